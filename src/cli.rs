@@ -1,0 +1,300 @@
+//! Flags, in the conventions of Prometheus exporters: dots in names, an environment variable for each.
+//!
+//! This module turns words into a [`Cli`]; whether the values make sense together is decided in
+//! [`config`](crate::config).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+
+/// What the environment variable of a flag begins with.
+const ENV_PREFIX: &str = "REDIS_SCRIPT_EXPORTER_";
+
+/// Further variables, for the address and the credentials: those that users of other exporters have set.
+const ENV_ALIASES: &[(&str, &str)] = &[
+    ("redis.addr", "REDIS_ADDR"),
+    ("redis.user", "REDIS_USER"),
+    ("redis.password", "REDIS_PASSWORD"),
+    ("redis.password-file", "REDIS_PASSWORD_FILE"),
+];
+
+/// Prometheus exporter for slow Lua scripts and functions on Redis and Valkey: sees a script while it blocks
+/// the server, and keeps an exact account of every slow one.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "redis-script-exporter",
+    version,
+    about,
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do instead of exporting.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
+    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub redis_addr: Vec<String>,
+
+    /// ACL user to log in as, for addresses that name none
+    #[arg(long = "redis.user", value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub redis_user: Option<String>,
+
+    /// Password, for addresses that carry none; others can see it in the process list: prefer the file
+    #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
+          hide_default_value = true, allow_hyphen_values = true)]
+    pub redis_password: Option<SecretString>,
+
+    /// File that holds the password (its first line); read again at every connect
+    #[arg(long = "redis.password-file", value_name = "FILE")]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// CA certificates (PEM) to trust instead of the system's
+    #[arg(long = "redis.tls-ca-file", value_name = "FILE")]
+    pub redis_tls_ca_file: Option<PathBuf>,
+
+    /// Client certificate (PEM) to show the server
+    #[arg(long = "redis.tls-cert-file", value_name = "FILE")]
+    pub redis_tls_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of the client certificate
+    #[arg(long = "redis.tls-key-file", value_name = "FILE")]
+    pub redis_tls_key_file: Option<PathBuf>,
+
+    /// Accept any certificate: the connection is encrypted, but not authenticated
+    #[arg(long = "redis.tls-insecure", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub redis_tls_insecure: bool,
+
+    /// The server's own log file, to name a script while it runs; needs exactly one target
+    #[arg(long = "redis.log-file", value_name = "FILE")]
+    pub redis_log_file: Option<PathBuf>,
+
+    /// Address to serve HTTP on; port 0 picks a free one; repeatable
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:10379",
+        global = true
+    )]
+    pub web_listen_address: Vec<String>,
+
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub web_telemetry_path: String,
+
+    /// How often the slow log is read
+    #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",
+          value_parser = humantime::parse_duration)]
+    pub poll_interval: Duration,
+
+    /// How often INFO and CONFIG are read
+    #[arg(long = "poll.info-interval", value_name = "DURATION", default_value = "5s",
+          value_parser = humantime::parse_duration)]
+    pub poll_info_interval: Duration,
+
+    /// How often the server is asked for a sign of life
+    #[arg(long = "heartbeat.interval", value_name = "DURATION", default_value = "200ms",
+          value_parser = humantime::parse_duration)]
+    pub heartbeat_interval: Duration,
+
+    /// A request that stays unanswered for so long means that the server is blocked
+    #[arg(long = "heartbeat.blocked-after", value_name = "DURATION", default_value = "250ms",
+          value_parser = humantime::parse_duration)]
+    pub heartbeat_blocked_after: Duration,
+
+    /// A call that takes so long is slow: severity "warning"
+    #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s",
+          value_parser = humantime::parse_duration)]
+    pub slow_warning: Duration,
+
+    /// A call that takes so long is slow: severity "critical"
+    #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s",
+          value_parser = humantime::parse_duration)]
+    pub slow_critical: Duration,
+
+    /// Upper bounds of the duration histogram, in seconds, separated by commas
+    #[arg(
+        long = "slow.buckets",
+        value_name = "SECONDS",
+        value_delimiter = ',',
+        default_value = "0.01,0.025,0.05,0.1,0.25,0.5,1,2,5,10,20,30,60"
+    )]
+    pub slow_buckets: Vec<f64>,
+
+    /// Script labels per target; further scripts are counted under "other"
+    #[arg(long = "script.max-series", value_name = "N", default_value = "100")]
+    pub script_max_series: usize,
+
+    /// Least severe log lines to write
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
+    pub log_level: LogLevel,
+
+    /// Format of the log lines
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
+    pub log_format: LogFormat,
+}
+
+/// What can be done instead of exporting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Ask the exporter that runs here whether it is healthy; exit code 0 or 1
+    Healthcheck,
+}
+
+/// Values of `--log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What ends or endangers the exporter.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Slow scripts, blockages, changes of state.
+    Info,
+    /// Every reconnect and retry.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Values of `--log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// Parses `args` (the program's name first); what they leave open comes from `env`, then from the
+    /// defaults. An empty variable counts as unset.
+    ///
+    /// # Errors
+    /// clap's own: wrong usage, and also `--help` and `--version`.
+    pub fn parse_words<I, T>(args: I, env: impl Fn(&str) -> Option<String>) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = command(env).try_get_matches_from(args)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// The command line with the environment's values as its defaults.
+fn command(env: impl Fn(&str) -> Option<String>) -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
+        let names = env_names(&long);
+        let mut arg = match names.iter().find_map(|name| env(name).filter(|value| !value.is_empty())) {
+            None => arg,
+            Some(value) if matches!(arg.get_action(), ArgAction::Append) && long != "slow.buckets" => arg
+                .default_values(
+                    value
+                        .split([',', ' ', '\n'])
+                        .filter(|one| !one.is_empty())
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>(),
+                ),
+            Some(value) => arg.default_value(value),
+        };
+        if let Some(help) = arg.get_help().map(ToString::to_string) {
+            arg = arg.help(format!("{help} [env: {}]", names.join(", ")));
+        }
+        arg
+    })
+}
+
+/// The environment variables of the flag `--long`, the most specific one first.
+fn env_names(long: &str) -> Vec<String> {
+    let own = format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace(['.', '-'], "_"));
+    let aliases = ENV_ALIASES.iter().filter(|(flag, _)| *flag == long).map(|(_, name)| (*name).to_owned());
+    std::iter::once(own).chain(aliases).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Cli, clap::Error> {
+        let words = std::iter::once("redis-script-exporter").chain(args.iter().copied());
+        Cli::parse_words(words, |name| {
+            env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        command(|_| None).debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let cli = parse(&[], &[]).unwrap();
+        assert_eq!(cli.redis_addr, ["redis://127.0.0.1:6379"]);
+        assert_eq!(cli.web_listen_address, ["0.0.0.0:10379"]);
+        assert_eq!(cli.poll_interval, Duration::from_secs(1));
+        assert_eq!(cli.heartbeat_blocked_after, Duration::from_millis(250));
+        assert!(cli.slow_buckets.contains(&1.0) && cli.slow_buckets.contains(&2.0));
+        assert!(!cli.redis_tls_insecure);
+    }
+
+    #[test]
+    fn a_flag_beats_its_variable_which_beats_the_alias() {
+        let env = [("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", "redis://b:1"), ("REDIS_ADDR", "redis://c:1")];
+        assert_eq!(parse(&["--redis.addr", "redis://a:1"], &env).unwrap().redis_addr, ["redis://a:1"]);
+        assert_eq!(parse(&[], &env).unwrap().redis_addr, ["redis://b:1"]);
+        assert_eq!(parse(&[], &env[1..]).unwrap().redis_addr, ["redis://c:1"]);
+    }
+
+    #[test]
+    fn several_addresses_come_from_one_variable() {
+        let env = [("REDIS_ADDR", "redis://a:1, redis://b:2")];
+        assert_eq!(parse(&[], &env).unwrap().redis_addr, ["redis://a:1", "redis://b:2"]);
+    }
+
+    #[test]
+    fn empty_variables_are_unset() {
+        let env = [("REDIS_SCRIPT_EXPORTER_POLL_INTERVAL", ""), ("REDIS_PASSWORD", "")];
+        let cli = parse(&[], &env).unwrap();
+        assert_eq!(cli.poll_interval, Duration::from_secs(1));
+        assert!(cli.redis_password.is_none());
+    }
+
+    #[test]
+    fn booleans_read_the_usual_words() {
+        assert!(parse(&["--redis.tls-insecure"], &[]).unwrap().redis_tls_insecure);
+        let env = [("REDIS_SCRIPT_EXPORTER_REDIS_TLS_INSECURE", "1")];
+        assert!(parse(&[], &env).unwrap().redis_tls_insecure);
+    }
+
+    #[test]
+    fn a_password_is_taken_whole_and_never_printed() {
+        let env = [("REDIS_PASSWORD", "hunter2")];
+        let cli = parse(&["--redis.password=-sesame"], &env).unwrap();
+        assert_eq!(cli.redis_password.as_ref().unwrap().expose_secret(), "-sesame");
+        assert!(!format!("{cli:?}").contains("sesame"));
+        let help = parse(&["--help"], &env).unwrap_err().to_string();
+        assert!(help.contains("REDIS_PASSWORD") && !help.contains("hunter2"), "{help}");
+    }
+
+    #[test]
+    fn every_flag_names_its_variable() {
+        let help = parse(&["--help"], &[]).unwrap_err().to_string();
+        for arg in Cli::command().get_arguments().filter_map(|arg| arg.get_long()) {
+            if !matches!(arg, "help" | "version") {
+                assert!(help.contains(&env_names(arg)[0]), "{arg}");
+            }
+        }
+    }
+}

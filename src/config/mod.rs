@@ -1,0 +1,342 @@
+//! Flags become one validated [`Config`]: values that make sense by themselves and together.
+//!
+//! Whatever is wrong is a [`ConfigError`]: one line that names the flag and says what to do.
+
+mod address;
+mod credentials;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::address::{Address, Endpoint};
+pub use self::credentials::{Credentials, Password};
+use crate::cli::Cli;
+
+/// The shortest interval that a flag may set: anything faster is a load, not a measurement.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The longest interval that a flag may set.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Paths that the exporter serves itself, so that the metrics can't have them.
+const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready"];
+
+/// A wrong setting: the flag, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{flag}: {problem}")]
+pub struct ConfigError {
+    /// The flag (or the flag and the number of its occurrence).
+    flag: String,
+    /// What is wrong, and what would be right.
+    problem: String,
+}
+
+impl ConfigError {
+    fn new(flag: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { flag: flag.into(), problem: problem.into() }
+    }
+}
+
+/// Everything that the exporter was told, valid as a whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The servers to watch; at least one, no name twice.
+    pub targets: Vec<TargetConfig>,
+    /// The HTTP side.
+    pub web: WebConfig,
+}
+
+/// One server to watch and how.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// The label `target`.
+    pub name: Arc<str>,
+    /// Where it is, and whether to speak TLS.
+    pub address: Address,
+    /// Who we are there.
+    pub credentials: Credentials,
+    /// Certificates, if the address wants TLS.
+    pub tls: TlsFiles,
+    /// When to ask for what.
+    pub intervals: Intervals,
+    /// What counts as slow.
+    pub slow: Thresholds,
+    /// Upper bounds of the duration histogram in seconds, rising.
+    pub buckets: Arc<[f64]>,
+    /// Script labels that the target may have besides `other`; at least 1.
+    pub max_scripts: usize,
+    /// The server's own log, if it can be read from here.
+    pub log_file: Option<PathBuf>,
+}
+
+/// When to ask a target for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// SLOWLOG.
+    pub poll: Duration,
+    /// INFO and CONFIG.
+    pub info: Duration,
+    /// A sign of life.
+    pub heartbeat: Duration,
+    /// A request that is unanswered for so long means that the server is blocked.
+    pub blocked_after: Duration,
+}
+
+/// What counts as slow; `warning` is at most `critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// At or over this: severity `warning`.
+    pub warning: Duration,
+    /// At or over this: severity `critical` (and `warning`).
+    pub critical: Duration,
+}
+
+/// Certificates for TLS to a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// CA certificates to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone)]
+pub struct WebConfig {
+    /// Addresses to listen on; at least one.
+    pub listen: Vec<ListenAddress>,
+    /// Path of the metrics; begins with `/`.
+    pub telemetry_path: String,
+}
+
+/// `host:port`, `:port` or `[v6]:port`, as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress(String);
+
+impl ListenAddress {
+    /// What to bind: a missing host is every address.
+    #[must_use]
+    pub fn to_bind(&self) -> String {
+        if self.0.starts_with(':') { format!("[::]{}", self.0) } else { self.0.clone() }
+    }
+
+    /// Where the exporter that listens here is reached from the same machine.
+    #[must_use]
+    pub fn from_here(&self) -> String {
+        match self.0.rsplit_once(':') {
+            Some(("" | "0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+            Some(("[::]", port)) => format!("[::1]:{port}"),
+            _ => self.0.clone(),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Makes sense of the flags.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
+        let intervals = intervals(cli)?;
+        let slow = thresholds(cli)?;
+        let buckets = buckets(&cli.slow_buckets)?;
+        let tls = tls_files(cli)?;
+        if cli.script_max_series == 0 {
+            return Err(ConfigError::new("--script.max-series", "must be at least 1"));
+        }
+        if cli.redis_log_file.is_some() && cli.redis_addr.len() > 1 {
+            return Err(ConfigError::new(
+                "--redis.log-file",
+                "belongs to one server: give exactly one --redis.addr, or run one exporter per server",
+            ));
+        }
+        let defaults = Credentials::from_cli(cli)?;
+
+        let mut names = HashSet::new();
+        let mut targets = Vec::with_capacity(cli.redis_addr.len());
+        for (index, url) in cli.redis_addr.iter().enumerate() {
+            let flag = match cli.redis_addr.len() {
+                1 => "--redis.addr".to_owned(),
+                _ => format!("--redis.addr (number {})", index + 1),
+            };
+            let (address, own) =
+                Address::parse(url).map_err(|problem| ConfigError::new(flag.as_str(), problem))?;
+            let name: Arc<str> = address.to_string().into();
+            if !names.insert(Arc::clone(&name)) {
+                return Err(ConfigError::new(flag, format!("{name} is given twice; once is enough")));
+            }
+            let tls = TlsFiles { insecure: tls.insecure || address.insecure, ..tls.clone() };
+            targets.push(TargetConfig {
+                name,
+                address,
+                credentials: own.or(&defaults),
+                tls,
+                intervals,
+                slow,
+                buckets: Arc::clone(&buckets),
+                max_scripts: cli.script_max_series,
+                log_file: cli.redis_log_file.clone(),
+            });
+        }
+        Ok(Self { targets, web: web(cli)? })
+    }
+}
+
+fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {
+    for (flag, value) in [
+        ("--poll.interval", cli.poll_interval),
+        ("--poll.info-interval", cli.poll_info_interval),
+        ("--heartbeat.interval", cli.heartbeat_interval),
+        ("--heartbeat.blocked-after", cli.heartbeat_blocked_after),
+    ] {
+        if value < SHORTEST_INTERVAL || value > LONGEST_INTERVAL {
+            return Err(ConfigError::new(flag, "must be between 10ms and 1h"));
+        }
+    }
+    Ok(Intervals {
+        poll: cli.poll_interval,
+        info: cli.poll_info_interval,
+        heartbeat: cli.heartbeat_interval,
+        blocked_after: cli.heartbeat_blocked_after,
+    })
+}
+
+fn thresholds(cli: &Cli) -> Result<Thresholds, ConfigError> {
+    if cli.slow_warning.is_zero() {
+        return Err(ConfigError::new("--slow.warning", "must be more than 0"));
+    }
+    if cli.slow_critical < cli.slow_warning {
+        return Err(ConfigError::new("--slow.critical", "must not be less than --slow.warning"));
+    }
+    Ok(Thresholds { warning: cli.slow_warning, critical: cli.slow_critical })
+}
+
+fn buckets(bounds: &[f64]) -> Result<Arc<[f64]>, ConfigError> {
+    let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    if bounds.is_empty() || bounds.len() > 100 || !rising {
+        return Err(ConfigError::new(
+            "--slow.buckets",
+            "must be 1 to 100 rising numbers, as in 0.1,0.5,1,2,5",
+        ));
+    }
+    if bounds.iter().any(|bound| !bound.is_finite() || *bound <= 0.0) {
+        return Err(ConfigError::new("--slow.buckets", "each must be a number of seconds over 0"));
+    }
+    Ok(bounds.into())
+}
+
+fn tls_files(cli: &Cli) -> Result<TlsFiles, ConfigError> {
+    let client = match (&cli.redis_tls_cert_file, &cli.redis_tls_key_file) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(ConfigError::new("--redis.tls-cert-file", "needs --redis.tls-key-file too"));
+        }
+        (None, Some(_)) => {
+            return Err(ConfigError::new("--redis.tls-key-file", "needs --redis.tls-cert-file too"));
+        }
+    };
+    Ok(TlsFiles { ca: cli.redis_tls_ca_file.clone(), client, insecure: cli.redis_tls_insecure })
+}
+
+fn web(cli: &Cli) -> Result<WebConfig, ConfigError> {
+    let path = cli.web_telemetry_path.as_str();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
+    if !path.starts_with('/') || !plain {
+        return Err(ConfigError::new(
+            "--web.telemetry-path",
+            "must begin with / and hold no special characters",
+        ));
+    }
+    if RESERVED_PATHS.contains(&path) {
+        return Err(ConfigError::new(
+            "--web.telemetry-path",
+            format!("{path} is taken by the exporter itself"),
+        ));
+    }
+    let mut listen = Vec::with_capacity(cli.web_listen_address.len());
+    for address in &cli.web_listen_address {
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return Err(ConfigError::new(
+                "--web.listen-address",
+                format!("{address:?} is not host:port, as in 0.0.0.0:10379 or :10379"),
+            ));
+        }
+        listen.push(ListenAddress(address.clone()));
+    }
+    Ok(WebConfig { listen, telemetry_path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let words = std::iter::once("redis-script-exporter").chain(args.iter().copied());
+        Config::from_cli(&Cli::parse_words(words, |_| None).unwrap())
+    }
+
+    #[test]
+    fn each_mistake_is_one_line_that_names_its_flag() {
+        for (args, flag) in [
+            (&["--poll.interval=0s"][..], "--poll.interval"),
+            (&["--heartbeat.blocked-after=1ms"], "--heartbeat.blocked-after"),
+            (&["--slow.warning=3s"], "--slow.critical"),
+            (&["--slow.warning=0s"], "--slow.warning"),
+            (&["--slow.buckets=1,1"], "--slow.buckets"),
+            (&["--slow.buckets=0,1"], "--slow.buckets"),
+            (&["--slow.buckets=nan"], "--slow.buckets"),
+            (&["--script.max-series=0"], "--script.max-series"),
+            (&["--web.telemetry-path=metrics"], "--web.telemetry-path"),
+            (&["--web.telemetry-path=/-/ready"], "--web.telemetry-path"),
+            (&["--web.telemetry-path=/{x}"], "--web.telemetry-path"),
+            (&["--web.listen-address=10379"], "--web.listen-address"),
+            (&["--web.listen-address=:99999"], "--web.listen-address"),
+            (&["--redis.tls-cert-file=a"], "--redis.tls-cert-file"),
+            (&["--redis.tls-key-file=a"], "--redis.tls-key-file"),
+            (&["--redis.addr=http://x"], "--redis.addr"),
+            (&["--redis.addr=redis://a", "--redis.addr=redis://a:6379"], "--redis.addr (number 2)"),
+            (&["--redis.addr=redis://a", "--redis.addr=redis://b", "--redis.log-file=x"], "--redis.log-file"),
+            (&["--redis.password=x", "--redis.password-file=/etc/hostname"], "--redis.password-file"),
+            (&["--redis.password-file=/nowhere/at/all"], "--redis.password-file"),
+        ] {
+            let error = config(args).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{flag}: ")), "{args:?} → {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_address_names_the_target_unless_its_credentials_do() {
+        let config =
+            config(&["--redis.addr=redis://u:p@cache:7000/3", "--redis.addr=unix:///run/redis.sock"])
+                .unwrap();
+        let names: Vec<&str> = config.targets.iter().map(|target| &*target.name).collect();
+        assert_eq!(names, ["cache:7000", "/run/redis.sock"]);
+    }
+
+    #[test]
+    fn a_wildcard_is_asked_for_health_on_loopback() {
+        for (given, bind, here) in [
+            ("0.0.0.0:1", "0.0.0.0:1", "127.0.0.1:1"),
+            (":1", "[::]:1", "127.0.0.1:1"),
+            ("[::]:1", "[::]:1", "[::1]:1"),
+            ("10.0.0.1:1", "10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            let address = ListenAddress(given.to_owned());
+            assert_eq!((address.to_bind().as_str(), address.from_here().as_str()), (bind, here));
+        }
+    }
+}

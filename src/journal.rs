@@ -1,0 +1,90 @@
+//! From events to log lines: the one place that words them.
+
+use tracing::{debug, info, warn};
+
+use crate::number::millis;
+use crate::script::Call;
+use crate::watch::{Event, State};
+
+/// Writes the log line of an event.
+pub(crate) fn write(target: &str, event: &Event) {
+    match event {
+        Event::StateChanged { from, to, detail } => state_changed(target, *from, *to, detail.as_deref()),
+        Event::StateHolds { state, detail } => {
+            warn!(target, state = state.as_str(), detail, "state holds");
+        }
+        Event::BlockageBegan => warn!(target, "blocked: the server does not answer"),
+        Event::WentBusy { kind, blocked } => {
+            warn!(target, kind = kind.as_str(), blocked_ms = millis(*blocked), "the server went BUSY");
+        }
+        Event::Named(runner) => {
+            let script = &runner.script;
+            warn!(
+                target,
+                kind = runner.kind.as_str(),
+                script = script.label.as_str(),
+                sha1 = script.sha1,
+                "running now"
+            );
+        }
+        Event::BlockageEnded { blocked, cause, culprit, runner } => {
+            let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.entry.arguments));
+            let named = runner.as_ref().map(|runner| &runner.script);
+            let script = named.or(call.as_ref().map(|call| &call.script));
+            let command = culprit.as_ref().and_then(|culprit| culprit.entry.arguments.first());
+            warn!(
+                target,
+                blocked_ms = millis(*blocked),
+                cause = cause.as_str(),
+                script = script.map(|script| script.label.as_str()),
+                sha1 = script.map(|script| script.sha1.as_str()).filter(|sha1| !sha1.is_empty()),
+                command = command.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()),
+                duration_ms = culprit.as_ref().map(|culprit| millis(culprit.entry.duration)),
+                client = culprit.as_ref().map(|culprit| culprit.entry.client.as_str()),
+                client_name = culprit.as_ref().map(|culprit| culprit.entry.client_name.as_str()),
+                "blockage ended"
+            );
+        }
+        Event::SlowScript(slow) => {
+            let command = slow.call.command.as_str();
+            warn!(
+                target,
+                id = slow.id,
+                severity = slow.severity.as_str(),
+                command,
+                script = slow.label.as_str(),
+                sha1 = slow.call.script.sha1,
+                duration_ms = millis(slow.duration),
+                client = slow.client,
+                client_name = slow.client_name,
+                keys = slow.call.keys,
+                "slow script"
+            );
+        }
+        Event::EntriesLost { count } => warn!(
+            target,
+            count,
+            "slow log entries were overwritten before they could be read; a larger slowlog-max-len keeps them longer"
+        ),
+        Event::Capability { feature, available: true, .. } => {
+            info!(target, feature = feature.as_str(), "available again");
+        }
+        Event::Capability { feature, available: false, problem } => {
+            warn!(target, feature = feature.as_str(), problem, "not available");
+        }
+        Event::PollFailed { detail } => warn!(target, detail, "a poll failed"),
+    }
+}
+
+fn state_changed(target: &str, from: State, to: State, detail: Option<&str>) {
+    let (from, to_text) = (from.as_str(), to.as_str());
+    match to {
+        State::Ok => info!(target, from, state = to_text, "state changed"),
+        // Blockages have lines of their own.
+        State::Blocked | State::Busy(_) => debug!(target, from, state = to_text, "state changed"),
+        State::Loading => info!(target, from, state = to_text, "state changed"),
+        State::Unauthorized | State::Unreachable => {
+            warn!(target, from, state = to_text, detail, "state changed");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The metrics: from the targets' numbers to text. Only this module knows the `prometheus` crate.
+//!
+//! A new metric is a row in [`families`]; its help text is its documentation, `docs/METRICS.md` is made from the
+//! rows.
+
+mod collector;
+mod document;
+mod families;
+mod page;
+
+pub use self::document::document;
+pub use self::page::{CONTENT_TYPE, Page, PageError};

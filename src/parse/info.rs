@@ -1,0 +1,328 @@
+//! INFO: what of it is worth reading, with the names that each server version has for it.
+//!
+//! Adding a number: a variant of [`Number`] and its row in [`NUMBERS`].
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::script::Command;
+
+/// The sections that are read.
+pub const SECTIONS: &[&str] = &["server", "commandstats", "errorstats", "memory", "stats", "replication"];
+
+/// A single number of INFO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Number {
+    /// Scripts in the EVAL cache.
+    CachedScripts,
+    /// Registered functions.
+    Functions,
+    /// Function libraries.
+    Libraries,
+    /// Scripts that were evicted from the EVAL cache.
+    EvictedScripts,
+    /// Memory of the EVAL interpreter.
+    VmEval,
+    /// Memory of the functions' interpreter.
+    VmFunctions,
+    /// Memory of cached scripts, outside the interpreter.
+    ScriptsEval,
+    /// Memory of functions, outside the interpreter.
+    FunctionsMemory,
+    /// Commands since the start or the last CONFIG RESETSTAT; when it falls, the statistics were reset.
+    CommandsProcessed,
+}
+
+/// Where each number stands: its field in INFO, the newest name first.
+const NUMBERS: &[(Number, &[&str])] = &[
+    (Number::CachedScripts, &["number_of_cached_scripts"]),
+    (Number::Functions, &["number_of_functions"]),
+    (Number::Libraries, &["number_of_libraries"]),
+    (Number::EvictedScripts, &["evicted_scripts"]),
+    (Number::VmEval, &["used_memory_vm_eval", "used_memory_lua"]),
+    (Number::VmFunctions, &["used_memory_vm_functions"]),
+    (Number::ScriptsEval, &["used_memory_scripts_eval", "used_memory_scripts"]),
+    (Number::FunctionsMemory, &["used_memory_functions"]),
+    (Number::CommandsProcessed, &["total_commands_processed"]),
+];
+
+/// The server's own count of a command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommandStats {
+    /// Calls that ran.
+    pub calls: u64,
+    /// Their time, µs.
+    pub micros: u64,
+    /// Calls that were refused before they ran (BUSY among them).
+    pub rejected: u64,
+    /// Calls that ended with an error.
+    pub failed: u64,
+}
+
+/// The server's count of the error replies that concern scripts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ErrorStats {
+    /// `-BUSY`.
+    pub busy: u64,
+    /// `-UNKILLABLE`.
+    pub unkillable: u64,
+    /// `-NOTBUSY`.
+    pub notbusy: u64,
+    /// `-NOSCRIPT`.
+    pub noscript: u64,
+}
+
+/// What one or more INFO sections told. What was not told is `None` or missing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Info {
+    /// Identity of the server's process.
+    pub run_id: Option<String>,
+    /// `redis` or `valkey`, or what a fork calls itself.
+    pub server: Option<String>,
+    /// Version of the server (Valkey's own, not the Redis version that it is compatible with).
+    pub version: Option<String>,
+    /// Major version of the Redis that the server is compatible with.
+    pub compatible_major: Option<u32>,
+    /// `standalone`, `cluster` or `sentinel`.
+    pub mode: Option<String>,
+    /// `master` or `slave`, as the server says it.
+    pub role: Option<String>,
+    /// Time since the server's start, in whole seconds.
+    pub uptime: Option<Duration>,
+    /// The server's clock.
+    pub server_time: Option<Duration>,
+    /// Counts of script commands; those that the server never saw are missing. `None`: not told.
+    pub commands: Option<HashMap<Command, CommandStats>>,
+    /// Successful SCRIPT KILL and FUNCTION KILL; `None` before 7.0, which does not count subcommands.
+    pub kills: Option<Kills>,
+    /// Whether ids of the slow log may have been used up without a trace in it. `None`: not told.
+    pub slowlog_past: Option<SlowlogPast>,
+    /// Counts of errors. `None`: not told.
+    pub errors: Option<ErrorStats>,
+    /// Single numbers.
+    pub numbers: HashMap<Number, u64>,
+}
+
+/// What the command statistics say about the slow log's past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowlogPast {
+    /// Never reset, no setting changed: if it is empty, its next id is 0.
+    Untouched,
+    /// It may have been reset, or kept no entries for a while.
+    Unclear,
+    /// It was reset, or the statistics were.
+    Reset,
+}
+
+/// Successful kills.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kills {
+    /// SCRIPT KILL.
+    pub script: u64,
+    /// FUNCTION KILL.
+    pub function: u64,
+}
+
+impl Info {
+    /// Reads the text of one or more sections. Lines that are not understood are passed over.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        let mut sections = HashSet::new();
+        let mut fields = HashMap::new();
+        for line in text.lines() {
+            if let Some(section) = line.strip_prefix('#') {
+                sections.insert(section.trim().to_ascii_lowercase());
+            } else if let Some((name, value)) = line.split_once(':') {
+                fields.insert(name, value.trim());
+            }
+        }
+        Self::from_fields(&sections, &fields)
+    }
+
+    fn from_fields(sections: &HashSet<String>, fields: &HashMap<&str, &str>) -> Self {
+        let text = |name: &str| fields.get(name).map(|value| (*value).to_owned());
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let compatible_major =
+            fields.get("redis_version").and_then(|version| version.split('.').next()?.parse().ok());
+        let counts_subcommands = compatible_major.is_some_and(|major: u32| major >= 7)
+            || fields.keys().any(|name| name.starts_with("cmdstat_") && name.contains('|'));
+        let stats =
+            |name: &str| fields.get(format!("cmdstat_{name}").as_str()).map(|line| command_stats(line));
+        let successes = |name: &str| stats(name).map_or(0, |stats| stats.calls.saturating_sub(stats.failed));
+        let told = sections.contains("commandstats");
+        Self {
+            run_id: text("run_id").filter(|id| !id.is_empty()),
+            server: text("server_name")
+                .or_else(|| fields.contains_key("redis_version").then(|| "redis".to_owned())),
+            version: text("valkey_version").or_else(|| text("redis_version")),
+            compatible_major,
+            mode: text("redis_mode").or_else(|| text("server_mode")),
+            role: text("role"),
+            uptime: number("uptime_in_seconds").map(Duration::from_secs),
+            server_time: number("server_time_usec").map(Duration::from_micros),
+            commands: told.then(|| {
+                Command::ALL
+                    .into_iter()
+                    .filter_map(|command| Some((command, stats(command.as_str())?)))
+                    .collect()
+            }),
+            kills: (told && counts_subcommands)
+                .then(|| Kills { script: successes("script|kill"), function: successes("function|kill") }),
+            slowlog_past: told.then(|| {
+                let traces = |names: &[&str]| names.iter().any(|name| stats(name).is_some());
+                if counts_subcommands && traces(&["slowlog|reset", "config|resetstat"]) {
+                    SlowlogPast::Reset
+                } else if traces(&["config|set", "slowlog", "config"]) {
+                    SlowlogPast::Unclear
+                } else {
+                    SlowlogPast::Untouched
+                }
+            }),
+            errors: sections.contains("errorstats").then(|| {
+                let count = |name: &str| {
+                    let line = fields.get(format!("errorstat_{name}").as_str());
+                    line.and_then(|line| line.strip_prefix("count=")?.parse().ok()).unwrap_or(0)
+                };
+                ErrorStats {
+                    busy: count("BUSY"),
+                    unkillable: count("UNKILLABLE"),
+                    notbusy: count("NOTBUSY"),
+                    noscript: count("NOSCRIPT"),
+                }
+            }),
+            numbers: NUMBERS
+                .iter()
+                .filter_map(|(which, names)| Some((*which, names.iter().find_map(|name| number(name))?)))
+                .collect(),
+        }
+    }
+
+    /// Adds what another section told.
+    pub fn merge(&mut self, other: Self) {
+        fn fill<T>(mine: &mut Option<T>, other: Option<T>) {
+            if other.is_some() {
+                *mine = other;
+            }
+        }
+        fill(&mut self.run_id, other.run_id);
+        fill(&mut self.server, other.server);
+        fill(&mut self.version, other.version);
+        fill(&mut self.compatible_major, other.compatible_major);
+        fill(&mut self.mode, other.mode);
+        fill(&mut self.role, other.role);
+        fill(&mut self.uptime, other.uptime);
+        fill(&mut self.server_time, other.server_time);
+        fill(&mut self.commands, other.commands);
+        fill(&mut self.kills, other.kills);
+        fill(&mut self.slowlog_past, other.slowlog_past);
+        fill(&mut self.errors, other.errors);
+        self.numbers.extend(other.numbers);
+    }
+}
+
+/// `calls=3,usec=10,usec_per_call=3.33,rejected_calls=0,failed_calls=0`; what is missing (before 6.2) is 0.
+fn command_stats(line: &str) -> CommandStats {
+    let mut stats = CommandStats::default();
+    for (name, value) in line.split(',').filter_map(|field| field.split_once('=')) {
+        let Ok(value) = value.parse() else { continue };
+        match name {
+            "calls" => stats.calls = value,
+            "usec" => stats.micros = value,
+            "rejected_calls" => stats.rejected = value,
+            "failed_calls" => stats.failed = value,
+            _ => {}
+        }
+    }
+    stats
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REDIS_7: &[u8] = include_bytes!("captured/info-redis-7.0.15.txt");
+    const REDIS_62: &[u8] = include_bytes!("captured/info-redis-6.2.14.txt");
+    const VALKEY_9: &[u8] = include_bytes!("captured/info-valkey-9.1.2.txt");
+
+    #[test]
+    fn captured_replies_name_the_server() {
+        for (text, server, version, major) in [
+            (REDIS_7, "redis", "7.0.15", 7),
+            (REDIS_62, "redis", "6.2.14", 6),
+            (VALKEY_9, "valkey", "9.1.2", 7),
+        ] {
+            let info = Info::parse(text);
+            assert_eq!(info.server.as_deref(), Some(server));
+            assert_eq!(info.version.as_deref(), Some(version));
+            assert_eq!(info.compatible_major, Some(major));
+            assert_eq!(info.run_id.map(|id| id.len()), Some(40));
+            assert_eq!((info.mode.as_deref(), info.role.as_deref()), (Some("standalone"), Some("master")));
+            assert!(info.uptime.is_some() && info.server_time.is_some());
+        }
+    }
+
+    #[test]
+    fn captured_counts_are_read() {
+        for text in [REDIS_7, REDIS_62, VALKEY_9] {
+            let info = Info::parse(text);
+            let commands = info.commands.unwrap();
+            assert_eq!(commands.get(&Command::Eval).unwrap().calls, 3);
+            assert_eq!(commands.get(&Command::Eval).unwrap().failed, 1);
+            assert_eq!(commands.get(&Command::Evalsha).unwrap().calls, 2);
+            assert!(!commands.contains_key(&Command::EvalshaRo));
+            let errors = info.errors.unwrap();
+            assert_eq!((errors.busy, errors.notbusy, errors.noscript), (2, 1, 1));
+            assert_eq!(info.numbers[&Number::CachedScripts], 3);
+            assert!(info.numbers[&Number::VmEval] > 0);
+        }
+    }
+
+    #[test]
+    fn what_6_2_does_not_count_is_unknown_and_what_7_0_never_saw_is_zero() {
+        let old = Info::parse(REDIS_62);
+        assert!(old.kills.is_none() && !old.numbers.contains_key(&Number::Functions));
+        assert_eq!(Info::parse(REDIS_7).kills, Some(Kills { script: 1, function: 0 }));
+        assert_eq!(Info::parse(b"# Commandstats\r\n").commands, Some(HashMap::new()));
+        assert_eq!(Info::parse(b"# Server\r\nredis_version:7.0.0\r\n").commands, None);
+        assert_eq!(Info::parse(b"").errors, None);
+    }
+
+    #[test]
+    fn the_slow_logs_past_is_known_by_its_traces() {
+        let head = "# Server\r\nredis_version:7.0.0\r\n# Commandstats\r\n";
+        let past = |lines: &str| Info::parse(format!("{head}{lines}").as_bytes()).slowlog_past;
+        assert_eq!(past("cmdstat_slowlog|get:calls=1,usec=1\r\n"), Some(SlowlogPast::Untouched));
+        assert_eq!(past("cmdstat_slowlog|reset:calls=1,usec=1\r\n"), Some(SlowlogPast::Reset));
+        assert_eq!(past("cmdstat_config|resetstat:calls=1,usec=1\r\n"), Some(SlowlogPast::Reset));
+        assert_eq!(past("cmdstat_config|set:calls=1,usec=1\r\n"), Some(SlowlogPast::Unclear));
+        let old = Info::parse(b"# Commandstats\r\ncmdstat_slowlog:calls=1,usec=1\r\n");
+        assert_eq!(old.slowlog_past, Some(SlowlogPast::Unclear));
+        assert_eq!(Info::parse(b"# Server\r\n").slowlog_past, None);
+    }
+
+    #[test]
+    fn sections_add_up() {
+        let mut info = Info::parse(b"# Server\r\nredis_version:6.2.14\r\nrun_id:abc\r\n");
+        info.merge(Info::parse(b"# Memory\r\nused_memory_lua:7\r\n"));
+        info.merge(Info::parse(b"# Errorstats\r\nerrorstat_BUSY:count=4\r\n"));
+        assert_eq!(info.run_id.as_deref(), Some("abc"));
+        assert_eq!(info.numbers[&Number::VmEval], 7);
+        assert_eq!(info.errors.unwrap().busy, 4);
+        assert!(info.commands.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in any::<Vec<u8>>()) {
+            let _ = Info::parse(&text);
+        }
+
+        #[test]
+        fn any_lines_are_read(lines in prop::collection::vec("(cmdstat_|errorstat_)?[a-z|]{0,8}:?[a-z=,0-9]{0,30}", 0..20)) {
+            let _ = Info::parse(format!("# Commandstats\r\n# Errorstats\r\n{}", lines.join("\r\n")).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Replies become typed values. Pure: no I/O, no clock, no state.
+//!
+//! Everything here reads untrusted input: any reply gives a value or a [`Malformed`], never a panic.
+
+mod config;
+mod function_stats;
+mod info;
+mod log_line;
+mod refusal;
+mod reply;
+mod slowlog;
+
+pub use self::config::Settings;
+pub use self::function_stats::{RunningFunction, function_stats};
+pub use self::info::{CommandStats, ErrorStats, Info, Kills, Number, SECTIONS, SlowlogPast};
+pub use self::log_line::{SlowScriptLine, slow_script_line};
+pub use self::refusal::{BusyKind, Refusal};
+pub use self::reply::{Malformed, bytes, integer};
+pub use self::slowlog::{Entry, SlowlogReply};

@@ -1,0 +1,76 @@
+//! What all replies share: reading a RESP value leniently, whichever protocol version it came in.
+
+use ::redis::Value;
+
+/// A reply that is not of the form its command promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the reply is not {expected}")]
+pub struct Malformed {
+    /// What it should have been.
+    pub expected: &'static str,
+}
+
+impl Malformed {
+    /// A reply that should have been `expected`.
+    #[must_use]
+    pub const fn new(expected: &'static str) -> Self {
+        Self { expected }
+    }
+}
+
+/// A whole number, also when it comes as text.
+///
+/// # Errors
+/// The value is no integer in the range of `i64`.
+pub fn integer(value: &Value) -> Result<i64, Malformed> {
+    let parsed = match value {
+        Value::Int(number) => Some(*number),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+        Value::SimpleString(text) => text.parse().ok(),
+        _ => None,
+    };
+    parsed.ok_or(Malformed::new("an integer"))
+}
+
+/// Text as the bytes that it is.
+///
+/// # Errors
+/// The value is no text.
+pub fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
+        Value::Okay => Ok(b"OK".to_vec()),
+        Value::Int(number) => Ok(number.to_string().into_bytes()),
+        _ => Err(Malformed::new("a string")),
+    }
+}
+
+/// The elements of an array or a set.
+pub(super) fn items(value: Value) -> Result<Vec<Value>, Malformed> {
+    match value {
+        Value::Array(items) | Value::Set(items) => Ok(items),
+        _ => Err(Malformed::new("an array")),
+    }
+}
+
+/// Names and values: a map (RESP3) or an array of them in turn (RESP2). Names that are no text are left out.
+pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
+    let mut pairs = Vec::new();
+    let mut push = |name: Value, value: Value| {
+        if let Ok(name) = bytes(name) {
+            pairs.push((String::from_utf8_lossy(&name).into_owned(), value));
+        }
+    };
+    match value {
+        Value::Map(entries) => entries.into_iter().for_each(|(name, value)| push(name, value)),
+        Value::Array(items) => {
+            let mut items = items.into_iter();
+            while let Some(name) = items.next() {
+                push(name, items.next().ok_or(Malformed::new("an even number of names and values"))?);
+            }
+        }
+        _ => return Err(Malformed::new("a map")),
+    }
+    Ok(pairs)
+}

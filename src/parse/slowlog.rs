@@ -1,0 +1,155 @@
+//! SLOWLOG GET. An entry is id, end time (whole seconds), duration (µs), arguments, client address, client
+//! name: the last two since Redis 4; newer servers and forks may add more, which is passed over.
+
+use std::time::Duration;
+
+use ::redis::Value;
+
+use super::reply::{Malformed, bytes, integer, items};
+
+/// Arguments that are kept of an entry: the command, the script, the number of keys.
+const KEPT_ARGUMENTS: usize = 3;
+
+/// One entry of the slow log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Grows by one with every entry of a server's life.
+    pub id: u64,
+    /// When the command ended, in whole seconds since the Unix epoch by the server's clock.
+    pub ended_at: u64,
+    /// How long it ran.
+    pub duration: Duration,
+    /// The first [`KEPT_ARGUMENTS`] arguments, as bytes; the server has cut each to 128.
+    pub arguments: Vec<Vec<u8>>,
+    /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
+    pub client: String,
+    /// Name that the client gave itself; often empty.
+    pub client_name: String,
+}
+
+/// What SLOWLOG GET told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlowlogReply {
+    /// The entries that could be read, oldest first, no id twice.
+    pub entries: Vec<Entry>,
+    /// Elements of the reply, readable or not: fewer than asked for means that the ring holds no more.
+    pub received: usize,
+    /// Elements that were no entries.
+    pub malformed: usize,
+}
+
+impl SlowlogReply {
+    /// Reads a whole reply. A broken entry is counted and left out, so that it can't hide the others.
+    ///
+    /// # Errors
+    /// The reply is no array, or not one of its elements is an entry.
+    pub fn parse(value: Value) -> Result<Self, Malformed> {
+        let elements = items(value)?;
+        let received = elements.len();
+        let mut entries: Vec<Entry> =
+            elements.into_iter().filter_map(|element| entry(element).ok()).collect();
+        if entries.is_empty() && received > 0 {
+            return Err(Malformed::new("a list of slow log entries"));
+        }
+        let malformed = received - entries.len();
+        entries.sort_by_key(|entry| entry.id);
+        entries.dedup_by_key(|entry| entry.id);
+        Ok(Self { entries, received, malformed })
+    }
+}
+
+fn entry(value: Value) -> Result<Entry, Malformed> {
+    let mut fields = items(value)?.into_iter();
+    let mut next = || fields.next().ok_or(Malformed::new("a slow log entry of at least 4 fields"));
+    let id = unsigned(&next()?)?;
+    let ended_at = unsigned(&next()?)?;
+    let duration = Duration::from_micros(unsigned(&next()?)?);
+    let arguments =
+        items(next()?)?.into_iter().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
+    let mut text = || fields.next().and_then(|value| bytes(value).ok()).unwrap_or_default();
+    let client = String::from_utf8_lossy(&text()).into_owned();
+    let client_name = String::from_utf8_lossy(&text()).into_owned();
+    Ok(Entry { id, ended_at, duration, arguments, client, client_name })
+}
+
+fn unsigned(value: &Value) -> Result<u64, Malformed> {
+    u64::try_from(integer(value)?).map_err(|_| Malformed::new("a number that is not negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What Redis 7.0.15 sent for `EVAL "return 1" 0` and a PING, byte for byte.
+    const CAPTURED: &[u8] = b"*2\r\n*6\r\n:201\r\n:1795422516\r\n:2500103\r\n*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n$15\r\n127.0.0.1:34154\r\n$4\r\nname\r\n*6\r\n:200\r\n:1795422248\r\n:39\r\n*1\r\n$4\r\nPING\r\n$3\r\n?:0\r\n$0\r\n\r\n";
+
+    fn parse(bytes: &[u8]) -> Result<SlowlogReply, Malformed> {
+        SlowlogReply::parse(::redis::parse_redis_value(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_captured_reply_is_read_oldest_first() {
+        let reply = parse(CAPTURED).unwrap();
+        assert_eq!((reply.received, reply.malformed), (2, 0));
+        assert_eq!(reply.entries[0].id, 200);
+        assert_eq!(
+            reply.entries[1],
+            Entry {
+                id: 201,
+                ended_at: 1_795_422_516,
+                duration: Duration::from_micros(2_500_103),
+                arguments: vec![b"EVAL".to_vec(), b"return 1".to_vec(), b"0".to_vec()],
+                client: "127.0.0.1:34154".to_owned(),
+                client_name: "name".to_owned(),
+            }
+        );
+    }
+
+    #[test]
+    fn entries_of_other_servers_have_fewer_or_more_fields() {
+        let old = parse(b"*1\r\n*4\r\n:1\r\n:2\r\n:3\r\n*1\r\n$4\r\nPING\r\n").unwrap();
+        assert_eq!((old.entries[0].id, old.entries[0].client.as_str()), (1, ""));
+        let new =
+            parse(b"*1\r\n*8\r\n:1\r\n:2\r\n:3\r\n*1\r\n$4\r\nPING\r\n$1\r\na\r\n$1\r\nb\r\n:9\r\n*0\r\n")
+                .unwrap();
+        assert_eq!((new.entries[0].client.as_str(), new.entries[0].client_name.as_str()), ("a", "b"));
+    }
+
+    #[test]
+    fn a_broken_entry_does_not_hide_the_others() {
+        let reply =
+            parse(b"*3\r\n:7\r\n*4\r\n:5\r\n:2\r\n:-3\r\n*0\r\n*4\r\n:4\r\n:2\r\n:3\r\n*0\r\n").unwrap();
+        assert_eq!((reply.received, reply.malformed, reply.entries.len()), (3, 2, 1));
+        assert!(parse(b"*1\r\n:7\r\n").is_err());
+        assert!(parse(b"+OK\r\n").is_err());
+        assert_eq!(parse(b"*0\r\n").unwrap(), SlowlogReply::default());
+    }
+
+    pub(super) fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Value::Int),
+            any::<Vec<u8>>().prop_map(Value::BulkString),
+            Just(Value::Nil),
+            Just(Value::Okay),
+            any::<f64>().prop_map(Value::Double),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                prop::collection::vec((inner.clone(), inner), 0..4).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_is_read_or_refused(value in any_value()) {
+            if let Ok(reply) = SlowlogReply::parse(value) {
+                prop_assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id));
+                prop_assert!(reply.entries.len() + reply.malformed <= reply.received);
+            }
+        }
+    }
+}

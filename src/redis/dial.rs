@@ -1,0 +1,150 @@
+//! Making a connection, and finding out whether one could be made.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::config::Endpoint;
+
+/// How long a name may take to resolve and a connection to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the connection that only shows whether one is accepted may take.
+const REACH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the peer's kernel may leave data unacknowledged before the connection counts as broken. A process
+/// that is stopped or runs a script does not matter here: its kernel acknowledges.
+pub(crate) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether this system breaks a connection after [`UNACKNOWLEDGED_LIMIT`].
+pub(crate) const BREAKS_UNACKNOWLEDGED: bool = cfg!(target_os = "linux");
+
+/// When the kernel begins to ask whether a silent peer is still there, and how often.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Anything that bytes go through.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection of the transport; nothing is said on it yet.
+pub struct Link {
+    stream: Box<dyn Stream>,
+    /// Where it leads, so that the same server can be dialled again.
+    pub peer: Peer,
+}
+
+impl Link {
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) -> Self {
+        Self { stream: Box::new(stream), peer }
+    }
+
+    pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        self.stream
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Where a connection leads: one socket, after name resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// Why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error("can't resolve {host}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The system refused.
+    #[error("can't connect: {0}")]
+    Connect(#[from] io::Error),
+    /// Nothing happened.
+    #[error("can't connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// Whether a server's kernel accepts connections.
+#[derive(Debug)]
+pub enum Reach {
+    /// It does; the connection is held so that the server does not see one after the other.
+    Accepted(Link),
+    /// Nobody listens there.
+    Refused(io::Error),
+    /// It can't be told: nothing came back, or the queue of new connections is full.
+    Unclear,
+}
+
+/// Connects to where `endpoint` is now.
+///
+/// # Errors
+/// What keeps the connection from being made, of the last address that was tried.
+pub async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
+    timeout(CONNECT_TIMEOUT, connect_any(endpoint)).await.unwrap_or(Err(DialError::Timeout))
+}
+
+async fn connect_any(endpoint: &Endpoint) -> Result<Link, DialError> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return Ok(open(&Peer::Unix(path.clone())).await?),
+        Endpoint::Tcp(host, port) => (host, *port),
+    };
+    let resolve = |source| DialError::Resolve { host: host.clone(), source };
+    let mut last = None;
+    for address in lookup_host((host.as_str(), port)).await.map_err(resolve)? {
+        match open(&Peer::Tcp(address)).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound)), DialError::Connect))
+}
+
+/// Whether `peer` accepts connections now.
+pub async fn reach(peer: &Peer) -> Reach {
+    match timeout(REACH_TIMEOUT, open(peer)).await {
+        Ok(Ok(link)) => Reach::Accepted(link),
+        Ok(Err(error)) if is_refusal(&error) => Reach::Refused(error),
+        Ok(Err(_)) | Err(_) => Reach::Unclear,
+    }
+}
+
+/// Whether the error says that nobody listens. Other errors (a unix socket's full queue, a lack of ports on our
+/// side) say nothing about the server.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NotFound)
+}
+
+async fn open(peer: &Peer) -> io::Result<Link> {
+    match peer {
+        Peer::Unix(path) => Ok(Link::new(UnixStream::connect(path).await?, peer.clone())),
+        Peer::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+            #[cfg(target_os = "linux")]
+            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
+            Ok(Link::new(stream, peer.clone()))
+        }
+    }
+}

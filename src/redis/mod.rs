@@ -1,0 +1,13 @@
+//! The edge to a server: connect, TLS, ask one question at a time, classify errors.
+
+mod connection;
+mod dial;
+mod meter;
+mod question;
+mod tls;
+
+pub use self::connection::{Connection, Failure};
+pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
+pub use self::dial::{DialError, Link, Peer, Reach, connect, reach};
+pub use self::question::Question;
+pub use self::tls::{TlsError, TlsSetup};

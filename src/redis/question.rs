@@ -1,0 +1,103 @@
+//! What the exporter asks servers. This is all of it: no write command is ever sent.
+
+use ::redis::{Cmd, Pipeline, cmd};
+
+use crate::watch::Feature;
+
+/// A question to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// PING.
+    Ping,
+    /// MULTI and EXEC, an empty transaction.
+    Transaction,
+    /// INFO of these sections.
+    Info(&'static [&'static str]),
+    /// SLOWLOG GET of so many entries.
+    SlowlogGet(usize),
+    /// SLOWLOG LEN.
+    SlowlogLen,
+    /// CONFIG GET of these parameters.
+    ConfigGet(&'static [&'static str]),
+    /// FUNCTION STATS.
+    FunctionStats,
+    /// CLIENT SETNAME: so that an operator sees in CLIENT LIST who we are.
+    SetName,
+}
+
+/// The name that our connections have in CLIENT LIST.
+const CLIENT_NAME: &str = "redis-script-exporter";
+
+impl Question {
+    /// The command as it is named in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "PING",
+            Self::Transaction => "MULTI and EXEC",
+            Self::Info(_) => "INFO",
+            Self::SlowlogGet(_) => "SLOWLOG GET",
+            Self::SlowlogLen => "SLOWLOG LEN",
+            Self::ConfigGet(_) => "CONFIG GET",
+            Self::FunctionStats => "FUNCTION STATS",
+            Self::SetName => "CLIENT SETNAME",
+        }
+    }
+
+    /// What an ACL has to grant for it.
+    #[must_use]
+    pub const fn grant(self) -> &'static str {
+        match self {
+            Self::Ping => "+ping",
+            Self::Transaction => "+multi +exec",
+            Self::Info(_) => "+info",
+            Self::SlowlogGet(_) => "+slowlog|get",
+            Self::SlowlogLen => "+slowlog|len",
+            Self::ConfigGet(_) => "+config|get",
+            Self::FunctionStats => "+function|stats",
+            Self::SetName => "+client|setname",
+        }
+    }
+
+    /// The feature whose capability its answer shows; `None` where nothing depends on it.
+    #[must_use]
+    pub const fn feature(self) -> Option<Feature> {
+        match self {
+            Self::Ping => Some(Feature::Ping),
+            Self::Transaction => Some(Feature::Transaction),
+            Self::Info(_) => Some(Feature::Info),
+            Self::SlowlogGet(_) => Some(Feature::Slowlog),
+            Self::ConfigGet(_) => Some(Feature::Config),
+            Self::FunctionStats => Some(Feature::FunctionStats),
+            Self::SlowlogLen | Self::SetName => None,
+        }
+    }
+
+    /// What to send.
+    pub(super) fn request(self) -> Request {
+        let one = |command: &mut Cmd| Request::One(std::mem::take(command));
+        match self {
+            Self::Ping => one(&mut cmd("PING")),
+            Self::Transaction => {
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("MULTI").cmd("EXEC");
+                Request::Several(pipeline)
+            }
+            Self::Info(sections) => one(cmd("INFO").arg(sections)),
+            Self::SlowlogGet(count) => one(cmd("SLOWLOG").arg("GET").arg(count)),
+            Self::SlowlogLen => one(cmd("SLOWLOG").arg("LEN")),
+            Self::ConfigGet(parameters) => one(cmd("CONFIG").arg("GET").arg(parameters)),
+            Self::FunctionStats => one(cmd("FUNCTION").arg("STATS")),
+            Self::SetName => one(cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)),
+        }
+    }
+}
+
+/// What goes over the wire for one question.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// One command.
+    One(Cmd),
+    /// Commands that are sent together; the first error or the last reply is the answer.
+    Several(Pipeline),
+}

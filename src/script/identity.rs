@@ -1,0 +1,257 @@
+//! The identity of a script, from the arguments that the slow log kept of its call.
+//!
+//! The slow log cuts an argument of more than 128 bytes to its first 128 and `... (N more bytes)` (measured on
+//! Redis 6.2.14, 7.0.15 and Valkey 9.1.2). A body that was cut can't be hashed to its SHA1; its first 128 bytes
+//! and its length are a stable fingerprint.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha1::{Digest, Sha1};
+
+use super::command::Command;
+
+/// Bytes of an argument that the slow log keeps.
+const KEPT_BYTES: usize = 128;
+
+/// Digits of a SHA1 in a label.
+const LABEL_DIGITS: usize = 12;
+
+/// A value of the label `script`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// The label with this text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How much is known of a script, and from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Only a fingerprint: the body was cut.
+    Approximate,
+    /// The SHA1 was computed from the whole body.
+    Computed,
+    /// The server (or its client) named the SHA1 or the function.
+    Server,
+}
+
+impl Origin {
+    /// The value of the label `origin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approximate => "approximate",
+            Self::Computed => "computed",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What is known of one script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits.
+    pub label: Label,
+    /// The SHA1, 40 digits in lower case; empty for functions and cut bodies.
+    pub sha1: String,
+    /// The function's name; empty for scripts.
+    pub name: String,
+    /// Where this is from.
+    pub origin: Origin,
+}
+
+impl Identity {
+    /// A script that is named by its SHA1, in any letter case. `None` if it is no SHA1.
+    #[must_use]
+    pub fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
+        let text = std::str::from_utf8(sha1).ok()?;
+        if text.len() != 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let sha1 = text.to_ascii_lowercase();
+        let label = Label(sha1.chars().take(LABEL_DIGITS).collect::<String>().into());
+        Some(Self { label, sha1, name: String::new(), origin })
+    }
+
+    /// A function, by the name that the caller gave. Names of real functions are letters, digits and `_`
+    /// (documentation of FUNCTION LOAD); anything else is made printable, and what is too long is fingerprinted.
+    #[must_use]
+    pub fn from_function(name: &[u8]) -> Self {
+        if name.is_empty() || name.len() > KEPT_BYTES {
+            return Self::fingerprint(name, name.len());
+        }
+        let name: String = String::from_utf8_lossy(name)
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect();
+        Self { label: Label::new(&name), sha1: String::new(), name, origin: Origin::Server }
+    }
+
+    /// A script by its body, as the slow log shows it.
+    fn from_body(argument: &[u8]) -> Self {
+        if let Some((head, length)) = cut(argument) {
+            return Self::fingerprint(head, length);
+        }
+        let sha1 = hex(&Sha1::digest(argument));
+        Self::from_sha1(sha1.as_bytes(), Origin::Computed)
+            .unwrap_or_else(|| Self::fingerprint(argument, argument.len()))
+    }
+
+    /// A script of which only the beginning and the length are known.
+    fn fingerprint(head: &[u8], length: usize) -> Self {
+        let mut hash = Sha1::new();
+        hash.update(head.get(..KEPT_BYTES).unwrap_or(head));
+        hash.update(length.to_string().as_bytes());
+        let digits: String = hex(&hash.finalize()).chars().take(LABEL_DIGITS).collect();
+        Self {
+            label: Label(format!("~{digits}").into()),
+            sha1: String::new(),
+            name: String::new(),
+            origin: Origin::Approximate,
+        }
+    }
+}
+
+/// A call of a script, as the slow log tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The command.
+    pub command: Command,
+    /// What it ran.
+    pub script: Identity,
+    /// The number of keys that the caller announced; `None` if that is no number.
+    pub keys: Option<u64>,
+}
+
+impl Call {
+    /// The call in a slow log entry's arguments; `None` if it is no script call.
+    #[must_use]
+    pub fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
+        let mut arguments = arguments.iter();
+        let command = Command::from_name(arguments.next()?)?;
+        let script = arguments.next()?;
+        let keys = arguments.next().and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
+        let script = match command {
+            Command::Eval | Command::EvalRo => Identity::from_body(script),
+            // What is no SHA1 names no script; it is told apart from others, and never repeated as text.
+            Command::Evalsha | Command::EvalshaRo => Identity::from_sha1(script, Origin::Server)
+                .unwrap_or_else(|| Identity::fingerprint(script, script.len())),
+            Command::Fcall | Command::FcallRo => Identity::from_function(script),
+        };
+        Some(Self { command, script, keys })
+    }
+}
+
+/// The first 128 bytes and the whole length of an argument that the slow log has cut.
+fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
+    let (head, tail) = argument.split_at_checked(KEPT_BYTES)?;
+    let more = std::str::from_utf8(tail).ok()?.strip_prefix("... (")?.strip_suffix(" more bytes)")?;
+    Some((head, KEPT_BYTES.saturating_add(more.parse().ok()?)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(40), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn call(arguments: &[&[u8]]) -> Option<Call> {
+        Call::from_arguments(&arguments.iter().map(|argument| argument.to_vec()).collect::<Vec<_>>())
+    }
+
+    /// What `SCRIPT LOAD "return 1"` answers.
+    const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+
+    #[test]
+    fn a_script_has_one_label_whichever_way_it_is_called() {
+        let eval = call(&[b"EVAL", b"return 1", b"0"]).unwrap();
+        let evalsha = call(&[b"evalSHA", RETURN_1.to_ascii_uppercase().as_bytes(), b"2", b"k"]).unwrap();
+        assert_eq!(eval.script.label.as_str(), "e0e1f9fabfc9");
+        assert_eq!(evalsha.script.label, eval.script.label);
+        assert_eq!((eval.script.sha1.as_str(), evalsha.script.sha1.as_str()), (RETURN_1, RETURN_1));
+        assert_eq!((eval.script.origin, evalsha.script.origin), (Origin::Computed, Origin::Server));
+        assert_eq!((eval.command, eval.keys, evalsha.keys), (Command::Eval, Some(0), Some(2)));
+    }
+
+    #[test]
+    fn cut_bodies_differ_by_head_and_length() {
+        let body = |first: u8, more: &str| {
+            let mut body = vec![b'x'; 128];
+            body[0] = first;
+            body.extend(format!("... ({more} more bytes)").as_bytes());
+            call(&[b"EVAL", &body, b"0"]).unwrap().script
+        };
+        let script = body(b'a', "10");
+        assert!(script.label.as_str().starts_with('~') && script.label.as_str().len() == 13);
+        assert_eq!(script, body(b'a', "10"));
+        assert_ne!(script, body(b'a', "11"));
+        assert_ne!(script, body(b'b', "10"));
+        assert_eq!((script.sha1.as_str(), script.origin), ("", Origin::Approximate));
+    }
+
+    #[test]
+    fn a_whole_body_that_ends_like_a_cut_one_is_hashed() {
+        let body = b"return 1 -- ... (5 more bytes)";
+        assert_eq!(call(&[b"EVAL", body, b"0"]).unwrap().script.origin, Origin::Computed);
+    }
+
+    #[test]
+    fn functions_have_their_name() {
+        let script = call(&[b"FCALL_RO", b"my_function", b"0"]).unwrap().script;
+        assert_eq!(
+            (script.label.as_str(), script.name.as_str(), script.sha1.as_str()),
+            ("my_function", "my_function", "")
+        );
+        let hostile = call(&[b"FCALL", b"a\n\x1b\xff\"", b"0"]).unwrap().script;
+        assert!(!hostile.label.as_str().contains(['\n', '\u{1b}']));
+    }
+
+    #[test]
+    fn other_commands_and_broken_calls_are_no_script_calls() {
+        assert!(call(&[b"SET", b"eval", b"1"]).is_none());
+        assert!(call(&[b"EVAL"]).is_none());
+        assert!(call(&[]).is_none());
+        let junk = call(&[b"EVALSHA", b"not a sha", b"0"]).unwrap();
+        assert!(junk.script.label.as_str().starts_with('~'));
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_give_a_short_printable_label(
+            command in prop::sample::select(Command::ALL.to_vec()),
+            arguments in prop::collection::vec(any::<Vec<u8>>(), 1..4),
+        ) {
+            let mut all = vec![command.as_str().as_bytes().to_vec()];
+            all.extend(arguments);
+            let label = Call::from_arguments(&all).unwrap().script.label;
+            prop_assert!(!label.as_str().is_empty() && !label.as_str().chars().any(char::is_control));
+            prop_assert!(label.as_str().chars().count() <= KEPT_BYTES);
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The account of the slow log: every entry is taken once, or counted as lost.
+//!
+//! Ids grow by one with every entry (also over SLOWLOG RESET) and start at 0 with every server process. So the
+//! position in a server's log is one number, the next id to come, and a gap in the ids is exactly what was
+//! overwritten or reset before it could be read. Facts: Redis 6.2.14, 7.0.15, Valkey 9.1.2, measured.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::number::float;
+use crate::parse::{Entry, SlowlogPast, SlowlogReply};
+
+/// Most entries to ask for at once: the reply has to fit the memory that a reply may take.
+const MOST_ENTRIES: usize = 16_384;
+
+/// Entries to ask for beyond those known, for what is written in the meantime.
+const MARGIN: u64 = 64;
+
+/// Positions in the logs of other servers that are remembered, for addresses that move between servers.
+const REMEMBERED: usize = 16;
+
+/// Length of a ring while its real length is unknown: the servers' default.
+const DEFAULT_RING: u64 = 128;
+
+/// A server that is younger is taken to have had no SLOWLOG RESET that its statistics don't show.
+const YOUNG: Duration = Duration::from_secs(3600);
+
+/// How much the server's uptime, in whole seconds, may be off.
+const UPTIME_SLACK: Duration = Duration::from_secs(2);
+
+/// The shortest time between two polls of a ring that turns over quickly.
+const FASTEST: Duration = Duration::from_millis(10);
+
+/// A poll should find at most this part of the ring new: 1 / `RING_SHARE`.
+const RING_SHARE: u32 = 4;
+
+/// Where we are in the log of the server that answers now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// Never read: what is there is the baseline.
+    Unread(IfEmpty),
+    /// The ring was empty at first contact, and which id comes next is not certain.
+    Empty {
+        /// If the ring has overflowed by the next poll, its ids are taken to have begun at 0.
+        from_zero: bool,
+    },
+    /// All ids before this one are accounted for.
+    Next(u64),
+}
+
+/// What an empty ring means at first contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfEmpty {
+    /// Nothing was ever written: the next id is 0.
+    NextIsZero,
+    /// Probably so.
+    Probably,
+    /// It was reset: any id may come next.
+    Unknown,
+}
+
+/// What a SLOWLOG reply means for the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Take {
+    /// The reply does not reach back far enough: ask again for [`Account::ask`] entries.
+    More,
+    /// The ids went backwards, so another server process answers: find out who, and ask again.
+    Rewound,
+    /// New entries, oldest first, and how many before or among them are gone.
+    Done {
+        /// The entries that were not taken before.
+        new: Vec<Entry>,
+        /// Entries that were overwritten or reset before they could be read.
+        lost: u64,
+    },
+}
+
+/// Who answers at the target's address, as INFO tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Who<'a> {
+    /// `run_id`; `None` if the server does not tell.
+    pub run_id: Option<&'a str>,
+    /// Time since its start, in whole seconds.
+    pub uptime: Option<Duration>,
+    /// What is known of its slow log's past.
+    pub past: Option<SlowlogPast>,
+}
+
+/// The account of one target.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The server process that answers; `None` if it does not tell.
+    run_id: Option<String>,
+    /// Where we are in its log.
+    position: Position,
+    /// Next ids of servers that answered before, the latest first; at most [`REMEMBERED`].
+    others: VecDeque<(String, u64)>,
+    /// Entries to ask for next time.
+    ask: usize,
+    /// Most entries to ask for; falls when a reply was too large.
+    limit: usize,
+    /// The ids went backwards, and the server has not been identified since.
+    rewound: bool,
+    /// Whether a server was identified before.
+    contacted: bool,
+    /// `slowlog-max-len`, as far as known.
+    ring: u64,
+    /// When the log was last read to its end, and the time to leave until the next poll.
+    pace: Option<(Duration, Duration)>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            run_id: None,
+            position: Position::Unread(IfEmpty::Unknown),
+            others: VecDeque::new(),
+            ask: 1,
+            limit: MOST_ENTRIES,
+            rewound: false,
+            contacted: false,
+            ring: DEFAULT_RING,
+            pace: None,
+        }
+    }
+}
+
+impl Account {
+    /// Entries to ask the server for: 1 on a quiet server, more after a burst.
+    #[must_use]
+    pub fn ask(&self) -> usize {
+        self.ask.clamp(1, self.limit)
+    }
+
+    /// Time to leave until the next poll: `longest`, or less while the ring turns over quickly.
+    #[must_use]
+    pub fn interval(&self, longest: Duration) -> Duration {
+        self.pace.map_or(longest, |(_, interval)| interval.clamp(FASTEST.min(longest), longest))
+    }
+
+    /// Takes note of `slowlog-max-len`.
+    pub fn set_ring(&mut self, entries: u64) {
+        self.ring = entries;
+    }
+
+    /// A reply was larger than we take: ask for half as many from now on.
+    pub fn too_large(&mut self) {
+        self.limit = (self.ask() / 2).max(1);
+    }
+
+    /// Notes which server answers. `since_contact` is the time since an answer from this address, before.
+    pub fn identify(&mut self, who: Who<'_>, since_contact: Option<Duration>) {
+        let rewound = std::mem::take(&mut self.rewound);
+        let same = who.run_id.is_none() || self.run_id.is_none() || who.run_id == self.run_id.as_deref();
+        if self.contacted && same {
+            self.run_id = who.run_id.map(str::to_owned).or(self.run_id.take());
+            if rewound {
+                // Where nobody tells who answers, ids that went backwards are all there is to know a restart by.
+                self.position = Position::Next(0);
+            }
+            return;
+        }
+        if let (Some(run_id), Position::Next(next)) = (self.run_id.take(), self.position) {
+            self.others.retain(|(known, _)| *known != run_id);
+            self.others.push_front((run_id, next));
+            self.others.truncate(REMEMBERED);
+        }
+        let known = self.others.iter().position(|(known, _)| Some(known.as_str()) == who.run_id);
+        let restarted = self.contacted
+            && matches!((who.uptime, since_contact), (Some(up), Some(since)) if up <= since.saturating_add(UPTIME_SLACK));
+        self.position = match known.and_then(|index| self.others.remove(index)) {
+            Some((_, next)) => Position::Next(next),
+            // Started since this address last answered: all that its log holds is new.
+            None if restarted => Position::Next(0),
+            None => Position::Unread(IfEmpty::from_past(who)),
+        };
+        self.run_id = who.run_id.map(str::to_owned);
+        self.ask = 1;
+        self.contacted = true;
+    }
+
+    /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now` (monotonic).
+    pub fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
+        let asked = self.ask();
+        // Fewer than asked for is the whole ring; and more than the limit can't be had.
+        let whole = reply.received < asked || asked >= self.limit;
+        let ends =
+            reply.entries.first().map(|entry| entry.id).zip(reply.entries.last().map(|entry| entry.id));
+        match (self.position, ends) {
+            (Position::Unread(empty), None) => {
+                self.position = match empty {
+                    IfEmpty::NextIsZero => Position::Next(0),
+                    IfEmpty::Probably => Position::Empty { from_zero: true },
+                    IfEmpty::Unknown => Position::Empty { from_zero: false },
+                };
+                self.settle(reply.entries, 0, now)
+            }
+            (_, None) => self.settle(reply.entries, 0, now),
+            (Position::Unread(_), Some((_, newest))) => {
+                self.position = Position::Next(newest.saturating_add(1));
+                self.settle(Vec::new(), 0, now)
+            }
+            (Position::Empty { from_zero }, Some((oldest, newest))) => {
+                if !whole {
+                    self.ask = self.limit;
+                    return Take::More;
+                }
+                let overflowed = u64::try_from(reply.received).unwrap_or(u64::MAX) >= self.ring;
+                let base = if overflowed && from_zero { 0 } else { oldest };
+                self.take_from(base, newest, reply.entries, now)
+            }
+            (Position::Next(next), Some((_, newest))) if newest.saturating_add(1) < next => {
+                self.rewound = true;
+                Take::Rewound
+            }
+            (Position::Next(next), Some((oldest, newest))) => {
+                if oldest > next && !whole {
+                    let missing = (newest - next).saturating_add(1).saturating_add(MARGIN);
+                    self.ask = usize::try_from(missing).unwrap_or(usize::MAX).min(self.limit);
+                    return Take::More;
+                }
+                self.take_from(next, newest, reply.entries, now)
+            }
+        }
+    }
+
+    /// Takes the entries with ids from `base` to `newest`; those that are missing are lost.
+    fn take_from(&mut self, base: u64, newest: u64, mut entries: Vec<Entry>, now: Duration) -> Take {
+        entries.retain(|entry| entry.id >= base);
+        let due = newest.saturating_add(1).saturating_sub(base);
+        let lost = due.saturating_sub(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+        self.position = Position::Next(newest.saturating_add(1));
+        self.settle(entries, lost, now)
+    }
+
+    /// The log was read to its end: decides how much to ask for next, and when.
+    fn settle(&mut self, new: Vec<Entry>, lost: u64, now: Duration) -> Take {
+        self.ask = if new.len() > 1 { new.len().saturating_mul(2) } else { 1 };
+        let written = lost.saturating_add(u64::try_from(new.len()).unwrap_or(u64::MAX));
+        let interval = match self.pace {
+            // Slow down gradually: what comes in bursts comes again.
+            Some((_, interval)) if written == 0 => interval.saturating_mul(2),
+            Some((before, interval)) => {
+                let full = now.saturating_sub(before).mul_f64(float(self.ring.max(1)) / float(written));
+                (full / RING_SHARE).min(interval.saturating_mul(2))
+            }
+            None => Duration::MAX,
+        };
+        self.pace = Some((now, interval.max(FASTEST)));
+        Take::Done { new, lost }
+    }
+}
+
+impl IfEmpty {
+    fn from_past(who: Who<'_>) -> Self {
+        match who.past {
+            Some(SlowlogPast::Untouched) => Self::NextIsZero,
+            Some(SlowlogPast::Unclear) if who.uptime.is_some_and(|uptime| uptime < YOUNG) => Self::Probably,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A server's slow log, as the servers keep it.
+    #[derive(Debug, Clone, Default)]
+    struct Server {
+        run_id: u32,
+        started: Duration,
+        next: u64,
+        ring: VecDeque<u64>,
+        max: usize,
+        reset: bool,
+    }
+
+    impl Server {
+        fn new(run_id: u32, max: usize, started: Duration) -> Self {
+            Self { run_id, started, max, ..Self::default() }
+        }
+
+        fn write(&mut self, count: u64) {
+            for _ in 0..count {
+                self.ring.push_front(self.next);
+                self.next += 1;
+                self.ring.truncate(self.max);
+            }
+        }
+
+        fn get(&self, count: usize) -> SlowlogReply {
+            let mut entries: Vec<Entry> = self.ring.iter().take(count).map(|id| entry(*id)).collect();
+            let received = entries.len();
+            entries.reverse();
+            SlowlogReply { entries, received, malformed: 0 }
+        }
+    }
+
+    fn entry(id: u64) -> Entry {
+        Entry {
+            id,
+            ended_at: 0,
+            duration: Duration::ZERO,
+            arguments: vec![],
+            client: String::new(),
+            client_name: String::new(),
+        }
+    }
+
+    /// An account and what it should come to.
+    #[derive(Debug, Default)]
+    struct Watcher {
+        account: Account,
+        taken: BTreeSet<(u32, u64)>,
+        repeated: u64,
+        lost: u64,
+        contact: Option<Duration>,
+    }
+
+    impl Watcher {
+        fn identify(&mut self, server: &Server, now: Duration) {
+            let run_id = server.run_id.to_string();
+            let past = if server.reset { SlowlogPast::Reset } else { SlowlogPast::Untouched };
+            let who = Who {
+                run_id: Some(&run_id),
+                uptime: Some(Duration::from_secs(now.saturating_sub(server.started).as_secs())),
+                past: Some(past),
+            };
+            self.account.identify(who, self.contact.map(|contact| now.saturating_sub(contact)));
+        }
+
+        /// Polls as the edge does; `between` entries are written between two requests of one poll.
+        fn poll(&mut self, server: &mut Server, between: u64, now: Duration) {
+            for _ in 0..8 {
+                let reply = server.get(self.account.ask());
+                self.contact = Some(now);
+                match self.account.take(reply, now) {
+                    Take::More => server.write(between),
+                    Take::Rewound => self.identify(server, now),
+                    Take::Done { new, lost } => {
+                        self.lost += lost;
+                        for entry in new {
+                            self.repeated += u64::from(!self.taken.insert((server.run_id, entry.id)));
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn started(max: usize) -> (Server, Watcher) {
+        let server = Server::new(1, max, Duration::ZERO);
+        let mut watcher = Watcher::default();
+        watcher.identify(&server, Duration::from_secs(10));
+        (server, watcher)
+    }
+
+    const NOW: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_is_there_at_first_contact_is_the_baseline() {
+        let (mut server, mut watcher) = started(128);
+        server.write(50);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!((watcher.taken.len(), watcher.lost), (0, 0));
+        assert_eq!(watcher.account.ask(), 1);
+        server.write(3);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(watcher.taken, BTreeSet::from([(1, 50), (1, 51), (1, 52)]));
+    }
+
+    #[test]
+    fn a_burst_over_the_ring_is_counted_and_lost_exactly() {
+        for seen_empty in [true, false] {
+            let (mut server, mut watcher) = started(128);
+            if !seen_empty {
+                server.write(10);
+            }
+            watcher.poll(&mut server, 0, NOW);
+            server.write(3000);
+            watcher.poll(&mut server, 7, NOW);
+            assert_eq!((watcher.taken.len(), watcher.lost), (128, 2872 + 7), "seen empty: {seen_empty}");
+        }
+    }
+
+    #[test]
+    fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
+        let (mut server, mut watcher) = (Server::new(1, 128, Duration::ZERO), Watcher::default());
+        server.write(40);
+        (server.reset, server.ring) = (true, VecDeque::new());
+        watcher.identify(&server, NOW);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(3);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!((watcher.taken.len(), watcher.lost), (3, 0));
+    }
+
+    #[test]
+    fn an_unclear_past_is_taken_as_untouched_on_a_young_server_with_a_full_ring() {
+        for (uptime, written, expected) in [(5, 300, (128, 172)), (5, 3, (3, 0)), (7200, 300, (128, 0))] {
+            let mut server = Server::new(1, 128, Duration::ZERO);
+            let mut watcher = Watcher::default();
+            let who = Who {
+                run_id: Some("1"),
+                uptime: Some(Duration::from_secs(uptime)),
+                past: Some(SlowlogPast::Unclear),
+            };
+            watcher.account.identify(who, None);
+            watcher.poll(&mut server, 0, NOW);
+            server.write(written);
+            watcher.poll(&mut server, 0, NOW);
+            assert_eq!((watcher.taken.len(), watcher.lost), expected, "{uptime}");
+        }
+    }
+
+    #[test]
+    fn a_restarted_server_is_read_from_its_first_id() {
+        let (mut server, mut watcher) = started(128);
+        server.write(5);
+        watcher.poll(&mut server, 0, NOW);
+        let later = NOW + Duration::from_secs(3);
+        let mut server = Server::new(2, 128, NOW + Duration::from_secs(1));
+        server.write(130);
+        watcher.identify(&server, later);
+        watcher.poll(&mut server, 0, later);
+        assert_eq!((watcher.taken.len(), watcher.lost), (128, 2));
+    }
+
+    #[test]
+    fn another_older_server_behind_the_address_is_a_baseline_and_returning_repeats_nothing() {
+        let (mut first, mut watcher) = started(128);
+        watcher.poll(&mut first, 0, NOW);
+        let mut second = Server::new(2, 128, Duration::ZERO);
+        second.write(20);
+        first.write(4);
+        for _ in 0..3 {
+            watcher.identify(&second, NOW);
+            watcher.poll(&mut second, 0, NOW);
+            watcher.identify(&first, NOW);
+            watcher.poll(&mut first, 0, NOW);
+        }
+        assert_eq!((watcher.taken.len(), watcher.repeated, watcher.lost), (4, 0, 0));
+    }
+
+    #[test]
+    fn ids_that_fall_are_a_restart_even_where_nobody_tells() {
+        let mut watcher = Watcher::default();
+        let mut server = Server::new(1, 128, Duration::ZERO);
+        watcher.account.identify(Who::default(), None);
+        server.write(9);
+        watcher.poll(&mut server, 0, NOW);
+        server = Server::new(2, 128, NOW);
+        server.write(3);
+        assert_eq!(watcher.account.take(server.get(1), NOW), Take::Rewound);
+        watcher.account.identify(Who::default(), Some(Duration::ZERO));
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!((watcher.taken.len(), watcher.lost), (3, 0));
+    }
+
+    #[test]
+    fn polls_come_faster_while_the_ring_turns_over() {
+        let (mut server, mut watcher) = started(128);
+        let second = Duration::from_secs(1);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(watcher.account.interval(second), second);
+        server.write(1280);
+        watcher.poll(&mut server, 0, NOW + second);
+        assert!(watcher.account.interval(second) <= Duration::from_millis(25));
+        for step in 0..12_u32 {
+            watcher.poll(&mut server, 0, NOW + second * (step + 2));
+        }
+        assert_eq!(watcher.account.interval(second), second);
+        assert_eq!(watcher.account.ask(), 1);
+    }
+
+    #[test]
+    fn a_reply_that_was_too_large_halves_what_is_asked_for() {
+        let mut account = Account { ask: 1000, ..Account::default() };
+        account.too_large();
+        assert_eq!(account.ask(), 500);
+        for _ in 0..20 {
+            account.too_large();
+        }
+        assert_eq!(account.ask(), 1);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write(u64),
+        Poll { between: u64 },
+        Reset,
+        Resize(usize),
+        Restart,
+        Fail { over: bool },
+        Reconnect,
+        TooLarge,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..40_u64).prop_map(Step::Write),
+            1 => (0..2000_u64).prop_map(Step::Write),
+            4 => (0..30_u64).prop_map(|between| Step::Poll { between }),
+            1 => Just(Step::Reset),
+            1 => prop::sample::select(vec![0, 1, 16, 128, 1000]).prop_map(Step::Resize),
+            1 => Just(Step::Restart),
+            1 => any::<bool>().prop_map(|over| Step::Fail { over }),
+            1 => Just(Step::Reconnect),
+            1 => Just(Step::TooLarge),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Any interleaving: counted + lost = written while watched, and nothing twice. What a server held
+        /// unread when it ended, and what another server wrote before it was first read, is not due.
+        #[test]
+        fn counted_and_lost_are_what_was_written(steps in prop::collection::vec(any_step(), 0..60)) {
+            let mut now = Duration::from_secs(100);
+            let mut servers = [Server::new(1, 128, Duration::ZERO), Server::new(2, 128, Duration::ZERO)];
+            servers[1].write(77);
+            let (mut active, mut runs) = (0, 2);
+            let mut watcher = Watcher::default();
+            // Ids from which each run's entries are due, and those that a finished run made due.
+            let mut due_from = [Some(0), None];
+            let mut due = 0;
+            watcher.identify(&servers[0], now);
+            watcher.poll(&mut servers[0], 0, now);
+            for step in steps {
+                now += Duration::from_secs(5);
+                let server = &mut servers[active];
+                match step {
+                    Step::Write(count) => server.write(count),
+                    Step::Poll { between } => {
+                        watcher.poll(server, between, now);
+                        due_from[active].get_or_insert(server.next);
+                    }
+                    Step::Reset => {
+                        watcher.poll(server, 0, now);
+                        server.write(3);
+                        server.ring.clear();
+                    }
+                    Step::Resize(max) => {
+                        server.max = max;
+                        server.ring.truncate(max);
+                    }
+                    Step::Restart => {
+                        // What is unread at the end of a process is gone with it: read it, so that it is due.
+                        server.max = server.max.max(1);
+                        server.write(1);
+                        watcher.poll(server, 0, now);
+                        if let Some(from) = due_from[active] {
+                            due += server.next - from;
+                        }
+                        runs += 1;
+                        *server = Server::new(runs, 128, now + Duration::from_secs(1));
+                        server.write(5);
+                        now += Duration::from_secs(5);
+                        due_from[active] = Some(0);
+                        watcher.identify(server, now);
+                        watcher.poll(server, 0, now);
+                    }
+                    Step::Fail { over: false } => watcher.identify(server, now),
+                    Step::Fail { over: true } => {
+                        // A position is remembered from the first read on.
+                        server.max = server.max.max(1);
+                        server.write(1);
+                        watcher.poll(server, 0, now);
+                        active = 1 - active;
+                        let server = &mut servers[active];
+                        server.max = server.max.max(1);
+                        if due_from[active].is_none() {
+                            due_from[active] = Some(server.next);
+                        }
+                        watcher.identify(server, now);
+                        watcher.poll(server, 0, now);
+                    }
+                    Step::Reconnect => {
+                        watcher.identify(server, now);
+                        watcher.poll(server, 0, now);
+                    }
+                    Step::TooLarge => watcher.account.limit = watcher.account.limit.max(64) / 2,
+                }
+            }
+            for index in [active, 1 - active] {
+                if due_from[index].is_some() {
+                    let server = &mut servers[index];
+                    server.max = server.max.max(1);
+                    server.write(1);
+                    watcher.identify(server, now);
+                    watcher.poll(server, 0, now);
+                    due += server.next - due_from[index].unwrap();
+                }
+            }
+            prop_assert_eq!(watcher.repeated, 0);
+            prop_assert_eq!(u64::try_from(watcher.taken.len()).unwrap() + watcher.lost, due);
+        }
+    }
+}

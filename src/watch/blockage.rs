@@ -1,0 +1,187 @@
+//! A blockage that has ended: what was it?
+//!
+//! BUSY has told the kind, or the slow log has the entry that covers it. An entry carries its end in whole
+//! seconds of the server's clock, and a command that waits behind a script is answered after the script's entry
+//! was written: so what was read of the slow log just after the end is complete.
+
+use std::time::Duration;
+
+use super::liveness::Runner;
+use crate::parse::{BusyKind, Entry};
+use crate::script::Command;
+
+/// How far an entry's time may be off: its end is in whole seconds, and clocks are compared over a network.
+const SLACK: f64 = 2.0;
+
+/// What a blockage turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A script (EVAL and its kin).
+    Script,
+    /// A function (FCALL and its kin).
+    Function,
+    /// A module's command.
+    Module,
+    /// Another slow command.
+    Command,
+    /// Nothing that the slow log shows: a stopped process, a fork, swapping, or a slow log that is off.
+    Unknown,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Script, Self::Function, Self::Module, Self::Command, Self::Unknown];
+
+    /// The value of the label `cause`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Function => "function",
+            Self::Module => "module",
+            Self::Command => "command",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn of_kind(kind: BusyKind) -> Self {
+        match kind {
+            BusyKind::Script => Self::Script,
+            BusyKind::Function => Self::Function,
+            BusyKind::Module => Self::Module,
+        }
+    }
+
+    fn of_entry(entry: &Entry) -> Self {
+        match entry.arguments.first().and_then(|name| Command::from_name(name)) {
+            Some(command) if command.is_function() => Self::Function,
+            Some(_) => Self::Script,
+            None => Self::Command,
+        }
+    }
+}
+
+/// The slow log entry that covers a blockage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Culprit {
+    /// The entry itself.
+    pub entry: Entry,
+}
+
+/// A blockage that has ended and waits for the slow log to tell what it was.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ended {
+    /// When it began, since the Unix epoch.
+    pub(super) began: Duration,
+    /// How long it was.
+    pub(super) blocked: Duration,
+    /// What BUSY had told.
+    pub(super) busy: Option<BusyKind>,
+    /// What FUNCTION STATS or the log file had named.
+    pub(super) runner: Option<Runner>,
+}
+
+impl Ended {
+    /// What it was, by the entries that the slow log has got since before it began. `clock_ahead` is how many
+    /// seconds the server's clock is ahead of ours; without it, entries are not compared by time.
+    pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> (Cause, Option<Culprit>) {
+        let covering: Vec<&Entry> = entries
+            .iter()
+            .filter(|entry| clock_ahead.is_none_or(|ahead| self.overlaps(entry, ahead)))
+            .collect();
+        let total = |cause: Cause| {
+            let of_cause = covering.iter().filter(|entry| Cause::of_entry(entry) == cause);
+            of_cause.fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration))
+        };
+        let cause = self.busy.map(Cause::of_kind).or_else(|| {
+            // A script's entry covers those of the commands inside it: at equal times the script comes first.
+            let causes = [Cause::Command, Cause::Function, Cause::Script];
+            let longest = causes.into_iter().max_by_key(|cause| total(*cause));
+            longest.filter(|cause| !total(*cause).is_zero() && total(*cause) >= self.blocked / 2)
+        });
+        let culprit = covering
+            .into_iter()
+            .filter(|entry| Some(Cause::of_entry(entry)) == cause)
+            .max_by_key(|entry| entry.duration)
+            .map(|entry| Culprit { entry: entry.clone() });
+        (cause.unwrap_or(Cause::Unknown), culprit)
+    }
+
+    /// Whether the entry's time touches the blockage's.
+    fn overlaps(&self, entry: &Entry, clock_ahead: f64) -> bool {
+        let began = self.began.as_secs_f64() + clock_ahead;
+        let ended = began + self.blocked.as_secs_f64();
+        let entry_ended = Duration::from_secs(entry.ended_at).as_secs_f64();
+        let entry_began = entry_ended - entry.duration.as_secs_f64();
+        entry_began <= ended + SLACK && entry_ended >= began - SLACK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, ended_at: u64, ms: u64) -> Entry {
+        Entry {
+            id: 0,
+            ended_at,
+            duration: Duration::from_millis(ms),
+            arguments: vec![name.as_bytes().to_vec(), b"x".to_vec()],
+            client: String::new(),
+            client_name: String::new(),
+        }
+    }
+
+    fn ended(busy: Option<BusyKind>) -> Ended {
+        Ended { began: Duration::from_secs(1000), blocked: Duration::from_millis(1500), busy, runner: None }
+    }
+
+    fn cause(entries: &[Entry]) -> Cause {
+        ended(None).attribute(entries, Some(0.0)).0
+    }
+
+    #[test]
+    fn the_entry_that_covers_it_tells_the_cause() {
+        assert_eq!(cause(&[entry("evalsha", 1001, 1600)]), Cause::Script);
+        assert_eq!(cause(&[entry("FCALL_RO", 1001, 1600)]), Cause::Function);
+        assert_eq!(cause(&[entry("keys", 1001, 1600)]), Cause::Command);
+        assert_eq!(cause(&[]), Cause::Unknown);
+    }
+
+    #[test]
+    fn a_script_goes_before_the_commands_inside_it() {
+        let entries = [entry("keys", 1001, 1600), entry("eval", 1001, 1600)];
+        assert_eq!(cause(&entries), Cause::Script);
+        assert_eq!(cause(&[entries[1].clone(), entries[0].clone()]), Cause::Script);
+    }
+
+    #[test]
+    fn entries_that_are_too_short_or_of_another_time_tell_nothing() {
+        assert_eq!(cause(&[entry("eval", 1001, 300)]), Cause::Unknown);
+        assert_eq!(cause(&[entry("eval", 990, 5000)]), Cause::Unknown);
+        assert_eq!(cause(&[entry("eval", 1020, 5000)]), Cause::Unknown);
+    }
+
+    #[test]
+    fn a_row_of_short_scripts_adds_up() {
+        assert_eq!(cause(&vec![entry("eval", 1001, 300); 5]), Cause::Script);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_allowed_for() {
+        let entries = [entry("eval", 4601, 1500)];
+        assert_eq!(ended(None).attribute(&entries, Some(3600.0)).0, Cause::Script);
+        assert_eq!(ended(None).attribute(&entries, Some(0.0)).0, Cause::Unknown);
+        assert_eq!(ended(None).attribute(&entries, None).0, Cause::Script);
+    }
+
+    #[test]
+    fn what_busy_told_is_not_doubted() {
+        let (cause, culprit) =
+            ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
+        assert_eq!((cause, culprit.unwrap().entry.duration), (Cause::Script, Duration::from_millis(300)));
+        let (cause, culprit) =
+            ended(Some(BusyKind::Module)).attribute(&[entry("eval", 1001, 1500)], Some(0.0));
+        assert_eq!((cause, culprit), (Cause::Module, None));
+    }
+}

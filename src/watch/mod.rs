@@ -1,0 +1,25 @@
+//! What happened to a target. Pure: everything is decided on (observation, time); nothing here does I/O.
+//!
+//! [`Target`] owns all numbers of one target and changes them in one place, [`Target::step`]. What somebody
+//! should be told comes back as [`Event`]s.
+
+mod account;
+mod blockage;
+mod event;
+mod exporter;
+mod histogram;
+mod liveness;
+mod scripts;
+mod server;
+mod target;
+
+pub use self::account::{Account, Take};
+pub use self::blockage::{Cause, Culprit};
+pub use self::event::{Event, SlowCall};
+pub use self::exporter::{ExporterNumbers, FailureReason, Feature};
+pub use self::histogram::Histogram;
+pub use self::liveness::{Liveness, Runner, State};
+pub use self::scripts::{LastCall, Scripts, Series, Severity};
+pub use self::server::ServerFacts;
+pub(crate) use self::target::{Heartbeat, Next};
+pub use self::target::{Observation, Target};

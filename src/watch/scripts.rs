@@ -1,0 +1,236 @@
+//! What is counted of scripts: from a slow log entry to its bucket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::SlowCall;
+use super::histogram::Histogram;
+use crate::config::Thresholds;
+use crate::parse::Entry;
+use crate::script::{Call, Command, Identity, Label, Labels};
+
+/// How slow a slow call was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// At or over `--slow.warning`.
+    Warning,
+    /// At or over `--slow.critical`.
+    Critical,
+}
+
+impl Severity {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Warning, Self::Critical];
+
+    /// The value of the label `severity`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Thresholds {
+    /// The duration from which on a call has this severity.
+    #[must_use]
+    pub fn of(&self, severity: Severity) -> Duration {
+        match severity {
+            Severity::Warning => self.warning,
+            Severity::Critical => self.critical,
+        }
+    }
+}
+
+/// The latest call of a severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCall {
+    /// When it ended, in whole seconds since the Unix epoch by the server's clock.
+    pub ended_at: u64,
+    /// How long it ran.
+    pub duration: Duration,
+}
+
+/// The numbers of one script as run by one command.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Run times of all calls found in the slow log.
+    pub durations: Histogram,
+    /// The latest call of each severity.
+    pub last: BTreeMap<Severity, LastCall>,
+}
+
+/// The numbers of a target's scripts.
+#[derive(Debug, Clone)]
+pub struct Scripts {
+    /// What counts as slow.
+    slow: Thresholds,
+    /// Bounds of the duration histograms.
+    buckets: Arc<[f64]>,
+    /// Labels given out.
+    labels: Labels,
+    /// Numbers by command and script label.
+    series: BTreeMap<(Command, Label), Series>,
+    /// Slow calls by command and severity; every pair exists.
+    slow_calls: BTreeMap<(Command, Severity), u64>,
+    /// Calls filed under `other`.
+    overflow: u64,
+    /// Slow log entries that were script calls.
+    script_entries: u64,
+    /// Slow log entries that were anything else.
+    other_entries: u64,
+}
+
+impl Scripts {
+    /// No calls yet.
+    #[must_use]
+    pub fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
+        let pairs = Command::ALL
+            .into_iter()
+            .flat_map(|command| Severity::ALL.map(|severity| ((command, severity), 0)));
+        Self {
+            slow,
+            buckets,
+            labels: Labels::new(max_labels),
+            series: BTreeMap::new(),
+            slow_calls: pairs.collect(),
+            overflow: 0,
+            script_entries: 0,
+            other_entries: 0,
+        }
+    }
+
+    /// Counts a slow log entry. A call that is slow comes back as the event that tells of it.
+    pub(super) fn take(&mut self, entry: &Entry) -> Option<SlowCall> {
+        let Some(call) = Call::from_arguments(&entry.arguments) else {
+            self.other_entries += 1;
+            return None;
+        };
+        self.script_entries += 1;
+        let (label, own) = self.labels.assign(&call.script);
+        self.overflow += u64::from(!own);
+        let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series {
+            durations: Histogram::new(Arc::clone(&self.buckets)),
+            last: BTreeMap::new(),
+        });
+        series.durations.observe(entry.duration);
+        let mut worst = None;
+        for severity in Severity::ALL {
+            if entry.duration >= self.slow.of(severity) {
+                worst = Some(severity);
+                series.last.insert(severity, LastCall { ended_at: entry.ended_at, duration: entry.duration });
+                *self.slow_calls.entry((call.command, severity)).or_default() += 1;
+            }
+        }
+        worst.map(|severity| SlowCall {
+            id: entry.id,
+            severity,
+            call,
+            label,
+            duration: entry.duration,
+            client: entry.client.clone(),
+            client_name: entry.client_name.clone(),
+        })
+    }
+
+    /// Adds the SHA1 that the server named for a script of which only the fingerprint was known.
+    pub(super) fn resolve(&mut self, label: &Label, sha1: &Identity) {
+        self.labels.resolve(label, sha1);
+    }
+
+    /// What counts as slow.
+    #[must_use]
+    pub fn slow(&self) -> Thresholds {
+        self.slow
+    }
+
+    /// Numbers by command and script label.
+    pub fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+        self.series.iter().map(|((command, label), series)| (*command, label, series))
+    }
+
+    /// Slow calls by command and severity; every pair exists.
+    pub fn slow_calls(&self) -> impl Iterator<Item = (Command, Severity, u64)> {
+        self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
+    }
+
+    /// What is known of each script label.
+    pub fn known(&self) -> impl Iterator<Item = &Identity> {
+        self.labels.known()
+    }
+
+    /// Calls filed under `other`.
+    #[must_use]
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// Slow log entries read: script calls, and others.
+    #[must_use]
+    pub fn entries(&self) -> (u64, u64) {
+        (self.script_entries, self.other_entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(duration_ms: u64, arguments: &[&str]) -> Entry {
+        Entry {
+            id: 0,
+            ended_at: 1000,
+            duration: Duration::from_millis(duration_ms),
+            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+            client: "10.0.0.9:1".to_owned(),
+            client_name: "worker".to_owned(),
+        }
+    }
+
+    fn scripts(max: usize) -> Scripts {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        Scripts::new(slow, [0.5, 1.0, 2.0].into(), max)
+    }
+
+    fn slow_calls(scripts: &Scripts, command: Command, severity: Severity) -> u64 {
+        scripts.slow_calls().find(|(c, s, _)| (*c, *s) == (command, severity)).unwrap().2
+    }
+
+    #[test]
+    fn a_critical_call_counts_in_both_severities() {
+        let mut scripts = scripts(10);
+        assert!(scripts.take(&entry(999, &["EVAL", "return 1", "0"])).is_none());
+        let warning = scripts.take(&entry(1000, &["EVAL", "return 1", "0"])).unwrap();
+        let critical = scripts.take(&entry(2000, &["EVAL", "return 1", "0"])).unwrap();
+        assert_eq!((warning.severity, critical.severity), (Severity::Warning, Severity::Critical));
+        assert_eq!(slow_calls(&scripts, Command::Eval, Severity::Warning), 2);
+        assert_eq!(slow_calls(&scripts, Command::Eval, Severity::Critical), 1);
+        let (_, _, series) = scripts.series().next().unwrap();
+        assert_eq!(series.durations.count(), 3);
+        assert_eq!(series.last[&Severity::Warning].duration, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn commands_inside_scripts_are_no_calls() {
+        let mut scripts = scripts(10);
+        assert!(scripts.take(&entry(5000, &["KEYS", "*"])).is_none());
+        assert_eq!(scripts.entries(), (0, 1));
+        assert_eq!(scripts.series().count(), 0);
+    }
+
+    #[test]
+    fn sums_stay_right_past_the_limit_of_labels() {
+        let mut scripts = scripts(2);
+        for name in ["a", "b", "c", "d", "a"] {
+            scripts.take(&entry(600, &["FCALL", name, "0"]));
+        }
+        let counts: Vec<(String, u64)> = scripts
+            .series()
+            .map(|(_, label, series)| (label.to_string(), series.durations.count()))
+            .collect();
+        assert_eq!(counts, [("a".to_owned(), 2), ("b".to_owned(), 1), ("other".to_owned(), 2)]);
+        assert_eq!((scripts.overflow(), scripts.entries(), scripts.known().count()), (2, (5, 0), 2));
+    }
+}

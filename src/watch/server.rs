@@ -1,0 +1,152 @@
+//! What the server says about itself: INFO, CONFIG and the length of its slow log.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::parse::{ErrorStats, Info, Number, Settings};
+
+/// The latest that was told; what was not told is missing.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFacts {
+    /// INFO, the latest of each section.
+    info: Info,
+    /// Error counts, without the BUSY errors that the exporter drew itself.
+    errors: Option<ErrorStats>,
+    /// `errorstat_BUSY` as the server last told it.
+    busy_told: u64,
+    /// Our own BUSY errors when the server last told its count.
+    own_when_told: u64,
+    /// Our own BUSY errors that the server's count does not contain, because it was set back since.
+    own_not_contained: u64,
+    /// CONFIG.
+    settings: Settings,
+    /// SLOWLOG LEN.
+    slowlog_length: Option<u64>,
+    /// Seconds that the server's clock is ahead of ours.
+    clock_ahead: Option<f64>,
+}
+
+impl ServerFacts {
+    /// INFO, the latest of each section.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// Error counts, without the BUSY errors that the exporter drew itself.
+    #[must_use]
+    pub fn errors(&self) -> Option<ErrorStats> {
+        self.errors
+    }
+
+    /// CONFIG.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Entries in the slow log.
+    #[must_use]
+    pub fn slowlog_length(&self) -> Option<u64> {
+        self.slowlog_length
+    }
+
+    /// Seconds that the server's clock is ahead of ours.
+    pub(super) fn clock_ahead(&self) -> Option<f64> {
+        self.clock_ahead
+    }
+
+    pub(super) fn set_settings(&mut self, settings: Settings) {
+        self.settings.merge(settings);
+    }
+
+    pub(super) fn set_slowlog_length(&mut self, entries: u64) {
+        self.slowlog_length = Some(entries);
+    }
+
+    /// Takes over what INFO told. `own_busy` is the number of BUSY errors that the exporter has drawn so far,
+    /// `own_busy_elsewhere` how many of them before the present connection was made.
+    pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Moment) {
+        if let Some(errors) = info.errors {
+            let replaced =
+                info.run_id.is_some() && self.info.run_id.is_some() && info.run_id != self.info.run_id;
+            if replaced {
+                self.own_not_contained = own_busy_elsewhere;
+            } else if self.was_reset(&info, errors) {
+                self.own_not_contained = self.own_when_told;
+            }
+            let own = own_busy.saturating_sub(self.own_not_contained);
+            self.errors = Some(ErrorStats { busy: errors.busy.saturating_sub(own), ..errors });
+            (self.busy_told, self.own_when_told) = (errors.busy, own_busy);
+        }
+        self.clock_ahead =
+            info.server_time.map(|theirs| theirs.as_secs_f64() - now.unix.as_secs_f64()).or(self.clock_ahead);
+        self.info.merge(info);
+    }
+
+    /// Whether the server's statistics were set back (CONFIG RESETSTAT) since they were last told.
+    fn was_reset(&self, info: &Info, errors: ErrorStats) -> bool {
+        let commands = |info: &Info| info.numbers.get(&Number::CommandsProcessed).copied();
+        errors.busy < self.busy_told || commands(info) < commands(&self.info)
+    }
+
+    /// How long ago the server's process started, as last told.
+    #[must_use]
+    pub fn uptime(&self) -> Option<Duration> {
+        self.info.uptime
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment { mono: Duration::from_secs(1), unix: Duration::from_secs(1000) };
+
+    fn info(run_id: &str, commands: u64, busy: u64) -> Info {
+        let text = format!(
+            "# Server\r\nrun_id:{run_id}\r\n# Stats\r\ntotal_commands_processed:{commands}\r\n# Errorstats\r\nerrorstat_BUSY:count={busy}\r\n"
+        );
+        Info::parse(text.as_bytes())
+    }
+
+    fn busy(facts: &ServerFacts) -> u64 {
+        facts.errors().unwrap().busy
+    }
+
+    #[test]
+    fn our_own_busy_errors_are_taken_off() {
+        let mut facts = ServerFacts::default();
+        facts.set_info(info("a", 10, 5), 0, 0, NOW);
+        assert_eq!(busy(&facts), 5);
+        facts.set_info(info("a", 20, 15), 3, 0, NOW);
+        assert_eq!(busy(&facts), 12);
+    }
+
+    #[test]
+    fn a_reset_of_the_statistics_sets_our_share_back_too() {
+        let mut facts = ServerFacts::default();
+        facts.set_info(info("a", 100, 15), 3, 0, NOW);
+        facts.set_info(info("a", 5, 0), 3, 0, NOW);
+        assert_eq!(busy(&facts), 0);
+        facts.set_info(info("a", 50, 9), 5, 0, NOW);
+        assert_eq!(busy(&facts), 7);
+    }
+
+    #[test]
+    fn a_restarted_server_contains_only_what_we_drew_from_it() {
+        let mut facts = ServerFacts::default();
+        facts.set_info(info("a", 100, 15), 3, 0, NOW);
+        facts.set_info(info("b", 200, 20), 8, 6, NOW);
+        assert_eq!(busy(&facts), 18);
+    }
+
+    #[test]
+    fn the_servers_clock_is_compared_with_ours() {
+        let mut facts = ServerFacts::default();
+        facts.set_info(Info::parse(b"server_time_usec:1060000000\r\n"), 0, 0, NOW);
+        assert_eq!(facts.clock_ahead(), Some(60.0));
+        facts.set_info(Info::parse(b"role:master\r\n"), 0, 0, NOW);
+        assert_eq!(facts.clock_ahead(), Some(60.0));
+    }
+}

@@ -1,0 +1,366 @@
+//! The numbers of one target, all in one place: [`Target::step`] is the only thing that changes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::{Account, Take, Who};
+use super::event::Event;
+use super::exporter::{ExporterNumbers, FailureReason, Feature};
+use super::liveness::{Liveness, Runner, State};
+use super::scripts::Scripts;
+use super::server::ServerFacts;
+use crate::clock::Moment;
+use crate::config::TargetConfig;
+use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
+use crate::script::Call;
+
+/// Errors that our heartbeat draws from the server (BUSY, LOADING, MASTERDOWN) come at most this often.
+const ERROR_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the edge saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// A new connection was made; nothing was asked on it yet.
+    Connected,
+    /// An ordinary answer came.
+    Answered,
+    /// The answer was that the replica is without its master: the server works, and PING is an error there.
+    MasterDown,
+    /// An answer of any kind to the heartbeat came, after this time.
+    Heartbeat {
+        /// From sending to the answer.
+        round_trip: Duration,
+    },
+    /// A request is unanswered for longer than `--heartbeat.blocked-after`, and connections are accepted.
+    Silent {
+        /// When it was sent (monotonic).
+        since: Duration,
+    },
+    /// A request was answered BUSY.
+    Busy {
+        /// With what.
+        kind: BusyKind,
+        /// Whether the server counted this as a BUSY error.
+        counted: bool,
+        /// When the request was sent (monotonic).
+        since: Duration,
+    },
+    /// A request was answered LOADING.
+    Loading,
+    /// The server does not accept who we are.
+    Unauthorized {
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// The server can't be reached.
+    Unreachable {
+        /// Why.
+        detail: String,
+    },
+    /// A poll begins.
+    PollBegan,
+    /// A poll was answered.
+    Polled {
+        /// How long it took.
+        took: Duration,
+    },
+    /// A poll was not answered as it should.
+    PollFailed {
+        /// Why.
+        reason: FailureReason,
+        /// What was asked, and what came; told once.
+        detail: String,
+    },
+    /// SLOWLOG GET was answered.
+    Slowlog(SlowlogReply),
+    /// The answer to SLOWLOG GET was larger than we take.
+    SlowlogTooLarge,
+    /// The slow log can't be read now.
+    SlowlogUnreadable,
+    /// SLOWLOG LEN was answered.
+    SlowlogLength(u64),
+    /// INFO was answered.
+    Info(Box<Info>),
+    /// INFO can't be read: the server does not tell who it is.
+    Anonymous,
+    /// CONFIG GET was answered.
+    Settings(Settings),
+    /// FUNCTION STATS named what runs.
+    Running(RunningFunction),
+    /// The server's log named what runs.
+    Logged(SlowScriptLine),
+    /// It turned out whether the server lets us ask something.
+    Capability {
+        /// What.
+        feature: Feature,
+        /// Whether it does.
+        available: bool,
+        /// Why not and what to do about it; `None` if that is how such servers are.
+        problem: Option<String>,
+    },
+}
+
+/// What a step asks of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Go on as planned.
+    Continue,
+    /// Read the slow log again: the reply did not reach back far enough.
+    ReadOn,
+    /// Find out which server answers, and read the slow log again.
+    Identify,
+}
+
+/// What a step led to.
+#[derive(Debug)]
+pub(crate) struct Reaction {
+    /// What somebody should be told.
+    pub(crate) events: Vec<Event>,
+    /// What to do next.
+    pub(crate) next: Next,
+}
+
+/// How to ask for a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heartbeat {
+    /// PING.
+    Ping,
+    /// MULTI and EXEC: while the server is BUSY, MULTI works and EXEC is answered EXECABORT, which the server
+    /// does not count as a BUSY error (measured on 6.2.14, 7.0.15, Valkey 9.1.2).
+    Transaction,
+}
+
+/// All numbers of one target.
+#[derive(Debug)]
+pub struct Target {
+    /// The label `target`.
+    name: Arc<str>,
+    /// State and blockages.
+    liveness: Liveness,
+    /// Position in the slow log.
+    account: Account,
+    /// Numbers of scripts.
+    scripts: Scripts,
+    /// What the server says about itself.
+    server: ServerFacts,
+    /// The exporter's own numbers.
+    exporter: ExporterNumbers,
+    /// Slow log entries that were gone before they could be read.
+    lost: u64,
+    /// Time from the last answer before the present connection to that connection, if there was one.
+    since_contact: Option<Duration>,
+    /// Our own BUSY errors before the present connection.
+    own_busy_elsewhere: u64,
+    /// The last heartbeat was answered with an error that servers count.
+    draws_errors: bool,
+    /// The failure that was last told.
+    told_failure: Option<(FailureReason, String)>,
+}
+
+impl Target {
+    /// A target that was never tried.
+    #[must_use]
+    pub fn new(config: &TargetConfig) -> Self {
+        Self {
+            name: Arc::clone(&config.name),
+            liveness: Liveness::default(),
+            account: Account::default(),
+            scripts: Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts),
+            server: ServerFacts::default(),
+            exporter: ExporterNumbers::default(),
+            lost: 0,
+            since_contact: None,
+            own_busy_elsewhere: 0,
+            draws_errors: false,
+            told_failure: None,
+        }
+    }
+
+    /// The label `target`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// State and blockages.
+    #[must_use]
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// Numbers of scripts.
+    #[must_use]
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// What the server says about itself.
+    #[must_use]
+    pub fn server(&self) -> &ServerFacts {
+        &self.server
+    }
+
+    /// The exporter's own numbers.
+    #[must_use]
+    pub fn exporter(&self) -> &ExporterNumbers {
+        &self.exporter
+    }
+
+    /// Slow log entries that were gone before they could be read.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Entries to ask SLOWLOG GET for.
+    pub(crate) fn slowlog_ask(&self) -> usize {
+        self.account.ask()
+    }
+
+    /// Time to leave until the next poll of the slow log.
+    pub(crate) fn poll_interval(&self, longest: Duration) -> Duration {
+        if self.liveness.awaits_attribution() { Duration::ZERO } else { self.account.interval(longest) }
+    }
+
+    /// How to ask for a sign of life now.
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        match self.liveness.state() {
+            State::Busy(_) if self.may_ask(Feature::Transaction) => Heartbeat::Transaction,
+            _ => Heartbeat::Ping,
+        }
+    }
+
+    /// Time to leave between two heartbeats.
+    pub(crate) fn heartbeat_interval(&self, usual: Duration) -> Duration {
+        if self.draws_errors || !self.may_ask(Feature::Ping) { usual.max(ERROR_INTERVAL) } else { usual }
+    }
+
+    /// Whether the server lets us ask this, or it is not known yet.
+    fn may_ask(&self, feature: Feature) -> bool {
+        self.exporter.capability(feature).unwrap_or(true)
+    }
+
+    /// Whether to ask this now: it is not known to be refused, or it is time to try again.
+    pub(crate) fn worth_asking(&self, feature: Feature, now: Moment) -> bool {
+        self.exporter.worth_asking(feature, now.mono)
+    }
+
+    /// Whether a function runs that FUNCTION STATS could name, and the server has FUNCTION.
+    pub(crate) fn wants_function_name(&self) -> bool {
+        self.liveness.state() == State::Busy(BusyKind::Function) && self.may_ask(Feature::FunctionStats)
+    }
+
+    /// Takes an observation made at `now`.
+    pub(crate) fn step(&mut self, observation: Observation, now: Moment) -> Reaction {
+        let mut events = Vec::new();
+        let next = self.apply(observation, now, &mut events);
+        Reaction { events, next }
+    }
+
+    fn apply(&mut self, observation: Observation, now: Moment, events: &mut Vec<Event>) -> Next {
+        let liveness = &mut self.liveness;
+        match observation {
+            Observation::Connected => {
+                self.since_contact = liveness.last_answer().map(|last| now.mono.saturating_sub(last));
+                self.own_busy_elsewhere = self.exporter.busy_replies;
+            }
+            Observation::Heartbeat { round_trip } => liveness.heartbeat(round_trip),
+            Observation::Answered => {
+                self.draws_errors = false;
+                liveness.answered(now, events);
+            }
+            Observation::MasterDown => {
+                self.draws_errors = true;
+                liveness.answered(now, events);
+            }
+            Observation::Silent { since } => liveness.silent(since, now, events),
+            Observation::Busy { kind, counted, since } => {
+                self.draws_errors = counted;
+                self.exporter.busy_replies += u64::from(counted);
+                liveness.busy(kind, since, now, events);
+            }
+            Observation::Loading => {
+                self.draws_errors = true;
+                liveness.loading(now, events);
+            }
+            Observation::Unauthorized { detail } => liveness.unauthorized(detail, now, events),
+            Observation::Unreachable { detail } => liveness.unreachable(detail, now, events),
+            Observation::PollBegan => self.exporter.polls += 1,
+            Observation::Polled { took } => {
+                self.exporter.poll_duration.observe(took);
+                self.exporter.last_poll = Some(now.unix);
+                self.told_failure = None;
+            }
+            Observation::PollFailed { reason, detail } => self.poll_failed(reason, detail, events),
+            Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
+            Observation::SlowlogTooLarge => self.account.too_large(),
+            Observation::SlowlogUnreadable => {
+                liveness.attribute(&[], None, events);
+            }
+            Observation::SlowlogLength(entries) => self.server.set_slowlog_length(entries),
+            Observation::Info(info) => {
+                let who =
+                    Who { run_id: info.run_id.as_deref(), uptime: info.uptime, past: info.slowlog_past };
+                self.account.identify(who, self.since_contact);
+                let own = self.exporter.busy_replies;
+                self.server.set_info(*info, own, self.own_busy_elsewhere, now);
+            }
+            Observation::Anonymous => self.account.identify(Who::default(), self.since_contact),
+            Observation::Settings(settings) => {
+                if let Some(entries) = settings.slowlog_max_len {
+                    self.account.set_ring(entries);
+                }
+                self.server.set_settings(settings);
+            }
+            Observation::Running(function) => {
+                liveness.named(Runner::function(&function.name), function.running_for, now, events);
+            }
+            Observation::Logged(line) => {
+                liveness.named(Runner::logged(&line.name), Some(line.running_for), now, events);
+            }
+            Observation::Capability { feature, available, problem } => {
+                if self.exporter.set_capability(feature, available, now.mono)
+                    && (available || problem.is_some())
+                {
+                    events.push(Event::Capability { feature, available, problem });
+                }
+            }
+        }
+        Next::Continue
+    }
+
+    fn poll_failed(&mut self, reason: FailureReason, detail: String, events: &mut Vec<Event>) {
+        *self.exporter.failures.entry(reason).or_default() += 1;
+        // What has a state or a capability of its own is told by that.
+        let told_elsewhere =
+            !matches!(reason, FailureReason::Malformed | FailureReason::Refused | FailureReason::TooLarge);
+        let failure = Some((reason, detail));
+        if !told_elsewhere && self.told_failure != failure {
+            self.told_failure = failure;
+            if let Some((_, detail)) = &self.told_failure {
+                events.push(Event::PollFailed { detail: detail.clone() });
+            }
+        }
+    }
+
+    fn slowlog(&mut self, reply: SlowlogReply, now: Moment, events: &mut Vec<Event>) -> Next {
+        let (new, lost) = match self.account.take(reply, now.mono) {
+            Take::More => return Next::ReadOn,
+            Take::Rewound => return Next::Identify,
+            Take::Done { new, lost } => (new, lost),
+        };
+        if lost > 0 {
+            self.lost = self.lost.saturating_add(lost);
+            events.push(Event::EntriesLost { count: lost });
+        }
+        events.extend(new.iter().filter_map(|entry| self.scripts.take(entry)).map(Event::SlowScript));
+        let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), events);
+        if let Some((runner, entry)) = resolved
+            && let Some(call) = Call::from_arguments(&entry.arguments)
+            && !runner.script.sha1.is_empty()
+        {
+            self.scripts.resolve(&call.script.label, &runner.script);
+        }
+        Next::Continue
+    }
+}
