@@ -23,7 +23,7 @@ pub(crate) fn write(target: &str, event: &Event) {
                 target,
                 kind = runner.kind.as_str(),
                 script = script.label.as_str(),
-                sha1 = script.sha1,
+                sha1 = given(&script.sha1),
                 "running now"
             );
         }
@@ -37,11 +37,11 @@ pub(crate) fn write(target: &str, event: &Event) {
                 blocked_ms = millis(*blocked),
                 cause = cause.as_str(),
                 script = script.map(|script| script.label.as_str()),
-                sha1 = script.map(|script| script.sha1.as_str()).filter(|sha1| !sha1.is_empty()),
+                sha1 = script.and_then(|script| given(&script.sha1)),
                 command = command.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()),
                 duration_ms = culprit.as_ref().map(|culprit| millis(culprit.entry.duration)),
-                client = culprit.as_ref().map(|culprit| culprit.entry.client.as_str()),
-                client_name = culprit.as_ref().map(|culprit| culprit.entry.client_name.as_str()),
+                client = culprit.as_ref().and_then(|culprit| given(&culprit.entry.client)),
+                client_name = culprit.as_ref().and_then(|culprit| given(&culprit.entry.client_name)),
                 "blockage ended"
             );
         }
@@ -53,10 +53,10 @@ pub(crate) fn write(target: &str, event: &Event) {
                 severity = slow.severity.as_str(),
                 command,
                 script = slow.label.as_str(),
-                sha1 = slow.call.script.sha1,
+                sha1 = given(&slow.call.script.sha1),
                 duration_ms = millis(slow.duration),
-                client = slow.client,
-                client_name = slow.client_name,
+                client = given(&slow.client),
+                client_name = given(&slow.client_name),
                 keys = slow.call.keys,
                 "slow script"
             );
@@ -87,4 +87,9 @@ fn state_changed(target: &str, from: State, to: State, detail: Option<&str>) {
             warn!(target, from, state = to_text, detail, "state changed");
         }
     }
+}
+
+/// A text that says something: empty ones are left out of the line.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }

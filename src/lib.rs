@@ -21,6 +21,7 @@ pub mod config;
 pub mod fleet;
 pub mod healthcheck;
 mod journal;
+mod logfile;
 pub mod logging;
 pub mod metrics;
 pub mod number;
@@ -80,6 +81,15 @@ pub async fn run(
             poll::watch(watched, stop).await;
             name
         });
+    }
+    for watched in fleet.targets() {
+        if let Some(path) = watched.config().log_file.clone() {
+            let (watched, stop) = (Arc::clone(watched), stop.clone());
+            tasks.spawn(async move {
+                logfile::follow(watched, &path, stop).await;
+                "the log file".to_owned()
+            });
+        }
     }
     for listener in listeners {
         let (router, stop) = (router.clone(), stop.clone());

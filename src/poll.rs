@@ -524,6 +524,11 @@ impl<'a> Session<'a> {
                 match failure {
                     Failure::TooLarge => self.too_large(question),
                     Failure::OpenTransaction => self.refused(question, &Refusal::NoPermission),
+                    Failure::NotRedis if self.answered => {
+                        let detail = format!("{}: {failure}", question.name());
+                        self.watched
+                            .observe(Observation::PollFailed { reason: FailureReason::Malformed, detail });
+                    }
                     _ => {}
                 }
                 Err(self.broken(&failure))

@@ -125,11 +125,14 @@ pub struct Liveness {
     told: Duration,
     /// The blockage that goes on; there is none in the states `ok`, `loading`, `unauthorized`, `unreachable`.
     episode: Option<Episode>,
+    /// What was named while no blockage was noticed yet, and when (monotonic): with a time limit below
+    /// `--heartbeat.blocked-after`, the server's log is first.
+    early: Option<(Runner, Duration)>,
     /// The blockage that has ended and waits for the slow log.
     ended: Option<Ended>,
     /// The last answer of any kind (monotonic).
     last_answer: Option<Duration>,
-    /// The last answer that was not BUSY (monotonic): no blockage began before it.
+    /// When the server was last known not to be blocked (monotonic): no blockage began before.
     last_free: Duration,
     /// Ended blockages by [`Cause::ALL`].
     tallies: [Tally; Cause::ALL.len()],
@@ -146,6 +149,7 @@ impl Default for Liveness {
             tried: false,
             told: Duration::ZERO,
             episode: None,
+            early: None,
             ended: None,
             last_answer: None,
             last_free: Duration::ZERO,
@@ -260,7 +264,10 @@ impl Liveness {
         events: &mut Vec<Event>,
     ) {
         let earliest = self.last_free;
-        let Some(episode) = &mut self.episode else { return };
+        let Some(episode) = &mut self.episode else {
+            self.early = Some((runner, now.mono));
+            return;
+        };
         if let Some(began) = running_for.and_then(|running_for| now.mono.checked_sub(running_for))
             && episode.runner.is_none()
         {
@@ -281,13 +288,14 @@ impl Liveness {
 
     /// The server does not accept who we are.
     pub(super) fn unauthorized(&mut self, detail: String, now: Moment, events: &mut Vec<Event>) {
-        self.last_answer = Some(now.mono);
+        (self.last_answer, self.last_free) = (Some(now.mono), now.mono);
         self.end(now, events);
         self.change(State::Unauthorized, Some(detail), now, events);
     }
 
     /// The server can't be reached.
     pub(super) fn unreachable(&mut self, detail: String, now: Moment, events: &mut Vec<Event>) {
+        self.last_free = now.mono;
         self.end(now, events);
         self.change(State::Unreachable, Some(detail), now, events);
         // Its slow log can't be asked now, and may be gone.
@@ -318,12 +326,19 @@ impl Liveness {
     fn begin(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
         // A blockage that still waits for the slow log is counted by what is known.
         self.attribute(&[], None, events);
-        self.episode = Some(Episode { since: since.min(now.mono), busy: None, runner: None });
+        let since = since.clamp(self.last_free.min(now.mono), now.mono);
+        self.episode = Some(Episode { since, busy: None, runner: None });
         events.push(Event::BlockageBegan);
+        if let Some((runner, named_at)) = self.early.take()
+            && named_at >= self.last_free
+        {
+            self.named(runner, None, now, events);
+        }
     }
 
     fn end(&mut self, now: Moment, events: &mut Vec<Event>) {
         if let Some(episode) = self.episode.take() {
+            self.last_free = now.mono;
             self.attribute(&[], None, events);
             let blocked = now.mono.saturating_sub(episode.since);
             let began = now.unix.saturating_sub(blocked);
@@ -341,6 +356,250 @@ impl Liveness {
         {
             self.told = now.mono;
             events.push(Event::StateHolds { state: to, detail });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A moment so many milliseconds after the start.
+    fn at(ms: u64) -> Moment {
+        let since_start = Duration::from_millis(ms);
+        Moment { mono: since_start, unix: Duration::from_secs(1_700_000_000) + since_start }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn tally(liveness: &Liveness, cause: Cause) -> Tally {
+        liveness.tallies().find(|(known, _)| *known == cause).unwrap().1
+    }
+
+    fn busy_count(liveness: &Liveness, kind: BusyKind) -> u64 {
+        liveness.busy_episodes().find(|(known, _)| *known == kind).unwrap().1
+    }
+
+    #[test]
+    fn a_script_is_blocked_then_busy_then_over() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(at(0), &mut events);
+        liveness.silent(ms(200), at(450), &mut events);
+        assert_eq!((liveness.state(), liveness.blocked(at(1200))), (State::Blocked, ms(1000)));
+        liveness.busy(BusyKind::Script, ms(200), at(5200), &mut events);
+        liveness.busy(BusyKind::Script, ms(5400), at(5410), &mut events);
+        assert_eq!(liveness.state(), State::Busy(BusyKind::Script));
+        liveness.answered(at(6200), &mut events);
+        assert_eq!((liveness.state(), liveness.blocked(at(6300))), (State::Ok, ms(0)));
+        assert!(liveness.awaits_attribution());
+        liveness.attribute(&[], None, &mut events);
+        assert_eq!(tally(&liveness, Cause::Script), Tally { episodes: 1, micros: 6_000_000 });
+        assert_eq!(busy_count(&liveness, BusyKind::Script), 1);
+    }
+
+    #[test]
+    fn another_kind_of_busy_is_another_blockage() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.busy(BusyKind::Script, ms(0), at(10), &mut events);
+        liveness.busy(BusyKind::Function, ms(1000), at(1010), &mut events);
+        assert_eq!(liveness.state(), State::Busy(BusyKind::Function));
+        assert_eq!(liveness.blocked(at(1020)), ms(10), "it begins where the other one ended");
+        liveness.answered(at(2000), &mut events);
+        liveness.attribute(&[], None, &mut events);
+        assert_eq!(
+            (tally(&liveness, Cause::Script).episodes, tally(&liveness, Cause::Function).episodes),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn a_lost_server_ends_its_blockage() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(at(0), &mut events);
+        liveness.silent(ms(200), at(450), &mut events);
+        liveness.unreachable("gone".to_owned(), at(1200), &mut events);
+        assert_eq!((liveness.state(), liveness.blocked(at(2000))), (State::Unreachable, ms(0)));
+        assert_eq!(tally(&liveness, Cause::Unknown), Tally { episodes: 1, micros: 1_000_000 });
+        assert!(!liveness.awaits_attribution());
+    }
+
+    #[test]
+    fn what_is_named_holds_only_while_it_runs() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(at(0), &mut events);
+        liveness.busy(BusyKind::Function, ms(5200), at(5210), &mut events);
+        liveness.named(Runner::function(b"slow"), Some(ms(5100)), at(5210), &mut events);
+        assert_eq!(liveness.runner().unwrap().script.label.as_str(), "slow");
+        assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
+        liveness.answered(at(6000), &mut events);
+        assert!(liveness.runner().is_none());
+    }
+
+    #[test]
+    fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() {
+        let sha1 = "a".repeat(40);
+        for (answered_at, named) in [(0, true), (150, false)] {
+            let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+            liveness.answered(at(0), &mut events);
+            liveness.named(Runner::logged(&sha1), Some(ms(50)), at(100), &mut events);
+            liveness.answered(at(answered_at), &mut events);
+            liveness.silent(ms(200), at(450), &mut events);
+            assert_eq!(liveness.runner().is_some(), named);
+        }
+    }
+
+    #[test]
+    fn a_bad_state_is_told_once_and_then_rarely() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        for second in 0..1500 {
+            liveness.unreachable("refused".to_owned(), at(second * 1000), &mut events);
+        }
+        assert_eq!(events.len(), 3, "{events:?}");
+    }
+
+    /// A server that runs scripts, as the exporter's heartbeat sees it: three hours at five beats a second.
+    #[test]
+    fn hours_of_blockages_are_measured_to_the_heartbeat() {
+        const LIMIT: u64 = 5000;
+        const BLOCKED_AFTER: u64 = 250;
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        let (mut now, mut scripts, mut real, mut over_limit) = (0, 0, 0, 0);
+        // Scripts of 0.6 to 9 s that begin at odd times.
+        let mut begins = 1_000;
+        while now < 3 * 3600 * 1000 {
+            let length = 600 + (begins * 7919) % 8400;
+            while now <= begins {
+                liveness.answered(at(now), &mut events);
+                now += 200;
+            }
+            let ends = begins + length;
+            liveness.silent(ms(now), at(now + BLOCKED_AFTER), &mut events);
+            let shown = liveness.blocked(at(now + BLOCKED_AFTER));
+            let truth = ms(now + BLOCKED_AFTER - begins);
+            assert!(shown <= truth && truth - shown <= ms(200), "{shown:?} {truth:?}");
+            if length > LIMIT {
+                over_limit += 1;
+                liveness.busy(BusyKind::Script, ms(now), at(begins + LIMIT), &mut events);
+                now = begins + LIMIT + 200;
+                while now < ends {
+                    liveness.busy(BusyKind::Script, ms(now), at(now + 15), &mut events);
+                    now += 200;
+                }
+                liveness.answered(at(now), &mut events);
+            } else {
+                now = ends;
+                liveness.answered(at(now), &mut events);
+            }
+            let entry = Entry {
+                id: scripts,
+                ended_at: at(ends).unix.as_secs(),
+                duration: ms(length),
+                arguments: vec![b"EVAL".to_vec(), b"return 1".to_vec()],
+                client: String::new(),
+                client_name: String::new(),
+            };
+            liveness.attribute(&[entry], Some(0.0), &mut events);
+            (scripts, real) = (scripts + 1, real + length);
+            begins = now + 300 + (length * 31) % 20_000;
+        }
+        let total = tally(&liveness, Cause::Script);
+        assert_eq!(total.episodes, scripts);
+        assert_eq!(busy_count(&liveness, BusyKind::Script), over_limit);
+        let off = total.micros.abs_diff(real * 1000) / scripts;
+        assert!(off <= 200_000, "{off} µs a blockage");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Answered,
+        Silent,
+        Busy(BusyKind),
+        Named(bool),
+        Loading,
+        Unauthorized,
+        Unreachable,
+        Attribute(Vec<(&'static str, u64)>),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let entries =
+            prop::collection::vec((prop::sample::select(vec!["eval", "fcall", "keys"]), 0..9000_u64), 0..3);
+        prop_oneof![
+            3 => Just(Step::Answered),
+            3 => Just(Step::Silent),
+            3 => prop::sample::select(BusyKind::ALL.to_vec()).prop_map(Step::Busy),
+            1 => any::<bool>().prop_map(Step::Named),
+            1 => Just(Step::Loading),
+            1 => Just(Step::Unauthorized),
+            1 => Just(Step::Unreachable),
+            3 => entries.prop_map(Step::Attribute),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_sequence_breaks_the_books(steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80)) {
+            let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+            let (mut now, mut free_since) = (0, 0);
+            let mut before = liveness.clone();
+            for (step, pause, waited) in steps {
+                now += pause;
+                // A request can't have been sent before the last ordinary answer came.
+                let since = ms(now.saturating_sub(waited).max(free_since));
+                let tells_of_state = !matches!(step, Step::Named(_) | Step::Attribute(_));
+                match step {
+                    Step::Answered => liveness.answered(at(now), &mut events),
+                    Step::Silent => liveness.silent(since, at(now), &mut events),
+                    Step::Busy(kind) => liveness.busy(kind, since, at(now), &mut events),
+                    Step::Named(early) => {
+                        let running_for = early.then(|| ms(waited));
+                        liveness.named(Runner::function(b"f"), running_for, at(now), &mut events);
+                    }
+                    Step::Loading => liveness.loading(at(now), &mut events),
+                    Step::Unauthorized => liveness.unauthorized(String::new(), at(now), &mut events),
+                    Step::Unreachable => liveness.unreachable(String::new(), at(now), &mut events),
+                    Step::Attribute(entries) => {
+                        let entries: Vec<Entry> = entries.into_iter().map(|(name, duration)| Entry {
+                            id: 0,
+                            ended_at: at(now).unix.as_secs(),
+                            duration: ms(duration),
+                            arguments: vec![name.as_bytes().to_vec(), b"x".to_vec()],
+                            client: String::new(),
+                            client_name: String::new(),
+                        }).collect();
+                        liveness.attribute(&entries, Some(0.0), &mut events);
+                    }
+                }
+                let blocking = matches!(liveness.state(), State::Blocked | State::Busy(_));
+                if !blocking {
+                    free_since = if tells_of_state { now } else { free_since };
+                    prop_assert_eq!(liveness.blocked(at(now + 5000)), Duration::ZERO);
+                    prop_assert!(liveness.runner().is_none());
+                } else {
+                    prop_assert!(liveness.episode.is_some());
+                    prop_assert!(liveness.blocked(at(now)) <= ms(now - free_since));
+                }
+                for ((_, old), (_, new)) in before.tallies().zip(liveness.tallies()) {
+                    prop_assert!(old.episodes <= new.episodes && old.micros <= new.micros);
+                }
+                for ((_, old), (_, new)) in before.busy_episodes().zip(liveness.busy_episodes()) {
+                    prop_assert!(old <= new);
+                }
+                // Blockages that don't overlap last no longer than the time that has passed.
+                let counted: u64 = liveness.tallies().map(|(_, tally)| tally.micros).sum();
+                prop_assert!(counted <= now * 1000, "{} µs of {} ms", counted, now);
+                before = liveness.clone();
+            }
+            let began = events.iter().filter(|event| **event == Event::BlockageBegan).count();
+            let ended = events.iter().filter(|event| matches!(event, Event::BlockageEnded { .. })).count();
+            let open = usize::from(liveness.episode.is_some()) + usize::from(liveness.ended.is_some());
+            prop_assert_eq!(began, ended + open);
         }
     }
 }

@@ -17,6 +17,12 @@ use crate::script::Call;
 /// Errors that our heartbeat draws from the server (BUSY, LOADING, MASTERDOWN) come at most this often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A failure that stays the same is told again after this time.
+const REMIND_AFTER: Duration = Duration::from_secs(600);
+
+/// Lost entries are told of at most this often.
+const TELL_LOST_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What the edge saw.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
@@ -153,8 +159,12 @@ pub struct Target {
     own_busy_elsewhere: u64,
     /// The last heartbeat was answered with an error that servers count.
     draws_errors: bool,
-    /// The failure that was last told.
-    told_failure: Option<(FailureReason, String)>,
+    /// The failure that was last told, and when (monotonic).
+    told_failure: Option<(String, Duration)>,
+    /// When lost entries were last told (monotonic).
+    told_lost: Option<Duration>,
+    /// Lost entries that were not told yet.
+    untold_lost: u64,
 }
 
 impl Target {
@@ -173,6 +183,8 @@ impl Target {
             own_busy_elsewhere: 0,
             draws_errors: false,
             told_failure: None,
+            told_lost: None,
+            untold_lost: 0,
         }
     }
 
@@ -289,9 +301,8 @@ impl Target {
             Observation::Polled { took } => {
                 self.exporter.poll_duration.observe(took);
                 self.exporter.last_poll = Some(now.unix);
-                self.told_failure = None;
             }
-            Observation::PollFailed { reason, detail } => self.poll_failed(reason, detail, events),
+            Observation::PollFailed { reason, detail } => self.poll_failed(reason, detail, now, events),
             Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
             Observation::SlowlogTooLarge => self.account.too_large(),
             Observation::SlowlogUnreadable => {
@@ -329,17 +340,27 @@ impl Target {
         Next::Continue
     }
 
-    fn poll_failed(&mut self, reason: FailureReason, detail: String, events: &mut Vec<Event>) {
+    fn poll_failed(&mut self, reason: FailureReason, detail: String, now: Moment, events: &mut Vec<Event>) {
         *self.exporter.failures.entry(reason).or_default() += 1;
         // What has a state or a capability of its own is told by that.
-        let told_elsewhere =
-            !matches!(reason, FailureReason::Malformed | FailureReason::Refused | FailureReason::TooLarge);
-        let failure = Some((reason, detail));
-        if !told_elsewhere && self.told_failure != failure {
-            self.told_failure = failure;
-            if let Some((_, detail)) = &self.told_failure {
-                events.push(Event::PollFailed { detail: detail.clone() });
-            }
+        if !matches!(reason, FailureReason::Malformed | FailureReason::Refused | FailureReason::TooLarge) {
+            return;
+        }
+        let told = self.told_failure.as_ref();
+        if told.is_none_or(|(before, at)| *before != detail || now.mono.saturating_sub(*at) >= REMIND_AFTER) {
+            self.told_failure = Some((detail.clone(), now.mono));
+            events.push(Event::PollFailed { detail });
+        }
+    }
+
+    /// Counts lost entries, and tells of them at once and then now and then.
+    fn lose(&mut self, count: u64, now: Moment, events: &mut Vec<Event>) {
+        self.lost = self.lost.saturating_add(count);
+        self.untold_lost = self.untold_lost.saturating_add(count);
+        let due = self.told_lost.is_none_or(|at| now.mono.saturating_sub(at) >= TELL_LOST_INTERVAL);
+        if self.untold_lost > 0 && due {
+            self.told_lost = Some(now.mono);
+            events.push(Event::EntriesLost { count: std::mem::take(&mut self.untold_lost) });
         }
     }
 
@@ -349,10 +370,7 @@ impl Target {
             Take::Rewound => return Next::Identify,
             Take::Done { new, lost } => (new, lost),
         };
-        if lost > 0 {
-            self.lost = self.lost.saturating_add(lost);
-            events.push(Event::EntriesLost { count: lost });
-        }
+        self.lose(lost, now, events);
         events.extend(new.iter().filter_map(|entry| self.scripts.take(entry)).map(Event::SlowScript));
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), events);
         if let Some((runner, entry)) = resolved
