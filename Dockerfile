@@ -1,0 +1,19 @@
+FROM rust:1.95-slim-bookworm AS builder
+WORKDIR /build
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY src src
+# The build context has no history to ask for the revision: give it with --build-arg.
+ARG REDIS_SCRIPT_EXPORTER_REVISION=unknown
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --locked --release --bin redis-script-exporter \
+    && cp target/release/redis-script-exporter redis-script-exporter
+
+# libc, libgcc and the system's CA certificates, and nothing else: no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=builder /build/redis-script-exporter /usr/local/bin/redis-script-exporter
+# By number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+EXPOSE 10379
+HEALTHCHECK --interval=15s --timeout=3s --start-period=3s CMD ["redis-script-exporter", "healthcheck"]
+ENTRYPOINT ["redis-script-exporter"]

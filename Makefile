@@ -1,0 +1,38 @@
+# What there is to do here. `make` alone lists it.
+
+CARGO ?= cargo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+.PHONY: help setup demo run test lint bench check-dockerfile
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing for the targets below
+	scripts/setup.sh
+
+demo: ## watch a server get blocked by scripts, on free loopback ports (DEMO_SECONDS=N ends it)
+	@scripts/setup.sh
+	@$(CARGO) build --locked --release --bin redis-script-exporter --example demo
+	@"$$CARGO_TARGET_DIR/release/examples/demo"
+
+run: ## run the exporter (ARGS="--redis.addr redis://…")
+	$(CARGO) run --locked --release -- $(ARGS)
+
+test: ## everything that must hold: lint, documentation, unit and integration tests
+	scripts/setup.sh
+	$(MAKE) --no-print-directory lint
+	$(CARGO) test --locked --doc
+	$(CARGO) test --locked --lib --test integration
+
+lint: ## formatting, clippy, documentation without warnings
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+
+bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
+	scripts/setup.sh --bench
+	$(CARGO) bench --locked --bench exporter
+
+check-dockerfile: ## run the build lines of the Dockerfile here, in a folder with just what it copies
+	scripts/check-dockerfile.sh

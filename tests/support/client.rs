@@ -1,0 +1,146 @@
+//! A blocking client with nothing between it and the server.
+//!
+//! It sends no handshake, so it works while a server is BUSY; sending and receiving are separate, so a test can leave a
+//! request unanswered; every wait has a limit; and a server's error is a value like any other.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redis::{Parser, Value};
+
+/// How long a reply may take unless a test says otherwise.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// How long one read waits; a reply's limit is looked at in between.
+const SLICE: Duration = Duration::from_millis(20);
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).read(buffer),
+            Stream::Unix(stream) => (&*stream).read(buffer),
+        }
+    }
+}
+
+/// One connection to a server.
+pub(crate) struct Client {
+    stream: Stream,
+    /// Keeps what has arrived of a reply that is not complete.
+    parser: Parser,
+    limit: Duration,
+}
+
+impl Client {
+    /// Connects over TCP.
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&addr, LIMIT).expect("the server accepts a connection");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(SLICE)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        Self::new(Stream::Tcp(stream))
+    }
+
+    /// Connects over a unix socket.
+    pub(crate) fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server accepts a connection");
+        stream.set_read_timeout(Some(SLICE)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        Self::new(Stream::Unix(stream))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self { stream, parser: Parser::new(), limit: LIMIT }
+    }
+
+    /// Sets how long a reply may take.
+    pub(crate) fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Authenticates; panics if the server refuses.
+    pub(crate) fn auth(&mut self, user: &str, password: &str) {
+        let reply = self.call(&["AUTH", user, password]);
+        assert_eq!(reply, Value::Okay, "AUTH of {user}");
+    }
+
+    /// Sends a command and waits for its reply.
+    #[track_caller]
+    pub(crate) fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+        self.send(args);
+        self.receive()
+    }
+
+    /// Sends a command without waiting. Replies come in the order of the commands.
+    pub(crate) fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_ref().to_vec()).collect();
+        let bytes = redis::pack_command(&args);
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(&bytes),
+            Stream::Unix(stream) => stream.write_all(&bytes),
+        }
+        .expect("the server takes a command");
+    }
+
+    /// Waits for the next reply; panics if it does not come within the client's limit.
+    #[track_caller]
+    pub(crate) fn receive(&mut self) -> Value {
+        let limit = self.limit;
+        self.receive_within(limit).unwrap_or_else(|| panic!("no reply within {limit:?}"))
+    }
+
+    /// The next reply if it comes within `limit`. One that does not can still be received later.
+    #[track_caller]
+    pub(crate) fn receive_within(&mut self, limit: Duration) -> Option<Value> {
+        let start = Instant::now();
+        loop {
+            match self.parser.parse_value(&self.stream) {
+                Ok(value) => return Some(value),
+                Err(error) if error.is_timeout() => {
+                    if start.elapsed() >= limit {
+                        return None;
+                    }
+                }
+                Err(error) => panic!("the connection broke while a reply was waited for: {error}"),
+            }
+        }
+    }
+
+    /// The fields of one or more sections of INFO (several at once need Redis 7.0).
+    #[track_caller]
+    pub(crate) fn info(&mut self, sections: &[&str]) -> BTreeMap<String, String> {
+        let reply = self.call(&[&["INFO"], sections].concat());
+        text(&reply)
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .collect()
+    }
+}
+
+/// The text of a string, status or error reply; panics on anything else.
+#[track_caller]
+pub(crate) fn text(reply: &Value) -> String {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) => text.clone(),
+        Value::Okay => "OK".to_owned(),
+        Value::ServerError(error) => format!("{} {}", error.code(), error.details().unwrap_or_default()),
+        other => panic!("a text was expected, not {other:?}"),
+    }
+}
+
+/// Whether a reply is the error with this code, such as `BUSY`.
+pub(crate) fn is_error(reply: &Value, code: &str) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == code)
+}

@@ -1,0 +1,230 @@
+//! The real exporter, as a process.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::http::{self, Response};
+use super::metrics::Metrics;
+use super::process::Process;
+use super::wait::eventually_or_tell;
+
+/// How long the exporter may take to start or to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The program: what cargo built for a test or benchmark, else the one beside the running example.
+pub(crate) fn binary() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_redis-script-exporter").map_or_else(
+        || {
+            let example = std::env::current_exe().expect("the path of the running program");
+            let profile = example.parent().and_then(|examples| examples.parent());
+            profile.expect("an example is in target/PROFILE/examples").join("redis-script-exporter")
+        },
+        PathBuf::from,
+    )
+}
+
+/// What the exporter is started with.
+#[derive(Clone, Default)]
+pub(crate) struct Builder {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// Adds command-line arguments.
+    pub(crate) fn args<A: AsRef<str>>(mut self, args: &[A]) -> Self {
+        self.args.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the exporter on a free loopback port and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(self) -> Exporter {
+        let mut process = self.args(&["--web.listen-address", "127.0.0.1:0"]).spawn(Stdio::null());
+        let stderr = process.child().stderr.take().expect("a pipe");
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&logs);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n') {
+                let Ok(line) = line else { break };
+                sink.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        let addr = eventually_or_tell(LIMIT, "the exporter to listen", || {
+            let ended = process.exit_status();
+            let lines = logs.lock().unwrap();
+            if let Some(addr) = lines.iter().find_map(|line| listening(line)) {
+                return Ok(addr);
+            }
+            let lines = lines.join("\n");
+            assert!(ended.is_none(), "the exporter ended ({ended:?}) instead of listening:\n{lines}");
+            Err(lines)
+        });
+        Exporter { process, addr, logs }
+    }
+
+    /// Runs the exporter to its end, for flags that it should refuse. Nothing is added to the arguments.
+    #[track_caller]
+    pub(crate) fn run(self) -> Finished {
+        let mut process = self.spawn(Stdio::piped());
+        let mut out = process.child().stdout.take().expect("a pipe");
+        let mut err = process.child().stderr.take().expect("a pipe");
+        // Both at once: a full pipe would keep the process from ending.
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).map(|_| text)
+        });
+        let status = process.wait(LIMIT);
+        if status.is_none() {
+            process.kill();
+        }
+        let mut stderr = String::new();
+        err.read_to_string(&mut stderr).unwrap();
+        let stdout = reader.join().unwrap().unwrap();
+        let Some(status) = status else {
+            panic!("the exporter did not end within {LIMIT:?}: {stdout}{stderr}")
+        };
+        Finished { status, stdout, stderr }
+    }
+
+    fn spawn(&self, stdout: Stdio) -> Process {
+        Process::start(&binary(), Signal::SIGKILL, |command| {
+            clear_environment(command);
+            command
+                .args(&self.args)
+                .envs(self.env.iter().map(|(name, value)| (name, value)))
+                .stdin(Stdio::null())
+                .stdout(stdout)
+                .stderr(Stdio::piped());
+        })
+        .unwrap_or_else(|error| panic!("{} can't be run: {error}", binary().display()))
+    }
+}
+
+/// What is configured by the environment of whoever runs the tests must not configure their exporter.
+fn clear_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("REDIS_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// The address in the log line that says where the exporter listens, logfmt or JSON.
+fn listening(line: &str) -> Option<SocketAddr> {
+    if !line.contains("listening") {
+        return None;
+    }
+    let (_, rest) = line.split_once("address")?;
+    let rest = rest.trim_start_matches(['"', '=', ':']);
+    rest.split(['"', ' ', ',', '}']).next()?.parse().ok()
+}
+
+/// What a run of the exporter that came to its end left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A running exporter. It ends when this is dropped.
+pub(crate) struct Exporter {
+    process: Process,
+    addr: SocketAddr,
+    logs: Arc<Mutex<Vec<String>>>,
+}
+
+impl Exporter {
+    /// Starts the exporter with these flags and a free port.
+    #[track_caller]
+    pub(crate) fn start<A: AsRef<str>>(args: &[A]) -> Self {
+        Self::builder().args(args).start()
+    }
+
+    /// What the exporter is started with, to be added to.
+    pub(crate) fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The address that it listens on.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Gets a page on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Response {
+        http::get(self.addr, path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.logs()))
+    }
+
+    /// Scrapes `/metrics`.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> Metrics {
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200, "GET /metrics: {}", response.body);
+        Metrics::parse(&response.body)
+    }
+
+    /// Scrapes until `condition` holds. Panics with `what`, the last scrape and the logs when `limit` has passed.
+    #[track_caller]
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&Metrics) -> bool,
+    ) -> Metrics {
+        eventually_or_tell(limit, what, || {
+            let metrics = self.metrics();
+            if condition(&metrics) {
+                return Ok(metrics);
+            }
+            let lines: Vec<&str> = metrics.text.lines().filter(|line| !line.starts_with('#')).collect();
+            Err(format!("\n{}\n{}", lines.join("\n"), self.logs()))
+        })
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logs(&self) -> String {
+        self.logs.lock().unwrap().join("\n")
+    }
+
+    /// Asks it to end (SIGTERM); gives its exit status and the time that it took.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> (ExitStatus, Duration) {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Sends it a signal that should end it; gives its exit status and the time that it took.
+    #[track_caller]
+    pub(crate) fn end_by(&mut self, signal: Signal) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        self.process.signal(signal);
+        let status = self.process.wait(LIMIT);
+        let status =
+            status.unwrap_or_else(|| panic!("the exporter did not end within {LIMIT:?}:\n{}", self.logs()));
+        (status, start.elapsed())
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+}

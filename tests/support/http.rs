@@ -1,0 +1,112 @@
+//! As much HTTP as it takes to read `/metrics`, on a plain socket.
+
+use std::io::{self, BufRead, BufReader, Error, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long the exporter may take to accept, or to send some more.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Response {
+    /// The value of a header; `name` in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A connection that is kept over requests.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, LIMIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
+        self.request("GET", path, &[])
+    }
+
+    /// Sends a request without a body, with `headers` added, and reads the answer.
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<Response> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+        for (name, value) in headers {
+            write!(request, "{name}: {value}\r\n")?;
+        }
+        request.extend(b"\r\n");
+        self.stream.get_mut().write_all(&request)?;
+
+        let status_line = self.line()?;
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| Error::other(format!("not a status line: {status_line:?}")))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| Error::other(format!("not a header: {line:?}")))?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut response = Response { status, headers, body: String::new() };
+        response.body = self.body(method, &response)?;
+        Ok(response)
+    }
+
+    fn body(&mut self, method: &str, response: &Response) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        if method == "HEAD" {
+            // Has the length of a body that does not follow.
+        } else if let Some(length) = response.header("content-length") {
+            bytes.resize(length.parse().map_err(Error::other)?, 0);
+            self.stream.read_exact(&mut bytes)?;
+        } else if response.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(&self.line()?, 16).map_err(Error::other)?;
+                let begin = bytes.len();
+                bytes.resize(begin + size, 0);
+                self.stream.read_exact(&mut bytes[begin..])?;
+                self.line()?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            self.stream.read_to_end(&mut bytes)?;
+        }
+        String::from_utf8(bytes).map_err(Error::other)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
+    Connection::open(addr)?.request("GET", path, &[("Connection", "close")])
+}

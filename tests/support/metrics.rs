@@ -1,0 +1,111 @@
+//! Reads the text that `/metrics` answers with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Labels to look for: a series may have more.
+pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// One series and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
+}
+
+impl Sample {
+    fn matches(&self, name: &str, labels: Labels<'_>) -> bool {
+        self.name == name
+            && labels.iter().all(|&(label, value)| self.labels.get(label).is_some_and(|v| v == value))
+    }
+
+    /// A label's value; empty if the series does not have it, as Prometheus sees it.
+    pub(crate) fn label(&self, label: &str) -> &str {
+        self.labels.get(label).map_or("", String::as_str)
+    }
+}
+
+/// Everything that one scrape brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) text: String,
+    samples: Vec<Sample>,
+}
+
+impl Metrics {
+    /// Panics on a line that is not in the exposition format.
+    #[track_caller]
+    pub(crate) fn parse(text: &str) -> Self {
+        let samples = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| sample(line).unwrap_or_else(|| panic!("not a sample: {line:?}")))
+            .collect();
+        Self { text: text.to_owned(), samples }
+    }
+
+    /// The value of the one series with this name and these labels. Panics if there are several.
+    #[track_caller]
+    pub(crate) fn value(&self, name: &str, labels: Labels<'_>) -> Option<f64> {
+        let mut found = self.samples.iter().filter(|sample| sample.matches(name, labels));
+        let first = found.next()?;
+        assert!(found.next().is_none(), "several series match {name} {labels:?}: {:#?}", self.series(name));
+        Some(first.value)
+    }
+
+    /// The sum over all series with this name and these labels; 0 if there is none.
+    pub(crate) fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
+        self.samples.iter().filter(|sample| sample.matches(name, labels)).map(|sample| sample.value).sum()
+    }
+
+    /// All series with this name.
+    pub(crate) fn series(&self, name: &str) -> Vec<&Sample> {
+        self.samples.iter().filter(|sample| sample.name == name).collect()
+    }
+
+    /// Every series and its value.
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The names of all series.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        self.samples.iter().map(|sample| sample.name.as_str()).collect()
+    }
+}
+
+/// Reads `name{label="value",…} value`.
+fn sample(line: &str) -> Option<Sample> {
+    let (name, rest) = line.split_at(line.find(['{', ' '])?);
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(rest) => labels(rest)?,
+        None => (BTreeMap::new(), rest),
+    };
+    Some(Sample { name: name.to_owned(), labels, value: rest.trim().parse().ok()? })
+}
+
+/// Reads labels up to the closing brace; gives them and what follows.
+fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
+    let mut labels = BTreeMap::new();
+    loop {
+        if let Some(rest) = rest.strip_prefix('}') {
+            return Some((labels, rest));
+        }
+        let (label, quoted) = rest.split_once("=\"")?;
+        let mut value = String::new();
+        let mut characters = quoted.char_indices();
+        let end = loop {
+            match characters.next()? {
+                (end, '"') => break end,
+                (_, '\\') => value.push(match characters.next()?.1 {
+                    'n' => '\n',
+                    other => other,
+                }),
+                (_, other) => value.push(other),
+            }
+        };
+        labels.insert(label.to_owned(), value);
+        rest = quoted.get(end + 1..)?;
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+}

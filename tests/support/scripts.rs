@@ -1,0 +1,80 @@
+//! Lua that runs for as long as it is told.
+//!
+//! The bodies are constant and the time is an argument, so one script has one SHA1 whatever it is asked to do. The time
+//! is the server's own: how fast a machine runs Lua does not matter.
+//!
+//! There are two clocks. `TIME` is exact on Redis 6.2 and 7.0; newer servers (Redis 7.2, Valkey) freeze it while a
+//! script runs, up to the moment the script passes `lua-time-limit`. `os.clock`, which only those have, counts the
+//! server's processor time: on a machine with nothing else to do that is the same, else the script runs longer.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::client::{Client, text};
+
+/// Keeps the server busy for `ARGV[1]` milliseconds.
+pub(crate) const BUSY_LOOP: &str = "\
+local os = rawget(_G, 'os')
+local began, start = os and os.clock(), redis.call('TIME')
+local wanted = tonumber(ARGV[1]) / 1000
+repeat
+  local now = redis.call('TIME')
+until now[1] - start[1] + (now[2] - start[2]) / 1e6 >= wanted or os and os.clock() - began >= wanted
+return 1
+";
+
+/// The name of the function that [`BUSY_LIBRARY`] brings.
+pub(crate) const BUSY_FUNCTION: &str = "busy_loop";
+
+/// The same as a function library, for servers that have functions.
+pub(crate) const BUSY_LIBRARY: &str = "\
+#!lua name=busy
+local function busy_loop(keys, args)
+  local os = rawget(_G, 'os')
+  local began, start = os and os.clock(), redis.call('TIME')
+  local wanted = tonumber(args[1]) / 1000
+  repeat
+    local now = redis.call('TIME')
+  until now[1] - start[1] + (now[2] - start[2]) / 1e6 >= wanted or os and os.clock() - began >= wanted
+  return 1
+end
+redis.register_function{function_name='busy_loop', callback=busy_loop, flags={'no-writes'}}
+";
+
+/// The command that runs [`BUSY_LOOP`] for `time`.
+pub(crate) fn busy_eval(time: Duration) -> Vec<String> {
+    eval(BUSY_LOOP, time)
+}
+
+/// The command that runs `body`, some variant of [`BUSY_LOOP`], for `time`.
+pub(crate) fn eval(body: &str, time: Duration) -> Vec<String> {
+    command("EVAL", body, time)
+}
+
+/// The command that runs a loaded script for `time`.
+pub(crate) fn evalsha(sha1: &str, time: Duration) -> Vec<String> {
+    command("EVALSHA", sha1, time)
+}
+
+/// The command that runs the function of [`BUSY_LIBRARY`] for `time`.
+pub(crate) fn busy_fcall(time: Duration) -> Vec<String> {
+    command("FCALL", BUSY_FUNCTION, time)
+}
+
+fn command(name: &str, script: &str, time: Duration) -> Vec<String> {
+    [name, script, "0", &time.as_millis().to_string()].map(str::to_owned).to_vec()
+}
+
+/// Loads a script and gives its SHA1.
+#[track_caller]
+pub(crate) fn load(client: &mut Client, body: &str) -> String {
+    text(&client.call(&["SCRIPT", "LOAD", body]))
+}
+
+/// Loads [`BUSY_LIBRARY`].
+#[track_caller]
+pub(crate) fn load_library(client: &mut Client) {
+    let reply = client.call(&["FUNCTION", "LOAD", "REPLACE", BUSY_LIBRARY]);
+    assert!(!matches!(reply, Value::ServerError(_)), "FUNCTION LOAD: {reply:?}");
+}

@@ -1,0 +1,412 @@
+//! Real servers on free loopback ports, each in a temporary directory of its own.
+
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use redis::Value;
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::process::{Process, find_program};
+use super::tls::Certificates;
+use super::wait::eventually_or_tell;
+
+/// How long a server may take to start or to stop.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// How many ports are tried for a server before giving up.
+const TRIES: u32 = 5;
+
+/// A server that we support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Redis62,
+    Redis70,
+    Valkey91,
+}
+
+impl Kind {
+    /// All of them, the demo's favourite first.
+    pub(crate) const ALL: [Self; 3] = [Self::Redis70, Self::Valkey91, Self::Redis62];
+
+    /// The server's program, if this machine has it: what the environment names, else what `scripts/setup.sh` installed.
+    pub(crate) fn binary(self) -> Option<PathBuf> {
+        static REDIS_70: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+            find_program("redis-server").filter(|program| {
+                let output = Command::new(program).arg("--version").output();
+                output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("v=7.0."))
+            })
+        });
+        let (variable, installed) = match self {
+            Self::Redis62 => ("REDIS62_SERVER", cached("redis-6.2/redis-server")),
+            Self::Redis70 => ("REDIS70_SERVER", REDIS_70.clone()),
+            Self::Valkey91 => ("VALKEY91_SERVER", cached("valkey-9.1/valkey-server")),
+        };
+        std::env::var_os(variable).map(PathBuf::from).or(installed)
+    }
+
+    /// Whether the server has functions (FCALL, FUNCTION STATS).
+    pub(crate) fn has_functions(self) -> bool {
+        self != Self::Redis62
+    }
+
+    /// Whether this machine's build of the server speaks TLS. Told to, and given no certificate, one that does complains
+    /// about the certificate; the others about the setting, or that they can't.
+    pub(crate) fn has_tls(self) -> bool {
+        let Some(program) = self.binary() else { return false };
+        let output =
+            Command::new(program).args(["--port", "0", "--tls-port", "1"]).stdin(Stdio::null()).output();
+        output.is_ok_and(|output| {
+            String::from_utf8_lossy(&output.stdout).contains("No tls-cert-file configured")
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis62 => "Redis 6.2",
+            Self::Redis70 => "Redis 7.0",
+            Self::Valkey91 => "Valkey 9.1",
+        })
+    }
+}
+
+/// A program in the folder that `scripts/setup.sh` fills.
+fn cached(program: &str) -> Option<PathBuf> {
+    let folder =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = folder("REDIS_SCRIPT_EXPORTER_CACHE").or_else(|| {
+        let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+        Some(caches.join("redis-script-exporter"))
+    })?;
+    Some(cache.join("servers").join(program)).filter(|file| file.is_file())
+}
+
+/// The servers that this machine has.
+pub(crate) fn available() -> Vec<Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.binary().is_some()).collect()
+}
+
+/// Runs a test on a server; one that this machine does not have is skipped loudly, and an error when `CI=true`.
+pub(crate) fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
+    if kind.binary().is_some() {
+        return test(kind);
+    }
+    let advice = format!("{kind} is not on this machine; `make setup` installs it");
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
+    // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {advice}");
+}
+
+/// Makes a test for each server out of each function that takes a [`Kind`]: `mytest::redis_62` and so on.
+macro_rules! on_each_server {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::support::server::{Kind, run_on};
+
+            #[test]
+            fn redis_62() {
+                run_on(Kind::Redis62, super::$test);
+            }
+
+            #[test]
+            fn redis_70() {
+                run_on(Kind::Redis70, super::$test);
+            }
+
+            #[test]
+            fn valkey_91() {
+                run_on(Kind::Valkey91, super::$test);
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_server;
+
+/// A loopback port that nobody listens on.
+///
+/// From below the range that the kernel takes for outgoing connections: a client that keeps trying to reach a stopped
+/// server's port in that range would some day be given that very port, and connect to itself.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(131);
+    (0..COUNT)
+        .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
+        .map(|port| u16::try_from(port).expect("the range fits"))
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .expect("a free loopback port")
+}
+
+/// What a server is started with.
+pub(crate) struct Builder {
+    kind: Kind,
+    config: Vec<String>,
+    args: Vec<String>,
+    acl: Option<String>,
+    unix_socket: bool,
+    tls: bool,
+}
+
+impl Builder {
+    /// Adds a line to the configuration file. Later lines win.
+    pub(crate) fn config(mut self, line: impl Into<String>) -> Self {
+        self.config.push(line.into());
+        self
+    }
+
+    /// Adds command-line arguments.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Uses an ACL file with these lines (`user NAME …`).
+    pub(crate) fn acl(mut self, lines: &[&str]) -> Self {
+        self.acl = Some(lines.join("\n") + "\n");
+        self
+    }
+
+    /// Listens on a unix socket too.
+    pub(crate) fn unix_socket(mut self) -> Self {
+        self.unix_socket = true;
+        self
+    }
+
+    /// Listens with TLS on a second port. A client's certificate is checked if it shows one; require it with
+    /// `config("tls-auth-clients yes")`.
+    pub(crate) fn tls(mut self, certificates: &Certificates) -> Self {
+        self.tls = true;
+        self.config(format!("tls-ca-cert-file {}", certificates.ca().display()))
+            .config(format!("tls-cert-file {}", certificates.server_cert().display()))
+            .config(format!("tls-key-file {}", certificates.server_key().display()))
+            .config("tls-auth-clients optional")
+    }
+
+    /// Starts the server and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(self) -> Server {
+        let binary = self.kind.binary().unwrap_or_else(|| panic!("{} is not on this machine", self.kind));
+        let dir = TempDir::new().expect("a temporary directory");
+        let mut failure = String::new();
+        for _ in 0..TRIES {
+            let port = free_port();
+            let tls_port = self.tls.then(free_port);
+            fs::write(dir.path().join("server.conf"), self.config_file(dir.path(), port, tls_port)).unwrap();
+            if let Some(acl) = &self.acl {
+                fs::write(dir.path().join("users.acl"), acl).unwrap();
+            }
+            let _ = fs::remove_file(dir.path().join("server.log"));
+            let mut process = launch(&binary, dir.path(), &self.args);
+            match wait_until_ready(&mut process, &dir.path().join("server.log"), 0) {
+                Ok(()) => {
+                    return Server { process, dir, kind: self.kind, binary, args: self.args, port, tls_port };
+                }
+                Err(log) => failure = log,
+            }
+            // Another program was faster to take the port: the one failure that another try can mend.
+            if !failure.contains("Address already in use") {
+                break;
+            }
+        }
+        panic!("{} did not start: {failure}", self.kind);
+    }
+
+    fn config_file(&self, dir: &Path, port: u16, tls_port: Option<u16>) -> String {
+        let mut lines = vec![
+            "bind 127.0.0.1".to_owned(),
+            format!("port {port}"),
+            format!("dir {}", dir.display()),
+            format!("logfile {}", dir.join("server.log").display()),
+            "daemonize no".to_owned(),
+            "save \"\"".to_owned(),
+            "appendonly no".to_owned(),
+        ];
+        if self.kind.has_functions() {
+            // Servers before 7.0 have DEBUG without asking, and don't know this setting.
+            lines.push("enable-debug-command local".to_owned());
+        }
+        if self.unix_socket {
+            lines.push(format!("unixsocket {}", dir.join("server.sock").display()));
+        }
+        if let Some(tls_port) = tls_port {
+            lines.push(format!("tls-port {tls_port}"));
+        }
+        if self.acl.is_some() {
+            lines.push(format!("aclfile {}", dir.join("users.acl").display()));
+        }
+        lines.extend(self.config.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Starts the server's process with the configuration file in `dir`. It is ready some time later.
+fn launch(binary: &Path, dir: &Path, args: &[String]) -> Process {
+    Process::start(binary, Signal::SIGKILL, |command| {
+        let output = fs::File::options().create(true).append(true).open(dir.join("output.log")).unwrap();
+        command
+            .arg(dir.join("server.conf"))
+            .args(args)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+    })
+    .unwrap_or_else(|error| panic!("{} can't be run: {error}", binary.display()))
+}
+
+/// Waits until the server's own log, from `offset` on, says that it serves: whoever answers at its port may be another
+/// server, which took the port first.
+#[track_caller]
+fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<(), String> {
+    let unread = || {
+        let bytes = fs::read(log).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(offset..).unwrap_or(&bytes)).into_owned()
+    };
+    eventually_or_tell(LIMIT, "a server to start", || {
+        if process.exit_status().is_some() {
+            let output = log.with_file_name("output.log");
+            return Ok(Err(format!("{}{}", unread(), fs::read_to_string(output).unwrap_or_default())));
+        }
+        let text = unread();
+        if text.contains("Ready to accept connections") { Ok(Ok(())) } else { Err(text) }
+    })
+}
+
+/// A running server. It ends when this is dropped.
+pub(crate) struct Server {
+    /// Before the directory: fields are dropped in order, and the server must not outlive its files.
+    process: Process,
+    dir: TempDir,
+    kind: Kind,
+    binary: PathBuf,
+    args: Vec<String>,
+    port: u16,
+    tls_port: Option<u16>,
+}
+
+impl Server {
+    /// Starts a server with its defaults (no persistence, log in its directory).
+    #[track_caller]
+    pub(crate) fn start(kind: Kind) -> Self {
+        Self::builder(kind).start()
+    }
+
+    /// What a server is started with, to be added to.
+    pub(crate) fn builder(kind: Kind) -> Builder {
+        Builder { kind, config: Vec::new(), args: Vec::new(), acl: None, unix_socket: false, tls: false }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The address as `--redis.addr` takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.addr())
+    }
+
+    /// The address of the TLS port; the certificate is for `localhost` and `127.0.0.1`.
+    #[track_caller]
+    pub(crate) fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port.expect("a server that was started with TLS"))
+    }
+
+    /// The path of the unix socket.
+    pub(crate) fn unix_socket(&self) -> PathBuf {
+        self.dir().join("server.sock")
+    }
+
+    /// The address of the unix socket.
+    pub(crate) fn unix_url(&self) -> String {
+        format!("unix://{}", self.unix_socket().display())
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.dir().join("server.log")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A new connection, not authenticated.
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// Sends one command on a connection of its own.
+    #[track_caller]
+    pub(crate) fn call<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
+        self.client().call(args)
+    }
+
+    /// Changes a setting while the server runs.
+    #[track_caller]
+    pub(crate) fn config_set(&self, name: &str, value: &str) {
+        assert_eq!(self.call(&["CONFIG", "SET", name, value]), Value::Okay, "CONFIG SET {name} {value}");
+    }
+
+    /// Ends the server in an orderly way (SIGTERM).
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.process.signal(Signal::SIGTERM);
+        assert!(self.process.wait(LIMIT).is_some(), "{} did not stop within {LIMIT:?}", self.kind);
+    }
+
+    /// Kills the server.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops the process as a whole (SIGSTOP): the kernel still accepts connections, nobody answers.
+    pub(crate) fn pause(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a paused server go on.
+    pub(crate) fn resume(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Starts the server again, on the same port and in the same directory, and waits until it serves. One that still
+    /// runs is killed first.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        let log = self.log_path();
+        let offset = fs::metadata(&log).map_or(0, |log| usize::try_from(log.len()).unwrap());
+        self.relaunch();
+        let ready = wait_until_ready(&mut self.process, &log, offset);
+        ready.unwrap_or_else(|log| panic!("{} did not start again: {log}", self.kind));
+    }
+
+    /// Starts the server again without waiting until it serves, to be seen while it loads its data.
+    pub(crate) fn relaunch(&mut self) {
+        self.kill();
+        self.process = launch(&self.binary, self.dir.path(), &self.args);
+    }
+}
