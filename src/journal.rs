@@ -76,8 +76,8 @@ pub(crate) fn write(target: &str, event: &Event) {
     }
 }
 
-fn state_changed(target: &str, from: State, to: State, detail: Option<&str>) {
-    let (from, to_text) = (from.as_str(), to.as_str());
+fn state_changed(target: &str, from: Option<State>, to: State, detail: Option<&str>) {
+    let (from, to_text) = (from.map(State::as_str), to.as_str());
     match to {
         State::Ok => info!(target, from, state = to_text, "state changed"),
         // Blockages have lines of their own.

@@ -10,7 +10,7 @@
 //!  └─────────────────────────────────────────────────┘          └─────────────────────┘
 //! ```
 //!
-//! [`poll`] asks a server through [`redis`](mod@redis); [`parse`] makes types of the replies; [`script`] says
+//! `poll` asks a server through [`redis`](mod@redis); [`parse`] makes types of the replies; [`script`] says
 //! which script a slow log entry is about; [`watch`] decides what it all means, on (observation, time) and without
 //! I/O; [`fleet`] holds the numbers; [`metrics`] turns them into text and [`web`] serves it. A scrape never touches
 //! a server.

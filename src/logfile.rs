@@ -62,7 +62,7 @@ pub(crate) async fn follow(watched: Arc<Watched>, path: &Path, stop: Cancellatio
 }
 
 fn complain(target: &str, path: &Path, error: &io::Error) {
-    warn!(target, file = %path.display(), %error, "--redis.log-file can't be read: scripts are not named while they run");
+    warn!(target, file = %path.display(), %error, "--redis.log-file cannot be read: scripts are not named while they run");
 }
 
 /// Where we are in the file.

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return complain(1, &format!("can't start: {error}")),
+            Err(error) => return complain(1, &format!("cannot start: {error}")),
         };
     let result = match cli.command {
         Some(Command::Healthcheck) => {
@@ -75,7 +75,7 @@ async fn export(config: Config) -> Result<(), Failed> {
         let bound = TcpListener::bind(address.to_bind()).await;
         let listener = bound.map_err(|error| Failed {
             code: 1,
-            problem: format!("--web.listen-address: can't listen on {address}: {error}"),
+            problem: format!("--web.listen-address: cannot listen on {address}: {error}"),
         })?;
         listeners.push(listener);
     }
@@ -107,7 +107,7 @@ async fn stop_on_signal(stop: CancellationToken) {
             };
             info!(signal = name, "stopping");
         }
-        (Err(error), _) | (_, Err(error)) => error!(%error, "can't wait for signals"),
+        (Err(error), _) | (_, Err(error)) => error!(%error, "cannot wait for signals"),
     }
     stop.cancel();
 }

@@ -187,7 +187,7 @@ impl Waiter<'_> {
                 Reach::Refused(error) => {
                     return Err(unreachable(
                         self.watched,
-                        format!("it does not answer, and can't be connected to: {error}"),
+                        format!("it does not answer, and cannot be connected to: {error}"),
                     ));
                 }
                 Reach::Unclear => {}
@@ -347,6 +347,11 @@ impl<'a> Session<'a> {
         let answer = self.exchange(question).await?;
         let round_trip = self.watched.now().mono.saturating_sub(sent);
         self.watched.observe(Observation::Heartbeat { round_trip });
+        if let Err(Refusal::Other { text }) = &answer {
+            // "max number of clients reached", for one: the server lives, and something is wrong.
+            let detail = format!("{}: {text}", question.name());
+            self.watched.observe(Observation::PollFailed { reason: FailureReason::Refused, detail });
+        }
         done(self.understand(question, sent, answer))
     }
 

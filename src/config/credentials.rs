@@ -36,7 +36,7 @@ impl Password {
             Self::File(path) => {
                 let text = std::fs::read_to_string(path)
                     .map(SecretString::from)
-                    .map_err(|error| format!("can't read the password file {}: {error}", path.display()))?;
+                    .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
                 match text.expose_secret().lines().next() {
                     Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
                     _ => Err(format!("the password file {} is empty", path.display())),

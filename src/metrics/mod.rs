@@ -1,6 +1,6 @@
 //! The metrics: from the targets' numbers to text. Only this module knows the `prometheus` crate.
 //!
-//! A new metric is a row in [`families`]; its help text is its documentation, `docs/METRICS.md` is made from the
+//! A new metric is a row in `families`; its help text is its documentation, `docs/METRICS.md` is made from the
 //! rows.
 
 mod collector;

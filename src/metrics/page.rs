@@ -17,7 +17,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(1);
 
 /// Metrics that can't be shown.
 #[derive(Debug, thiserror::Error)]
-#[error("can't make the metrics' text: {0}")]
+#[error("cannot make the metrics' text: {0}")]
 pub struct PageError(#[from] prometheus::Error);
 
 /// The text of `/metrics`.

@@ -19,7 +19,7 @@ pub struct Entry {
     pub ended_at: u64,
     /// How long it ran.
     pub duration: Duration,
-    /// The first [`KEPT_ARGUMENTS`] arguments, as bytes; the server has cut each to 128.
+    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128.
     pub arguments: Vec<Vec<u8>>,
     /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
     pub client: String,

@@ -68,7 +68,7 @@ pub enum Peer {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address.
-    #[error("can't resolve {host}: {source}")]
+    #[error("cannot resolve {host}: {source}")]
     Resolve {
         /// The name.
         host: String,
@@ -76,10 +76,10 @@ pub enum DialError {
         source: io::Error,
     },
     /// The system refused.
-    #[error("can't connect: {0}")]
+    #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     /// Nothing happened.
-    #[error("can't connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
 }
 

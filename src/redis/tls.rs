@@ -17,7 +17,7 @@ use crate::config::{Endpoint, TlsFiles};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that can't be read, or holds no certificate or key.
-    #[error("can't use {file} as {purpose}: {problem}")]
+    #[error("cannot use {file} as {purpose}: {problem}")]
     File {
         /// The file.
         file: PathBuf,
@@ -30,7 +30,7 @@ pub enum TlsError {
     #[error("no system certificates found; give --redis.tls-ca-file")]
     NoRoots,
     /// Certificate and key don't go together, or are of a kind that is not supported.
-    #[error("can't use the client certificate: {0}")]
+    #[error("cannot use the client certificate: {0}")]
     Client(rustls::Error),
     /// The host is no name that a certificate could be for.
     #[error("{0:?} is no host name that a certificate could be for")]

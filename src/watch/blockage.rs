@@ -94,10 +94,13 @@ impl Ended {
             of_cause.fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration))
         };
         let cause = self.busy.map(Cause::of_kind).or_else(|| {
-            // A script's entry covers those of the commands inside it: at equal times the script comes first.
+            // A script's entry covers those of the commands inside it: at equal times the script comes first, and
+            // the two don't add up. Scripts and functions that ran in a row do.
             let causes = [Cause::Command, Cause::Function, Cause::Script];
             let longest = causes.into_iter().max_by_key(|cause| total(*cause));
-            longest.filter(|cause| !total(*cause).is_zero() && total(*cause) >= self.blocked / 2)
+            let covered =
+                total(Cause::Script).saturating_add(total(Cause::Function)).max(total(Cause::Command));
+            longest.filter(|_| !covered.is_zero() && covered >= self.blocked / 2)
         });
         let culprit = covering
             .into_iter()
@@ -165,6 +168,9 @@ mod tests {
     #[test]
     fn a_row_of_short_scripts_adds_up() {
         assert_eq!(cause(&vec![entry("eval", 1001, 300); 5]), Cause::Script);
+        let mixed = [entry("eval", 1001, 500), entry("fcall", 1001, 510), entry("eval", 1001, 490)];
+        assert_eq!(cause(&mixed), Cause::Script);
+        assert_eq!(cause(&mixed[..2]), Cause::Function);
     }
 
     #[test]

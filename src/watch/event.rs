@@ -14,8 +14,8 @@ use crate::script::{Call, Label};
 pub enum Event {
     /// The state changed.
     StateChanged {
-        /// The state before.
-        from: State,
+        /// The state before; `None` for the first one that is known.
+        from: Option<State>,
         /// The state now.
         to: State,
         /// Why, where there is something to say.

@@ -1,6 +1,6 @@
 //! What happened to a target. Pure: everything is decided on (observation, time); nothing here does I/O.
 //!
-//! [`Target`] owns all numbers of one target and changes them in one place, [`Target::step`]. What somebody
+//! [`Target`] owns all numbers of one target and changes them in one place, `Target::step`. What somebody
 //! should be told comes back as [`Event`]s.
 
 mod account;

@@ -41,7 +41,7 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     match site.page.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(problem) => {
-            error!(%problem, "the metrics can't be shown");
+            error!(%problem, "the metrics cannot be shown");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response()
         }
     }

@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "can't accept an HTTP connection");
+                warn!(%error, "cannot accept an HTTP connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -1,0 +1,438 @@
+//! A server seen while it is blocked: states, times, names, attribution, and what that costs the server.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use crate::common::{LIMIT, lines_with, number, state, target_of, whole};
+use crate::support::client::is_error;
+use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
+use crate::support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
+use crate::support::server::{Kind, Server, available, on_each_server};
+use crate::support::wait::eventually;
+
+on_each_server!(
+    a_runaway_script_is_blocked_then_busy_then_over,
+    a_script_below_the_limit_is_attributed,
+    another_slow_command_is_attributed,
+    a_stopped_process_is_blocked_by_something_unknown,
+    a_killed_server_is_unreachable,
+    a_full_queue_of_connections_is_no_lost_server,
+    refused_pings_are_counted_without_our_own,
+    a_function_is_named_while_it_runs,
+    a_script_is_named_while_it_runs,
+    the_exporter_can_start_while_the_server_is_busy,
+    a_loading_server_is_no_failure,
+);
+
+/// How much later than on an idle machine something may be seen on one that runs other tests too.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What was seen at one scrape.
+#[derive(Debug)]
+struct Seen {
+    /// Since the beginning of the watch.
+    after: Duration,
+    state: String,
+    blocked: f64,
+}
+
+/// Scrapes every few milliseconds in the background until the server has been ok again for a moment.
+fn watch(exporter: &Exporter, server: &Server, length: Duration) -> Vec<Seen> {
+    let target = target_of(server);
+    let start = Instant::now();
+    let mut seen: Vec<Seen> = Vec::new();
+    while start.elapsed() < length + SLACK * 3 {
+        let after = start.elapsed();
+        let metrics = exporter.metrics();
+        let blocked = metrics.value("redis_script_blocked_seconds", &[("target", &target)]).unwrap();
+        seen.push(Seen { after, state: state(&metrics, &target), blocked });
+        if after > length && seen.iter().rev().take(20).all(|seen| seen.state == "ok") {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    seen
+}
+
+/// The states in their order, each once.
+fn states(seen: &[Seen]) -> Vec<&str> {
+    let mut states: Vec<&str> = seen.iter().map(|seen| seen.state.as_str()).collect();
+    states.dedup();
+    states
+}
+
+/// When something was first true.
+fn first(seen: &[Seen], what: impl Fn(&Seen) -> bool) -> Duration {
+    seen.iter().find(|seen| what(seen)).expect("it is seen").after
+}
+
+fn started(server: &Server, args: &[&str]) -> Exporter {
+    let url = server.url();
+    let mut all = vec!["--redis.addr", &url];
+    all.extend(args);
+    let exporter = Exporter::start(&all);
+    exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
+        metrics.sum("redis_script_exporter_polls_total", &[]) >= 2.0
+            && metrics.sum("redis_script_slowlog_max_length", &[]) > 0.0
+    });
+    exporter
+}
+
+fn blockages(metrics: &Metrics, cause: &str) -> (u64, f64) {
+    let labels = [("cause", cause)];
+    let episodes = metrics.sum("redis_script_blocked_episodes_total", &labels);
+    (whole(episodes), metrics.sum("redis_script_blocked_seconds_total", &labels))
+}
+
+/// Waits until so many blockages were attributed, and gives that scrape.
+fn attributed(exporter: &Exporter, count: u64) -> Metrics {
+    exporter.wait_for(LIMIT, "the blockage to be attributed", |metrics| {
+        whole(metrics.sum("redis_script_blocked_episodes_total", &[])) >= count
+    })
+}
+
+fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 2500").start();
+    let exporter = started(&server, &[]);
+    let idle: BTreeSet<String> = names(&exporter.metrics());
+    let mut client = server.client();
+
+    client.send(&busy_eval(Duration::from_millis(4500)));
+    let during = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = thread::scope(|scope| {
+        let (exporter, during) = (&exporter, Arc::clone(&during));
+        scope.spawn(move || {
+            let metrics = exporter
+                .wait_for(LIMIT, "the blockage", |m| m.sum("redis_script_blocked_seconds", &[]) > 1.0);
+            *during.lock().unwrap() = names(&metrics);
+        });
+        watch(exporter, &server, Duration::from_millis(4500))
+    });
+    assert_eq!(client.receive(), Value::Int(1));
+
+    assert_eq!(states(&seen), ["ok", "blocked", "busy_script", "ok"], "{seen:?}");
+    let one_second = first(&seen, |seen| seen.blocked >= 1.0);
+    let busy = first(&seen, |seen| seen.state == "busy_script");
+    println!("{kind}: blocked for 1 s seen after {one_second:?}, busy after {busy:?}");
+    assert!(one_second >= Duration::from_secs(1) && one_second < Duration::from_millis(1350) + SLACK);
+    assert!(busy >= Duration::from_millis(2400) && busy < Duration::from_millis(3200) + SLACK);
+    for seen in &seen {
+        assert!(seen.blocked <= seen.after.as_secs_f64() + 0.1, "{seen:?} is longer than the script");
+        assert_eq!(seen.state == "ok", seen.blocked == 0.0, "{seen:?}");
+    }
+    assert!(idle.is_subset(&during.lock().unwrap()), "series went away during the blockage");
+
+    let metrics = attributed(&exporter, 1);
+    let (episodes, seconds) = blockages(&metrics, "script");
+    println!("{kind}: a script of 4.5 s blocked for {seconds} s");
+    assert_eq!(episodes, 1);
+    assert!((4.0..4.9 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
+    assert_eq!(metrics.value("redis_script_busy_episodes_total", &[("kind", "script")]), Some(1.0));
+    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), 1.0);
+    let logs = exporter.logs();
+    for line in ["blocked: the server", "went BUSY", "blockage ended", "slow script"] {
+        assert_eq!(lines_with(&logs, &[line]).len(), 1, "{line}: {logs}");
+    }
+    assert_eq!(
+        lines_with(&logs, &["blockage ended", "cause=script", "command=eval", "client=127.0.0.1:"]).len(),
+        1,
+        "{logs}"
+    );
+}
+
+/// Names and labels of all series.
+fn names(metrics: &Metrics) -> BTreeSet<String> {
+    metrics.samples().iter().map(|sample| format!("{}{:?}", sample.name, sample.labels)).collect()
+}
+
+fn a_script_below_the_limit_is_attributed(kind: Kind) {
+    let server = Server::start(kind);
+    let exporter = started(&server, &[]);
+    server.call(&busy_eval(Duration::from_millis(1500)));
+    let (episodes, seconds) = blockages(&attributed(&exporter, 1), "script");
+    assert_eq!(episodes, 1);
+    assert!((1.0..1.5 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
+    assert_eq!(exporter.metrics().sum("redis_script_busy_episodes_total", &[]), 0.0);
+}
+
+fn another_slow_command_is_attributed(kind: Kind) {
+    let server = Server::start(kind);
+    let exporter = started(&server, &[]);
+    server.call(&["DEBUG", "SLEEP", "1.2"]);
+    let (episodes, seconds) = blockages(&attributed(&exporter, 1), "command");
+    assert_eq!(episodes, 1);
+    assert!((0.7..1.2 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["blockage ended", "cause=command", "command=debug"]).len(), 1, "{logs}");
+}
+
+fn a_stopped_process_is_blocked_by_something_unknown(kind: Kind) {
+    let mut server = Server::start(kind);
+    let exporter = started(&server, &[]);
+    server.pause();
+    let metrics = exporter
+        .wait_for(LIMIT, "the stop", |metrics| metrics.sum("redis_script_blocked_seconds", &[]) > 2.5);
+    assert_eq!(state(&metrics, &target_of(&server)), "blocked");
+    assert_eq!(metrics.sum("redis_script_target_up", &[]), 1.0);
+    server.resume();
+    let (episodes, seconds) = blockages(&attributed(&exporter, 1), "unknown");
+    assert_eq!(episodes, 1);
+    assert!((2.5..3.0 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
+}
+
+fn a_killed_server_is_unreachable(kind: Kind) {
+    let mut server = Server::start(kind);
+    let exporter = started(&server, &[]);
+    // Blocked first: that it is gone must be seen though an answer is still waited for.
+    server.pause();
+    exporter.wait_for(LIMIT, "the stop", |metrics| metrics.sum("redis_script_blocked_seconds", &[]) > 0.0);
+    server.kill();
+    let target = target_of(&server);
+    let metrics = exporter.wait_for(LIMIT, "the end", |metrics| state(metrics, &target) == "unreachable");
+    assert_eq!(metrics.sum("redis_script_target_up", &[]), 0.0);
+    assert_eq!(metrics.sum("redis_script_blocked_seconds", &[]), 0.0);
+    assert_eq!(blockages(&metrics, "unknown").0, 1);
+    server.relaunch();
+    exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["state changed", "state=unreachable"]).len(), 1, "{logs}");
+}
+
+fn a_full_queue_of_connections_is_no_lost_server(kind: Kind) {
+    // While a server is blocked its clients time out and come again, until the kernel's queue of connections that
+    // were not accepted is full: then a new connection hangs as in a lost network.
+    let mut server = Server::builder(kind).config("tcp-backlog 4").start();
+    let exporter = started(&server, &[]);
+    let target = target_of(&server);
+    server.pause();
+    let crowd: Vec<_> = (0..64)
+        .map(|_| {
+            thread::spawn({
+                let address = server.addr();
+                move || TcpStream::connect_timeout(&address, Duration::from_secs(8))
+            })
+        })
+        .collect();
+    let metrics = exporter.wait_for(LIMIT, "the state", |metrics| state(metrics, &target) != "ok");
+    assert_eq!(state(&metrics, &target), "blocked");
+    assert!(
+        crowd.into_iter().any(|connection| connection.join().unwrap().is_err()),
+        "the queue was never full"
+    );
+    server.resume();
+    exporter.wait_for(LIMIT, "the end", |metrics| state(metrics, &target) == "ok");
+    assert!(!exporter.logs().contains("state=unreachable"), "{}", exporter.logs());
+}
+
+fn refused_pings_are_counted_without_our_own(kind: Kind) {
+    const REFUSED: u64 = 7;
+    let server = Server::builder(kind).config("lua-time-limit 500").start();
+    let exporter = started(&server, &[]);
+    let target = target_of(&server);
+    let mut script = server.client();
+    let mut pings = server.client();
+    assert_eq!(pings.call(&["PING"]), Value::SimpleString("PONG".to_owned()));
+    script.send(&busy_eval(Duration::from_secs(4)));
+    exporter.wait_for(LIMIT, "BUSY", |metrics| state(metrics, &target) == "busy_script");
+    let mut most = 0;
+    for _ in 0..REFUSED {
+        assert!(is_error(&pings.call(&["PING"]), "BUSY"));
+        most = most.max(connections(&exporter, &server));
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(script.receive(), Value::Int(1));
+    let metrics = exporter.wait_for(LIMIT, "the errors", |metrics| {
+        number(metrics, "redis_script_errors_total", &[("error", "BUSY")]).is_some_and(|count| count > 0)
+    });
+    let own = number(&metrics, "redis_script_exporter_busy_replies_total", &[]).unwrap();
+    println!("{kind}: {own} BUSY errors of our own, {most} connections");
+    assert_eq!(number(&metrics, "redis_script_errors_total", &[("error", "BUSY")]), Some(REFUSED));
+    assert!((1..=4).contains(&own), "at most one a second: {own}");
+    assert!((1..=2).contains(&most), "{most} connections");
+    let told = server.client().info(&["errorstats"]);
+    assert_eq!(told["errorstat_BUSY"], format!("count={}", REFUSED + own));
+}
+
+/// Connections that the exporter has to the server now.
+fn connections(exporter: &Exporter, server: &Server) -> usize {
+    let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{}/fd", exporter.pid()))
+        .unwrap()
+        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let port = format!(":{:04X}", server.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.len() > 9 && row[2].ends_with(&port) && sockets.contains(row[9])).count()
+}
+
+fn a_function_is_named_while_it_runs(kind: Kind) {
+    if !kind.has_functions() {
+        return;
+    }
+    let server = Server::builder(kind).config("lua-time-limit 500").start();
+    let exporter = started(&server, &[]);
+    let mut client = server.client();
+    load_library(&mut client);
+    client.send(&busy_fcall(Duration::from_secs(3)));
+    let running = [("kind", "function"), ("script", BUSY_FUNCTION)];
+    let metrics = exporter.wait_for(LIMIT, "the function's name", |metrics| {
+        metrics.value("redis_script_running_info", &running).is_some()
+    });
+    assert_eq!(state(&metrics, &target_of(&server)), "busy_function");
+    assert_eq!(client.receive(), Value::Int(1));
+    let metrics = attributed(&exporter, 1);
+    assert_eq!(blockages(&metrics, "function").0, 1);
+    assert_eq!(metrics.series("redis_script_running_info").len(), 0, "it does not run any more");
+    assert_eq!(number(&metrics, "redis_script_busy_episodes_total", &[("kind", "function")]), Some(1));
+    let own = number(&metrics, "redis_script_exporter_busy_replies_total", &[]).unwrap();
+    assert!((1..=3).contains(&own), "{own}");
+}
+
+fn a_script_is_named_while_it_runs(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 500").start();
+    let log = server.log_path();
+    let exporter = started(&server, &["--redis.log-file", log.to_str().unwrap()]);
+    let mut client = server.client();
+    let body = format!("-- {}\n{BUSY_LOOP}", "long ".repeat(30));
+    let sha1 = load(&mut client, &body);
+    let label = &sha1[..12];
+    client.send(&eval(&body, Duration::from_secs(3)));
+    exporter.wait_for(LIMIT, "the script's name", |metrics| {
+        metrics.value("redis_script_running_info", &[("kind", "script"), ("script", label)]).is_some()
+    });
+    assert_eq!(client.receive(), Value::Int(1));
+    let metrics = attributed(&exporter, 1);
+    assert_eq!(metrics.series("redis_script_running_info").len(), 0);
+    // The body was cut in the slow log; what the server's log named is known of its fingerprint from now on.
+    let info = metrics.series("redis_script_info");
+    let known = info.iter().find(|series| series.label("sha1") == sha1).expect("the SHA1 is known");
+    assert!(known.label("script").starts_with('~'), "{known:?}");
+    assert_eq!(known.label("origin"), "server");
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["blockage ended", &sha1]).len(), 1, "{logs}");
+}
+
+fn the_exporter_can_start_while_the_server_is_busy(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 300").start();
+    let mut client = server.client();
+    let mut pings = server.client();
+    client.send(&busy_eval(Duration::from_secs(4)));
+    eventually(LIMIT, "BUSY", || is_error(&pings.call(&["PING"]), "BUSY").then_some(()));
+    let exporter = Exporter::start(&["--redis.addr", &server.url()]);
+    let target = target_of(&server);
+    let metrics = exporter.wait_for(LIMIT, "the state", |metrics| state(metrics, &target) != "unreachable");
+    assert_eq!(state(&metrics, &target), "busy_script");
+    assert_eq!(client.receive(), Value::Int(1));
+    let ended = Instant::now();
+    exporter.wait_for(LIMIT, "the end", |metrics| state(metrics, &target) == "ok");
+    println!("{kind}: ok {:?} after the end", ended.elapsed());
+    let metrics = exporter.wait_for(LIMIT, "everything else", |metrics| {
+        metrics.value("redis_script_exporter_capability", &[("feature", "slowlog")]) == Some(1.0)
+    });
+    assert_eq!(blockages(&attributed(&exporter, 1), "script").0, 1);
+    assert_eq!(
+        metrics.sum("redis_script_slow_calls_total", &[]),
+        0.0,
+        "the script began before the exporter"
+    );
+}
+
+fn a_loading_server_is_no_failure(kind: Kind) {
+    // Slow to load, and with enough data to answer in between: servers do so every 2 MB.
+    let mut server = Server::builder(kind).config("key-load-delay 300").config("rdbcompression no").start();
+    let mut client = server.client();
+    assert_eq!(client.call(&["DEBUG", "POPULATE", "20000", "key", "2000"]), Value::Okay);
+    assert_eq!(client.call(&["SAVE"]), Value::Okay);
+    let exporter = started(&server, &[]);
+    let target = target_of(&server);
+    server.kill();
+    server.relaunch();
+    let metrics = exporter.wait_for(LIMIT, "the loading", |metrics| state(metrics, &target) == "loading");
+    assert_eq!(metrics.sum("redis_script_target_up", &[]), 1.0);
+    exporter.wait_for(LIMIT, "the end of the loading", |metrics| state(metrics, &target) == "ok");
+}
+
+/// Two hundred servers in one process, all blocked at once and released.
+#[test]
+fn two_hundred_targets_blocked_at_once() {
+    const TARGETS: usize = 200;
+    let kinds = available();
+    if kinds.is_empty() {
+        return;
+    }
+    let servers: Vec<Server> = (0..TARGETS)
+        .map(|index| {
+            Server::builder(kinds[index % kinds.len()]).config("hz 1").config("dynamic-hz no").start()
+        })
+        .collect();
+    let urls: Vec<String> = servers.iter().map(Server::url).collect();
+    let args: Vec<&str> = urls.iter().flat_map(|url| ["--redis.addr", url.as_str()]).collect();
+    let exporter = Exporter::start(&args);
+    let everywhere = |metrics: &Metrics, name: &str| {
+        metrics
+            .series("redis_script_target_state")
+            .iter()
+            .filter(|s| s.value > 0.0 && s.label("state") == name)
+            .count()
+            == TARGETS
+    };
+    exporter.wait_for(LIMIT, "all to be ok", |metrics| {
+        everywhere(metrics, "ok") && metrics.series("redis_script_slowlog_max_length").len() == TARGETS
+    });
+    let idle = usage(&exporter);
+
+    let mut servers = servers;
+    servers.iter_mut().for_each(Server::pause);
+    exporter.wait_for(LIMIT, "all to be blocked", |metrics| everywhere(metrics, "blocked"));
+    let held = Instant::now();
+    thread::sleep(Duration::from_secs(3));
+    let blocked = usage(&exporter);
+    let longest = held.elapsed() + LIMIT;
+    servers.iter_mut().for_each(Server::resume);
+    let metrics = exporter.wait_for(LIMIT, "all blockages to be told", |metrics| {
+        everywhere(metrics, "ok")
+            && whole(metrics.sum("redis_script_blocked_episodes_total", &[("cause", "unknown")]))
+                >= TARGETS as u64
+    });
+    let after = usage(&exporter);
+    println!("(KiB resident, threads, sockets): idle {idle:?}, blocked {blocked:?}, after {after:?}");
+
+    for server in &servers {
+        let target = target_of(server);
+        let labels = [("target", target.as_str()), ("cause", "unknown")];
+        assert_eq!(metrics.value("redis_script_blocked_episodes_total", &labels), Some(1.0), "{target}");
+        let seconds = metrics.value("redis_script_blocked_seconds_total", &labels).unwrap();
+        assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
+    }
+    let ((_, threads, sockets), (memory_blocked, threads_blocked, sockets_blocked)) = (idle, blocked);
+    assert_eq!((threads, after.1), (threads_blocked, threads));
+    assert!(sockets_blocked <= sockets + TARGETS + 8, "{sockets_blocked} sockets");
+    assert!(after.2 <= sockets + 8, "{} sockets afterwards", after.2);
+    assert!(
+        memory_blocked < idle.0 + 16 * 1024 && after.0 < idle.0 + 16 * 1024,
+        "{idle:?} {blocked:?} {after:?}"
+    );
+}
+
+/// Resident memory in KiB, threads, and open sockets of the exporter.
+fn usage(exporter: &Exporter) -> (usize, usize, usize) {
+    let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    let field = |name: &str| -> usize {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let files = fs::read_dir(format!("/proc/{}/fd", exporter.pid())).unwrap();
+    let sockets = files
+        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+        .filter(|link| link.to_string_lossy().starts_with("socket:"))
+        .count();
+    (field("VmRSS:"), field("Threads:"), sockets)
+}

@@ -1,0 +1,30 @@
+//! The program against real servers: Redis 6.2, Redis 7.0 and Valkey 9.1.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::print_stdout,
+    clippy::string_slice,
+    reason = "a test fails by panicking, compares whole numbers, and may tell what it measured"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
+
+#[allow(dead_code, reason = "shared with the demo and the benchmark; each uses its part")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod account;
+mod cli;
+mod common;
+mod dockerfile;
+mod live;
+mod partition;
+mod servers;
+mod tls;
+mod web;
