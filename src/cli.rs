@@ -203,8 +203,10 @@ fn command(env: impl Fn(&str) -> Option<String>) -> clap::Command {
                         .filter(|one| !one.is_empty())
                         .map(str::to_owned)
                         .collect::<Vec<_>>(),
-                ),
-            Some(value) => arg.default_value(value),
+                )
+                .hide_default_value(true),
+            // Hidden in --help: an address may hold a password.
+            Some(value) => arg.default_value(value).hide_default_value(true),
         };
         if let Some(help) = arg.get_help().map(ToString::to_string) {
             arg = arg.help(format!("{help} [env: {}]", names.join(", ")));

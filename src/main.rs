@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis_script_exporter::cli::{Cli, Command};
 use redis_script_exporter::config::Config;
+use redis_script_exporter::redis::TlsSetup;
 use redis_script_exporter::{RunError, healthcheck, logging, run};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,6 +71,10 @@ impl From<RunError> for Failed {
 
 /// Binds, watches and serves until SIGINT or SIGTERM.
 async fn export(config: Config) -> Result<(), Failed> {
+    // Files that can't be used are wrong usage: that is said before anything else.
+    for target in config.targets.iter().filter(|target| target.address.tls) {
+        TlsSetup::new(&target.tls, &target.address.endpoint).map_err(RunError::Tls)?;
+    }
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::Value;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -19,7 +19,8 @@ use crate::parse::{
     BusyKind, Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::redis::{
-    BREAKS_UNACKNOWLEDGED, Connection, Failure, Peer, Question, Reach, UNACKNOWLEDGED_LIMIT, connect, reach,
+    BREAKS_UNACKNOWLEDGED, Connection, Failure, Link, Peer, Question, Reach, TlsSetup, UNACKNOWLEDGED_LIMIT,
+    connect, reach,
 };
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 
@@ -31,6 +32,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A connection that worked for so long is dialled again at once.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
+
+/// Time for the TLS handshake with an address that has never answered.
+const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connections that only show whether one is accepted are at least this far apart.
 const REACH_INTERVAL: Duration = Duration::from_secs(1);
@@ -120,18 +124,43 @@ async fn session(watched: &Watched, stop: &CancellationToken) -> Over {
         Err(error) => return unreachable(watched, error.to_string()),
     };
     watched.observe(Observation::Connected);
-    let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None };
+    let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None, doubtful: false };
     let link = match watched.tls() {
         None => link,
-        Some(tls) => match waiter.wait(tls.begin(link)).await {
+        Some(tls) => match begin_tls(&mut waiter, tls, link).await {
+            Ok(link) => link,
             Err(over) => return over,
-            Ok(Err(error)) => return unreachable(watched, format!("the TLS handshake failed: {error}")),
-            Ok(Ok(link)) => link,
         },
     };
     match Connection::open(link).await {
         Ok(connection) => Session::new(connection, waiter).run().await,
         Err(failure) => unreachable(watched, failure.to_string()),
+    }
+}
+
+/// The TLS handshake. A blocked server leaves it unanswered; but so does a port that does not speak TLS (Redis waits
+/// for the rest of what it takes for a command), so an address that has never answered is not waited for without end.
+async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Result<Link, Over> {
+    let watched = waiter.watched;
+    let (unknown, tried) = {
+        let numbers = watched.numbers();
+        (!numbers.liveness().has_answered(), numbers.liveness().tried())
+    };
+    waiter.doubtful = unknown && tried;
+    let handshake = tls.begin(link);
+    let limited =
+        async { if unknown { timeout(FIRST_HANDSHAKE_LIMIT, handshake).await } else { Ok(handshake.await) } };
+    let result = waiter.wait(limited).await?;
+    waiter.doubtful = false;
+    match result {
+        Ok(Ok(link)) => Ok(link),
+        Ok(Err(error)) => Err(unreachable(watched, format!("the TLS handshake failed: {error}"))),
+        Err(_) => {
+            let seconds = FIRST_HANDSHAKE_LIMIT.as_secs();
+            let detail =
+                format!("the TLS handshake was not answered within {seconds} s; does this port speak TLS?");
+            Err(unreachable(watched, detail))
+        }
     }
 }
 
@@ -153,6 +182,8 @@ struct Waiter<'a> {
     peer: Peer,
     /// When it was last tried whether connections are accepted (monotonic).
     last_reach: Option<Duration>,
+    /// The address has never answered and was given up before: that it is silent again says nothing new.
+    doubtful: bool,
 }
 
 impl Waiter<'_> {
@@ -204,7 +235,9 @@ impl Waiter<'_> {
                 return Err(unreachable(self.watched, "nothing comes back".to_owned()));
             }
         };
-        self.watched.observe(Observation::Silent { since });
+        if !self.doubtful {
+            self.watched.observe(Observation::Silent { since });
+        }
         // The second connection is held until the answer comes, so that the server never has more of them.
         tokio::select! {
             biased;
@@ -344,11 +377,15 @@ impl<'a> Session<'a> {
             Heartbeat::Ping => Question::Ping,
             Heartbeat::Transaction => Question::Transaction,
         };
+        let first = !self.answered;
         let answer = self.exchange(question).await?;
         let round_trip = self.watched.now().mono.saturating_sub(sent);
         self.watched.observe(Observation::Heartbeat { round_trip });
         if let Err(Refusal::Other { text }) = &answer {
-            // "max number of clients reached", for one: the server lives, and something is wrong.
+            if first {
+                // "max number of clients reached", for one: this is all that it will say to us.
+                return Err(unreachable(self.watched, format!("the server refused us: {text}")));
+            }
             let detail = format!("{}: {text}", question.name());
             self.watched.observe(Observation::PollFailed { reason: FailureReason::Refused, detail });
         }
@@ -401,6 +438,9 @@ impl<'a> Session<'a> {
             self.introduce().await?;
         }
         self.read_settings().await?;
+        if !self.worth_asking(Feature::SlowlogLength) {
+            return Ok(());
+        }
         let length = self.ask(Question::SlowlogLen).await;
         if let Some(length) = length.as_ref().ok().and_then(|value| u64::try_from(integer(value).ok()?).ok())
         {
@@ -450,8 +490,10 @@ impl<'a> Session<'a> {
         if !self.worth_asking(Feature::Config) {
             return Ok(());
         }
-        let step = if self.several { Settings::PARAMETERS.len() } else { 1 };
-        let parameters = if self.several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
+        // Servers that don't tell their version are asked in the way that all of them understand.
+        let several = self.several && self.watched.numbers().server().info().compatible_major.is_some();
+        let step = if several { Settings::PARAMETERS.len() } else { 1 };
+        let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         let mut settings = Settings::default();
         for chunk in parameters.chunks(step) {
             let question = Question::ConfigGet(chunk);
@@ -528,7 +570,6 @@ impl<'a> Session<'a> {
             Err(failure) => {
                 match failure {
                     Failure::TooLarge => self.too_large(question),
-                    Failure::OpenTransaction => self.refused(question, &Refusal::NoPermission),
                     Failure::NotRedis if self.answered => {
                         let detail = format!("{}: {failure}", question.name());
                         self.watched
@@ -564,6 +605,7 @@ impl<'a> Session<'a> {
             Refusal::Loading => Observation::Loading,
             Refusal::MasterDown => Observation::MasterDown,
             Refusal::Unauthorized { text } => {
+                let text = text.trim_end_matches('.');
                 let detail = format!("{text}; give a user and a password that the server accepts");
                 return Err(Unanswered::Over(unauthorized(self.watched, detail)));
             }

@@ -176,11 +176,16 @@ impl Config {
             if !names.insert(Arc::clone(&name)) {
                 return Err(ConfigError::new(flag, format!("{name} is given twice; once is enough")));
             }
+            let credentials = own.or(&defaults);
+            if credentials.user.is_some() && credentials.password.is_none() {
+                let flag = if cli.redis_user.is_some() { "--redis.user".to_owned() } else { flag };
+                return Err(ConfigError::new(flag, "a user needs a password: give --redis.password-file"));
+            }
             let tls = TlsFiles { insecure: tls.insecure || address.insecure, ..tls.clone() };
             targets.push(TargetConfig {
                 name,
                 address,
-                credentials: own.or(&defaults),
+                credentials,
                 tls,
                 intervals,
                 slow,
@@ -309,6 +314,8 @@ mod tests {
             (&["--redis.addr=http://x"], "--redis.addr"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://a:6379"], "--redis.addr (number 2)"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://b", "--redis.log-file=x"], "--redis.log-file"),
+            (&["--redis.user=x"], "--redis.user"),
+            (&["--redis.addr=redis://x@a"], "--redis.addr"),
             (&["--redis.password=x", "--redis.password-file=/etc/hostname"], "--redis.password-file"),
             (&["--redis.password-file=/nowhere/at/all"], "--redis.password-file"),
         ] {

@@ -72,6 +72,7 @@ impl Refusal {
                 Some(("BUSY", cause)) => Self::Busy { kind: busy_kind(cause), counted: false },
                 Some(("LOADING", _)) => Self::Loading,
                 Some(("MASTERDOWN", _)) => Self::MasterDown,
+                Some(("NOPERM", _)) => Self::NoPermission,
                 _ => Self::Other { text: text() },
             },
             "LOADING" => Self::Loading,
@@ -133,6 +134,10 @@ mod tests {
             (
                 "EXECABORT Transaction discarded because of: BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
                 busy(BusyKind::Script, false),
+            ),
+            (
+                "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command",
+                Refusal::NoPermission,
             ),
             ("LOADING Redis is loading the dataset in memory", Refusal::Loading),
             (

@@ -12,6 +12,9 @@ use super::meter::{Meter, Metered};
 use super::question::{Question, Request};
 use crate::parse::Refusal;
 
+/// What a server that has as many clients as it may have says to a new one.
+const TOO_MANY_CLIENTS: &str = "max number of clients reached";
+
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -24,9 +27,6 @@ pub enum Failure {
     /// What came is no reply; the connection is of no use any more.
     #[error("what came is not the Redis protocol")]
     NotRedis,
-    /// MULTI may be run and EXEC not: the connection can't be used for anything else any more.
-    #[error("MULTI may be run and EXEC not")]
-    OpenTransaction,
     /// Nothing that was sent is acknowledged: the network or the machine is gone.
     #[error("nothing that was sent is acknowledged")]
     Unacknowledged,
@@ -98,6 +98,10 @@ impl Connection {
         async move {
             match answer.await {
                 Ok(_) => Ok(()),
+                // Said to whoever comes, whatever they ask.
+                Err(Failure::Refused(Refusal::Other { text })) if text.contains(TOO_MANY_CLIENTS) => {
+                    Err(Failure::Lost(TOO_MANY_CLIENTS.to_owned()))
+                }
                 Err(Failure::Refused(Refusal::Unauthorized { text } | Refusal::Other { text })) => {
                     let code = text.split(' ').next().unwrap_or_default().to_owned();
                     Err(Failure::Refused(Refusal::Unauthorized { text: code }))
@@ -122,13 +126,10 @@ impl Connection {
                 }
             };
             let mut last = Value::Nil;
-            for (index, reply) in replies.map_err(|error| lost(&error, &meter))?.into_iter().enumerate() {
+            for reply in replies.map_err(|error| lost(&error, &meter))? {
                 match reply {
                     Value::ServerError(error) => {
                         let refusal = Refusal::parse(error.code(), error.details().unwrap_or_default());
-                        if index > 0 && refusal == Refusal::NoPermission {
-                            return Err(Failure::OpenTransaction);
-                        }
                         return Err(Failure::Refused(refusal));
                     }
                     reply => last = reply,

@@ -69,7 +69,8 @@ impl Question {
             Self::SlowlogGet(_) => Some(Feature::Slowlog),
             Self::ConfigGet(_) => Some(Feature::Config),
             Self::FunctionStats => Some(Feature::FunctionStats),
-            Self::SlowlogLen | Self::SetName => None,
+            Self::SlowlogLen => Some(Feature::SlowlogLength),
+            Self::SetName => None,
         }
     }
 

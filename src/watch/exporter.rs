@@ -77,16 +77,25 @@ pub enum Feature {
     Info,
     /// PING.
     Ping,
-    /// SLOWLOG GET and LEN.
+    /// SLOWLOG GET.
     Slowlog,
+    /// SLOWLOG LEN.
+    SlowlogLength,
     /// MULTI and EXEC: the heartbeat that draws no BUSY error.
     Transaction,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Config, Self::FunctionStats, Self::Info, Self::Ping, Self::Slowlog, Self::Transaction];
+    pub const ALL: [Self; 7] = [
+        Self::Config,
+        Self::FunctionStats,
+        Self::Info,
+        Self::Ping,
+        Self::Slowlog,
+        Self::SlowlogLength,
+        Self::Transaction,
+    ];
 
     /// The value of the label `feature`.
     #[must_use]
@@ -97,6 +106,7 @@ impl Feature {
             Self::Info => "info",
             Self::Ping => "ping",
             Self::Slowlog => "slowlog",
+            Self::SlowlogLength => "slowlog_length",
             Self::Transaction => "transaction",
         }
     }

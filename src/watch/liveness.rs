@@ -173,6 +173,12 @@ impl Liveness {
         self.tried
     }
 
+    /// Whether it has ever answered anything.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.last_answer.is_some()
+    }
+
     /// How long the server has been blocked now; zero if it is not.
     #[must_use]
     pub fn blocked(&self, now: Moment) -> Duration {
