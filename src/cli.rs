@@ -143,10 +143,18 @@ pub struct Cli {
 }
 
 /// What can be done instead of exporting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Ask the exporter that runs here whether it is healthy; exit code 0 or 1
     Healthcheck,
+    /// Print the alert rules for Prometheus
+    Rules,
+    /// Write the dashboards for Grafana, and print the names of the files
+    Dashboards {
+        /// Folder to write them into; made if it is not there
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
 }
 
 /// Values of `--log.level`.

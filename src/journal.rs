@@ -28,20 +28,23 @@ pub(crate) fn write(target: &str, event: &Event) {
             );
         }
         Event::BlockageEnded { blocked, cause, culprit, runner } => {
-            let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.entry.arguments));
+            let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.arguments));
             let named = runner.as_ref().map(|runner| &runner.script);
             let script = named.or(call.as_ref().map(|call| &call.script));
-            let command = culprit.as_ref().and_then(|culprit| culprit.entry.arguments.first());
+            let command = culprit.as_ref().and_then(|culprit| culprit.arguments.first());
             warn!(
                 target,
                 blocked_ms = millis(*blocked),
                 cause = cause.as_str(),
                 script = script.map(|script| script.label.as_str()),
                 sha1 = script.and_then(|script| given(&script.sha1)),
-                command = command.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()),
-                duration_ms = culprit.as_ref().map(|culprit| millis(culprit.entry.duration)),
-                client = culprit.as_ref().and_then(|culprit| given(&culprit.entry.client)),
-                client_name = culprit.as_ref().and_then(|culprit| given(&culprit.entry.client_name)),
+                command = command.map(|name| String::from_utf8_lossy(name)
+                    .escape_debug()
+                    .to_string()
+                    .to_ascii_lowercase()),
+                duration_ms = culprit.as_ref().map(|culprit| millis(culprit.duration)),
+                client = culprit.as_ref().and_then(|culprit| given(&culprit.client)),
+                client_name = culprit.as_ref().and_then(|culprit| given(&culprit.client_name)),
                 "blockage ended"
             );
         }
@@ -72,7 +75,7 @@ pub(crate) fn write(target: &str, event: &Event) {
         Event::Capability { feature, available: false, problem } => {
             warn!(target, feature = feature.as_str(), problem, "not available");
         }
-        Event::PollFailed { detail } => warn!(target, detail, "a poll failed"),
+        Event::Trouble { command, detail } => warn!(target, command, detail, "unexpected answer"),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod parse;
 mod poll;
 pub mod redis;
 pub mod script;
+pub mod shipped;
 pub mod watch;
 pub mod web;
 
@@ -38,18 +39,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::PageError;
-use crate::redis::TlsError;
 
 /// Why the exporter ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The TLS settings can't be used.
-    #[error("--redis.tls-*: {0}")]
-    Tls(#[from] TlsError),
     /// The metrics can't be shown.
     #[error(transparent)]
     Metrics(#[from] PageError),
@@ -61,17 +57,17 @@ pub enum RunError {
     },
 }
 
-/// Watches the configured targets and serves their metrics on `listeners`, until `stop`.
+/// Watches the fleet's targets and serves their metrics on `listeners`, until `stop`.
 ///
 /// # Errors
-/// TLS settings that can't be used, or a task that ended unexpectedly.
+/// A task that ended unexpectedly.
 pub async fn run(
-    config: Config,
+    fleet: Arc<Fleet>,
+    web: &WebConfig,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let fleet = Arc::new(Fleet::new(config.targets, Clock::start())?);
-    let router = web::router(&config.web, Arc::clone(&fleet))?;
+    let router = web::router(web, Arc::clone(&fleet))?;
 
     let mut tasks = JoinSet::new();
     for watched in fleet.targets() {

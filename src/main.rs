@@ -1,14 +1,20 @@
 //! The program: command line, logging, sockets, signals, exit code.
 
+use std::cell::RefCell;
+use std::env::VarError;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use redis_script_exporter::cli::{Cli, Command};
-use redis_script_exporter::config::Config;
-use redis_script_exporter::redis::TlsSetup;
-use redis_script_exporter::{RunError, healthcheck, logging, run};
+use redis_script_exporter::clock::Clock;
+use redis_script_exporter::config::{Config, WebConfig};
+use redis_script_exporter::fleet::Fleet;
+use redis_script_exporter::{healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -23,37 +29,60 @@ const WORKERS: usize = 2;
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = match Cli::parse_words(std::env::args_os(), |name| std::env::var(name).ok()) {
-        Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => {
-            // --help and --version
-            return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
-        Err(error) => return complain(EXIT_USAGE, &usage_line(&error)),
-    };
-    let config = match Config::from_cli(&cli) {
-        Ok(config) => config,
-        Err(error) => return complain(EXIT_USAGE, &error.to_string()),
-    };
-    if let Err(error) = logging::start(cli.log_level, cli.log_format) {
-        return complain(1, &error.to_string());
-    }
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return complain(1, &format!("cannot start: {error}")),
-        };
-    let result = match cli.command {
-        Some(Command::Healthcheck) => {
-            runtime.block_on(healthcheck::ask(&config.web)).map_err(|problem| Failed { code: 1, problem })
-        }
-        None => runtime.block_on(export(config)),
-    };
-    runtime.shutdown_timeout(STOP_TIMEOUT);
-    match result {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => complain(failed.code, &failed.problem),
+        Err(failed) => {
+            let line = failed.problem.replace(['\n', '\r'], " ");
+            // Where stderr is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "redis-script-exporter: {line}");
+            ExitCode::from(failed.code)
+        }
     }
+}
+
+/// Does what the command line asks for.
+fn start() -> Result<(), Failed> {
+    let garbled = RefCell::new(None);
+    let words = Cli::parse_words(std::env::args_os(), |name| {
+        std::env::var(name)
+            .inspect_err(|error| {
+                if matches!(error, VarError::NotUnicode(_)) {
+                    garbled.replace(Some(name.to_owned()));
+                }
+            })
+            .ok()
+    });
+    if let Some(name) = garbled.take() {
+        return Err(Failed::usage(format!("the environment variable {name} is not valid UTF-8")));
+    }
+    let cli = match words {
+        Ok(cli) => cli,
+        // --help and --version
+        Err(error) if !error.use_stderr() => return printed(error.print()),
+        Err(error) => return Err(Failed::usage(usage_line(&error))),
+    };
+    match &cli.command {
+        Some(Command::Rules) => return printed(shipped::print_rules(&mut io::stdout().lock())),
+        Some(Command::Dashboards { output }) => {
+            return printed(shipped::write_dashboards(output, &mut io::stdout().lock()));
+        }
+        Some(Command::Healthcheck) => {
+            let web = WebConfig::from_cli(&cli).map_err(Failed::usage)?;
+            return runtime()?.block_on(healthcheck::ask(&web)).map_err(Failed::other);
+        }
+        None => {}
+    }
+    let config = Config::from_cli(&cli).map_err(Failed::usage)?;
+    logging::start(cli.log_level, cli.log_format).map_err(Failed::other)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(export(config));
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    result
+}
+
+fn runtime() -> Result<Runtime, Failed> {
+    let built = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    built.map_err(|error| Failed::other(format!("cannot start: {error}")))
 }
 
 /// What went wrong, and the exit code for it.
@@ -62,34 +91,34 @@ struct Failed {
     problem: String,
 }
 
-impl From<RunError> for Failed {
-    fn from(error: RunError) -> Self {
-        let code = if matches!(error, RunError::Tls(_)) { EXIT_USAGE } else { 1 };
-        Self { code, problem: error.to_string() }
+impl Failed {
+    /// Wrong flags or configuration.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err hands errors over")]
+    fn usage(problem: impl ToString) -> Self {
+        Self { code: EXIT_USAGE, problem: problem.to_string() }
+    }
+
+    /// Anything else.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err hands errors over")]
+    fn other(problem: impl ToString) -> Self {
+        Self { code: 1, problem: problem.to_string() }
     }
 }
 
 /// Binds, watches and serves until SIGINT or SIGTERM.
 async fn export(config: Config) -> Result<(), Failed> {
-    // Files that can't be used are wrong usage: that is said before anything else.
-    for target in config.targets.iter().filter(|target| target.address.tls) {
-        TlsSetup::new(&target.tls, &target.address.endpoint).map_err(RunError::Tls)?;
-    }
+    let targets = config.targets.len();
+    let fleet = Fleet::new(config.targets, Clock::start())
+        .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
-        let listener = bound.map_err(|error| Failed {
-            code: 1,
-            problem: format!("--web.listen-address: cannot listen on {address}: {error}"),
+        let listener = bound.map_err(|error| {
+            Failed::other(format!("--web.listen-address: cannot listen on {address}: {error}"))
         })?;
         listeners.push(listener);
     }
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        revision = env!("BUILD_REVISION"),
-        targets = config.targets.len(),
-        "starting"
-    );
+    info!(version = env!("CARGO_PKG_VERSION"), revision = env!("BUILD_REVISION"), targets, "starting");
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
@@ -97,7 +126,7 @@ async fn export(config: Config) -> Result<(), Failed> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    run(config, listeners, stop).await?;
+    run(Arc::new(fleet), &config.web, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");
     Ok(())
 }
@@ -117,17 +146,26 @@ async fn stop_on_signal(stop: CancellationToken) {
     stop.cancel();
 }
 
-/// clap's message as one line.
+/// clap's message as one line. What stands where a flag should is not repeated: it may be an address with a password, or
+/// a part of one.
 fn usage_line(error: &clap::Error) -> String {
+    let stray = match error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand))
+    {
+        Some(ContextValue::String(word)) => !word.starts_with('-'),
+        _ => false,
+    };
+    if stray && matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand) {
+        return "there is a value without a flag; an address goes with --redis.addr (see --help)".to_owned();
+    }
     let text = error.to_string();
     let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     format!("{} (see --help)", first.strip_prefix("error: ").unwrap_or(first))
 }
 
-/// One line on stderr, and the exit code.
-fn complain(code: u8, problem: &str) -> ExitCode {
-    let line = problem.replace(['\n', '\r'], " ");
-    // Where stderr is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "redis-script-exporter: {line}");
-    ExitCode::from(code)
+/// What comes of printing. Who reads it may have seen enough: a closed pipe is no failure.
+fn printed(result: io::Result<()>) -> Result<(), Failed> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::other(error)),
+        _ => Ok(()),
+    }
 }

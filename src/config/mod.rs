@@ -194,7 +194,7 @@ impl Config {
                 log_file: cli.redis_log_file.clone(),
             });
         }
-        Ok(Self { targets, web: web(cli)? })
+        Ok(Self { targets, web: WebConfig::from_cli(cli)? })
     }
 }
 
@@ -255,33 +255,39 @@ fn tls_files(cli: &Cli) -> Result<TlsFiles, ConfigError> {
     Ok(TlsFiles { ca: cli.redis_tls_ca_file.clone(), client, insecure: cli.redis_tls_insecure })
 }
 
-fn web(cli: &Cli) -> Result<WebConfig, ConfigError> {
-    let path = cli.web_telemetry_path.as_str();
-    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
-    if !path.starts_with('/') || !plain {
-        return Err(ConfigError::new(
-            "--web.telemetry-path",
-            "must begin with / and hold no special characters",
-        ));
-    }
-    if RESERVED_PATHS.contains(&path) {
-        return Err(ConfigError::new(
-            "--web.telemetry-path",
-            format!("{path} is taken by the exporter itself"),
-        ));
-    }
-    let mut listen = Vec::with_capacity(cli.web_listen_address.len());
-    for address in &cli.web_listen_address {
-        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
+impl WebConfig {
+    /// Makes sense of the flags of the HTTP side.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
+        let path = cli.web_telemetry_path.as_str();
+        let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
+        if !path.starts_with('/') || !plain {
             return Err(ConfigError::new(
-                "--web.listen-address",
-                format!("{address:?} is not host:port, as in 0.0.0.0:10379 or :10379"),
+                "--web.telemetry-path",
+                "must begin with / and hold no special characters",
             ));
         }
-        listen.push(ListenAddress(address.clone()));
+        if RESERVED_PATHS.contains(&path) {
+            return Err(ConfigError::new(
+                "--web.telemetry-path",
+                format!("{path} is taken by the exporter itself"),
+            ));
+        }
+        let mut listen = Vec::with_capacity(cli.web_listen_address.len());
+        for address in &cli.web_listen_address {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(ConfigError::new(
+                    "--web.listen-address",
+                    format!("{address:?} is not host:port, as in 0.0.0.0:10379 or :10379"),
+                ));
+            }
+            listen.push(ListenAddress(address.clone()));
+        }
+        Ok(Self { listen, telemetry_path: path.to_owned() })
     }
-    Ok(WebConfig { listen, telemetry_path: path.to_owned() })
 }
 
 #[cfg(test)]

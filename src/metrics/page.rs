@@ -15,10 +15,19 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Numbers of the process itself (memory, open files) are at most this old.
 const LONGEST_KEPT: Duration = Duration::from_secs(1);
 
+/// How many targets' text is made in place; that of more is made on a thread of its own.
+const FEW_TARGETS: usize = 20;
+
 /// Metrics that can't be shown.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make the metrics' text: {0}")]
-pub struct PageError(#[from] prometheus::Error);
+pub enum PageError {
+    /// A name, a label or a value is not allowed.
+    #[error("cannot make the metrics' text: {0}")]
+    Text(#[from] prometheus::Error),
+    /// The exporter is about to stop.
+    #[error("the metrics' text was not finished: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
 
 /// The text of `/metrics`.
 pub struct Page {
@@ -29,6 +38,8 @@ pub struct Page {
     live: Registry,
     /// The text of `settled`, with what it was made from.
     kept: Mutex<Option<Kept>>,
+    /// Held while the text is made: one scrape makes it, others that come meanwhile wait for that.
+    making: tokio::sync::Mutex<()>,
 }
 
 struct Kept {
@@ -36,6 +47,9 @@ struct Kept {
     version: u64,
     /// When it was made (monotonic).
     made: Duration,
+    /// How long that took: a text that is not older than this is served though something has changed, so that many
+    /// scrapes of many targets can't take more than half of the time.
+    took: Duration,
     text: String,
 }
 
@@ -58,31 +72,52 @@ impl Page {
         settled.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let live = Registry::new();
         live.register(Box::new(Targets::new(Arc::clone(&fleet), true)?))?;
-        Ok(Self { fleet, settled, live, kept: Mutex::new(None) })
+        Ok(Self { fleet, settled, live, kept: Mutex::new(None), making: tokio::sync::Mutex::new(()) })
     }
 
     /// The text as it is now.
     ///
     /// # Errors
-    /// Metrics that can't be written as text.
-    pub fn text(&self) -> Result<String, PageError> {
-        let mut text = self.settled_text()?;
+    /// Metrics that can't be written as text, or the end of the exporter.
+    pub async fn text(self: &Arc<Self>) -> Result<String, PageError> {
+        let mut text = match self.kept_text() {
+            Some(text) => text,
+            None => self.new_text().await?,
+        };
         TextEncoder::new().encode_utf8(&self.live.gather(), &mut text)?;
         Ok(text)
     }
 
-    fn settled_text(&self) -> Result<String, PageError> {
+    /// The kept text, if nothing has changed since.
+    fn kept_text(&self) -> Option<String> {
         let now = self.fleet.clock().now().mono;
-        let version = self.fleet.version();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = &*kept
-            && kept.version == version
-            && now.saturating_sub(kept.made) < LONGEST_KEPT
-        {
-            return Ok(kept.text.clone());
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.as_ref()?;
+        let age = now.saturating_sub(kept.made);
+        let fresh = age < kept.took || kept.version == self.fleet.version() && age < LONGEST_KEPT;
+        fresh.then(|| kept.text.clone())
+    }
+
+    async fn new_text(self: &Arc<Self>) -> Result<String, PageError> {
+        let _making = self.making.lock().await;
+        if let Some(text) = self.kept_text() {
+            return Ok(text);
         }
+        if self.fleet.targets().len() <= FEW_TARGETS {
+            return self.make();
+        }
+        // So long that the polls would have to wait for it.
+        let page = Arc::clone(self);
+        tokio::task::spawn_blocking(move || page.make()).await?
+    }
+
+    fn make(&self) -> Result<String, PageError> {
+        let version = self.fleet.version();
+        let began = self.fleet.clock().now().mono;
         let text = TextEncoder::new().encode_to_string(&self.settled.gather())?;
-        *kept = Some(Kept { version, made: now, text: text.clone() });
+        let made = self.fleet.clock().now().mono;
+        let kept = Kept { version, made, took: made.saturating_sub(began), text: text.clone() };
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(text)
     }
 }

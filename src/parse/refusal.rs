@@ -1,5 +1,7 @@
 //! Error replies: what a server means when it does not do what it was asked.
 
+use super::reply::printable;
+
 /// What keeps a server BUSY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BusyKind {
@@ -64,7 +66,7 @@ impl Refusal {
     /// Valkey 9.1.2, measured.
     #[must_use]
     pub fn parse(code: &str, detail: &str) -> Self {
-        let text = || printable(&format!("{code} {detail}"));
+        let text = || printable(&format!("{code} {detail}"), LONGEST_TEXT);
         match code {
             "BUSY" => Self::Busy { kind: busy_kind(detail), counted: true },
             // EXEC while BUSY: "-EXECABORT Transaction discarded because of: BUSY Redis is busy …".
@@ -102,11 +104,6 @@ fn busy_kind(detail: &str) -> BusyKind {
 /// The first word and the rest.
 fn words(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
-}
-
-/// Text of a server, made safe to print: one line, no control characters, not too long.
-fn printable(text: &str) -> String {
-    text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
 }
 
 #[cfg(test)]

@@ -74,3 +74,8 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     }
     Ok(pairs)
 }
+
+/// Text of a server, made safe to print: one line, no control characters, at most `longest` characters.
+pub(super) fn printable(text: &str, longest: usize) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(longest).collect()
+}

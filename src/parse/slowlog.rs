@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::reply::{Malformed, bytes, integer, items};
+use super::reply::{Malformed, bytes, integer, items, printable};
 
 /// Arguments that are kept of an entry: the command, the script, the number of keys.
 const KEPT_ARGUMENTS: usize = 3;
+
+/// Most characters of a client's address or name that are kept.
+const LONGEST_NAME: usize = 128;
 
 /// One entry of the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +45,12 @@ impl SlowlogReply {
     /// Reads a whole reply. A broken entry is counted and left out, so that it can't hide the others.
     ///
     /// # Errors
-    /// The reply is no array, or not one of its elements is an entry.
+    /// The reply is no array.
     pub fn parse(value: Value) -> Result<Self, Malformed> {
         let elements = items(value)?;
         let received = elements.len();
         let mut entries: Vec<Entry> =
             elements.into_iter().filter_map(|element| entry(element).ok()).collect();
-        if entries.is_empty() && received > 0 {
-            return Err(Malformed::new("a list of slow log entries"));
-        }
         let malformed = received - entries.len();
         entries.sort_by_key(|entry| entry.id);
         entries.dedup_by_key(|entry| entry.id);
@@ -67,8 +67,8 @@ fn entry(value: Value) -> Result<Entry, Malformed> {
     let arguments =
         items(next()?)?.into_iter().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
     let mut text = || fields.next().and_then(|value| bytes(value).ok()).unwrap_or_default();
-    let client = String::from_utf8_lossy(&text()).into_owned();
-    let client_name = String::from_utf8_lossy(&text()).into_owned();
+    let client = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
+    let client_name = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
     Ok(Entry { id, ended_at, duration, arguments, client, client_name })
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let reply =
             parse(b"*3\r\n:7\r\n*4\r\n:5\r\n:2\r\n:-3\r\n*0\r\n*4\r\n:4\r\n:2\r\n:3\r\n*0\r\n").unwrap();
         assert_eq!((reply.received, reply.malformed, reply.entries.len()), (3, 2, 1));
-        assert!(parse(b"*1\r\n:7\r\n").is_err());
+        assert_eq!(parse(b"*1\r\n:7\r\n").unwrap().malformed, 1);
         assert!(parse(b"+OK\r\n").is_err());
         assert_eq!(parse(b"*0\r\n").unwrap(), SlowlogReply::default());
     }

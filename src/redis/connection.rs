@@ -7,13 +7,13 @@ use ::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::dial::{Link, Peer};
+use super::dial::Link;
 use super::meter::{Meter, Metered};
 use super::question::{Question, Request};
 use crate::parse::Refusal;
 
 /// What a server that has as many clients as it may have says to a new one.
-const TOO_MANY_CLIENTS: &str = "max number of clients reached";
+pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +40,6 @@ pub enum Failure {
 pub struct Connection {
     requests: MultiplexedConnection,
     meter: Meter,
-    /// Where it leads.
-    peer: Peer,
     /// Moves bytes; the connection ends with it.
     _driver: AbortOnDropHandle<()>,
 }
@@ -52,7 +50,6 @@ impl Connection {
     /// # Errors
     /// The link is closed already.
     pub async fn open(link: Link) -> Result<Self, Failure> {
-        let peer = link.peer.clone();
         let meter = Meter::default();
         let stream = Metered::new(link.into_stream(), meter.clone());
         let settings =
@@ -62,13 +59,7 @@ impl Connection {
         let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| lost(&error, &meter))?;
-        Ok(Self { requests, meter, peer, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
-    }
-
-    /// Where it leads.
-    #[must_use]
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+        Ok(Self { requests, meter, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 
     /// Asks a question. The answer may take as long as the server is blocked.

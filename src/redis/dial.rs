@@ -15,6 +15,9 @@ use crate::config::Endpoint;
 /// How long a name may take to resolve and a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long one address of a name may take, so that another one gets its turn.
+const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1400);
+
 /// How long the connection that only shows whether one is accepted may take.
 const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -110,9 +113,10 @@ async fn connect_any(endpoint: &Endpoint) -> Result<Link, DialError> {
     let resolve = |source| DialError::Resolve { host: host.clone(), source };
     let mut last = None;
     for address in lookup_host((host.as_str(), port)).await.map_err(resolve)? {
-        match open(&Peer::Tcp(address)).await {
-            Ok(link) => return Ok(link),
-            Err(error) => last = Some(error),
+        match timeout(ADDRESS_TIMEOUT, open(&Peer::Tcp(address))).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(io::Error::from(io::ErrorKind::TimedOut)),
         }
     }
     Err(last.map_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound)), DialError::Connect))

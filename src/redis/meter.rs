@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Most memory that one reply may take: some thousand slow log entries with all their arguments.
-pub(super) const REPLY_LIMIT: usize = 32 << 20;
+pub(super) const REPLY_LIMIT: usize = 16 << 20;
 
 /// What a value takes in memory besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();

@@ -6,6 +6,7 @@ mod meter;
 mod question;
 mod tls;
 
+pub(crate) use self::connection::TOO_MANY_CLIENTS;
 pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
 pub use self::dial::{DialError, Link, Peer, Reach, connect, reach};

@@ -27,6 +27,9 @@ impl Labels {
 
     /// The label to count `script` under, and whether that is its own (not [`OTHER`]).
     pub fn assign(&mut self, script: &Identity) -> (Label, bool) {
+        if script.label == self.other {
+            return (self.other.clone(), false);
+        }
         if self.known.contains_key(&script.label) {
             return (script.label.clone(), true);
         }

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::number::float;
 use crate::parse::{Entry, SlowlogPast, SlowlogReply};
 
 /// Most entries to ask for at once: the reply has to fit the memory that a reply may take.
@@ -22,7 +21,7 @@ const REMEMBERED: usize = 16;
 /// Length of a ring while its real length is unknown: the servers' default.
 const DEFAULT_RING: u64 = 128;
 
-/// A server that is younger is taken to have had no SLOWLOG RESET that its statistics don't show.
+/// Where the statistics can't tell whether the slow log was ever reset, it is taken as not on a younger server.
 const YOUNG: Duration = Duration::from_secs(3600);
 
 /// How much the server's uptime, in whole seconds, may be off.
@@ -30,6 +29,9 @@ const UPTIME_SLACK: Duration = Duration::from_secs(2);
 
 /// The shortest time between two polls of a ring that turns over quickly.
 const FASTEST: Duration = Duration::from_millis(10);
+
+/// After this time a limit on what is asked for is doubled again.
+const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 
 /// A poll should find at most this part of the ring new: 1 / `RING_SHARE`.
 const RING_SHARE: u32 = 4;
@@ -105,8 +107,12 @@ pub struct Account {
     contacted: bool,
     /// `slowlog-max-len`, as far as known.
     ring: u64,
-    /// When the log was last read to its end, and the time to leave until the next poll.
-    pace: Option<(Duration, Duration)>,
+    /// When a log at this address was last read to its end (monotonic).
+    read_until: Option<Duration>,
+    /// Time to leave until the next poll; `None` before the first.
+    pace: Option<Duration>,
+    /// When `limit` was last changed (monotonic).
+    limited_at: Duration,
 }
 
 impl Default for Account {
@@ -120,7 +126,9 @@ impl Default for Account {
             rewound: false,
             contacted: false,
             ring: DEFAULT_RING,
+            read_until: None,
             pace: None,
+            limited_at: Duration::ZERO,
         }
     }
 }
@@ -135,21 +143,22 @@ impl Account {
     /// Time to leave until the next poll: `longest`, or less while the ring turns over quickly.
     #[must_use]
     pub fn interval(&self, longest: Duration) -> Duration {
-        self.pace.map_or(longest, |(_, interval)| interval.clamp(FASTEST.min(longest), longest))
+        self.pace.map_or(longest, |interval| interval.clamp(FASTEST.min(longest), longest))
     }
 
-    /// Takes note of `slowlog-max-len`.
+    /// Takes note of `slowlog-max-len`; what is more than we ask for makes no difference.
     pub fn set_ring(&mut self, entries: u64) {
-        self.ring = entries;
+        self.ring = entries.clamp(1, u64::try_from(MOST_ENTRIES).unwrap_or(u64::MAX));
     }
 
-    /// A reply was larger than we take: ask for half as many from now on.
-    pub fn too_large(&mut self) {
+    /// A reply was larger than we take: ask for half as many for a while.
+    pub fn too_large(&mut self, now: Duration) {
         self.limit = (self.ask() / 2).max(1);
+        self.limited_at = now;
     }
 
-    /// Notes which server answers. `since_contact` is the time since an answer from this address, before.
-    pub fn identify(&mut self, who: Who<'_>, since_contact: Option<Duration>) {
+    /// Notes which server answers at `now` (monotonic).
+    pub fn identify(&mut self, who: Who<'_>, now: Duration) {
         let rewound = std::mem::take(&mut self.rewound);
         let same = who.run_id.is_none() || self.run_id.is_none() || who.run_id == self.run_id.as_deref();
         if self.contacted && same {
@@ -166,11 +175,12 @@ impl Account {
             self.others.truncate(REMEMBERED);
         }
         let known = self.others.iter().position(|(known, _)| Some(known.as_str()) == who.run_id);
+        // A process that started after the last one's log was read: nothing in its log can be older than that.
+        let started = who.uptime.and_then(|uptime| now.checked_sub(uptime));
         let restarted = self.contacted
-            && matches!((who.uptime, since_contact), (Some(up), Some(since)) if up <= since.saturating_add(UPTIME_SLACK));
+            && matches!((started, self.read_until), (Some(started), Some(read)) if started.saturating_add(UPTIME_SLACK) >= read);
         self.position = match known.and_then(|index| self.others.remove(index)) {
             Some((_, next)) => Position::Next(next),
-            // Started since this address last answered: all that its log holds is new.
             None if restarted => Position::Next(0),
             None => Position::Unread(IfEmpty::from_past(who)),
         };
@@ -187,13 +197,18 @@ impl Account {
         let ends =
             reply.entries.first().map(|entry| entry.id).zip(reply.entries.last().map(|entry| entry.id));
         match (self.position, ends) {
-            (Position::Unread(empty), None) => {
+            (Position::Unread(empty), None) if reply.received == 0 => {
                 self.position = match empty {
                     IfEmpty::NextIsZero => Position::Next(0),
                     IfEmpty::Probably => Position::Empty { from_zero: true },
                     IfEmpty::Unknown => Position::Empty { from_zero: false },
                 };
                 self.settle(reply.entries, 0, now)
+            }
+            // Something is there, and none of it can be read: perhaps what lies below it can.
+            (_, None) if reply.received > 0 && !whole => {
+                self.ask = asked.saturating_mul(2).saturating_add(1).min(self.limit);
+                Take::More
             }
             (_, None) => self.settle(reply.entries, 0, now),
             (Position::Unread(_), Some((_, newest))) => {
@@ -237,16 +252,21 @@ impl Account {
     fn settle(&mut self, new: Vec<Entry>, lost: u64, now: Duration) -> Take {
         self.ask = if new.len() > 1 { new.len().saturating_mul(2) } else { 1 };
         let written = lost.saturating_add(u64::try_from(new.len()).unwrap_or(u64::MAX));
-        let interval = match self.pace {
+        let elapsed = now.saturating_sub(self.read_until.replace(now).unwrap_or_default());
+        self.pace = Some(match self.pace {
             // Slow down gradually: what comes in bursts comes again.
-            Some((_, interval)) if written == 0 => interval.saturating_mul(2),
-            Some((before, interval)) => {
-                let full = now.saturating_sub(before).mul_f64(float(self.ring.max(1)) / float(written));
-                (full / RING_SHARE).min(interval.saturating_mul(2))
+            Some(interval) if written == 0 => interval.saturating_mul(2),
+            Some(interval) => {
+                let full = elapsed.as_micros().saturating_mul(self.ring.into()) / u128::from(written);
+                let full = Duration::from_micros(u64::try_from(full).unwrap_or(u64::MAX));
+                (full / RING_SHARE).min(interval.saturating_mul(2)).max(FASTEST)
             }
             None => Duration::MAX,
-        };
-        self.pace = Some((now, interval.max(FASTEST)));
+        });
+        if self.limit < MOST_ENTRIES && now.saturating_sub(self.limited_at) >= LIMIT_RECOVERY {
+            self.limit = self.limit.saturating_mul(2).min(MOST_ENTRIES);
+            self.limited_at = now;
+        }
         Take::Done { new, lost }
     }
 }
@@ -319,7 +339,6 @@ mod tests {
         taken: BTreeSet<(u32, u64)>,
         repeated: u64,
         lost: u64,
-        contact: Option<Duration>,
     }
 
     impl Watcher {
@@ -331,14 +350,13 @@ mod tests {
                 uptime: Some(Duration::from_secs(now.saturating_sub(server.started).as_secs())),
                 past: Some(past),
             };
-            self.account.identify(who, self.contact.map(|contact| now.saturating_sub(contact)));
+            self.account.identify(who, now);
         }
 
         /// Polls as the edge does; `between` entries are written between two requests of one poll.
         fn poll(&mut self, server: &mut Server, between: u64, now: Duration) {
             for _ in 0..8 {
                 let reply = server.get(self.account.ask());
-                self.contact = Some(now);
                 match self.account.take(reply, now) {
                     Take::More => server.write(between),
                     Take::Rewound => self.identify(server, now),
@@ -411,7 +429,7 @@ mod tests {
                 uptime: Some(Duration::from_secs(uptime)),
                 past: Some(SlowlogPast::Unclear),
             };
-            watcher.account.identify(who, None);
+            watcher.account.identify(who, NOW);
             watcher.poll(&mut server, 0, NOW);
             server.write(written);
             watcher.poll(&mut server, 0, NOW);
@@ -430,6 +448,40 @@ mod tests {
         watcher.identify(&server, later);
         watcher.poll(&mut server, 0, later);
         assert_eq!((watcher.taken.len(), watcher.lost), (128, 2));
+    }
+
+    #[test]
+    fn a_restart_is_known_however_late_the_server_is_identified() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        let mut server = Server::new(2, 128, NOW + Duration::from_secs(1));
+        server.write(4);
+        // It loads its data, or runs a script, for as long as it likes.
+        let later = NOW + Duration::from_secs(300);
+        watcher.identify(&server, later);
+        watcher.poll(&mut server, 0, later);
+        assert_eq!((watcher.taken.len(), watcher.lost), (4, 0));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_hides_none_below_it() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        let unreadable = |count: usize| SlowlogReply { entries: vec![], received: count, malformed: count };
+        assert_eq!(watcher.account.take(unreadable(1), NOW), Take::More);
+        assert_eq!(watcher.account.ask(), 3);
+        let reply = SlowlogReply { entries: vec![entry(0)], received: 2, malformed: 1 };
+        assert!(matches!(watcher.account.take(reply, NOW), Take::Done { new, lost: 0 } if new.len() == 1));
+    }
+
+    #[test]
+    fn an_endless_ring_is_no_trouble() {
+        let (mut server, mut watcher) = started(128);
+        watcher.account.set_ring(u64::MAX);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(1);
+        watcher.poll(&mut server, 0, NOW + Duration::from_secs(86_400 * 365));
+        assert_eq!(watcher.account.interval(Duration::from_secs(1)), Duration::from_secs(1));
     }
 
     #[test]
@@ -452,13 +504,13 @@ mod tests {
     fn ids_that_fall_are_a_restart_even_where_nobody_tells() {
         let mut watcher = Watcher::default();
         let mut server = Server::new(1, 128, Duration::ZERO);
-        watcher.account.identify(Who::default(), None);
+        watcher.account.identify(Who::default(), NOW);
         server.write(9);
         watcher.poll(&mut server, 0, NOW);
         server = Server::new(2, 128, NOW);
         server.write(3);
         assert_eq!(watcher.account.take(server.get(1), NOW), Take::Rewound);
-        watcher.account.identify(Who::default(), Some(Duration::ZERO));
+        watcher.account.identify(Who::default(), NOW);
         watcher.poll(&mut server, 0, NOW);
         assert_eq!((watcher.taken.len(), watcher.lost), (3, 0));
     }
@@ -482,12 +534,16 @@ mod tests {
     #[test]
     fn a_reply_that_was_too_large_halves_what_is_asked_for() {
         let mut account = Account { ask: 1000, ..Account::default() };
-        account.too_large();
+        account.too_large(NOW);
         assert_eq!(account.ask(), 500);
         for _ in 0..20 {
-            account.too_large();
+            account.too_large(NOW);
         }
         assert_eq!(account.ask(), 1);
+        for minute in 1..20 {
+            account.take(SlowlogReply::default(), NOW + LIMIT_RECOVERY * minute);
+        }
+        assert_eq!(account.limit, MOST_ENTRIES, "it recovers");
     }
 
     #[derive(Debug, Clone)]
@@ -496,7 +552,7 @@ mod tests {
         Poll { between: u64 },
         Reset,
         Resize(usize),
-        Restart,
+        Restart { delay: u64 },
         Fail { over: bool },
         Reconnect,
         TooLarge,
@@ -509,7 +565,7 @@ mod tests {
             4 => (0..30_u64).prop_map(|between| Step::Poll { between }),
             1 => Just(Step::Reset),
             1 => prop::sample::select(vec![0, 1, 16, 128, 1000]).prop_map(Step::Resize),
-            1 => Just(Step::Restart),
+            1 => (2..500_u64).prop_map(|delay| Step::Restart { delay }),
             1 => any::<bool>().prop_map(|over| Step::Fail { over }),
             1 => Just(Step::Reconnect),
             1 => Just(Step::TooLarge),
@@ -550,8 +606,9 @@ mod tests {
                     Step::Resize(max) => {
                         server.max = max;
                         server.ring.truncate(max);
+                        watcher.account.set_ring(if max == 1000 { u64::MAX } else { u64::try_from(max).unwrap() });
                     }
-                    Step::Restart => {
+                    Step::Restart { delay } => {
                         // What is unread at the end of a process is gone with it: read it, so that it is due.
                         server.max = server.max.max(1);
                         server.write(1);
@@ -562,7 +619,7 @@ mod tests {
                         runs += 1;
                         *server = Server::new(runs, 128, now + Duration::from_secs(1));
                         server.write(5);
-                        now += Duration::from_secs(5);
+                        now += Duration::from_secs(delay);
                         due_from[active] = Some(0);
                         watcher.identify(server, now);
                         watcher.poll(server, 0, now);

@@ -1,8 +1,8 @@
 //! A blockage that has ended: what was it?
 //!
-//! BUSY has told the kind, or the slow log has the entry that covers it. An entry carries its end in whole
-//! seconds of the server's clock, and a command that waits behind a script is answered after the script's entry
-//! was written: so what was read of the slow log just after the end is complete.
+//! BUSY has told the kind, or the slow log has the entry that covers it. An entry carries its end in whole seconds of
+//! the server's clock. A command that waits behind a script is answered after the script's entry was written: so the
+//! slow log as it is read next, however late, has all entries that were written up to the end.
 
 use std::time::Duration;
 
@@ -61,13 +61,6 @@ impl Cause {
     }
 }
 
-/// The slow log entry that covers a blockage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Culprit {
-    /// The entry itself.
-    pub entry: Entry,
-}
-
 /// A blockage that has ended and waits for the slow log to tell what it was.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ended {
@@ -77,47 +70,90 @@ pub(super) struct Ended {
     pub(super) blocked: Duration,
     /// What BUSY had told.
     pub(super) busy: Option<BusyKind>,
-    /// What FUNCTION STATS or the log file had named.
+    /// What FUNCTION STATS or the log file had named last, and when that began, since the Unix epoch.
+    pub(super) runner: Option<(Runner, Duration)>,
+}
+
+/// What a blockage turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Attribution {
+    /// By what kind of thing.
+    pub(super) cause: Cause,
+    /// The slow log entry that fits it best.
+    pub(super) culprit: Option<Entry>,
+    /// What had been named, unless the culprit is something else.
     pub(super) runner: Option<Runner>,
 }
 
 impl Ended {
     /// What it was, by the entries that the slow log has got since before it began. `clock_ahead` is how many
     /// seconds the server's clock is ahead of ours; without it, entries are not compared by time.
-    pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> (Cause, Option<Culprit>) {
-        let covering: Vec<&Entry> = entries
+    pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> Attribution {
+        let near: Vec<&Entry> = entries
             .iter()
-            .filter(|entry| clock_ahead.is_none_or(|ahead| self.overlaps(entry, ahead)))
+            .filter(|entry| clock_ahead.is_none_or(|ahead| self.is_near(entry, ahead)))
             .collect();
-        let total = |cause: Cause| {
-            let of_cause = covering.iter().filter(|entry| Cause::of_entry(entry) == cause);
-            of_cause.fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration))
-        };
+        let of = |cause: Cause| near.iter().filter(move |entry| Cause::of_entry(entry) == cause);
+        let lasted =
+            |cause: Cause| of(cause).fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration));
+        let overlap = |cause: Cause| -> f64 { of(cause).map(|entry| self.overlap(entry, clock_ahead)).sum() };
         let cause = self.busy.map(Cause::of_kind).or_else(|| {
             // A script's entry covers those of the commands inside it: at equal times the script comes first, and
             // the two don't add up. Scripts and functions that ran in a row do.
-            let causes = [Cause::Command, Cause::Function, Cause::Script];
-            let longest = causes.into_iter().max_by_key(|cause| total(*cause));
             let covered =
-                total(Cause::Script).saturating_add(total(Cause::Function)).max(total(Cause::Command));
+                lasted(Cause::Script).saturating_add(lasted(Cause::Function)).max(lasted(Cause::Command));
+            let causes = [Cause::Command, Cause::Function, Cause::Script];
+            let longest = causes.into_iter().max_by(|one, other| {
+                overlap(*one).total_cmp(&overlap(*other)).then(lasted(*one).cmp(&lasted(*other)))
+            });
             longest.filter(|_| !covered.is_zero() && covered >= self.blocked / 2)
         });
-        let culprit = covering
-            .into_iter()
-            .filter(|entry| Some(Cause::of_entry(entry)) == cause)
-            .max_by_key(|entry| entry.duration)
-            .map(|entry| Culprit { entry: entry.clone() });
-        (cause.unwrap_or(Cause::Unknown), culprit)
+        let cause = cause.unwrap_or(Cause::Unknown);
+        let culprit = of(cause).max_by(|one, other| {
+            let overlaps = self.overlap(one, clock_ahead).total_cmp(&self.overlap(other, clock_ahead));
+            overlaps.then(one.duration.cmp(&other.duration))
+        });
+        let runner = self.runner.as_ref().filter(|(runner, began)| {
+            culprit.is_none_or(|culprit| {
+                // Only if it is that one alone: a wrong name is worse than none.
+                Cause::of_kind(runner.kind) == cause
+                    && of(cause).filter(|entry| may_have_begun(entry, *began, clock_ahead)).eq([culprit])
+            })
+        });
+        Attribution {
+            cause,
+            culprit: culprit.map(|entry| (*entry).clone()),
+            runner: runner.map(|(runner, _)| runner.clone()),
+        }
     }
 
-    /// Whether the entry's time touches the blockage's.
-    fn overlaps(&self, entry: &Entry, clock_ahead: f64) -> bool {
+    /// Whether the entry's time comes near the blockage's.
+    fn is_near(&self, entry: &Entry, clock_ahead: f64) -> bool {
+        let (entry_began, entry_ended) = span(entry);
         let began = self.began.as_secs_f64() + clock_ahead;
         let ended = began + self.blocked.as_secs_f64();
-        let entry_ended = Duration::from_secs(entry.ended_at).as_secs_f64();
-        let entry_began = entry_ended - entry.duration.as_secs_f64();
         entry_began <= ended + SLACK && entry_ended >= began - SLACK
     }
+
+    /// Seconds that the entry and the blockage have in common; all of the entry's where clocks can't be compared.
+    fn overlap(&self, entry: &Entry, clock_ahead: Option<f64>) -> f64 {
+        let Some(clock_ahead) = clock_ahead else { return entry.duration.as_secs_f64() };
+        let (entry_began, entry_ended) = span(entry);
+        let began = self.began.as_secs_f64() + clock_ahead;
+        let ended = began + self.blocked.as_secs_f64();
+        (entry_ended.min(ended) - entry_began.max(began)).max(0.0)
+    }
+}
+
+/// Begin and end of an entry by the server's clock, seconds. Its end is known to the second: the middle of it is taken.
+fn span(entry: &Entry) -> (f64, f64) {
+    let ended = Duration::from_secs(entry.ended_at).as_secs_f64() + 0.5;
+    (ended - entry.duration.as_secs_f64(), ended)
+}
+
+/// Whether the entry may have begun at `began` (since the Unix epoch, by our clock).
+fn may_have_begun(entry: &Entry, began: Duration, clock_ahead: Option<f64>) -> bool {
+    clock_ahead.is_none_or(|ahead| (span(entry).0 - began.as_secs_f64() - ahead).abs() <= SLACK / 2.0)
 }
 
 #[cfg(test)]
@@ -140,7 +176,7 @@ mod tests {
     }
 
     fn cause(entries: &[Entry]) -> Cause {
-        ended(None).attribute(entries, Some(0.0)).0
+        ended(None).attribute(entries, Some(0.0)).cause
     }
 
     #[test]
@@ -176,18 +212,36 @@ mod tests {
     #[test]
     fn a_clock_that_is_off_is_allowed_for() {
         let entries = [entry("eval", 4601, 1500)];
-        assert_eq!(ended(None).attribute(&entries, Some(3600.0)).0, Cause::Script);
-        assert_eq!(ended(None).attribute(&entries, Some(0.0)).0, Cause::Unknown);
-        assert_eq!(ended(None).attribute(&entries, None).0, Cause::Script);
+        assert_eq!(ended(None).attribute(&entries, Some(3600.0)).cause, Cause::Script);
+        assert_eq!(ended(None).attribute(&entries, Some(0.0)).cause, Cause::Unknown);
+        assert_eq!(ended(None).attribute(&entries, None).cause, Cause::Script);
     }
 
     #[test]
     fn what_busy_told_is_not_doubted() {
-        let (cause, culprit) =
-            ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
-        assert_eq!((cause, culprit.unwrap().entry.duration), (Cause::Script, Duration::from_millis(300)));
-        let (cause, culprit) =
-            ended(Some(BusyKind::Module)).attribute(&[entry("eval", 1001, 1500)], Some(0.0));
-        assert_eq!((cause, culprit), (Cause::Module, None));
+        let found = ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
+        assert_eq!(
+            (found.cause, found.culprit.unwrap().duration),
+            (Cause::Script, Duration::from_millis(300))
+        );
+        let found = ended(Some(BusyKind::Module)).attribute(&[entry("eval", 1001, 1500)], Some(0.0));
+        assert_eq!((found.cause, found.culprit), (Cause::Module, None));
+    }
+
+    #[test]
+    fn a_name_is_kept_only_if_it_can_be_no_other_ones() {
+        let sha1 = "a".repeat(40);
+        let named = |began_ms: u64| Ended {
+            runner: Some((Runner::logged(&sha1), Duration::from_millis(began_ms))),
+            busy: Some(BusyKind::Script),
+            blocked: Duration::from_millis(4500),
+            ..ended(None)
+        };
+        // One of 3 s, and one of 1.5 s behind it that was named.
+        let entries = [entry("eval", 1003, 3000), entry("evalsha", 1004, 1500)];
+        assert_eq!(named(1_003_000).attribute(&entries, Some(0.0)).runner, None);
+        assert!(named(1_000_500).attribute(&entries[..1], Some(0.0)).runner.is_some());
+        assert!(named(1_000_500).attribute(&[], Some(0.0)).runner.is_some());
+        assert_eq!(named(1_000_500).attribute(&entries, None).runner, None);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::blockage::{Cause, Culprit};
+use super::blockage::Cause;
 use super::exporter::Feature;
 use super::liveness::{Runner, State};
 use super::scripts::Severity;
-use crate::parse::BusyKind;
+use crate::parse::{BusyKind, Entry};
 use crate::script::{Call, Label};
 
 /// Something that happened to a target.
@@ -46,7 +46,7 @@ pub enum Event {
         /// By what.
         cause: Cause,
         /// The slow log entry that covers it.
-        culprit: Option<Culprit>,
+        culprit: Option<Entry>,
         /// What FUNCTION STATS or the log file had named.
         runner: Option<Runner>,
     },
@@ -66,9 +66,11 @@ pub enum Event {
         /// Why not, and what to do about it.
         problem: Option<String>,
     },
-    /// A poll failed for another reason than before.
-    PollFailed {
-        /// What was asked, and what came.
+    /// The server answered something that it should not.
+    Trouble {
+        /// What was asked.
+        command: &'static str,
+        /// What came.
         detail: String,
     },
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use crate::parse::Refusal;
 
 /// Bounds for durations of single requests, seconds.
 const REQUEST_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -49,6 +50,18 @@ impl FailureReason {
         Self::TooLarge,
         Self::Unauthorized,
     ];
+
+    /// Why a poll failed that was refused in this way.
+    #[must_use]
+    pub const fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Busy { .. } => Self::Busy,
+            Refusal::Loading | Refusal::MasterDown => Self::Loading,
+            Refusal::Unauthorized { .. } => Self::Unauthorized,
+            Refusal::NoPermission | Refusal::Unknown => Self::Permission,
+            Refusal::Other { .. } => Self::Refused,
+        }
+    }
 
     /// The value of the label `reason`.
     #[must_use]

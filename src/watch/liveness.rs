@@ -4,6 +4,7 @@
 //! first ordinary answer. BUSY is a part of an episode. Episodes never overlap, and there is none while the
 //! state is [`State::Ok`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::blockage::{Cause, Ended};
@@ -14,6 +15,9 @@ use crate::clock::Moment;
 use crate::number::micros;
 use crate::parse::{BusyKind, Entry};
 use crate::script::{Identity, Origin};
+
+/// Most blockages that wait for the slow log.
+const MOST_ENDED: usize = 16;
 
 /// How long a bad state holds before it is told again.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
@@ -103,6 +107,8 @@ struct Episode {
     busy: Option<BusyKind>,
     /// What runs, if it was named.
     runner: Option<Runner>,
+    /// When that began, by what named it (monotonic).
+    runner_began: Option<Duration>,
 }
 
 /// Ended blockages of one cause.
@@ -125,11 +131,12 @@ pub struct Liveness {
     told: Duration,
     /// The blockage that goes on; there is none in the states `ok`, `loading`, `unauthorized`, `unreachable`.
     episode: Option<Episode>,
-    /// What was named while no blockage was noticed yet, and when (monotonic): with a time limit below
+    /// What was named while no blockage was noticed yet, and when it began (monotonic): with a time limit below
     /// `--heartbeat.blocked-after`, the server's log is first.
     early: Option<(Runner, Duration)>,
-    /// The blockage that has ended and waits for the slow log.
-    ended: Option<Ended>,
+    /// Blockages that have ended and wait for the slow log, the oldest first. There are several when scripts run one
+    /// behind the other: then the slow log is answered only when the last of them has ended.
+    ended: VecDeque<Ended>,
     /// The last answer of any kind (monotonic).
     last_answer: Option<Duration>,
     /// When the server was last known not to be blocked (monotonic): no blockage began before.
@@ -150,7 +157,7 @@ impl Default for Liveness {
             told: Duration::ZERO,
             episode: None,
             early: None,
-            ended: None,
+            ended: VecDeque::new(),
             last_answer: None,
             last_free: Duration::ZERO,
             tallies: [Tally::default(); Cause::ALL.len()],
@@ -207,14 +214,9 @@ impl Liveness {
         &self.heartbeats
     }
 
-    /// The last answer of any kind (monotonic).
-    pub(super) fn last_answer(&self) -> Option<Duration> {
-        self.last_answer
-    }
-
     /// Whether a blockage has ended that the slow log has not been asked about.
     pub(super) fn awaits_attribution(&self) -> bool {
-        self.ended.is_some()
+        !self.ended.is_empty()
     }
 
     /// Counts a round trip of the heartbeat.
@@ -227,6 +229,14 @@ impl Liveness {
         (self.last_answer, self.last_free) = (Some(now.mono), now.mono);
         self.end(now, events);
         self.change(State::Ok, None, now, events);
+    }
+
+    /// An error came that the server gives before it looks whether it is BUSY: it lives, and may be blocked still.
+    pub(super) fn complained(&mut self, now: Moment, events: &mut Vec<Event>) {
+        self.last_answer = Some(now.mono);
+        if self.episode.is_none() {
+            self.answered(now, events);
+        }
     }
 
     /// A request that was sent at `since` is still unanswered, and the server's kernel accepts connections.
@@ -265,23 +275,25 @@ impl Liveness {
     pub(super) fn named(
         &mut self,
         runner: Runner,
-        running_for: Option<Duration>,
+        running_for: Duration,
         now: Moment,
         events: &mut Vec<Event>,
     ) {
-        let earliest = self.last_free;
+        let began = now.mono.saturating_sub(running_for);
+        if began < self.last_free {
+            // The server has been free since: this is told late of something that has ended.
+            return;
+        }
         let Some(episode) = &mut self.episode else {
-            self.early = Some((runner, now.mono));
+            self.early = Some((runner, began));
             return;
         };
-        if let Some(began) = running_for.and_then(|running_for| now.mono.checked_sub(running_for))
-            && episode.runner.is_none()
-        {
-            episode.since = episode.since.min(began.max(earliest));
+        if episode.runner.is_none() {
+            episode.since = episode.since.min(began);
         }
         if episode.runner.as_ref() != Some(&runner) {
             events.push(Event::Named(runner.clone()));
-            episode.runner = Some(runner);
+            (episode.runner, episode.runner_began) = (Some(runner), Some(began));
         }
     }
 
@@ -308,48 +320,70 @@ impl Liveness {
         self.attribute(&[], None, events);
     }
 
-    /// The slow log was read to its end, or can't be read: counts the blockage that has ended under its cause.
-    /// Returns what had run and the entry that shows it, if both are known.
+    /// The slow log was read to its end, or can't be read: counts the blockages that have ended under their causes.
+    /// Returns what had been named by its SHA1, and the entries of cut bodies that it is the SHA1 of.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
-    ) -> Option<(Runner, Entry)> {
-        let ended = self.ended.take()?;
-        let (cause, culprit) = ended.attribute(entries, clock_ahead);
+    ) -> Vec<(Identity, Entry)> {
+        let mut resolved = Vec::new();
+        while let Some(ended) = self.ended.pop_front() {
+            resolved.extend(self.settle(&ended, entries, clock_ahead, events));
+        }
+        resolved
+    }
+
+    /// Counts a blockage under its cause, as far as that is known.
+    fn settle(
+        &mut self,
+        ended: &Ended,
+        entries: &[Entry],
+        clock_ahead: Option<f64>,
+        events: &mut Vec<Event>,
+    ) -> Option<(Identity, Entry)> {
+        let attribution = ended.attribute(entries, clock_ahead);
         for (known, tally) in Cause::ALL.into_iter().zip(&mut self.tallies) {
-            if known == cause {
+            if known == attribution.cause {
                 tally.episodes += 1;
                 tally.micros = tally.micros.saturating_add(micros(ended.blocked));
             }
         }
-        let resolved = ended.runner.clone().zip(culprit.as_ref().map(|culprit| culprit.entry.clone()));
-        events.push(Event::BlockageEnded { blocked: ended.blocked, cause, culprit, runner: ended.runner });
-        resolved
+        events.push(Event::BlockageEnded {
+            blocked: ended.blocked,
+            cause: attribution.cause,
+            culprit: attribution.culprit.clone(),
+            runner: attribution.runner.clone(),
+        });
+        let script = attribution.runner?.script;
+        Some((script, attribution.culprit?)).filter(|(script, _)| !script.sha1.is_empty())
     }
 
     fn begin(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
-        // A blockage that still waits for the slow log is counted by what is known.
-        self.attribute(&[], None, events);
         let since = since.clamp(self.last_free.min(now.mono), now.mono);
-        self.episode = Some(Episode { since, busy: None, runner: None });
+        self.episode = Some(Episode { since, busy: None, runner: None, runner_began: None });
         events.push(Event::BlockageBegan);
-        if let Some((runner, named_at)) = self.early.take()
-            && named_at >= self.last_free
-        {
-            self.named(runner, None, now, events);
+        if let Some((runner, began)) = self.early.take() {
+            self.named(runner, now.mono.saturating_sub(began), now, events);
         }
     }
 
     fn end(&mut self, now: Moment, events: &mut Vec<Event>) {
-        if let Some(episode) = self.episode.take() {
-            self.last_free = now.mono;
-            self.attribute(&[], None, events);
-            let blocked = now.mono.saturating_sub(episode.since);
-            let began = now.unix.saturating_sub(blocked);
-            self.ended = Some(Ended { began, blocked, busy: episode.busy, runner: episode.runner });
+        let Some(episode) = self.episode.take() else { return };
+        self.last_free = now.mono;
+        if self.ended.len() >= MOST_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.settle(&oldest, &[], None, events);
         }
+        let unix = |mono: Duration| now.unix.saturating_sub(now.mono.saturating_sub(mono));
+        self.ended.push_back(Ended {
+            began: unix(episode.since),
+            blocked: now.mono.saturating_sub(episode.since),
+            busy: episode.busy,
+            runner: episode.runner.zip(episode.runner_began.map(unix)),
+        });
     }
 
     fn change(&mut self, to: State, detail: Option<String>, now: Moment, events: &mut Vec<Event>) {
@@ -438,7 +472,7 @@ mod tests {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.answered(at(0), &mut events);
         liveness.busy(BusyKind::Function, ms(5200), at(5210), &mut events);
-        liveness.named(Runner::function(b"slow"), Some(ms(5100)), at(5210), &mut events);
+        liveness.named(Runner::function(b"slow"), ms(5100), at(5210), &mut events);
         assert_eq!(liveness.runner().unwrap().script.label.as_str(), "slow");
         assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
         liveness.answered(at(6000), &mut events);
@@ -451,11 +485,44 @@ mod tests {
         for (answered_at, named) in [(0, true), (150, false)] {
             let (mut liveness, mut events) = (Liveness::default(), Vec::new());
             liveness.answered(at(0), &mut events);
-            liveness.named(Runner::logged(&sha1), Some(ms(50)), at(100), &mut events);
+            liveness.named(Runner::logged(&sha1), ms(50), at(100), &mut events);
             liveness.answered(at(answered_at), &mut events);
             liveness.silent(ms(200), at(450), &mut events);
             assert_eq!(liveness.runner().is_some(), named);
         }
+    }
+
+    #[test]
+    fn scripts_that_run_one_behind_the_other_are_each_attributed() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(at(0), &mut events);
+        let mut entries = Vec::new();
+        for (id, (name, begins)) in [("EVAL", 200), ("FCALL", 1700), ("EVAL", 3200)].into_iter().enumerate() {
+            // SLOWLOG GET, which was sent when the one before had ended, is answered when this one has.
+            liveness.silent(ms(begins), at(begins + 250), &mut events);
+            liveness.answered(at(begins + 1500), &mut events);
+            entries.push(Entry {
+                id: u64::try_from(id).unwrap(),
+                ended_at: at(begins + 1500).unix.as_secs(),
+                duration: ms(1500),
+                arguments: vec![name.as_bytes().to_vec(), b"f".to_vec()],
+                client: String::new(),
+                client_name: String::new(),
+            });
+        }
+        liveness.attribute(&entries, Some(0.0), &mut events);
+        assert_eq!(tally(&liveness, Cause::Script), Tally { episodes: 2, micros: 3_000_000 });
+        assert_eq!(tally(&liveness, Cause::Function), Tally { episodes: 1, micros: 1_500_000 });
+    }
+
+    #[test]
+    fn an_error_that_busy_does_not_hold_up_ends_no_blockage() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.complained(at(0), &mut events);
+        assert_eq!(liveness.state(), State::Ok);
+        liveness.busy(BusyKind::Script, ms(200), at(1200), &mut events);
+        liveness.complained(at(1300), &mut events);
+        assert_eq!((liveness.state(), liveness.blocked(at(1400))), (State::Busy(BusyKind::Script), ms(1200)));
     }
 
     #[test]
@@ -524,7 +591,8 @@ mod tests {
         Answered,
         Silent,
         Busy(BusyKind),
-        Named(bool),
+        Named,
+        Complained,
         Loading,
         Unauthorized,
         Unreachable,
@@ -538,7 +606,8 @@ mod tests {
             3 => Just(Step::Answered),
             3 => Just(Step::Silent),
             3 => prop::sample::select(BusyKind::ALL.to_vec()).prop_map(Step::Busy),
-            1 => any::<bool>().prop_map(Step::Named),
+            1 => Just(Step::Named),
+            2 => Just(Step::Complained),
             1 => Just(Step::Loading),
             1 => Just(Step::Unauthorized),
             1 => Just(Step::Unreachable),
@@ -558,15 +627,13 @@ mod tests {
                 now += pause;
                 // A request can't have been sent before the last ordinary answer came.
                 let since = ms(now.saturating_sub(waited).max(free_since));
-                let tells_of_state = !matches!(step, Step::Named(_) | Step::Attribute(_));
+                let tells_of_state = !matches!(step, Step::Named | Step::Attribute(_) | Step::Complained);
                 match step {
                     Step::Answered => liveness.answered(at(now), &mut events),
                     Step::Silent => liveness.silent(since, at(now), &mut events),
                     Step::Busy(kind) => liveness.busy(kind, since, at(now), &mut events),
-                    Step::Named(early) => {
-                        let running_for = early.then(|| ms(waited));
-                        liveness.named(Runner::function(b"f"), running_for, at(now), &mut events);
-                    }
+                    Step::Named => liveness.named(Runner::function(b"f"), ms(waited), at(now), &mut events),
+                    Step::Complained => liveness.complained(at(now), &mut events),
                     Step::Loading => liveness.loading(at(now), &mut events),
                     Step::Unauthorized => liveness.unauthorized(String::new(), at(now), &mut events),
                     Step::Unreachable => liveness.unreachable(String::new(), at(now), &mut events),
@@ -604,7 +671,7 @@ mod tests {
             }
             let began = events.iter().filter(|event| **event == Event::BlockageBegan).count();
             let ended = events.iter().filter(|event| matches!(event, Event::BlockageEnded { .. })).count();
-            let open = usize::from(liveness.episode.is_some()) + usize::from(liveness.ended.is_some());
+            let open = usize::from(liveness.episode.is_some()) + liveness.ended.len();
             prop_assert_eq!(began, ended + open);
         }
     }

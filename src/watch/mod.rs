@@ -14,7 +14,7 @@ mod server;
 mod target;
 
 pub use self::account::{Account, Take};
-pub use self::blockage::{Cause, Culprit};
+pub use self::blockage::Cause;
 pub use self::event::{Event, SlowCall};
 pub use self::exporter::{ExporterNumbers, FailureReason, Feature};
 pub use self::histogram::Histogram;

@@ -1,7 +1,5 @@
 //! What the server says about itself: INFO, CONFIG and the length of its slow log.
 
-use std::time::Duration;
-
 use crate::clock::Moment;
 use crate::parse::{ErrorStats, Info, Number, Settings};
 
@@ -56,6 +54,22 @@ impl ServerFacts {
         self.clock_ahead
     }
 
+    /// INFO can't be read any more: what it told may be wrong by now.
+    pub(super) fn forget_info(&mut self) {
+        self.info = Info::default();
+        self.errors = None;
+    }
+
+    /// CONFIG can't be read any more.
+    pub(super) fn forget_settings(&mut self) {
+        self.settings = Settings::default();
+    }
+
+    /// SLOWLOG LEN can't be asked any more.
+    pub(super) fn forget_slowlog_length(&mut self) {
+        self.slowlog_length = None;
+    }
+
     pub(super) fn set_settings(&mut self, settings: Settings) {
         self.settings.merge(settings);
     }
@@ -67,12 +81,13 @@ impl ServerFacts {
     /// Takes over what INFO told. `own_busy` is the number of BUSY errors that the exporter has drawn so far,
     /// `own_busy_elsewhere` how many of them before the present connection was made.
     pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Moment) {
+        let known = info.run_id.is_some() && self.info.run_id.is_some();
+        if known && info.run_id != self.info.run_id {
+            // Nothing that the former server told is true of this one.
+            *self = Self { own_not_contained: own_busy_elsewhere, ..Self::default() };
+        }
         if let Some(errors) = info.errors {
-            let replaced =
-                info.run_id.is_some() && self.info.run_id.is_some() && info.run_id != self.info.run_id;
-            if replaced {
-                self.own_not_contained = own_busy_elsewhere;
-            } else if self.was_reset(&info, errors) {
+            if self.was_reset(&info, errors) {
                 self.own_not_contained = self.own_when_told;
             }
             let own = own_busy.saturating_sub(self.own_not_contained);
@@ -89,16 +104,12 @@ impl ServerFacts {
         let commands = |info: &Info| info.numbers.get(&Number::CommandsProcessed).copied();
         errors.busy < self.busy_told || commands(info) < commands(&self.info)
     }
-
-    /// How long ago the server's process started, as last told.
-    #[must_use]
-    pub fn uptime(&self) -> Option<Duration> {
-        self.info.uptime
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: Moment = Moment { mono: Duration::from_secs(1), unix: Duration::from_secs(1000) };

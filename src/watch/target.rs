@@ -1,5 +1,6 @@
-//! The numbers of one target, all in one place: [`Target::step`] is the only thing that changes them.
+//! The numbers of one target, all in one place: `Target::step` is the only thing that changes them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,11 @@ use crate::script::Call;
 /// Errors that our heartbeat draws from the server (BUSY, LOADING, MASTERDOWN) come at most this often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A failure that stays the same is told again after this time.
+/// An unexpected answer that stays the same is told again after this time.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
+
+/// Another unexpected answer to the same command is told after this time.
+const TELL_ANOTHER_AFTER: Duration = Duration::from_secs(60);
 
 /// Lost entries are told of at most this often.
 const TELL_LOST_INTERVAL: Duration = Duration::from_secs(10);
@@ -30,8 +34,8 @@ pub enum Observation {
     Connected,
     /// An ordinary answer came.
     Answered,
-    /// The answer was that the replica is without its master: the server works, and PING is an error there.
-    MasterDown,
+    /// An error came that the server gives before it looks whether it is BUSY: no permission, unknown, and the like.
+    Complained,
     /// An answer of any kind to the heartbeat came, after this time.
     Heartbeat {
         /// From sending to the answer.
@@ -74,7 +78,12 @@ pub enum Observation {
     PollFailed {
         /// Why.
         reason: FailureReason,
-        /// What was asked, and what came; told once.
+    },
+    /// The server answered something that it should not; told once and then rarely.
+    Trouble {
+        /// What was asked.
+        command: &'static str,
+        /// What came.
         detail: String,
     },
     /// SLOWLOG GET was answered.
@@ -134,7 +143,16 @@ pub(crate) enum Heartbeat {
     /// MULTI and EXEC: while the server is BUSY, MULTI works and EXEC is answered EXECABORT, which the server
     /// does not count as a BUSY error (measured on 6.2.14, 7.0.15, Valkey 9.1.2).
     Transaction,
+    /// SLOWLOG LEN, where the user may run neither of the others.
+    SlowlogLen,
 }
+
+/// Heartbeats in the order of preference, and what shows whether they can be had.
+const HEARTBEATS: [(Heartbeat, Feature); 3] = [
+    (Heartbeat::Ping, Feature::Ping),
+    (Heartbeat::Transaction, Feature::Transaction),
+    (Heartbeat::SlowlogLen, Feature::SlowlogLength),
+];
 
 /// All numbers of one target.
 #[derive(Debug)]
@@ -153,14 +171,12 @@ pub struct Target {
     exporter: ExporterNumbers,
     /// Slow log entries that were gone before they could be read.
     lost: u64,
-    /// Time from the last answer before the present connection to that connection, if there was one.
-    since_contact: Option<Duration>,
     /// Our own BUSY errors before the present connection.
     own_busy_elsewhere: u64,
     /// The last heartbeat was answered with an error that servers count.
     draws_errors: bool,
-    /// The failure that was last told, and when (monotonic).
-    told_failure: Option<(String, Duration)>,
+    /// The unexpected answer to each command that was last told, and when (monotonic).
+    told_trouble: BTreeMap<&'static str, (String, Duration)>,
     /// When lost entries were last told (monotonic).
     told_lost: Option<Duration>,
     /// Lost entries that were not told yet.
@@ -179,10 +195,9 @@ impl Target {
             server: ServerFacts::default(),
             exporter: ExporterNumbers::default(),
             lost: 0,
-            since_contact: None,
             own_busy_elsewhere: 0,
             draws_errors: false,
-            told_failure: None,
+            told_trouble: BTreeMap::new(),
             told_lost: None,
             untold_lost: 0,
         }
@@ -234,17 +249,23 @@ impl Target {
         if self.liveness.awaits_attribution() { Duration::ZERO } else { self.account.interval(longest) }
     }
 
-    /// How to ask for a sign of life now.
-    pub(crate) fn heartbeat(&self) -> Heartbeat {
-        match self.liveness.state() {
-            State::Busy(_) if self.may_ask(Feature::Transaction) => Heartbeat::Transaction,
-            _ => Heartbeat::Ping,
+    /// How to ask for a sign of life at `now`: while BUSY in a way that draws no BUSY error, and always in one that is
+    /// not refused for a reason of its own.
+    pub(crate) fn heartbeat(&self, now: Moment) -> Heartbeat {
+        if matches!(self.liveness.state(), State::Busy(_)) && self.may_ask(Feature::Transaction) {
+            return Heartbeat::Transaction;
         }
+        if self.worth_asking(Feature::Ping, now) {
+            return Heartbeat::Ping;
+        }
+        let other = HEARTBEATS.iter().find(|(_, feature)| self.may_ask(*feature));
+        other.map_or(Heartbeat::Ping, |(heartbeat, _)| *heartbeat)
     }
 
     /// Time to leave between two heartbeats.
     pub(crate) fn heartbeat_interval(&self, usual: Duration) -> Duration {
-        if self.draws_errors || !self.may_ask(Feature::Ping) { usual.max(ERROR_INTERVAL) } else { usual }
+        let refused = !HEARTBEATS.iter().any(|(_, feature)| self.may_ask(*feature));
+        if self.draws_errors || refused { usual.max(ERROR_INTERVAL) } else { usual }
     }
 
     /// Whether the server lets us ask this, or it is not known yet.
@@ -273,7 +294,6 @@ impl Target {
         let liveness = &mut self.liveness;
         match observation {
             Observation::Connected => {
-                self.since_contact = liveness.last_answer().map(|last| now.mono.saturating_sub(last));
                 self.own_busy_elsewhere = self.exporter.busy_replies;
             }
             Observation::Heartbeat { round_trip } => liveness.heartbeat(round_trip),
@@ -281,9 +301,14 @@ impl Target {
                 self.draws_errors = false;
                 liveness.answered(now, events);
             }
-            Observation::MasterDown => {
-                self.draws_errors = true;
-                liveness.answered(now, events);
+            Observation::Complained => {
+                self.draws_errors = false;
+                if HEARTBEATS.iter().any(|(_, feature)| self.exporter.capability(*feature) != Some(false)) {
+                    liveness.complained(now, events);
+                } else {
+                    // Nothing else is to be had from this server: it lives.
+                    liveness.answered(now, events);
+                }
             }
             Observation::Silent { since } => liveness.silent(since, now, events),
             Observation::Busy { kind, counted, since } => {
@@ -302,9 +327,10 @@ impl Target {
                 self.exporter.poll_duration.observe(took);
                 self.exporter.last_poll = Some(now.unix);
             }
-            Observation::PollFailed { reason, detail } => self.poll_failed(reason, detail, now, events),
+            Observation::PollFailed { reason } => *self.exporter.failures.entry(reason).or_default() += 1,
+            Observation::Trouble { command, detail } => self.trouble(command, detail, now, events),
             Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
-            Observation::SlowlogTooLarge => self.account.too_large(),
+            Observation::SlowlogTooLarge => self.account.too_large(now.mono),
             Observation::SlowlogUnreadable => {
                 liveness.attribute(&[], None, events);
             }
@@ -312,11 +338,14 @@ impl Target {
             Observation::Info(info) => {
                 let who =
                     Who { run_id: info.run_id.as_deref(), uptime: info.uptime, past: info.slowlog_past };
-                self.account.identify(who, self.since_contact);
+                self.account.identify(who, now.mono);
                 let own = self.exporter.busy_replies;
                 self.server.set_info(*info, own, self.own_busy_elsewhere, now);
             }
-            Observation::Anonymous => self.account.identify(Who::default(), self.since_contact),
+            Observation::Anonymous => {
+                self.server.forget_info();
+                self.account.identify(Who::default(), now.mono);
+            }
             Observation::Settings(settings) => {
                 if let Some(entries) = settings.slowlog_max_len {
                     self.account.set_ring(entries);
@@ -324,12 +353,18 @@ impl Target {
                 self.server.set_settings(settings);
             }
             Observation::Running(function) => {
-                liveness.named(Runner::function(&function.name), function.running_for, now, events);
+                let running_for = function.running_for.unwrap_or_else(|| liveness.blocked(now));
+                liveness.named(Runner::function(&function.name), running_for, now, events);
             }
             Observation::Logged(line) => {
-                liveness.named(Runner::logged(&line.name), Some(line.running_for), now, events);
+                liveness.named(Runner::logged(&line.name), line.running_for, now, events);
             }
             Observation::Capability { feature, available, problem } => {
+                match feature {
+                    Feature::Config if !available => self.server.forget_settings(),
+                    Feature::SlowlogLength if !available => self.server.forget_slowlog_length(),
+                    _ => {}
+                }
                 if self.exporter.set_capability(feature, available, now.mono)
                     && (available || problem.is_some())
                 {
@@ -340,16 +375,15 @@ impl Target {
         Next::Continue
     }
 
-    fn poll_failed(&mut self, reason: FailureReason, detail: String, now: Moment, events: &mut Vec<Event>) {
-        *self.exporter.failures.entry(reason).or_default() += 1;
-        // What has a state or a capability of its own is told by that.
-        if !matches!(reason, FailureReason::Malformed | FailureReason::Refused | FailureReason::TooLarge) {
-            return;
-        }
-        let told = self.told_failure.as_ref();
-        if told.is_none_or(|(before, at)| *before != detail || now.mono.saturating_sub(*at) >= REMIND_AFTER) {
-            self.told_failure = Some((detail.clone(), now.mono));
-            events.push(Event::PollFailed { detail });
+    /// Tells of an unexpected answer, once and then rarely.
+    fn trouble(&mut self, command: &'static str, detail: String, now: Moment, events: &mut Vec<Event>) {
+        let due = self.told_trouble.get(command).is_none_or(|(before, at)| {
+            let pause = if *before == detail { REMIND_AFTER } else { TELL_ANOTHER_AFTER };
+            now.mono.saturating_sub(*at) >= pause
+        });
+        if due {
+            self.told_trouble.insert(command, (detail.clone(), now.mono));
+            events.push(Event::Trouble { command, detail });
         }
     }
 
@@ -372,12 +406,10 @@ impl Target {
         };
         self.lose(lost, now, events);
         events.extend(new.iter().filter_map(|entry| self.scripts.take(entry)).map(Event::SlowScript));
-        let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), events);
-        if let Some((runner, entry)) = resolved
-            && let Some(call) = Call::from_arguments(&entry.arguments)
-            && !runner.script.sha1.is_empty()
-        {
-            self.scripts.resolve(&call.script.label, &runner.script);
+        for (script, entry) in self.liveness.attribute(&new, self.server.clock_ahead(), events) {
+            if let Some(call) = Call::from_arguments(&entry.arguments) {
+                self.scripts.resolve(&call.script.label, &script);
+            }
         }
         Next::Continue
     }

@@ -17,7 +17,7 @@ use crate::metrics::{CONTENT_TYPE, Page, PageError};
 #[derive(Debug)]
 struct Site {
     fleet: Arc<Fleet>,
-    page: Page,
+    page: Arc<Page>,
     telemetry_path: String,
 }
 
@@ -26,7 +26,7 @@ struct Site {
 /// # Errors
 /// Metrics whose names or labels are not allowed.
 pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError> {
-    let page = Page::new(Arc::clone(&fleet))?;
+    let page = Arc::new(Page::new(Arc::clone(&fleet))?);
     let telemetry_path = config.telemetry_path.clone();
     let site = Arc::new(Site { fleet, page, telemetry_path: telemetry_path.clone() });
     Ok(Router::new()
@@ -38,7 +38,7 @@ pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {
-    match site.page.text() {
+    match site.page.text().await {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(problem) => {
             error!(%problem, "the metrics cannot be shown");

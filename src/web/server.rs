@@ -12,7 +12,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -20,8 +20,9 @@ use tracing::{debug, warn};
 /// Connections at a time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 512;
 
-/// Time for a client to send a whole request head, and the longest pause between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to send a whole request head, and the longest pause between two requests: what idle clients hold
+/// comes free soon. Prometheus opens a new connection where its old one was closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest time that a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,10 +36,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after an error of `accept` that is not the client's: out of file descriptors, most of all.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Errors of `accept` are told at most this often.
+const TELL_ACCEPT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Serves `router` on `listener` until `stop`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut told = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -47,7 +52,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept an HTTP connection");
+                if told.is_none_or(|told: Instant| told.elapsed() >= TELL_ACCEPT_INTERVAL) {
+                    warn!(%error, "cannot accept an HTTP connection");
+                    told = Some(Instant::now());
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }

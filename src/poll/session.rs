@@ -1,58 +1,24 @@
-//! The task of one target: asks, waits, and passes on what it saw.
-//!
-//! One connection, one request at a time. A request that stays unanswered is not cancelled and nothing more is
-//! sent behind it: that it is unanswered is what we want to know. Deciding what it means is
-//! [`watch`](crate::watch)'s.
+//! One connection in use: what is asked on it, when, and what the answers mean for it.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::Value;
-use tokio::time::{sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tokio::time::sleep_until;
 
+use super::waiter::Waiter;
+use super::{Over, unauthorized, unreachable};
 use crate::fleet::Watched;
 use crate::parse::{
     BusyKind, Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
-use crate::redis::{
-    BREAKS_UNACKNOWLEDGED, Connection, Failure, Link, Peer, Question, Reach, TlsSetup, UNACKNOWLEDGED_LIMIT,
-    connect, reach,
-};
+use crate::redis::{Connection, Failure, Question, TOO_MANY_CLIENTS};
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
-
-/// The first pause before a connection that was lost at once is dialled again; it doubles from there.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-
-/// The longest such pause.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-
-/// A connection that worked for so long is dialled again at once.
-const HEALTHY_AFTER: Duration = Duration::from_secs(2);
-
-/// Time for the TLS handshake with an address that has never answered.
-const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Connections that only show whether one is accepted are at least this far apart.
-const REACH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// FUNCTION STATS is asked this often while a function runs: its reply holds all arguments of the call.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests of one poll of the slow log; a poll that needs more goes on with the next one.
 const READS_PER_POLL: usize = 5;
-
-/// Why a session is over.
-#[derive(Debug)]
-enum Over {
-    /// The exporter stops.
-    Stopped,
-    /// The connection is of no use any more.
-    Broken(String),
-}
 
 /// Why a question has no answer.
 #[derive(Debug)]
@@ -63,6 +29,13 @@ enum Unanswered {
     Malformed(Malformed),
     /// The session is over.
     Over(Over),
+}
+
+impl Unanswered {
+    /// Whether the same question may well be answered later.
+    fn is_for_now(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown))
+    }
 }
 
 impl From<Over> for Unanswered {
@@ -77,178 +50,8 @@ impl From<Malformed> for Unanswered {
     }
 }
 
-/// Watches one target until `stop`.
-pub(crate) async fn watch(watched: Arc<Watched>, stop: CancellationToken) {
-    let mut backoff = Backoff::default();
-    loop {
-        let began = watched.now().mono;
-        match session(&watched, &stop).await {
-            Over::Stopped => return,
-            Over::Broken(detail) => debug!(target = &*watched.config().name, detail, "connection ended"),
-        }
-        let lasted = watched.now().mono.saturating_sub(began);
-        if lasted >= HEALTHY_AFTER && watched.numbers().liveness().state().is_up() {
-            backoff = Backoff::default();
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(backoff.next()) => {}
-        }
-    }
-}
-
-/// Pauses between attempts: none, then doubling, with jitter so that many exporters don't come at once.
-#[derive(Debug, Default)]
-struct Backoff {
-    /// The pause before this one, without jitter; `None` before the first attempt.
-    last: Option<Duration>,
-}
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let pause = self.last.map_or(Duration::ZERO, |last| (last * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF));
-        self.last = Some(pause);
-        pause.mul_f64(rand::random_range(0.5..=1.0))
-    }
-}
-
-/// One connection, from the first byte to the last.
-async fn session(watched: &Watched, stop: &CancellationToken) -> Over {
-    let connecting = connect(&watched.config().address.endpoint);
-    let link = tokio::select! {
-        () = stop.cancelled() => return Over::Stopped,
-        link = connecting => link,
-    };
-    let link = match link {
-        Ok(link) => link,
-        Err(error) => return unreachable(watched, error.to_string()),
-    };
-    watched.observe(Observation::Connected);
-    let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None, doubtful: false };
-    let link = match watched.tls() {
-        None => link,
-        Some(tls) => match begin_tls(&mut waiter, tls, link).await {
-            Ok(link) => link,
-            Err(over) => return over,
-        },
-    };
-    match Connection::open(link).await {
-        Ok(connection) => Session::new(connection, waiter).run().await,
-        Err(failure) => unreachable(watched, failure.to_string()),
-    }
-}
-
-/// The TLS handshake. A blocked server leaves it unanswered; but so does a port that does not speak TLS (Redis waits
-/// for the rest of what it takes for a command), so an address that has never answered is not waited for without end.
-async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Result<Link, Over> {
-    let watched = waiter.watched;
-    let (unknown, tried) = {
-        let numbers = watched.numbers();
-        (!numbers.liveness().has_answered(), numbers.liveness().tried())
-    };
-    waiter.doubtful = unknown && tried;
-    let handshake = tls.begin(link);
-    let limited =
-        async { if unknown { timeout(FIRST_HANDSHAKE_LIMIT, handshake).await } else { Ok(handshake.await) } };
-    let result = waiter.wait(limited).await?;
-    waiter.doubtful = false;
-    match result {
-        Ok(Ok(link)) => Ok(link),
-        Ok(Err(error)) => Err(unreachable(watched, format!("the TLS handshake failed: {error}"))),
-        Err(_) => {
-            let seconds = FIRST_HANDSHAKE_LIMIT.as_secs();
-            let detail =
-                format!("the TLS handshake was not answered within {seconds} s; does this port speak TLS?");
-            Err(unreachable(watched, detail))
-        }
-    }
-}
-
-fn unreachable(watched: &Watched, detail: String) -> Over {
-    watched.observe(Observation::Unreachable { detail: detail.clone() });
-    Over::Broken(detail)
-}
-
-fn unauthorized(watched: &Watched, detail: String) -> Over {
-    watched.observe(Observation::Unauthorized { detail: detail.clone() });
-    Over::Broken(detail)
-}
-
-/// Waits for answers, and notices when they don't come.
-struct Waiter<'a> {
-    watched: &'a Watched,
-    stop: &'a CancellationToken,
-    /// Where the connection leads.
-    peer: Peer,
-    /// When it was last tried whether connections are accepted (monotonic).
-    last_reach: Option<Duration>,
-    /// The address has never answered and was given up before: that it is silent again says nothing new.
-    doubtful: bool,
-}
-
-impl Waiter<'_> {
-    /// Waits for what was sent just now. Without an answer for too long, a second connection, of which nothing
-    /// but its being accepted is wanted, tells a server that is blocked from one that is gone.
-    async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Over> {
-        let clock = self.watched.clock();
-        let since = clock.now().mono;
-        let blocked_at = since.saturating_add(self.watched.config().intervals.blocked_after);
-        let mut answer = pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => return Ok(answer),
-            () = self.stop.cancelled() => return Err(Over::Stopped),
-            () = sleep_until(clock.instant(blocked_at)) => {}
-        }
-        let _held = loop {
-            let earliest = self.last_reach.map_or(Duration::ZERO, |last| last.saturating_add(REACH_INTERVAL));
-            let reaching = async {
-                sleep_until(clock.instant(earliest)).await;
-                (clock.now().mono, reach(&self.peer).await)
-            };
-            let (tried, reached) = tokio::select! {
-                biased;
-                answer = &mut answer => return Ok(answer),
-                () = self.stop.cancelled() => return Err(Over::Stopped),
-                reached = reaching => reached,
-            };
-            self.last_reach = Some(tried);
-            match reached {
-                Reach::Accepted(link) => break Some(link),
-                Reach::Refused(error) => {
-                    return Err(unreachable(
-                        self.watched,
-                        format!("it does not answer, and cannot be connected to: {error}"),
-                    ));
-                }
-                Reach::Unclear => {}
-            }
-            // A full queue of new connections looks like a lost network. What tells them apart is whether the
-            // peer's kernel still acknowledges what was sent: if not, our own connection breaks by itself.
-            let unanswered = clock.now().mono.saturating_sub(since);
-            if matches!(self.peer, Peer::Unix(_))
-                || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
-            {
-                break None;
-            }
-            if unanswered > UNACKNOWLEDGED_LIMIT * 2 {
-                return Err(unreachable(self.watched, "nothing comes back".to_owned()));
-            }
-        };
-        if !self.doubtful {
-            self.watched.observe(Observation::Silent { since });
-        }
-        // The second connection is held until the answer comes, so that the server never has more of them.
-        tokio::select! {
-            biased;
-            answer = &mut answer => Ok(answer),
-            () = self.stop.cancelled() => Err(Over::Stopped),
-        }
-    }
-}
-
 /// What a connection is used for, and when.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     connection: Connection,
     waiter: Waiter<'a>,
     watched: &'a Watched,
@@ -256,7 +59,7 @@ struct Session<'a> {
     answered: bool,
     /// Whether it was found out which server answers.
     identified: bool,
-    /// Whether INFO and CONFIG GET take several arguments (7.0+).
+    /// Whether INFO and CONFIG GET take several arguments (7.0+), as far as known.
     several: bool,
     /// When these were last begun (monotonic).
     last: Last,
@@ -281,7 +84,7 @@ enum Action {
 }
 
 impl<'a> Session<'a> {
-    fn new(connection: Connection, waiter: Waiter<'a>) -> Self {
+    pub(super) fn new(connection: Connection, waiter: Waiter<'a>) -> Self {
         let watched = waiter.watched;
         Self {
             connection,
@@ -289,13 +92,13 @@ impl<'a> Session<'a> {
             watched,
             answered: false,
             identified: false,
-            several: true,
+            several: false,
             last: Last::default(),
         }
     }
 
     /// Logs in and works until the connection or the exporter ends.
-    async fn run(mut self) -> Over {
+    pub(super) async fn run(mut self) -> Over {
         if let Err(over) = self.log_in().await {
             return over;
         }
@@ -370,26 +173,32 @@ impl<'a> Session<'a> {
 
     /// Asks for a sign of life.
     async fn heartbeat(&mut self) -> Result<(), Over> {
-        let how = self.watched.numbers().heartbeat();
-        let sent = self.watched.now().mono;
-        self.last.heartbeat = Some(sent);
-        let question = match how {
+        let now = self.watched.now();
+        self.last.heartbeat = Some(now.mono);
+        let question = match self.watched.numbers().heartbeat(now) {
             Heartbeat::Ping => Question::Ping,
             Heartbeat::Transaction => Question::Transaction,
+            Heartbeat::SlowlogLen => Question::SlowlogLen,
         };
         let first = !self.answered;
         let answer = self.exchange(question).await?;
-        let round_trip = self.watched.now().mono.saturating_sub(sent);
+        let round_trip = self.watched.now().mono.saturating_sub(now.mono);
         self.watched.observe(Observation::Heartbeat { round_trip });
-        if let Err(Refusal::Other { text }) = &answer {
-            if first {
-                // "max number of clients reached", for one: this is all that it will say to us.
+        match &answer {
+            // Said to whoever comes, before the connection is closed.
+            Err(Refusal::Other { text }) if first && text.contains(TOO_MANY_CLIENTS) => {
                 return Err(unreachable(self.watched, format!("the server refused us: {text}")));
             }
-            let detail = format!("{}: {text}", question.name());
-            self.watched.observe(Observation::PollFailed { reason: FailureReason::Refused, detail });
+            // MISCONF and the like: another heartbeat shows what this one can't.
+            Err(Refusal::Other { text }) if question == Question::Ping => {
+                self.capability(Feature::Ping, false, Some(format!("PING is answered with: {text}")));
+            }
+            Err(Refusal::MasterDown) if question == Question::Ping => {
+                self.capability(Feature::Ping, false, None);
+            }
+            _ => {}
         }
-        done(self.understand(question, sent, answer))
+        done(self.understand(question, now.mono, answer))
     }
 
     /// Asks which function runs.
@@ -397,44 +206,61 @@ impl<'a> Session<'a> {
         let sent = self.watched.now().mono;
         self.last.naming = Some(sent);
         let answer = self.exchange(Question::FunctionStats).await?;
-        if let Ok(value) = &answer
-            && let Ok(Some(function)) = function_stats(value.clone())
-        {
+        match answer.as_ref().ok().map(|value| function_stats(value.clone())) {
             // An answer that says that the server is still busy.
-            self.watched.observe(Observation::Busy { kind: BusyKind::Function, counted: false, since: sent });
-            self.watched.observe(Observation::Running(function));
-            return Ok(());
+            Some(Ok(Some(function))) => {
+                self.watched.observe(Observation::Busy {
+                    kind: BusyKind::Function,
+                    counted: false,
+                    since: sent,
+                });
+                self.watched.observe(Observation::Running(function));
+                Ok(())
+            }
+            Some(Err(malformed)) => {
+                self.trouble(Question::FunctionStats, malformed.to_string());
+                self.capability(Feature::FunctionStats, false, None);
+                Ok(())
+            }
+            Some(Ok(None)) | None => done(self.understand(Question::FunctionStats, sent, answer)),
         }
-        done(self.understand(Question::FunctionStats, sent, answer))
+    }
+
+    /// Finds out which server answers. `false` if it can't tell now, and is to be asked again.
+    async fn identify(&mut self) -> Result<bool, Over> {
+        if !self.worth_asking(Feature::Info) {
+            if !self.identified {
+                self.watched.observe(Observation::Anonymous);
+            }
+            return Ok(true);
+        }
+        let began = self.watched.now().mono;
+        self.watched.observe(Observation::PollBegan);
+        match self.info().await {
+            Ok(info) => {
+                self.watched.observe(Observation::Info(Box::new(info)));
+                self.polled(began);
+            }
+            Err(unanswered) => {
+                let later = unanswered.is_for_now();
+                self.poll_failed(Question::Info(SECTIONS), unanswered)?;
+                if later {
+                    return Ok(false);
+                }
+                self.watched.observe(Observation::Anonymous);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads INFO, CONFIG and the length of the slow log.
     async fn read_info(&mut self) -> Result<(), Over> {
-        let began = self.watched.now().mono;
-        self.last.info = Some(began);
-        let first = !self.identified;
-        if self.worth_asking(Feature::Info) {
-            self.watched.observe(Observation::PollBegan);
-            match self.info().await {
-                Ok(info) => {
-                    self.watched.observe(Observation::Info(Box::new(info)));
-                    self.polled(began);
-                }
-                Err(unanswered) => {
-                    let later =
-                        matches!(unanswered, Unanswered::Refused(Refusal::Busy { .. } | Refusal::Loading));
-                    self.poll_failed(Question::Info(SECTIONS), unanswered)?;
-                    if later {
-                        return Ok(());
-                    }
-                    self.watched.observe(Observation::Anonymous);
-                }
-            }
-        } else if first {
-            self.watched.observe(Observation::Anonymous);
+        self.last.info = Some(self.watched.now().mono);
+        if !self.identify().await? {
+            self.last.info = None;
+            return Ok(());
         }
-        self.identified = true;
-        if first {
+        if !std::mem::replace(&mut self.identified, true) {
             self.introduce().await?;
         }
         self.read_settings().await?;
@@ -504,9 +330,8 @@ impl<'a> Session<'a> {
                 Err(unanswered) => return self.poll_failed(question, unanswered),
             }
         }
-        if settings.is_empty() {
-            self.capability(Feature::Config, false, None);
-        } else {
+        self.capability(Feature::Config, !settings.is_empty(), None);
+        if !settings.is_empty() {
             self.watched.observe(Observation::Settings(settings));
         }
         Ok(())
@@ -527,8 +352,11 @@ impl<'a> Session<'a> {
             let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value)?)) {
                 Ok(reply) => reply,
                 Err(unanswered) => {
+                    let later = unanswered.is_for_now();
                     self.poll_failed(question, unanswered)?;
-                    self.watched.observe(Observation::SlowlogUnreadable);
+                    if !later {
+                        self.watched.observe(Observation::SlowlogUnreadable);
+                    }
                     return Ok(());
                 }
             };
@@ -540,7 +368,13 @@ impl<'a> Session<'a> {
             }
             match self.watched.observe(Observation::Slowlog(reply)) {
                 Next::ReadOn => {}
-                Next::Identify => self.read_info().await?,
+                Next::Identify => {
+                    if self.worth_asking(Feature::Info) {
+                        self.identify().await?;
+                    } else {
+                        self.watched.observe(Observation::Anonymous);
+                    }
+                }
                 Next::Continue => break,
             }
         }
@@ -560,21 +394,17 @@ impl<'a> Session<'a> {
         let answer = self.connection.ask(question);
         match self.waiter.wait(answer).await? {
             Ok(value) => {
-                self.answered = true;
+                (self.answered, self.waiter.doubtful) = (true, false);
                 Ok(Ok(value))
             }
             Err(Failure::Refused(refusal)) => {
-                self.answered = true;
+                (self.answered, self.waiter.doubtful) = (true, false);
                 Ok(Err(refusal))
             }
             Err(failure) => {
                 match failure {
                     Failure::TooLarge => self.too_large(question),
-                    Failure::NotRedis if self.answered => {
-                        let detail = format!("{}: {failure}", question.name());
-                        self.watched
-                            .observe(Observation::PollFailed { reason: FailureReason::Malformed, detail });
-                    }
+                    Failure::NotRedis if self.answered => self.trouble(question, failure.to_string()),
                     _ => {}
                 }
                 Err(self.broken(&failure))
@@ -591,8 +421,10 @@ impl<'a> Session<'a> {
         let refusal = match answer {
             Ok(value) => {
                 self.watched.observe(Observation::Answered);
-                if let Some(feature) = question.feature() {
-                    self.capability(feature, true, None);
+                match question.feature() {
+                    // Some servers hide settings instead of refusing to tell them: that is seen in what they tell.
+                    Some(Feature::Config) | None => {}
+                    Some(feature) => self.capability(feature, true, None),
                 }
                 return Ok(value);
             }
@@ -603,16 +435,17 @@ impl<'a> Session<'a> {
                 Observation::Busy { kind: *kind, counted: *counted, since: sent }
             }
             Refusal::Loading => Observation::Loading,
-            Refusal::MasterDown => Observation::MasterDown,
             Refusal::Unauthorized { text } => {
                 let text = text.trim_end_matches('.');
                 let detail = format!("{text}; give a user and a password that the server accepts");
                 return Err(Unanswered::Over(unauthorized(self.watched, detail)));
             }
-            Refusal::NoPermission | Refusal::Unknown | Refusal::Other { .. } => Observation::Answered,
+            Refusal::MasterDown | Refusal::NoPermission | Refusal::Unknown | Refusal::Other { .. } => {
+                Observation::Complained
+            }
         };
-        self.watched.observe(observation);
         self.refused(question, &refusal);
+        self.watched.observe(observation);
         Err(Unanswered::Refused(refusal))
     }
 
@@ -650,57 +483,55 @@ impl<'a> Session<'a> {
         self.watched.observe(Observation::Polled { took });
     }
 
-    /// Counts a poll that failed.
+    /// Counts a poll that failed, and tells why if that shows nowhere else.
     fn poll_failed(&self, question: Question, unanswered: Unanswered) -> Result<(), Over> {
-        let failed = |reason, detail| {
-            self.watched.observe(Observation::PollFailed { reason, detail });
+        let reason = match &unanswered {
+            Unanswered::Over(Over::Stopped) => None,
+            Unanswered::Over(Over::Broken(_) | Over::Mute(_)) => Some(FailureReason::Connection),
+            Unanswered::Malformed(_) => Some(FailureReason::Malformed),
+            Unanswered::Refused(refusal) => Some(FailureReason::of(refusal)),
         };
+        if let Some(reason) = reason {
+            self.watched.observe(Observation::PollFailed { reason });
+        }
         match unanswered {
-            Unanswered::Over(over) => {
-                if matches!(over, Over::Broken(_)) {
-                    failed(FailureReason::Connection, String::new());
-                }
-                return Err(over);
-            }
-            Unanswered::Malformed(malformed) => {
-                failed(FailureReason::Malformed, format!("{}: {malformed}", question.name()));
-            }
-            Unanswered::Refused(refusal) => match refusal {
-                Refusal::Busy { .. } => failed(FailureReason::Busy, String::new()),
-                Refusal::Loading | Refusal::MasterDown => failed(FailureReason::Loading, String::new()),
-                Refusal::Unauthorized { .. } => failed(FailureReason::Unauthorized, String::new()),
-                Refusal::NoPermission | Refusal::Unknown => failed(FailureReason::Permission, String::new()),
-                Refusal::Other { text } => {
-                    failed(FailureReason::Refused, format!("{}: {text}", question.name()));
-                }
-            },
+            Unanswered::Over(over) => return Err(over),
+            Unanswered::Malformed(malformed) => self.trouble(question, malformed.to_string()),
+            Unanswered::Refused(Refusal::Other { text }) => self.trouble(question, text),
+            Unanswered::Refused(_) => {}
         }
         Ok(())
     }
 
+    /// Tells of an unexpected answer.
+    fn trouble(&self, question: Question, detail: String) {
+        self.watched.observe(Observation::Trouble { command: question.name(), detail });
+    }
+
     /// A reply was larger than we take: asks for less next time.
     fn too_large(&self, question: Question) {
-        let detail = format!("{}: {}", question.name(), Failure::TooLarge);
-        match question {
-            Question::SlowlogGet(_) => {
+        let detail = Failure::TooLarge.to_string();
+        match (question, question.feature()) {
+            (Question::SlowlogGet(_), _) => {
                 self.watched.observe(Observation::SlowlogTooLarge);
             }
-            _ => {
-                if let Some(feature) = question.feature() {
-                    self.capability(feature, false, Some(detail.clone()));
-                }
+            (_, Some(feature)) => {
+                self.capability(feature, false, Some(format!("{}: {detail}", question.name())));
             }
+            (_, None) => {}
         }
-        self.watched.observe(Observation::PollFailed { reason: FailureReason::TooLarge, detail });
+        self.watched.observe(Observation::PollFailed { reason: FailureReason::TooLarge });
+        self.trouble(question, detail);
     }
 
     /// The connection is of no use any more. Where it never was, or the network lost it, nobody is there.
     fn broken(&self, failure: &Failure) -> Over {
         let detail = failure.to_string();
-        if !self.answered || *failure == Failure::Unacknowledged {
-            return unreachable(self.watched, detail);
+        if self.answered && *failure != Failure::Unacknowledged {
+            return Over::Broken(detail);
         }
-        Over::Broken(detail)
+        self.watched.observe(Observation::Unreachable { detail: detail.clone() });
+        if self.answered { Over::Broken(detail) } else { Over::Mute(detail) }
     }
 }
 

@@ -1,0 +1,101 @@
+//! Waiting for an answer, and noticing that none comes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use super::{Over, unreachable};
+use crate::fleet::Watched;
+use crate::redis::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
+use crate::watch::Observation;
+
+/// A timer that fires so late means that this process was not given the processor.
+const STARVED_AFTER: Duration = Duration::from_millis(50);
+
+/// Connections that only show whether one is accepted are at least this far apart.
+const REACH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Waits for answers, and notices when they don't come.
+pub(super) struct Waiter<'a> {
+    pub(super) watched: &'a Watched,
+    pub(super) stop: &'a CancellationToken,
+    /// Where the connection leads.
+    pub(super) peer: Peer,
+    /// When it was last tried whether connections are accepted (monotonic).
+    pub(super) last_reach: Option<Duration>,
+    /// Nothing was ever answered on the connection before: until something is on this one, silence says nothing new.
+    pub(super) doubtful: bool,
+}
+
+impl Waiter<'_> {
+    /// Waits for what was sent just now. Without an answer for too long, a second connection, of which nothing
+    /// but its being accepted is wanted, tells a server that is blocked from one that is gone.
+    pub(super) async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Over> {
+        let clock = self.watched.clock();
+        let since = clock.now().mono;
+        let patience = self.watched.config().intervals.blocked_after;
+        let mut blocked_at = since.saturating_add(patience);
+        let mut answer = pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                () = self.stop.cancelled() => return Err(Over::Stopped),
+                () = sleep_until(clock.instant(blocked_at)) => {}
+            }
+            // A timer that fires late means that we were not given the processor: the answer may lie there unread.
+            let late = clock.now().mono.saturating_sub(blocked_at);
+            if late < STARVED_AFTER {
+                break;
+            }
+            blocked_at = clock.now().mono.saturating_add(late.min(patience));
+        }
+        let _held = loop {
+            let earliest = self.last_reach.map_or(Duration::ZERO, |last| last.saturating_add(REACH_INTERVAL));
+            let reaching = async {
+                sleep_until(clock.instant(earliest)).await;
+                (clock.now().mono, reach(&self.peer).await)
+            };
+            let (tried, reached) = tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                () = self.stop.cancelled() => return Err(Over::Stopped),
+                reached = reaching => reached,
+            };
+            self.last_reach = Some(tried);
+            match reached {
+                Reach::Accepted(link) => break Some(link),
+                Reach::Refused(error) => {
+                    return Err(unreachable(
+                        self.watched,
+                        format!("it does not answer, and cannot be connected to: {error}"),
+                    ));
+                }
+                Reach::Unclear => {}
+            }
+            // A full queue of new connections looks like a lost network. What tells them apart is whether the
+            // peer's kernel still acknowledges what was sent: if not, our own connection breaks by itself.
+            let unanswered = clock.now().mono.saturating_sub(since);
+            if matches!(self.peer, Peer::Unix(_))
+                || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
+            {
+                break None;
+            }
+            if unanswered > UNACKNOWLEDGED_LIMIT * 2 {
+                return Err(unreachable(self.watched, "nothing comes back".to_owned()));
+            }
+        };
+        if !self.doubtful {
+            self.watched.observe(Observation::Silent { since });
+        }
+        // The second connection is held until the answer comes, so that the server never has more of them.
+        tokio::select! {
+            biased;
+            answer = &mut answer => Ok(answer),
+            () = self.stop.cancelled() => Err(Over::Stopped),
+        }
+    }
+}
