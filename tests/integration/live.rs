@@ -20,6 +20,7 @@ use crate::support::wait::eventually;
 on_each_server!(
     a_runaway_script_is_blocked_then_busy_then_over,
     a_script_below_the_limit_is_attributed,
+    scripts_in_a_row_are_each_attributed,
     another_slow_command_is_attributed,
     a_stopped_process_is_blocked_by_something_unknown,
     a_killed_server_is_unreachable,
@@ -160,6 +161,24 @@ fn a_script_below_the_limit_is_attributed(kind: Kind) {
     assert_eq!(episodes, 1);
     assert!((1.0..1.5 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
     assert_eq!(exporter.metrics().sum("redis_script_busy_episodes_total", &[]), 0.0);
+}
+
+fn scripts_in_a_row_are_each_attributed(kind: Kind) {
+    const SCRIPTS: usize = 4;
+    let server = Server::start(kind);
+    let exporter = started(&server, &[]);
+    let mut client = server.client();
+    for _ in 0..SCRIPTS {
+        client.call(&busy_eval(Duration::from_millis(900)));
+    }
+    let metrics = exporter.wait_for(LIMIT, "all blockages to be attributed", |metrics| {
+        metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]) >= SCRIPTS as f64
+            && metrics.sum("redis_script_blocked_seconds", &[]) == 0.0
+            && metrics.sum("redis_script_blocked_seconds_total", &[]) > 0.7 * SCRIPTS as f64
+    });
+    let (episodes, seconds) = blockages(&metrics, "script");
+    println!("{kind}: {SCRIPTS} scripts in a row are {episodes} blockages of {seconds} s together");
+    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), episodes as f64, "all by scripts");
 }
 
 fn another_slow_command_is_attributed(kind: Kind) {
