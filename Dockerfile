@@ -2,6 +2,8 @@ FROM rust:1.95-slim-bookworm AS builder
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
+COPY alerts alerts
+COPY dashboards dashboards
 # The build context has no history to ask for the revision: give it with --build-arg.
 ARG REDIS_SCRIPT_EXPORTER_REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

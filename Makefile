@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help setup demo run test lint bench check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards dashboards-preview bench check-dockerfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help: ## this list
 setup: ## install what is missing for the targets below
 	scripts/setup.sh
 
-demo: ## watch a server get blocked by scripts, on free loopback ports (DEMO_SECONDS=N ends it)
+demo: ## from a script to a page: Redis, exporter, Prometheus, Alertmanager, a pager (DEMO_SECONDS=N ends it)
 	@scripts/setup.sh
 	@$(CARGO) build --locked --release --bin redis-script-exporter --example demo
 	@"$$CARGO_TARGET_DIR/release/examples/demo"
@@ -19,9 +19,11 @@ demo: ## watch a server get blocked by scripts, on free loopback ports (DEMO_SEC
 run: ## run the exporter (ARGS="--redis.addr redis://…")
 	$(CARGO) run --locked --release -- $(ARGS)
 
-test: ## everything that must hold: lint, documentation, unit and integration tests
+test: ## everything that must hold: lint, alert rules, documentation, unit and integration tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory check-alerts
+	$(MAKE) --no-print-directory check-dashboards
 	$(CARGO) test --locked --doc
 	$(CARGO) test --locked --lib --test integration
 
@@ -29,6 +31,16 @@ lint: ## formatting, clippy, documentation without warnings
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+
+check-alerts: ## check and test the alert rules and the Alertmanager example with promtool and amtool
+	scripts/check-alerts.sh
+
+check-dashboards: ## check the dashboards against Grafana's schema, and deploy/compose/
+	scripts/check-dashboards.sh
+	scripts/check-compose.sh
+
+dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pictures with Chromium)
+	scripts/preview-dashboards.sh
 
 bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
 	scripts/setup.sh --bench

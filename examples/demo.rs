@@ -1,4 +1,5 @@
-//! A server, the exporter, and scripts that block the one while the other tells.
+//! From a script to a page, on one machine: a server, the exporter, Prometheus with the shipped rules, Alertmanager with
+//! the shipped routes, and a receiver in the place of the pager; then scripts that block the server, and what comes of it.
 //!
 //! `make demo` runs it. It stays up until Ctrl-C, or for `DEMO_SECONDS` after the last script, and leaves nothing behind.
 
@@ -10,6 +11,7 @@
     clippy::as_conversions,
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::string_slice,
     reason = "a demonstration talks to a person, and ends when something goes wrong"
 )]
 #![allow(clippy::disallowed_methods, reason = "a demonstration goes by the wall clock")]
@@ -18,52 +20,53 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver as Inbox, channel};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use redis::Value;
 use support::client::{Client, is_error, text};
 use support::exporter::Exporter;
 use support::http;
 use support::metrics::Metrics;
-use support::scripts::{BUSY_LOOP, busy_fcall, eval, evalsha, load, load_library};
+use support::monitoring::{self, Alertmanager, Page, Prometheus, Receiver, Status, shipped};
+use support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
 use support::server::{Kind, Server, available};
 
 /// From when on the server answers BUSY. Its default of 5 s would only make the demonstration longer.
-const TIME_LIMIT: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
-/// How often the exporter is looked at while a script runs.
-const LOOK: Duration = Duration::from_millis(500);
+/// How long the server is BUSY before somebody kills what runs.
+const REACTION: Duration = Duration::from_secs(3);
 
-/// The time between two scripts: one right after the other is one long blockage to everybody else.
-const BREATH: Duration = Duration::from_secs(1);
-
-/// How long the exporter gets to read the rest: it asks for the server's counters every 5 s.
+/// How long the last page may take: the server's count of refused kills is read every 5 s, once it answers again.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// What `/metrics` has to say about the past.
-const PAST: [&str; 11] = [
-    "redis_script_duration_seconds_count",
-    "redis_script_duration_seconds_sum",
-    "redis_script_slow_calls_total",
-    "redis_script_last_slow_call_timestamp_seconds",
-    "redis_script_last_slow_call_duration_seconds",
-    "redis_script_info",
-    "redis_script_blocked_episodes_total",
-    "redis_script_blocked_seconds_total",
-    "redis_script_busy_episodes_total",
-    "redis_script_errors_total",
-    "redis_script_kills_total",
-];
+/// How often those who watch look.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The time between two scripts: for the pages to arrive, and because one right after the other is one long blockage.
+const BREATH: Duration = Duration::from_secs(4);
+
+/// How long a script runs that somebody should kill.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// How long the lines of a page's text may be.
+const WIDTH: usize = 80;
 
 /// What ends the demonstration's wait.
+#[derive(PartialEq)]
 enum Event {
     /// Ctrl-C, or a request to terminate.
     Interrupted,
-    /// All scripts have run and their account is printed; or it did not go well.
+    /// All scripts have run; or it did not go well.
     Told { well: bool },
 }
 
@@ -81,17 +84,29 @@ fn main() -> ExitCode {
     // Nobody is left to tell only when we are about to end anyway.
     ctrlc::set_handler(move || _ = interrupt.send(Event::Interrupted)).expect("Ctrl-C can be handled");
 
-    let limit = format!("lua-time-limit {}", TIME_LIMIT.as_millis());
-    let server = Server::builder(kind).config(limit).start();
+    let server = Server::builder(kind).config(format!("lua-time-limit {}", TIME_LIMIT.as_millis())).start();
     let log = server.log_path();
     let flags = ["--redis.addr", &server.url(), "--redis.log-file", log.to_str().unwrap()];
     let exporter = Exporter::start(&flags);
-    println!("server    {kind} at {}, slow log from 10 ms, BUSY after {TIME_LIMIT:?}", server.addr());
-    println!("exporter  http://{}/metrics\n", exporter.addr());
+    let paging = monitoring::installed().then(|| Paging::start(&exporter));
 
-    let story = Story { begin: Instant::now(), kind, server: server.addr(), exporter: exporter.addr() };
+    introduce(&server, &exporter, paging.as_ref());
+    if let Some(paging) = &paging
+        && interrupted_before_ready(&paging.prometheus, &inbox)
+    {
+        return ExitCode::SUCCESS;
+    }
+
+    let story = Story {
+        clock: Clock::default(),
+        kind,
+        server: server.addr(),
+        exporter: exporter.addr(),
+        receiver: paging.as_ref().map(|paging| Arc::clone(&paging.receiver)),
+    };
+    story.watch();
     thread::spawn(move || {
-        let well = catch_unwind(|| story.tell()).is_ok();
+        let well = catch_unwind(AssertUnwindSafe(|| story.tell())).is_ok();
         events.send(Event::Told { well })
     });
     match inbox.recv() {
@@ -104,132 +119,346 @@ fn main() -> ExitCode {
         Ok(Event::Told { well: false }) | Err(_) => return ExitCode::FAILURE,
     }
 
-    println!("\nmetrics   http://{}/metrics", exporter.addr());
-    println!("server    redis-cli -p {}", server.port());
+    println!();
+    introduce(&server, &exporter, paging.as_ref());
+    if paging.is_some() {
+        println!("An alert is resolved a minute after the last blockage, or later: see its rule.");
+    }
     if let Some(stay) = stay {
         let _ = inbox.recv_timeout(stay);
     } else {
-        println!("\nCtrl-C ends both.");
+        println!("That was all. Look around at these addresses; Ctrl-C ends everything.");
         let _ = inbox.recv();
     }
     ExitCode::SUCCESS
 }
 
+/// What makes pages out of metrics.
+struct Paging {
+    prometheus: Prometheus,
+    alertmanager: Alertmanager,
+    receiver: Arc<Receiver>,
+}
+
+impl Paging {
+    fn start(exporter: &Exporter) -> Self {
+        let receiver = Receiver::start();
+        let alertmanager = Alertmanager::start(&shipped("alerts/alertmanager.example.yml"), &receiver);
+        let prometheus = Prometheus::builder()
+            .scrape("redis-script-exporter", exporter.addr())
+            .rules(shipped("alerts/redis-script.rules.yml"))
+            .alertmanager(&alertmanager)
+            .start();
+        Self { prometheus, alertmanager, receiver: Arc::new(receiver) }
+    }
+}
+
+/// Says who takes part, and where to look.
+fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
+    let row = |who: &str, what: String| println!("{} {what}", bold(&format!("{who:<13}")));
+    row(
+        &server.kind().to_string(),
+        format!("redis-cli -p {}   (BUSY after {} s)", server.port(), TIME_LIMIT.as_secs()),
+    );
+    row("exporter", format!("http://{}/metrics", exporter.addr()));
+    if let Some(paging) = paging {
+        let prometheus = paging.prometheus.addr();
+        // Debian's has the old page only.
+        let found = |path: &&str| http::get(prometheus, path).is_ok_and(|answer| answer.status == 200);
+        let path = ["/alerts", "/classic/alerts"].into_iter().find(found).unwrap_or("/");
+        row("Prometheus", format!("http://{prometheus}{path}"));
+        let alertmanager = paging.alertmanager.addr();
+        row("Alertmanager", format!("http://{alertmanager}/"));
+        row("", format!("or: amtool --alertmanager.url=http://{alertmanager} alert"));
+    } else {
+        row("no pages", "Prometheus or Alertmanager is not installed here: `make setup`".to_owned());
+    }
+    println!();
+}
+
+/// Waits until Prometheus has scraped and evaluated once; tells whether somebody wanted it to end before.
+fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<Event>) -> bool {
+    println!("Prometheus takes some 10 s to find its targets …");
+    while prometheus.readiness().is_err() {
+        if inbox.recv_timeout(LOOK) == Ok(Event::Interrupted) {
+            return true;
+        }
+    }
+    false
+}
+
+/// What happens to a script, from which the time to a page is taken.
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    Began,
+    Busy,
+    Ended,
+}
+
+/// When everything happened.
+#[derive(Clone)]
+struct Clock {
+    begin: Instant,
+    moments: Arc<Mutex<Vec<(Moment, Instant)>>>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { begin: Instant::now(), moments: Arc::default() }
+    }
+}
+
+impl Clock {
+    /// Prints one line: when, who, what.
+    fn say(&self, who: &str, what: &str) {
+        self.say_at(Instant::now(), who, what);
+    }
+
+    fn say_at(&self, at: Instant, who: &str, what: &str) {
+        println!("{:6.1} s  {who:<9} {what}", at.duration_since(self.begin).as_secs_f64());
+    }
+
+    fn mark(&self, moment: Moment) {
+        self.moments.lock().unwrap().push((moment, Instant::now()));
+    }
+
+    /// How long after the moment that it is about a page arrived.
+    fn since(&self, page: &Page) -> String {
+        let moments = self.moments.lock().unwrap();
+        let wanted = match (page.status, page.alertname.as_str()) {
+            (Status::Firing, "RedisScriptRunning") => Moment::Began,
+            (Status::Firing, "RedisScriptBusy") => Moment::Busy,
+            _ => Moment::Ended,
+        };
+        let what = match wanted {
+            Moment::Began => "it began",
+            Moment::Busy => "BUSY",
+            Moment::Ended => "it ended",
+        };
+        let at = moments.iter().rev().find(|&&(moment, at)| moment == wanted && at <= page.received_at);
+        at.map_or_else(String::new, |&(_, at)| {
+            format!("{:.1} s after {what}", page.received_at.duration_since(at).as_secs_f64())
+        })
+    }
+}
+
 /// What happens, and to whom.
 struct Story {
-    begin: Instant,
+    clock: Clock,
     kind: Kind,
     server: SocketAddr,
     exporter: SocketAddr,
+    receiver: Option<Arc<Receiver>>,
 }
 
 impl Story {
-    fn tell(&self) {
-        let mut caller = Client::connect(self.server);
-        let sha1 = load(&mut caller, BUSY_LOOP);
-
-        self.say("20 quick calls (EVALSHA): too fast for the slow log");
-        for _ in 0..20 {
-            caller.call(&evalsha(&sha1, Duration::ZERO));
+    /// Tells in the background what the exporter sees, and which pages arrive.
+    fn watch(&self) {
+        let (clock, exporter) = (self.clock.clone(), self.exporter);
+        thread::spawn(move || watch_exporter(&clock, exporter));
+        if let Some(receiver) = self.receiver.clone() {
+            let clock = self.clock.clone();
+            thread::spawn(move || watch_pages(&clock, &receiver));
         }
-        self.say("a script of 300 ms (EVALSHA): slower than it should be, but no reason for a page");
-        self.run(&mut caller, &evalsha(&sha1, Duration::from_millis(300)));
-
-        self.say("a script of 1.3 s (EVAL): the server answers nobody, and never says why");
-        let body = format!("-- settle_invoices\n{BUSY_LOOP}");
-        self.run(&mut caller, &eval(&body, Duration::from_millis(1300)));
-
-        let mut blockages = 2;
-        if self.kind.has_functions() {
-            self.say("a function of 1.1 s (FCALL)");
-            load_library(&mut caller);
-            self.run(&mut caller, &busy_fcall(Duration::from_millis(1100)));
-            blockages += 1;
-        }
-
-        self.say("a script that would run for a minute (EVAL)");
-        self.runaway(&mut caller);
-        self.account(blockages);
     }
 
-    /// Runs a script to its end, and shows what the exporter says in the meantime.
-    fn run(&self, caller: &mut Client, command: &[String]) {
-        caller.send(command);
-        while caller.receive_within(LOOK).is_none() {
-            self.look();
+    fn tell(&self) {
+        let mut caller = Client::connect(self.server);
+
+        chapter("Healthy scripts: 100 calls of 0, 15 and 40 ms");
+        for (name, time, calls) in [("rate_limit", 0, 70), ("take_lock", 15, 20), ("pop_jobs", 40, 10)] {
+            let sha1 = load(&mut caller, &named(name));
+            for _ in 0..calls {
+                caller.call(&evalsha(&sha1, Duration::from_millis(time)));
+            }
         }
-        self.say("  … has ended");
+        self.say("nobody notices anything");
+
+        chapter("A creeping script: no page yet, but the histogram on /metrics shows it");
+        let sha1 = load(&mut caller, &named("sum_cart"));
+        for time in [300, 500, 700, 900] {
+            self.say(&format!("sum_cart ({}) takes {time} ms", &sha1[..12]));
+            caller.call(&evalsha(&sha1, Duration::from_millis(time)));
+            thread::sleep(BREATH / 8);
+        }
+
+        chapter("A script of 3 s: the server answers nobody, and never says why");
+        self.run(&mut caller, &named("settle_invoices"), Duration::from_secs(3));
+
+        chapter("A runaway script: the server goes BUSY, until somebody kills it");
+        if self.receiver.is_some() {
+            self.clock.say("pager", "RedisScriptRunning stays for a minute: blockages in a row are one page");
+        }
+        self.run(&mut caller, &named("recount_everything"), FOR_EVER);
+
+        if self.kind.has_functions() {
+            chapter("A runaway function: it needs FUNCTION KILL instead");
+            load_library(&mut caller);
+            self.block(&mut caller, BUSY_FUNCTION, &busy_fcall(FOR_EVER), "FUNCTION");
+        }
+
+        chapter("A script that has written: it can't be killed, only waited for");
+        let body = format!("redis.call('SET', 'invoice:42', 'paid')\n{}", named("pay_out"));
+        self.run(&mut caller, &body, TIME_LIMIT + REACTION * 2);
+        let begin = Instant::now();
+        let told = |page: &Page| page.alertname == "RedisScriptUnkillable";
+        while let Some(receiver) = &self.receiver
+            && !receiver.pages().iter().any(told)
+            && begin.elapsed() < PATIENCE
+        {
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Loads a script and runs it to its end.
+    fn run(&self, caller: &mut Client, body: &str, time: Duration) {
+        let sha1 = load(caller, body);
+        let name = body.split_whitespace().skip_while(|&word| word != "--").nth(1).unwrap();
+        self.block(caller, &format!("{name} ({})", &sha1[..12]), &evalsha(&sha1, time), "SCRIPT");
+    }
+
+    /// Runs something until it ends or is killed; another client meanwhile finds out what that means for everybody.
+    fn block(&self, caller: &mut Client, name: &str, command: &[String], kind: &str) {
+        let mut other = Client::connect(self.server);
+        self.clock.mark(Moment::Began);
+        self.say(&format!("{} {name} begins", command[0]));
+        caller.send(command);
+        other.send(&["GET", "cart:42"]);
+        let mut busy_since = None;
+        let mut kill_sent = false;
+        let end = loop {
+            if let Some(end) = caller.receive_within(LOOK) {
+                break end;
+            }
+            match busy_since {
+                None => {
+                    if let Some(answer) = other.receive_within(LOOK)
+                        && is_error(&answer, "BUSY")
+                    {
+                        self.clock.mark(Moment::Busy);
+                        self.say(&format!("another client gets: {}", first_sentence(&text(&answer))));
+                        busy_since = Some(Instant::now());
+                    }
+                }
+                Some(since) if since.elapsed() > REACTION && !kill_sent => {
+                    kill_sent = true;
+                    let answer = text(&other.call(&[kind, "KILL"]));
+                    self.say(&format!("{kind} KILL: {}", first_sentence(&answer)));
+                }
+                Some(_) => {}
+            }
+        };
+        self.clock.mark(Moment::Ended);
+        self.say(&format!("it ended: {}", first_sentence(&outcome(&end))));
         thread::sleep(BREATH);
     }
 
-    /// A script that somebody has to kill.
-    fn runaway(&self, caller: &mut Client) {
-        let body = format!("-- recount_everything\n{BUSY_LOOP}");
-        let begin = Instant::now();
-        caller.send(&eval(&body, Duration::from_secs(60)));
-        let mut other = Client::connect(self.server);
-        let mut refused = 0;
-        while begin.elapsed() < TIME_LIMIT + LOOK * 3 {
-            assert!(caller.receive_within(LOOK).is_none(), "the script should still run");
-            if begin.elapsed() > TIME_LIMIT + LOOK {
-                let answer = other.call(&["GET", "cart:42"]);
-                if is_error(&answer, "BUSY") && refused == 0 {
-                    self.say(&format!("  another client gets: {}", text(&answer)));
-                }
-                refused += 1;
-            }
-            self.look();
-        }
-        self.say("  SCRIPT KILL");
-        other.call(&["SCRIPT", "KILL"]);
-        self.say(&format!("  … has ended: {}", first_words(&text(&caller.receive()))));
-    }
-
-    /// Shows the lines of `/metrics` that tell the present.
-    fn look(&self) {
-        let metrics = self.scrape();
-        self.say("  on /metrics:");
-        for line in metrics.text.lines() {
-            let state = line.starts_with("redis_script_target_state{") && line.ends_with(" 1");
-            let now = ["redis_script_blocked_seconds{", "redis_script_running_info{"];
-            if state || now.iter().any(|name| line.starts_with(name)) {
-                println!("             {line}");
-            }
-        }
-    }
-
-    /// Shows the lines of `/metrics` that tell the past.
-    fn account(&self, blockages: u32) {
-        self.say("the account of it all, once the exporter has read the server's counters:");
-        let begin = Instant::now();
-        let complete = |metrics: &Metrics| {
-            metrics.sum("redis_script_blocked_episodes_total", &[]) >= f64::from(blockages)
-                && metrics.sum("redis_script_errors_total", &[("error", "BUSY")]) > 0.0
-        };
-        while !complete(&self.scrape()) && begin.elapsed() < PATIENCE {
-            thread::sleep(LOOK);
-        }
-        let metrics = self.scrape();
-        for name in PAST {
-            for line in metrics.text.lines() {
-                let rest = line.strip_prefix(name);
-                if rest.is_some_and(|rest| rest.starts_with('{')) && !line.ends_with(" 0") {
-                    println!("  {line}");
-                }
-            }
-        }
-    }
-
-    fn scrape(&self) -> Metrics {
-        Metrics::parse(&http::get(self.exporter, "/metrics").expect("the exporter answers").body)
-    }
-
     fn say(&self, what: &str) {
-        println!("[{:5.1} s] {what}", self.begin.elapsed().as_secs_f64());
+        self.clock.say("redis", what);
     }
 }
 
-/// The beginning of an error: the server repeats the script's position at length.
-fn first_words(text: &str) -> String {
-    text.split_whitespace().take(8).collect::<Vec<_>>().join(" ")
+/// Announces what comes next.
+fn chapter(title: &str) {
+    println!("\n{}", bold(&format!("── {title}")));
+}
+
+/// A script of its own with this name in its first line.
+fn named(name: &str) -> String {
+    format!("-- {name}\n{BUSY_LOOP}")
+}
+
+/// Tells each time that the exporter sees something else, as long as it answers.
+fn watch_exporter(clock: &Clock, exporter: SocketAddr) {
+    let mut last = "ok".to_owned();
+    while let Ok(answer) = http::get(exporter, "/metrics") {
+        let metrics = Metrics::parse(&answer.body);
+        let states = metrics.series("redis_script_target_state");
+        let mut now =
+            states.iter().find(|state| state.value > 0.0).map_or("", |state| state.label("state")).to_owned();
+        for running in metrics.series("redis_script_running_info") {
+            write!(now, ", running: {} {}", running.label("kind"), running.label("script")).unwrap();
+        }
+        if now != last {
+            let blocked = metrics.sum("redis_script_blocked_seconds", &[]);
+            let how_long = if blocked > 0.0 { format!("  (for {blocked:.1} s)") } else { String::new() };
+            clock.say("exporter", &format!("{now}{how_long}"));
+            last = now;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Tells of each page once: a notification repeats the other alerts of its group.
+fn watch_pages(clock: &Clock, receiver: &Receiver) {
+    let mut told = BTreeSet::new();
+    let mut seen = 0;
+    loop {
+        for page in receiver.pages().into_iter().skip(seen) {
+            seen += 1;
+            let firing = page.status == Status::Firing;
+            if told.insert((page.labels.clone(), page.starts_at.clone(), firing)) {
+                tell_page(clock, &page);
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn tell_page(clock: &Clock, page: &Page) {
+    let since = clock.since(page);
+    let script = page.label("script");
+    let name = format!("{:<8} {} {script}", page.severity, page.alertname);
+    if page.status == Status::Resolved {
+        clock.say_at(
+            page.received_at,
+            &paint("32", "resolved "),
+            &paint("32", &format!("{name:<48} {since}")),
+        );
+        return;
+    }
+    let colour = if page.severity == "critical" { "1;31" } else { "33" };
+    clock.say_at(
+        page.received_at,
+        &paint(colour, "PAGE     "),
+        &paint(colour, &format!("{name:<48} {since}")),
+    );
+    for line in wrapped(page.annotations.get("description").map_or("", String::as_str)) {
+        println!("{:20}{line}", "");
+    }
+}
+
+/// What a script answered, or why it did not.
+fn outcome(answer: &Value) -> String {
+    if matches!(answer, Value::Int(_)) { "with an answer".to_owned() } else { text(answer) }
+}
+
+/// The first sentence of an answer: errors explain themselves at length.
+fn first_sentence(text: &str) -> &str {
+    text.split_once(". ").map_or(text, |(first, _)| first.trim_end_matches('.'))
+}
+
+/// A text in lines that go with the rest.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        if lines[lines.len() - 1].len() + word.len() >= WIDTH {
+            lines.push(String::new());
+        }
+        let line = lines.last_mut().unwrap();
+        line.push_str(if line.is_empty() { "" } else { " " });
+        line.push_str(word);
+    }
+    lines
+}
+
+fn bold(text: &str) -> String {
+    paint("1", text)
+}
+
+/// Colours a text if somebody looks at it.
+fn paint(code: &str, text: &str) -> String {
+    static COLOURS: LazyLock<bool> =
+        LazyLock::new(|| std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    if *COLOURS { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }

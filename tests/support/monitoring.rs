@@ -1,0 +1,543 @@
+//! The real Prometheus and Alertmanager, and a receiver that takes down what Alertmanager would page people with.
+//!
+//! ```text
+//! let receiver = Receiver::start();
+//! let alertmanager = Alertmanager::start(&shipped("alerts/alertmanager.example.yml"), &receiver);
+//! let prometheus = Prometheus::builder()
+//!     .scrape("redis-script-exporter", exporter.addr())
+//!     .rules(shipped("alerts/redis-script.rules.yml"))
+//!     .alertmanager(&alertmanager)
+//!     .start();
+//! prometheus.wait_ready();
+//! let page = receiver.wait_for(limit, "a page", |pages| pages.first().cloned());
+//! ```
+//!
+//! Each listens on a free loopback port, keeps its files in a temporary directory, and ends when its value is dropped.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Error, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::http::{Connection, Response};
+use super::process::{Process, find_program};
+use super::server::free_port;
+use super::wait::{eventually, eventually_or_tell};
+
+/// How long a program may take to start. Prometheus hands new targets on every 5 s only, twice.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How many ports are tried for a program before giving up.
+const TRIES: u32 = 5;
+
+/// How long a notification may take to arrive once its connection is there.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often Prometheus scrapes and evaluates, unless it is told otherwise.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A file of this project, such as `alerts/redis-script.rules.yml`.
+#[track_caller]
+pub(crate) fn shipped(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Whether this machine has Prometheus and Alertmanager.
+pub(crate) fn installed() -> bool {
+    prometheus().is_some() && alertmanager().is_some()
+}
+
+/// Like [`installed`], for a test: to be skipped is said loudly, and is an error when `CI=true`.
+#[track_caller]
+pub(crate) fn available() -> bool {
+    if installed() {
+        return true;
+    }
+    let advice = "Prometheus or Alertmanager is not on this machine; `make setup` installs them";
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
+    // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+    let _ = writeln!(io::stderr(), "\nSKIPPED: {advice}");
+    false
+}
+
+fn prometheus() -> Option<PathBuf> {
+    find_program("prometheus")
+}
+
+fn alertmanager() -> Option<PathBuf> {
+    // Debian's name first, then everybody else's.
+    find_program("prometheus-alertmanager").or_else(|| find_program("alertmanager"))
+}
+
+/// Whether an alert has begun or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Firing,
+    Resolved,
+}
+
+/// One alert of one notification. A notification repeats the other alerts of its group that still fire.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) received_at: Instant,
+    /// The name of the receiver in Alertmanager's configuration that it was routed to.
+    pub(crate) receiver: String,
+    pub(crate) status: Status,
+    pub(crate) alertname: String,
+    pub(crate) severity: String,
+    /// All labels, those above too.
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// When Prometheus saw it fire first, in RFC 3339.
+    pub(crate) starts_at: String,
+}
+
+impl Page {
+    /// A label's value; empty if the alert does not have it.
+    pub(crate) fn label(&self, label: &str) -> &str {
+        self.labels.get(label).map_or("", String::as_str)
+    }
+
+    fn new(alert: &Json, receiver: &str, received_at: Instant) -> Option<Self> {
+        let strings = |field: &str| -> Option<BTreeMap<String, String>> {
+            let pairs = alert[field].as_object()?.iter();
+            pairs.map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+        };
+        let labels = strings("labels")?;
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        Some(Self {
+            received_at,
+            receiver: receiver.to_owned(),
+            status: match alert["status"].as_str()? {
+                "firing" => Status::Firing,
+                "resolved" => Status::Resolved,
+                _ => return None,
+            },
+            alertname: label("alertname"),
+            severity: label("severity"),
+            annotations: strings("annotations")?,
+            starts_at: alert["startsAt"].as_str()?.to_owned(),
+            labels,
+        })
+    }
+}
+
+/// A webhook that Alertmanager notifies.
+pub(crate) struct Receiver {
+    addr: SocketAddr,
+    pages: Arc<Mutex<Vec<Page>>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
+    /// Starts it.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let addr = listener.local_addr().unwrap();
+        let pages = Arc::new(Mutex::new(Vec::new()));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let (pages, stopping) = (Arc::clone(&pages), Arc::clone(&stopping));
+            move || {
+                for connection in listener.incoming() {
+                    if stopping.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    // A notification that was cut off is sent again.
+                    if let Ok(new) = connection.and_then(|stream| notification(&stream)) {
+                        pages.lock().unwrap().extend(new);
+                    }
+                }
+            }
+        });
+        Self { addr, pages, stopping, thread: Some(thread) }
+    }
+
+    /// Where it takes notifications.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
+    /// All that has come so far, in order.
+    pub(crate) fn pages(&self) -> Vec<Page> {
+        self.pages.lock().unwrap().clone()
+    }
+
+    /// Waits until `find` finds what it looks for. Panics with `what` and all pages when `limit` has passed.
+    #[track_caller]
+    pub(crate) fn wait_for<T>(&self, limit: Duration, what: &str, find: impl Fn(&[Page]) -> Option<T>) -> T {
+        eventually_or_tell(limit, what, || {
+            let pages = self.pages();
+            find(&pages).ok_or_else(|| format!("{pages:#?}"))
+        })
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // Wakes the thread.
+        let _ = TcpStream::connect(self.addr);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes one notification and thanks for it.
+fn notification(stream: &TcpStream) -> io::Result<Vec<Page>> {
+    stream.set_read_timeout(Some(READ_LIMIT))?;
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(Error::other)?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let received_at = Instant::now();
+    let body: Json = serde_json::from_slice(&body)?;
+    let receiver = body["receiver"].as_str().unwrap_or_default();
+    let alerts = body["alerts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let pages = alerts.iter().map(|alert| Page::new(alert, receiver, received_at)).collect::<Option<_>>();
+    let status = if pages.is_some() { "204 No Content" } else { "400 Bad Request" };
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    pages.ok_or_else(|| Error::other(format!("not a notification: {body}")))
+}
+
+/// A program that serves HTTP, and its files.
+struct Service {
+    /// Before the directory: fields are dropped in order, and the program must not outlive its files.
+    _process: Process,
+    dir: TempDir,
+    addr: SocketAddr,
+}
+
+impl Service {
+    /// Starts `program` in `dir` and waits until it says that it is ready; `args` makes its arguments out of its address.
+    #[track_caller]
+    fn start(program: Option<PathBuf>, dir: TempDir, args: impl Fn(SocketAddr) -> Vec<String>) -> Self {
+        let program = program.expect("a test asks whether the programs are there");
+        let output = dir.path().join("output.log");
+        let mut failure = String::new();
+        for _ in 0..TRIES {
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            let mut process = Process::start(&program, Signal::SIGKILL, |command| {
+                let output = fs::File::create(&output).unwrap();
+                command
+                    .args(args(addr))
+                    .args(["--log.level=warn".to_owned(), format!("--web.listen-address={addr}")])
+                    .arg(format!("--web.external-url=http://{addr}"))
+                    .current_dir(dir.path())
+                    .stdin(Stdio::null())
+                    .stdout(output.try_clone().unwrap())
+                    .stderr(output);
+            })
+            .unwrap_or_else(|error| panic!("{} can't be run: {error}", program.display()));
+            let ready = eventually(LIMIT, &format!("{} to be ready", program.display()), || {
+                if process.exit_status().is_some() {
+                    return Some(false);
+                }
+                request(addr, "GET", "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(true)
+            });
+            if ready {
+                return Self { _process: process, dir, addr };
+            }
+            failure = fs::read_to_string(&output).unwrap_or_default();
+            // Another program was faster to take the port: the one failure that another try can mend.
+            if !failure.contains("address already in use") {
+                break;
+            }
+        }
+        panic!("{} did not start: {failure}", program.display());
+    }
+
+    /// What the program logged: warnings and errors.
+    fn logs(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output.log")).unwrap_or_default()
+    }
+}
+
+fn request(addr: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
+    Connection::open(addr)?.request(method, path, &[("Connection", "close")])
+}
+
+/// A running Alertmanager. It ends when this is dropped.
+pub(crate) struct Alertmanager(Service);
+
+impl Alertmanager {
+    /// Starts it with a configuration as it stands, such as the shipped example, but for two things: it does not wait
+    /// (`group_wait` 0 s, `group_interval` 1 s), and whoever would be notified, `receiver` is instead.
+    #[track_caller]
+    pub(crate) fn start(config: &str, receiver: &Receiver) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let file = dir.path().join("alertmanager.yml");
+        fs::write(&file, redirected(config, &receiver.url())).unwrap();
+        let storage = dir.path().join("data");
+        Self(Service::start(alertmanager(), dir, |_| {
+            vec![
+                format!("--config.file={}", file.display()),
+                format!("--storage.path={}", storage.display()),
+                "--cluster.listen-address=".to_owned(),
+            ]
+        }))
+    }
+
+    /// Where its page and its API are.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+}
+
+/// An Alertmanager configuration that does not wait, and whose receivers all lead to `url` under the names that they have.
+/// Goes by lines, as the file is written by hand in the usual layout. A receiver that notifies nobody stays so.
+fn redirected(config: &str, url: &str) -> String {
+    let mut new = String::new();
+    let mut names: Vec<(String, bool)> = Vec::new();
+    let mut in_receivers = false;
+    for line in config.lines() {
+        let text = line.trim_start();
+        if !line.is_empty() && text.len() == line.len() && !text.starts_with(['#', '-']) {
+            in_receivers = text.starts_with("receivers:");
+        }
+        if in_receivers {
+            if let Some(name) = text.strip_prefix("- name:") {
+                names.push((name.trim().to_owned(), false));
+            } else if let Some((_, notifies)) = names.last_mut() {
+                *notifies |= !text.starts_with('#') && text.contains("_configs:");
+            }
+            continue;
+        }
+        let (indent, key) = line.split_at(line.len() - text.len());
+        let quick = [("group_wait:", "0s"), ("group_interval:", "1s")];
+        match quick.iter().find(|(name, _)| key.starts_with(name)) {
+            Some((name, value)) => writeln!(new, "{indent}{name} {value}").unwrap(),
+            None => writeln!(new, "{line}").unwrap(),
+        }
+    }
+    writeln!(new, "receivers:").unwrap();
+    for (name, notifies) in names {
+        writeln!(new, "  - name: {name}").unwrap();
+        if notifies {
+            writeln!(new, "    webhook_configs: [{{url: '{url}', send_resolved: true}}]").unwrap();
+        }
+    }
+    new
+}
+
+/// What a Prometheus is started with.
+#[derive(Default)]
+pub(crate) struct Builder {
+    jobs: Vec<(String, SocketAddr, Duration)>,
+    rules: Vec<String>,
+    alertmanager: Option<SocketAddr>,
+}
+
+impl Builder {
+    /// Scrapes `/metrics` there every second.
+    pub(crate) fn scrape(self, job: &str, addr: SocketAddr) -> Self {
+        self.scrape_every(job, addr, INTERVAL)
+    }
+
+    /// Scrapes `/metrics` there at this interval.
+    pub(crate) fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
+        self.jobs.push((job.to_owned(), addr, interval));
+        self
+    }
+
+    /// Adds a file of rules, by its text. They are evaluated every second unless a group says otherwise.
+    pub(crate) fn rules(mut self, text: impl Into<String>) -> Self {
+        self.rules.push(text.into());
+        self
+    }
+
+    /// Sends alerts there.
+    pub(crate) fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
+        self.alertmanager = Some(alertmanager.addr());
+        self
+    }
+
+    /// Starts Prometheus and waits until it answers. It scrapes some seconds later: [`Prometheus::wait_ready`].
+    #[track_caller]
+    pub(crate) fn start(self) -> Prometheus {
+        let dir = TempDir::new().expect("a temporary directory");
+        let rule_files = self.rules.iter().enumerate().map(|(index, text)| {
+            let file = dir.path().join(format!("rules-{index}.yml"));
+            fs::write(&file, text).unwrap();
+            file
+        });
+        let jobs = self.jobs.iter().map(|(job, addr, interval)| {
+            write_target(dir.path(), job, *addr, *addr);
+            json!({
+                "job_name": job,
+                "scrape_interval": format!("{}ms", interval.as_millis()),
+                "file_sd_configs": [{ "files": [target_file(dir.path(), job)], "refresh_interval": "1s" }],
+            })
+        });
+        let alertmanagers: Vec<_> = self.alertmanager.iter().map(ToString::to_string).collect();
+        let interval = format!("{}ms", INTERVAL.as_millis());
+        let config = json!({
+            "global": { "scrape_interval": interval, "evaluation_interval": interval },
+            "rule_files": rule_files.collect::<Vec<_>>(),
+            "scrape_configs": jobs.collect::<Vec<_>>(),
+            "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },
+        });
+        // JSON is YAML too.
+        let file = dir.path().join("prometheus.yml");
+        fs::write(&file, config.to_string()).unwrap();
+        let storage = dir.path().join("data");
+        let service = Service::start(prometheus(), dir, |_| {
+            vec![
+                format!("--config.file={}", file.display()),
+                format!("--storage.tsdb.path={}", storage.display()),
+                "--storage.tsdb.retention.time=1h".to_owned(),
+            ]
+        });
+        Prometheus { service, jobs: self.jobs, alertmanagers: alertmanagers.len() }
+    }
+}
+
+/// The file that says where a job's target is.
+fn target_file(dir: &Path, job: &str) -> PathBuf {
+    dir.join(format!("target-{job}.json"))
+}
+
+/// Says where a job's target is. It keeps the label `instance` of its first address.
+fn write_target(dir: &Path, job: &str, addr: SocketAddr, first: SocketAddr) {
+    let groups = json!([{ "targets": [addr.to_string()], "labels": { "instance": first.to_string() } }]);
+    // In one step: Prometheus may read it at any time.
+    let new = dir.join("target.new");
+    fs::write(&new, groups.to_string()).unwrap();
+    fs::rename(new, target_file(dir, job)).unwrap();
+}
+
+/// A running Prometheus. It ends when this is dropped.
+pub(crate) struct Prometheus {
+    service: Service,
+    jobs: Vec<(String, SocketAddr, Duration)>,
+    alertmanagers: usize,
+}
+
+impl Prometheus {
+    /// What it is started with, to be added to.
+    pub(crate) fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where its page and its API are.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.service.addr
+    }
+
+    /// Waits until [`Prometheus::readiness`] finds nothing missing: about 10 s after the start.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self) {
+        eventually_or_tell(LIMIT, "Prometheus to scrape and evaluate", || self.readiness());
+    }
+
+    /// Whether every target was scraped, every rule was evaluated and Alertmanager is known; if not, how far it is.
+    #[track_caller]
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
+        let targets = list(&self.api("targets?state=active"), "activeTargets");
+        let scraped = targets.iter().filter(|target| target["health"] != "unknown").count();
+        let groups = list(&self.api("rules"), "groups");
+        let waiting = groups.iter().flat_map(|group| list(group, "rules"));
+        let waiting = waiting.filter(|rule| rule["health"] == "unknown").count();
+        let known = list(&self.api("alertmanagers"), "activeAlertmanagers").len();
+        if scraped == self.jobs.len() && waiting == 0 && known == self.alertmanagers {
+            return Ok(());
+        }
+        Err(format!("{scraped} targets scraped, {waiting} rules waiting, {known} Alertmanagers known"))
+    }
+
+    /// Scrapes a job's target at another address from now on, under the label `instance` that it had: what a restarted
+    /// exporter is to Prometheus. Returns when it was scraped there, up to 10 s later.
+    #[track_caller]
+    pub(crate) fn move_target(&self, job: &str, addr: SocketAddr) {
+        let first = self.jobs.iter().find(|(name, ..)| name == job).expect("a job that is scraped").1;
+        write_target(self.service.dir.path(), job, addr, first);
+        let url = format!("http://{addr}/metrics");
+        eventually(LIMIT, "Prometheus to scrape the new address", || {
+            let targets = self.api("targets?state=active");
+            let found =
+                targets["activeTargets"].as_array()?.iter().find(|target| target["scrapeUrl"] == url)?;
+            (found["health"] == "up").then_some(())
+        });
+    }
+
+    /// What an expression gives now: the API's `data`, with `resultType` and `result`.
+    #[track_caller]
+    pub(crate) fn query(&self, promql: &str) -> Json {
+        self.api(&format!("query?query={}", escaped(promql)))
+    }
+
+    /// What an expression gave over the `last` so and so long, a value every `step`: the API's `data`.
+    #[track_caller]
+    pub(crate) fn query_range(&self, promql: &str, last: Duration, step: Duration) -> Json {
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is set").as_secs_f64();
+        self.api(&format!(
+            "query_range?query={}&start={}&end={now}&step={}",
+            escaped(promql),
+            now - last.as_secs_f64(),
+            step.as_secs_f64()
+        ))
+    }
+
+    /// The alerts that are pending or firing now, as the API gives them.
+    #[track_caller]
+    pub(crate) fn alerts(&self) -> Vec<Json> {
+        self.api("alerts")["alerts"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What it logged: warnings and errors.
+    pub(crate) fn logs(&self) -> String {
+        self.service.logs()
+    }
+
+    /// The `data` of an answer of `/api/v1/…`; panics if it is an error.
+    #[track_caller]
+    fn api(&self, path: &str) -> Json {
+        let answer = request(self.addr(), "GET", &format!("/api/v1/{path}"))
+            .unwrap_or_else(|error| panic!("GET /api/v1/{path}: {error}\n{}", self.logs()));
+        assert_eq!(answer.status, 200, "GET /api/v1/{path}: {}", answer.body);
+        let mut body: Json = serde_json::from_str(&answer.body).expect("the API answers in JSON");
+        body["data"].take()
+    }
+}
+
+/// A text as it stands in a query string.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() {
+            url.push(char::from(byte));
+        } else {
+            write!(url, "%{byte:02X}").unwrap();
+        }
+        url
+    })
+}
