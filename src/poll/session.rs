@@ -304,7 +304,9 @@ impl<'a> Session<'a> {
         if self.worth_asking(Feature::Transaction) {
             done(self.ask(Question::Transaction).await)?;
         }
-        if !self.several {
+        // Servers before 7.0 have no functions; one that does not tell its version is asked.
+        let before_7 = self.watched.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
+        if before_7 {
             self.capability(Feature::FunctionStats, false, None);
         } else if self.worth_asking(Feature::FunctionStats) {
             done(self.ask(Question::FunctionStats).await)?;

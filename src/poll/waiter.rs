@@ -24,8 +24,8 @@ pub(super) struct Waiter<'a> {
     pub(super) stop: &'a CancellationToken,
     /// Where the connection leads.
     pub(super) peer: Peer,
-    /// When it was last tried whether connections are accepted (monotonic).
-    pub(super) last_reach: Option<Duration>,
+    /// When it was last tried whether connections are accepted (monotonic), and whether one was.
+    pub(super) last_reach: Option<(Duration, bool)>,
     /// Nothing was ever answered on the connection before: until something is on this one, silence says nothing new.
     pub(super) doubtful: bool,
 }
@@ -39,7 +39,7 @@ impl Waiter<'_> {
         let patience = self.watched.config().intervals.blocked_after;
         let mut blocked_at = since.saturating_add(patience);
         let mut answer = pin!(answer);
-        loop {
+        for last in [false, true] {
             tokio::select! {
                 biased;
                 answer = &mut answer => return Ok(answer),
@@ -47,14 +47,20 @@ impl Waiter<'_> {
                 () = sleep_until(clock.instant(blocked_at)) => {}
             }
             // A timer that fires late means that we were not given the processor: the answer may lie there unread.
-            let late = clock.now().mono.saturating_sub(blocked_at);
-            if late < STARVED_AFTER {
+            let now = clock.now().mono;
+            let late = now.saturating_sub(blocked_at);
+            if last || late < STARVED_AFTER {
                 break;
             }
-            blocked_at = clock.now().mono.saturating_add(late.min(patience));
+            blocked_at = now.saturating_add(late.min(patience));
         }
         let _held = loop {
-            let earliest = self.last_reach.map_or(Duration::ZERO, |last| last.saturating_add(REACH_INTERVAL));
+            let earliest =
+                self.last_reach.map_or(Duration::ZERO, |(last, _)| last.saturating_add(REACH_INTERVAL));
+            if matches!(self.last_reach, Some((_, true))) && clock.now().mono < earliest {
+                // One was accepted a moment ago, in a blockage just before this one.
+                break None;
+            }
             let reaching = async {
                 sleep_until(clock.instant(earliest)).await;
                 (clock.now().mono, reach(&self.peer).await)
@@ -65,7 +71,7 @@ impl Waiter<'_> {
                 () = self.stop.cancelled() => return Err(Over::Stopped),
                 reached = reaching => reached,
             };
-            self.last_reach = Some(tried);
+            self.last_reach = Some((tried, matches!(reached, Reach::Accepted(_))));
             match reached {
                 Reach::Accepted(link) => break Some(link),
                 Reach::Refused(error) => {

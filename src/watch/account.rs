@@ -176,9 +176,9 @@ impl Account {
         }
         let known = self.others.iter().position(|(known, _)| Some(known.as_str()) == who.run_id);
         // A process that started after the last one's log was read: nothing in its log can be older than that.
-        let started = who.uptime.and_then(|uptime| now.checked_sub(uptime));
+        let latest_start = who.uptime.and_then(|uptime| now.saturating_add(UPTIME_SLACK).checked_sub(uptime));
         let restarted = self.contacted
-            && matches!((started, self.read_until), (Some(started), Some(read)) if started.saturating_add(UPTIME_SLACK) >= read);
+            && matches!((latest_start, self.read_until), (Some(started), Some(read)) if started >= read);
         self.position = match known.and_then(|index| self.others.remove(index)) {
             Some((_, next)) => Position::Next(next),
             None if restarted => Position::Next(0),
@@ -461,6 +461,23 @@ mod tests {
         watcher.identify(&server, later);
         watcher.poll(&mut server, 0, later);
         assert_eq!((watcher.taken.len(), watcher.lost), (4, 0));
+    }
+
+    #[test]
+    fn a_restart_is_known_in_the_first_second_too() {
+        // Both ends of the uptime are cut to whole seconds: 0.1 s may show as 1 s.
+        let mut account = Account::default();
+        let who = |run_id, uptime| Who {
+            run_id: Some(run_id),
+            uptime: Some(Duration::from_secs(uptime)),
+            past: None,
+        };
+        account.identify(who("1", 100), Duration::ZERO);
+        account.take(SlowlogReply::default(), Duration::from_millis(10));
+        account.identify(who("2", 1), Duration::from_millis(400));
+        assert_eq!(account.position, Position::Next(0));
+        account.identify(who("3", 100), Duration::from_millis(500));
+        assert_ne!(account.position, Position::Next(0), "that one is older than we are");
     }
 
     #[test]

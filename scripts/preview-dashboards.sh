@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Draws the dashboards from what a real Prometheus answers to their queries: while a script blocks a server, and
+# afterwards. The pages are in target/dashboards; where Chromium is installed, so are pictures of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=${CARGO_TARGET_DIR:-$PWD/target}/dashboards
+rm -rf "$folder"
+DASHBOARDS_PREVIEW=$folder "${CARGO:-cargo}" test --locked --test integration dashboards::every_query
+
+browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+if [ -z "$browser" ]; then
+    echo "no Chromium here: open the pages in a browser" >&2
+else
+    profile=$(mktemp -d)
+    trap 'rm -rf "$profile"' EXIT
+    for page in "$folder"/*.html; do
+        height=1850
+        [[ $page == *detail* ]] && height=1460
+        "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync \
+            --disable-component-update --no-first-run --hide-scrollbars --user-data-dir="$profile" \
+            --window-size="1600,$height" --screenshot="${page%.html}.png" "file://$page" >/dev/null 2>&1
+    done
+fi
+ls "$folder"/*

@@ -1,0 +1,438 @@
+//! Who the exporter is at a server, and what it may do there: the README's user can everything, a lesser one costs just
+//! what it lacks, and passwords are seen nowhere.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::common::{
+    LIMIT, QUICK, SPIN, begin, calls, lines_with, load_spin, logs_milliseconds, number, repository, spin,
+    state, target_of,
+};
+use crate::support::client::{Client, is_error, text};
+use crate::support::exporter::{Builder, Exporter};
+use crate::support::metrics::Metrics;
+use crate::support::scripts::{busy_eval, busy_fcall, load_library};
+use crate::support::server::{Kind, Server, on_each_server};
+use crate::support::wait::eventually;
+
+on_each_server!(
+    the_readmes_user_can_everything,
+    what_is_not_granted_is_missing_and_nothing_else,
+    a_password_is_taken_from_everywhere,
+    a_wrong_password_is_told_once,
+    a_password_that_is_missing_is_told_once,
+    a_changed_password_file_is_read_again,
+    passwords_are_seen_nowhere,
+);
+
+/// A password that is easily found wherever it should not be.
+const PASSWORD: &str = "open-sesame-4711";
+
+const FEATURES: [&str; 7] =
+    ["config", "function_stats", "info", "ping", "slowlog", "slowlog_length", "transaction"];
+
+/// The `ACL SETUSER exporter …` line that the README gives for this server: the first one is for 7.0 and later, the
+/// second for 6.2. Split into words, without `ACL SETUSER exporter`.
+fn readme_rules(kind: Kind) -> Vec<String> {
+    let readme = fs::read_to_string(repository("README.md")).expect("the README");
+    let mut fenced = false;
+    let mut rules = Vec::new();
+    for line in readme.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced && let Some(rule) = line.strip_prefix("ACL SETUSER exporter ") {
+            rules.push(rule.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(rules.len(), 2, "lines in the README: {rules:?}");
+    rules.swap_remove(usize::from(kind == Kind::Redis62))
+}
+
+/// Makes a user of these rules. A password in them that is a placeholder becomes [`PASSWORD`].
+#[track_caller]
+fn make_user(client: &mut Client, name: &str, rules: &[String]) {
+    let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), name.to_owned()];
+    command.extend(
+        rules.iter().map(|rule| if rule == ">PASSWORD" { format!(">{PASSWORD}") } else { rule.clone() }),
+    );
+    assert_eq!(client.call(&command), Value::Okay, "{command:?}");
+}
+
+/// An exporter that is this user.
+fn as_user(server: &Server, user: &str) -> Builder {
+    Exporter::builder()
+        .args(&["--redis.addr", &server.url(), "--redis.user", user])
+        .env("REDIS_PASSWORD", PASSWORD)
+}
+
+fn capabilities(metrics: &Metrics) -> Vec<(&'static str, u64)> {
+    FEATURES
+        .map(|feature| {
+            let value = number(metrics, "redis_script_exporter_capability", &[("feature", feature)]);
+            (feature, value.expect("every capability is told"))
+        })
+        .to_vec()
+}
+
+/// Waits until the exporter has asked so many more times.
+#[track_caller]
+fn some_polls_later(exporter: &Exporter) -> Metrics {
+    let polls = |metrics: &Metrics| number(metrics, "redis_script_exporter_polls_total", &[]).unwrap();
+    let before = polls(&exporter.metrics());
+    exporter.wait_for(LIMIT, "some more polls", |metrics| polls(metrics) >= before + 10)
+}
+
+fn the_readmes_user_can_everything(kind: Kind) {
+    let server = logs_milliseconds(kind).config("lua-time-limit 50").start();
+    let mut client = server.client();
+    make_user(&mut client, "exporter", &readme_rules(kind));
+    let exporter = begin(as_user(&server, "exporter"));
+
+    // Everything that it ever asks: on an idle server, after calls, and while a script or a function keeps it BUSY.
+    spin(&mut client, "EVAL", SPIN);
+    let mut blockages = vec![(busy_eval(Duration::from_secs(20)), "SCRIPT", "busy_script")];
+    if kind.has_functions() {
+        load_library(&mut client);
+        blockages.push((busy_fcall(Duration::from_secs(20)), "FUNCTION", "busy_function"));
+    }
+    let target = target_of(&server);
+    for (command, kill, busy) in blockages {
+        // What ran before may have been BUSY too, on a slow machine.
+        exporter.wait_for(LIMIT, "an idle server", |metrics| state(metrics, &target) == "ok");
+        let mut caller = server.client();
+        caller.send(&command);
+        eventually(LIMIT, "BUSY", || is_error(&client.call(&["PING"]), "BUSY").then_some(()));
+        exporter.wait_for(LIMIT, busy, |metrics| state(metrics, &target) == busy);
+        if busy == "busy_function" {
+            exporter.wait_for(LIMIT, "the name of the function", |metrics| {
+                number(metrics, "redis_script_running_info", &[("script", "busy_loop")]) == Some(1)
+            });
+        }
+        assert_eq!(client.call(&[kill, "KILL"]), Value::Okay);
+        assert!(matches!(caller.receive(), Value::ServerError(_)));
+        exporter.wait_for(LIMIT, "the end", |metrics| state(metrics, &target) == "ok");
+    }
+    // A new connection too.
+    assert!(matches!(client.call(&["CLIENT", "KILL", "USER", "exporter"]), Value::Int(1..)));
+
+    let metrics = some_polls_later(&exporter);
+    let expected: Vec<(&str, u64)> = FEATURES
+        .iter()
+        .map(|&feature| (feature, u64::from(feature != "function_stats" || kind.has_functions())))
+        .collect();
+    assert_eq!(capabilities(&metrics), expected);
+    assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
+    assert!(calls(&metrics).len() > 1);
+    assert!(metrics.value("redis_script_slowlog_length", &[]).is_some());
+    let names = text(&client.call(&["CLIENT", "LIST"]));
+    assert!(names.contains("name=redis-script-exporter"), "{names}");
+
+    assert_eq!(client.call(&["ACL", "LOG"]), Value::Array(vec![]), "nothing was refused");
+    let errors = client.info(&["errorstats"]);
+    assert!(!errors.contains_key("errorstat_NOPERM"), "{errors:?}");
+    assert!(!exporter.logs().contains("not available"), "{}", exporter.logs());
+}
+
+fn what_is_not_granted_is_missing_and_nothing_else(kind: Kind) {
+    let server = logs_milliseconds(kind).start();
+    let mut client = server.client();
+    let rules = readme_rules(kind);
+    // What is left out, which capability goes with it, and the command that the log names.
+    let mut lacks = vec![
+        (vec!["+config|get"], Some("config"), "CONFIG GET"),
+        (vec!["+slowlog|get"], Some("slowlog"), "SLOWLOG GET"),
+        (vec!["+info"], Some("info"), "INFO"),
+        (vec!["+ping"], Some("ping"), "PING"),
+        (vec!["+multi", "+exec"], Some("transaction"), "MULTI and EXEC"),
+        (vec!["+exec"], Some("transaction"), "MULTI and EXEC"),
+        (vec!["+slowlog|len"], Some("slowlog_length"), "SLOWLOG LEN"),
+        (vec!["+client|setname"], None, ""),
+    ];
+    if kind.has_functions() {
+        lacks.push((vec!["+function|stats"], Some("function_stats"), "FUNCTION STATS"));
+    }
+    let exporters: Vec<Exporter> = lacks
+        .iter()
+        .enumerate()
+        .map(|(number, (lack, _, _))| {
+            let granted: Vec<String> =
+                rules.iter().filter(|rule| !lack.contains(&rule.as_str())).cloned().collect();
+            assert_eq!(granted.len() + lack.len(), rules.len(), "the README grants {lack:?}");
+            let user = format!("lesser{number}");
+            make_user(&mut client, &user, &granted);
+            begin(as_user(&server, &user))
+        })
+        .collect();
+    spin(&mut client, "EVAL", SPIN);
+
+    let target = target_of(&server);
+    for (index, ((lack, missing, command), exporter)) in lacks.iter().zip(&exporters).enumerate() {
+        let missing = *missing;
+        let expected: Vec<(&str, u64)> = FEATURES
+            .iter()
+            .map(|&feature| {
+                let exists = feature != "function_stats" || kind.has_functions();
+                (feature, u64::from(exists && Some(feature) != missing))
+            })
+            .collect();
+        let metrics = exporter.wait_for(LIMIT, &format!("all that works without {lack:?}"), |metrics| {
+            let counted = calls(metrics).into_values().sum::<u64>() == 1;
+            let told = number(metrics, "redis_script_calls_total", &[("command", "eval")]) == Some(1);
+            capabilities(metrics) == expected
+                && counted == (missing != Some("slowlog"))
+                && told == (missing != Some("info"))
+        });
+        assert_eq!(state(&metrics, &target), "ok", "without {lack:?}");
+        assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
+        let is_there = |name: &str| metrics.value(name, &[]).is_some();
+        assert_eq!(is_there("redis_script_slowlog_threshold_seconds"), missing != Some("config"), "{lack:?}");
+        assert_eq!(is_there("redis_script_slowlog_length"), lack != &["+slowlog|len"], "{lack:?}");
+        assert_eq!(metrics.series("redis_script_target_info").len(), usize::from(missing != Some("info")));
+
+        let metrics = some_polls_later(exporter);
+        assert_eq!(capabilities(&metrics), expected, "without {lack:?}, and it stays so");
+        let lines = lines_with(&exporter.logs(), &["not available"]);
+        let logs = exporter.logs();
+        if let Some(feature) = missing {
+            assert_eq!(lines.len(), 1, "without {lack:?}: {logs}");
+            let user = format!("lesser{index}");
+            let grant = if lack == &["+exec"] { "+multi +exec".to_owned() } else { lack.join(" ") };
+            for words in [
+                format!("target={target}"),
+                format!("feature={feature}"),
+                format!("may not run {command}"),
+                format!("ACL SETUSER {user} {grant}"),
+            ] {
+                assert!(lines[0].contains(&words), "{words:?} is not in {}", lines[0]);
+            }
+        } else {
+            assert_eq!(lines.len(), 0, "without {lack:?}: {logs}");
+        }
+        let troubles = lines_with(&logs, &["level=warn"]).len() + lines_with(&logs, &["level=error"]).len();
+        assert_eq!(troubles, usize::from(missing.is_some()), "without {lack:?}: {logs}");
+    }
+}
+
+fn a_password_is_taken_from_everywhere(kind: Kind) {
+    let server = Server::builder(kind)
+        .acl(&[&format!("user default on >{PASSWORD} ~* &* +@all"), "user other on >p@ss:w/rd+% ~* &* +@all"])
+        .start();
+    let folder = TempDir::new().unwrap();
+    let file = password_file(&folder, &format!("{PASSWORD}\n"));
+    let file = file.to_str().unwrap();
+    let (url, addr) = (server.url(), server.addr());
+    let flag = |name: &str, value: &str| format!("--redis.{name}={value}");
+    let ways = [
+        Exporter::builder().args(&[flag("addr", &url), flag("password", PASSWORD)]),
+        Exporter::builder().args(&[flag("addr", &url), flag("password-file", file)]),
+        Exporter::builder().args(&[flag("addr", &format!("redis://:{PASSWORD}@{addr}"))]),
+        Exporter::builder().args(&[flag("addr", &format!("redis://default:{PASSWORD}@{addr}"))]),
+        Exporter::builder().args(&[flag("addr", &format!("valkey://other:p%40ss%3Aw%2Frd%2B%25@{addr}"))]),
+        Exporter::builder()
+            .args(&[flag("addr", &url), flag("user", "other")])
+            .env("REDIS_PASSWORD", "p@ss:w/rd+%"),
+        Exporter::builder()
+            .env("REDIS_ADDR", &url)
+            .env("REDIS_USER", "other")
+            .env("REDIS_PASSWORD", "p@ss:w/rd+%"),
+        Exporter::builder().env("REDIS_ADDR", &url).env("REDIS_PASSWORD_FILE", file),
+        Exporter::builder()
+            .env("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &url)
+            .env("REDIS_SCRIPT_EXPORTER_REDIS_PASSWORD", PASSWORD),
+        // A password in the address goes before one of the flags.
+        Exporter::builder()
+            .args(&[flag("addr", &format!("redis://:{PASSWORD}@{addr}")), flag("password", "another")]),
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let metrics = begin(way).metrics();
+        let target = target_of(&server);
+        assert_eq!(state(&metrics, &target), "ok", "way {number}");
+    }
+}
+
+fn password_file(folder: &TempDir, content: &str) -> PathBuf {
+    let path = folder.path().join("password");
+    fs::write(&path, content).unwrap();
+    path
+}
+
+/// How often the server was connected to.
+fn connections(client: &mut Client) -> u64 {
+    client.info(&["stats"])["total_connections_received"].parse().unwrap()
+}
+
+/// Waits until the exporter is refused, and has tried again some times.
+#[track_caller]
+fn refused(exporter: &Exporter, server: &Server, client: &mut Client) -> Metrics {
+    let target = target_of(server);
+    exporter.wait_for(LIMIT, "to be refused", |metrics| state(metrics, &target) == "unauthorized");
+    let before = connections(client);
+    eventually(LIMIT, "some more attempts", || (connections(client) >= before + 3).then_some(()));
+    let metrics = exporter.metrics();
+    assert_eq!(state(&metrics, &target), "unauthorized");
+    assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
+    assert_eq!(exporter.get("/-/ready").status, 200, "it has been tried");
+    metrics
+}
+
+fn a_wrong_password_is_told_once(kind: Kind) {
+    let server = Server::builder(kind).config(format!("requirepass {PASSWORD}")).start();
+    let mut client = server.client();
+    client.auth("default", PASSWORD);
+    let url = server.url();
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &url, "--redis.password", "wrong-sesame", "--log.level=debug"])
+        .args(&QUICK)
+        .start();
+    refused(&exporter, &server, &mut client);
+    let logs = exporter.logs();
+    let lines = lines_with(&logs, &["level=warn"]);
+    assert_eq!(lines.len(), 1, "{logs}");
+    for words in ["state=unauthorized", &target_of(&server), "default", "WRONGPASS"] {
+        assert!(lines[0].contains(words), "{words:?} is not in {}", lines[0]);
+    }
+    assert!(!logs.contains("sesame"), "{logs}");
+}
+
+fn a_password_that_is_missing_is_told_once(kind: Kind) {
+    let server = Server::builder(kind).config(format!("requirepass {PASSWORD}")).start();
+    let mut client = server.client();
+    client.auth("default", PASSWORD);
+    let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&QUICK).start();
+    refused(&exporter, &server, &mut client);
+    let logs = exporter.logs();
+    let lines = lines_with(&logs, &["level=warn"]);
+    assert_eq!(lines.len(), 1, "{logs}");
+    for words in ["state=unauthorized", &target_of(&server), "NOAUTH", "password"] {
+        assert!(lines[0].contains(words), "{words:?} is not in {}", lines[0]);
+    }
+}
+
+fn a_changed_password_file_is_read_again(kind: Kind) {
+    let server = Server::builder(kind).config("requirepass first").start();
+    let mut client = server.client();
+    client.auth("default", "first");
+    let folder = TempDir::new().unwrap();
+    let file = password_file(&folder, "first\n");
+    let exporter = begin(Exporter::builder().args(&[
+        "--redis.addr",
+        &server.url(),
+        "--redis.password-file",
+        file.to_str().unwrap(),
+    ]));
+    let target = target_of(&server);
+
+    // Changed on both sides: the next connection uses the new one.
+    assert_eq!(client.call(&["CONFIG", "SET", "requirepass", "second"]), Value::Okay);
+    password_file(&folder, "second\n");
+    kick(&mut client);
+    some_polls_later(&exporter);
+    assert_eq!(state(&exporter.metrics(), &target), "ok");
+
+    // Changed on the server first: refused until the file follows, and then not for long.
+    assert_eq!(client.call(&["CONFIG", "SET", "requirepass", "third"]), Value::Okay);
+    kick(&mut client);
+    exporter.wait_for(LIMIT, "to be refused", |metrics| state(metrics, &target) == "unauthorized");
+    password_file(&folder, "third\n");
+    exporter.wait_for(LIMIT, "the new password", |metrics| state(metrics, &target) == "ok");
+
+    // A file that is gone is told, and no reason to end.
+    fs::remove_file(&file).unwrap();
+    kick(&mut client);
+    exporter.wait_for(LIMIT, "to be out", |metrics| state(metrics, &target) == "unauthorized");
+    let lines = lines_with(&exporter.logs(), &["level=warn", "password file"]);
+    assert_eq!(lines.len(), 1, "{}", exporter.logs());
+    password_file(&folder, "third");
+    exporter.wait_for(LIMIT, "the file to be back", |metrics| state(metrics, &target) == "ok");
+}
+
+/// Ends all connections but our own.
+#[track_caller]
+fn kick(client: &mut Client) {
+    let ended = client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    assert!(matches!(ended, Value::Int(1..)), "{ended:?}");
+}
+
+fn passwords_are_seen_nowhere(kind: Kind) {
+    let server = logs_milliseconds(kind)
+        .acl(&[
+            "user default off",
+            "user root on >root ~* &* +@all",
+            &format!("user exporter on >{PASSWORD} ~* &* +@all"),
+        ])
+        .start();
+    let mut client = server.client();
+    client.auth("root", "root");
+    if kind.has_functions() {
+        load_spin(&mut client);
+    }
+    let folder = TempDir::new().unwrap();
+    let file = password_file(&folder, PASSWORD);
+    let (url, addr) = (server.url(), server.addr());
+    let ways = [
+        Exporter::builder().args(&["--redis.addr", &format!("redis://exporter:{PASSWORD}@{addr}")]),
+        Exporter::builder().args(&[
+            "--redis.addr",
+            &url,
+            "--redis.user=exporter",
+            "--redis.password",
+            PASSWORD,
+        ]),
+        Exporter::builder().args(&[
+            "--redis.addr",
+            &url,
+            "--redis.user=exporter",
+            "--redis.password-file",
+            file.to_str().unwrap(),
+        ]),
+        // Refused, and its password is seen just as little.
+        Exporter::builder().args(&["--redis.addr", &format!("redis://nobody:{PASSWORD}@{addr}")]),
+        Exporter::builder().args(&["--redis.addr", &format!("redis://:{PASSWORD}@{addr}")]),
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        for format in ["logfmt", "json"] {
+            let mut exporter = way
+                .clone()
+                .args(&["--log.level=trace", "--log.format", format, "--slow.warning=1ms"])
+                .args(&QUICK)
+                .start();
+            let known = exporter.wait_for(LIMIT, "the server to be tried", |metrics| {
+                state(metrics, &target_of(&server)) != "unreachable"
+            });
+            if state(&known, &target_of(&server)) == "ok" {
+                some_polls_later(&exporter);
+                spin(&mut client, "EVAL", SPIN);
+                crate::common::wait_for_scripts(&exporter, 1);
+                kick(&mut client);
+                some_polls_later(&exporter);
+            }
+            let pages = ["/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"].map(|path| {
+                let response = exporter.get(path);
+                format!("{:?}{}", response.headers, response.body)
+            });
+            exporter.terminate();
+            let logs = eventually(LIMIT, "the last line of the log", || {
+                Some(exporter.logs()).filter(|logs| logs.contains("stopped"))
+            });
+            let seen = format!("{}{logs}", pages.concat());
+            assert!(seen.contains("redis_script_target_up"));
+            assert!(!seen.contains("sesame"), "way {number}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn help_shows_no_password_of_the_environment() {
+    let help = Exporter::builder()
+        .env("REDIS_PASSWORD", PASSWORD)
+        .env("REDIS_ADDR", &format!("redis://exporter:{PASSWORD}@host"))
+        .args(&["--help"])
+        .run();
+    assert!(help.status.success());
+    assert!(help.stdout.contains("--redis.password"));
+    assert!(!format!("{}{}", help.stdout, help.stderr).contains("sesame"), "{}", help.stdout);
+}

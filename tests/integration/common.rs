@@ -1,0 +1,197 @@
+//! What several of these tests do: have a server watched by an exporter that looks often, and compare what it counted
+//! with what the server's own slow log and INFO say.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::support::client::{Client, text};
+use crate::support::exporter::{Builder, Exporter};
+use crate::support::metrics::{Labels, Metrics};
+use crate::support::server::{Builder as ServerBuilder, Kind, Server};
+
+/// How long something may take that happens at once on an idle machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes the exporter look often, where how often is not the subject, and patient, where blockages are not: on a machine
+/// with much to do any server looks blocked for a moment.
+pub(crate) const QUICK: [&str; 4] = [
+    "--poll.interval=50ms",
+    "--poll.info-interval=200ms",
+    "--heartbeat.interval=100ms",
+    "--heartbeat.blocked-after=20s",
+];
+
+/// A script that takes a few milliseconds, short enough for the slow log to keep it whole.
+pub(crate) const SPIN: &str = "for i = 1, tonumber(ARGV[1]) do local x = i end return 1";
+
+/// The same as a function library, and the function's name.
+pub(crate) const SPIN_LIBRARY: &str = "\
+#!lua name=spinning
+redis.register_function{function_name='spin', flags={'no-writes'}, callback=function(keys, args)
+  for i = 1, tonumber(args[1]) do local x = i end
+  return 1
+end}
+";
+
+/// Rounds that take longer than the slow log's threshold of [`logs_milliseconds`] on any machine.
+const ROUNDS: &str = "3000000";
+
+/// A server whose slow log has everything that takes two milliseconds.
+pub(crate) fn logs_milliseconds(kind: Kind) -> ServerBuilder {
+    Server::builder(kind).config("slowlog-log-slower-than 2000")
+}
+
+/// Runs [`SPIN`], some variant of it, or the function: long enough to be in the slow log.
+#[track_caller]
+pub(crate) fn spin(client: &mut Client, command: &str, script: &str) {
+    assert_eq!(client.call(&[command, script, "0", ROUNDS]), Value::Int(1), "{command} {script}");
+}
+
+/// Loads [`SPIN_LIBRARY`].
+#[track_caller]
+pub(crate) fn load_spin(client: &mut Client) {
+    assert_eq!(text(&client.call(&["FUNCTION", "LOAD", SPIN_LIBRARY])), "spinning");
+}
+
+/// An exporter that looks often at `server`, and has read everything once: what is in the slow log is its baseline.
+#[track_caller]
+pub(crate) fn watch(server: &Server, flags: &[&str]) -> Exporter {
+    begin(Exporter::builder().args(&["--redis.addr", &server.url()]).args(flags))
+}
+
+/// Starts an exporter that looks often and waits until it has read everything of each of its servers once.
+#[track_caller]
+pub(crate) fn begin(builder: Builder) -> Exporter {
+    let exporter = builder.args(&QUICK).start();
+    // A poll of INFO, then one of the slow log: when the third begins, both are done.
+    exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
+        let polls = metrics.series("redis_script_exporter_polls_total");
+        polls.iter().all(|polls| polls.value >= 3.0)
+    });
+    exporter
+}
+
+/// The one series with these labels, as a whole number; `None` if there is none.
+#[track_caller]
+pub(crate) fn number(metrics: &Metrics, name: &str, labels: Labels<'_>) -> Option<u64> {
+    metrics.value(name, labels).map(whole)
+}
+
+/// A value that must be a whole number.
+#[track_caller]
+pub(crate) fn whole(value: f64) -> u64 {
+    value.to_string().parse().unwrap_or_else(|_| panic!("{value} is no whole number"))
+}
+
+/// The state that the target is in; panics unless it is exactly one.
+#[track_caller]
+pub(crate) fn state(metrics: &Metrics, target: &str) -> String {
+    let holding: Vec<String> = metrics
+        .series("redis_script_target_state")
+        .into_iter()
+        .filter(|series| series.label("target") == target && series.value > 0.0)
+        .map(|series| series.label("state").to_owned())
+        .collect();
+    let [state] = &holding[..] else { panic!("{target} is in the states {holding:?}") };
+    state.clone()
+}
+
+/// The label `target` of a server at an address.
+pub(crate) fn target_of(server: &Server) -> String {
+    server.addr().to_string()
+}
+
+/// Script calls in the slow log by command and script label: the counts of the duration histogram.
+pub(crate) fn calls(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
+    metrics
+        .series("redis_script_duration_seconds_count")
+        .into_iter()
+        .map(|series| {
+            ((series.label("command").to_owned(), series.label("script").to_owned()), whole(series.value))
+        })
+        .collect()
+}
+
+/// Waits until so many script calls were read from the slow log, and gives that scrape.
+#[track_caller]
+pub(crate) fn wait_for_scripts(exporter: &Exporter, count: u64) -> Metrics {
+    exporter.wait_for(LIMIT, &format!("{count} script calls to be counted"), |metrics| {
+        whole(metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")])) >= count
+    })
+}
+
+/// An entry of the slow log, as the server itself tells it.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) id: u64,
+    pub(crate) ended_at: u64,
+    pub(crate) micros: u64,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// The whole slow log of a server, the newest entry first.
+#[track_caller]
+pub(crate) fn slowlog(client: &mut Client) -> Vec<Logged> {
+    let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "100000"]) else {
+        panic!("a list of entries")
+    };
+    let unsigned = |value: &Value| match value {
+        Value::Int(number) => u64::try_from(*number).unwrap(),
+        other => panic!("a number was expected, not {other:?}"),
+    };
+    entries
+        .iter()
+        .map(|entry| {
+            let Value::Array(fields) = entry else { panic!("an entry is a list") };
+            let Value::Array(arguments) = &fields[3] else { panic!("arguments are a list") };
+            Logged {
+                id: unsigned(&fields[0]),
+                ended_at: unsigned(&fields[1]),
+                micros: unsigned(&fields[2]),
+                arguments: arguments.iter().map(text).collect(),
+            }
+        })
+        .collect()
+}
+
+/// The id that the next entry of the slow log will have, where it is not empty.
+#[track_caller]
+pub(crate) fn next_id(client: &mut Client) -> u64 {
+    slowlog(client).first().map_or(0, |entry| entry.id + 1)
+}
+
+/// Lines of the log that hold all of these words.
+pub(crate) fn lines_with(logs: &str, words: &[&str]) -> Vec<String> {
+    logs.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+}
+
+/// A file of the repository.
+pub(crate) fn repository(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// Compares `text` with a golden file, or rewrites the file if `UPDATE_GOLDEN=1`.
+#[track_caller]
+pub(crate) fn assert_golden(file: &str, text: &str) {
+    let path = repository(file);
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|update| update == "1") {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    if golden == text {
+        return;
+    }
+    let (before, after): (Vec<&str>, Vec<&str>) = (golden.lines().collect(), text.lines().collect());
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
+    let difference: Vec<String> = gone.chain(new).collect();
+    panic!(
+        "{file} does not fit; if that is meant, run the test with UPDATE_GOLDEN=1:\n{}",
+        difference.join("\n")
+    );
+}

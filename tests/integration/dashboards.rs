@@ -1,0 +1,711 @@
+//! The dashboards, without Grafana: what they ask is asked of a real Prometheus that scraped the real exporter while
+//! scripts blocked a real server.
+//!
+//! `scripts/check-dashboards.sh` checks them against Grafana's schema; `make dashboards-preview` draws what this test
+//! got for answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use redis::Value;
+use serde_json::{Value as Json, json};
+
+use crate::common::{LIMIT, QUICK, repository, target_of};
+use crate::support::client::{is_error, text};
+use crate::support::exporter::Exporter;
+use crate::support::monitoring::{self, Prometheus};
+use crate::support::scripts::{self, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
+use crate::support::server::{Kind, Server, available};
+use crate::support::wait::eventually_or_tell;
+
+/// What `DASHBOARDS_PREVIEW` names is the folder for the pages that show the dashboards with their answers.
+const PREVIEW: &str = "DASHBOARDS_PREVIEW";
+
+/// One dashboard and the name of its file.
+struct Dashboard {
+    file: String,
+    json: Json,
+}
+
+impl Dashboard {
+    fn all() -> Vec<Self> {
+        let mut all: Vec<Self> = fs::read_dir(repository("dashboards"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .map(|path| Self {
+                file: path.file_name().unwrap().to_string_lossy().into_owned(),
+                json: serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.file.cmp(&b.file));
+        assert_eq!(all.len(), 2, "dashboards");
+        all
+    }
+
+    fn uid(&self) -> &str {
+        self.json["uid"].as_str().unwrap()
+    }
+
+    /// The panels that show something: all but the headings.
+    fn panels(&self) -> impl Iterator<Item = &Json> {
+        list(&self.json["panels"]).iter().filter(|panel| panel["type"] != "row")
+    }
+
+    fn variables(&self) -> impl Iterator<Item = &Json> {
+        list(&self.json["templating"]["list"]).iter()
+    }
+
+    /// Every expression, and where it is.
+    fn expressions(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for panel in self.panels() {
+            for target in list(&panel["targets"]) {
+                let place = format!("{}: {} {}", self.file, panel["title"], target["refId"]);
+                all.push((place, string(&target["expr"])));
+            }
+        }
+        for annotation in list(&self.json["annotations"]["list"]) {
+            if let Some(expr) = annotation["expr"].as_str() {
+                all.push((format!("{}: annotation {}", self.file, annotation["name"]), expr.to_owned()));
+            }
+        }
+        for variable in self.variables().filter(|variable| variable["type"] == "query") {
+            let place = format!("{}: variable {}", self.file, variable["name"]);
+            all.push((place, values_query(&string(&variable["query"]["query"]))));
+        }
+        all
+    }
+}
+
+fn list(json: &Json) -> &[Json] {
+    json.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn string(json: &Json) -> String {
+    json.as_str().unwrap_or_else(|| panic!("a text was expected, not {json}")).to_owned()
+}
+
+/// What `label_values(metric, label)` asks, as an expression.
+fn values_query(query: &str) -> String {
+    let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+    let (metric, label) =
+        inner.and_then(|inner| inner.rsplit_once(',')).expect("label_values(metric, label)");
+    format!("count by ({}) ({metric})", label.trim())
+}
+
+/// What Grafana puts in place of variables.
+struct Variables<'a> {
+    target: &'a str,
+    script: &'a str,
+    range: Duration,
+    rate_interval: Duration,
+}
+
+impl Variables<'_> {
+    fn substitute(&self, expr: &str) -> String {
+        let expr = expr
+            .replace("$__rate_interval_ms", &self.rate_interval.as_millis().to_string())
+            .replace("$__rate_interval", &format!("{}s", self.rate_interval.as_secs()))
+            .replace("$__range", &format!("{}s", self.range.as_secs()))
+            .replace("$target", self.target)
+            .replace("$command", ".*")
+            .replace("$script", self.script);
+        let unknown =
+            expr.split('$').skip(1).find(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()));
+        assert!(unknown.is_none(), "a variable that Grafana does not have: {expr}");
+        expr
+    }
+}
+
+/// Stands in for values where only the form matters.
+const ANY: Variables<'_> = Variables {
+    target: ".*",
+    script: "any",
+    range: Duration::from_secs(3600),
+    rate_interval: Duration::from_secs(60),
+};
+
+/// What an expression names.
+#[derive(Debug, Default, PartialEq)]
+struct Names {
+    /// Each metric with the labels that select among its series.
+    metrics: Vec<(String, BTreeSet<String>)>,
+    /// Labels of `by (…)`, `on (…)` and the like.
+    grouping: BTreeSet<String>,
+}
+
+/// Finds the names in an expression that Prometheus accepts; whether it does is its own business.
+fn names(expr: &str) -> Names {
+    const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+    const KEYWORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
+    let mut names = Names::default();
+    let mut rest = expr.trim_start();
+    while let Some(first) = rest.chars().next() {
+        if first == '"' {
+            rest = after_string(rest);
+        } else if first == '[' {
+            rest = rest.split_once(']').expect("a range ends").1;
+        } else if first.is_ascii_digit() {
+            rest = rest.trim_start_matches(|next: char| next.is_ascii_alphanumeric() || next == '.');
+        } else if first.is_ascii_alphabetic() || first == '_' {
+            let end = rest.find(|next: char| !is_word(next)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            rest = after.trim_start();
+            if GROUPING.contains(&word) {
+                let (labels, after) =
+                    rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).expect("labels");
+                names.grouping.extend(
+                    labels.split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()),
+                );
+                rest = after;
+            } else if let Some(selectors) = rest.strip_prefix('{') {
+                let (labels, after) = selector_labels(selectors);
+                names.metrics.push((word.to_owned(), labels));
+                rest = after;
+            } else if !rest.starts_with('(') && !KEYWORDS.contains(&word) && !is_aggregated(rest) {
+                names.metrics.push((word.to_owned(), BTreeSet::new()));
+            }
+        } else {
+            rest = &rest[first.len_utf8()..];
+        }
+        rest = rest.trim_start();
+    }
+    names
+}
+
+/// Whether what follows a word makes it an aggregation: `sum by (…) (…)`.
+fn is_aggregated(rest: &str) -> bool {
+    ["by", "without"]
+        .iter()
+        .any(|word| rest.strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '('])))
+}
+
+fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | ':')
+}
+
+/// What follows a quoted text at the beginning of `rest`.
+fn after_string(rest: &str) -> &str {
+    let mut escaped = false;
+    let end = rest.char_indices().skip(1).find(|&(_, character)| {
+        let end = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        end
+    });
+    &rest[end.expect("a text ends").0 + 1..]
+}
+
+/// The labels of a selector after its brace, and what follows it.
+fn selector_labels(mut rest: &str) -> (BTreeSet<String>, &str) {
+    let mut labels = BTreeSet::new();
+    loop {
+        rest = rest.trim_start_matches([' ', ',']);
+        if let Some(after) = rest.strip_prefix('}') {
+            return (labels, after);
+        }
+        let (label, value) = rest.split_at(rest.find(|next: char| !is_word(next)).expect("an operator"));
+        labels.insert(label.to_owned());
+        rest = after_string(value.trim_start_matches(['=', '~', '!', ' ']));
+    }
+}
+
+/// The metrics of `docs/METRICS.md`, as series have them, with their labels.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::new();
+    for line in fs::read_to_string(repository("docs/METRICS.md")).unwrap().lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, kind, labels, ..] = cells[..] else { continue };
+        let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else { continue };
+        let labels: BTreeSet<String> =
+            labels.split(", ").map(|label| label.trim_matches('`').to_owned()).collect();
+        if kind == "histogram" {
+            let with_le = labels.iter().cloned().chain(["le".to_owned()]).collect();
+            all.insert(format!("{name}_bucket"), with_le);
+            all.insert(format!("{name}_sum"), labels.clone());
+            all.insert(format!("{name}_count"), labels);
+        } else {
+            all.insert(name.to_owned(), labels);
+        }
+    }
+    all
+}
+
+#[test]
+fn names_are_found_in_an_expression() {
+    let found = names(
+        r#"sum by (a, b) (rate(first_total{c="}\"{",d=~"x|y"}[5m] offset 10m)) / on (e) 2 * (second > bool 0.5) or third{}"#,
+    );
+    let set = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(found.grouping, set(&["a", "b", "e"]));
+    let expected = [("first_total", set(&["c", "d"])), ("second", set(&[])), ("third", set(&[]))];
+    assert_eq!(found.metrics, expected.map(|(name, labels)| (name.to_owned(), labels)));
+}
+
+#[test]
+fn every_metric_and_label_of_the_dashboards_is_documented() {
+    let documented = documented();
+    for (place, expr) in Dashboard::all().iter().flat_map(Dashboard::expressions) {
+        let names = names(&ANY.substitute(&expr));
+        assert!(!names.metrics.is_empty(), "{place} asks for nothing: {expr}");
+        let mut known = BTreeSet::new();
+        for (metric, labels) in names.metrics {
+            let Some(of_metric) = documented.get(&metric) else {
+                panic!("{place}: there is no {metric}: {expr}")
+            };
+            let unknown: Vec<_> = labels.difference(of_metric).collect();
+            assert!(unknown.is_empty(), "{place}: {metric} has no labels {unknown:?}: {expr}");
+            known.extend(of_metric.iter().cloned());
+        }
+        let unknown: Vec<_> = names.grouping.difference(&known).collect();
+        assert!(unknown.is_empty(), "{place}: none of the metrics has the labels {unknown:?}: {expr}");
+    }
+}
+
+#[test]
+fn panels_are_laid_out_described_and_linked() {
+    let all = Dashboard::all();
+    let uids: BTreeSet<&str> = all.iter().map(Dashboard::uid).collect();
+    assert_eq!(
+        uids,
+        BTreeSet::from(["redis-script-detail", "redis-scripts-overview"]),
+        "links depend on them"
+    );
+    let runbooks = fs::read_to_string(repository("docs/runbooks.md")).ok().map(|text| anchors(&text));
+    for dashboard in &all {
+        let file = &dashboard.file;
+        assert_eq!(*file, format!("{}.json", dashboard.uid()), "a file is named by its uid");
+        let mut taken = BTreeMap::new();
+        let mut ids = BTreeSet::new();
+        for panel in list(&dashboard.json["panels"]) {
+            let title = string(&panel["title"]);
+            assert!(ids.insert(panel["id"].as_u64()), "{file}: the id of {title} is taken");
+            let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+            assert!(w > 0 && h > 0 && x + w <= 24, "{file}: {title} is outside of the grid");
+            for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+                let other = taken.insert(cell, title.clone());
+                assert!(other.is_none(), "{file}: {title} and {} share a place", other.unwrap());
+            }
+        }
+        for panel in dashboard.panels() {
+            let title = string(&panel["title"]);
+            assert!(string(&panel["description"]).len() > 20, "{file}: {title} wants a description");
+            let defaults = &panel["fieldConfig"]["defaults"];
+            assert!(defaults["unit"].is_string() || panel["type"] == "table", "{file}: {title} wants a unit");
+            for target in list(&panel["targets"]) {
+                assert_eq!(target["datasource"]["uid"], "${datasource}", "{file}: {title}");
+                let expr = string(&target["expr"]);
+                for (_, range) in expr.match_indices('[').map(|(at, _)| (at, &expr[at + 1..])) {
+                    let range = range.split(']').next().unwrap();
+                    assert!(
+                        ["$__rate_interval", "$__range"].contains(&range),
+                        "{file}: {title} looks over [{range}], whatever the dashboard's time range is"
+                    );
+                }
+            }
+        }
+        let names: BTreeSet<String> =
+            dashboard.variables().map(|variable| string(&variable["name"])).collect();
+        for link in urls(&dashboard.json) {
+            if let Some(path) = link.strip_prefix("/d/") {
+                let uid = path.split(['/', '?']).next().unwrap();
+                assert!(uids.contains(uid), "{file}: a link to a dashboard that is not there: {link}");
+            } else if let Some(anchor) = link.strip_prefix("${runbooks}") {
+                let anchor = anchor.trim_start_matches('#');
+                if let Some(runbooks) = &runbooks {
+                    assert!(
+                        anchor.is_empty() || runbooks.contains(anchor),
+                        "{file}: docs/runbooks.md has no #{anchor}"
+                    );
+                }
+            } else {
+                panic!("{file}: a link that leads elsewhere: {link}");
+            }
+            for variable in link.split("${").skip(1).map(|rest| rest.split([':', '}', '.']).next().unwrap()) {
+                let known =
+                    names.contains(variable) || ["__data", "__field", "__url_time_range"].contains(&variable);
+                assert!(known, "{file}: there is no variable {variable}: {link}");
+            }
+        }
+    }
+}
+
+/// The anchors of the headings of a Markdown file.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    headings
+        .map(|heading| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            heading.chars().filter(|&next| next.is_alphanumeric() || "-_".contains(next)).collect()
+        })
+        .collect()
+}
+
+/// All that stands under `url` anywhere in a dashboard.
+fn urls(json: &Json) -> Vec<String> {
+    match json {
+        Json::Array(items) => items.iter().flat_map(urls).collect(),
+        Json::Object(fields) => {
+            let own = fields.get("url").and_then(Json::as_str).map(str::to_owned);
+            own.into_iter().chain(fields.values().flat_map(urls)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What all queries of the dashboards gave at one moment.
+struct Answers {
+    /// By the place of the query.
+    by_place: BTreeMap<String, Json>,
+    range: Duration,
+    at: SystemTime,
+}
+
+impl Answers {
+    /// Asks all that the panels, annotations and variables of the dashboards ask, as Grafana would.
+    fn of(
+        dashboards: &[Dashboard],
+        prometheus: &Prometheus,
+        script: &str,
+        target: &str,
+        since: Instant,
+    ) -> Self {
+        let range = Duration::from_secs(since.elapsed().as_secs() + 1);
+        let mut answers = BTreeMap::new();
+        for dashboard in dashboards {
+            // One that is chosen is escaped, as Grafana does it.
+            let chosen = target.replace('.', r"\\.");
+            let target = if dashboard.uid() == "redis-script-detail" { &chosen } else { ".*" };
+            let variables = Variables { target, script, range, rate_interval: Duration::from_secs(4) };
+            let instant: BTreeSet<String> = dashboard
+                .panels()
+                .flat_map(|panel| list(&panel["targets"]))
+                .filter(|query| query["instant"] == true)
+                .map(|query| string(&query["expr"]))
+                .collect();
+            for (place, expr) in dashboard.expressions() {
+                let query = variables.substitute(&expr);
+                let now = instant.contains(&expr) || place.contains(": variable ");
+                let answer = if now {
+                    prometheus.query(&query)
+                } else {
+                    prometheus.query_range(&query, range, Duration::from_secs(1))
+                };
+                assert_eq!(answer["resultType"], if now { "vector" } else { "matrix" }, "{place}: {query}");
+                answers.insert(place, answer);
+            }
+        }
+        Self { by_place: answers, range, at: SystemTime::now() }
+    }
+
+    fn series(&self, place: &str) -> &[Json] {
+        list(&self.by_place.get(place).unwrap_or_else(|| panic!("there is no query {place}"))["result"])
+    }
+
+    /// The one value of a query that gives a single number.
+    fn value(&self, place: &str) -> f64 {
+        let [series] = self.series(place) else { panic!("{place} gave {:?}", self.series(place)) };
+        series["value"][1].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Whether there is any number in the answer: no series, or nothing but NaN, is an empty panel.
+    fn says_something(&self, place: &str) -> bool {
+        self.series(place).iter().flat_map(values).any(f64::is_finite)
+    }
+
+    /// The values of a label in an answer.
+    fn labels(&self, place: &str, label: &str) -> BTreeSet<String> {
+        let series = self.series(place).iter();
+        series.filter_map(|series| Some(series["metric"][label].as_str()?.to_owned())).collect()
+    }
+}
+
+/// The values of a series of either kind of answer.
+fn values(series: &Json) -> Vec<f64> {
+    let samples = if series["value"].is_array() {
+        vec![&series["value"]]
+    } else {
+        list(&series["values"]).iter().collect()
+    };
+    samples.into_iter().map(|sample| sample[1].as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// What a legend such as `{{kind}} {{script}}` says of a series.
+fn legend(format: &str, series: &Json) -> String {
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some((before, (label, after))) =
+        rest.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?)))
+    {
+        text += before;
+        text += series["metric"][label].as_str().unwrap_or_default();
+        rest = after;
+    }
+    text + rest
+}
+
+#[test]
+fn every_query_is_answered_after_a_bad_night() {
+    if !monitoring::available() || !available().contains(&Kind::Redis70) {
+        return;
+    }
+    let dashboards = Dashboard::all();
+    let night = Night::begin();
+    let during = night.while_a_script_blocks(&dashboards);
+    let after = night.when_it_is_over(&dashboards);
+    if let Some(folder) = std::env::var_os(PREVIEW) {
+        for (moment, answers) in [("blocked", &during), ("after", &after)] {
+            draw(Path::new(&folder), moment, &dashboards, answers, &night.runaway);
+        }
+    }
+
+    for dashboard in &dashboards {
+        for (place, expr) in dashboard.expressions() {
+            assert!(
+                during.says_something(&place) || after.says_something(&place),
+                "{place} is empty, while a script blocks the server and afterwards: {expr}"
+            );
+        }
+        for panel in dashboard.panels() {
+            fits(dashboard, panel, [&during, &after]);
+        }
+    }
+    night.every_metric_was_scraped(&dashboards);
+
+    let overview = |title: &str| format!("redis-scripts-overview.json: \"{title}\" \"A\"");
+    let detail = |title: &str| format!("redis-script-detail.json: \"{title}\" \"A\"");
+    let one = |label: &str| BTreeSet::from([label.to_owned()]);
+    assert_eq!((during.value(&overview("Blocked now?")), after.value(&overview("Blocked now?"))), (1.0, 0.0));
+    assert_eq!(during.labels(&overview("By what?"), "kind"), one("script"));
+    assert_eq!(during.labels(&overview("By what?"), "script"), one(&night.runaway));
+    assert_eq!(after.labels(&overview("By what?"), "script"), one("Nothing"));
+    assert!(during.value(&overview("For how long?")) > 1.5 && after.value(&overview("For how long?")) == 0.0);
+    assert_eq!(
+        during.labels(&overview("Each server now"), "state"),
+        BTreeSet::from(["ok", "busy_script"].map(str::to_owned))
+    );
+    assert_eq!(after.value(&overview("Servers without slow log")), 0.0);
+    assert_eq!(after.value(&overview("Servers with too high a threshold")), 1.0);
+    assert_eq!(after.value(&overview("Servers with unsafe time limit")), 1.0);
+    assert!(after.labels(&overview("Latest slow calls"), "script").contains(&night.runaway));
+    assert_eq!((during.value(&detail("Runs now?")), after.value(&detail("Runs now?"))), (1.0, 0.0));
+    // The series of the function was born with the only call that there was, and yet it counts.
+    let frequent = after.series(&overview("Most frequent scripts"));
+    let function =
+        frequent.iter().find(|series| series["metric"]["script"] == scripts::BUSY_FUNCTION).unwrap();
+    assert_eq!(values(function)[0].round(), 1.0);
+    // Prometheus extrapolates an increase to the ends of its range, the more so the shorter that is.
+    assert!((13.0..17.0).contains(&after.value(&detail("Calls"))), "{}", after.value(&detail("Calls")));
+    assert!(after.value(&detail("It took")) > 2.0 && after.value(&detail("p99")) > 2.0);
+    assert_eq!(after.labels(&detail("What is known of it"), "sha1").len(), 1);
+    assert!(!after.labels(&detail("Neighbours"), "script").contains(&night.runaway));
+    assert!(after.labels(&detail("Neighbours"), "script").contains(scripts::BUSY_FUNCTION));
+}
+
+/// Whether the answers have what the panel makes of them: columns, legends, buckets.
+#[track_caller]
+fn fits(dashboard: &Dashboard, panel: &Json, answers: [&Answers; 2]) {
+    let title = &panel["title"];
+    let targets = list(&panel["targets"]);
+    let mut names = BTreeSet::new();
+    for target in targets {
+        let place = format!("{}: {title} {}", dashboard.file, target["refId"]);
+        for series in answers.iter().flat_map(|answers| answers.series(&place)) {
+            let labels = series["metric"].as_object().unwrap().keys().cloned();
+            if panel["type"] == "table" {
+                names.extend(labels);
+            } else if let Some(format) = target["legendFormat"].as_str() {
+                let name = legend(format, series).trim().to_owned();
+                assert!(!name.is_empty(), "{place}: {format} has no name for {}", series["metric"]);
+                names.insert(name);
+            } else {
+                assert_eq!(labels.count(), 0, "{place} wants a legend");
+            }
+        }
+        match panel["type"].as_str().unwrap() {
+            "stat" | "table" | "bargauge" => assert_eq!(target["instant"], true, "{place}"),
+            "heatmap" => assert!(answers[1].labels(&place, "le").len() > 10, "{place} has no buckets"),
+            _ => {
+                let samples = answers[1].series(&place).iter().map(|series| values(series).len()).max();
+                assert!(samples > Some(1), "{place} is no curve");
+                assert_eq!(target["range"], true, "{place}");
+            }
+        }
+        let is_table = panel["type"] == "table";
+        assert_eq!(target["format"] == "table", is_table, "{place}");
+        if is_table {
+            let id = string(&target["refId"]);
+            names.insert(if targets.len() > 1 { format!("Value #{id}") } else { "Value".to_owned() });
+        }
+    }
+    names.insert("Time".to_owned());
+    for transformation in list(&panel["transformations"]) {
+        for option in ["excludeByName", "indexByName", "renameByName"] {
+            for (column, new) in transformation["options"][option].as_object().into_iter().flatten() {
+                assert!(
+                    names.contains(column),
+                    "{title}: {option}: there is no column {column} among {names:?}"
+                );
+                // Both names: an organized column is known by either.
+                names.extend(new.as_str().map(str::to_owned));
+            }
+        }
+    }
+    for change in list(&panel["fieldConfig"]["overrides"]) {
+        let name = string(&change["matcher"]["options"]);
+        assert!(names.contains(&name), "{title}: an override of {name}, which is none of {names:?}");
+    }
+}
+
+/// Two servers, one of them with settings that hide slow scripts, and what watches them.
+struct Night {
+    server: Server,
+    _other: Server,
+    exporters: [Exporter; 2],
+    prometheus: Prometheus,
+    since: Instant,
+    /// The SHA1 of the script that never ends, and its label.
+    sha1: String,
+    runaway: String,
+}
+
+impl Night {
+    /// Healthy scripts, one of 1.2 s, and a function of 2.5 s, which goes BUSY.
+    fn begin() -> Self {
+        let server = Server::builder(Kind::Redis70)
+            .config("busy-reply-threshold 1500")
+            .config("slowlog-log-slower-than 1000")
+            .start();
+        let other = Server::builder(Kind::Redis70)
+            .config("busy-reply-threshold 0")
+            .config("slowlog-log-slower-than 1500000")
+            .start();
+        // The file of a server's log belongs to one server, so each has its own exporter.
+        let log = server.log_path();
+        let flags = ["--redis.log-file", log.to_str().unwrap(), "--redis.addr", &server.url()];
+        let exporters = [
+            Exporter::builder().args(&QUICK).args(&flags).start(),
+            Exporter::builder().args(&QUICK).args(&["--redis.addr", &other.url()]).start(),
+        ];
+        let prometheus = Prometheus::builder()
+            .scrape("first", exporters[0].addr())
+            .scrape("second", exporters[1].addr())
+            .start();
+        prometheus.wait_ready();
+        let since = Instant::now();
+
+        let mut client = server.client();
+        load_library(&mut client);
+        let healthy: Vec<String> =
+            (1..=3).map(|index| load(&mut client, &format!("{BUSY_LOOP}-- {index}"))).collect();
+        let sha1 = load(&mut client, &format!("{BUSY_LOOP}-- runaway"));
+        for round in 0..12 {
+            for (index, sha1) in (1..).zip(healthy.iter().chain([&sha1])) {
+                client.call(&evalsha(sha1, Duration::from_millis(15 * index + 5 * round)));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        // One right after the other is one blockage to everybody else.
+        let counted = |severity: &str, command: &str| {
+            exporters[0].wait_for(LIMIT, "a slow call to be counted", |metrics| {
+                let labels = [("severity", severity), ("command", command)];
+                metrics.sum("redis_script_slow_calls_total", &labels) > 0.0
+                    && metrics.sum("redis_script_blocked_seconds", &[]) == 0.0
+            })
+        };
+        client.call(&evalsha(&healthy[0], Duration::from_millis(1200)));
+        counted("warning", "evalsha");
+        client.call(&busy_fcall(Duration::from_millis(2500)));
+        counted("critical", "fcall");
+        assert!(is_error(&client.call(&["EVALSHA", &"0".repeat(40), "0"]), "NOSCRIPT"));
+        let runaway = sha1[..12].to_owned();
+        Self { server, _other: other, exporters, prometheus, since, sha1, runaway }
+    }
+
+    /// A script that never ends goes BUSY, other clients are refused, and its name is known. Then it is killed.
+    fn while_a_script_blocks(&self, dashboards: &[Dashboard]) -> Answers {
+        let mut victim = self.server.client();
+        victim.send(&evalsha(&self.sha1, Duration::from_secs(600)));
+        self.exporters[0].wait_for(LIMIT, "the script to be named", |metrics| {
+            metrics.sum("redis_script_running_info", &[("kind", "script"), ("script", &self.runaway)]) > 0.0
+        });
+        let mut client = self.server.client();
+        for _ in 0..20 {
+            assert!(is_error(&client.call(&["PING"]), "BUSY"));
+        }
+        let scraped = format!(
+            "redis_script_blocked_seconds > 2.5 and on (target) redis_script_running_info{{script=\"{}\"}}",
+            self.runaway
+        );
+        self.wait_for("the blockage to be scraped", &scraped, 1);
+        let answers = self.answers(dashboards);
+        assert_eq!(text(&client.call(&["SCRIPT", "KILL"])), "OK");
+        assert!(matches!(victim.receive(), Value::ServerError(_)), "the script was killed");
+        answers
+    }
+
+    /// All of it has been counted and scraped.
+    fn when_it_is_over(&self, dashboards: &[Dashboard]) -> Answers {
+        // For so long that at least two scrapes have it: rates are made of two samples.
+        let all = format!(
+            "min_over_time(redis_script_kills_total{{kind=\"script\"}}[2500ms]) > 0 \
+             and on (target) min_over_time(redis_script_errors_total{{error=\"BUSY\"}}[2500ms]) >= 20 \
+             and on (target) min_over_time(redis_script_duration_seconds_count{{script=\"{0}\"}}[2500ms]) \
+             and on (target) count_over_time(redis_script_duration_seconds_count{{script=\"{0}\"}}[2500ms]) > 1",
+            self.runaway
+        );
+        self.wait_for("the end to be scraped", &all, 1);
+        self.answers(dashboards)
+    }
+
+    fn answers(&self, dashboards: &[Dashboard]) -> Answers {
+        let target = target_of(&self.server);
+        Answers::of(dashboards, &self.prometheus, &self.runaway, &target, self.since)
+    }
+
+    /// Waits until Prometheus gives so many series for an expression.
+    #[track_caller]
+    fn wait_for(&self, what: &str, expr: &str, count: usize) {
+        eventually_or_tell(LIMIT, what, || {
+            let answer = self.prometheus.query(expr);
+            if list(&answer["result"]).len() == count { Ok(()) } else { Err(answer) }
+        });
+    }
+
+    /// Not only the whole of each query gave something: each metric in it is real.
+    fn every_metric_was_scraped(&self, dashboards: &[Dashboard]) {
+        let expressions = dashboards.iter().flat_map(Dashboard::expressions);
+        let metrics: BTreeSet<String> = expressions
+            .flat_map(|(_, expr)| names(&ANY.substitute(&expr)).metrics)
+            .map(|(metric, _)| metric)
+            .collect();
+        for metric in metrics {
+            let answer = self.prometheus.query(&format!("count(last_over_time({metric}[5m]))"));
+            assert!(!list(&answer["result"]).is_empty(), "nobody has ever scraped {metric}");
+        }
+    }
+}
+
+/// Writes a page that shows each dashboard with its answers.
+fn draw(folder: &Path, moment: &str, dashboards: &[Dashboard], answers: &Answers, script: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let template = fs::read_to_string(repository("scripts/dashboards/preview.html")).unwrap();
+    let now = answers.at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    for dashboard in dashboards {
+        let data = json!({
+            "dashboard": dashboard.json,
+            "answers": answers.by_place,
+            "file": dashboard.file,
+            "moment": moment,
+            "script": script,
+            "now": now,
+            "range": answers.range.as_secs(),
+        });
+        // A closing tag in a text would end the page's script.
+        let page = template.replace("/* DATA */ null", &data.to_string().replace("</", "<\\/"));
+        assert!(page.len() > template.len(), "the template has a place for the data");
+        fs::write(folder.join(format!("{}-{moment}.html", dashboard.uid())), page).unwrap();
+    }
+}

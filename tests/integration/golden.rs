@@ -1,0 +1,106 @@
+//! The whole of `/metrics` after a fixed course of events, as a file that shows every change of it.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::common::{LIMIT, assert_golden, begin, number, target_of, wait_for_scripts};
+use crate::support::client::is_error;
+use crate::support::exporter::Exporter;
+use crate::support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
+use crate::support::server::{Kind, Server, run_on};
+
+#[test]
+fn the_metrics_are_as_written_down() {
+    run_on(Kind::Redis70, |kind| {
+        // Far above what an idle server ever takes, so that the slow log holds the three scripts and nothing else.
+        let server = Server::builder(kind).config("slowlog-log-slower-than 500000").start();
+        let mut client = server.client();
+        let sha1 = load(&mut client, BUSY_LOOP);
+        load_library(&mut client);
+        let exporter = begin(Exporter::builder().args(&[
+            "--redis.addr",
+            &server.url(),
+            "--slow.warning=500ms",
+            "--slow.critical=60s",
+        ]));
+        let time = Duration::from_millis(600);
+        for command in [busy_eval(time), evalsha(&sha1, time), busy_fcall(time)] {
+            assert_eq!(client.call(&command), Value::Int(1));
+        }
+        for _ in 0..2 {
+            assert!(is_error(&client.call(&["EVALSHA", &"0".repeat(40), "0"]), "NOSCRIPT"));
+        }
+        assert!(is_error(&client.call(&["SCRIPT", "KILL"]), "NOTBUSY"));
+
+        wait_for_scripts(&exporter, 3);
+        let metrics = exporter.wait_for(LIMIT, "the numbers of INFO", |metrics| {
+            number(metrics, "redis_script_errors_total", &[("error", "NOTBUSY")]) == Some(1)
+                && number(metrics, "redis_script_slowlog_length", &[]) == Some(3)
+        });
+        assert_golden("tests/golden/metrics.txt", &normalised(&metrics.text, &target_of(&server)));
+    });
+}
+
+/// The text with everything that another run, machine or version may show differently as `<x>`. This is the one place
+/// that says what is volatile:
+///
+/// - the address of the server, its exact version, and version and revision of the exporter;
+/// - all numbers of the process, and everything that counts or times the exporter's own polling and heartbeats;
+/// - run times and when something ran: sums, the buckets that the duration of a call falls into, timestamps;
+/// - memory.
+///
+/// All other values, and all names, labels, types and help texts, stay.
+fn normalised(text: &str, target: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = line.replace(&format!("target=\"{target}\""), "target=\"<x>\"");
+        if line.starts_with('#') {
+            return line;
+        }
+        let line = hide_labels(&line);
+        let (series, _) = line.rsplit_once(' ').expect("a series and its value");
+        if is_volatile(series) { format!("{series} <x>") } else { line }
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+/// Whether the value of a series differs from run to run.
+fn is_volatile(series: &str) -> bool {
+    let name = series.split('{').next().unwrap_or_default();
+    let of_the_run = [
+        "process_",
+        "redis_script_heartbeat_duration_seconds",
+        "redis_script_exporter_poll_duration_seconds",
+        "redis_script_exporter_polls_total",
+        "redis_script_exporter_last_poll_timestamp_seconds",
+        "redis_script_duration_seconds_sum",
+        "redis_script_calls_duration_seconds_total",
+        "redis_script_last_slow_call_timestamp_seconds",
+        "redis_script_last_slow_call_duration_seconds",
+        "redis_script_memory_bytes",
+    ];
+    // A call of 600 ms is over 0.5 s on every machine, and how far over is not known. That it is counted is.
+    let upper_bucket = ["1", "2", "5", "10", "20", "30", "60"]
+        .iter()
+        .any(|bound| series.ends_with(&format!("le=\"{bound}\"}}")));
+    of_the_run.iter().any(|prefix| name.starts_with(prefix))
+        || (name == "redis_script_duration_seconds_bucket" && upper_bucket)
+}
+
+/// Hides the values of labels that tell a version.
+fn hide_labels(line: &str) -> String {
+    if !line.starts_with("redis_script_exporter_build_info{")
+        && !line.starts_with("redis_script_target_info{")
+    {
+        return line.to_owned();
+    }
+    let mut line = line.to_owned();
+    for label in ["version", "revision"] {
+        if let Some((before, rest)) = line.split_once(&format!("{label}=\""))
+            && let Some((_, after)) = rest.split_once('"')
+        {
+            line = format!("{before}{label}=\"<x>\"{after}");
+        }
+    }
+    line
+}

@@ -1,0 +1,633 @@
+//! Servers that are not what they should be, and servers that come and go. The exporter stays up and small, says what is
+//! wrong once, and goes on watching the others.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Parser, Value};
+
+use crate::common::{
+    LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, whole,
+};
+use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
+use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
+use crate::support::wait::eventually;
+
+on_each_server!(a_server_that_goes_and_comes_back, a_server_that_is_absent_at_the_start);
+
+/// [`QUICK`] with the usual patience: silence is one of the things that these servers do.
+const IMPATIENT: [&str; 3] = [QUICK[0], QUICK[1], QUICK[2]];
+
+/// The most memory that the exporter may ever have taken, whatever a server sends.
+const MOST_MEMORY: u64 = 60 << 20;
+
+/// How long a hostile server is watched after it has shown what it can do.
+const A_WHILE: Duration = Duration::from_secs(3);
+
+/// The most lines that the log may have after that. One server that changes between two states tells so; it does not
+/// tell it at every attempt.
+const MOST_LINES: usize = 25;
+
+/// A server that does what it likes with each of its connections.
+struct Hostile {
+    addr: SocketAddr,
+    /// Connections that it has taken.
+    connections: Arc<AtomicUsize>,
+    /// Set when the test is over.
+    over: Arc<AtomicBool>,
+}
+
+impl Hostile {
+    fn start(behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hostile =
+            Self { addr: listener.local_addr().unwrap(), connections: Arc::default(), over: Arc::default() };
+        let (connections, over) = (Arc::clone(&hostile.connections), Arc::clone(&hostile.over));
+        let behave = Arc::new(behave);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (stream, behave) = (stream.unwrap(), Arc::clone(&behave));
+                thread::spawn(move || behave(stream));
+            }
+        });
+        hostile
+    }
+
+    /// A server that answers each command by what `answer` makes of its words (in lower case).
+    fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |mut stream| {
+            for words in Commands::new(&stream) {
+                if stream.write_all(&answer(&words)).is_err() {
+                    break;
+                }
+            }
+        })
+    }
+
+    fn target(&self) -> String {
+        self.addr.to_string()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+/// Reads what a client asks on one connection, command by command.
+struct Commands {
+    stream: TcpStream,
+    /// Keeps what has arrived of the next command: clients send several at once.
+    parser: Parser,
+}
+
+impl Commands {
+    fn new(stream: &TcpStream) -> Self {
+        Self { stream: stream.try_clone().unwrap(), parser: Parser::new() }
+    }
+}
+
+impl Iterator for Commands {
+    type Item = Vec<String>;
+
+    /// The next command; `None` when the client has gone.
+    fn next(&mut self) -> Option<Vec<String>> {
+        let Ok(Value::Array(words)) = self.parser.parse_value(&mut self.stream) else { return None };
+        let text = |word: &Value| match word {
+            Value::BulkString(bytes) => String::from_utf8_lossy(bytes).to_lowercase(),
+            other => panic!("a client sends strings, not {other:?}"),
+        };
+        Some(words.iter().map(text).collect())
+    }
+}
+
+/// A bulk string as it goes over the wire.
+fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
+    let data = data.as_ref();
+    [format!("${}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
+}
+
+/// An array of what goes over the wire already.
+fn array(items: &[Vec<u8>]) -> Vec<u8> {
+    [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
+}
+
+/// INFO as a quiet server has it.
+const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
+    uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
+    # Commandstats\r\n# Errorstats\r\n";
+
+/// What an idle server without slow commands answers.
+fn quiet(words: &[String]) -> Vec<u8> {
+    let setting = |name: &str, value: &str| [bulk(name), bulk(value)];
+    match words[0].as_str() {
+        "ping" => b"+PONG\r\n".to_vec(),
+        "info" => bulk(INFO),
+        "slowlog" if words[1] == "len" => b":0\r\n".to_vec(),
+        "slowlog" | "exec" => array(&[]),
+        "config" => {
+            array(&[setting("slowlog-log-slower-than", "10000"), setting("slowlog-max-len", "128")].concat())
+        }
+        "function" => array(&[bulk("running_script"), b"$-1\r\n".to_vec(), bulk("engines"), array(&[])]),
+        "multi" | "client" => b"+OK\r\n".to_vec(),
+        other => format!("-ERR unknown command '{other}'\r\n").into_bytes(),
+    }
+}
+
+/// Takes what the client sends until it goes.
+fn listen_on(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+/// Answers the first bytes that come with the same data again and again, for as long as somebody takes it.
+fn endless(first: &'static [u8], more: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    move |mut stream| {
+        let mut buffer = [0; 4096];
+        if stream.read(&mut buffer).is_ok_and(|length| length > 0) && stream.write_all(first).is_ok() {
+            while stream.write_all(&more).is_ok() {}
+        }
+    }
+}
+
+/// Answers everything with the same bytes, and goes on listening.
+fn always(answer: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    move |mut stream| {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+            if stream.write_all(&answer).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The most memory that a process has ever taken, in bytes.
+fn peak_memory(exporter: &Exporter) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Watches a hostile server and a good one with one exporter. Holds when the hostile one is in one of these states and
+/// has been for a while, the good one is watched as ever, and the exporter has stayed small and quiet.
+#[track_caller]
+fn endures(hostile: &Hostile, states: &[&str]) -> (Exporter, Metrics) {
+    endures_with(hostile, states, &QUICK)
+}
+
+/// Like [`endures`], with these flags.
+#[track_caller]
+fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter, Metrics) {
+    let mut found = None;
+    run_on(Kind::Redis70, |kind| {
+        let good = logs_milliseconds(kind).start();
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr), "--redis.addr", &good.url()])
+            .args(flags)
+            .start();
+        let (bad_target, good_target) = (hostile.target(), target_of(&good));
+        exporter.wait_for(LIMIT, &format!("one of the states {states:?}"), |metrics| {
+            hostile.connections() > 0 && states.contains(&state(metrics, &bad_target).as_str())
+        });
+        let polls = |metrics: &Metrics| {
+            number(metrics, "redis_script_exporter_polls_total", &[("target", &good_target)]).unwrap()
+        };
+        let before = polls(&exporter.wait_for(LIMIT, "the good server", |metrics| polls(metrics) >= 3));
+        // Everything that it has in store, and time for many attempts.
+        let begun = Instant::now();
+        let mut calls = 0;
+        while begun.elapsed() < A_WHILE {
+            spin(&mut good.client(), "EVAL", SPIN);
+            calls += 1;
+            let metrics = exporter.wait_for(LIMIT, "the good server's call to be counted", |metrics| {
+                let target = [("class", "script"), ("target", &good_target)];
+                number(metrics, "redis_script_slowlog_entries_total", &target) == Some(calls)
+            });
+            assert_eq!(state(&metrics, &good_target), "ok");
+            thread::sleep(Duration::from_millis(200));
+        }
+        let metrics = exporter.wait_for(LIMIT, "one of these states again", |metrics| {
+            states.contains(&state(metrics, &bad_target).as_str())
+        });
+        assert!(polls(&metrics) > before + 5, "the good server is asked as ever");
+        let lost = number(&metrics, "redis_script_slowlog_lost_entries_total", &[("target", &good_target)]);
+        assert_eq!(lost, Some(0));
+
+        let (memory, logs) = (peak_memory(&exporter), exporter.logs());
+        assert!(memory < MOST_MEMORY, "{} KiB at the most\n{logs}", memory >> 10);
+        let lines = lines_with(&logs, &[&bad_target]);
+        assert!(!lines.is_empty(), "nothing is told: {logs}");
+        assert!(logs.lines().count() < MOST_LINES, "{logs}");
+        assert!(lines.iter().all(|line| line.len() < 1000), "{logs}");
+        found = Some((exporter, metrics));
+    });
+    // Without the good server there is nothing to hold; the lack of it has been told.
+    found.unwrap_or_else(|| {
+        let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", hostile.addr)]);
+        let metrics = exporter.metrics();
+        (exporter, metrics)
+    })
+}
+
+/// The one line that says what is wrong holds these words.
+#[track_caller]
+fn says(exporter: &Exporter, hostile: &Hostile, words: &[&str]) {
+    let lines = lines_with(&exporter.logs(), &[&[&*hostile.target(), "level=warn"], words].concat());
+    assert_eq!(lines.len(), 1, "{words:?} in one line of {}", exporter.logs());
+}
+
+#[test]
+fn garbage() {
+    let noise: Vec<u8> =
+        (0..4096_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let hostile = Hostile::start(always([b"\x00\xff\x80".to_vec(), noise].concat()));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["not the Redis protocol"]);
+    assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+}
+
+#[test]
+fn http() {
+    let hostile = Hostile::start(always(
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Request".to_vec(),
+    ));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["not the Redis protocol"]);
+}
+
+#[test]
+fn an_endless_list() {
+    let hostile = Hostile::start(endless(b"*1000000000\r\n", b":1\r\n".repeat(10_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn an_endless_line() {
+    let hostile = Hostile::start(endless(b"+", b"x".repeat(100_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn an_endless_string() {
+    let hostile = Hostile::start(endless(b"$100000000000\r\n", b"x".repeat(100_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn endless_answers_that_nobody_asked_for() {
+    let hostile = Hostile::start(endless(b"", b"+PONG\r\n".repeat(10_000)));
+    endures(&hostile, &["unreachable", "ok"]);
+}
+
+#[test]
+fn endless_answers_before_anything_was_asked() {
+    let hostile =
+        Hostile::start(|mut stream| while stream.write_all(&b"*1\r\n+x\r\n".repeat(10_000)).is_ok() {});
+    endures(&hostile, &["unreachable", "ok"]);
+}
+
+#[test]
+fn a_slow_log_without_end() {
+    let entry = array(&[
+        b":1\r\n".to_vec(),
+        b":1\r\n".to_vec(),
+        b":1\r\n".to_vec(),
+        array(&[bulk("EVAL"), bulk("x".repeat(128))]),
+    ]);
+    let list = [b"*1000000\r\n".to_vec(), entry.repeat(1_000_000)].concat();
+    let hostile =
+        Hostile::answering(move |words| if words[0] == "slowlog" { list.clone() } else { quiet(words) });
+    endures(&hostile, &["ok", "unreachable"]);
+}
+
+#[test]
+fn huge_lengths() {
+    for answer in [
+        "*2147483647\r\n",
+        "*9223372036854775807\r\n",
+        "$9223372036854775807\r\n",
+        "*-2\r\n",
+        "%4611686018427387904\r\n",
+        "*99999999999999999999999999\r\n",
+        ":99999999999999999999999999\r\n",
+    ] {
+        let hostile = Hostile::start(always(answer.as_bytes().to_vec()));
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&IMPATIENT)
+            .start();
+        exporter.wait_for(LIMIT, &format!("what comes of {answer:?}"), |metrics| {
+            ["unreachable", "blocked"].contains(&state(metrics, &hostile.target()).as_str())
+                && !lines_with(&exporter.logs(), &["level=warn"]).is_empty()
+        });
+        assert_eq!(exporter.get("/-/healthy").status, 200, "{answer:?}: {}", exporter.logs());
+        assert!(peak_memory(&exporter) < MOST_MEMORY, "{answer:?}");
+    }
+}
+
+#[test]
+fn deep_nesting() {
+    let hostile = Hostile::start(always(b"*1\r\n".repeat(1_000_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["not the Redis protocol"]);
+}
+
+#[test]
+fn one_byte_at_a_time() {
+    let hostile = Hostile::start(|mut stream| {
+        stream.set_nodelay(true).unwrap();
+        for words in Commands::new(&stream) {
+            for byte in quiet(&words) {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
+    // That is slow, and right: it is read in the end.
+    let (_, metrics) = endures(&hostile, &["ok"]);
+    let version =
+        metrics.value("redis_script_target_info", &[("target", &hostile.target()), ("version", "7.0.15")]);
+    assert_eq!(version, Some(1.0));
+}
+
+#[test]
+fn half_an_answer_and_no_more() {
+    // The heartbeat works; it hangs up in the middle of INFO, of the slow log, or of the heartbeat itself.
+    for half in ["info", "slowlog get", "ping"] {
+        let hostile = Hostile::start(move |mut stream| {
+            for words in Commands::new(&stream) {
+                let answer = quiet(&words);
+                let now = words.join(" ").starts_with(half);
+                let length = if now { answer.len() / 2 } else { answer.len() };
+                if stream.write_all(&answer[..length]).is_err() || now {
+                    return;
+                }
+            }
+        });
+        let (_, metrics) = endures(&hostile, &["unreachable", "ok"]);
+        let failures = number(
+            &metrics,
+            "redis_script_exporter_poll_failures_total",
+            &[("target", &hostile.target()), ("reason", "connection")],
+        );
+        assert_eq!(failures.is_some_and(|failures| failures > 0), half != "ping", "{half}");
+        assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+    }
+}
+
+#[test]
+fn accepted_and_closed() {
+    let hostile = Hostile::start(drop);
+    endures(&hostile, &["unreachable"]);
+    assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+}
+
+#[test]
+fn accepted_and_silent() {
+    let hostile = Hostile::start(listen_on);
+    let (exporter, metrics) = endures_with(&hostile, &["blocked"], &IMPATIENT);
+    let target = [("target", &*hostile.target())];
+    assert!(metrics.value("redis_script_blocked_seconds", &target).unwrap() > 1.0);
+    assert_eq!(number(&metrics, "redis_script_target_up", &target), Some(1));
+    says(&exporter, &hostile, &["blocked"]);
+    assert!(hostile.connections() <= 2, "{} connections", hostile.connections());
+}
+
+#[test]
+fn refusals_of_everything() {
+    for (refusal, states) in [
+        ("-ERR unknown command\r\n", &["ok"][..]),
+        ("-NOPERM this user has no permissions to run the command\r\n", &["ok"]),
+        ("-ERR max number of clients reached\r\n", &["ok", "unreachable"]),
+        ("-\r\n", &["ok", "unreachable"]),
+        ("-LOADING Redis is loading the dataset in memory\r\n", &["loading"]),
+        ("-BUSY\r\n", &["busy_script", "busy_module"]),
+        ("-NOAUTH Authentication required.\r\n", &["unauthorized"]),
+        ("+OK\r\n", &["ok"]),
+        (":1\r\n", &["ok"]),
+        ("$-1\r\n", &["ok"]),
+        ("*0\r\n", &["ok"]),
+    ] {
+        let hostile = Hostile::answering(|_| refusal.as_bytes().to_vec());
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&QUICK)
+            .start();
+        exporter.wait_for(LIMIT, &format!("what comes of {refusal:?}"), |metrics| {
+            states.contains(&state(metrics, &hostile.target()).as_str())
+        });
+        thread::sleep(Duration::from_millis(700));
+        let metrics = exporter.metrics();
+        assert!(states.contains(&state(&metrics, &hostile.target()).as_str()), "{refusal:?}");
+        assert!(exporter.logs().lines().count() < MOST_LINES, "{refusal:?}: {}", exporter.logs());
+    }
+}
+
+/// What a server says to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
+#[test]
+fn a_password_that_is_repeated_to_us() {
+    for words in
+        ["ERR unknown command `auth`, with args beginning with:", "ERR no such password:", "WRONGPASS:"]
+    {
+        let hostile = Hostile::answering(move |command| match command[0].as_str() {
+            "auth" => format!("-{words} `{}`, \r\n", command[1..].join("`, `")).into_bytes(),
+            _ => quiet(command),
+        });
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr), "--redis.user=me"])
+            .args(&["--redis.password=open-sesame", "--log.level=trace"])
+            .args(&QUICK)
+            .start();
+        exporter
+            .wait_for(LIMIT, "the refusal", |metrics| state(metrics, &hostile.target()) == "unauthorized");
+        eventually(LIMIT, "some attempts", || (hostile.connections() > 3).then_some(()));
+        let page = exporter.get("/metrics").body;
+        assert!(!format!("{page}{}", exporter.logs()).contains("sesame"), "{}", exporter.logs());
+    }
+}
+
+#[test]
+fn a_slow_log_full_of_strange_things() {
+    let int = |number: i64| format!(":{number}\r\n").into_bytes();
+    let call = |id: i64, micros: i64, words: &[&[u8]]| {
+        let words: Vec<Vec<u8>> = words.iter().map(bulk).collect();
+        array(&[
+            int(id),
+            int(1_700_000_000),
+            int(micros),
+            array(&words),
+            bulk(b"\xff\n\"client\\"),
+            bulk(b"\x80\r\nname\""),
+        ])
+    };
+    let long = b"x\xff\"\n\\".repeat(30);
+    let strange = [
+        call(i64::MAX, i64::MAX, &[b"EVAL", b"return \xff\xfe\"\n\\", b"0"]),
+        call(
+            i64::MAX - 1,
+            2_000_000,
+            &[b"FCALL", b"a\"b\\c\nd\xffe{}=,\t\r\x1b[31m", b"9223372036854775807"],
+        ),
+        call(i64::MAX - 2, 3_000_000, &[b"FCALL", "naïve\u{202e}\u{1f600}".as_bytes(), b"-1"]),
+        call(i64::MAX - 3, 1, &[b"EVALSHA", b"not a sha \xff", b"x"]),
+        call(i64::MAX - 4, 1, &[b"EVAL", &long]),
+        call(i64::MAX - 5, 1, &[b"FCALL", b"", b"0"]),
+        call(i64::MAX - 6, 1, &[b"EVAL"]),
+        call(i64::MAX - 7, 1, &[]),
+        // None of these is an entry.
+        int(5),
+        b"$-1\r\n".to_vec(),
+        array(&[int(-1), int(-1), int(-1), array(&[])]),
+        array(&[int(1), int(2)]),
+        array(&[bulk("1"), bulk("2"), bulk("3"), bulk("4")]),
+    ];
+    let reply = array(&strange);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let info =
+        INFO.replace("redis_version:7.0.15", "redis_version:7\"\\\n.0").replace("role:master", "role:{\"}");
+    let counted = Arc::clone(&asked);
+    let hostile = Hostile::answering(move |words| match words[0].as_str() {
+        "info" => bulk(&info),
+        "slowlog" if words[1] == "len" => b":-7\r\n".to_vec(),
+        // The first answer is the baseline: one entry, so that all of the others are new.
+        "slowlog" if counted.fetch_add(1, Ordering::Relaxed) == 0 => {
+            array(&[array(&[b":0\r\n".to_vec(), b":1\r\n".to_vec(), b":1\r\n".to_vec(), array(&[])])])
+        }
+        "slowlog" => reply.clone(),
+        "config" => array(&[
+            bulk("slowlog-log-slower-than"),
+            bulk("99999999999999999999"),
+            bulk("slowlog-max-len"),
+            bulk("\"\n"),
+        ]),
+        _ => quiet(words),
+    });
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+        .args(&QUICK)
+        .start();
+    // Every scrape is parsed: a line that is not in the format panics.
+    let metrics = exporter.wait_for(LIMIT, "the strange entries", |metrics| {
+        whole(metrics.sum("redis_script_slowlog_entries_total", &[])) >= 8
+    });
+    eventually(LIMIT, "some more polls", || (asked.load(Ordering::Relaxed) > 5).then_some(()));
+    let again = exporter.metrics();
+    assert_eq!(whole(again.sum("redis_script_slowlog_entries_total", &[])), 8, "nothing is counted twice");
+    let scripts: Vec<&str> = metrics
+        .series("redis_script_duration_seconds_count")
+        .iter()
+        .map(|series| series.label("script"))
+        .collect();
+    assert_eq!(scripts.len(), 6, "{scripts:?}");
+    assert!(scripts.iter().any(|script| script.starts_with("a\"b\\c")), "{scripts:?}");
+    assert!(
+        scripts.iter().all(|script| !script.is_empty() && !script.contains(char::is_control)),
+        "{scripts:?}"
+    );
+    for line in metrics.text.lines() {
+        assert!(!line.contains(|character: char| character.is_control()), "{line:?}");
+    }
+    let logs = exporter.logs();
+    assert!(logs.lines().all(|line| line.starts_with("ts=")), "a line is one line: {logs}");
+    assert!(!logs.contains('\u{1b}'), "{logs}");
+    assert!(logs.lines().count() < MOST_LINES, "{logs}");
+    assert_eq!(lines_with(&logs, &["level=warn", "SLOWLOG GET"]).len(), 1, "{logs}");
+}
+
+fn a_server_that_goes_and_comes_back(kind: Kind) {
+    let mut server = logs_milliseconds(kind).start();
+    let exporter = crate::common::watch(&server, &[]);
+    let target = target_of(&server);
+    spin(&mut server.client(), "EVAL", SPIN);
+    crate::common::wait_for_scripts(&exporter, 1);
+    let before: Vec<String> = exporter.metrics().names().iter().map(|&name| name.to_owned()).collect();
+    for (round, killed) in [true, false].into_iter().enumerate() {
+        if killed {
+            server.kill();
+        } else {
+            server.stop();
+        }
+        let metrics = exporter
+            .wait_for(LIMIT, "the server to be gone", |metrics| state(metrics, &target) == "unreachable");
+        assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
+        let names = metrics.names();
+        assert!(before.iter().all(|name| names.contains(name.as_str())), "no series is gone with the server");
+        server.restart();
+        let metrics =
+            exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
+        assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
+        let lines = lines_with(&exporter.logs(), &["state=unreachable"]);
+        assert_eq!(lines.len(), round + 1, "{}", exporter.logs());
+        assert_eq!(lines_with(&exporter.logs(), &["state=ok"]).len(), round + 2, "{}", exporter.logs());
+    }
+    spin(&mut server.client(), "EVAL", SPIN);
+    let metrics = crate::common::wait_for_scripts(&exporter, 2);
+    assert_eq!(number(&metrics, "redis_script_slowlog_lost_entries_total", &[]), Some(0));
+}
+
+fn a_server_that_is_absent_at_the_start(kind: Kind) {
+    let mut server = logs_milliseconds(kind).start();
+    server.stop();
+    let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&QUICK).start();
+    let target = target_of(&server);
+    exporter.wait_for(LIMIT, "the first attempt", |_| exporter.get("/-/ready").status == 200);
+    let metrics = exporter.metrics();
+    assert_eq!(state(&metrics, &target), "unreachable");
+    assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
+    // Long enough for the pauses between two attempts to have grown to where they end.
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(lines_with(&exporter.logs(), &["level=warn"]).len(), 1, "{}", exporter.logs());
+    server.restart();
+    let back = Instant::now();
+    exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(5 + 3), "{took:?} after the server was back");
+    // A server that was never seen before: what is in its slow log is the baseline.
+    crate::common::begin(Exporter::builder().args(&["--redis.addr", &server.url()]));
+    exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
+        number(metrics, "redis_script_exporter_polls_total", &[]).is_some_and(|polls| polls >= 3)
+    });
+    spin(&mut server.client(), "EVAL", SPIN);
+    crate::common::wait_for_scripts(&exporter, 1);
+}
+
+/// Nobody listens at all, and then somebody else does: the address is what is watched.
+#[test]
+fn several_absent_servers_do_not_hold_each_other_up() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let absent: Vec<String> = (0..20).map(|_| format!("redis://127.0.0.1:{}", free_port())).collect();
+        let mut args: Vec<&str> = absent.iter().flat_map(|url| ["--redis.addr", url]).collect();
+        let url = server.url();
+        args.extend(["--redis.addr", &url]);
+        let exporter = Exporter::builder().args(&args).args(&QUICK).start();
+        exporter.wait_for(LIMIT, "all of them to be tried", |metrics| {
+            exporter.get("/-/ready").status == 200 && state(metrics, &target_of(&server)) == "ok"
+        });
+        let metrics = exporter.metrics();
+        assert_eq!(whole(metrics.sum("redis_script_target_up", &[])), 1);
+        assert_eq!(metrics.series("redis_script_target_up").len(), 21);
+    });
+}

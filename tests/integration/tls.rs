@@ -1,0 +1,164 @@
+//! TLS to the server, and unix sockets.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::common::{LIMIT, QUICK, SPIN, begin, calls, lines_with, number, spin, state, wait_for_scripts};
+use crate::support::client::Client;
+use crate::support::exporter::Exporter;
+use crate::support::server::{Kind, Server, on_each_server};
+use crate::support::tls::Certificates;
+
+on_each_server!(
+    a_server_with_an_own_authority,
+    a_client_certificate_that_is_required,
+    a_certificate_that_is_not_trusted,
+    any_certificate_if_told_so,
+    plain_text_to_a_tls_port,
+    a_unix_socket,
+);
+
+fn file(path: &Path) -> &str {
+    path.to_str().expect("a path in a temporary directory")
+}
+
+/// Whether this machine's build of the server speaks TLS; says so if not.
+fn speaks_tls(kind: Kind) -> bool {
+    let speaks = kind.has_tls();
+    if !speaks {
+        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: this machine's build of {kind} has no TLS");
+        assert!(
+            kind != Kind::Redis70 || std::env::var_os("CI").is_none(),
+            "one of the servers must have TLS"
+        );
+    }
+    speaks
+}
+
+/// A server with TLS, the certificates, and the label `target` of its TLS port.
+fn tls_server(kind: Kind, lines: &[&str]) -> (Server, Certificates, String) {
+    let certificates = Certificates::new();
+    let builder =
+        lines.iter().fold(Server::builder(kind).tls(&certificates), |builder, line| builder.config(*line));
+    let server = builder.config("slowlog-log-slower-than 1000").start();
+    let target = server.tls_url().trim_start_matches("rediss://").to_owned();
+    (server, certificates, target)
+}
+
+/// The exporter reads everything, a new slow call included.
+#[track_caller]
+fn works(exporter: &Exporter, client: &mut Client, target: &str) {
+    spin(client, "EVAL", SPIN);
+    let metrics = wait_for_scripts(exporter, 1);
+    assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(state(&metrics, target), "ok");
+    assert_eq!(number(&metrics, "redis_script_target_up", &[("target", target)]), Some(1));
+    for feature in ["config", "info", "ping", "slowlog", "transaction"] {
+        let capability = number(&metrics, "redis_script_exporter_capability", &[("feature", feature)]);
+        assert_eq!(capability, Some(1), "{feature}");
+    }
+}
+
+/// The exporter can't reach the server, and one line says why, with one of these words.
+#[track_caller]
+fn fails(flags: &[&str], target: &str, words: &[&str]) {
+    let exporter = Exporter::builder().args(flags).args(&QUICK).start();
+    exporter.wait_for(LIMIT, "a line that says why", |metrics| {
+        state(metrics, target) == "unreachable"
+            && !lines_with(&exporter.logs(), &["state=unreachable", target]).is_empty()
+    });
+    let metrics = exporter.metrics();
+    assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
+    let lines = lines_with(&exporter.logs(), &["level=warn"]);
+    assert_eq!(lines.len(), 1, "{}", exporter.logs());
+    assert!(words.iter().any(|word| lines[0].contains(word)), "none of {words:?} is in {}", lines[0]);
+}
+
+fn a_server_with_an_own_authority(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, certificates, target) = tls_server(kind, &[]);
+    let ca = certificates.ca();
+    for url in [server.tls_url(), server.tls_url().replace("rediss:", "valkeys:")] {
+        let exporter =
+            begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
+        works(&exporter, &mut server.client(), &target);
+    }
+    // By its address too: the certificate names it.
+    let url = server.tls_url().replace("localhost", "127.0.0.1");
+    let exporter = begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
+    works(&exporter, &mut server.client(), &target.replace("localhost", "127.0.0.1"));
+    // By another address of the same machine, it is not the one that the certificate is for.
+    let other = target.replace("localhost", "[::ffff:127.0.0.1]");
+    fails(
+        &["--redis.addr", &format!("rediss://{other}"), "--redis.tls-ca-file", file(&ca)],
+        &other,
+        &["NotValidForName", "not valid for name"],
+    );
+}
+
+fn a_client_certificate_that_is_required(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, certificates, target) = tls_server(kind, &["tls-auth-clients yes"]);
+    let (url, ca) = (server.tls_url(), certificates.ca());
+    let (cert, key) = (certificates.client_cert(), certificates.client_key());
+    let trusting = ["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)];
+    let showing = ["--redis.tls-cert-file", file(&cert), "--redis.tls-key-file", file(&key)];
+    let exporter = begin(Exporter::builder().args(&trusting).args(&showing));
+    works(&exporter, &mut server.client(), &target);
+    fails(&trusting, &target, &["CertificateRequired", "certificate", "HandshakeFailure"]);
+}
+
+fn a_certificate_that_is_not_trusted(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, _certificates, target) = tls_server(kind, &[]);
+    let (url, stranger) = (server.tls_url(), Certificates::new());
+    let words = ["UnknownIssuer", "BadSignature"];
+    fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&stranger.ca())], &target, &words);
+}
+
+fn any_certificate_if_told_so(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, _certificates, target) = tls_server(kind, &[]);
+    let (url, stranger) = (server.tls_url(), Certificates::new());
+    for flags in [
+        vec!["--redis.addr", &url, "--redis.tls-insecure"],
+        vec!["--redis.addr", &format!("{url}#insecure")],
+        vec!["--redis.addr", &url, "--redis.tls-insecure", "--redis.tls-ca-file", file(&stranger.ca())],
+    ] {
+        let exporter = begin(Exporter::builder().args(&flags));
+        works(&exporter, &mut server.client(), &target);
+    }
+}
+
+fn plain_text_to_a_tls_port(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, _certificates, target) = tls_server(kind, &[]);
+    fails(&["--redis.addr", &server.tls_url().replace("rediss:", "redis:")], &target, &["broke", "protocol"]);
+}
+
+fn a_unix_socket(kind: Kind) {
+    let mut server = Server::builder(kind).unix_socket().config("slowlog-log-slower-than 1000").start();
+    let path = server.unix_socket();
+    let target = file(&path);
+    let exporter = begin(Exporter::builder().args(&["--redis.addr", &server.unix_url()]));
+    works(&exporter, &mut server.client(), target);
+
+    server.stop();
+    exporter.wait_for(LIMIT, "the server to be gone", |metrics| state(metrics, target) == "unreachable");
+    server.restart();
+    exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, target) == "ok");
+    spin(&mut server.client(), "EVAL", SPIN);
+    let metrics = wait_for_scripts(&exporter, 2);
+    assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [2]);
+}

@@ -1,0 +1,222 @@
+//! The HTTP side: endpoints, and clients that are slow, idle, broken or too many.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{LIMIT, QUICK, SPIN, begin, logs_milliseconds, spin, wait_for_scripts, watch};
+use crate::support::exporter::Exporter;
+use crate::support::http::{self, Connection};
+use crate::support::metrics::Metrics;
+use crate::support::process::find_program;
+use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
+
+on_each_server!(promtool_finds_nothing_to_say);
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// An exporter whose server is not there.
+fn lonely(args: &[&str]) -> Exporter {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    Exporter::builder().args(&["--redis.addr", &url]).args(args).args(&QUICK).start()
+}
+
+#[test]
+fn endpoints_answer() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let exporter = watch(&server, &[]);
+        let metrics = exporter.get("/metrics");
+        assert_eq!((metrics.status, metrics.header("content-type")), (200, Some(CONTENT_TYPE)));
+        assert!(metrics.body.ends_with('\n'));
+        Metrics::parse(&metrics.body);
+        for path in ["/-/healthy", "/-/ready"] {
+            let response = exporter.get(path);
+            assert_eq!((response.status, response.body.as_str()), (200, "OK\n"), "{path}");
+        }
+        let landing = exporter.get("/");
+        assert_eq!(landing.status, 200);
+        assert!(landing.header("content-type").unwrap().starts_with("text/html"));
+        for link in ["/metrics", "/-/healthy", "/-/ready"] {
+            assert!(landing.body.contains(&format!("href=\"{link}\"")), "{}", landing.body);
+        }
+        for path in ["/nowhere", "/metrics/", "/-/", "/-/ready/x", "/../etc/passwd", "/%2e%2e/"] {
+            assert_eq!(exporter.get(path).status, 404, "{path}");
+        }
+        assert_eq!(exporter.get("/metrics?name[]=x").status, 200, "a query is passed over");
+    });
+}
+
+#[test]
+fn methods_that_are_not_meant_are_refused() {
+    let exporter = lonely(&[]);
+    let mut connection = Connection::open(exporter.addr()).unwrap();
+    for path in ["/metrics", "/-/healthy", "/"] {
+        let head = connection.request("HEAD", path, &[]).unwrap();
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "HEAD {path}");
+        assert!(head.header("content-length").is_some_and(|length| length != "0"), "HEAD {path}");
+        for method in ["POST", "PUT", "DELETE"] {
+            let refused = connection.request(method, path, &[("Content-Length", "0")]).unwrap();
+            assert_eq!(refused.status, 405, "{method} {path}");
+        }
+    }
+    assert_eq!(connection.get("/metrics").unwrap().status, 200, "on the same connection");
+}
+
+#[test]
+fn a_server_that_is_out_of_reach_does_not_keep_it_from_being_ready() {
+    let exporter = lonely(&[]);
+    exporter.wait_for(LIMIT, "the first try", |_| exporter.get("/-/ready").status == 200);
+    let metrics = exporter.metrics();
+    assert!(metrics.names().contains("redis_script_slow_calls_total"), "known series exist from the start");
+    assert_eq!(metrics.value("redis_script_target_up", &[]), Some(0.0));
+}
+
+/// A server that is being connected to has not been tried: 503 until it is known how it is.
+#[test]
+fn it_is_not_ready_before_every_target_was_tried() {
+    // Accepted by the kernel, answered by nobody: only after a while it is known to be blocked.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let exporter = Exporter::start(&["--redis.addr", &url, "--heartbeat.blocked-after=5s"]);
+    let begun = Instant::now();
+    let response = exporter.get("/-/ready");
+    if begun.elapsed() < Duration::from_secs(3) {
+        assert_eq!(response.status, 503, "{}", response.body);
+        assert_eq!(exporter.get("/-/healthy").status, 200);
+    }
+    exporter.wait_for(LIMIT, "the server to be known as blocked", |_| exporter.get("/-/ready").status == 200);
+}
+
+#[test]
+fn the_metrics_can_have_another_path_and_several_addresses() {
+    let more = format!("127.0.0.1:{}", free_port());
+    let exporter = lonely(&["--web.telemetry-path=/redis/metrics", "--web.listen-address", &more]);
+    assert_eq!(exporter.get("/redis/metrics").status, 200);
+    assert_eq!(exporter.get("/metrics").status, 404);
+    assert!(exporter.get("/").body.contains("href=\"/redis/metrics\""));
+    assert_eq!(http::get(more.parse().unwrap(), "/redis/metrics").unwrap().status, 200);
+}
+
+#[test]
+fn slow_and_idle_clients_do_not_keep_others_from_a_scrape() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let exporter = watch(&server, &[]);
+        let open = || {
+            let stream = TcpStream::connect(exporter.addr()).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream
+        };
+        let mut held = Vec::new();
+        // Connected and silent, stuck in the middle of a request, and asking again and again without reading.
+        for _ in 0..120 {
+            held.push(open());
+            let mut half = open();
+            half.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: ").unwrap();
+            held.push(half);
+        }
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
+        for _ in 0..20 {
+            let mut greedy = open();
+            // Until nothing more is taken: then the exporter waits for us to read.
+            while greedy.write(&request).is_ok_and(|written| written > 0) {}
+            held.push(greedy);
+        }
+        let mut kept = Connection::open(exporter.addr()).unwrap();
+        for _ in 0..20 {
+            let begun = Instant::now();
+            assert_eq!(exporter.get("/metrics").status, 200);
+            assert_eq!(kept.get("/metrics").unwrap().status, 200);
+            assert!(begun.elapsed() < Duration::from_secs(5), "two scrapes took {:?}", begun.elapsed());
+        }
+        assert!(exporter.metrics().value("process_resident_memory_bytes", &[]).unwrap() < 60e6);
+        drop(held);
+        assert_eq!(exporter.get("/-/healthy").status, 200);
+    });
+}
+
+#[test]
+fn a_huge_request_head_is_refused() {
+    let exporter = lonely(&[]);
+    let line = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1 << 20));
+    let header = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: x\r\n".repeat(100_000));
+    for request in [line, header, many] {
+        let mut stream = TcpStream::connect(exporter.addr()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        // It may hang up before it has everything.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = [0; 64];
+        let answer = match stream.read(&mut answer) {
+            Ok(length) => String::from_utf8_lossy(&answer[..length]).into_owned(),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                String::new()
+            }
+            Err(error) => panic!("neither refused nor closed: {error}"),
+        };
+        let refused =
+            ["HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"].iter().any(|code| answer.starts_with(code));
+        assert!(answer.is_empty() || refused, "{answer:?}");
+    }
+    // A large head of ordinary size is none of these.
+    let mut connection = Connection::open(exporter.addr()).unwrap();
+    let cookie = "x".repeat(6000);
+    assert_eq!(connection.request("GET", "/metrics", &[("Cookie", &cookie)]).unwrap().status, 200);
+    assert_eq!(exporter.get("/metrics").status, 200);
+}
+
+#[test]
+fn what_is_not_http_is_refused() {
+    let exporter = lonely(&[]);
+    for junk in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"PING\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(exporter.addr()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(junk).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{junk:?}: {answer:?}");
+    }
+    assert_eq!(exporter.get("/metrics").status, 200);
+}
+
+fn promtool_finds_nothing_to_say(kind: Kind) {
+    let Some(promtool) = find_program("promtool") else {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "promtool is missing");
+        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: promtool is not on this machine; `make setup` installs it"
+        );
+        return;
+    };
+    let server = logs_milliseconds(kind).start();
+    let exporter = begin(Exporter::builder().args(&["--redis.addr", &server.url(), "--slow.warning=1ms"]));
+    for number in 0..3 {
+        spin(&mut server.client(), "EVAL", &format!("{SPIN} -- {number} {}", "x".repeat(60 * number)));
+    }
+    let metrics = wait_for_scripts(&exporter, 3);
+    assert!(metrics.names().contains("redis_script_last_slow_call_timestamp_seconds"));
+
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(metrics.text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "promtool: {said}");
+}
