@@ -156,10 +156,13 @@ fn names(metrics: &Metrics) -> BTreeSet<String> {
 fn a_script_below_the_limit_is_attributed(kind: Kind) {
     let server = Server::start(kind);
     let exporter = started(&server, &[]);
+    let began = Instant::now();
     server.call(&busy_eval(Duration::from_millis(1500)));
+    // On a busy machine it runs for longer than it was told.
+    let took = began.elapsed().as_secs_f64();
     let (episodes, seconds) = blockages(&attributed(&exporter, 1), "script");
     assert_eq!(episodes, 1);
-    assert!((1.0..1.5 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
+    assert!((took * 0.5..took + SLACK.as_secs_f64()).contains(&seconds), "{seconds} of {took}");
     assert_eq!(exporter.metrics().sum("redis_script_busy_episodes_total", &[]), 0.0);
 }
 
