@@ -7,7 +7,8 @@ use tokio::time::Instant;
 /// A point in time on both clocks: one that never jumps, and one that people and servers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
-    /// Since the start of the process; never falls.
+    /// What `unix` was at the start of the process, and the time since by a clock that never jumps: it never falls, and
+    /// can be compared with what a former process noted.
     pub mono: Duration,
     /// Since the Unix epoch, by this machine's clock; may jump.
     pub unix: Duration,
@@ -16,30 +17,33 @@ pub struct Moment {
 /// Reads the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// What `Moment::mono` counts from.
+    /// The start of the process.
     start: Instant,
+    /// The time since the Unix epoch at `start`: where `Moment::mono` begins.
+    epoch: Duration,
 }
 
 impl Clock {
-    /// A clock whose monotonic side begins now.
+    /// A clock whose two sides agree now.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), epoch: unix() }
     }
 
     /// The time on both clocks.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn now(&self) -> Moment {
-        Moment {
-            mono: self.start.elapsed(),
-            unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        }
+        Moment { mono: self.epoch.saturating_add(self.start.elapsed()), unix: unix() }
     }
 
-    /// The instant at which the monotonic side shows `mono`.
+    /// The instant at which the monotonic side shows `mono`; the start of the process for what was before.
     #[must_use]
     pub fn instant(&self, mono: Duration) -> Instant {
-        self.start + mono
+        self.start + mono.saturating_sub(self.epoch)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -3,18 +3,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use crate::clock::{Clock, Moment};
 use crate::config::TargetConfig;
 use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
 use crate::watch::{Next, Observation, Target};
 
+/// The targets at one moment, in the order in which they are shown.
+pub type Targets = Arc<[Arc<Watched>]>;
+
 /// All targets.
 #[derive(Debug)]
 pub struct Fleet {
-    targets: Vec<Arc<Watched>>,
+    /// The targets that are watched now; whoever runs their tasks waits for changes.
+    targets: watch::Sender<Targets>,
     clock: Clock,
-    /// Grows with every change of any target's numbers.
+    /// Grows with every change of any target's numbers, and of the targets themselves.
     changes: Arc<AtomicU64>,
 }
 
@@ -35,24 +41,39 @@ impl Fleet {
     /// # Errors
     /// TLS files that can't be used.
     pub fn new(targets: Vec<TargetConfig>, clock: Clock) -> Result<Self, TlsError> {
-        let changes = Arc::new(AtomicU64::new(0));
-        let targets = targets
-            .into_iter()
-            .map(|config| {
-                let wants_tls = config.address.tls;
-                let tls =
-                    wants_tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-                let target = Mutex::new(Target::new(&config));
-                Ok(Arc::new(Watched { config, tls, clock, changes: Arc::clone(&changes), target }))
-            })
-            .collect::<Result<_, TlsError>>()?;
-        Ok(Self { targets, clock, changes })
+        let fleet =
+            Self { targets: watch::Sender::new(Arc::new([])), clock, changes: Arc::new(AtomicU64::new(0)) };
+        fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
+        Ok(fleet)
     }
 
-    /// The targets, in the order of the configuration.
+    /// A target that is ready to be watched, and is so once it is among those that are installed.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
+        let tls =
+            config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
+        let target = Mutex::new(Target::new(&config));
+        Ok(Arc::new(Watched { config, tls, clock: self.clock, changes: Arc::clone(&self.changes), target }))
+    }
+
+    /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
+    /// among them end, and their numbers go with them.
+    pub fn install(&self, targets: Vec<Arc<Watched>>) {
+        self.targets.send_replace(targets.into());
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The targets that are watched now.
     #[must_use]
-    pub fn targets(&self) -> &[Arc<Watched>] {
-        &self.targets
+    pub fn targets(&self) -> Targets {
+        Arc::clone(&self.targets.borrow())
+    }
+
+    /// The targets that are watched, and every change of them.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Targets> {
+        self.targets.subscribe()
     }
 
     /// The clock that all observations are timed by.
@@ -70,7 +91,7 @@ impl Fleet {
     /// Whether every target has been tried once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.targets.iter().all(|watched| watched.numbers().liveness().tried())
+        self.targets().iter().all(|watched| watched.numbers().liveness().tried())
     }
 }
 

@@ -30,18 +30,19 @@ mod poll;
 pub mod redis;
 pub mod script;
 pub mod shipped;
+mod supervisor;
 pub mod watch;
 pub mod web;
 
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::PageError;
+use crate::supervisor::{Supervisor, UnexpectedEnd};
 
 /// Why the exporter ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +51,8 @@ pub enum RunError {
     #[error(transparent)]
     Metrics(#[from] PageError),
     /// A task ended that never should.
-    #[error("the task of {name} ended unexpectedly")]
-    Task {
-        /// What it was for.
-        name: String,
-    },
+    #[error(transparent)]
+    Task(#[from] UnexpectedEnd),
 }
 
 /// Watches the fleet's targets and serves their metrics on `listeners`, until `stop`.
@@ -68,38 +66,22 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let router = web::router(web, Arc::clone(&fleet))?;
-
-    let mut tasks = JoinSet::new();
-    for watched in fleet.targets() {
-        let (watched, stop) = (Arc::clone(watched), stop.clone());
-        tasks.spawn(async move {
-            let name = watched.config().name.to_string();
-            poll::watch(watched, stop).await;
-            name
-        });
-    }
-    for watched in fleet.targets() {
-        if let Some(path) = watched.config().log_file.clone() {
-            let (watched, stop) = (Arc::clone(watched), stop.clone());
-            tasks.spawn(async move {
-                logfile::follow(watched, &path, stop).await;
-                "the log file".to_owned()
-            });
-        }
-    }
+    let mut supervisor = Supervisor::new(stop.child_token());
     for listener in listeners {
-        let (router, stop) = (router.clone(), stop.clone());
-        tasks.spawn(async move {
-            web::serve(listener, router, stop).await;
-            "the HTTP server".to_owned()
-        });
+        let router = router.clone();
+        supervisor.start("the HTTP server", |stop| web::serve(listener, router, stop));
     }
-    // A task ends when all are told to stop. One that ends before, or panics, must not go unnoticed.
-    while let Some(ended) = tasks.join_next().await {
-        if !stop.is_cancelled() {
-            stop.cancel();
-            return Err(RunError::Task { name: ended.unwrap_or_else(|error| error.to_string()) });
+    let mut targets = fleet.subscribe();
+    let result = loop {
+        let now = Arc::clone(&targets.borrow_and_update());
+        supervisor.watch(&now);
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            end = supervisor.unexpected_end() => break Err(end.into()),
+            // The fleet is held, so the sender lives.
+            _ = targets.changed() => {}
         }
-    }
-    Ok(())
+    };
+    supervisor.stop().await;
+    result
 }

@@ -41,7 +41,7 @@ impl Collector for Targets {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples: Vec<Vec<Metric>> = self.families.iter().map(|_| Vec::new()).collect();
-        for watched in self.fleet.targets() {
+        for watched in self.fleet.targets().iter() {
             let now = watched.now();
             let target = watched.numbers();
             for (family, metrics) in self.families.iter().zip(&mut samples) {

@@ -5,6 +5,7 @@
 
 mod account;
 mod blockage;
+mod book;
 mod event;
 mod exporter;
 mod histogram;
@@ -15,6 +16,7 @@ mod target;
 
 pub use self::account::{Account, Take};
 pub use self::blockage::Cause;
+pub use self::book::Book;
 pub use self::event::{Event, SlowCall};
 pub use self::exporter::{ExporterNumbers, FailureReason, Feature};
 pub use self::histogram::Histogram;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::{Account, Take, Who};
+use super::book::{Book, Books};
 use super::event::Event;
 use super::exporter::{ExporterNumbers, FailureReason, Feature};
 use super::liveness::{Liveness, Runner, State};
@@ -163,14 +164,12 @@ pub struct Target {
     liveness: Liveness,
     /// Position in the slow log.
     account: Account,
-    /// Numbers of scripts.
-    scripts: Scripts,
+    /// What the slow log has come to.
+    books: Books,
     /// What the server says about itself.
     server: ServerFacts,
     /// The exporter's own numbers.
     exporter: ExporterNumbers,
-    /// Slow log entries that were gone before they could be read.
-    lost: u64,
     /// Our own BUSY errors before the present connection.
     own_busy_elsewhere: u64,
     /// The last heartbeat was answered with an error that servers count.
@@ -187,14 +186,15 @@ impl Target {
     /// A target that was never tried.
     #[must_use]
     pub fn new(config: &TargetConfig) -> Self {
+        let scripts = Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts);
+        let book = Book { scripts, lost: 0 };
         Self {
             name: Arc::clone(&config.name),
             liveness: Liveness::default(),
             account: Account::default(),
-            scripts: Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts),
+            books: Books::new(book, false),
             server: ServerFacts::default(),
             exporter: ExporterNumbers::default(),
-            lost: 0,
             own_busy_elsewhere: 0,
             draws_errors: false,
             told_trouble: BTreeMap::new(),
@@ -218,7 +218,7 @@ impl Target {
     /// Numbers of scripts.
     #[must_use]
     pub fn scripts(&self) -> &Scripts {
-        &self.scripts
+        &self.books.shown().scripts
     }
 
     /// What the server says about itself.
@@ -236,7 +236,7 @@ impl Target {
     /// Slow log entries that were gone before they could be read.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.books.shown().lost
     }
 
     /// Entries to ask SLOWLOG GET for.
@@ -387,30 +387,39 @@ impl Target {
         }
     }
 
-    /// Counts lost entries, and tells of them at once and then now and then.
-    fn lose(&mut self, count: u64, now: Moment, events: &mut Vec<Event>) {
-        self.lost = self.lost.saturating_add(count);
-        self.untold_lost = self.untold_lost.saturating_add(count);
-        let due = self.told_lost.is_none_or(|at| now.mono.saturating_sub(at) >= TELL_LOST_INTERVAL);
-        if self.untold_lost > 0 && due {
-            self.told_lost = Some(now.mono);
-            events.push(Event::EntriesLost { count: std::mem::take(&mut self.untold_lost) });
-        }
-    }
-
     fn slowlog(&mut self, reply: SlowlogReply, now: Moment, events: &mut Vec<Event>) -> Next {
         let (new, lost) = match self.account.take(reply, now.mono) {
             Take::More => return Next::ReadOn,
             Take::Rewound => return Next::Identify,
             Take::Done { new, lost } => (new, lost),
         };
-        self.lose(lost, now, events);
-        events.extend(new.iter().filter_map(|entry| self.scripts.take(entry)).map(Event::SlowScript));
-        for (script, entry) in self.liveness.attribute(&new, self.server.clock_ahead(), events) {
-            if let Some(call) = Call::from_arguments(&entry.arguments) {
-                self.scripts.resolve(&call.script.label, &script);
-            }
+        let mut ended = Vec::new();
+        let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
+        let tell = self.tell_lost(lost, now);
+        if !new.is_empty() || lost > 0 || tell.is_some() {
+            self.books.change(events, |book, events| {
+                book.lost = book.lost.saturating_add(lost);
+                events.extend(tell);
+                events.extend(new.iter().filter_map(|entry| book.scripts.take(entry)).map(Event::SlowScript));
+                for (script, entry) in &resolved {
+                    if let Some(call) = Call::from_arguments(&entry.arguments) {
+                        book.scripts.resolve(&call.script.label, script);
+                    }
+                }
+            });
         }
+        events.append(&mut ended);
         Next::Continue
+    }
+
+    /// What is to be told of lost entries: at once, and then now and then.
+    fn tell_lost(&mut self, count: u64, now: Moment) -> Option<Event> {
+        self.untold_lost = self.untold_lost.saturating_add(count);
+        let due = self.told_lost.is_none_or(|at| now.mono.saturating_sub(at) >= TELL_LOST_INTERVAL);
+        if self.untold_lost == 0 || !due {
+            return None;
+        }
+        self.told_lost = Some(now.mono);
+        Some(Event::EntriesLost { count: std::mem::take(&mut self.untold_lost) })
     }
 }
