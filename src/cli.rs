@@ -133,6 +133,10 @@ pub struct Cli {
     #[arg(long = "script.max-series", value_name = "N", default_value = "100")]
     pub script_max_series: usize,
 
+    /// File that keeps the account of the slow log over restarts of the exporter; made if it is not there
+    #[arg(long = "state.file", value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+
     /// Least severe log lines to write
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub log_level: LogLevel,

@@ -1,15 +1,18 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::clock::{Clock, Moment};
 use crate::config::TargetConfig;
 use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
-use crate::watch::{Next, Observation, Target};
+use crate::state::Store;
+use crate::watch::{Event, Next, Observation, Snapshot, Target};
 
 /// The targets at one moment, in the order in which they are shown.
 pub type Targets = Arc<[Arc<Watched>]>;
@@ -22,6 +25,8 @@ pub struct Fleet {
     clock: Clock,
     /// Grows with every change of any target's numbers, and of the targets themselves.
     changes: Arc<AtomicU64>,
+    /// Keeps the account over restarts, if there is a state file.
+    store: Option<Arc<Store>>,
 }
 
 /// One target: what to watch, how to get there, and its numbers.
@@ -31,18 +36,24 @@ pub struct Watched {
     tls: Option<TlsSetup>,
     clock: Clock,
     changes: Arc<AtomicU64>,
+    store: Option<Arc<Store>>,
     /// Held for a step or a read of the numbers, never over an await.
     target: Mutex<Target>,
 }
 
 impl Fleet {
-    /// The configured targets, not tried yet.
+    /// The configured targets, not tried yet. What a former process left in the state file goes on; a file that can't be
+    /// used is told of, and no error.
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn new(targets: Vec<TargetConfig>, clock: Clock) -> Result<Self, TlsError> {
-        let fleet =
-            Self { targets: watch::Sender::new(Arc::new([])), clock, changes: Arc::new(AtomicU64::new(0)) };
+    pub fn new(targets: Vec<TargetConfig>, state: Option<&Path>, clock: Clock) -> Result<Self, TlsError> {
+        let fleet = Self {
+            targets: watch::Sender::new(Arc::new([])),
+            clock,
+            changes: Arc::new(AtomicU64::new(0)),
+            store: state.map(|path| Arc::new(Store::open(path, clock))),
+        };
         fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
         Ok(fleet)
     }
@@ -54,8 +65,31 @@ impl Fleet {
     pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
         let tls =
             config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-        let target = Mutex::new(Target::new(&config));
-        Ok(Arc::new(Watched { config, tls, clock: self.clock, changes: Arc::clone(&self.changes), target }))
+        let mut target = Target::new(&config);
+        if let Some(store) = &self.store {
+            target.save_first();
+            if let Some(saved) = store.saved(&config.name)
+                && !target.restore(saved)
+            {
+                warn!(
+                    target = &*config.name,
+                    "the state file has other --slow.buckets: the histograms of run times start anew"
+                );
+            }
+        }
+        Ok(Arc::new(Watched {
+            config,
+            tls,
+            clock: self.clock,
+            changes: Arc::clone(&self.changes),
+            store: self.store.clone(),
+            target: Mutex::new(target),
+        }))
+    }
+
+    /// The state file.
+    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.as_ref()
     }
 
     /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
@@ -129,11 +163,28 @@ impl Watched {
     /// Takes an observation: changes the numbers and writes the log lines of what it led to.
     pub(crate) fn observe(&self, observation: Observation) -> Next {
         let now = self.now();
-        let reaction = self.numbers().step(observation, now);
+        let (reaction, unsaved) = {
+            let mut numbers = self.numbers();
+            let reaction = numbers.step(observation, now);
+            (reaction, numbers.is_unsaved())
+        };
+        if let Some(store) = self.store.as_ref().filter(|_| unsaved) {
+            store.wake();
+        }
+        self.tell(&reaction.events);
+        reaction.next
+    }
+
+    /// A snapshot is saved, or can't be: what it has may be shown and told now.
+    pub(crate) fn saved(&self, snapshot: Snapshot) {
+        let events = self.numbers().saved(snapshot);
+        self.tell(&events);
+    }
+
+    fn tell(&self, events: &[Event]) {
         self.changes.fetch_add(1, Ordering::Release);
-        for event in &reaction.events {
+        for event in events {
             journal::write(&self.config.name, event);
         }
-        reaction.next
     }
 }

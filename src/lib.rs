@@ -30,6 +30,7 @@ mod poll;
 pub mod redis;
 pub mod script;
 pub mod shipped;
+pub mod state;
 mod supervisor;
 pub mod watch;
 pub mod web;
@@ -71,6 +72,11 @@ pub async fn run(
         let router = router.clone();
         supervisor.start("the HTTP server", |stop| web::serve(listener, router, stop));
     }
+    // Ends after all others, so that what they have read is saved.
+    let mut keeper = Supervisor::new(CancellationToken::new());
+    if let Some(store) = fleet.store() {
+        keeper.start("the state file", |stop| Arc::clone(store).keep(Arc::clone(&fleet), stop));
+    }
     let mut targets = fleet.subscribe();
     let result = loop {
         let now = Arc::clone(&targets.borrow_and_update());
@@ -78,10 +84,12 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             end = supervisor.unexpected_end() => break Err(end.into()),
+            end = keeper.unexpected_end() => break Err(end.into()),
             // The fleet is held, so the sender lives.
             _ = targets.changed() => {}
         }
     };
     supervisor.stop().await;
+    keeper.stop().await;
     result
 }

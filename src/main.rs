@@ -108,7 +108,7 @@ impl Failed {
 /// Binds, watches and serves until SIGINT or SIGTERM.
 async fn export(config: Config) -> Result<(), Failed> {
     let targets = config.targets.len();
-    let fleet = Fleet::new(config.targets, Clock::start())
+    let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
         .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {

@@ -47,6 +47,8 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// The HTTP side.
     pub web: WebConfig,
+    /// Where the account is kept over restarts.
+    pub state_file: Option<PathBuf>,
 }
 
 /// One server to watch and how.
@@ -194,7 +196,7 @@ impl Config {
                 log_file: cli.redis_log_file.clone(),
             });
         }
-        Ok(Self { targets, web: WebConfig::from_cli(cli)? })
+        Ok(Self { targets, web: WebConfig::from_cli(cli)?, state_file: cli.state_file.clone() })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::families::{FAMILIES, Kind};
-use super::page::BUILD_INFO;
+use super::page::{BUILD_INFO, STATE_FILE};
 
 /// The text of `docs/METRICS.md`.
 #[must_use]
@@ -33,6 +33,9 @@ pub fn document() -> String {
     }
     let (name, help) = BUILD_INFO;
     let _ = writeln!(text, "| `{name}` | gauge | `version`, `revision` | {help} |");
+    for (name, help) in STATE_FILE {
+        let _ = writeln!(text, "| `{name}` | counter | | {help} |");
+    }
     text.push_str("| `process_*` | | | The usual numbers of the exporter's own process (Linux). |\n");
     text
 }

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use super::collector::Targets;
 use crate::fleet::Fleet;
+use crate::state::Store;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -68,6 +70,9 @@ impl Page {
         let settled = Registry::new();
         settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
+        if let Some(store) = fleet.store() {
+            settled.register(Box::new(StateFile::new(Arc::clone(store))?))?;
+        }
         #[cfg(target_os = "linux")]
         settled.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let live = Registry::new();
@@ -125,6 +130,44 @@ impl Page {
 /// Name and help of the metric about the exporter's build.
 pub(super) const BUILD_INFO: (&str, &str) =
     ("redis_script_exporter_build_info", "1; version and source revision of the exporter.");
+
+/// Names and helps of the metrics about the state file.
+pub(super) const STATE_FILE: [(&str, &str); 2] = [
+    (
+        "redis_script_exporter_state_writes_total",
+        "Times that the state file was written; only with --state.file.",
+    ),
+    (
+        "redis_script_exporter_state_write_failures_total",
+        "Times that the state file could not be written; only with --state.file.",
+    ),
+];
+
+/// The metrics about the state file.
+struct StateFile {
+    store: Arc<Store>,
+    counters: [IntCounter; 2],
+}
+
+impl StateFile {
+    fn new(store: Arc<Store>) -> Result<Self, prometheus::Error> {
+        let [writes, failures] = STATE_FILE.map(|(name, help)| IntCounter::new(name, help));
+        Ok(Self { store, counters: [writes?, failures?] })
+    }
+}
+
+impl Collector for StateFile {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (counter, count) in self.counters.iter().zip(self.store.counts()) {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.counters.iter().flat_map(Collector::collect).collect()
+    }
+}
 
 fn build_info() -> Result<Box<dyn Collector>, prometheus::Error> {
     let (name, help) = BUILD_INFO;

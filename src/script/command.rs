@@ -1,7 +1,10 @@
 //! The commands that run scripts and functions.
 
+use serde::{Deserialize, Serialize};
+
 /// A command that runs a script or a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// EVAL: the body comes with the call.
     Eval,

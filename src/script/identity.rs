@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::command::Command;
@@ -18,7 +19,8 @@ const KEPT_BYTES: usize = 128;
 const LABEL_DIGITS: usize = 12;
 
 /// A value of the label `script`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct Label(Arc<str>);
 
 impl Label {
@@ -35,6 +37,18 @@ impl Label {
     }
 }
 
+impl From<String> for Label {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -42,7 +56,8 @@ impl fmt::Display for Label {
 }
 
 /// How much is known of a script, and from where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Only a fingerprint: the body was cut.
     Approximate,
@@ -65,7 +80,8 @@ impl Origin {
 }
 
 /// What is known of one script.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// The value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits.
     pub label: Label,

@@ -25,6 +25,25 @@ impl Labels {
         Self { max, known: BTreeMap::new(), other: Label::new(OTHER) }
     }
 
+    /// Takes back labels that were given out before, as far as there is room.
+    pub fn restore(&mut self, known: Vec<Identity>) {
+        for identity in known {
+            self.assign(&identity);
+        }
+    }
+
+    /// Whether this label was given out, or is that of the rest.
+    #[must_use]
+    pub fn has(&self, label: &Label) -> bool {
+        *label == self.other || self.known.contains_key(label)
+    }
+
+    /// The label for scripts that have none of their own.
+    #[must_use]
+    pub fn other(&self) -> &Label {
+        &self.other
+    }
+
     /// The label to count `script` under, and whether that is its own (not [`OTHER`]).
     pub fn assign(&mut self, script: &Identity) -> (Label, bool) {
         if script.label == self.other {

@@ -7,6 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::number::millis;
 use crate::parse::{Entry, SlowlogPast, SlowlogReply};
 
 /// Most entries to ask for at once: the reply has to fit the memory that a reply may take.
@@ -37,7 +41,8 @@ const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 const RING_SHARE: u32 = 4;
 
 /// Where we are in the log of the server that answers now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Position {
     /// Never read: what is there is the baseline.
     Unread(IfEmpty),
@@ -51,7 +56,8 @@ enum Position {
 }
 
 /// What an empty ring means at first contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum IfEmpty {
     /// Nothing was ever written: the next id is 0.
     NextIsZero,
@@ -75,6 +81,17 @@ pub enum Take {
         /// Entries that were overwritten or reset before they could be read.
         lost: u64,
     },
+}
+
+/// What is kept of an account over restarts of the exporter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedAccount {
+    run_id: Option<String>,
+    position: Position,
+    others: VecDeque<(String, u64)>,
+    /// When the log was last read to its end, in milliseconds since the Unix epoch.
+    read_until: Option<u64>,
 }
 
 /// Who answers at the target's address, as INFO tells.
@@ -113,6 +130,10 @@ pub struct Account {
     pace: Option<Duration>,
     /// When `limit` was last changed (monotonic).
     limited_at: Duration,
+    /// Grows with every change of what has to be saved at once.
+    revision: u64,
+    /// The position comes from a former process, and the server's log has not confirmed it yet.
+    restored: bool,
 }
 
 impl Default for Account {
@@ -129,11 +150,54 @@ impl Default for Account {
             read_until: None,
             pace: None,
             limited_at: Duration::ZERO,
+            revision: 0,
+            restored: false,
         }
     }
 }
 
 impl Account {
+    /// The account as a former process left it. Its clock and ours are compared by the Unix time.
+    #[must_use]
+    pub fn restored(saved: SavedAccount) -> Self {
+        let SavedAccount { run_id, position, mut others, read_until } = saved;
+        others.truncate(REMEMBERED);
+        Self {
+            run_id,
+            position,
+            others,
+            contacted: true,
+            read_until: read_until.map(Duration::from_millis),
+            restored: true,
+            ..Self::default()
+        }
+    }
+
+    /// What is to be kept over restarts of the exporter.
+    #[must_use]
+    pub fn saved(&self, now: Moment) -> SavedAccount {
+        let unix = |mono: Duration| now.unix.saturating_sub(now.mono.saturating_sub(mono));
+        SavedAccount {
+            run_id: self.run_id.clone(),
+            position: self.position,
+            others: self.others.clone(),
+            read_until: self.read_until.map(|mono| millis(unix(mono))),
+        }
+    }
+
+    /// A number that is another one when something has changed that has to be saved at once.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn move_to(&mut self, position: Position) {
+        if self.position != position {
+            self.position = position;
+            self.revision = self.revision.saturating_add(1);
+        }
+    }
+
     /// Entries to ask the server for: 1 on a quiet server, more after a burst.
     #[must_use]
     pub fn ask(&self) -> usize {
@@ -164,8 +228,14 @@ impl Account {
         if self.contacted && same {
             self.run_id = who.run_id.map(str::to_owned).or(self.run_id.take());
             if rewound {
-                // Where nobody tells who answers, ids that went backwards are all there is to know a restart by.
-                self.position = Position::Next(0);
+                // Where nobody tells who answers, ids that went backwards are all there is to know a restart by. But
+                // a saved position that never fitted this very server is no position.
+                let never_fitted = self.restored && who.run_id.is_some();
+                self.move_to(if never_fitted {
+                    Position::Unread(IfEmpty::Unknown)
+                } else {
+                    Position::Next(0)
+                });
             }
             return;
         }
@@ -184,6 +254,8 @@ impl Account {
             None if restarted => Position::Next(0),
             None => Position::Unread(IfEmpty::from_past(who)),
         };
+        self.restored = false;
+        self.revision = self.revision.saturating_add(1);
         self.run_id = who.run_id.map(str::to_owned);
         self.ask = 1;
         self.contacted = true;
@@ -198,11 +270,11 @@ impl Account {
             reply.entries.first().map(|entry| entry.id).zip(reply.entries.last().map(|entry| entry.id));
         match (self.position, ends) {
             (Position::Unread(empty), None) if reply.received == 0 => {
-                self.position = match empty {
+                self.move_to(match empty {
                     IfEmpty::NextIsZero => Position::Next(0),
                     IfEmpty::Probably => Position::Empty { from_zero: true },
                     IfEmpty::Unknown => Position::Empty { from_zero: false },
-                };
+                });
                 self.settle(reply.entries, 0, now)
             }
             // Something is there, and none of it can be read: perhaps what lies below it can.
@@ -212,7 +284,7 @@ impl Account {
             }
             (_, None) => self.settle(reply.entries, 0, now),
             (Position::Unread(_), Some((_, newest))) => {
-                self.position = Position::Next(newest.saturating_add(1));
+                self.move_to(Position::Next(newest.saturating_add(1)));
                 self.settle(Vec::new(), 0, now)
             }
             (Position::Empty { from_zero }, Some((oldest, newest))) => {
@@ -244,7 +316,8 @@ impl Account {
         entries.retain(|entry| entry.id >= base);
         let due = newest.saturating_add(1).saturating_sub(base);
         let lost = due.saturating_sub(u64::try_from(entries.len()).unwrap_or(u64::MAX));
-        self.position = Position::Next(newest.saturating_add(1));
+        self.move_to(Position::Next(newest.saturating_add(1)));
+        self.restored = false;
         self.settle(entries, lost, now)
     }
 

@@ -38,9 +38,26 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// A book whose changes are shown at once, or (`saves`) when they are saved.
-    pub(super) fn new(book: Book, saves: bool) -> Self {
-        Self { latest: Arc::new(book), shown: None, saves, revision: 0, saved: 0, waiting: VecDeque::new() }
+    /// A book whose changes are shown at once.
+    pub(super) fn new(book: Book) -> Self {
+        Self {
+            latest: Arc::new(book),
+            shown: None,
+            saves: false,
+            revision: 0,
+            saved: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// From now on changes wait to be saved before they are shown.
+    pub(super) fn save_first(&mut self) {
+        self.saves = true;
+    }
+
+    /// Changes the book to what was saved before.
+    pub(super) fn restore<T>(&mut self, change: impl FnOnce(&mut Book) -> T) -> T {
+        change(Arc::make_mut(&mut self.latest))
     }
 
     /// What may be shown.
@@ -106,7 +123,11 @@ mod tests {
 
     fn books(saves: bool) -> Books {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        Books::new(Book { scripts: Scripts::new(slow, [1.0].into(), 10), lost: 0 }, saves)
+        let mut books = Books::new(Book { scripts: Scripts::new(slow, [1.0].into(), 10), lost: 0 });
+        if saves {
+            books.save_first();
+        }
+        books
     }
 
     fn lose(books: &mut Books, count: u64) -> Vec<Event> {

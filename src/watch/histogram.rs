@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::number::{float, micros};
 
 /// Counts of durations by upper bound. Two histograms of one metric share their bounds.
@@ -16,7 +18,33 @@ pub struct Histogram {
     sum: u64,
 }
 
+/// What is kept of a histogram over restarts of the exporter; its bounds are kept elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedHistogram {
+    counts: Vec<u64>,
+    sum: u64,
+}
+
 impl Histogram {
+    /// What is to be kept over restarts of the exporter.
+    #[must_use]
+    pub fn saved(&self) -> SavedHistogram {
+        SavedHistogram { counts: self.counts.to_vec(), sum: self.sum }
+    }
+
+    /// Adds what was saved of a histogram with the same bounds. Whether it has as many counts as that takes.
+    pub fn add(&mut self, saved: &SavedHistogram) -> bool {
+        if saved.counts.len() != self.counts.len() {
+            return false;
+        }
+        for (count, more) in self.counts.iter_mut().zip(&saved.counts) {
+            *count = count.saturating_add(*more);
+        }
+        self.sum = self.sum.saturating_add(saved.sum);
+        true
+    }
+
     /// An empty histogram with these upper bounds (seconds, rising).
     #[must_use]
     pub fn new(bounds: Arc<[f64]>) -> Self {

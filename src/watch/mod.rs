@@ -23,5 +23,5 @@ pub use self::histogram::Histogram;
 pub use self::liveness::{Liveness, Runner, State};
 pub use self::scripts::{LastCall, Scripts, Series, Severity};
 pub use self::server::ServerFacts;
-pub(crate) use self::target::{Heartbeat, Next};
-pub use self::target::{Observation, Target};
+pub(crate) use self::target::{Heartbeat, Next, Snapshot};
+pub use self::target::{Observation, SavedTarget, Target};

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::SlowCall;
-use super::histogram::Histogram;
+use super::histogram::{Histogram, SavedHistogram};
 use crate::config::Thresholds;
 use crate::parse::Entry;
 use crate::script::{Call, Command, Identity, Label, Labels};
 
 /// How slow a slow call was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// At or over `--slow.warning`.
     Warning,
@@ -45,7 +48,8 @@ impl Thresholds {
 }
 
 /// The latest call of a severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LastCall {
     /// When it ended, in whole seconds since the Unix epoch by the server's clock.
     pub ended_at: u64,
@@ -60,6 +64,37 @@ pub struct Series {
     pub durations: Histogram,
     /// The latest call of each severity.
     pub last: BTreeMap<Severity, LastCall>,
+}
+
+impl Series {
+    fn new(buckets: &Arc<[f64]>) -> Self {
+        Self { durations: Histogram::new(Arc::clone(buckets)), last: BTreeMap::new() }
+    }
+}
+
+/// What is kept of a series over restarts of the exporter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSeries {
+    command: Command,
+    script: Label,
+    durations: SavedHistogram,
+    last: BTreeMap<Severity, LastCall>,
+}
+
+/// What is kept of a target's scripts over restarts of the exporter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedScripts {
+    /// Bounds of the duration histograms.
+    buckets: Vec<f64>,
+    /// What is known of each script label.
+    known: Vec<Identity>,
+    series: Vec<SavedSeries>,
+    slow_calls: Vec<(Command, Severity, u64)>,
+    overflow: u64,
+    script_entries: u64,
+    other_entries: u64,
 }
 
 /// The numbers of a target's scripts.
@@ -102,6 +137,52 @@ impl Scripts {
         }
     }
 
+    /// What is to be kept over restarts of the exporter.
+    #[must_use]
+    pub fn saved(&self) -> SavedScripts {
+        let series = self.series.iter().map(|((command, script), series)| SavedSeries {
+            command: *command,
+            script: script.clone(),
+            durations: series.durations.saved(),
+            last: series.last.clone(),
+        });
+        SavedScripts {
+            buckets: self.buckets.to_vec(),
+            known: self.labels.known().cloned().collect(),
+            series: series.collect(),
+            slow_calls: self.slow_calls().collect(),
+            overflow: self.overflow,
+            script_entries: self.script_entries,
+            other_entries: self.other_entries,
+        }
+    }
+
+    /// Takes over what a former process saved; called on numbers that have counted nothing yet. Scripts for whose labels
+    /// there is no room any more go under `other`. Histograms of other bounds can't be taken over: they start anew, and
+    /// the answer is `false`.
+    pub(super) fn restore(&mut self, saved: SavedScripts) -> bool {
+        self.labels.restore(saved.known);
+        let mut same = *self.buckets == *saved.buckets;
+        for one in saved.series {
+            let script = if self.labels.has(&one.script) { one.script } else { self.labels.other().clone() };
+            let buckets = &self.buckets;
+            let series = self.series.entry((one.command, script)).or_insert_with(|| Series::new(buckets));
+            same = same && series.durations.add(&one.durations);
+            for (severity, call) in one.last {
+                let last = series.last.entry(severity).or_insert(call);
+                if last.ended_at < call.ended_at {
+                    *last = call;
+                }
+            }
+        }
+        for (command, severity, count) in saved.slow_calls {
+            self.slow_calls.insert((command, severity), count);
+        }
+        (self.overflow, self.script_entries, self.other_entries) =
+            (saved.overflow, saved.script_entries, saved.other_entries);
+        same
+    }
+
     /// Counts a slow log entry. A call that is slow comes back as the event that tells of it.
     pub(super) fn take(&mut self, entry: &Entry) -> Option<SlowCall> {
         let Some(call) = Call::from_arguments(&entry.arguments) else {
@@ -111,10 +192,8 @@ impl Scripts {
         self.script_entries += 1;
         let (label, own) = self.labels.assign(&call.script);
         self.overflow += u64::from(!own);
-        let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series {
-            durations: Histogram::new(Arc::clone(&self.buckets)),
-            last: BTreeMap::new(),
-        });
+        let buckets = &self.buckets;
+        let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series::new(buckets));
         series.durations.observe(entry.duration);
         let mut worst = None;
         for severity in Severity::ALL {

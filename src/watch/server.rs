@@ -1,5 +1,7 @@
 //! What the server says about itself: INFO, CONFIG and the length of its slow log.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 use crate::parse::{ErrorStats, Info, Number, Settings};
 
@@ -24,7 +26,44 @@ pub struct ServerFacts {
     clock_ahead: Option<f64>,
 }
 
+/// What is kept of it over restarts of the exporter: what tells our own BUSY errors from those of clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedServer {
+    run_id: Option<String>,
+    commands_processed: Option<u64>,
+    busy_told: u64,
+    own_when_told: u64,
+    own_not_contained: u64,
+}
+
 impl ServerFacts {
+    /// What is to be kept over restarts of the exporter.
+    #[must_use]
+    pub fn saved(&self) -> SavedServer {
+        SavedServer {
+            run_id: self.info.run_id.clone(),
+            commands_processed: self.info.numbers.get(&Number::CommandsProcessed).copied(),
+            busy_told: self.busy_told,
+            own_when_told: self.own_when_told,
+            own_not_contained: self.own_not_contained,
+        }
+    }
+
+    /// What a former process saved.
+    #[must_use]
+    pub fn restored(saved: SavedServer) -> Self {
+        let mut info = Info { run_id: saved.run_id, ..Info::default() };
+        info.numbers.extend(saved.commands_processed.map(|count| (Number::CommandsProcessed, count)));
+        Self {
+            info,
+            busy_told: saved.busy_told,
+            own_when_told: saved.own_when_told,
+            own_not_contained: saved.own_not_contained,
+            ..Self::default()
+        }
+    }
+
     /// INFO, the latest of each section.
     #[must_use]
     pub fn info(&self) -> &Info {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Account, Take, Who};
+use serde::{Deserialize, Serialize};
+
+use super::account::{Account, SavedAccount, Take, Who};
 use super::book::{Book, Books};
 use super::event::Event;
 use super::exporter::{ExporterNumbers, FailureReason, Feature};
 use super::liveness::{Liveness, Runner, State};
-use super::scripts::Scripts;
-use super::server::ServerFacts;
+use super::scripts::{SavedScripts, Scripts};
+use super::server::{SavedServer, ServerFacts};
 use crate::clock::Moment;
 use crate::config::TargetConfig;
 use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
@@ -155,6 +157,43 @@ const HEARTBEATS: [(Heartbeat, Feature); 3] = [
     (Heartbeat::SlowlogLen, Feature::SlowlogLength),
 ];
 
+/// What is kept of a target over restarts of the exporter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedTarget {
+    account: SavedAccount,
+    scripts: SavedScripts,
+    /// Slow log entries that were gone before they could be read.
+    lost: u64,
+    server: SavedServer,
+    /// BUSY errors that the exporter itself drew.
+    busy_replies: u64,
+}
+
+/// A target as it was at one moment, to be saved.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// Grows with every change that has to be saved at once.
+    pub(crate) revision: u64,
+    account: SavedAccount,
+    book: Arc<Book>,
+    server: SavedServer,
+    busy_replies: u64,
+}
+
+impl Snapshot {
+    /// What is to be written.
+    pub(crate) fn saved(&self) -> SavedTarget {
+        SavedTarget {
+            account: self.account.clone(),
+            scripts: self.book.scripts.saved(),
+            lost: self.book.lost,
+            server: self.server.clone(),
+            busy_replies: self.busy_replies,
+        }
+    }
+}
+
 /// All numbers of one target.
 #[derive(Debug)]
 pub struct Target {
@@ -192,7 +231,7 @@ impl Target {
             name: Arc::clone(&config.name),
             liveness: Liveness::default(),
             account: Account::default(),
-            books: Books::new(book, false),
+            books: Books::new(book),
             server: ServerFacts::default(),
             exporter: ExporterNumbers::default(),
             own_busy_elsewhere: 0,
@@ -201,6 +240,45 @@ impl Target {
             told_lost: None,
             untold_lost: 0,
         }
+    }
+
+    /// From now on numbers from the slow log are shown only once they are saved.
+    pub(crate) fn save_first(&mut self) {
+        self.books.save_first();
+    }
+
+    /// Takes over what a former process saved; called before the target is tried. Whether all of it could be: histograms
+    /// of other bounds start anew.
+    pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
+        let SavedTarget { account, scripts, lost, server, busy_replies } = saved;
+        self.account = Account::restored(account);
+        self.server = ServerFacts::restored(server);
+        self.exporter.busy_replies = busy_replies;
+        self.books.restore(|book| {
+            book.lost = lost;
+            book.scripts.restore(scripts)
+        })
+    }
+
+    /// What there is to save now.
+    pub(crate) fn snapshot(&self, now: Moment) -> Snapshot {
+        Snapshot {
+            revision: self.books.revision(),
+            account: self.account.saved(now),
+            book: Arc::clone(self.books.latest()),
+            server: self.server.saved(),
+            busy_replies: self.exporter.busy_replies,
+        }
+    }
+
+    /// Whether something waits to be saved.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.books.is_unsaved()
+    }
+
+    /// A snapshot is saved, or can't be: it may be shown now, and what happened until then be told.
+    pub(crate) fn saved(&mut self, snapshot: Snapshot) -> Vec<Event> {
+        self.books.saved(snapshot.revision, snapshot.book)
     }
 
     /// The label `target`.
@@ -286,7 +364,11 @@ impl Target {
     /// Takes an observation made at `now`.
     pub(crate) fn step(&mut self, observation: Observation, now: Moment) -> Reaction {
         let mut events = Vec::new();
+        let before = (self.account.revision(), self.exporter.busy_replies);
         let next = self.apply(observation, now, &mut events);
+        if before != (self.account.revision(), self.exporter.busy_replies) {
+            self.books.touch();
+        }
         Reaction { events, next }
     }
 

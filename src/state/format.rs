@@ -1,0 +1,296 @@
+//! The text of the state file: a head, a line for each target, and an end that tells whether all of it is there.
+//!
+//! Every line is JSON. The end has the number of targets and a checksum, so that a file that was cut or damaged is known
+//! as such: a wrong position would lose entries or count them twice.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use crate::watch::SavedTarget;
+
+/// What the head says that the file is.
+const FORMAT: &str = "redis-script-exporter state";
+
+/// The version of the format that is written, and the only one that is read.
+const VERSION: u32 = 1;
+
+/// Why a file can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Something else.
+    #[error("it is not a state file of redis-script-exporter")]
+    Foreign,
+    /// Written by another version of the exporter.
+    #[error("it has version {0} of the format, and this exporter reads version {VERSION}")]
+    Version(u32),
+    /// It was cut, or bytes have changed.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// The label `target`.
+    target: String,
+    /// When the target was last watched, in seconds since the Unix epoch.
+    seen: u64,
+    #[serde(flatten)]
+    saved: SavedTarget,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    targets: usize,
+    /// Of all bytes before this line, in hexadecimal.
+    sha1: String,
+}
+
+/// A target's line, ready to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TargetLine {
+    /// When the target was last watched, in seconds since the Unix epoch.
+    pub(super) seen: u64,
+    /// The line, with its end.
+    text: String,
+}
+
+impl TargetLine {
+    /// The line of a target that is watched at `seen`.
+    ///
+    /// # Errors
+    /// Numbers that JSON has no form for.
+    pub(super) fn new(target: &str, seen: u64, saved: SavedTarget) -> Result<Self, serde_json::Error> {
+        let mut text = serde_json::to_string(&Line { target: target.to_owned(), seen, saved })?;
+        text.push('\n');
+        Ok(Self { seen, text })
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// It is no such line.
+    pub(super) fn saved(&self) -> Result<SavedTarget, FormatError> {
+        Ok(parse_line::<Line>(self.text.trim_end())?.saved)
+    }
+}
+
+/// The text of the whole file.
+///
+/// # Errors
+/// None in practice: head and end are plain.
+pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(&Head { format: FORMAT.to_owned(), version: VERSION })?;
+    text.push('\n');
+    for line in lines.values() {
+        text.push_str(&line.text);
+    }
+    let end = End { targets: lines.len(), sha1: checksum(&text) };
+    text.push_str(&serde_json::to_string(&end)?);
+    text.push('\n');
+    Ok(text)
+}
+
+/// The targets' lines of a file.
+///
+/// # Errors
+/// It is not such a file, or not a whole one.
+pub(super) fn read(text: &str) -> Result<BTreeMap<String, TargetLine>, FormatError> {
+    let damaged = |what: &str| FormatError::Damaged(what.to_owned());
+    let (head, body) = text.split_once('\n').ok_or(FormatError::Foreign)?;
+    // The version first: what another version says beside it is not known here.
+    let head: serde_json::Value = serde_json::from_str(head).map_err(|_| FormatError::Foreign)?;
+    if head.get("format").and_then(serde_json::Value::as_str) != Some(FORMAT) {
+        return Err(FormatError::Foreign);
+    }
+    let version = head.get("version").and_then(serde_json::Value::as_u64);
+    let version = version.and_then(|version| u32::try_from(version).ok());
+    match version {
+        Some(VERSION) => {}
+        Some(other) => return Err(FormatError::Version(other)),
+        None => return Err(damaged("it has no version")),
+    }
+    let body = body.strip_suffix('\n').ok_or_else(|| damaged("its end is missing"))?;
+    let (lines, end) = body.rsplit_once('\n').unwrap_or(("", body));
+    let before_end = text.get(..text.len().saturating_sub(end.len() + 1)).unwrap_or_default();
+    let end: End = parse_line(end).map_err(|_| damaged("its end is missing"))?;
+    if end.sha1 != checksum(before_end) {
+        return Err(damaged("its checksum does not fit"));
+    }
+    let mut targets = BTreeMap::new();
+    for line in lines.lines() {
+        let Line { target, seen, saved: _ } = parse_line(line)?;
+        targets.insert(target, TargetLine { seen, text: format!("{line}\n") });
+    }
+    if targets.len() != end.targets {
+        return Err(damaged("targets are missing"));
+    }
+    Ok(targets)
+}
+
+fn parse_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, FormatError> {
+    serde_json::from_str(line).map_err(|error| FormatError::Damaged(error.to_string()))
+}
+
+fn checksum(text: &str) -> String {
+    Sha1::digest(text.as_bytes()).iter().fold(String::with_capacity(40), |mut hex, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Moment;
+    use crate::config::Config;
+    use crate::parse::{Entry, SlowlogReply};
+    use crate::watch::{Observation, Target};
+
+    use std::time::Duration;
+
+    fn moment(seconds: u64) -> Moment {
+        Moment { mono: Duration::from_secs(seconds), unix: Duration::from_secs(seconds) }
+    }
+
+    fn config(flags: &[&str]) -> crate::config::TargetConfig {
+        let words = std::iter::once("redis-script-exporter").chain(flags.iter().copied());
+        let cli = crate::cli::Cli::parse_words(words, |_| None).unwrap();
+        Config::from_cli(&cli).unwrap().targets.remove(0)
+    }
+
+    fn entry(id: u64, ms: u64, arguments: &[&[u8]]) -> Entry {
+        Entry {
+            id,
+            ended_at: 1000 + id,
+            duration: Duration::from_millis(ms),
+            arguments: arguments.iter().map(|argument| argument.to_vec()).collect(),
+            client: String::new(),
+            client_name: String::new(),
+        }
+    }
+
+    /// Gives the reply as often as the target asks for more.
+    fn read_on(target: &mut Target, reply: &SlowlogReply, seconds: u64) {
+        for _ in 0..3 {
+            target.step(Observation::Slowlog(reply.clone()), moment(seconds));
+        }
+    }
+
+    /// A target that has read some entries.
+    fn used() -> Target {
+        let mut target = Target::new(&config(&[]));
+        let info = "run_id:abc\r\nuptime_in_seconds:5\r\n# Commandstats\r\n# Errorstats\r\n# Stats\r\ntotal_commands_processed:7\r\n";
+        target.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(100));
+        target.step(Observation::Slowlog(SlowlogReply::default()), moment(101));
+        let entries = vec![
+            entry(2, 1500, &[b"EVAL", b"return 1", b"0"]),
+            entry(3, 2500, &[b"FCALL", b"f\"\n\xff", b"0"]),
+            entry(4, 20, &[b"KEYS", b"*"]),
+        ];
+        let reply = SlowlogReply { received: entries.len(), entries, malformed: 0 };
+        read_on(&mut target, &reply, 102);
+        target
+    }
+
+    fn file_of(target: &Target) -> String {
+        let line = TargetLine::new("a:1", 102, target.snapshot(moment(103)).saved()).unwrap();
+        write(&BTreeMap::from([("a:1".to_owned(), line)])).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_goes_on() {
+        let target = used();
+        let text = file_of(&target);
+        let lines = read(&text).unwrap();
+        let saved = lines["a:1"].saved().unwrap();
+        let mut after = Target::new(&config(&[]));
+        assert!(after.restore(saved.clone()));
+        assert_eq!(after.snapshot(moment(103)).saved(), saved);
+        assert_eq!((after.lost(), after.scripts().entries()), (2, (2, 1)));
+        // The server that it knows goes on; the entry that came meanwhile is new, those before are not.
+        let info = "run_id:abc\r\nuptime_in_seconds:50\r\n";
+        after.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(150));
+        let reply = SlowlogReply {
+            entries: vec![entry(4, 20, &[b"KEYS"]), entry(5, 1500, &[b"EVAL", b"return 1", b"0"])],
+            received: 2,
+            malformed: 0,
+        };
+        read_on(&mut after, &reply, 151);
+        assert_eq!((after.lost(), after.scripts().entries()), (2, (3, 1)));
+    }
+
+    #[test]
+    fn other_settings_take_over_what_they_can() {
+        let saved = used().snapshot(moment(103)).saved();
+        let mut fewer = Target::new(&config(&["--script.max-series=1"]));
+        assert!(fewer.restore(saved.clone()));
+        let counts: Vec<_> = fewer
+            .scripts()
+            .series()
+            .map(|(_, label, series)| (label.to_string(), series.durations.count()))
+            .collect();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
+        assert!(counts.contains(&("other".to_owned(), 1)), "{counts:?}");
+        let mut buckets = Target::new(&config(&["--slow.buckets=1,2"]));
+        assert!(!buckets.restore(saved));
+        assert_eq!(buckets.scripts().entries(), (2, 1));
+        assert!(buckets.scripts().series().all(|(_, _, series)| series.durations.count() == 0));
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        for foreign in ["", "hello\nworld\n", "{}\n", "[1]\n", "{\"format\":\"x\",\"version\":1}\n"] {
+            assert_eq!(read(foreign).unwrap_err(), FormatError::Foreign, "{foreign:?}");
+        }
+        let other = format!("{{\"format\":\"{FORMAT}\",\"version\":2,\"more\":1}}\n");
+        assert_eq!(read(&other).unwrap_err(), FormatError::Version(2));
+        let empty = write(&BTreeMap::new()).unwrap();
+        assert_eq!(read(&empty).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_is_damaged() {
+        let text = file_of(&used());
+        for length in 1..text.len() {
+            if let Some(cut) = text.get(..length) {
+                assert!(read(cut).is_err(), "{cut}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            prop_assert!(read(&text).is_err());
+        }
+
+        #[test]
+        fn a_changed_byte_is_noticed(position in any::<prop::sample::Index>(), byte in 0..128_u8) {
+            let text = file_of(&used());
+            let mut bytes = text.clone().into_bytes();
+            let position = position.index(bytes.len());
+            prop_assume!(bytes[position] != byte);
+            bytes[position] = byte;
+            if let Ok(changed) = String::from_utf8(bytes) {
+                // White space in the head or the end means nothing.
+                let same = read(&changed).is_ok_and(|lines| Ok(lines) == read(&text));
+                prop_assert!(same || read(&changed).is_err());
+            }
+        }
+    }
+}
