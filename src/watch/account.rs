@@ -31,8 +31,9 @@ const YOUNG: Duration = Duration::from_secs(3600);
 /// How much the server's uptime, in whole seconds, may be off.
 const UPTIME_SLACK: Duration = Duration::from_secs(2);
 
-/// The shortest time between two polls of a ring that turns over quickly.
-const FASTEST: Duration = Duration::from_millis(10);
+/// The shortest pause before the next poll of a ring that turns over quickly. Timers are not finer: what should come
+/// sooner comes at once, one request behind the answer to the other.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// After this time a limit on what is asked for is doubled again.
 const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
@@ -207,7 +208,7 @@ impl Account {
     /// Time to leave until the next poll: `longest`, or less while the ring turns over quickly.
     #[must_use]
     pub fn interval(&self, longest: Duration) -> Duration {
-        self.pace.map_or(longest, |interval| interval.clamp(FASTEST.min(longest), longest))
+        self.pace.map_or(longest, |interval| interval.min(longest))
     }
 
     /// Takes note of `slowlog-max-len`; what is more than we ask for makes no difference.
@@ -328,11 +329,12 @@ impl Account {
         let elapsed = now.saturating_sub(self.read_until.replace(now).unwrap_or_default());
         self.pace = Some(match self.pace {
             // Slow down gradually: what comes in bursts comes again.
-            Some(interval) if written == 0 => interval.saturating_mul(2),
+            Some(interval) if written == 0 => interval.saturating_mul(2).max(SHORTEST_PAUSE),
             Some(interval) => {
                 let full = elapsed.as_micros().saturating_mul(self.ring.into()) / u128::from(written);
                 let full = Duration::from_micros(u64::try_from(full).unwrap_or(u64::MAX));
-                (full / RING_SHARE).min(interval.saturating_mul(2)).max(FASTEST)
+                let pause = (full / RING_SHARE).min(interval.saturating_mul(2).max(SHORTEST_PAUSE));
+                if pause < SHORTEST_PAUSE { Duration::ZERO } else { pause }
             }
             None => Duration::MAX,
         });
@@ -406,7 +408,7 @@ mod tests {
     }
 
     /// An account and what it should come to.
-    #[derive(Debug, Default)]
+    #[derive(Debug, Clone, Default)]
     struct Watcher {
         account: Account,
         taken: BTreeSet<(u32, u64)>,
@@ -443,6 +445,91 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is in the state file: the position and the numbers that rest on it, as they were at one moment.
+    struct Saved {
+        account: SavedAccount,
+        numbers: Watcher,
+    }
+
+    impl Saved {
+        /// Through the text, as it is in the file.
+        fn of(watcher: &Watcher, now: Duration) -> Self {
+            let saved = watcher.account.saved(Moment { mono: now, unix: now });
+            let text = serde_json::to_string(&saved).unwrap();
+            Self { account: serde_json::from_str(&text).unwrap(), numbers: watcher.clone() }
+        }
+
+        /// The next process.
+        fn restored(&self) -> Watcher {
+            Watcher { account: Account::restored(self.account.clone()), ..self.numbers.clone() }
+        }
+    }
+
+    #[test]
+    fn a_restarted_exporter_goes_on_where_it_was() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(5);
+        watcher.poll(&mut server, 0, NOW);
+        let saved = Saved::of(&watcher, NOW);
+        server.write(3);
+        watcher.poll(&mut server, 0, NOW + Duration::from_secs(1));
+        // Killed before that was saved: it was never shown, and is read again.
+        server.write(200);
+        let mut watcher = saved.restored();
+        let later = NOW + Duration::from_secs(600);
+        watcher.identify(&server, later);
+        watcher.poll(&mut server, 0, later);
+        assert_eq!((watcher.taken.len(), watcher.lost, watcher.repeated), (5 + 128, 75, 0));
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_while_nobody_looked_is_read_from_its_first_id() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(5);
+        watcher.poll(&mut server, 0, NOW);
+        let mut watcher = Saved::of(&watcher, NOW).restored();
+        let mut server = Server::new(2, 128, NOW + Duration::from_secs(100));
+        server.write(4);
+        let later = NOW + Duration::from_secs(600);
+        watcher.identify(&server, later);
+        watcher.poll(&mut server, 0, later);
+        assert_eq!((watcher.taken.len(), watcher.lost), (5 + 4, 0));
+    }
+
+    #[test]
+    fn an_older_server_that_took_over_while_nobody_looked_is_a_baseline() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(5);
+        watcher.poll(&mut server, 0, NOW);
+        let mut watcher = Saved::of(&watcher, NOW).restored();
+        let mut other = Server::new(2, 128, Duration::from_secs(1));
+        other.write(70);
+        watcher.identify(&other, NOW + Duration::from_secs(600));
+        watcher.poll(&mut other, 0, NOW + Duration::from_secs(600));
+        assert_eq!((watcher.taken.len(), watcher.lost), (5, 0));
+    }
+
+    #[test]
+    fn a_saved_position_that_the_server_never_reached_is_none() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(50);
+        watcher.poll(&mut server, 0, NOW);
+        let mut watcher = Saved::of(&watcher, NOW).restored();
+        // The same server, by its run_id, with fewer entries: somebody changed the file, or gave us another one's.
+        let mut server = Server::new(1, 128, Duration::ZERO);
+        server.write(9);
+        watcher.identify(&server, NOW);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!((watcher.taken.len(), watcher.lost), (50, 0), "a baseline: no false calls");
+        server.write(2);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(watcher.account.position, Position::Next(11));
     }
 
     fn started(max: usize) -> (Server, Watcher) {
@@ -646,6 +733,8 @@ mod tests {
         Fail { over: bool },
         Reconnect,
         TooLarge,
+        Save,
+        Crash { down: u64 },
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
@@ -659,6 +748,8 @@ mod tests {
             1 => any::<bool>().prop_map(|over| Step::Fail { over }),
             1 => Just(Step::Reconnect),
             1 => Just(Step::TooLarge),
+            2 => Just(Step::Save),
+            2 => (0..600_u64).prop_map(|down| Step::Crash { down }),
         ]
     }
 
@@ -679,6 +770,7 @@ mod tests {
             let mut due = 0;
             watcher.identify(&servers[0], now);
             watcher.poll(&mut servers[0], 0, now);
+            let mut saved = Saved::of(&watcher, now);
             for step in steps {
                 now += Duration::from_secs(5);
                 let server = &mut servers[active];
@@ -711,6 +803,9 @@ mod tests {
                         server.write(5);
                         now += Duration::from_secs(delay);
                         due_from[active] = Some(0);
+                        // The position is saved before anything that rests on it is shown; what a process wrote and
+                        // nobody had saved ended with it.
+                        saved = Saved::of(&watcher, now);
                         watcher.identify(server, now);
                         watcher.poll(server, 0, now);
                     }
@@ -726,6 +821,14 @@ mod tests {
                         if due_from[active].is_none() {
                             due_from[active] = Some(server.next);
                         }
+                        watcher.identify(server, now);
+                        watcher.poll(server, 0, now);
+                        saved = Saved::of(&watcher, now);
+                    }
+                    Step::Save => saved = Saved::of(&watcher, now),
+                    Step::Crash { down } => {
+                        watcher = saved.restored();
+                        now += Duration::from_secs(down);
                         watcher.identify(server, now);
                         watcher.poll(server, 0, now);
                     }
