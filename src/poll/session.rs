@@ -406,6 +406,9 @@ impl<'a> Session<'a> {
             Err(failure) => {
                 match failure {
                     Failure::TooLarge => self.too_large(question),
+                    Failure::Lost(_) if matches!(question, Question::SlowlogGet(_)) => {
+                        self.watched.observe(Observation::SlowlogBroken);
+                    }
                     Failure::NotRedis if self.answered => self.trouble(question, failure.to_string()),
                     _ => {}
                 }

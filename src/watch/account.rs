@@ -38,6 +38,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// After this time a limit on what is asked for is doubled again.
 const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 
+/// From which duration on a server logs a command while it is not known: the servers' default.
+const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
+
+/// A quiet ring is never read more often than this, however low the server's threshold is.
+const SHORTEST_QUIET: Duration = Duration::from_millis(100);
+
 /// A poll should find at most this part of the ring new: 1 / `RING_SHARE`.
 const RING_SHARE: u32 = 4;
 
@@ -125,6 +131,8 @@ pub struct Account {
     contacted: bool,
     /// `slowlog-max-len`, as far as known.
     ring: u64,
+    /// `slowlog-log-slower-than`, as far as known.
+    threshold: Duration,
     /// When a log at this address was last read to its end (monotonic).
     read_until: Option<Duration>,
     /// Time to leave until the next poll; `None` before the first.
@@ -133,6 +141,8 @@ pub struct Account {
     limited_at: Duration,
     /// Grows with every change of what has to be saved at once.
     revision: u64,
+    /// How often in a row the connection broke while the log was read.
+    broken: u32,
     /// The position comes from a former process, and the server's log has not confirmed it yet.
     restored: bool,
 }
@@ -148,10 +158,12 @@ impl Default for Account {
             rewound: false,
             contacted: false,
             ring: DEFAULT_RING,
+            threshold: DEFAULT_THRESHOLD,
             read_until: None,
             pace: None,
             limited_at: Duration::ZERO,
             revision: 0,
+            broken: 0,
             restored: false,
         }
     }
@@ -205,10 +217,23 @@ impl Account {
         self.ask.clamp(1, self.limit)
     }
 
-    /// Time to leave until the next poll: `longest`, or less while the ring turns over quickly.
+    /// Time to leave until the next poll: `longest`, or less where the ring could be full by then, and still less while it
+    /// turns over quickly.
+    ///
+    /// A server runs one command at a time, so entries of at least the threshold each take a while to fill the ring; a
+    /// script and the commands inside it are logged both, which halves that. With the servers' defaults (128 entries,
+    /// 10 ms) that is 640 ms, and nothing is overwritten before it is read, whenever a burst begins.
     #[must_use]
     pub fn interval(&self, longest: Duration) -> Duration {
-        self.pace.map_or(longest, |interval| interval.min(longest))
+        let ring = u32::try_from(self.ring).unwrap_or(u32::MAX);
+        let fills = (self.threshold.saturating_mul(ring) / 2).max(SHORTEST_QUIET);
+        self.pace.unwrap_or(longest).min(longest).min(fills)
+    }
+
+    /// Takes note of `slowlog-log-slower-than`; `None` while the log is off.
+    pub fn set_threshold(&mut self, threshold: Option<Duration>) {
+        // Of a log that is off nothing is known of what it will be when it is on again.
+        self.threshold = threshold.unwrap_or(DEFAULT_THRESHOLD);
     }
 
     /// Takes note of `slowlog-max-len`; what is more than we ask for makes no difference.
@@ -220,6 +245,15 @@ impl Account {
     pub fn too_large(&mut self, now: Duration) {
         self.limit = (self.ask() / 2).max(1);
         self.limited_at = now;
+    }
+
+    /// The connection broke while the log was read. Once is an accident; if it happens again, the server may have closed
+    /// it because the reply was larger than its `client-output-buffer-limit`.
+    pub fn broken(&mut self, now: Duration) {
+        self.broken = self.broken.saturating_add(1);
+        if self.broken > 1 && self.ask() > 1 {
+            self.too_large(now);
+        }
     }
 
     /// Notes which server answers at `now` (monotonic).
@@ -264,6 +298,7 @@ impl Account {
 
     /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now` (monotonic).
     pub fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
+        self.broken = 0;
         let asked = self.ask();
         // Fewer than asked for is the whole ring; and more than the limit can't be had.
         let whole = reply.received < asked || asked >= self.limit;
@@ -697,15 +732,36 @@ mod tests {
         let (mut server, mut watcher) = started(128);
         let second = Duration::from_secs(1);
         watcher.poll(&mut server, 0, NOW);
-        assert_eq!(watcher.account.interval(second), second);
+        let quiet = Duration::from_millis(640);
+        assert_eq!(watcher.account.interval(second), quiet);
         server.write(1280);
         watcher.poll(&mut server, 0, NOW + second);
         assert!(watcher.account.interval(second) <= Duration::from_millis(25));
         for step in 0..12_u32 {
             watcher.poll(&mut server, 0, NOW + second * (step + 2));
         }
-        assert_eq!(watcher.account.interval(second), second);
+        assert_eq!(watcher.account.interval(second), quiet);
         assert_eq!(watcher.account.ask(), 1);
+    }
+
+    #[test]
+    fn a_quiet_ring_is_read_before_it_can_be_full() {
+        let second = Duration::from_secs(1);
+        for (threshold, ring, expected) in [
+            (Some(10), 128, 640),
+            (Some(0), 128, 100),
+            (Some(1), 128, 100),
+            (Some(2), 1000, 1000),
+            (Some(1000), 1, 500),
+            (None, 128, 640),
+        ] {
+            let mut account = Account::default();
+            account.set_ring(ring);
+            account.set_threshold(threshold.map(Duration::from_millis));
+            assert_eq!(account.interval(second), Duration::from_millis(expected), "{threshold:?} {ring}");
+            let shorter = Duration::from_millis(50);
+            assert_eq!(account.interval(shorter), shorter);
+        }
     }
 
     #[test]
@@ -721,6 +777,23 @@ mod tests {
             account.take(SlowlogReply::default(), NOW + LIMIT_RECOVERY * minute);
         }
         assert_eq!(account.limit, MOST_ENTRIES, "it recovers");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_again_and_again_is_asked_for_less() {
+        let mut account = Account { ask: 1000, ..Account::default() };
+        account.broken(NOW);
+        assert_eq!(account.ask(), 1000, "once is an accident");
+        account.broken(NOW);
+        assert_eq!(account.ask(), 500);
+        account.take(SlowlogReply::default(), NOW);
+        account.ask = 400;
+        account.broken(NOW);
+        assert_eq!(account.ask(), 400);
+        for _ in 0..20 {
+            account.broken(NOW);
+        }
+        assert_eq!(account.ask(), 1);
     }
 
     #[derive(Debug, Clone)]

@@ -93,6 +93,8 @@ pub enum Observation {
     Slowlog(SlowlogReply),
     /// The answer to SLOWLOG GET was larger than we take.
     SlowlogTooLarge,
+    /// The connection broke before SLOWLOG GET was answered.
+    SlowlogBroken,
     /// The slow log can't be read now.
     SlowlogUnreadable,
     /// SLOWLOG LEN was answered.
@@ -413,6 +415,7 @@ impl Target {
             Observation::Trouble { command, detail } => self.trouble(command, detail, now, events),
             Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
             Observation::SlowlogTooLarge => self.account.too_large(now.mono),
+            Observation::SlowlogBroken => self.account.broken(now.mono),
             Observation::SlowlogUnreadable => {
                 liveness.attribute(&[], None, events);
             }
@@ -431,6 +434,9 @@ impl Target {
             Observation::Settings(settings) => {
                 if let Some(entries) = settings.slowlog_max_len {
                     self.account.set_ring(entries);
+                }
+                if let Some(threshold) = settings.slowlog_threshold {
+                    self.account.set_threshold(threshold);
                 }
                 self.server.set_settings(settings);
             }
