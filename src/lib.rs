@@ -68,10 +68,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let router = web::router(web, Arc::clone(&fleet))?;
     let mut supervisor = Supervisor::new(stop.child_token());
-    for listener in listeners {
-        let router = router.clone();
-        supervisor.start("the HTTP server", |stop| web::serve(listener, router, stop));
-    }
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
@@ -31,6 +32,15 @@ pub enum PageError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
+/// The text of `/metrics` at one moment: `live`, then `kept`.
+#[derive(Debug, Clone)]
+pub struct PageText {
+    /// What changes with the time.
+    pub live: Bytes,
+    /// The rest, shared by all that ask for it while it is kept.
+    pub kept: Bytes,
+}
+
 /// The text of `/metrics`.
 pub struct Page {
     fleet: Arc<Fleet>,
@@ -52,7 +62,7 @@ struct Kept {
     /// How long that took: a text that is not older than this is served though something has changed, so that many
     /// scrapes of many targets can't take more than half of the time.
     took: Duration,
-    text: String,
+    text: Bytes,
 }
 
 impl std::fmt::Debug for Page {
@@ -84,17 +94,17 @@ impl Page {
     ///
     /// # Errors
     /// Metrics that can't be written as text, or the end of the exporter.
-    pub async fn text(self: &Arc<Self>) -> Result<String, PageError> {
-        let mut text = match self.kept_text() {
+    pub async fn text(self: &Arc<Self>) -> Result<PageText, PageError> {
+        let kept = match self.kept_text() {
             Some(text) => text,
             None => self.new_text().await?,
         };
-        TextEncoder::new().encode_utf8(&self.live.gather(), &mut text)?;
-        Ok(text)
+        let live = TextEncoder::new().encode_to_string(&self.live.gather())?;
+        Ok(PageText { live: live.into(), kept })
     }
 
     /// The kept text, if nothing has changed since.
-    fn kept_text(&self) -> Option<String> {
+    fn kept_text(&self) -> Option<Bytes> {
         let now = self.fleet.clock().now().mono;
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.as_ref()?;
@@ -103,7 +113,7 @@ impl Page {
         fresh.then(|| kept.text.clone())
     }
 
-    async fn new_text(self: &Arc<Self>) -> Result<String, PageError> {
+    async fn new_text(self: &Arc<Self>) -> Result<Bytes, PageError> {
         let _making = self.making.lock().await;
         if let Some(text) = self.kept_text() {
             return Ok(text);
@@ -116,10 +126,13 @@ impl Page {
         tokio::task::spawn_blocking(move || page.make()).await?
     }
 
-    fn make(&self) -> Result<String, PageError> {
+    fn make(&self) -> Result<Bytes, PageError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
-        let text = TextEncoder::new().encode_to_string(&self.settled.gather())?;
+        let mut text = TextEncoder::new().encode_to_string(&self.settled.gather())?;
+        // It may be held for long by a client that does not read.
+        text.shrink_to_fit();
+        let text = Bytes::from(text);
         let made = self.fleet.clock().now().mono;
         let kept = Kept { version, made, took: made.saturating_sub(began), text: text.clone() };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);

@@ -1,7 +1,10 @@
 //! The HTTP side: endpoints and the server that limits what clients can make it hold.
 
+mod body;
+mod connections;
 mod routes;
 mod server;
+mod watched;
 
 pub use self::routes::router;
 pub use self::server::serve;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use tracing::error;
 
+use super::body::SharedBody;
+use super::connections::Text;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
@@ -39,7 +42,11 @@ pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {
     match site.page.text().await {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(text) => {
+            let kept = Text { address: text.kept.as_ptr().addr(), length: text.kept.len() };
+            let body = Body::new(SharedBody::new(text.live, text.kept));
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(kept), body).into_response()
+        }
         Err(problem) => {
             error!(%problem, "the metrics cannot be shown");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response()
