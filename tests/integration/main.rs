@@ -26,6 +26,7 @@ mod dashboards;
 mod dockerfile;
 mod golden;
 mod hostile;
+mod http_abuse;
 mod live;
 mod paging;
 mod partition;

@@ -1,0 +1,307 @@
+//! The HTTP side under abuse: what happens is defined, a scrape beside it is answered at once, and memory is bounded.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::common::{LIMIT, QUICK, watch};
+use crate::support::exporter::Exporter;
+use crate::support::server::{Kind, Server, free_port, run_on};
+
+/// A scrape beside abuse may take so long on a machine that does other things too. Clients that hold all connections
+/// would make it wait for longer: until their time to send a request is over (5 s).
+const PROMPT: Duration = Duration::from_secs(4);
+
+/// Most memory that the exporter may ever have used, in bytes.
+const MOST_MEMORY: u64 = 60_000_000;
+
+/// More than the exporter serves at a time.
+const CROWD: usize = 1000;
+
+const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// An exporter whose server is not there.
+fn lonely() -> Exporter {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    Exporter::builder().args(&["--redis.addr", &url]).args(&QUICK).start()
+}
+
+/// Lets this process open as many sockets as it may.
+fn many_sockets() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+/// A connection on which the kernel takes little before its owner reads.
+fn narrow(addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+#[track_caller]
+fn assert_prompt_scrape(exporter: &Exporter) {
+    let begun = Instant::now();
+    assert_eq!(exporter.get("/metrics").status, 200);
+    assert!(begun.elapsed() < PROMPT, "a scrape took {:?}", begun.elapsed());
+}
+
+/// The most memory that the exporter has used so far.
+fn peak_memory(exporter: &Exporter) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[track_caller]
+fn assert_small(exporter: &Exporter) {
+    let peak = peak_memory(exporter);
+    assert!(peak < MOST_MEMORY, "the exporter used {peak} bytes");
+}
+
+/// An exporter with a page of about 1 MB, and its server.
+fn large_page(kind: Kind) -> (Server, Exporter) {
+    let server =
+        Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 2000").start();
+    let exporter = watch(&server, &["--script.max-series=1000"]);
+    let mut client = server.client();
+    for number in 0..500 {
+        client.call(&["EVAL", &format!("return {number}"), "0"]);
+    }
+    exporter.wait_for(LIMIT, "a page of 1 MB", |metrics| metrics.text.len() > 900_000);
+    (server, exporter)
+}
+
+/// Sends all of it, and reads what comes until the exporter hangs up.
+fn answers(addr: SocketAddr, sent: &[u8]) -> String {
+    let mut stream = connect(addr);
+    // It may hang up before it has all of it.
+    let _ = stream.write_all(sent);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_thousand_idle_and_a_thousand_half_sent_requests_do_not_delay_a_scrape() {
+    many_sockets();
+    let exporter = lonely();
+    let mut held = Vec::new();
+    for half in [&b""[..], b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "] {
+        for _ in 0..CROWD {
+            let mut stream = connect(exporter.addr());
+            // It may have had to give way already.
+            let _ = stream.write_all(half);
+            held.push(stream);
+        }
+        for _ in 0..5 {
+            assert_prompt_scrape(&exporter);
+        }
+    }
+    assert_small(&exporter);
+    // The first gave way to later ones; the last are still there.
+    let mut byte = [0];
+    let first = &mut held[0];
+    assert!(matches!(first.read(&mut byte), Ok(0) | Err(_)), "the oldest connection is closed");
+    let last = held.last_mut().unwrap();
+    last.write_all(b"x\r\n\r\n").unwrap();
+    assert_eq!(last.read(&mut byte).unwrap(), 1, "the newest connection is answered");
+}
+
+#[test]
+fn a_thousand_clients_that_do_not_read_hold_neither_memory_nor_a_scrape() {
+    many_sockets();
+    run_on(Kind::Redis70, |kind| {
+        let (server, exporter) = large_page(kind);
+        let mut client = server.client();
+        let mut held = Vec::new();
+        for round in 0..20 {
+            // Another text for each round.
+            client.call(&["EVAL", &format!("return {}", 1000 + round), "0"]);
+            for _ in 0..CROWD / 20 {
+                let mut stream = narrow(exporter.addr());
+                stream.write_all(SCRAPE).unwrap();
+                held.push(stream);
+            }
+            assert_prompt_scrape(&exporter);
+        }
+        assert_small(&exporter);
+        println!("peak memory beside {CROWD} clients that do not read: {} kB", peak_memory(&exporter) / 1000);
+    });
+}
+
+/// New connections displace each other, not the one whose answer is under way.
+#[test]
+fn a_flood_of_connections_does_not_cut_a_scrape_that_is_under_way() {
+    many_sockets();
+    run_on(Kind::Redis70, |kind| {
+        let (_server, exporter) = large_page(kind);
+        let addr = exporter.addr();
+        let mut scrape = narrow(addr);
+        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = vec![0; 1000];
+        scrape.read_exact(&mut page).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let mut held = std::collections::VecDeque::new();
+                let mut opened = 0;
+                while opened < 2 * CROWD || !done.load(Ordering::Relaxed) {
+                    held.push_back(connect(addr));
+                    opened += 1;
+                    if held.len() > CROWD {
+                        held.pop_front();
+                    }
+                }
+            });
+            let mut chunk = [0; 64 << 10];
+            loop {
+                let length = scrape.read(&mut chunk).unwrap();
+                if length == 0 {
+                    break;
+                }
+                page.extend_from_slice(&chunk[..length]);
+            }
+            assert_prompt_scrape(&exporter);
+            done.store(true, Ordering::Relaxed);
+            flood.join().unwrap();
+        });
+        let page = String::from_utf8(page).unwrap();
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        assert_eq!(body.len().to_string(), length, "the whole page");
+        assert_small(&exporter);
+    });
+}
+
+#[test]
+fn a_thousand_requests_at_once_on_one_connection_are_answered_in_order() {
+    let exporter = lonely();
+    let mut request = String::new();
+    for number in 0..CROWD {
+        let path = ["/-/healthy", "/nowhere"][number % 2];
+        write!(request, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    }
+    request.push_str("GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut stream = connect(exporter.addr());
+    let mut writer = stream.try_clone().unwrap();
+    let mut answer = String::new();
+    thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(request.as_bytes()).unwrap());
+        stream.read_to_string(&mut answer).unwrap();
+    });
+    let codes: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|part| &part[..3]).collect();
+    assert_eq!(codes.len(), CROWD + 1);
+    assert!(codes.iter().enumerate().all(|(number, code)| *code == ["200", "404"][number % 2]));
+    assert_prompt_scrape(&exporter);
+    assert_small(&exporter);
+}
+
+/// The status of each answer, for requests that are broken or odd; no answer is a closed connection.
+#[test]
+fn what_becomes_of_each_odd_request_is_defined() {
+    let exporter = lonely();
+    let long_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "x".repeat(12_000));
+    let longer_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
+    let headers = |count: usize| {
+        format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{}\r\n", "X-Many: x\r\n".repeat(count))
+    };
+    let (few, many) = (headers(60), headers(70));
+    let flood = format!("GET /metrics HTTP/1.1\r\nX-Long: {}", "x".repeat(1 << 20));
+    let body = |head: &str, body: &str| format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n{body}");
+    let close = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let cases: &[(&str, &[u8], &[&str])] = &[
+        ("no Host", b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", &["200"]),
+        ("HTTP/1.0", b"GET /metrics HTTP/1.0\r\n\r\n", &["200"]),
+        ("HTTP/0.9", b"GET /metrics\r\n\r\n", &["400"]),
+        ("HTTP/2 without TLS", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[]),
+        ("TLS on the plain port", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", &["400"]),
+        ("a broken header", b"GET /metrics HTTP/1.1\r\nHost x\r\n\r\n", &["400"]),
+        ("NUL in a header", b"GET /metrics HTTP/1.1\r\nHost: \0\r\n\r\n", &["400"]),
+        ("two lengths", body("Content-Length: 1\r\nContent-Length: 2", "ab").as_bytes(), &["400"]),
+        ("no length", body("Content-Length: -1", "").as_bytes(), &["400"]),
+        ("a long path", long_path.as_bytes(), &["404"]),
+        ("a longer path", longer_path.as_bytes(), &["431"]),
+        ("60 headers", few.as_bytes(), &["200"]),
+        ("70 headers", many.as_bytes(), &["431"]),
+        ("1 MB of header", flood.as_bytes(), &["431"]),
+        ("a body", body("Content-Length: 5", &format!("hello{close}")).as_bytes(), &["200", "200"]),
+        (
+            "a chunked body",
+            body("Transfer-Encoding: chunked", &format!("5\r\nhello\r\n0\r\n\r\n{close}")).as_bytes(),
+            &["200", "200"],
+        ),
+        ("chunks of garbage", body("Transfer-Encoding: chunked", "zz\r\n\r\n").as_bytes(), &["200"]),
+        ("100-continue", body("Content-Length: 5\r\nExpect: 100-continue", "").as_bytes(), &["200"]),
+        ("a body that does not come", body("Content-Length: 999999999999", "").as_bytes(), &["200"]),
+        (
+            "PUT of a body that does not come",
+            b"PUT /metrics HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
+            &["405"],
+        ),
+    ];
+    let mut wrong = String::new();
+    for (what, request, expected) in cases {
+        let answer = answers(exporter.addr(), request);
+        let codes: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|part| &part[..3]).collect();
+        let codes = if answer.starts_with("HTTP/1.0 200") { vec!["200"] } else { codes };
+        if codes != *expected {
+            writeln!(wrong, "{what}: {codes:?} instead of {expected:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert_prompt_scrape(&exporter);
+    assert_small(&exporter);
+}
+
+#[test]
+fn a_client_that_closes_its_half_gets_its_answer() {
+    let exporter = lonely();
+    let mut stream = connect(exporter.addr());
+    stream.write_all(SCRAPE).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+}
+
+/// The head has to be whole within 5 s, however it trickles; so long a connection may be idle, too.
+#[test]
+fn who_sends_a_byte_at_a_time_or_nothing_more_is_hung_up_on() {
+    let exporter = lonely();
+    let begun = Instant::now();
+    let mut idle = connect(exporter.addr());
+    idle.write_all(SCRAPE).unwrap();
+    let mut trickle = connect(exporter.addr());
+    for byte in SCRAPE.iter().cycle() {
+        // Errors come after it has hung up.
+        if trickle.write_all(if *byte == b'\n' { b"x" } else { std::slice::from_ref(byte) }).is_err() {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "a request of single bytes is still listened to");
+        assert_prompt_scrape(&exporter);
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "it has some time to send its request");
+    let mut answer = String::new();
+    idle.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
