@@ -20,10 +20,12 @@ mod support;
 
 mod access;
 mod account;
+mod chaos;
 mod cli;
 mod common;
 mod dashboards;
 mod dockerfile;
+mod exactly_once;
 mod golden;
 mod hostile;
 mod http_abuse;

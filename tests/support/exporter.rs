@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -57,7 +57,7 @@ impl Builder {
         let stderr = process.child().stderr.take().expect("a pipe");
         let logs = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&logs);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n') {
                 let Ok(line) = line else { break };
                 sink.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
@@ -73,7 +73,7 @@ impl Builder {
             assert!(ended.is_none(), "the exporter ended ({ended:?}) instead of listening:\n{lines}");
             Err(lines)
         });
-        Exporter { process, addr, logs }
+        Exporter { process, addr, logs, reader }
     }
 
     /// Runs the exporter to its end, for flags that it should refuse. Nothing is added to the arguments.
@@ -146,6 +146,8 @@ pub(crate) struct Exporter {
     process: Process,
     addr: SocketAddr,
     logs: Arc<Mutex<Vec<String>>>,
+    /// Ends when the process has, with everything that it said.
+    reader: JoinHandle<()>,
 }
 
 impl Exporter {
@@ -204,6 +206,24 @@ impl Exporter {
     /// What it has logged so far.
     pub(crate) fn logs(&self) -> String {
         self.logs.lock().unwrap().join("\n")
+    }
+
+    /// What it has logged since this was asked last; [`Self::logs`] does not have it any more.
+    pub(crate) fn take_logs(&self) -> Vec<String> {
+        std::mem::take(&mut *self.logs.lock().unwrap())
+    }
+
+    /// Ends it by a signal and gives everything that it logged since it was last asked.
+    #[track_caller]
+    pub(crate) fn end_with_logs(mut self, signal: Signal) -> Vec<String> {
+        self.end_by(signal);
+        self.reader.join().expect("reading the log does not fail");
+        std::mem::take(&mut *self.logs.lock().unwrap())
+    }
+
+    /// Stops the process as a whole (SIGSTOP), or lets it go on (SIGCONT).
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Asks it to end (SIGTERM); gives its exit status and the time that it took.

@@ -1,0 +1,49 @@
+//! Random faults of all kinds against several real servers, for as long as one likes: `make soak`.
+//!
+//! It takes 5 minutes, or `SOAK_SECONDS`. All choices are drawn from `SOAK_SEED`, which is printed. It ends with one line:
+//! what was written, counted, lost (and why), repeated, and which faults it took; and fails if the account does not hold.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::string_slice,
+    reason = "a test that talks to a person, and ends when something goes wrong"
+)]
+#![allow(clippy::disallowed_methods, reason = "a soak goes by the wall clock")]
+
+#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests; each uses its part")]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use support::chaos::{self, Plan};
+use support::server::available;
+
+/// How long it takes unless told otherwise.
+const USUAL: u64 = 300;
+
+fn main() -> ExitCode {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seed = number("SOAK_SEED").unwrap_or_else(rand::random);
+    let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(USUAL));
+    let kinds = available();
+    if kinds.is_empty() {
+        eprintln!("there is no server on this machine; `make setup` installs some");
+        return ExitCode::FAILURE;
+    }
+    let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+    println!("soak: {} for {} s, SOAK_SEED={seed}", names.join(", "), time.as_secs());
+    let report = chaos::run(&Plan { kinds, time, seed });
+    for failure in &report.failures {
+        eprintln!("FAILED: {failure}");
+    }
+    println!("{report}");
+    if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

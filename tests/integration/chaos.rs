@@ -1,0 +1,17 @@
+//! Everything breaks, at random, on each of the real servers: what was written is counted or lost, exactly.
+
+use std::time::Duration;
+
+use crate::support::chaos::{self, Plan};
+use crate::support::server::{Kind, on_each_server};
+
+on_each_server!(the_account_holds);
+
+/// How long faults go on.
+const TIME: Duration = Duration::from_secs(25);
+
+fn the_account_holds(kind: Kind) {
+    let report = chaos::run(&Plan { kinds: vec![kind], time: TIME, seed: 20_261_125 });
+    println!("{kind}: {report}");
+    assert!(report.failures.is_empty(), "{}\n{report}", report.failures.join("\n"));
+}

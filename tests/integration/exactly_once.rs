@@ -1,0 +1,392 @@
+//! Each thing that may happen to a slow log, a connection or the exporter, on its own: what must be counted, what lost.
+//! `chaos` does all of them at random.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, QUICK, begin, lines_with, number, slowlog, target_of, watch, whole};
+use crate::support::chaos::proxy::{Mode, Proxy};
+use crate::support::client::{Client, text};
+use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
+use crate::support::server::{Kind, Server, on_each_server, run_on};
+use crate::support::wait::eventually;
+
+on_each_server!(
+    a_replica_and_promoted_again,
+    a_ring_of_nothing_and_back,
+    a_ring_of_ten_thousand_and_back,
+    the_log_off_and_on,
+    data_that_is_loaded_again,
+    all_clients_killed,
+    a_reply_that_is_cut,
+    a_small_limit_on_output_buffers,
+    written_while_the_exporter_was_away,
+);
+
+/// A server that logs everything that it is told to log, and nothing until then. Its ring is not empty.
+fn server(kind: Kind) -> Server {
+    let server = Server::builder(kind).config("slowlog-log-slower-than 0").start();
+    server.call(&["PING"]);
+    server.config_set("slowlog-log-slower-than", "-1");
+    server
+}
+
+fn log_on(server: &Server) {
+    server.config_set("slowlog-log-slower-than", "0");
+}
+
+/// The next id; the log is off then, and its newest entry is one that is no script call.
+fn log_off(server: &Server) -> u64 {
+    log_on(server);
+    server.call(&["PING"]);
+    server.config_set("slowlog-log-slower-than", "-1");
+    next_id(&mut server.client())
+}
+
+/// The id of the next entry. Nothing but the newest one is asked for, so that no limit on output buffers matters.
+fn next_id(client: &mut Client) -> u64 {
+    let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "1"]) else { panic!("a list") };
+    let Value::Array(fields) = &entries[0] else { panic!("an entry") };
+    let Value::Int(id) = fields[0] else { panic!("an id") };
+    u64::try_from(id).unwrap() + 1
+}
+
+fn call(client: &mut Client, count: u64) {
+    for _ in 0..count {
+        assert_eq!(client.call(&["EVAL", "return 1", "0"]), Value::Int(1));
+    }
+}
+
+fn scripts(metrics: &Metrics, target: &str) -> u64 {
+    let labels = [("class", "script"), ("target", target)];
+    number(metrics, "redis_script_slowlog_entries_total", &labels).unwrap_or_default()
+}
+
+fn lost(metrics: &Metrics, target: &str) -> u64 {
+    number(metrics, "redis_script_slowlog_lost_entries_total", &[("target", target)]).unwrap_or_default()
+}
+
+fn accounted(metrics: &Metrics, target: &str) -> u64 {
+    let entries = metrics.sum("redis_script_slowlog_entries_total", &[("target", target)]);
+    whole(entries + 0.0) + lost(metrics, target)
+}
+
+/// Waits until just `written` entries are accounted for, and for some more polls to see that it stays so.
+#[track_caller]
+fn settled(exporter: &Exporter, target: &str, written: u64) -> Metrics {
+    exporter.wait_for(LIMIT, &format!("{written} entries to be accounted for"), |metrics| {
+        accounted(metrics, target) >= written
+    });
+    let polls = |metrics: &Metrics| {
+        number(metrics, "redis_script_exporter_polls_total", &[("target", target)]).unwrap_or_default()
+    };
+    let before = polls(&exporter.metrics());
+    let metrics = exporter.wait_for(LIMIT, "some more polls", |metrics| polls(metrics) > before + 5);
+    assert_eq!(accounted(&metrics, target), written, "counted + lost = written");
+    metrics
+}
+
+fn a_replica_and_promoted_again(kind: Kind) {
+    let (server, master) = (server(kind), Server::start(kind));
+    let (mut client, base) = (server.client(), next_id(&mut server.client()));
+    let exporter = watch(&server, &[]);
+    log_on(&server);
+    call(&mut client, 3);
+    client.call(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    eventually(LIMIT, "the replica to have its master's data", || {
+        (client.info(&["replication"]).get("master_link_status")? == "up").then_some(())
+    });
+    call(&mut client, 4);
+    assert_eq!(client.call(&["REPLICAOF", "NO", "ONE"]), Value::Okay);
+    call(&mut client, 2);
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target_of(&server), written);
+    assert_eq!((scripts(&metrics, &target_of(&server)), lost(&metrics, &target_of(&server))), (9, 0));
+}
+
+fn a_ring_of_nothing_and_back(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    log_on(&server);
+    call(&mut client, 3);
+    let before = log_off(&server);
+    settled(&exporter, &target, before - base);
+
+    server.config_set("slowlog-max-len", "0");
+    log_on(&server);
+    call(&mut client, 5);
+    server.config_set("slowlog-max-len", "128");
+    call(&mut client, 2);
+    let after = log_off(&server);
+    let kept = slowlog(&mut client).iter().filter(|entry| entry.id >= before).count() as u64;
+    let metrics = settled(&exporter, &target, after - base);
+    assert_eq!(scripts(&metrics, &target), 5, "those that the ring kept");
+    assert_eq!(lost(&metrics, &target), after - before - kept, "those that it did not");
+    // Redis writes them and drops them; to Valkey 9.1 a ring of nothing is a log that is off.
+    assert_eq!(lost(&metrics, &target) >= 5, kind != Kind::Valkey91);
+}
+
+fn a_ring_of_ten_thousand_and_back(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    server.config_set("slowlog-max-len", "10000");
+    let exporter = watch(&server, &[]);
+    log_on(&server);
+    let calls = 3000;
+    client.call(&["MULTI"]);
+    (0..calls).for_each(|_| client.send(&["EVAL", "return 1", "0"]));
+    (0..calls).for_each(|_| assert_eq!(text(&client.receive()), "QUEUED"));
+    assert!(matches!(client.call(&["EXEC"]), Value::Array(replies) if replies.len() == calls));
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3000, 0));
+
+    // Everything in it was read: a smaller one takes nothing away.
+    server.config_set("slowlog-max-len", "128");
+    log_on(&server);
+    call(&mut client, 7);
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3007, 0));
+}
+
+fn the_log_off_and_on(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    for _ in 0..3 {
+        log_on(&server);
+        call(&mut client, 2);
+        log_off(&server);
+        // Not in the log, so neither counted nor lost.
+        call(&mut client, 200);
+    }
+    let written = next_id(&mut client) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (6, 0));
+}
+
+fn data_that_is_loaded_again(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    log_on(&server);
+    for _ in 0..3 {
+        call(&mut client, 2);
+        assert_eq!(client.call(&["DEBUG", "RELOAD"]), Value::Okay);
+    }
+    call(&mut client, 1);
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (7, 0));
+}
+
+fn all_clients_killed(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    log_on(&server);
+    for _ in 0..5 {
+        call(&mut client, 2);
+        let Value::Int(killed) = client.call(&["CLIENT", "KILL", "TYPE", "normal"]) else { panic!() };
+        assert!(killed >= 1, "the exporter's connection at least");
+        call(&mut client, 1);
+        eventually(LIMIT, "the exporter to be back", || {
+            text(&client.call(&["CLIENT", "LIST"])).contains("name=redis-script-exporter").then_some(())
+        });
+    }
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target, written);
+    // Asking who is connected is logged too, and more often than the ring is long on a machine with much to do.
+    assert!(scripts(&metrics, &target) + lost(&metrics, &target) >= 15);
+}
+
+fn a_reply_that_is_cut(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base) = (server.client(), next_id(&mut server.client()));
+    let proxy = Proxy::start(server.addr());
+    let target = proxy.addr().to_string();
+    let url = format!("redis://{target}");
+    let exporter = begin(Exporter::builder().args(&["--redis.addr", &url]));
+    log_on(&server);
+    for cut_after in [0, 1, 7, 40, 300, 2000] {
+        call(&mut client, 10);
+        proxy.set(Mode::CutAfter(cut_after));
+        eventually(LIMIT, "a reply to be cut", || proxy.passes().then_some(()));
+    }
+    let written = log_off(&server) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (60, 0));
+}
+
+/// Whoever asks for more than a little at once is disconnected, again and again. What is in the ring is counted when
+/// that ends.
+fn a_small_limit_on_output_buffers(kind: Kind) {
+    let server = server(kind);
+    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    server.config_set("client-output-buffer-limit", "normal 4096 0 0");
+    log_on(&server);
+    let long = "x".repeat(128);
+    for _ in 0..80 {
+        client.call(&["EVAL", "return 1", "0", &long, &long, &long, &long]);
+    }
+    let written = log_off(&server) - base;
+    let disconnected = || {
+        let stats = server.client().info(&["stats"]);
+        stats.get("client_output_buffer_limit_disconnections").map(|count| count != "0")
+    };
+    // Servers before 7.0 don't count them.
+    eventually(LIMIT, "the exporter to be disconnected", || disconnected().unwrap_or(true).then_some(()));
+    server.config_set("client-output-buffer-limit", "normal 0 0 0");
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (80, 0));
+}
+
+/// An exporter with a state file, after it has read everything once.
+#[track_caller]
+fn with_state(servers: &[&Server], file: &Path) -> Exporter {
+    let urls: Vec<String> = servers.iter().map(|server| format!("--redis.addr={}", server.url())).collect();
+    begin(Exporter::builder().args(&urls).args(&[format!("--state.file={}", file.display())]))
+}
+
+fn written_while_the_exporter_was_away(kind: Kind) {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("state");
+    let servers = [server(kind), server(kind)];
+    let bases = servers.each_ref().map(|server| next_id(&mut server.client()));
+    let both = servers.each_ref();
+    let mut exporter = with_state(&both, &file);
+    let mut called = 0;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGKILL] {
+        // Some that it may read, and some that it can't.
+        for (index, server) in servers.iter().enumerate() {
+            log_on(server);
+            call(&mut server.client(), 5 + index as u64);
+        }
+        exporter.end_by(signal);
+        for server in &servers {
+            call(&mut server.client(), 5);
+            log_off(server);
+        }
+        called += 10;
+        exporter = with_state(&both, &file);
+        for (index, server) in servers.iter().enumerate() {
+            let written = next_id(&mut server.client()) - bases[index];
+            let metrics = settled(&exporter, &target_of(server), written);
+            let calls = called + index as u64 * called / 10;
+            assert_eq!(scripts(&metrics, &target_of(server)), calls, "{signal}");
+            assert_eq!(lost(&metrics, &target_of(server)), 0, "{signal}");
+        }
+    }
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+/// Files that are no state of ours: one clear line, what is there is the baseline, and all goes on from there.
+#[test]
+fn state_files_that_cannot_be_used() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("state");
+        let server = server(kind);
+        let mut client = server.client();
+        let mut exporter = with_state(&[&server], &file);
+        assert_eq!(lines_with(&exporter.logs(), &["level=warn"]), Vec::<String>::new());
+        let base = next_id(&mut client);
+        log_on(&server);
+        call(&mut client, 20);
+        let written = log_off(&server) - base;
+        settled(&exporter, &target_of(&server), written);
+        exporter.terminate();
+        let good = fs::read(&file).unwrap();
+        let position = String::from_utf8_lossy(&good).find("\"next\"").unwrap_or(good.len() / 2);
+        let flipped = |at: usize| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let version =
+            String::from_utf8(good.clone()).unwrap().replacen("\"version\":1", "\"version\":999", 1);
+        let bad: [(&str, Vec<u8>); 8] = [
+            ("cut in the middle", good[..good.len() / 2].to_vec()),
+            ("cut at the end", good[..good.len() - 1].to_vec()),
+            ("a bit flipped", flipped(position + 9)),
+            ("a bit flipped near the end", flipped(good.len() - 10)),
+            ("garbage", (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()),
+            ("other JSON", b"{\"targets\": [1, 2]}\n".to_vec()),
+            ("another version", version.into_bytes()),
+            ("twice the same", [good.clone(), good.clone()].concat()),
+        ];
+        for (what, bytes) in bad {
+            fs::write(&file, bytes).unwrap();
+            unusable(&server, &file, what);
+            // It was replaced by one that can be used: nothing is counted again.
+            let exporter = with_state(&[&server], &file);
+            assert_eq!(lines_with(&exporter.logs(), &["level=warn"]), Vec::<String>::new(), "after {what}");
+        }
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        unusable(&server, &folder, "a folder");
+        unusable(&server, &file.join("below a file"), "a folder that is none");
+        unusable(&server, &dir.path().join("missing/state"), "a folder that is missing");
+    });
+}
+
+/// An exporter with this file warns once, takes what is there for the baseline, and counts what comes.
+#[track_caller]
+fn unusable(server: &Server, file: &Path, what: &str) {
+    let (mut client, target) = (server.client(), target_of(server));
+    let mut exporter = with_state(&[server], file);
+    let warnings = lines_with(&exporter.logs(), &["level=warn"]);
+    assert_eq!(warnings.len(), 1, "{what}: {warnings:#?}");
+    assert!(warnings[0].contains("state file"), "{what}: {warnings:#?}");
+    assert_eq!(accounted(&exporter.metrics(), &target), 0, "{what}: what is there is the baseline");
+    let base = next_id(&mut client);
+    log_on(server);
+    call(&mut client, 3);
+    let written = log_off(server) - base;
+    let metrics = settled(&exporter, &target, written);
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3, 0), "{what}");
+    let (status, _) = exporter.terminate();
+    assert!(status.success(), "{what}: {status}");
+}
+
+/// Thirty lives that end at any moment, and not one entry too many or too few.
+#[test]
+fn killed_thirty_times_under_load() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("state");
+        let server = server(kind);
+        let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+        with_state(&[&server], &file).terminate();
+        log_on(&server);
+        let mut calls = 0;
+        for life in 0..30 {
+            let url = server.url();
+            let state = format!("--state.file={}", file.display());
+            let mut exporter = Exporter::builder().args(&["--redis.addr", &url, &state]).args(&QUICK).start();
+            let until = std::time::Instant::now() + Duration::from_millis(life * 7);
+            while std::time::Instant::now() < until {
+                call(&mut client, 1);
+                calls += 1;
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            exporter.kill();
+        }
+        let written = log_off(&server) - base;
+        let exporter = with_state(&[&server], &file);
+        let metrics = settled(&exporter, &target, written);
+        assert_eq!(lost(&metrics, &target), 0);
+        assert_eq!(scripts(&metrics, &target), calls);
+    });
+}
