@@ -43,32 +43,32 @@ pub struct Cli {
     pub redis_addr: Vec<String>,
 
     /// ACL user to log in as, for addresses that name none
-    #[arg(long = "redis.user", value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "redis.user", global = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     pub redis_user: Option<String>,
 
     /// Password, for addresses that carry none; others can see it in the process list: prefer the file
-    #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
+    #[arg(long = "redis.password", global = true, value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
           hide_default_value = true, allow_hyphen_values = true)]
     pub redis_password: Option<SecretString>,
 
     /// File that holds the password (its first line); read again at every connect
-    #[arg(long = "redis.password-file", value_name = "FILE")]
+    #[arg(long = "redis.password-file", global = true, value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
 
     /// CA certificates (PEM) to trust instead of the system's
-    #[arg(long = "redis.tls-ca-file", value_name = "FILE")]
+    #[arg(long = "redis.tls-ca-file", global = true, value_name = "FILE")]
     pub redis_tls_ca_file: Option<PathBuf>,
 
     /// Client certificate (PEM) to show the server
-    #[arg(long = "redis.tls-cert-file", value_name = "FILE")]
+    #[arg(long = "redis.tls-cert-file", global = true, value_name = "FILE")]
     pub redis_tls_cert_file: Option<PathBuf>,
 
     /// Private key (PEM) of the client certificate
-    #[arg(long = "redis.tls-key-file", value_name = "FILE")]
+    #[arg(long = "redis.tls-key-file", global = true, value_name = "FILE")]
     pub redis_tls_key_file: Option<PathBuf>,
 
     /// Accept any certificate: the connection is encrypted, but not authenticated
-    #[arg(long = "redis.tls-insecure", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+    #[arg(long = "redis.tls-insecure", global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
     pub redis_tls_insecure: bool,
@@ -89,6 +89,12 @@ pub struct Cli {
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub web_telemetry_path: String,
+
+    /// Show the sources of scripts on the status page: from --script.dir, and from servers that tell them (Valkey 8)
+    #[arg(long = "web.show-source", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub web_show_source: bool,
 
     /// How often the slow log is read
     #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",
@@ -137,6 +143,10 @@ pub struct Cli {
     #[arg(long = "state.file", value_name = "FILE")]
     pub state_file: Option<PathBuf>,
 
+    /// Folder of Lua files (or of JavaScript that carries scripts) that give scripts their names; repeatable
+    #[arg(long = "script.dir", value_name = "DIR")]
+    pub script_dir: Vec<PathBuf>,
+
     /// Least severe log lines to write
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub log_level: LogLevel,
@@ -153,12 +163,35 @@ pub enum Command {
     Healthcheck,
     /// Print the alert rules for Prometheus
     Rules,
+    /// Write scripts into a folder for --script.dir: from a server that tells them, or from a recording of MONITOR
+    Catalogue(CatalogueArgs),
     /// Write the dashboards for Grafana, and print the names of the files
     Dashboards {
         /// Folder to write them into; made if it is not there
         #[arg(long, value_name = "DIR", default_value = ".")]
         output: PathBuf,
     },
+}
+
+/// Where to find scripts, and where to write them.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct CatalogueArgs {
+    /// Server to ask: for the scripts that its slow log names (Valkey 8.0 and later), and its function libraries (7.0 and
+    /// later); credentials and TLS as for the exporter
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub from_redis: Option<String>,
+
+    /// Recording to read: the output of MONITOR, or an append-only file; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Vec<PathBuf>,
+
+    /// A further script to ask the server for; repeatable
+    #[arg(long, value_name = "SHA1", requires = "from_redis")]
+    pub sha: Vec<String>,
+
+    /// Folder to write the scripts into; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "scripts")]
+    pub output: PathBuf,
 }
 
 /// Values of `--log.level`.

@@ -1,8 +1,9 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -11,6 +12,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::TargetConfig;
 use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
+use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
 use crate::watch::{Event, Next, Observation, Snapshot, Target};
 
@@ -27,6 +29,18 @@ pub struct Fleet {
     changes: Arc<AtomicU64>,
     /// Keeps the account over restarts, if there is a state file.
     store: Option<Arc<Store>>,
+    names: Names,
+    sources: Arc<Mutex<Sources>>,
+}
+
+/// The names of scripts, which a reload may replace at any time.
+#[derive(Debug, Clone, Default)]
+struct Names(Arc<RwLock<Arc<Catalogue>>>);
+
+impl Names {
+    fn get(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// One target: what to watch, how to get there, and its numbers.
@@ -37,6 +51,10 @@ pub struct Watched {
     clock: Clock,
     changes: Arc<AtomicU64>,
     store: Option<Arc<Store>>,
+    names: Names,
+    sources: Arc<Mutex<Sources>>,
+    /// Scripts whose source this server was asked for.
+    asked: Mutex<BTreeSet<Sha1Digits>>,
     /// Held for a step or a read of the numbers, never over an await.
     target: Mutex<Target>,
 }
@@ -53,6 +71,8 @@ impl Fleet {
             clock,
             changes: Arc::new(AtomicU64::new(0)),
             store: state.map(|path| Arc::new(Store::open(path, clock))),
+            names: Names::default(),
+            sources: Arc::default(),
         };
         fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
         Ok(fleet)
@@ -82,6 +102,9 @@ impl Fleet {
             tls,
             clock: self.clock,
             changes: Arc::clone(&self.changes),
+            names: self.names.clone(),
+            sources: Arc::clone(&self.sources),
+            asked: Mutex::default(),
             store: self.store.clone(),
             target: Mutex::new(target),
         }))
@@ -108,6 +131,30 @@ impl Fleet {
     /// The targets that are watched, and every change of them.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Targets> {
         self.targets.subscribe()
+    }
+
+    /// The names of scripts and their sources, from `--script.dir`.
+    #[must_use]
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.names.get()
+    }
+
+    /// The source of a script, or of a function's library: from its file, else as a server told it. Whether it may be shown
+    /// is for the caller to know (`--web.show-source`).
+    #[must_use]
+    pub fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
+        let catalogue = self.catalogue();
+        if let Some(source) = catalogue.source(script) {
+            return Some(Arc::clone(source));
+        }
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.get(Sha1Digits::new(&script.sha1)?).cloned()
+    }
+
+    /// From now on scripts have these names, also those that were counted before.
+    pub fn set_catalogue(&self, catalogue: Catalogue) {
+        *self.names.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The clock that all observations are timed by.
@@ -160,6 +207,31 @@ impl Watched {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A script whose source is not known, and that this server was not asked for yet.
+    pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.has_room() {
+            return None;
+        }
+        let names = self.names.get();
+        let unknown = numbers.scripts().known().filter(|script| names.source(script).is_none());
+        unknown
+            .filter_map(|script| Sha1Digits::new(&script.sha1))
+            .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
+    }
+
+    /// This server is asked for a script's source now, and not again.
+    pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha1);
+    }
+
+    /// Keeps a source that the server told.
+    pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).keep(sha1, body);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     /// Takes an observation: changes the numbers and writes the log lines of what it led to.
     pub(crate) fn observe(&self, observation: Observation) -> Next {
         let now = self.now();
@@ -183,8 +255,12 @@ impl Watched {
 
     fn tell(&self, events: &[Event]) {
         self.changes.fetch_add(1, Ordering::Release);
+        if events.is_empty() {
+            return;
+        }
+        let names = self.names.get();
         for event in events {
-            journal::write(&self.config.name, event);
+            journal::write(&self.config.name, event, &names);
         }
     }
 }

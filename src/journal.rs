@@ -3,11 +3,11 @@
 use tracing::{debug, info, warn};
 
 use crate::number::millis;
-use crate::script::Call;
+use crate::script::{Call, Catalogue, OTHER};
 use crate::watch::{Event, State};
 
-/// Writes the log line of an event.
-pub(crate) fn write(target: &str, event: &Event) {
+/// Writes the log line of an event; scripts have the names of the catalogue.
+pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
     match event {
         Event::StateChanged { from, to, detail } => state_changed(target, *from, *to, detail.as_deref()),
         Event::StateHolds { state, detail } => {
@@ -18,7 +18,7 @@ pub(crate) fn write(target: &str, event: &Event) {
             warn!(target, kind = kind.as_str(), blocked_ms = millis(*blocked), "the server went BUSY");
         }
         Event::Named(runner) => {
-            let script = &runner.script;
+            let script = names.identify(&runner.script);
             warn!(
                 target,
                 kind = runner.kind.as_str(),
@@ -30,14 +30,15 @@ pub(crate) fn write(target: &str, event: &Event) {
         Event::BlockageEnded { blocked, cause, culprit, runner } => {
             let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.arguments));
             let named = runner.as_ref().map(|runner| &runner.script);
-            let script = named.or(call.as_ref().map(|call| &call.script));
+            let script =
+                named.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
             let command = culprit.as_ref().and_then(|culprit| culprit.arguments.first());
             warn!(
                 target,
                 blocked_ms = millis(*blocked),
                 cause = cause.as_str(),
-                script = script.map(|script| script.label.as_str()),
-                sha1 = script.and_then(|script| given(&script.sha1)),
+                script = script.as_ref().map(|script| script.label.as_str()),
+                sha1 = script.as_ref().and_then(|script| given(&script.sha1)),
                 command = command.map(|name| String::from_utf8_lossy(name)
                     .escape_debug()
                     .to_string()
@@ -50,13 +51,16 @@ pub(crate) fn write(target: &str, event: &Event) {
         }
         Event::SlowScript(slow) => {
             let command = slow.call.command.as_str();
+            let script = names.identify(&slow.call.script);
+            // What came after the limit of labels is told as it is counted.
+            let label = if slow.label.as_str() == OTHER { &slow.label } else { &script.label };
             warn!(
                 target,
                 id = slow.id,
                 severity = slow.severity.as_str(),
                 command,
-                script = slow.label.as_str(),
-                sha1 = given(&slow.call.script.sha1),
+                script = label.as_str(),
+                sha1 = given(&script.sha1),
                 duration_ms = millis(slow.duration),
                 client = given(&slow.client),
                 client_name = given(&slow.client_name),

@@ -15,8 +15,10 @@
 //! I/O; [`fleet`] holds the numbers; [`metrics`] turns them into text and [`web`] serves it. A scrape never touches
 //! a server.
 
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod fleet;
 pub mod healthcheck;

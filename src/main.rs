@@ -12,7 +12,7 @@ use redis_script_exporter::cli::{Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
-use redis_script_exporter::{healthcheck, logging, run, shipped};
+use redis_script_exporter::{catalogue, collect, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,6 +66,12 @@ fn start() -> Result<(), Failed> {
         Some(Command::Dashboards { output }) => {
             return printed(shipped::write_dashboards(output, &mut io::stdout().lock()));
         }
+        Some(Command::Catalogue(args)) => {
+            let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
+            let collected = runtime()?.block_on(collect::run(&cli, args, &mut out, &mut notes));
+            return collected
+                .map_err(|error| if error.is_usage() { Failed::usage(error) } else { Failed::other(error) });
+        }
         Some(Command::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(Failed::usage)?;
             return runtime()?.block_on(healthcheck::ask(&web)).map_err(Failed::other);
@@ -108,8 +114,10 @@ impl Failed {
 /// Binds, watches and serves until SIGINT or SIGTERM.
 async fn export(config: Config) -> Result<(), Failed> {
     let targets = config.targets.len();
+    let names = catalogue::load(&config.script_dirs).map_err(Failed::usage)?;
     let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
         .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    fleet.set_catalogue(names);
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;

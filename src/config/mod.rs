@@ -45,6 +45,8 @@ impl ConfigError {
 pub struct Config {
     /// The servers to watch; at least one, no name twice.
     pub targets: Vec<TargetConfig>,
+    /// Folders of files that give scripts their names.
+    pub script_dirs: Vec<PathBuf>,
     /// The HTTP side.
     pub web: WebConfig,
     /// Where the account is kept over restarts.
@@ -68,6 +70,8 @@ pub struct TargetConfig {
     pub slow: Thresholds,
     /// Upper bounds of the duration histogram in seconds, rising.
     pub buckets: Arc<[f64]>,
+    /// Whether to fetch the sources of scripts, to be shown.
+    pub show_source: bool,
     /// Script labels that the target may have besides `other`; at least 1.
     pub max_scripts: usize,
     /// The server's own log, if it can be read from here.
@@ -192,11 +196,17 @@ impl Config {
                 intervals,
                 slow,
                 buckets: Arc::clone(&buckets),
+                show_source: cli.web_show_source,
                 max_scripts: cli.script_max_series,
                 log_file: cli.redis_log_file.clone(),
             });
         }
-        Ok(Self { targets, web: WebConfig::from_cli(cli)?, state_file: cli.state_file.clone() })
+        Ok(Self {
+            targets,
+            script_dirs: cli.script_dir.clone(),
+            web: WebConfig::from_cli(cli)?,
+            state_file: cli.state_file.clone(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::families::{FAMILIES, Family, Kind};
 use crate::fleet::Fleet;
 use crate::number::float;
+use crate::script::Catalogue;
 use crate::watch;
 
 /// Collects the families of all targets that exist now.
@@ -41,11 +42,13 @@ impl Collector for Targets {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples: Vec<Vec<Metric>> = self.families.iter().map(|_| Vec::new()).collect();
+        let names = self.fleet.catalogue();
         for watched in self.fleet.targets().iter() {
             let now = watched.now();
             let target = watched.numbers();
             for (family, metrics) in self.families.iter().zip(&mut samples) {
-                (family.samples)(&target, now, &mut Samples { family, target: target.name(), metrics });
+                let mut samples = Samples { family, target: target.name(), names: &names, metrics };
+                (family.samples)(&target, now, &mut samples);
             }
         }
         self.families.iter().zip(samples).map(|(family, metrics)| metric_family(family, metrics)).collect()
@@ -69,10 +72,16 @@ fn metric_family(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
 pub(super) struct Samples<'a> {
     family: &'static Family,
     target: &'a str,
+    names: &'a Catalogue,
     metrics: &'a mut Vec<Metric>,
 }
 
-impl Samples<'_> {
+impl<'a> Samples<'a> {
+    /// The names of scripts.
+    pub(super) fn names(&self) -> &'a Catalogue {
+        self.names
+    }
+
     /// A sample with these values of the family's labels.
     pub(super) fn value(&mut self, labels: &[&str], value: f64) {
         let mut metric = self.metric(labels);

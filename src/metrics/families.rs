@@ -116,7 +116,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "1 while something blocks the server and it is known what, from FUNCTION STATS or the server's log file.",
         |target, _, out| {
             if let Some(runner) = target.liveness().runner() {
-                out.value(&[runner.kind.as_str(), runner.script.label.as_str()], 1.0);
+                let label = out.names().label(&runner.script);
+                out.value(&[runner.kind.as_str(), label.as_str()], 1.0);
             }
         },
     ),
@@ -161,7 +162,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script"],
         "Run time of the script and function calls found in the slow log.",
         |target, _, out| {
-            for (command, label, series) in target.scripts().series() {
+            for (command, label, series) in target.scripts().named(out.names()).series() {
                 out.histogram(&[command.as_str(), label.as_str()], &series.durations);
             }
         },
@@ -181,7 +182,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script", "severity"],
         "When the latest slow call of the script ended, by the server's clock (slow log).",
         |target, _, out| {
-            for (command, label, series) in target.scripts().series() {
+            for (command, label, series) in target.scripts().named(out.names()).series() {
                 for (severity, call) in &series.last {
                     out.count(&[command.as_str(), label.as_str(), severity.as_str()], call.ended_at);
                 }
@@ -193,7 +194,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script", "severity"],
         "How long the latest slow call of the script ran (slow log).",
         |target, _, out| {
-            for (command, label, series) in target.scripts().series() {
+            for (command, label, series) in target.scripts().named(out.names()).series() {
                 for (severity, call) in &series.last {
                     let labels = [command.as_str(), label.as_str(), severity.as_str()];
                     out.value(&labels, call.duration.as_secs_f64());
@@ -206,7 +207,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["script", "sha1", "name", "origin"],
         "1; what is known of a script label, and from where.",
         |target, _, out| {
-            for script in target.scripts().known() {
+            for script in target.scripts().named(out.names()).known() {
                 let labels = [script.label.as_str(), &script.sha1, &script.name, script.origin.as_str()];
                 out.value(&labels, 1.0);
             }

@@ -3,17 +3,21 @@
 //! Everything here reads untrusted input: any reply gives a value or a [`Malformed`], never a panic.
 
 mod config;
+mod function_list;
 mod function_stats;
 mod info;
 mod log_line;
+mod recorded;
 mod refusal;
 mod reply;
 mod slowlog;
 
 pub use self::config::Settings;
+pub use self::function_list::function_list;
 pub use self::function_stats::{RunningFunction, function_stats};
 pub use self::info::{CommandStats, ErrorStats, Info, Kills, Number, SECTIONS, SlowlogPast};
 pub use self::log_line::{SlowScriptLine, slow_script_line};
+pub use self::recorded::recorded_scripts;
 pub use self::refusal::{BusyKind, Refusal};
 pub use self::reply::{Malformed, bytes, integer};
 pub use self::slowlog::{Entry, SlowlogReply};

@@ -17,6 +17,9 @@ use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 /// FUNCTION STATS is asked this often while a function runs: its reply holds all arguments of the call.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Sources of scripts are fetched this far apart.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Requests of one poll of the slow log; a poll that needs more goes on with the next one.
 const READS_PER_POLL: usize = 5;
 
@@ -72,6 +75,7 @@ struct Last {
     poll: Option<Duration>,
     info: Option<Duration>,
     naming: Option<Duration>,
+    source: Option<Duration>,
 }
 
 /// What to do next.
@@ -81,6 +85,7 @@ enum Action {
     Name,
     Info,
     Poll,
+    Source,
 }
 
 impl<'a> Session<'a> {
@@ -114,6 +119,7 @@ impl<'a> Session<'a> {
                 Action::Name => self.name_function().await,
                 Action::Info => self.read_info().await,
                 Action::Poll => self.read_slowlog().await,
+                Action::Source => self.read_source().await,
             };
             if let Err(over) = result {
                 return over;
@@ -141,6 +147,12 @@ impl<'a> Session<'a> {
             actions.push((due(self.last.info, intervals.info), Action::Info));
             if self.identified {
                 actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
+                if self.watched.config().show_source
+                    && numbers.worth_asking(Feature::ScriptShow, self.watched.now())
+                    && self.watched.wanted_source(&numbers).is_some()
+                {
+                    actions.push((due(self.last.source, SOURCE_INTERVAL), Action::Source));
+                }
             }
         }
         actions.into_iter().min_by_key(|(due, _)| *due).unwrap_or((Duration::ZERO, Action::Heartbeat))
@@ -384,6 +396,31 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Fetches the source of a script that is not known.
+    async fn read_source(&mut self) -> Result<(), Over> {
+        self.last.source = Some(self.watched.now().mono);
+        let wanted = self.watched.wanted_source(&self.watched.numbers());
+        let Some(sha1) = wanted else { return Ok(()) };
+        let answer = self.ask(Question::ScriptShow(sha1)).await;
+        match &answer {
+            Ok(Value::BulkString(body)) => {
+                self.watched.asks_source(sha1);
+                self.watched.keep_source(sha1, body);
+            }
+            // It may yet be granted, or the server replaced by one that has it.
+            Err(Unanswered::Refused(
+                Refusal::NoPermission
+                | Refusal::Unknown
+                | Refusal::Busy { .. }
+                | Refusal::Loading
+                | Refusal::MasterDown,
+            )) => {}
+            // It is not there any more, or too large.
+            _ => self.watched.asks_source(sha1),
+        }
+        done(answer)
+    }
+
     /// Asks a question and understands what its answer says about the server's state.
     async fn ask(&mut self, question: Question) -> Result<Value, Unanswered> {
         let sent = self.watched.now().mono;
@@ -466,8 +503,10 @@ impl<'a> Session<'a> {
                     format!("user {user:?} may not run {command}; grant it: ACL SETUSER {user} {grant}");
                 self.capability(feature, false, Some(problem));
             }
-            // Servers before 7.0 have no functions: that is how they are.
-            Refusal::Unknown if feature == Feature::FunctionStats => self.capability(feature, false, None),
+            // Servers before 7.0 have no functions, and only Valkey shows scripts: that is how they are.
+            Refusal::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
+                self.capability(feature, false, None)
+            }
             Refusal::Unknown => {
                 self.capability(feature, false, Some(format!("the server does not know {command}")));
             }

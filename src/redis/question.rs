@@ -2,6 +2,7 @@
 
 use ::redis::{Cmd, Pipeline, cmd};
 
+use crate::script::Sha1Digits;
 use crate::watch::Feature;
 
 /// A question to a server.
@@ -21,6 +22,10 @@ pub enum Question {
     ConfigGet(&'static [&'static str]),
     /// FUNCTION STATS.
     FunctionStats,
+    /// FUNCTION LIST WITHCODE: all libraries (`catalogue --from-redis` only).
+    FunctionList,
+    /// SCRIPT SHOW: the body of a script (Valkey 8.0+).
+    ScriptShow(Sha1Digits),
     /// CLIENT SETNAME: so that an operator sees in CLIENT LIST who we are.
     SetName,
 }
@@ -40,6 +45,8 @@ impl Question {
             Self::SlowlogLen => "SLOWLOG LEN",
             Self::ConfigGet(_) => "CONFIG GET",
             Self::FunctionStats => "FUNCTION STATS",
+            Self::FunctionList => "FUNCTION LIST",
+            Self::ScriptShow(_) => "SCRIPT SHOW",
             Self::SetName => "CLIENT SETNAME",
         }
     }
@@ -55,6 +62,8 @@ impl Question {
             Self::SlowlogLen => "+slowlog|len",
             Self::ConfigGet(_) => "+config|get",
             Self::FunctionStats => "+function|stats",
+            Self::FunctionList => "+function|list",
+            Self::ScriptShow(_) => "+script|show",
             Self::SetName => "+client|setname",
         }
     }
@@ -70,7 +79,8 @@ impl Question {
             Self::ConfigGet(_) => Some(Feature::Config),
             Self::FunctionStats => Some(Feature::FunctionStats),
             Self::SlowlogLen => Some(Feature::SlowlogLength),
-            Self::SetName => None,
+            Self::ScriptShow(_) => Some(Feature::ScriptShow),
+            Self::FunctionList | Self::SetName => None,
         }
     }
 
@@ -89,6 +99,8 @@ impl Question {
             Self::SlowlogLen => one(cmd("SLOWLOG").arg("LEN")),
             Self::ConfigGet(parameters) => one(cmd("CONFIG").arg("GET").arg(parameters)),
             Self::FunctionStats => one(cmd("FUNCTION").arg("STATS")),
+            Self::FunctionList => one(cmd("FUNCTION").arg("LIST").arg("WITHCODE")),
+            Self::ScriptShow(sha1) => one(cmd("SCRIPT").arg("SHOW").arg(sha1.as_str())),
             Self::SetName => one(cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)),
         }
     }

@@ -55,6 +55,26 @@ impl fmt::Display for Label {
     }
 }
 
+/// A SHA1 of 40 digits in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha1Digits([u8; 40]);
+
+impl Sha1Digits {
+    /// The SHA1 in this text, in any letter case; `None` if it is none.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut digits: [u8; 40] = text.as_bytes().try_into().ok()?;
+        digits.make_ascii_lowercase();
+        digits.iter().all(u8::is_ascii_hexdigit).then_some(Self(digits))
+    }
+
+    /// Its digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// How much is known of a script, and from where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +85,8 @@ pub enum Origin {
     Computed,
     /// The server (or its client) named the SHA1 or the function.
     Server,
+    /// It is in one of the files of `--script.dir`.
+    Catalogue,
 }
 
 impl Origin {
@@ -75,6 +97,7 @@ impl Origin {
             Self::Approximate => "approximate",
             Self::Computed => "computed",
             Self::Server => "server",
+            Self::Catalogue => "catalogue",
         }
     }
 }
@@ -83,7 +106,8 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// The value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits.
+    /// The value of the label `script`, where the catalogue has no name for it: 12 digits of the SHA1, a function's name,
+    /// or `~` and 12 digits.
     pub label: Label,
     /// The SHA1, 40 digits in lower case; empty for functions and cut bodies.
     pub sha1: String,
@@ -125,9 +149,14 @@ impl Identity {
         if let Some((head, length)) = cut(argument) {
             return Self::fingerprint(head, length);
         }
-        let sha1 = hex(&Sha1::digest(argument));
+        let sha1 = sha1_of(argument);
         Self::from_sha1(sha1.as_bytes(), Origin::Computed)
             .unwrap_or_else(|| Self::fingerprint(argument, argument.len()))
+    }
+
+    /// The label of this body where the slow log has cut it; `None` if it is short enough to be logged whole.
+    pub(super) fn cut_label(body: &[u8]) -> Option<Label> {
+        (body.len() > KEPT_BYTES).then(|| Self::fingerprint(body, body.len()).label)
     }
 
     /// A script of which only the beginning and the length are known.
@@ -180,6 +209,12 @@ fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
     let (head, tail) = argument.split_at_checked(KEPT_BYTES)?;
     let more = std::str::from_utf8(tail).ok()?.strip_prefix("... (")?.strip_suffix(" more bytes)")?;
     Some((head, KEPT_BYTES.saturating_add(more.parse().ok()?)))
+}
+
+/// The SHA1 that the server has for this body, 40 digits in lower case.
+#[must_use]
+pub fn sha1_of(body: &[u8]) -> String {
+    hex(&Sha1::digest(body))
 }
 
 fn hex(bytes: &[u8]) -> String {

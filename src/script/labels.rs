@@ -69,6 +69,12 @@ impl Labels {
         }
     }
 
+    /// What is known of this label.
+    #[must_use]
+    pub fn get(&self, label: &Label) -> Option<&Identity> {
+        self.known.get(label)
+    }
+
     /// What is known of each label.
     pub fn known(&self) -> impl Iterator<Item = &Identity> {
         self.known.values()

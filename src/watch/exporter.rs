@@ -90,6 +90,8 @@ pub enum Feature {
     Info,
     /// PING.
     Ping,
+    /// SCRIPT SHOW: sources for the status page.
+    ScriptShow,
     /// SLOWLOG GET.
     Slowlog,
     /// SLOWLOG LEN.
@@ -100,11 +102,12 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Config,
         Self::FunctionStats,
         Self::Info,
         Self::Ping,
+        Self::ScriptShow,
         Self::Slowlog,
         Self::SlowlogLength,
         Self::Transaction,
@@ -118,6 +121,7 @@ impl Feature {
             Self::FunctionStats => "function_stats",
             Self::Info => "info",
             Self::Ping => "ping",
+            Self::ScriptShow => "script_show",
             Self::Slowlog => "slowlog",
             Self::SlowlogLength => "slowlog_length",
             Self::Transaction => "transaction",

@@ -70,6 +70,22 @@ impl Histogram {
         })
     }
 
+    /// Upper bound (seconds; `None` for those over all bounds) and number of observations of each bucket by itself.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
+        self.bounds.iter().copied().map(Some).chain(std::iter::once(None)).zip(self.counts.iter().copied())
+    }
+
+    /// Adds the observations of another one. Where its bounds differ, they are counted under the next higher bound.
+    pub fn absorb(&mut self, other: &Self) {
+        for (bound, more) in other.buckets() {
+            let index = bound.map_or(self.bounds.len(), |bound| self.bounds.partition_point(|b| *b < bound));
+            if let Some(count) = self.counts.get_mut(index) {
+                *count = count.saturating_add(more);
+            }
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
     /// Number of observations.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -21,7 +21,7 @@ pub use self::event::{Event, SlowCall};
 pub use self::exporter::{ExporterNumbers, FailureReason, Feature};
 pub use self::histogram::Histogram;
 pub use self::liveness::{Liveness, Runner, State};
-pub use self::scripts::{LastCall, Scripts, Series, Severity};
+pub use self::scripts::{LastCall, Named, Scripts, Series, Severity};
 pub use self::server::ServerFacts;
 pub(crate) use self::target::{Heartbeat, Next, Snapshot};
 pub use self::target::{Observation, SavedTarget, Target};

@@ -1,6 +1,8 @@
 //! What is counted of scripts: from a slow log entry to its bucket.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use super::event::SlowCall;
 use super::histogram::{Histogram, SavedHistogram};
 use crate::config::Thresholds;
 use crate::parse::Entry;
-use crate::script::{Call, Command, Identity, Label, Labels};
+use crate::script::{Call, Catalogue, Command, Identity, Label, Labels};
 
 /// How slow a slow call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +71,39 @@ pub struct Series {
 impl Series {
     fn new(buckets: &Arc<[f64]>) -> Self {
         Self { durations: Histogram::new(Arc::clone(buckets)), last: BTreeMap::new() }
+    }
+
+    /// Adds the numbers of the same script under another identity.
+    fn absorb(&mut self, other: &Self) {
+        self.durations.absorb(&other.durations);
+        for (severity, call) in &other.last {
+            let last = self.last.entry(*severity).or_insert(*call);
+            if call.ended_at > last.ended_at {
+                *last = *call;
+            }
+        }
+    }
+}
+
+/// Numbers of scripts as they are shown: under the catalogue's names. The numbers themselves are kept by what the slow log
+/// tells, so that a name may come and go without a call being lost or shown twice.
+#[derive(Debug)]
+pub struct Named<'a> {
+    /// By command and name; what has one name is added up.
+    series: BTreeMap<(Command, Label), Cow<'a, Series>>,
+    /// What is known of each name.
+    known: BTreeMap<Label, Identity>,
+}
+
+impl Named<'_> {
+    /// Numbers by command and name.
+    pub fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+        self.series.iter().map(|((command, label), series)| (*command, label, &**series))
+    }
+
+    /// What is known of each name.
+    pub fn known(&self) -> impl Iterator<Item = &Identity> {
+        self.known.values()
     }
 }
 
@@ -235,6 +270,27 @@ impl Scripts {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
+    /// The numbers under the names that the catalogue has for the scripts.
+    #[must_use]
+    pub fn named(&self, catalogue: &Catalogue) -> Named<'_> {
+        let mut named = Named { series: BTreeMap::new(), known: BTreeMap::new() };
+        for script in self.labels.known() {
+            let script = catalogue.identify(script);
+            named.known.entry(script.label.clone()).or_insert(script);
+        }
+        for ((command, label), series) in &self.series {
+            let script = self.labels.get(label);
+            let label = script.map_or_else(|| label.clone(), |script| catalogue.label(script));
+            match named.series.entry((*command, label)) {
+                Place::Vacant(place) => {
+                    place.insert(Cow::Borrowed(series));
+                }
+                Place::Occupied(mut place) => place.get_mut().to_mut().absorb(series),
+            }
+        }
+        named
+    }
+
     /// What is known of each script label.
     pub fn known(&self) -> impl Iterator<Item = &Identity> {
         self.labels.known()
@@ -289,6 +345,54 @@ mod tests {
         let (_, _, series) = scripts.series().next().unwrap();
         assert_eq!(series.durations.count(), 3);
         assert_eq!(series.last[&Severity::Warning].duration, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_name_that_comes_and_goes_moves_all_counts_and_no_more() {
+        let long = "x".repeat(140);
+        let cut = format!("{}... (12 more bytes)", "x".repeat(128));
+        let sha1 = crate::script::sha1_of(long.as_bytes());
+        let mut scripts = scripts(10);
+        for ms in [600, 1500] {
+            scripts.take(&entry(ms, &["EVALSHA", &sha1, "0"]));
+        }
+        let windows = crate::script::sha1_of(b"return 1\r\n");
+        scripts.take(&entry(700, &["EVAL", &cut, "0"]));
+        scripts.take(&entry(2500, &["EVALSHA", &windows, "0"]));
+        scripts.take(&Entry {
+            ended_at: 2000,
+            ..entry(2100, &["EVALSHA", &crate::script::sha1_of(b"return 1\n"), "0"])
+        });
+        let shown = |catalogue: &Catalogue| -> Vec<(&str, String, u64)> {
+            let named = scripts.named(catalogue);
+            named.series().map(|(c, label, s)| (c.as_str(), label.to_string(), s.durations.count())).collect()
+        };
+        let before = shown(&Catalogue::default());
+        assert_eq!(before.iter().map(|(_, _, count)| count).sum::<u64>(), 5);
+        assert_eq!(before.len(), 4);
+        let files = [("a.lua", long.as_str()), ("b.lua", "return 1\n")].map(|(path, content)| {
+            crate::script::ScriptFile {
+                folder: "d".to_owned(),
+                path: path.to_owned(),
+                content: content.as_bytes().to_vec(),
+            }
+        });
+        let (catalogue, _) = Catalogue::new(&files);
+        assert_eq!(
+            shown(&catalogue),
+            [
+                ("eval", "a.lua".to_owned(), 1),
+                ("evalsha", "a.lua".to_owned(), 2),
+                ("evalsha", "b.lua".to_owned(), 2)
+            ]
+        );
+        let named = scripts.named(&catalogue);
+        let known: Vec<(&str, &str)> =
+            named.known().map(|script| (script.label.as_str(), script.origin.as_str())).collect();
+        assert_eq!(known, [("a.lua", "catalogue"), ("b.lua", "catalogue")]);
+        let (_, _, both) = named.series().nth(2).unwrap();
+        assert_eq!(both.last[&Severity::Critical].ended_at, 2000, "the later one of both");
+        assert_eq!(shown(&Catalogue::default()), before);
     }
 
     #[test]

@@ -1,0 +1,309 @@
+//! Lua scripts that JavaScript and TypeScript files carry in string literals: many queue and lock libraries ship theirs
+//! in no other form.
+//!
+//! This reads literals, not programs: what is put together at run time (`${…}`, `+`) is not found.
+
+/// How deep template literals may be nested.
+const DEEPEST: usize = 32;
+
+/// Words that show that a text is a Lua script.
+const LUA: [&str; 6] = ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV["];
+
+/// Names that say nothing about which script it is.
+const GENERIC: [&str; 8] = ["lua", "content", "script", "source", "body", "code", "text", "string"];
+
+/// A script in a literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Literal {
+    /// The variable or property that it is given to, if that says anything; else the number of the line where it begins.
+    pub(super) name: String,
+    /// The script.
+    pub(super) body: String,
+}
+
+/// The scripts in this source, in its order.
+pub(super) fn literals(source: &str) -> Vec<Literal> {
+    let mut reader = Reader {
+        source: source.as_bytes(),
+        at: 0,
+        after_value: false,
+        word: None,
+        receiver: None,
+        typed: false,
+        found: Vec::new(),
+    };
+    reader.code(0);
+    let mut found = reader.found;
+    found.retain(|(_, literal)| {
+        literal.body.starts_with("#!lua") || LUA.iter().any(|word| literal.body.contains(word))
+    });
+    let named = |line: usize, literal: Literal| {
+        let generic = literal.name.is_empty() || GENERIC.contains(&literal.name.as_str());
+        if generic { Literal { name: line.to_string(), ..literal } } else { literal }
+    };
+    found
+        .into_iter()
+        .map(|(at, literal)| {
+            let before = source.as_bytes().get(..at).unwrap_or_default();
+            named(1 + memchr::memchr_iter(b'\n', before).count(), literal)
+        })
+        .collect()
+}
+
+/// A position in the source and what was there before it.
+struct Reader<'a> {
+    source: &'a [u8],
+    at: usize,
+    /// Whether a value ends here, so that `/` divides and begins no regular expression.
+    after_value: bool,
+    /// The last word or short literal.
+    word: Option<String>,
+    /// What the next value is given to.
+    receiver: Option<String>,
+    /// Whether the last mark was a colon: what follows may be a type.
+    typed: bool,
+    /// Literals, each with where it begins.
+    found: Vec<(usize, Literal)>,
+}
+
+impl Reader<'_> {
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.source.get(self.at + ahead).copied()
+    }
+
+    /// Reads up to the end, or up to the brace that ends a `${`.
+    fn code(&mut self, depth: usize) {
+        let mut braces = 0_usize;
+        while let Some(byte) = self.peek(0) {
+            match byte {
+                b'/' if self.peek(1) == Some(b'/') => self.skip_to(b"\n"),
+                b'/' if self.peek(1) == Some(b'*') => {
+                    self.at += 2;
+                    self.skip_to(b"*/");
+                }
+                b'/' if !self.after_value => self.regular_expression(),
+                b'"' | b'\'' => self.quoted(byte),
+                b'`' => {
+                    if depth >= DEEPEST {
+                        self.at = self.source.len();
+                        return;
+                    }
+                    self.template(depth);
+                }
+                byte if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii() => {
+                    self.word();
+                }
+                byte if byte.is_ascii_whitespace() => self.at += 1,
+                b'}' if depth > 0 && braces == 0 => {
+                    self.at += 1;
+                    return;
+                }
+                mark => {
+                    match mark {
+                        b'{' => braces += 1,
+                        b'}' => braces = braces.saturating_sub(1),
+                        _ => {}
+                    }
+                    self.mark(mark);
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, mark: u8) {
+        match mark {
+            b':' => (self.receiver, self.typed) = (self.word.take(), true),
+            b'=' if !matches!(self.peek(1), Some(b'=' | b'>')) => {
+                // `const x: string = …` is given to x.
+                if !(self.typed && self.receiver.is_some()) {
+                    self.receiver = self.word.take();
+                }
+                self.typed = false;
+            }
+            b'(' => {}
+            _ => (self.receiver, self.typed) = (None, false),
+        }
+        self.after_value = matches!(mark, b')' | b']' | b'}');
+        self.at += 1;
+    }
+
+    fn word(&mut self) {
+        let rest = self.source.get(self.at..).unwrap_or_default();
+        let is_part =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii();
+        let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+        let word = String::from_utf8_lossy(rest.get(..length).unwrap_or_default()).into_owned();
+        const BEFORE_VALUES: [&str; 8] = ["return", "typeof", "case", "in", "of", "void", "delete", "throw"];
+        self.after_value = !BEFORE_VALUES.contains(&word.as_str());
+        self.word = Some(word);
+        self.at += length;
+    }
+
+    /// Goes behind the next `end`, or to the end of the source.
+    fn skip_to(&mut self, end: &[u8]) {
+        let rest = self.source.get(self.at..).unwrap_or_default();
+        self.at += memchr::memmem::find(rest, end).map_or(rest.len(), |at| at + end.len());
+    }
+
+    fn regular_expression(&mut self) {
+        let mut in_class = false;
+        self.at += 1;
+        while let Some(byte) = self.peek(0) {
+            self.at += 1;
+            match byte {
+                b'\\' => self.at += 1,
+                b'[' => in_class = true,
+                b']' => in_class = false,
+                b'/' if !in_class => break,
+                b'\n' => break,
+                _ => {}
+            }
+        }
+        self.after_value = true;
+    }
+
+    fn quoted(&mut self, quote: u8) {
+        let began = self.at;
+        self.at += 1;
+        let mut body = Vec::new();
+        while let Some(byte) = self.peek(0) {
+            self.at += 1;
+            match byte {
+                b'\\' => self.escape(&mut body),
+                b'\n' => break,
+                byte if byte == quote => break,
+                byte => body.push(byte),
+            }
+        }
+        self.literal(began, body);
+    }
+
+    fn template(&mut self, depth: usize) {
+        let began = self.at;
+        let receiver = self.receiver.take();
+        self.at += 1;
+        let (mut body, mut whole) = (Vec::new(), true);
+        while let Some(byte) = self.peek(0) {
+            self.at += 1;
+            match byte {
+                b'`' => break,
+                b'\\' => self.escape(&mut body),
+                b'$' if self.peek(0) == Some(b'{') => {
+                    whole = false;
+                    self.at += 1;
+                    self.after_value = false;
+                    self.code(depth + 1);
+                }
+                // Line ends in template literals are \n (ECMAScript, "Template Literal Lexical Components").
+                b'\r' => {
+                    if self.peek(0) == Some(b'\n') {
+                        self.at += 1;
+                    }
+                    body.push(b'\n');
+                }
+                byte => body.push(byte),
+            }
+        }
+        self.receiver = receiver;
+        if whole {
+            self.literal(began, body);
+        } else {
+            (self.after_value, self.receiver) = (true, None);
+        }
+    }
+
+    /// What stands behind a backslash.
+    fn escape(&mut self, body: &mut Vec<u8>) {
+        let Some(byte) = self.peek(0) else { return };
+        self.at += 1;
+        match byte {
+            b'n' => body.push(b'\n'),
+            b'r' => body.push(b'\r'),
+            b't' => body.push(b'\t'),
+            b'b' => body.push(8),
+            b'f' => body.push(12),
+            b'v' => body.push(11),
+            b'0' => body.push(0),
+            // A line that goes on in the next one.
+            b'\n' => {}
+            b'\r' => self.at += usize::from(self.peek(0) == Some(b'\n')),
+            b'x' => self.character(2, body),
+            b'u' if self.peek(0) == Some(b'{') => {
+                self.at += 1;
+                let rest = self.source.get(self.at..).unwrap_or_default();
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+                self.character(digits, body);
+                self.at += usize::from(self.peek(0) == Some(b'}'));
+            }
+            b'u' => self.character(4, body),
+            byte => body.push(byte),
+        }
+    }
+
+    /// A character by so many hexadecimal digits.
+    fn character(&mut self, digits: usize, body: &mut Vec<u8>) {
+        let text = self.source.get(self.at..self.at + digits).and_then(|text| std::str::from_utf8(text).ok());
+        let Some(code) = text.and_then(|text| u32::from_str_radix(text, 16).ok()) else { return };
+        self.at += digits;
+        body.extend(char::from_u32(code).unwrap_or('\u{fffd}').to_string().bytes());
+    }
+
+    fn literal(&mut self, at: usize, body: Vec<u8>) {
+        (self.after_value, self.typed) = (true, false);
+        let Ok(body) = String::from_utf8(body) else { return };
+        if !body.contains(char::is_whitespace) {
+            // The name of a property, perhaps.
+            self.word = Some(body.clone());
+        }
+        self.found.push((at, Literal { name: self.receiver.take().unwrap_or_default(), body }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(source: &str) -> Vec<(String, String)> {
+        literals(source).into_iter().map(|literal| (literal.name, literal.body)).collect()
+    }
+
+    const LUA: &str = "return redis.call('GET', KEYS[1])";
+
+    #[test]
+    fn scripts_are_found_in_every_kind_of_literal() {
+        for (source, name) in [
+            (format!("const lock = `{LUA}`;"), "lock"),
+            (format!("exports.lock = \"{LUA}\""), "lock"),
+            (format!("const lock: string = `{LUA}`;"), "lock"),
+            (format!("const lock = new Script(`{LUA}`)"), "lock"),
+            (format!("x({{ 'lock': `{LUA}` }})"), "lock"),
+            (format!("\n\nconst content = `{LUA}`;"), "3"),
+            (format!("run(`{LUA}`)"), "1"),
+            (format!("const r = /[`/\"']/g, n = 4 / 2 / 1; // it's `\nconst lock = `{LUA}`"), "lock"),
+            (format!("/* ` */ const t = `a ${{ f(`b ${{1}}`) }} c`; const lock = `{LUA}`"), "lock"),
+        ] {
+            assert_eq!(read(&source), [(name.to_owned(), LUA.to_owned())], "{source}");
+        }
+    }
+
+    #[test]
+    fn a_literal_stands_for_what_the_program_sends() {
+        let found = read("a = `redis.call('X')\\n\\`\\${x}\\\\\\x41\\u00e9\\u{1F600}\\\n-`");
+        assert_eq!(found[0].1, "redis.call('X')\n`${x}\\Aé😀-");
+        assert_eq!(read("a = `redis.call('X')\r\n`")[0].1, "redis.call('X')\n");
+    }
+
+    #[test]
+    fn what_is_no_script_or_made_at_run_time_is_left_out() {
+        assert_eq!(read("const a = `hello`; const b = `redis.call('X', ${key})`; const c = 'x' + y"), []);
+    }
+
+    proptest! {
+        #[test]
+        fn any_source_is_read(source in "[`$\\{}'\"/*\\\\a=:;\n\u{e9}ux0-9]{0,200}") {
+            literals(&source);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What Lua source tells about itself: the functions that a library registers, and the name that it gives itself.
+//!
+//! This reads words, not programs: names that are put together at run time are not found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use memchr::{memchr, memmem};
+
+/// A function library's own words about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// Its name, from the first line: `#!lua name=…`.
+    pub name: String,
+    /// The functions that it registers, in the order of the source, none twice.
+    pub functions: Vec<String>,
+}
+
+impl Library {
+    /// The library in this source; `None` if it is none.
+    #[must_use]
+    pub fn read(source: &[u8]) -> Option<Self> {
+        let line = source.split(|byte| *byte == b'\n').next()?;
+        let line = std::str::from_utf8(line).ok()?.strip_prefix("#!")?;
+        let mut words = line.split_ascii_whitespace();
+        words.next().filter(|engine| engine.eq_ignore_ascii_case("lua"))?;
+        let name = words.find_map(|word| word.strip_prefix("name="))?.to_owned();
+        let tokens: Vec<Token> = Tokens { rest: source.get(line.len() + 2..).unwrap_or_default() }.collect();
+        Some(Self { name, functions: registered(&tokens) })
+    }
+}
+
+/// Lines at the beginning of a source in which it may give itself a name.
+const NAMING_LINES: usize = 10;
+
+/// What comes before the name that a source gives itself, in a comment of its own line.
+const NAMING: &str = "redis-script-exporter:";
+
+/// The name that a source gives itself: `-- redis-script-exporter: name=…` in one of its first lines.
+pub(super) fn given_name(source: &[u8]) -> Option<&str> {
+    let lines = source.split(|byte| *byte == b'\n').take(NAMING_LINES);
+    lines.filter_map(|line| std::str::from_utf8(line).ok()).find_map(|line| {
+        let comment = line.trim().strip_prefix("--")?.trim_start_matches(['-', ' ', '\t']);
+        comment.strip_prefix(NAMING)?.trim().strip_prefix("name=").map(str::trim)
+    })
+}
+
+/// The part of Lua that matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token<'a> {
+    /// A name or a keyword.
+    Name(&'a str),
+    /// What a string literal stands for.
+    Text(String),
+    /// Any other character.
+    Mark(u8),
+}
+
+/// The tokens of a source; comments are passed over.
+struct Tokens<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let (first, after) = self.rest.split_first()?;
+            if first.is_ascii_whitespace() {
+                self.rest = after;
+            } else if let Some(comment) = self.rest.strip_prefix(b"--") {
+                self.rest = match long_bracket(comment) {
+                    Some((_, after)) => after,
+                    None => memchr(b'\n', comment).and_then(|end| comment.get(end..)).unwrap_or_default(),
+                };
+            } else if let Some((text, after)) = long_bracket(self.rest) {
+                self.rest = after;
+                return Some(Token::Text(String::from_utf8_lossy(text).into_owned()));
+            } else if matches!(first, b'"' | b'\'') {
+                return Some(Token::Text(self.quoted(*first, after)));
+            } else if first.is_ascii_alphanumeric() || *first == b'_' {
+                let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+                let length = self.rest.iter().position(|byte| !is_part(byte)).unwrap_or(self.rest.len());
+                let (word, after) = self.rest.split_at_checked(length)?;
+                self.rest = after;
+                return Some(Token::Name(std::str::from_utf8(word).unwrap_or_default()));
+            } else {
+                self.rest = after;
+                return Some(Token::Mark(*first));
+            }
+        }
+    }
+}
+
+impl<'a> Tokens<'a> {
+    /// A string in quotes, which `after` the first quote goes on; ends at the line's end if nothing else ends it.
+    fn quoted(&mut self, quote: u8, after: &'a [u8]) -> String {
+        let (mut text, mut bytes) = (Vec::new(), after.iter());
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\\' => match bytes.next() {
+                    Some(b'n') => text.push(b'\n'),
+                    Some(b't') => text.push(b'\t'),
+                    Some(other) => text.push(*other),
+                    None => {}
+                },
+                b'\n' => break,
+                byte if *byte == quote => break,
+                byte => text.push(*byte),
+            }
+        }
+        self.rest = bytes.as_slice();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// The content of a long bracket (`[[…]]`, `[==[…]==]`) that begins here, and what comes after it. One without an end
+/// goes on to the end of the source.
+fn long_bracket(source: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inner = source.strip_prefix(b"[")?;
+    let level = inner.iter().take_while(|byte| **byte == b'=').count();
+    let content = inner.get(level..)?.strip_prefix(b"[")?;
+    let end = [b"]".as_slice(), &vec![b'='; level], b"]"].concat();
+    match memmem::find(content, &end) {
+        Some(at) => Some((content.get(..at)?, content.get(at + end.len()..)?)),
+        None => Some((content, &[])),
+    }
+}
+
+/// The names that are registered by `redis.register_function` or `server.register_function`.
+fn registered(tokens: &[Token<'_>]) -> Vec<String> {
+    use Token::{Mark, Name};
+    let mut functions = Vec::new();
+    let mut found = |name: Option<String>| {
+        if let Some(name) = name
+            && !functions.contains(&name)
+        {
+            functions.push(name);
+        }
+    };
+    let (mut aliases, mut constants) = (BTreeSet::new(), BTreeMap::new());
+    let mut rest = tokens;
+    while let Some((_, after)) = rest.split_first() {
+        match rest {
+            [
+                Name("local"),
+                Name(alias),
+                Mark(b'='),
+                Name("redis" | "server"),
+                Mark(b'.'),
+                Name("register_function"),
+                ..,
+            ] => {
+                aliases.insert(*alias);
+                // The alias' own definition is no call of it.
+                rest = rest.get(6..).unwrap_or_default();
+                continue;
+            }
+            [Name("local"), Name(name), Mark(b'='), Token::Text(text), ..] => {
+                constants.insert(*name, text.as_str());
+            }
+            [Name("redis" | "server"), Mark(b'.'), Name("register_function"), call @ ..] => {
+                found(name_in_call(call, &constants));
+            }
+            [Name(alias), call @ ..] if aliases.contains(alias) => found(name_in_call(call, &constants)),
+            _ => {}
+        }
+        rest = after;
+    }
+    functions
+}
+
+/// The name in `('name', …)`, `{function_name='name', …}` or `({…})`.
+fn name_in_call(call: &[Token<'_>], constants: &BTreeMap<&str, &str>) -> Option<String> {
+    use Token::{Mark, Name, Text};
+    let constant = |name: &str| constants.get(name).map(|text| (*text).to_owned());
+    match call {
+        [Mark(b'('), Text(name), ..] => Some(name.clone()),
+        [Mark(b'('), Name(name), Mark(b','), ..] => constant(name),
+        [Mark(b'('), Mark(b'{'), fields @ ..] | [Mark(b'{'), fields @ ..] => {
+            let (mut rest, mut depth) = (fields, 0_usize);
+            while let Some((first, after)) = rest.split_first() {
+                match rest {
+                    [Name("function_name"), Mark(b'='), Text(name), ..] if depth == 0 => {
+                        return Some(name.clone());
+                    }
+                    [Name("function_name"), Mark(b'='), Name(name), ..] if depth == 0 => {
+                        return constant(name);
+                    }
+                    [Mark(b'['), Text(key), Mark(b']'), Mark(b'='), Text(name), ..]
+                        if depth == 0 && key == "function_name" =>
+                    {
+                        return Some(name.clone());
+                    }
+                    _ => {}
+                }
+                match first {
+                    Mark(b'{' | b'(' | b'[') => depth += 1,
+                    Mark(b'}' | b')' | b']') => depth = depth.checked_sub(1)?,
+                    _ => {}
+                }
+                rest = after;
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn functions(body: &str) -> Vec<String> {
+        Library::read(format!("#!lua name=mylib\n{body}").as_bytes()).unwrap().functions
+    }
+
+    #[test]
+    fn functions_are_found_in_every_form_of_the_call() {
+        for body in [
+            "redis.register_function('f', function(keys, args) return 1 end)",
+            "redis.register_function(\"f\", g)",
+            "redis . register_function ( [[f]] , g )",
+            "server.register_function('f', g)",
+            "redis.register_function{function_name='f', callback=g, flags={'no-writes'}}",
+            "redis.register_function{flags={'no-writes'}, callback=function(k) return {function_name='x'} end, function_name='f'}",
+            "redis.register_function({ callback = g, [\"function_name\"] = 'f' })",
+            "local register = redis.register_function\nregister('f', g)",
+            "local NAME = 'f'\nredis.register_function(NAME, g)",
+            "local NAME = 'f'\nredis.register_function{function_name=NAME, callback=g}",
+        ] {
+            assert_eq!(functions(body), ["f"], "{body}");
+        }
+    }
+
+    #[test]
+    fn words_in_comments_and_strings_register_nothing() {
+        for body in [
+            "-- redis.register_function('f', g)",
+            "--[==[ redis.register_function('f', g) ]] ]==]",
+            "local s = \"redis.register_function('f', g)\"",
+            "local s = [[redis.register_function('f', g)]]",
+            "redis.register_function(name, g)",
+            "local register = redis.register_function",
+        ] {
+            assert_eq!(functions(body), [""; 0], "{body}");
+        }
+        assert_eq!(functions("local q = '\\''; redis.register_function('f', g)"), ["f"]);
+    }
+
+    #[test]
+    fn a_library_begins_with_its_name() {
+        let library = Library::read(b"#!LUA name=a_b engine=x\r\nreturn 1").unwrap();
+        assert_eq!((library.name.as_str(), library.functions.len()), ("a_b", 0));
+        for source in ["return 1", "#!lua\nreturn 1", "#!js name=x\n", "\n#!lua name=x\n", ""] {
+            assert_eq!(Library::read(source.as_bytes()), None, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_source_may_give_itself_a_name() {
+        assert_eq!(
+            given_name(b"#!lua\n--  redis-script-exporter: name=checkout/pay \r\n"),
+            Some("checkout/pay")
+        );
+        for source in [
+            "-- name: pay",
+            "-- see redis-script-exporter: name=x",
+            "local s = '-- redis-script-exporter: name=x'",
+            "\n\n\n\n\n\n\n\n\n\n-- redis-script-exporter: name=too-late",
+        ] {
+            assert_eq!(given_name(source.as_bytes()), None, "{source}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(source in prop::collection::vec(prop::sample::select(&b"[]=-'\"\\\n redis.register_function{}(),a\xff"[..]), 0..200)) {
+            let _ = Library::read(&[b"#!lua name=x\n", source.as_slice()].concat());
+            given_name(&source);
+        }
+    }
+}
