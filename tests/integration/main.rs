@@ -30,6 +30,7 @@ mod golden;
 mod hostile;
 mod http_abuse;
 mod live;
+mod names;
 mod paging;
 mod partition;
 mod servers;

@@ -1,0 +1,264 @@
+//! Scripts have the names of their files, however they are called, and those of a queue library without further ado.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, calls, lines_with, repository, slowlog, wait_for_scripts, watch};
+use crate::support::client::{Client, text};
+use crate::support::exporter::Exporter;
+use crate::support::process::{Process, find_program};
+use crate::support::scripts::{BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, load, load_library};
+use crate::support::server::{Builder, Kind, Server, on_each_server};
+
+on_each_server!(
+    every_call_carries_its_files_name,
+    what_runs_now_has_its_files_name,
+    a_queue_librarys_scripts_are_named,
+    sources_are_fetched_once,
+    a_catalogue_is_written,
+);
+
+const SHORT: &str = "-- short\nreturn 1\n";
+
+/// A function library and its function's name.
+const LIBRARY: &str = "\
+#!lua name=shop
+local function pay(keys, args) return 1 end
+redis.register_function{function_name='pay', callback=pay, flags={'no-writes'}}
+";
+
+/// A script that the slow log cuts.
+fn long() -> String {
+    format!("-- {}\nreturn 1\n", "what this does takes some words to say ".repeat(5))
+}
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+/// A server whose slow log has everything.
+fn logs_everything(kind: Kind) -> Builder {
+    Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 100000")
+}
+
+fn flag(folder: &Path) -> String {
+    format!("--script.dir={}", folder.display())
+}
+
+fn every_call_carries_its_files_name(kind: Kind) {
+    let long = long();
+    let folder = folder(&[("short.lua", SHORT), ("jobs/long.lua", &long), ("functions/shop.lua", LIBRARY)]);
+    let server = logs_everything(kind).start();
+    let exporter = watch(&server, &[&flag(folder.path()), "--slow.warning=1us"]);
+    let mut client = server.client();
+    let mut expected = BTreeMap::new();
+    let mut run = |client: &mut Client, command: &str, script: &str, name: &str| {
+        assert_eq!(client.call(&[command, script, "0"]), Value::Int(1), "{command} {script}");
+        *expected.entry((command.to_ascii_lowercase(), name.to_owned())).or_insert(0) += 1;
+    };
+    for (name, body) in [("short.lua", SHORT), ("jobs/long.lua", long.as_str())] {
+        // As the file is, and as programs send it.
+        for sent in [body.to_owned(), body.trim_end().to_owned(), body.replace('\n', "\r\n")] {
+            run(&mut client, "EVAL", &sent, name);
+            let sha1 = load(&mut client, &sent);
+            run(&mut client, "EVALSHA", &sha1, name);
+            if kind.has_functions() {
+                run(&mut client, "EVAL_RO", &sent, name);
+                run(&mut client, "EVALSHA_RO", &sha1.to_ascii_uppercase(), name);
+            }
+        }
+    }
+    if kind.has_functions() {
+        assert_eq!(text(&client.call(&["FUNCTION", "LOAD", LIBRARY])), "shop");
+        for command in ["FCALL", "FCALL_RO"] {
+            run(&mut client, command, "pay", "functions/shop.lua:pay");
+        }
+    }
+    let metrics = wait_for_scripts(&exporter, expected.values().sum());
+    assert_eq!(calls(&metrics), expected);
+    let info = metrics.series("redis_script_info");
+    let names: BTreeSet<&str> = info.iter().map(|series| series.label("script")).collect();
+    assert_eq!(names.len(), info.len(), "one series for each name");
+    for series in &info {
+        assert_eq!(series.label("origin"), "catalogue");
+        let is_function = series.label("name") == "pay";
+        assert_eq!(series.label("sha1").len(), if is_function { 0 } else { 40 });
+    }
+    let logs = exporter.logs();
+    assert!(!lines_with(&logs, &["slow script", "script=jobs/long.lua", "sha1="]).is_empty(), "{logs}");
+}
+
+fn what_runs_now_has_its_files_name(kind: Kind) {
+    const TIME: Duration = Duration::from_millis(2500);
+    let folder = folder(&[("busy.lua", BUSY_LOOP), ("lib.lua", BUSY_LIBRARY)]);
+    let server = Server::builder(kind).config("lua-time-limit 100").start();
+    let log = server.log_path();
+    let exporter = Exporter::start(&[
+        "--redis.addr",
+        &server.url(),
+        "--redis.log-file",
+        log.to_str().unwrap(),
+        &flag(folder.path()),
+    ]);
+    exporter.wait_for(LIMIT, "the server to be known", |metrics| {
+        metrics.value("redis_script_target_up", &[]) == Some(1.0)
+    });
+    let mut client = server.client();
+    let mut named = |command: &[String], kind: &str, name: &str| {
+        exporter.wait_for(LIMIT, "the server to be idle", |metrics| {
+            metrics.value("redis_script_target_state", &[("state", "ok")]) == Some(1.0)
+        });
+        client.send(command);
+        exporter.wait_for(LIMIT, &format!("{name} to be named"), |metrics| {
+            metrics.value("redis_script_running_info", &[("kind", kind), ("script", name)]) == Some(1.0)
+        });
+        client.receive();
+    };
+    named(&busy_eval(TIME), "script", "busy.lua");
+    if kind.has_functions() {
+        load_library(&mut server.client());
+        named(&busy_fcall(TIME), "function", "lib.lua:busy_loop");
+    }
+    let logs = exporter.logs();
+    assert!(!lines_with(&logs, &["running now", "script=busy.lua"]).is_empty(), "{logs}");
+}
+
+/// The folder with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
+/// is an error when `CI=true`.
+fn queue_library() -> Option<PathBuf> {
+    let cache = std::env::var_os("REDIS_SCRIPT_EXPORTER_CACHE").map(PathBuf::from).or_else(|| {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+        Some(cache.join("redis-script-exporter"))
+    })?;
+    let folder = cache.join("queue");
+    let pinned = fs::read(repository("scripts/queue/package-lock.json")).unwrap();
+    if find_program("node").is_some() && fs::read(folder.join("installed.json")).ok() == Some(pinned) {
+        return Some(folder);
+    }
+    let advice = "node or the queue library is not on this machine; `make setup` installs them";
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {advice}");
+    None
+}
+
+fn a_queue_librarys_scripts_are_named(kind: Kind) {
+    let Some(folder) = queue_library() else { return };
+    let package = folder.join("node_modules/bullmq");
+    let server = logs_everything(kind).start();
+    let exporter = watch(&server, &[&flag(&package)]);
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let mut node =
+        Process::start(&find_program("node").unwrap(), Signal::SIGKILL, |command: &mut Command| {
+            command
+                .arg(repository("scripts/queue/run.mjs"))
+                .arg(&folder)
+                .arg(server.addr().port().to_string())
+                .stdin(Stdio::null())
+                .stdout(output.reopen().unwrap())
+                .stderr(output.reopen().unwrap());
+        })
+        .unwrap();
+    let status = node.wait(Duration::from_secs(60));
+    let said = fs::read_to_string(output.path()).unwrap();
+    assert!(status.is_some_and(|status| status.success()), "BullMQ under Node: {status:?}\n{said}");
+
+    let is_script = |name: &str| matches!(name.to_ascii_lowercase().as_str(), "eval" | "evalsha");
+    let entries = slowlog(&mut server.client());
+    let written = entries.iter().filter(|entry| is_script(&entry.arguments[0])).count();
+    let metrics = wait_for_scripts(&exporter, u64::try_from(written).unwrap());
+    let counted = calls(&metrics);
+    assert_eq!(counted.values().sum::<u64>(), u64::try_from(written).unwrap());
+    let names: BTreeSet<&str> = counted.keys().map(|(_, name)| name.as_str()).collect();
+    for name in &names {
+        assert!(package.join(name).is_file(), "{name:?} is no file of the package: {names:?}");
+    }
+    println!("{kind}: {written} calls of {} scripts, all named: {names:?}", names.len());
+    assert!(names.len() >= 25, "only {} scripts were run: {names:?}", names.len());
+}
+
+fn sources_are_fetched_once(kind: Kind) {
+    let folder = folder(&[("short.lua", SHORT)]);
+    let server = logs_everything(kind).start();
+    let exporter = watch(&server, &[&flag(folder.path()), "--web.show-source"]);
+    let mut client = server.client();
+    let (named, unnamed) = (load(&mut client, SHORT), load(&mut client, "return 7"));
+    for sha1 in [&named, &unnamed, &unnamed] {
+        client.call(&["EVALSHA", sha1.as_str(), "0"]);
+    }
+    wait_for_scripts(&exporter, 3);
+    let shows = kind == Kind::Valkey91;
+    let asked = |client: &mut Client| {
+        let stats = client.info(&["commandstats"]);
+        stats
+            .get("cmdstat_script|show")
+            .and_then(|stats| stats.strip_prefix("calls=")?.split(',').next()?.parse().ok())
+    };
+    if shows {
+        exporter.wait_for(LIMIT, "a source to be fetched", |metrics| {
+            metrics.value("redis_script_exporter_capability", &[("feature", "script_show")]) == Some(1.0)
+        });
+        client.call(&["EVALSHA", unnamed.as_str(), "0"]);
+        wait_for_scripts(&exporter, 4);
+        // Longer than sources are fetched apart.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(asked(&mut client), Some(1_u64), "only the one that is in no file, and once");
+    }
+    assert!(lines_with(&exporter.logs(), &["not available"]).is_empty(), "{}", exporter.logs());
+}
+
+fn a_catalogue_is_written(kind: Kind) {
+    let server = logs_everything(kind).start();
+    let mut client = server.client();
+    let (output, long) = (tempfile::tempdir().unwrap(), long());
+    let sha1 = load(&mut client, &long);
+    client.call(&["EVALSHA", sha1.as_str(), "0"]);
+    client.call(&["EVAL", "return 5", "0"]);
+    if kind.has_functions() {
+        assert_eq!(text(&client.call(&["FUNCTION", "LOAD", LIBRARY])), "shop");
+    }
+    let target = output.path().join("scripts");
+    let collect = |source: &[&str]| {
+        let args = [&["catalogue", "--output", target.to_str().unwrap()], source].concat();
+        Exporter::builder().args(&args).run()
+    };
+    let from_server = collect(&["--from-redis", &server.url()]);
+    assert_eq!(from_server.status.code(), Some(0), "{}", from_server.stderr);
+    let read = |name: &str| fs::read_to_string(target.join(format!("{name}.lua"))).ok();
+    let short = redis_script_exporter::script::sha1_of(b"return 5");
+    assert_eq!(read(&short).as_deref(), Some("return 5"));
+    assert_eq!(read("shop").as_deref(), kind.has_functions().then_some(LIBRARY));
+    let shows = kind == Kind::Valkey91;
+    assert_eq!(read(&sha1).is_some(), shows, "{}", from_server.stderr);
+    assert_eq!(from_server.stderr.contains("no SCRIPT SHOW"), !shows, "{}", from_server.stderr);
+
+    // What MONITOR showed when the script was loaded.
+    let recording = output.path().join("monitor.txt");
+    let line = format!("1.1 [0 127.0.0.1:1] \"SCRIPT\" \"LOAD\" \"{}\"\n", long.replace('\n', "\\n"));
+    fs::write(&recording, line).unwrap();
+    let from_file = collect(&["--from-file", recording.to_str().unwrap()]);
+    assert_eq!(from_file.status.code(), Some(0), "{}", from_file.stderr);
+    assert_eq!(read(&sha1).as_deref(), Some(long.as_str()));
+    assert!(from_file.stdout.contains(if shows { "has " } else { "wrote " }), "{}", from_file.stdout);
+
+    // What is there is never overwritten.
+    fs::write(target.join(format!("{sha1}.lua")), "mine").unwrap();
+    let again = collect(&["--from-file", recording.to_str().unwrap()]);
+    assert_eq!((again.status.code(), read(&sha1).as_deref()), (Some(1), Some("mine")), "{}", again.stdout);
+    assert_eq!(collect(&[]).status.code(), Some(64));
+}
