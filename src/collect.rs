@@ -123,7 +123,9 @@ pub async fn run(
     let mut found = Found::default();
     for path in &args.from_file {
         let recording = read(path).map_err(|source| CollectError::File { path: path.clone(), source })?;
-        recorded_scripts(&recording).into_iter().for_each(|body| found.add(body));
+        for body in recorded_scripts(&recording) {
+            found.add(body);
+        }
     }
     if let Some(url) = &args.from_redis {
         let cli = Cli { redis_addr: vec![url.clone()], redis_log_file: None, ..cli.clone() };
@@ -227,13 +229,14 @@ async fn ask(
         }
     }
     for sha1 in wanted {
-        match put(&mut connection, Question::ScriptShow(sha1), found).await? {
-            Some(body) => found.add(bytes(body)?),
-            None => continue,
+        if let Some(body) = put(&mut connection, Question::ScriptShow(sha1), found).await? {
+            found.add(bytes(body)?);
         }
     }
     if let Some(libraries) = put(&mut connection, Question::FunctionList, found).await? {
-        function_list(libraries)?.into_iter().for_each(|code| found.add(code));
+        for code in function_list(libraries)? {
+            found.add(code);
+        }
     }
     Ok(())
 }

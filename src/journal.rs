@@ -29,9 +29,8 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
         }
         Event::BlockageEnded { blocked, cause, culprit, runner } => {
             let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.arguments));
-            let named = runner.as_ref().map(|runner| &runner.script);
-            let script =
-                named.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
+            let told = runner.as_ref().map(|runner| &runner.script);
+            let script = told.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
             let command = culprit.as_ref().and_then(|culprit| culprit.arguments.first());
             warn!(
                 target,

@@ -505,7 +505,7 @@ impl<'a> Session<'a> {
             }
             // Servers before 7.0 have no functions, and only Valkey shows scripts: that is how they are.
             Refusal::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
-                self.capability(feature, false, None)
+                self.capability(feature, false, None);
             }
             Refusal::Unknown => {
                 self.capability(feature, false, Some(format!("the server does not know {command}")));

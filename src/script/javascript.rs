@@ -12,6 +12,9 @@ const LUA: [&str; 6] = ["redis.call", "redis.pcall", "server.call", "server.pcal
 /// Names that say nothing about which script it is.
 const GENERIC: [&str; 8] = ["lua", "content", "script", "source", "body", "code", "text", "string"];
 
+/// Words that a value comes after, so that `/` begins a regular expression.
+const BEFORE_VALUES: [&str; 8] = ["return", "typeof", "case", "in", "of", "void", "delete", "throw"];
+
 /// A script in a literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Literal {
@@ -133,7 +136,6 @@ impl Reader<'_> {
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii();
         let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
         let word = String::from_utf8_lossy(rest.get(..length).unwrap_or_default()).into_owned();
-        const BEFORE_VALUES: [&str; 8] = ["return", "typeof", "case", "in", "of", "void", "delete", "throw"];
         self.after_value = !BEFORE_VALUES.contains(&word.as_str());
         self.word = Some(word);
         self.at += length;
