@@ -44,6 +44,9 @@ const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 /// A quiet ring is never read more often than this, however low the server's threshold is.
 const SHORTEST_QUIET: Duration = Duration::from_millis(100);
 
+/// Connections that break for so long whenever the log is read are no accidents.
+const ACCIDENTS: Duration = Duration::from_secs(5);
+
 /// A poll should find at most this part of the ring new: 1 / `RING_SHARE`.
 const RING_SHARE: u32 = 4;
 
@@ -141,8 +144,8 @@ pub struct Account {
     limited_at: Duration,
     /// Grows with every change of what has to be saved at once.
     revision: u64,
-    /// How often in a row the connection broke while the log was read.
-    broken: u32,
+    /// Since when every connection broke while the log was read (monotonic).
+    broken_since: Option<Duration>,
     /// The position comes from a former process, and the server's log has not confirmed it yet.
     restored: bool,
 }
@@ -163,7 +166,7 @@ impl Default for Account {
             pace: None,
             limited_at: Duration::ZERO,
             revision: 0,
-            broken: 0,
+            broken_since: None,
             restored: false,
         }
     }
@@ -247,11 +250,11 @@ impl Account {
         self.limited_at = now;
     }
 
-    /// The connection broke while the log was read. Once is an accident; if it happens again, the server may have closed
-    /// it because the reply was larger than its `client-output-buffer-limit`.
+    /// The connection broke at `now` (monotonic) while the log was read. That is an accident; but if it goes on, the server
+    /// closes it because the reply is larger than its `client-output-buffer-limit`: then ask for half as many.
     pub fn broken(&mut self, now: Duration) {
-        self.broken = self.broken.saturating_add(1);
-        if self.broken > 1 && self.ask() > 1 {
+        let since = *self.broken_since.get_or_insert(now);
+        if now.saturating_sub(since) >= ACCIDENTS && self.ask() > 1 {
             self.too_large(now);
         }
     }
@@ -298,7 +301,7 @@ impl Account {
 
     /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now` (monotonic).
     pub fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
-        self.broken = 0;
+        self.broken_since = None;
         let asked = self.ask();
         // Fewer than asked for is the whole ring; and more than the limit can't be had.
         let whole = reply.received < asked || asked >= self.limit;
@@ -782,16 +785,19 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_again_and_again_is_asked_for_less() {
         let mut account = Account { ask: 1000, ..Account::default() };
-        account.broken(NOW);
-        assert_eq!(account.ask(), 1000, "once is an accident");
-        account.broken(NOW);
+        let after = |seconds| NOW + Duration::from_secs(seconds);
+        for seconds in 0..5 {
+            account.broken(after(seconds));
+            assert_eq!(account.ask(), 1000, "accidents happen");
+        }
+        account.broken(after(5));
         assert_eq!(account.ask(), 500);
-        account.take(SlowlogReply::default(), NOW);
+        account.take(SlowlogReply::default(), after(6));
         account.ask = 400;
-        account.broken(NOW);
+        account.broken(after(7));
         assert_eq!(account.ask(), 400);
-        for _ in 0..20 {
-            account.broken(NOW);
+        for seconds in 12..40 {
+            account.broken(after(seconds));
         }
         assert_eq!(account.ask(), 1);
     }
