@@ -82,7 +82,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
     for (index, &kind) in plan.kinds.iter().enumerate() {
         for (servers, name) in [(1, "direct"), (2, "failover")] {
             let seed = plan.seed.wrapping_add(1 + 2 * index as u64 + servers as u64);
-            sites.push(Site::new(&stage, kind, servers, format!("{name}{index}"), seed, kill.clone()));
+            sites.push(Site::new(&stage, kind, servers, &format!("{name}{index}"), seed, kill.clone()));
         }
     }
     drop(kill);

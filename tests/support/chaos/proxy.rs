@@ -64,7 +64,7 @@ impl Proxy {
                     break;
                 }
                 if let Ok(client) = client {
-                    connect(&shared, client);
+                    connect(&shared, &client);
                 }
             }
         });
@@ -105,7 +105,7 @@ impl Drop for Proxy {
     }
 }
 
-fn connect(inner: &Arc<Inner>, client: TcpStream) {
+fn connect(inner: &Arc<Inner>, client: &TcpStream) {
     let generation = inner.generation.load(Ordering::SeqCst);
     let backend = *inner.backend.lock().unwrap();
     if *inner.mode.lock().unwrap() == Mode::Refuse {
@@ -113,7 +113,7 @@ fn connect(inner: &Arc<Inner>, client: TcpStream) {
     }
     // Where nobody listens, the client's connection is closed.
     let Ok(server) = TcpStream::connect_timeout(&backend, Duration::from_secs(1)) else { return };
-    for (from, to, reply) in [(&server, &client, true), (&client, &server, false)] {
+    for (from, to, reply) in [(&server, client, true), (client, &server, false)] {
         let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
         let _ = to.set_nodelay(true);
         let inner = Arc::clone(inner);

@@ -21,7 +21,7 @@ use crate::support::metrics::{Labels, Metrics};
 const SCRAPE_PAUSE: Duration = Duration::from_millis(60);
 
 /// Events that are kept to be shown when something goes wrong.
-const EVENTS: usize = 60;
+const EVENTS: usize = 200;
 
 /// Who the events of the exporter are about.
 pub(crate) const EXPORTER: &str = "exporter";
