@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser};
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use secrecy::SecretString;
 
 /// What the environment variable of a flag begins with.
@@ -38,39 +39,39 @@ pub struct Cli {
     pub command: Option<Command>,
 
     /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
-    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379",
+    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true,
           value_parser = NonEmptyStringValueParser::new())]
     pub redis_addr: Vec<String>,
 
     /// ACL user to log in as, for addresses that name none
-    #[arg(long = "redis.user", global = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "redis.user", value_name = "USER", global = true, value_parser = NonEmptyStringValueParser::new())]
     pub redis_user: Option<String>,
 
     /// Password, for addresses that carry none; others can see it in the process list: prefer the file
-    #[arg(long = "redis.password", global = true, value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
-          hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
+          hide_default_value = true, allow_hyphen_values = true, global = true)]
     pub redis_password: Option<SecretString>,
 
     /// File that holds the password (its first line); read again at every connect
-    #[arg(long = "redis.password-file", global = true, value_name = "FILE")]
+    #[arg(long = "redis.password-file", value_name = "FILE", global = true)]
     pub redis_password_file: Option<PathBuf>,
 
     /// CA certificates (PEM) to trust instead of the system's
-    #[arg(long = "redis.tls-ca-file", global = true, value_name = "FILE")]
+    #[arg(long = "redis.tls-ca-file", value_name = "FILE", global = true)]
     pub redis_tls_ca_file: Option<PathBuf>,
 
     /// Client certificate (PEM) to show the server
-    #[arg(long = "redis.tls-cert-file", global = true, value_name = "FILE")]
+    #[arg(long = "redis.tls-cert-file", value_name = "FILE", global = true)]
     pub redis_tls_cert_file: Option<PathBuf>,
 
     /// Private key (PEM) of the client certificate
-    #[arg(long = "redis.tls-key-file", global = true, value_name = "FILE")]
+    #[arg(long = "redis.tls-key-file", value_name = "FILE", global = true)]
     pub redis_tls_key_file: Option<PathBuf>,
 
     /// Accept any certificate: the connection is encrypted, but not authenticated
-    #[arg(long = "redis.tls-insecure", global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+    #[arg(long = "redis.tls-insecure", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
-          value_parser = BoolishValueParser::new())]
+          value_parser = BoolishValueParser::new(), global = true)]
     pub redis_tls_insecure: bool,
 
     /// The server's own log file, to name a script while it runs; needs exactly one target
@@ -117,12 +118,12 @@ pub struct Cli {
     pub heartbeat_blocked_after: Duration,
 
     /// A call that takes so long is slow: severity "warning"
-    #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s",
+    #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s", global = true,
           value_parser = humantime::parse_duration)]
     pub slow_warning: Duration,
 
     /// A call that takes so long is slow: severity "critical"
-    #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s",
+    #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s", global = true,
           value_parser = humantime::parse_duration)]
     pub slow_critical: Duration,
 
@@ -171,6 +172,65 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         output: PathBuf,
     },
+    /// Check servers: what runs now, what was slow, what is missing; exit code 0 fine, 1 warnings, 2 critical
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckFlags),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the man page, or write one for each subcommand too
+    Man {
+        /// Folder to write all pages into; made if it is not there
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// The end of `check --help`.
+const CHECK_EXIT_CODES: &str = "\
+Exit codes: 0 fine; 1 warnings; 2 critical: a server is out of reach, refuses the credentials, is blocked or BUSY, or \
+its slow log can't be read; 64 wrong flags";
+
+/// Flags of `check` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct CheckFlags {
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
+    pub format: CheckFormat,
+
+    /// How long a server may take to answer; one that is blocked is waited for so long, to see what it is BUSY with
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = check_timeout)]
+    pub timeout: Duration,
+
+    /// Pass over slow calls that ended longer ago than this; by default all that the slow log holds count
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub since: Option<Duration>,
+}
+
+/// Values of `--format` of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// One line that says it all, then the details of each server.
+    Text,
+    /// That one line.
+    Summary,
+    /// One JSON object.
+    Json,
+}
+
+/// The shortest and the longest `--timeout` of `check`.
+const CHECK_TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+
+/// Reads the `--timeout` of `check`.
+fn check_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout < CHECK_TIMEOUTS.0 || timeout > CHECK_TIMEOUTS.1 {
+        return Err("must be between 100ms and 1h".to_owned());
+    }
+    Ok(timeout)
 }
 
 /// Where to find scripts, and where to write them.
@@ -229,9 +289,46 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let matches = command(env).try_get_matches_from(args)?;
+        let matches = hide_unused(command(env)).try_get_matches_from(args)?;
         Self::from_arg_matches(&matches)
     }
+
+    /// The definition for documents (man pages, completions): the environment leaves no trace in it, and each
+    /// subcommand has just the flags that it makes use of.
+    #[must_use]
+    pub fn documented() -> clap::Command {
+        let command = command(|_| None);
+        let shared = shared_flags(&command);
+        command.mut_args(|arg| arg.global(false)).mut_subcommands(|subcommand| {
+            let name = subcommand.get_name().to_owned();
+            subcommand.args(shared.iter().filter(|arg| uses(&name, arg)).map(|arg| arg.clone().global(false)))
+        })
+    }
+}
+
+/// The flags that may stand before or behind a subcommand.
+fn shared_flags(command: &clap::Command) -> Vec<Arg> {
+    command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect()
+}
+
+/// Whether a subcommand makes use of a shared flag. The others are taken too, so that a set of flags that serves the
+/// exporter serves its subcommands, but are not worth a line in the help.
+fn uses(subcommand: &str, arg: &Arg) -> bool {
+    let long = arg.get_long().unwrap_or_default();
+    match subcommand {
+        "check" => !long.starts_with("web."),
+        "healthcheck" => long.starts_with("web."),
+        _ => false,
+    }
+}
+
+/// Keeps the shared flags that a subcommand makes no use of out of its help.
+fn hide_unused(command: clap::Command) -> clap::Command {
+    let shared = shared_flags(&command);
+    command.mut_subcommands(|subcommand| {
+        let name = subcommand.get_name().to_owned();
+        subcommand.args(shared.iter().filter(|arg| !uses(&name, arg)).map(|arg| arg.clone().hide(true)))
+    })
 }
 
 /// The command line with the environment's values as its defaults.
@@ -282,7 +379,48 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        command(|_| None).debug_assert();
+        hide_unused(command(|_| None)).debug_assert();
+        Cli::documented().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_the_connection_may_stand_before_or_behind_check() {
+        let env = [("REDIS_ADDR", "redis://env:1"), ("REDIS_USER", "someone")];
+        for (words, address) in [
+            (&["check", "--redis.addr", "redis://a:1"][..], "redis://a:1"),
+            (&["--redis.addr", "redis://a:1", "check"], "redis://a:1"),
+            (&["check"], "redis://env:1"),
+        ] {
+            let cli = parse(words, &env).unwrap();
+            assert_eq!(
+                (cli.redis_addr, cli.redis_user.as_deref()),
+                (vec![address.to_owned()], Some("someone"))
+            );
+            assert!(matches!(cli.command, Some(Command::Check(_))));
+        }
+        let both = parse(&["check", "--redis.addr=a", "--redis.addr=b", "--slow.warning=3ms"], &[]).unwrap();
+        assert_eq!((both.redis_addr.len(), both.slow_warning), (2, Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn a_subcommand_shows_the_flags_that_it_uses() {
+        let help = |subcommand: &str| parse(&[subcommand, "--help"], &[]).unwrap_err().to_string();
+        let check = help("check");
+        assert!(check.contains("--redis.tls-ca-file") && check.contains("REDIS_PASSWORD_FILE"), "{check}");
+        assert!(check.contains("--slow.critical") && !check.contains("--web."), "{check}");
+        assert!(help("healthcheck").contains("--web.listen-address"));
+        for subcommand in ["healthcheck", "rules", "dashboards", "completions", "man"] {
+            assert!(!help(subcommand).contains("--redis."), "{subcommand}");
+        }
+        // A set of flags that serves the exporter serves them all the same.
+        assert!(parse(&["rules", "--redis.addr=redis://a:1"], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_timeout_of_the_check_is_sensible() {
+        for (text, fine) in [("10s", true), ("100ms", true), ("0s", false), ("2h", false), ("10", false)] {
+            assert_eq!(parse(&["check", "--timeout", text], &[]).is_ok(), fine, "{text}");
+        }
     }
 
     #[test]

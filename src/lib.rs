@@ -16,10 +16,12 @@
 //! a server.
 
 pub mod catalogue;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod documents;
 pub mod fleet;
 pub mod healthcheck;
 mod journal;

@@ -2,17 +2,17 @@
 
 use std::cell::RefCell;
 use std::env::VarError;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use redis_script_exporter::cli::{Cli, Command};
+use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
-use redis_script_exporter::{catalogue, collect, healthcheck, logging, run, shipped};
+use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match start() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failed) => {
             let line = failed.problem.replace(['\n', '\r'], " ");
             // Where stderr is closed there is nobody to tell.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 /// Does what the command line asks for.
-fn start() -> Result<(), Failed> {
+fn start() -> Result<ExitCode, Failed> {
     let garbled = RefCell::new(None);
     let words = Cli::parse_words(std::env::args_os(), |name| {
         std::env::var(name)
@@ -70,11 +70,26 @@ fn start() -> Result<(), Failed> {
             let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
             let collected = runtime()?.block_on(collect::run(&cli, args, &mut out, &mut notes));
             return collected
+                .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| if error.is_usage() { Failed::usage(error) } else { Failed::other(error) });
         }
         Some(Command::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(Failed::usage)?;
-            return runtime()?.block_on(healthcheck::ask(&web)).map_err(Failed::other);
+            let healthy = runtime()?.block_on(healthcheck::ask(&web)).map_err(Failed::other);
+            return healthy.map(|()| ExitCode::SUCCESS);
+        }
+        Some(Command::Check(flags)) => {
+            let config = Config::from_cli(&cli).map_err(Failed::usage)?;
+            return check_servers(&config, *flags);
+        }
+        Some(Command::Completions { shell }) => {
+            return printed(documents::print_completions(*shell, &mut io::stdout().lock()));
+        }
+        Some(Command::Man { output: None }) => {
+            return printed(documents::print_man_page(&mut io::stdout().lock()));
+        }
+        Some(Command::Man { output: Some(folder) }) => {
+            return printed(documents::write_man_pages(folder, &mut io::stdout().lock()));
         }
         None => {}
     }
@@ -83,7 +98,21 @@ fn start() -> Result<(), Failed> {
     let runtime = runtime()?;
     let result = runtime.block_on(export(config));
     runtime.shutdown_timeout(STOP_TIMEOUT);
-    result
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Checks the servers and prints what was found; the exit code says how bad it is.
+fn check_servers(config: &Config, flags: CheckFlags) -> Result<ExitCode, Failed> {
+    let waiting = move |target: &str| {
+        if io::stderr().is_terminal() {
+            // Where stderr is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{}", check::waiting_line(target, flags.timeout));
+        }
+    };
+    let report = runtime()?.block_on(check::run(&config.targets, flags, waiting));
+    let report = report.map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
+    Ok(ExitCode::from(report.exit_code))
 }
 
 fn runtime() -> Result<Runtime, Failed> {
@@ -171,9 +200,9 @@ fn usage_line(error: &clap::Error) -> String {
 }
 
 /// What comes of printing. Who reads it may have seen enough: a closed pipe is no failure.
-fn printed(result: io::Result<()>) -> Result<(), Failed> {
+fn printed(result: io::Result<()>) -> Result<ExitCode, Failed> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::other(error)),
-        _ => Ok(()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }

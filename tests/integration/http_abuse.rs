@@ -170,7 +170,7 @@ fn a_flood_of_connections_does_not_cut_a_scrape_that_is_under_way() {
                     }
                 }
             });
-            let mut chunk = [0; 64 << 10];
+            let mut chunk = vec![0; 64 << 10];
             loop {
                 let length = scrape.read(&mut chunk).unwrap();
                 if length == 0 {

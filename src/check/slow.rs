@@ -1,0 +1,114 @@
+//! The slow log's entries, summed up by script.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::report::{SlowScript, Status, clean};
+use crate::config::Thresholds;
+use crate::parse::Entry;
+use crate::script::{Call, Command, Label};
+
+/// Callers that are named of one script.
+const MOST_CALLERS: usize = 10;
+
+/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock), the script that took most
+/// time first.
+pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Duration) -> Vec<SlowScript> {
+    let mut scripts: BTreeMap<(Label, Command), SlowScript> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
+        let Some(call) = Call::from_arguments(&entry.arguments) else { continue };
+        let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
+            script: clean(call.script.label.as_str()),
+            sha1: Some(call.script.sha1.clone()).filter(|sha1| !sha1.is_empty()),
+            command: call.command.as_str(),
+            calls: 0,
+            slow_calls: 0,
+            severity: None,
+            max: Duration::ZERO,
+            total: Duration::ZERO,
+            last_seen_timestamp_seconds: 0,
+            last_seen_ago: Duration::ZERO,
+            callers: Vec::new(),
+        });
+        script.calls += 1;
+        script.slow_calls += u64::from(entry.duration >= slow.warning);
+        script.max = script.max.max(entry.duration);
+        script.total = script.total.saturating_add(entry.duration);
+        script.last_seen_timestamp_seconds = script.last_seen_timestamp_seconds.max(entry.ended_at);
+        if let Some(caller) = caller(entry)
+            && script.callers.len() < MOST_CALLERS
+            && !script.callers.contains(&caller)
+        {
+            script.callers.push(caller);
+        }
+    }
+    let mut scripts: Vec<SlowScript> = scripts.into_values().collect();
+    for script in &mut scripts {
+        script.severity = match script.max {
+            max if max >= slow.critical => Some(Status::Critical),
+            max if max >= slow.warning => Some(Status::Warning),
+            _ => None,
+        };
+        script.last_seen_ago = now.saturating_sub(Duration::from_secs(script.last_seen_timestamp_seconds));
+    }
+    scripts.sort_by_key(|script| std::cmp::Reverse(script.total));
+    scripts
+}
+
+/// The name that the client gave itself, else its host: the port differs with every connection.
+fn caller(entry: &Entry) -> Option<String> {
+    if !entry.client_name.is_empty() {
+        return Some(clean(&entry.client_name));
+    }
+    let host = entry.client.rsplit_once(':').map_or(entry.client.as_str(), |(host, _)| host);
+    (!host.is_empty() && host != "?").then(|| clean(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(ended_at: u64, millis: u64, arguments: &[&str], client: &str, name: &str) -> Entry {
+        Entry {
+            id: ended_at,
+            ended_at,
+            duration: Duration::from_millis(millis),
+            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+            client: client.to_owned(),
+            client_name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn calls_are_summed_up_by_script_and_command() {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        let entries = [
+            entry(90, 5000, &["FCALL", "old", "0"], "10.0.0.9:1", "worker"),
+            entry(101, 1200, &["FCALL", "f", "0"], "10.0.0.9:1", "worker"),
+            entry(102, 300, &["fcall", "f", "0"], "10.0.0.9:2", "worker"),
+            entry(103, 2000, &["EVAL", "return 1", "0", "secret"], "[::1]:77", ""),
+            entry(104, 10, &["EVAL", "return 1", "0", "secret"], "?:0", ""),
+            entry(105, 9000, &["KEYS", "*"], "10.0.0.9:3", ""),
+            entry(106, 10, &["FCALL_RO", "\u{1b}[31m", "0"], "", "\u{1b}"),
+        ];
+        let scripts = sum_up(&entries, slow, 100, Duration::from_secs(110));
+        let shown: Vec<_> = scripts
+            .iter()
+            .map(|s| (s.script.as_str(), s.command, s.calls, s.slow_calls, s.severity, s.callers.join(",")))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("e0e1f9fabfc9", "eval", 2, 1, Some(Status::Critical), "[::1]".to_owned()),
+                ("f", "fcall", 2, 1, Some(Status::Warning), "worker".to_owned()),
+                ("\\u{fffd}[31m", "fcall_ro", 1, 0, None, "\\u{1b}".to_owned()),
+            ]
+        );
+        assert_eq!(
+            (scripts[1].max, scripts[1].total),
+            (Duration::from_millis(1200), Duration::from_millis(1500))
+        );
+        assert_eq!(scripts[1].last_seen_ago, Duration::from_secs(8));
+        assert_eq!(sum_up(&entries, slow, 0, Duration::ZERO).len(), 4);
+    }
+}

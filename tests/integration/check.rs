@@ -1,0 +1,270 @@
+//! `check` against real servers in the states that a user meets: its output as a whole, and its exit code.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::pty::openpty;
+use redis::Value;
+use serde_json::Value as Json;
+
+use crate::common::{LIMIT, assert_golden, repository};
+use crate::support::client::is_error;
+use crate::support::exporter::{Exporter, Finished, binary};
+use crate::support::scripts::{busy_eval, busy_fcall, load_library};
+use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
+use crate::support::wait::eventually;
+
+on_each_server!(
+    an_idle_server_has_nothing_to_complain_of,
+    a_slow_log_that_is_off_is_a_warning,
+    a_user_who_may_do_nothing_is_told_what_to_grant,
+    a_busy_server_is_critical_and_its_kill_is_named,
+    a_blocked_server_is_critical,
+    a_wrong_password_is_critical,
+);
+
+/// Time that the scripts would take that are killed before.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs the check of this address.
+#[track_caller]
+fn check(url: &str, flags: &[&str]) -> Finished {
+    Exporter::builder().args(&["check", "--redis.addr", url]).args(flags).run()
+}
+
+/// The output is as written down for this kind of server, and the exit code is this one.
+#[track_caller]
+fn assert_output(finished: &Finished, code: i32, name: &str, server: Option<&Server>) {
+    assert_eq!(finished.status.code(), Some(code), "{finished:?}");
+    assert_eq!(finished.stderr, "", "{finished:?}");
+    assert!(!finished.stdout.contains('\u{1b}'), "no colours in a pipe: {finished:?}");
+    let kind = server.map(|server| format!("-{:?}", server.kind()).to_lowercase()).unwrap_or_default();
+    assert_golden(&format!("tests/golden/check-{name}{kind}.txt"), &normalised(&finished.stdout, server));
+}
+
+/// The text without what another run shows differently: the server's port and version, and times.
+fn normalised(text: &str, server: Option<&Server>) -> String {
+    let mut text = text.to_owned();
+    if let Some(server) = server {
+        text = text.replace(&server.port().to_string(), "<port>");
+    }
+    let lines = text.lines().map(|line| {
+        let mut line = line.to_owned();
+        for (before, ends) in [("redis ", ", "), ("valkey ", ", "), (", up ", ""), ("running for ", "")] {
+            if let Some((head, rest)) = line.split_once(before)
+                && rest.starts_with(|c: char| c.is_ascii_digit())
+            {
+                let tail = if ends.is_empty() { "" } else { &rest[rest.find(ends).unwrap_or(rest.len())..] };
+                line = format!("{head}{before}<x>{tail}");
+            }
+        }
+        line
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+fn an_idle_server_has_nothing_to_complain_of(kind: Kind) {
+    let server = Server::builder(kind).config("slowlog-log-slower-than 900000").start();
+    assert_output(&check(&server.url(), &[]), 0, "fine", Some(&server));
+    let summary = check(&server.url(), &["--format=summary"]);
+    assert!(summary.stdout.starts_with("OK - ") && summary.stdout.lines().count() == 1, "{summary:?}");
+}
+
+fn a_slow_log_that_is_off_is_a_warning(kind: Kind) {
+    let server = Server::builder(kind).config("slowlog-log-slower-than -1").start();
+    assert_output(&check(&server.url(), &[]), 1, "slowlog-off", Some(&server));
+    // The line that it gives mends it.
+    server.config_set("slowlog-log-slower-than", "10000");
+    assert_eq!(check(&server.url(), &[]).status.code(), Some(0));
+}
+
+fn a_user_who_may_do_nothing_is_told_what_to_grant(kind: Kind) {
+    let server = Server::start(kind);
+    assert_eq!(server.call(&["ACL", "SETUSER", "lesser", "on", ">sesame", "-@all"]), Value::Okay);
+    let run = || {
+        let flags = ["check", "--redis.user=lesser", "--redis.addr", &server.url()];
+        Exporter::builder().args(&flags).env("REDIS_PASSWORD", "sesame").run()
+    };
+    let finished = run();
+    assert_output(&finished, 2, "not-granted", Some(&server));
+    // The line that it ends with grants all that is missing.
+    let grant = finished.stdout.lines().rfind(|line| line.contains("> ACL SETUSER")).unwrap();
+    let words: Vec<&str> = grant.split_once("> ").unwrap().1.split(' ').collect();
+    if kind.has_functions() {
+        assert_eq!(server.call(&words), Value::Okay, "{words:?}");
+    } else {
+        // Before 7.0 there is no function|stats to be granted.
+        let words: Vec<&str> = words.into_iter().filter(|word| *word != "+function|stats").collect();
+        assert_eq!(server.call(&words), Value::Okay, "{words:?}");
+    }
+    let after = run();
+    assert_eq!(after.status.code(), Some(0), "{after:?}");
+}
+
+fn a_busy_server_is_critical_and_its_kill_is_named(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 50").start();
+    let mut blockages = vec![(busy_eval(LONG), "SCRIPT", "busy-script")];
+    if kind.has_functions() {
+        load_library(&mut server.client());
+        blockages.push((busy_fcall(LONG), "FUNCTION", "busy-function"));
+    }
+    for (command, kill, name) in blockages {
+        let (mut caller, mut client) = (server.client(), server.client());
+        caller.send(&command);
+        eventually(LIMIT, "BUSY", || is_error(&client.call(&["PING"]), "BUSY").then_some(()));
+        let finished = check(&server.url(), &[]);
+        assert_output(&finished, 2, name, Some(&server));
+        assert!(finished.stdout.contains(&format!("> {kill} KILL\n")), "{finished:?}");
+        assert_eq!(client.call(&[kill, "KILL"]), Value::Okay);
+        assert!(is_error(&caller.receive(), "ERR"));
+    }
+}
+
+fn a_blocked_server_is_critical(kind: Kind) {
+    let mut server = Server::start(kind);
+    server.pause();
+    let finished = check(&server.url(), &["--timeout=300ms"]);
+    let text = finished.stdout.clone();
+    server.resume();
+    assert!(text.contains("does not answer for 3"), "{text}");
+    let finished = Finished { stdout: hide_time(&text), ..finished };
+    assert_output(&finished, 2, "blocked", Some(&server));
+}
+
+/// The text without the time that the check waited.
+fn hide_time(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.split_once("does not answer for ") {
+        Some((head, _)) => format!("{head}does not answer for <x>"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+fn a_wrong_password_is_critical(kind: Kind) {
+    let server = Server::builder(kind).config("requirepass right").start();
+    let wrong = check(&server.url(), &["--redis.password=wrong-sesame"]);
+    assert!(!format!("{wrong:?}").contains("sesame"), "{wrong:?}");
+    assert_output(&wrong, 2, "wrong-password", Some(&server));
+    assert_output(&check(&server.url(), &[]), 2, "no-password", Some(&server));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_critical() {
+    let port = free_port();
+    let finished = check(&format!("redis://127.0.0.1:{port}"), &[]);
+    let finished = Finished { stdout: finished.stdout.replace(&port.to_string(), "<port>"), ..finished };
+    assert_output(&finished, 2, "unreachable", None);
+}
+
+#[test]
+fn a_script_that_is_not_busy_yet_is_waited_for() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("lua-time-limit 2000").start();
+        let (mut caller, mut client) = (server.client(), server.client());
+        caller.send(&busy_eval(LONG));
+        let finished = check(&server.url(), &["--format=json"]);
+        assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+        let report: Json = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(report["servers"][0]["state"], "busy_script", "{report}");
+        assert_eq!(report["servers"][0]["blocked"]["kill"], "SCRIPT KILL", "{report}");
+        assert!(report["servers"][0]["blocked"]["unanswered_seconds"].as_f64() > Some(0.5), "{report}");
+        assert_eq!(client.call(&["SCRIPT", "KILL"]), Value::Okay);
+        assert!(is_error(&caller.receive(), "ERR"));
+    });
+}
+
+/// All paths of keys in a JSON value; elements of lists count as one.
+fn paths(value: &Json, path: &str, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                found.insert(path.clone());
+                paths(value, &path, found);
+            }
+        }
+        Json::Array(elements) => elements.iter().for_each(|element| paths(element, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("slowlog-max-len 5").start();
+        let mut client = server.client();
+        assert_eq!(client.call(&["CLIENT", "SETNAME", "worker-7"]), Value::Okay);
+        assert_eq!(client.call(&busy_eval(Duration::from_millis(60))), Value::Int(1));
+        let flags = ["--format=json", "--slow.warning=50ms", "--slow.critical=60s"];
+        let fine = check(&server.url(), &flags);
+        assert_eq!(fine.status.code(), Some(1), "{fine:?}");
+        let report: Json = serde_json::from_str(&fine.stdout).unwrap();
+        let script = &report["servers"][0]["slowlog"]["scripts"][0];
+        assert_eq!((&script["command"], &script["slow_calls"]), (&"eval".into(), &1.into()), "{report}");
+        assert_eq!(script["callers"], Json::from(vec!["worker-7"]), "{report}");
+        assert!(!fine.stdout.contains("redis.call"), "no bodies: {}", fine.stdout);
+
+        let documented = std::fs::read_to_string(repository("docs/check.md")).unwrap();
+        let example = documented.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+        let example: Json = serde_json::from_str(example).expect("the example is JSON");
+        let (mut told, mut found) = (BTreeSet::default(), BTreeSet::default());
+        paths(&example, "", &mut told);
+        paths(&report, "", &mut found);
+        // The example shows a server that is BUSY too, with what that brings.
+        found.extend(
+            ["kind", "kill", "function", "running_seconds", "unanswered_seconds"]
+                .map(|field| format!(".servers.blocked.{field}")),
+        );
+        assert_eq!(told, found);
+    });
+}
+
+/// What the check prints to a terminal, with this environment.
+fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
+    let pty = openpty(None, None).unwrap();
+    let mut child = Command::new(binary())
+        .args(["check", "--redis.addr", url])
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(pty.slave))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().code().is_some());
+    let mut text = Vec::new();
+    // Reading ends with an error where nobody holds the other end any more.
+    let _ = File::from(pty.master).read_to_end(&mut text);
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let colours = |env: &[(&str, &str)]| {
+        let text = on_a_terminal(&url, env);
+        assert!(text.contains("CRITICAL"), "{text}");
+        text.contains("\u{1b}[31m")
+    };
+    assert!(colours(&[]));
+    assert!(!colours(&[("NO_COLOR", "1")]));
+    assert!(!colours(&[("TERM", "dumb")]));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_does_not_change_the_exit_code() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let mut child = Command::new(binary())
+        .args(["check", "--redis.addr", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
