@@ -1,5 +1,6 @@
 //! `check` against real servers in the states that a user meets: its output as a whole, and its exit code.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
