@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards dashboards-preview bench check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards dashboards-preview bench soak check-dockerfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pict
 bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
 	scripts/setup.sh --bench
 	$(CARGO) bench --locked --bench exporter
+
+soak: ## random faults against real servers, every slow call reckoned (SOAK_SECONDS=300, SOAK_SEED)
+	scripts/setup.sh
+	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
+	"$$CARGO_TARGET_DIR/release/examples/soak"
 
 check-dockerfile: ## run the build lines of the Dockerfile here, in a folder with just what it copies
 	scripts/check-dockerfile.sh

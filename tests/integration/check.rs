@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use nix::pty::openpty;
@@ -224,7 +225,10 @@ fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
 
 /// What the check prints to a terminal, with this environment.
 fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
+    const END: &[u8] = b"(end)";
     let pty = openpty(None, None).unwrap();
+    // This end stays open, so that nothing is dropped that the child has written and nobody has read yet.
+    let mut slave = File::from(pty.slave.try_clone().unwrap());
     let mut child = Command::new(binary())
         .args(["check", "--redis.addr", url])
         .env_remove("NO_COLOR")
@@ -235,10 +239,19 @@ fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut master = File::from(pty.master);
+    let reader = thread::spawn(move || {
+        let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+        while !text.ends_with(END) {
+            let read = master.read(&mut piece).unwrap();
+            text.extend_from_slice(&piece[..read]);
+        }
+        text.truncate(text.len() - END.len());
+        text
+    });
     assert!(child.wait().unwrap().code().is_some());
-    let mut text = Vec::new();
-    // Reading ends with an error where nobody holds the other end any more.
-    let _ = File::from(pty.master).read_to_end(&mut text);
+    slave.write_all(END).unwrap();
+    let text = reader.join().unwrap();
     String::from_utf8(text).unwrap()
 }
 
