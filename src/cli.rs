@@ -33,6 +33,7 @@ const ENV_ALIASES: &[(&str, &str)] = &[
     max_term_width = 110,
     disable_help_subcommand = true
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Cli {
     /// What to do instead of exporting.
     #[command(subcommand)]
@@ -96,6 +97,18 @@ pub struct Cli {
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
     pub web_show_source: bool,
+
+    /// Show the first keys of slow calls on the status page and in the API; without this they are never kept
+    #[arg(long = "web.show-keys", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub web_show_keys: bool,
+
+    /// Keep clients' addresses and names out of the status page, the API and the log lines
+    #[arg(long = "web.hide-clients", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub web_hide_clients: bool,
 
     /// How often the slow log is read
     #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",

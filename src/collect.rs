@@ -10,7 +10,7 @@ use ::redis::Value;
 use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
-use crate::config::{Config, ConfigError, TargetConfig};
+use crate::config::{Config, ConfigError, Privacy, TargetConfig};
 use crate::parse::{Malformed, Refusal, SlowlogReply, bytes, function_list, recorded_scripts};
 use crate::redis::{Connection, DialError, Failure, Question, TlsError, TlsSetup, connect};
 use crate::script::{Command, Identity, Library, Origin, Sha1Digits, sha1_of};
@@ -210,7 +210,7 @@ async fn ask(
             .map_err(|failure| failed("AUTH", failure))?;
     }
     if let Some(reply) = put(&mut connection, Question::SlowlogGet(ENTRIES), found).await? {
-        for entry in SlowlogReply::parse(reply)?.entries {
+        for entry in SlowlogReply::parse(reply, Privacy::default())?.entries {
             let mut words = entry.arguments.into_iter();
             let (Some(command), Some(script)) =
                 (words.next().and_then(|name| Command::from_name(&name)), words.next())

@@ -8,7 +8,7 @@ use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
-use crate::config::TargetConfig;
+use crate::config::{Privacy, TargetConfig};
 use crate::parse::{
     BusyKind, Info, Refusal, RunningFunction, Settings, SlowlogReply, bytes, function_stats, integer,
 };
@@ -180,7 +180,7 @@ impl Probe<'_> {
         }
         let question = Question::SlowlogGet(ENTRIES);
         if let Some(reply) = self.ask(&mut connection, question).await? {
-            match SlowlogReply::parse(reply) {
+            match SlowlogReply::parse(reply, Privacy::default()) {
                 Ok(reply) => self.seen.slowlog = Some(reply),
                 Err(malformed) => self.note(question, Answer::Odd(malformed.to_string())),
             }

@@ -22,7 +22,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Paths that the exporter serves itself, so that the metrics can't have them.
-const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready"];
+const RESERVED_PATHS: &[&str] =
+    &["/", "/-/healthy", "/-/ready", "/status.css", "/status.js", "/idle.svg", "/blocked.svg"];
 
 /// A wrong setting: the flag, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,14 +65,14 @@ pub struct TargetConfig {
     pub credentials: Credentials,
     /// Certificates, if the address wants TLS.
     pub tls: TlsFiles,
+    /// What of a call may be kept and told.
+    pub privacy: Privacy,
     /// When to ask for what.
     pub intervals: Intervals,
     /// What counts as slow.
     pub slow: Thresholds,
     /// Upper bounds of the duration histogram in seconds, rising.
     pub buckets: Arc<[f64]>,
-    /// Whether to fetch the sources of scripts, to be shown.
-    pub show_source: bool,
     /// Script labels that the target may have besides `other`; at least 1.
     pub max_scripts: usize,
     /// The server's own log, if it can be read from here.
@@ -111,6 +112,29 @@ pub struct TlsFiles {
     pub insecure: bool,
 }
 
+/// What of a call may be kept and told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Privacy {
+    /// Keep the first keys of slow calls for the status page and the API.
+    pub show_keys: bool,
+    /// Forget clients' addresses and names as soon as they are read.
+    pub hide_clients: bool,
+    /// Ask servers for the sources of scripts and show them on the status page and in the API.
+    pub show_source: bool,
+}
+
+impl Privacy {
+    /// What the flags ask for.
+    #[must_use]
+    pub fn from_cli(cli: &Cli) -> Self {
+        Self {
+            show_keys: cli.web_show_keys,
+            hide_clients: cli.web_hide_clients,
+            show_source: cli.web_show_source,
+        }
+    }
+}
+
 /// The HTTP side.
 #[derive(Debug, Clone)]
 pub struct WebConfig {
@@ -118,6 +142,8 @@ pub struct WebConfig {
     pub listen: Vec<ListenAddress>,
     /// Path of the metrics; begins with `/`.
     pub telemetry_path: String,
+    /// What of a call may be shown.
+    pub privacy: Privacy,
 }
 
 /// `host:port`, `:port` or `[v6]:port`, as it was given.
@@ -193,10 +219,10 @@ impl Config {
                 address,
                 credentials,
                 tls,
+                privacy: Privacy::from_cli(cli),
                 intervals,
                 slow,
                 buckets: Arc::clone(&buckets),
-                show_source: cli.web_show_source,
                 max_scripts: cli.script_max_series,
                 log_file: cli.redis_log_file.clone(),
             });
@@ -281,7 +307,7 @@ impl WebConfig {
                 "must begin with / and hold no special characters",
             ));
         }
-        if RESERVED_PATHS.contains(&path) {
+        if RESERVED_PATHS.contains(&path) || path == "/api" || path.starts_with("/api/") {
             return Err(ConfigError::new(
                 "--web.telemetry-path",
                 format!("{path} is taken by the exporter itself"),
@@ -298,7 +324,7 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
-        Ok(Self { listen, telemetry_path: path.to_owned() })
+        Ok(Self { listen, telemetry_path: path.to_owned(), privacy: Privacy::from_cli(cli) })
     }
 }
 
@@ -325,6 +351,8 @@ mod tests {
             (&["--web.telemetry-path=metrics"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/-/ready"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/{x}"], "--web.telemetry-path"),
+            (&["--web.telemetry-path=/api/v1/slow"], "--web.telemetry-path"),
+            (&["--web.telemetry-path=/status.js"], "--web.telemetry-path"),
             (&["--web.listen-address=10379"], "--web.listen-address"),
             (&["--web.listen-address=:99999"], "--web.listen-address"),
             (&["--redis.tls-cert-file=a"], "--redis.tls-cert-file"),

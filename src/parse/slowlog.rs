@@ -6,9 +6,14 @@ use std::time::Duration;
 use ::redis::Value;
 
 use super::reply::{Malformed, bytes, integer, items, printable};
+use crate::config::Privacy;
+use crate::script::Command;
 
 /// Arguments that are kept of an entry: the command, the script, the number of keys.
 const KEPT_ARGUMENTS: usize = 3;
+
+/// Keys that are kept of a script call besides, if the user wants to see them.
+const KEPT_KEYS: u64 = 8;
 
 /// Most characters of a client's address or name that are kept.
 const LONGEST_NAME: usize = 128;
@@ -22,12 +27,26 @@ pub struct Entry {
     pub ended_at: u64,
     /// How long it ran.
     pub duration: Duration,
-    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128.
+    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128. Then a script call's first keys,
+    /// if they were asked for.
     pub arguments: Vec<Vec<u8>>,
     /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
     pub client: String,
     /// Name that the client gave itself; often empty.
     pub client_name: String,
+}
+
+impl Entry {
+    /// The keys that were kept, made printable.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        let keys = self.arguments.iter().skip(KEPT_ARGUMENTS);
+        keys.map(|key| {
+            String::from_utf8_lossy(key)
+                .chars()
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect()
+        })
+    }
 }
 
 /// What SLOWLOG GET told.
@@ -42,15 +61,16 @@ pub struct SlowlogReply {
 }
 
 impl SlowlogReply {
-    /// Reads a whole reply. A broken entry is counted and left out, so that it can't hide the others.
+    /// Reads a whole reply, and leaves out what `privacy` does not want. A broken entry is counted and left out too, so
+    /// that it can't hide the others.
     ///
     /// # Errors
     /// The reply is no array.
-    pub fn parse(value: Value) -> Result<Self, Malformed> {
+    pub fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
         let elements = items(value)?;
         let received = elements.len();
         let mut entries: Vec<Entry> =
-            elements.into_iter().filter_map(|element| entry(element).ok()).collect();
+            elements.into_iter().filter_map(|element| entry(element, privacy).ok()).collect();
         let malformed = received - entries.len();
         entries.sort_by_key(|entry| entry.id);
         entries.dedup_by_key(|entry| entry.id);
@@ -58,18 +78,39 @@ impl SlowlogReply {
     }
 }
 
-fn entry(value: Value) -> Result<Entry, Malformed> {
+fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
     let mut fields = items(value)?.into_iter();
     let mut next = || fields.next().ok_or(Malformed::new("a slow log entry of at least 4 fields"));
     let id = unsigned(&next()?)?;
     let ended_at = unsigned(&next()?)?;
     let duration = Duration::from_micros(unsigned(&next()?)?);
-    let arguments =
-        items(next()?)?.into_iter().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
+    let mut given = items(next()?)?.into_iter();
+    let mut arguments = given.by_ref().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
+    if privacy.show_keys {
+        let keys = usize::try_from(announced_keys(&arguments).min(KEPT_KEYS)).unwrap_or(0);
+        arguments.extend(given.take(keys).filter_map(|key| bytes(key).ok()));
+    }
     let mut text = || fields.next().and_then(|value| bytes(value).ok()).unwrap_or_default();
+    if privacy.hide_clients {
+        return Ok(Entry {
+            id,
+            ended_at,
+            duration,
+            arguments,
+            client: String::new(),
+            client_name: String::new(),
+        });
+    }
     let client = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
     let client_name = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
     Ok(Entry { id, ended_at, duration, arguments, client, client_name })
+}
+
+/// The number of keys that a script call announces; 0 for anything else, whose arguments are nobody's business.
+fn announced_keys(arguments: &[Vec<u8>]) -> u64 {
+    let [command, _, keys] = arguments else { return 0 };
+    let keys = Command::from_name(command).and_then(|_| std::str::from_utf8(keys).ok()?.parse().ok());
+    keys.unwrap_or(0)
 }
 
 fn unsigned(value: &Value) -> Result<u64, Malformed> {
@@ -86,7 +127,7 @@ mod tests {
     const CAPTURED: &[u8] = b"*2\r\n*6\r\n:201\r\n:1795422516\r\n:2500103\r\n*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n$15\r\n127.0.0.1:34154\r\n$4\r\nname\r\n*6\r\n:200\r\n:1795422248\r\n:39\r\n*1\r\n$4\r\nPING\r\n$3\r\n?:0\r\n$0\r\n\r\n";
 
     fn parse(bytes: &[u8]) -> Result<SlowlogReply, Malformed> {
-        SlowlogReply::parse(::redis::parse_redis_value(bytes).unwrap())
+        SlowlogReply::parse(::redis::parse_redis_value(bytes).unwrap(), Privacy::default())
     }
 
     #[test]
@@ -127,6 +168,39 @@ mod tests {
         assert_eq!(parse(b"*0\r\n").unwrap(), SlowlogReply::default());
     }
 
+    /// Reads one entry with these arguments.
+    fn one(arguments: &[&str], privacy: Privacy) -> Entry {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let arguments = Value::Array(arguments.iter().map(|argument| text(argument)).collect());
+        let fields =
+            [Value::Int(1), Value::Int(2), Value::Int(3), arguments, text("10.0.0.9:1"), text("worker")];
+        let reply = SlowlogReply::parse(Value::Array(vec![Value::Array(fields.to_vec())]), privacy);
+        reply.unwrap().entries.remove(0)
+    }
+
+    #[test]
+    fn keys_are_kept_only_of_script_calls_and_only_if_wanted() {
+        let show = Privacy { show_keys: true, ..Privacy::default() };
+        let keys = |arguments: &[&str], privacy| one(arguments, privacy).keys().collect::<Vec<_>>();
+        let call = ["EVALSHA", "abc", "2", "user:1", "user:\n2", "secret"];
+        assert!(keys(&call, Privacy::default()).is_empty());
+        assert_eq!(keys(&call, show), ["user:1", "user:\u{fffd}2"]);
+        // Not a script call, though the third argument looks like a number of keys.
+        assert!(keys(&["SETEX", "k", "9", "secret"], show).is_empty());
+        assert!(keys(&["EVAL", "return 1", "-1", "secret"], show).is_empty());
+        let many: Vec<&str> = ["FCALL", "f", "100"].into_iter().chain(["k"; 29]).collect();
+        assert_eq!(keys(&many, show).len(), 8);
+    }
+
+    #[test]
+    fn clients_are_forgotten_at_once_if_they_are_to_be_hidden() {
+        let hide = Privacy { hide_clients: true, ..Privacy::default() };
+        let shown = one(&["EVAL", "return 1", "0"], Privacy::default());
+        assert_eq!((shown.client.as_str(), shown.client_name.as_str()), ("10.0.0.9:1", "worker"));
+        let hidden = one(&["EVAL", "return 1", "0"], hide);
+        assert_eq!((hidden.client.as_str(), hidden.client_name.as_str()), ("", ""));
+    }
+
     pub(super) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<i64>().prop_map(Value::Int),
@@ -146,7 +220,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_reply_is_read_or_refused(value in any_value()) {
-            if let Ok(reply) = SlowlogReply::parse(value) {
+            if let Ok(reply) = SlowlogReply::parse(value, Privacy::default()) {
                 prop_assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id));
                 prop_assert!(reply.entries.len() + reply.malformed <= reply.received);
             }

@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
             actions.push((due(self.last.info, intervals.info), Action::Info));
             if self.identified {
                 actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
-                if self.watched.config().show_source
+                if self.watched.config().privacy.show_source
                     && numbers.worth_asking(Feature::ScriptShow, self.watched.now())
                     && self.watched.wanted_source(&numbers).is_some()
                 {
@@ -363,7 +363,8 @@ impl<'a> Session<'a> {
         for _ in 0..READS_PER_POLL {
             let question = Question::SlowlogGet(self.watched.numbers().slowlog_ask());
             let answer = self.ask(question).await;
-            let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value)?)) {
+            let privacy = self.watched.config().privacy;
+            let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
                 Ok(reply) => reply,
                 Err(unanswered) => {
                     let later = unanswered.is_for_now();

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::event::Event;
+use super::latest::LatestCalls;
 use super::scripts::Scripts;
 
 /// What the slow log has come to.
@@ -18,6 +19,8 @@ pub struct Book {
     pub scripts: Scripts,
     /// Slow log entries that were gone before they could be read.
     pub lost: u64,
+    /// The latest slow calls; in memory only, never in the state file.
+    pub latest: LatestCalls,
 }
 
 /// A target's book, as it is and as it may be shown.
@@ -123,7 +126,11 @@ mod tests {
 
     fn books(saves: bool) -> Books {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        let mut books = Books::new(Book { scripts: Scripts::new(slow, [1.0].into(), 10), lost: 0 });
+        let mut books = Books::new(Book {
+            scripts: Scripts::new(slow, [1.0].into(), 10),
+            lost: 0,
+            latest: LatestCalls::default(),
+        });
         if saves {
             books.save_first();
         }

@@ -80,6 +80,8 @@ pub enum Event {
 pub struct SlowCall {
     /// Id of the slow log entry.
     pub id: u64,
+    /// When it ended, in whole seconds since the Unix epoch by the server's clock.
+    pub ended_at: u64,
     /// The highest threshold that it reached.
     pub severity: Severity,
     /// What was called.
@@ -92,4 +94,6 @@ pub struct SlowCall {
     pub client: String,
     /// Name that the client gave itself.
     pub client_name: String,
+    /// Its first keys, if they were asked for (`--web.show-keys`); never in a log line.
+    pub keys: Vec<String>,
 }

@@ -86,6 +86,23 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
+    /// The duration (seconds) that the share `q` of the observations does not pass, estimated as `histogram_quantile`
+    /// of Prometheus does it, and never over `longest`. `None` if there are none.
+    #[must_use]
+    pub fn quantile(&self, q: f64, longest: f64) -> Option<f64> {
+        let rank = q * float(self.count());
+        let (mut before, mut low) = (0.0, 0.0);
+        for (bound, count) in self.buckets().filter(|_| rank > 0.0) {
+            let high = bound.unwrap_or(longest).min(longest).max(low);
+            let count = float(count);
+            if count > 0.0 && before + count >= rank {
+                return Some(low + (high - low) * (rank - before) / count);
+            }
+            (before, low) = (before + count, bound.unwrap_or(low).min(longest));
+        }
+        None
+    }
+
     /// Number of observations.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -102,6 +119,35 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_estimated_within_their_bucket() {
+        let mut histogram = Histogram::new([1.0, 2.0, 4.0].into());
+        assert_eq!(histogram.quantile(0.99, 0.0), None);
+        for _ in 0..99 {
+            histogram.observe(Duration::from_millis(500));
+        }
+        histogram.observe(Duration::from_secs(9));
+        assert_eq!(histogram.quantile(0.99, 9.0), Some(1.0));
+        assert_eq!(histogram.quantile(1.0, 9.0), Some(9.0));
+        assert!(histogram.quantile(0.5, 9.0).unwrap() < 0.6);
+        let mut short = Histogram::new([1.0].into());
+        short.observe(Duration::from_millis(20));
+        assert!(short.quantile(0.99, 0.02).unwrap() <= 0.02, "not over the longest");
+    }
+
+    #[test]
+    fn histograms_add_up_also_with_other_bounds() {
+        let mut sum = Histogram::new([1.0, 2.0].into());
+        let mut other = Histogram::new([0.5, 1.5, 9.0].into());
+        for ms in [400, 1400, 5000, 99_000] {
+            other.observe(Duration::from_millis(ms));
+        }
+        sum.observe(Duration::from_secs(1));
+        sum.absorb(&other);
+        assert_eq!(sum.buckets().collect::<Vec<_>>(), [(Some(1.0), 2), (Some(2.0), 1), (None, 2)]);
+        assert!((sum.sum() - 106.8).abs() < 1e-9);
+    }
 
     #[test]
     fn a_bound_includes_its_value() {

@@ -14,7 +14,7 @@ use super::histogram::Histogram;
 use crate::clock::Moment;
 use crate::number::micros;
 use crate::parse::{BusyKind, Entry};
-use crate::script::{Identity, Origin};
+use crate::script::{Call, Identity, Origin};
 
 /// Most blockages that wait for the slow log.
 const MOST_ENDED: usize = 16;
@@ -120,6 +120,19 @@ pub struct Tally {
     pub micros: u64,
 }
 
+/// The latest blockage that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastBlockage {
+    /// When it began, since the Unix epoch.
+    pub began: Duration,
+    /// How long it was.
+    pub blocked: Duration,
+    /// By what.
+    pub cause: Cause,
+    /// The script or function, if it is known.
+    pub script: Option<Identity>,
+}
+
 /// The state of a target and its blockages.
 #[derive(Debug, Clone)]
 pub struct Liveness {
@@ -127,6 +140,10 @@ pub struct Liveness {
     state: State,
     /// Whether the target has been tried: reached, or found to be out of reach.
     tried: bool,
+    /// When the state began (monotonic).
+    since: Duration,
+    /// Why it holds, where there is something to say.
+    detail: Option<String>,
     /// When the state was last told (monotonic).
     told: Duration,
     /// The blockage that goes on; there is none in the states `ok`, `loading`, `unauthorized`, `unreachable`.
@@ -141,6 +158,8 @@ pub struct Liveness {
     last_answer: Option<Duration>,
     /// When the server was last known not to be blocked (monotonic): no blockage began before.
     last_free: Duration,
+    /// The latest blockage that has ended, with what it turned out to be.
+    last_blockage: Option<LastBlockage>,
     /// Ended blockages by [`Cause::ALL`].
     tallies: [Tally; Cause::ALL.len()],
     /// Times that the server went BUSY, by [`BusyKind::ALL`].
@@ -154,12 +173,15 @@ impl Default for Liveness {
         Self {
             state: State::Unreachable,
             tried: false,
+            since: Duration::ZERO,
+            detail: None,
             told: Duration::ZERO,
             episode: None,
             early: None,
             ended: VecDeque::new(),
             last_answer: None,
             last_free: Duration::ZERO,
+            last_blockage: None,
             tallies: [Tally::default(); Cause::ALL.len()],
             busy_episodes: [0; BusyKind::ALL.len()],
             heartbeats: request_histogram(),
@@ -178,6 +200,24 @@ impl Liveness {
     #[must_use]
     pub fn tried(&self) -> bool {
         self.tried
+    }
+
+    /// How long the state has held.
+    #[must_use]
+    pub fn held(&self, now: Moment) -> Duration {
+        now.mono.saturating_sub(self.since)
+    }
+
+    /// Why the state holds, where there is something to say.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// The latest blockage that has ended.
+    #[must_use]
+    pub fn last_blockage(&self) -> Option<&LastBlockage> {
+        self.last_blockage.as_ref()
     }
 
     /// Whether it has ever answered anything.
@@ -350,6 +390,14 @@ impl Liveness {
                 tally.micros = tally.micros.saturating_add(micros(ended.blocked));
             }
         }
+        let named = attribution.runner.as_ref().map(|runner| runner.script.clone());
+        let called = attribution.culprit.as_ref().and_then(|entry| Call::from_arguments(&entry.arguments));
+        self.last_blockage = Some(LastBlockage {
+            began: ended.began,
+            blocked: ended.blocked,
+            cause: attribution.cause,
+            script: named.or(called.map(|call| call.script)),
+        });
         events.push(Event::BlockageEnded {
             blocked: ended.blocked,
             cause: attribution.cause,
@@ -387,9 +435,10 @@ impl Liveness {
     }
 
     fn change(&mut self, to: State, detail: Option<String>, now: Moment, events: &mut Vec<Event>) {
+        self.detail.clone_from(&detail);
         if self.state != to || !self.tried {
             let from = self.tried.then_some(self.state);
-            (self.state, self.tried, self.told) = (to, true, now.mono);
+            (self.state, self.tried, self.told, self.since) = (to, true, now.mono, now.mono);
             events.push(Event::StateChanged { from, to, detail });
         } else if let Some(detail) = detail
             && now.mono.saturating_sub(self.told) >= REMIND_AFTER

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::callers::{Caller, Callers};
 use super::event::SlowCall;
 use super::histogram::{Histogram, SavedHistogram};
 use crate::config::Thresholds;
@@ -66,16 +67,38 @@ pub struct Series {
     pub durations: Histogram,
     /// The latest call of each severity.
     pub last: BTreeMap<Severity, LastCall>,
+    /// Calls of each severity; one that is critical counts in both. What is missing is 0.
+    pub slow_calls: BTreeMap<Severity, u64>,
+    /// The longest call.
+    pub longest: Duration,
+    /// When the first call and the latest one ended, in whole seconds since the Unix epoch by the server's clock.
+    pub seen: (u64, u64),
+    /// Who calls it; in memory only, never in the state file.
+    pub callers: Callers,
 }
 
 impl Series {
+    /// No calls yet.
     fn new(buckets: &Arc<[f64]>) -> Self {
-        Self { durations: Histogram::new(Arc::clone(buckets)), last: BTreeMap::new() }
+        Self {
+            durations: Histogram::new(Arc::clone(buckets)),
+            last: BTreeMap::new(),
+            slow_calls: BTreeMap::new(),
+            longest: Duration::ZERO,
+            seen: (u64::MAX, 0),
+            callers: Callers::default(),
+        }
     }
 
-    /// Adds the numbers of the same script under another identity.
+    /// Adds the numbers of the same script under another identity; not its callers.
     fn absorb(&mut self, other: &Self) {
         self.durations.absorb(&other.durations);
+        for (severity, count) in &other.slow_calls {
+            let calls = self.slow_calls.entry(*severity).or_default();
+            *calls = calls.saturating_add(*count);
+        }
+        self.longest = self.longest.max(other.longest);
+        self.seen = (self.seen.0.min(other.seen.0), self.seen.1.max(other.seen.1));
         for (severity, call) in &other.last {
             let last = self.last.entry(*severity).or_insert(*call);
             if call.ended_at > last.ended_at {
@@ -115,6 +138,9 @@ struct SavedSeries {
     script: Label,
     durations: SavedHistogram,
     last: BTreeMap<Severity, LastCall>,
+    slow_calls: BTreeMap<Severity, u64>,
+    longest: Duration,
+    seen: (u64, u64),
 }
 
 /// What is kept of a target's scripts over restarts of the exporter.
@@ -180,6 +206,9 @@ impl Scripts {
             script: script.clone(),
             durations: series.durations.saved(),
             last: series.last.clone(),
+            slow_calls: series.slow_calls.clone(),
+            longest: series.longest,
+            seen: series.seen,
         });
         SavedScripts {
             buckets: self.buckets.to_vec(),
@@ -203,6 +232,12 @@ impl Scripts {
             let buckets = &self.buckets;
             let series = self.series.entry((one.command, script)).or_insert_with(|| Series::new(buckets));
             same = same && series.durations.add(&one.durations);
+            for (severity, count) in one.slow_calls {
+                let calls = series.slow_calls.entry(severity).or_default();
+                *calls = calls.saturating_add(count);
+            }
+            series.longest = series.longest.max(one.longest);
+            series.seen = (series.seen.0.min(one.seen.0), series.seen.1.max(one.seen.1));
             for (severity, call) in one.last {
                 let last = series.last.entry(severity).or_insert(call);
                 if last.ended_at < call.ended_at {
@@ -230,22 +265,29 @@ impl Scripts {
         let buckets = &self.buckets;
         let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series::new(buckets));
         series.durations.observe(entry.duration);
+        series.longest = series.longest.max(entry.duration);
+        series.seen = (series.seen.0.min(entry.ended_at), series.seen.1.max(entry.ended_at));
+        let caller = Caller::new(&entry.client, &entry.client_name);
+        series.callers.take(caller, entry.duration, entry.ended_at);
         let mut worst = None;
         for severity in Severity::ALL {
             if entry.duration >= self.slow.of(severity) {
                 worst = Some(severity);
+                *series.slow_calls.entry(severity).or_default() += 1;
                 series.last.insert(severity, LastCall { ended_at: entry.ended_at, duration: entry.duration });
                 *self.slow_calls.entry((call.command, severity)).or_default() += 1;
             }
         }
         worst.map(|severity| SlowCall {
             id: entry.id,
+            ended_at: entry.ended_at,
             severity,
             call,
             label,
             duration: entry.duration,
             client: entry.client.clone(),
             client_name: entry.client_name.clone(),
+            keys: entry.keys().collect(),
         })
     }
 
@@ -345,6 +387,9 @@ mod tests {
         let (_, _, series) = scripts.series().next().unwrap();
         assert_eq!(series.durations.count(), 3);
         assert_eq!(series.last[&Severity::Warning].duration, Duration::from_secs(2));
+        assert_eq!(series.slow_calls, BTreeMap::from([(Severity::Warning, 2), (Severity::Critical, 1)]));
+        assert_eq!((series.longest, series.seen), (Duration::from_secs(2), (1000, 1000)));
+        assert_eq!(series.callers.counted().next().unwrap().1.at_most, 3);
     }
 
     #[test]

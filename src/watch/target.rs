@@ -10,6 +10,7 @@ use super::account::{Account, SavedAccount, Take, Who};
 use super::book::{Book, Books};
 use super::event::Event;
 use super::exporter::{ExporterNumbers, FailureReason, Feature};
+use super::latest::LatestCalls;
 use super::liveness::{Liveness, Runner, State};
 use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
@@ -228,7 +229,7 @@ impl Target {
     #[must_use]
     pub fn new(config: &TargetConfig) -> Self {
         let scripts = Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts);
-        let book = Book { scripts, lost: 0 };
+        let book = Book { scripts, lost: 0, latest: LatestCalls::default() };
         Self {
             name: Arc::clone(&config.name),
             liveness: Liveness::default(),
@@ -317,6 +318,12 @@ impl Target {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.books.shown().lost
+    }
+
+    /// The latest slow calls.
+    #[must_use]
+    pub fn latest_calls(&self) -> &LatestCalls {
+        &self.books.shown().latest
     }
 
     /// Entries to ask SLOWLOG GET for.
@@ -488,7 +495,10 @@ impl Target {
             self.books.change(events, |book, events| {
                 book.lost = book.lost.saturating_add(lost);
                 events.extend(tell);
-                events.extend(new.iter().filter_map(|entry| book.scripts.take(entry)).map(Event::SlowScript));
+                for call in new.iter().filter_map(|entry| book.scripts.take(entry)) {
+                    book.latest.push(call.clone());
+                    events.push(Event::SlowScript(call));
+                }
                 for (script, entry) in &resolved {
                     if let Some(call) = Call::from_arguments(&entry.arguments) {
                         book.scripts.resolve(&call.script.label, script);

@@ -4,6 +4,7 @@ mod body;
 mod connections;
 mod routes;
 mod server;
+mod status;
 mod watched;
 
 pub use self::routes::router;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use tracing::error;
 
 use super::body::SharedBody;
 use super::connections::Text;
+use super::status;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
@@ -21,7 +22,6 @@ use crate::metrics::{CONTENT_TYPE, Page, PageError};
 struct Site {
     fleet: Arc<Fleet>,
     page: Arc<Page>,
-    telemetry_path: String,
 }
 
 /// All endpoints.
@@ -30,14 +30,14 @@ struct Site {
 /// Metrics whose names or labels are not allowed.
 pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet))?);
-    let telemetry_path = config.telemetry_path.clone();
-    let site = Arc::new(Site { fleet, page, telemetry_path: telemetry_path.clone() });
+    let status = status::router(config, Arc::clone(&fleet));
+    let site = Arc::new(Site { fleet, page });
     Ok(Router::new()
-        .route("/", get(landing))
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
-        .route(&telemetry_path, get(metrics))
-        .with_state(site))
+        .route(&config.telemetry_path, get(metrics))
+        .with_state(site)
+        .merge(status))
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {
@@ -60,22 +60,4 @@ async fn ready(State(site): State<Arc<Site>>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not every target has been tried yet\n")
     }
-}
-
-async fn landing(State(site): State<Arc<Site>>) -> Html<String> {
-    let path = &site.telemetry_path;
-    let version = env!("CARGO_PKG_VERSION");
-    let count = site.fleet.targets().len();
-    let targets = if count == 1 { "1 target".to_owned() } else { format!("{count} targets") };
-    Html(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>redis-script-exporter</title>\n\
-         <style>:root {{ color-scheme: light dark }} body {{ font: 1rem/1.5 system-ui, sans-serif; \
-         max-width: 40rem; margin: 3rem auto; padding: 0 1rem }}</style>\n</head>\n<body>\n\
-         <h1>redis-script-exporter</h1>\n\
-         <p>Version {version}, {targets}.</p>\n\
-         <ul>\n<li><a href=\"{path}\">Metrics</a></li>\n<li><a href=\"/-/healthy\">Health</a></li>\n\
-         <li><a href=\"/-/ready\">Readiness</a></li>\n</ul>\n</body>\n</html>\n"
-    ))
 }

@@ -33,6 +33,7 @@ mod hostile;
 mod http_abuse;
 mod live;
 mod names;
+mod page;
 mod paging;
 mod partition;
 mod servers;

@@ -1,0 +1,37 @@
+//! The page's files, part of the program.
+
+use super::text::html;
+
+/// A file with its content type.
+pub(super) struct Asset {
+    /// Where it is served.
+    pub(super) path: &'static str,
+    pub(super) content_type: &'static str,
+    pub(super) text: &'static str,
+}
+
+/// What the page loads. The paths are reserved in `config`.
+pub(super) const ASSETS: &[Asset] = &[
+    Asset {
+        path: "/status.css",
+        content_type: "text/css; charset=utf-8",
+        text: include_str!("assets/status.css"),
+    },
+    Asset {
+        path: "/status.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("assets/status.js"),
+    },
+    Asset { path: "/idle.svg", content_type: "image/svg+xml", text: include_str!("assets/idle.svg") },
+    Asset { path: "/blocked.svg", content_type: "image/svg+xml", text: include_str!("assets/blocked.svg") },
+];
+
+/// The page itself, with what is true without JavaScript.
+pub(super) fn page(telemetry_path: &str, summary: &str) -> String {
+    // Relative, so that the page also works below a path of a proxy.
+    let metrics = telemetry_path.trim_start_matches('/');
+    include_str!("assets/status.html")
+        .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+        .replace("{{metrics}}", &html(metrics))
+        .replace("{{summary}}", &html(summary))
+}

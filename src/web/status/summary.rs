@@ -1,0 +1,65 @@
+//! The most important as plain text: for terminals, and for browsers without JavaScript.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::targets::{BlockedRow, TargetRow};
+use super::text::{spoken, visible};
+
+/// Targets of a kind that are written out.
+const MOST_TARGETS: usize = 20;
+
+/// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
+pub(super) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
+    let mut text = String::new();
+    let blocked: Vec<(&TargetRow, &BlockedRow)> =
+        rows.iter().filter_map(|row| Some((&**row, row.blocked.as_ref()?))).collect();
+    // Writing to a String can't fail.
+    let _ = match blocked.len() {
+        0 => writeln!(text, "No target is blocked."),
+        1 => writeln!(text, "1 target is blocked:"),
+        count => writeln!(text, "{count} targets are blocked:"),
+    };
+    for (row, blocked) in blocked.iter().take(MOST_TARGETS) {
+        describe(&mut text, row, blocked, now);
+    }
+    rest(&mut text, blocked.len());
+    let ok = rows.iter().filter(|row| row.state == "ok").count();
+    let _ = writeln!(text, "\n{ok} of {} targets answer as they should.", rows.len());
+    let troubled: Vec<&Arc<TargetRow>> =
+        rows.iter().filter(|row| row.blocked.is_none() && !row.problems.is_empty()).collect();
+    if !troubled.is_empty() {
+        let _ = writeln!(text, "\nWhat hides the truth:");
+    }
+    for row in troubled.iter().take(MOST_TARGETS) {
+        for problem in &row.problems {
+            let _ = writeln!(text, "- {}: {}", visible(&row.target), visible(&problem.text));
+        }
+    }
+    rest(&mut text, troubled.len());
+    text
+}
+
+fn rest(text: &mut String, count: usize) {
+    if let Some(more @ 1..) = count.checked_sub(MOST_TARGETS) {
+        let _ = writeln!(text, "… and {more} more.");
+    }
+}
+
+fn describe(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Duration) {
+    let since = Duration::try_from_secs_f64(blocked.since).unwrap_or(now);
+    let how = match (blocked.busy, blocked.kind) {
+        (true, Some(kind)) => format!("BUSY with a {kind}"),
+        _ => "blocked, and answers nothing".to_owned(),
+    };
+    let _ =
+        writeln!(text, "\n* {} is {how}, for {}", visible(&row.target), spoken(now.saturating_sub(since)));
+    if let Some(script) = &blocked.script {
+        let _ = writeln!(text, "  It runs: {}", visible(script));
+    }
+    for kill in &blocked.kill {
+        let _ = writeln!(text, "  To end it: {}", visible(&kill.shell));
+    }
+    let _ = writeln!(text, "  {}", blocked.advice);
+}

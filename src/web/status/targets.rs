@@ -1,0 +1,249 @@
+//! `/api/v1/targets`: every target with its state, the worst first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::advice::{Kill, Problem, problems, way};
+use super::query::TargetsQuery;
+use super::text::{precise, seconds};
+use crate::clock::Moment;
+use crate::config::{Privacy, Thresholds};
+use crate::fleet::{Fleet, Watched};
+use crate::script::Catalogue;
+use crate::watch::{Liveness, Severity, State, Target};
+
+/// The word for a target that has not been tried yet.
+const UNTRIED: &str = "untried";
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub(super) struct TargetsAnswer {
+    version: &'static str,
+    shows: Shows,
+    summary: Summary,
+    /// Targets that fit the query.
+    total: usize,
+    offset: usize,
+    limit: usize,
+    targets: Vec<Arc<TargetRow>>,
+}
+
+/// What the exporter was told to show.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Shows {
+    keys: bool,
+    clients: bool,
+}
+
+/// All targets in numbers, whatever the query.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Summary {
+    targets: usize,
+    states: BTreeMap<&'static str, usize>,
+    /// What hides the truth, by kind.
+    problems: BTreeMap<&'static str, ProblemCount>,
+}
+
+/// How many targets have a problem.
+#[derive(Debug, Clone, Serialize)]
+struct ProblemCount {
+    weight: super::advice::Weight,
+    targets: usize,
+}
+
+/// One target.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct TargetRow {
+    pub(super) target: Arc<str>,
+    pub(super) state: &'static str,
+    /// When the state began; `None` before the first try.
+    since: Option<f64>,
+    /// Why it holds, where there is something to say.
+    pub(super) detail: Option<String>,
+    /// What goes on, if the server is blocked or BUSY.
+    pub(super) blocked: Option<BlockedRow>,
+    last_blockage: Option<LastBlockageRow>,
+    server: Option<ServerRow>,
+    thresholds: BySeverity<f64>,
+    slow_calls: BySeverity<u64>,
+    /// When the latest slow call ended.
+    last_slow_call: Option<u64>,
+    /// Slow log entries that were gone before they could be read.
+    lost_entries: u64,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A value for each severity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct BySeverity<T> {
+    pub(super) warning: T,
+    pub(super) critical: T,
+}
+
+/// A blockage that goes on.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct BlockedRow {
+    pub(super) since: f64,
+    /// Whether the server answers BUSY: only then it takes a kill.
+    pub(super) busy: bool,
+    /// `script`, `function` or `module`, once that is known.
+    pub(super) kind: Option<&'static str>,
+    /// The label of what runs, once that is known.
+    pub(super) script: Option<String>,
+    pub(super) sha1: Option<String>,
+    pub(super) kill: Vec<Kill>,
+    pub(super) advice: String,
+}
+
+/// The latest blockage that has ended.
+#[derive(Debug, Clone, Serialize)]
+struct LastBlockageRow {
+    since: f64,
+    seconds: f64,
+    cause: &'static str,
+    script: Option<String>,
+}
+
+/// What the server says of itself.
+#[derive(Debug, Clone, Serialize)]
+struct ServerRow {
+    name: Option<String>,
+    version: Option<String>,
+    role: Option<String>,
+    mode: Option<String>,
+}
+
+/// All targets, the worst first: by how bad the state is, then by how long it has been blocked, then in their own order.
+pub(super) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
+    let catalogue = fleet.catalogue();
+    let mut rows: Vec<Arc<TargetRow>> =
+        fleet.targets().iter().map(|watched| Arc::new(TargetRow::of(watched, &catalogue))).collect();
+    rows.sort_by(|one, other| {
+        one.rank().cmp(&other.rank()).then(one.blocked_since().total_cmp(&other.blocked_since()))
+    });
+    rows
+}
+
+impl TargetsAnswer {
+    /// What was asked for of `rows`.
+    pub(super) fn of(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
+        let mut summary = Summary { targets: rows.len(), ..Summary::default() };
+        for row in rows {
+            *summary.states.entry(row.state).or_default() += 1;
+            for problem in &row.problems {
+                let count = summary.problems.entry(problem.kind);
+                count.or_insert(ProblemCount { weight: problem.weight, targets: 0 }).targets += 1;
+            }
+        }
+        let fitting: Vec<&Arc<TargetRow>> = rows
+            .iter()
+            .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
+            .filter(|row| row.target.to_lowercase().contains(&query.text))
+            .collect();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            shows: Shows { keys: privacy.show_keys, clients: !privacy.hide_clients },
+            summary,
+            total: fitting.len(),
+            offset: query.part.offset,
+            limit: query.part.limit,
+            targets: query.part.of(fitting).into_iter().map(Arc::clone).collect(),
+        }
+    }
+}
+
+impl TargetRow {
+    fn of(watched: &Watched, catalogue: &Catalogue) -> Self {
+        let config = watched.config();
+        let now = watched.now();
+        let target = watched.numbers();
+        let liveness = target.liveness();
+        let scripts = target.scripts();
+        let mut slow_calls = BySeverity::default();
+        for (_, severity, count) in scripts.slow_calls() {
+            match severity {
+                Severity::Warning => slow_calls.warning += count,
+                Severity::Critical => slow_calls.critical += count,
+            }
+        }
+        let last =
+            scripts.series().filter_map(|(_, _, series)| Some(series.last.get(&Severity::Warning)?.ended_at));
+        Self {
+            target: Arc::clone(&config.name),
+            state: if liveness.tried() { liveness.state().as_str() } else { UNTRIED },
+            since: liveness.tried().then(|| seconds(now.unix.saturating_sub(liveness.held(now)))),
+            detail: liveness.detail().map(str::to_owned),
+            blocked: blocked(watched, &target, catalogue, now),
+            last_blockage: last_blockage(liveness, catalogue),
+            server: server(&target),
+            thresholds: thresholds(scripts.slow()),
+            slow_calls,
+            last_slow_call: last.max(),
+            lost_entries: target.lost(),
+            problems: problems(config, &target, now),
+        }
+    }
+
+    /// How bad it is; smaller is worse.
+    fn rank(&self) -> u8 {
+        match (&self.blocked, self.state, &*self.problems) {
+            (Some(_), _, _) => 0,
+            (_, "unauthorized" | "unreachable", _) => 1,
+            (_, "loading" | UNTRIED, _) => 2,
+            (_, _, [_, ..]) => 3,
+            _ => 4,
+        }
+    }
+
+    fn blocked_since(&self) -> f64 {
+        self.blocked.as_ref().map_or(0.0, |blocked| blocked.since)
+    }
+}
+
+fn thresholds(slow: Thresholds) -> BySeverity<f64> {
+    BySeverity { warning: precise(slow.warning), critical: precise(slow.critical) }
+}
+
+fn blocked(watched: &Watched, target: &Target, catalogue: &Catalogue, now: Moment) -> Option<BlockedRow> {
+    let liveness = target.liveness();
+    let busy = match liveness.state() {
+        State::Busy(kind) => Some(kind),
+        State::Blocked => None,
+        _ => return None,
+    };
+    let runner = liveness.runner();
+    let script = runner.map(|runner| catalogue.identify(&runner.script));
+    let way = way(&watched.config().address, target, now);
+    Some(BlockedRow {
+        since: seconds(now.unix.saturating_sub(liveness.blocked(now))),
+        busy: busy.is_some(),
+        kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
+        script: script.as_ref().map(|script| script.label.to_string()),
+        sha1: script.map(|script| script.sha1).filter(|sha1| !sha1.is_empty()),
+        kill: way.kill,
+        advice: way.advice,
+    })
+}
+
+fn last_blockage(liveness: &Liveness, catalogue: &Catalogue) -> Option<LastBlockageRow> {
+    let last = liveness.last_blockage()?;
+    Some(LastBlockageRow {
+        since: seconds(last.began),
+        seconds: seconds(last.blocked),
+        cause: last.cause.as_str(),
+        script: last.script.as_ref().map(|script| catalogue.label(script).to_string()),
+    })
+}
+
+fn server(target: &Target) -> Option<ServerRow> {
+    let info = target.server().info();
+    info.version.as_ref()?;
+    Some(ServerRow {
+        name: info.server.clone(),
+        version: info.version.clone(),
+        role: info.role.clone(),
+        mode: info.mode.clone(),
+    })
+}

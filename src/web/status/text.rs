@@ -1,0 +1,104 @@
+//! Text that came from outside, made safe to look at; and times as JSON has them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::number::float;
+
+/// The text on one line, with every character that can't be seen (control characters, marks that turn the direction of
+/// writing around) written out as `\u{202e}`.
+pub(super) fn visible(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' | '\\' => result.push(c),
+            c => result.extend(c.escape_debug()),
+        }
+    }
+    result
+}
+
+/// The text with what HTML gives a meaning to written out.
+pub(super) fn html(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => result.push_str("&amp;"),
+            '<' => result.push_str("&lt;"),
+            '>' => result.push_str("&gt;"),
+            '"' => result.push_str("&quot;"),
+            '\'' => result.push_str("&#39;"),
+            c => result.push(c),
+        }
+    }
+    result
+}
+
+/// The text as one word of a shell's command line.
+pub(super) fn shell(text: &str) -> String {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c)) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Seconds, exact to the millisecond.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    float(crate::number::millis(duration)) / 1e3
+}
+
+/// Seconds, exact to the microsecond.
+pub(super) fn precise(duration: Duration) -> f64 {
+    float(crate::number::micros(duration)) / 1e6
+}
+
+/// A duration for people: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub(super) fn spoken(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = match whole {
+        0..10 => write!(text, "{:.1} s", duration.as_secs_f64()),
+        10..120 => write!(text, "{whole} s"),
+        120..7200 => write!(text, "{} min {} s", whole / 60, whole % 60),
+        _ => write!(text, "{} h {} min", whole / 3600, whole % 3600 / 60),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        assert_eq!(visible("a\u{202e}b\u{7}\n\"'\\é"), "a\\u{202e}b\\u{7}\\n\"'\\é");
+        assert_eq!(
+            html("<img src=x onerror='a(\"b\")'>&"),
+            "&lt;img src=x onerror=&#39;a(&quot;b&quot;)&#39;&gt;&amp;"
+        );
+    }
+
+    #[test]
+    fn words_of_a_command_line_stay_one_word() {
+        for (text, word) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::1", "::1"),
+            ("/run/my redis.sock", "'/run/my redis.sock'"),
+            ("a;rm -rf $HOME", "'a;rm -rf $HOME'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell(text), word);
+        }
+    }
+
+    #[test]
+    fn durations_are_spoken() {
+        for (ms, text) in
+            [(340, "0.3 s"), (12_300, "12 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
+        {
+            assert_eq!(spoken(Duration::from_millis(ms)), text);
+        }
+    }
+}

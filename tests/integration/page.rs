@@ -1,0 +1,295 @@
+//! The status page in a real browser, and the API behind it: real servers that are idle, blocked, BUSY, busy with a
+//! thousand scripts, and called by hostile names.
+//!
+//! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use redis::Value;
+use serde_json::Value as Json;
+
+use crate::common::{
+    LIMIT, QUICK, begin, load_spin, logs_milliseconds, repository, spin, wait_for_scripts, watch,
+};
+use crate::support::exporter::Exporter;
+use crate::support::http::Connection;
+use crate::support::process::find_program;
+use crate::support::scripts::{busy_eval, busy_fcall, load_library};
+use crate::support::server::{Kind, Server, run_on};
+
+/// How long a script runs that is ended when it has been looked at.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Notices blockages as it does by default, and looks often.
+const EAGER: [&str; 2] = ["--poll.interval=100ms", "--poll.info-interval=500ms"];
+
+/// The browser and the folder of the modules that drive it, as `scripts/setup.sh` installs them.
+fn browser() -> Option<(PathBuf, PathBuf)> {
+    let folder =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = folder("REDIS_SCRIPT_EXPORTER_CACHE").or_else(|| {
+        let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+        Some(caches.join("redis-script-exporter"))
+    });
+    let modules = caches.map(|caches| caches.join("page")).filter(|folder| {
+        let installed = std::fs::read(folder.join("installed.json")).unwrap_or_default();
+        installed == std::fs::read(repository("tests/page/package-lock.json")).unwrap()
+    });
+    find_program("chromium").zip(modules).filter(|_| find_program("node").is_some())
+}
+
+/// Looks at the page; all that a scenario demands is in `check.mjs`.
+fn look(exporter: &Exporter, scenario: &str) {
+    let Some((browser, modules)) = browser() else {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no browser: `make setup` installs it");
+        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: Chromium, Node or the page's test modules are missing; `make setup` installs them"
+        );
+        return;
+    };
+    let output = Command::new("node")
+        .arg(repository("tests/page/check.mjs"))
+        .args([
+            modules.as_path(),
+            &browser,
+            Path::new(&format!("http://{}/", exporter.addr())),
+            Path::new(scenario),
+        ])
+        .args(std::env::var_os("PAGE_PICTURES"))
+        .output()
+        .unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{scenario}: {said}\n{}", exporter.logs());
+}
+
+/// What the API answers.
+#[track_caller]
+fn api(exporter: &Exporter, path: &str) -> Json {
+    let response = exporter.get(&format!("/api/v1/{path}"));
+    assert_eq!(response.status, 200, "{path}: {}", response.body);
+    serde_json::from_str(&response.body).unwrap()
+}
+
+#[test]
+fn an_idle_server() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        look(&watch(&server, &[]), "idle");
+    });
+}
+
+#[test]
+fn a_blocked_server() {
+    run_on(Kind::Redis70, |kind| {
+        // So long a limit that it never becomes BUSY.
+        let server = Server::builder(kind).config("busy-reply-threshold 600000").start();
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "the settings to be read", |metrics| {
+            metrics.value("redis_script_time_limit_seconds", &[]) == Some(600.0)
+        });
+        server.client().send(&busy_eval(LONG));
+        exporter.wait_for(LIMIT, "the blockage", |metrics| {
+            metrics.value("redis_script_target_state", &[("state", "blocked")]) == Some(1.0)
+        });
+        look(&exporter, "blocked");
+        let mut plain = Connection::open(exporter.addr()).unwrap();
+        let plain = plain.request("GET", "/", &[("Accept", "text/plain")]).unwrap();
+        assert_eq!(plain.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert!(
+            plain.body.contains("1 target is blocked") && plain.body.contains("SCRIPT KILL"),
+            "{}",
+            plain.body
+        );
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_function() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("busy-reply-threshold 300").start();
+        load_library(&mut server.client());
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+        server.client().send(&busy_fcall(LONG));
+        exporter.wait_for(LIMIT, "the function's name", |metrics| {
+            metrics.value("redis_script_running_info", &[("script", "busy_loop")]) == Some(1.0)
+        });
+        look(&exporter, "busy");
+        let blocked = &api(&exporter, "targets?state=busy_function")["targets"][0]["blocked"];
+        let command = blocked["kill"][0]["shell"].as_str().unwrap();
+        assert_eq!(command, format!("redis-cli -h 127.0.0.1 -p {} FUNCTION KILL", server.port()));
+        assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
+    });
+}
+
+#[test]
+fn a_thousand_scripts() {
+    run_on(Kind::Redis70, |kind| {
+        let server =
+            Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 5000").start();
+        let exporter = begin(Exporter::builder().args(&["--redis.addr", &server.url()]).args(&[
+            "--script.max-series=2000",
+            "--slow.warning=1us",
+            "--slow.critical=1s",
+        ]));
+        let functions: Vec<String> = (0..1000)
+            .map(|n| format!("redis.register_function('many_{n:04}', function() return {n} end)"))
+            .collect();
+        let functions = functions.join("\n");
+        let mut client = server.client();
+        client.call(&["FUNCTION", "LOAD", &format!("#!lua name=many\n{functions}")]);
+        for n in 0..1000 {
+            client.send(&["FCALL", &format!("many_{n:04}"), "0"]);
+        }
+        for n in 0..1000 {
+            assert_eq!(client.receive(), Value::Int(n));
+        }
+        wait_for_scripts(&exporter, 1000);
+        look(&exporter, "thousand");
+        let answer = api(&exporter, "scripts?limit=500&offset=500&sort=script&order=asc");
+        assert_eq!(answer["total"], 1000);
+        assert_eq!(answer["scripts"][499]["script"], "many_0999");
+        let calls = api(&exporter, "slow?limit=500");
+        assert_eq!(
+            (calls["calls"].as_array().unwrap().len(), &calls["more"]),
+            (200, &Json::Bool(false)),
+            "bounded"
+        );
+    });
+}
+
+#[test]
+fn hostile_names() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("slowlog-log-slower-than 0").start();
+        let exporter = begin(Exporter::builder().args(&[
+            "--redis.addr",
+            &server.url(),
+            "--slow.warning=1us",
+            "--slow.critical=1s",
+        ]));
+        let mut client = server.client();
+        client.call(&["CLIENT", "SETNAME", "<b>me</b>"]);
+        let long = "x".repeat(128);
+        let names = [
+            "<img src=x onerror=alert(1)>",
+            "\"'</script><script>alert(1)</script>",
+            "abc\u{202e}def",
+            "a\u{7}\n\u{1b}[31m",
+            &long,
+        ];
+        for name in names {
+            // There is no such function: the call fails, and is in the slow log all the same.
+            assert!(matches!(client.call(&["FCALL", name, "0"]), Value::ServerError(_)));
+        }
+        wait_for_scripts(&exporter, 5);
+        look(&exporter, "hostile");
+        let plain = exporter.get("/");
+        assert!(!plain.body.contains("<img"), "{}", plain.body);
+    });
+}
+
+#[test]
+fn the_api_filters_sorts_and_says_what_is_wrong() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).start();
+        load_spin(&mut server.client());
+        let exporter = begin(Exporter::builder().args(&[
+            "--redis.addr",
+            &server.url(),
+            "--slow.warning=1ms",
+            "--slow.critical=50s",
+        ]));
+        let mut client = server.client();
+        client.call(&["CLIENT", "SETNAME", "worker-7"]);
+        for _ in 0..3 {
+            spin(&mut client, "FCALL", "spin");
+        }
+        assert_eq!(
+            client.call(&[
+                "EVAL",
+                "for i = 1, 3e6 do local x = i end return 1",
+                "2",
+                "user:1",
+                "user:2",
+                "secret"
+            ]),
+            Value::Int(1)
+        );
+        wait_for_scripts(&exporter, 4);
+        let scripts = api(&exporter, "scripts?sort=calls");
+        let first = &scripts["scripts"][0];
+        assert_eq!((first["script"].as_str(), first["calls"].as_u64()), (Some("spin"), Some(3)));
+        assert_eq!(first["callers"][0]["client_name"], "worker-7");
+        assert_eq!(first["callers"][0]["client"], "127.0.0.1");
+        assert_eq!(first["slow_calls"]["warning"], 3);
+        let calls =
+            |query: &str| api(&exporter, &format!("slow?{query}"))["calls"].as_array().unwrap().clone();
+        assert_eq!(
+            (calls("").len(), calls("command=fcall").len(), calls("severity=critical").len()),
+            (4, 3, 0)
+        );
+        assert_eq!((calls("script=spin&limit=2").len(), calls("since=99999999999").len()), (2, 0));
+        let newest = &calls("")[0];
+        assert_eq!((newest["command"].as_str(), newest["key_count"].as_u64()), (Some("eval"), Some(2)));
+        let everything = exporter.get("/api/v1/slow").body;
+        assert!(newest.get("keys").is_none() && !everything.contains("user:1"), "{everything}");
+
+        let wrong = exporter.get("/api/v1/slow?severity=bad");
+        assert_eq!((wrong.status, wrong.header("content-type")), (400, Some("application/json")));
+        assert!(wrong.body.contains("one of warning, critical"), "{}", wrong.body);
+        assert_eq!(exporter.get("/api/v1/nowhere").status, 404);
+
+        let mut connection = Connection::open(exporter.addr()).unwrap();
+        let refused = connection.request("POST", "/api/v1/slow", &[("Content-Length", "0")]).unwrap();
+        assert_eq!((refused.status, refused.header("allow")), (405, Some("GET,HEAD")));
+        let tag = connection.get("/api/v1/slow").unwrap().header("etag").unwrap().to_owned();
+        let known = connection.request("GET", "/api/v1/slow", &[("If-None-Match", &tag)]).unwrap();
+        assert_eq!((known.status, known.body.as_str()), (304, ""));
+        let policy = exporter.get("/").header("content-security-policy").unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+    });
+}
+
+#[test]
+fn keys_are_shown_and_clients_hidden_only_if_asked_for() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).start();
+        let args =
+            ["--redis.addr", &server.url(), "--slow.warning=1ms", "--web.show-keys", "--web.hide-clients"];
+        let exporter = Exporter::builder().args(&args);
+        let exporter = begin(exporter.args(&QUICK[..0]));
+        let mut client = server.client();
+        client.call(&["CLIENT", "SETNAME", "worker-7"]);
+        assert_eq!(
+            client.call(&[
+                "EVAL",
+                "for i = 1, 3e6 do local x = i end return 1",
+                "2",
+                "user:1",
+                "user:2",
+                "secret"
+            ]),
+            Value::Int(1)
+        );
+        wait_for_scripts(&exporter, 1);
+        let answer = api(&exporter, "slow");
+        assert_eq!(answer["calls"][0]["keys"], serde_json::json!(["user:1", "user:2"]));
+        assert!(answer["calls"][0]["client"].is_null() && answer["calls"][0]["client_name"].is_null());
+        let everything = ["slow", "scripts", "targets"].map(|path| api(&exporter, path).to_string()).join("")
+            + &exporter.logs();
+        for word in ["worker-7", "secret"] {
+            assert!(!everything.contains(word), "{word} in {everything}");
+        }
+        let lines = exporter.logs();
+        let line = lines.lines().find(|line| line.contains("slow script")).unwrap();
+        assert!(!line.contains("client") && !line.contains("user:1"), "{line}");
+        assert_eq!(api(&exporter, "targets")["shows"], serde_json::json!({"keys": true, "clients": false}));
+    });
+}
