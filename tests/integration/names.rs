@@ -219,6 +219,19 @@ fn sources_are_fetched_once(kind: Kind) {
         std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(asked(&mut client), Some(1_u64), "only the one that is in no file, and once");
     }
+    let answer = exporter.get("/api/v1/scripts");
+    let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let source = |key: &str, value: &str| {
+        let rows = answer["scripts"].as_array().unwrap();
+        rows.iter().find(|row| row[key] == value).unwrap()["source"].as_str().map(str::to_owned)
+    };
+    assert_eq!(source("script", "short.lua").as_deref(), Some(SHORT));
+    assert_eq!(source("sha1", &unnamed).as_deref(), shows.then_some("return 7"));
+    let silent = watch(&server, &[&flag(folder.path())]);
+    client.call(&["EVALSHA", named.as_str(), "0"]);
+    wait_for_scripts(&silent, 1);
+    let told = silent.get("/api/v1/scripts").body;
+    assert!(told.contains("short.lua") && !told.contains("source"), "only if it was asked for: {told}");
     assert!(lines_with(&exporter.logs(), &["not available"]).is_empty(), "{}", exporter.logs());
 }
 

@@ -60,6 +60,7 @@ pub(super) fn spoken(duration: Duration) -> String {
     let _ = match whole {
         0..10 => write!(text, "{:.1} s", duration.as_secs_f64()),
         10..120 => write!(text, "{whole} s"),
+        120..7200 if whole.is_multiple_of(60) => write!(text, "{} min", whole / 60),
         120..7200 => write!(text, "{} min {} s", whole / 60, whole % 60),
         _ => write!(text, "{} h {} min", whole / 3600, whole % 3600 / 60),
     };
@@ -95,9 +96,13 @@ mod tests {
 
     #[test]
     fn durations_are_spoken() {
-        for (ms, text) in
-            [(340, "0.3 s"), (12_300, "12 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
-        {
+        for (ms, text) in [
+            (340, "0.3 s"),
+            (12_300, "12 s"),
+            (200_000, "3 min 20 s"),
+            (600_000, "10 min"),
+            (7_500_000, "2 h 5 min"),
+        ] {
             assert_eq!(spoken(Duration::from_millis(ms)), text);
         }
     }

@@ -23,6 +23,7 @@ const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
+  if (seconds < 0.000995) return `${Number((seconds * 1e6).toPrecision(2))} µs`;
   if (seconds < 0.0995) return `${Number((seconds * 1000).toPrecision(2))} ms`;
   if (seconds < 9.95) return `${Number(seconds.toPrecision(2))} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
