@@ -3,6 +3,8 @@
 //! Everything here reads untrusted input: any reply gives a value or a [`Malformed`], never a panic.
 
 mod config;
+#[cfg(test)]
+mod corpus;
 mod function_list;
 mod function_stats;
 mod info;

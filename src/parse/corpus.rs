@@ -1,0 +1,240 @@
+//! Replies of real servers, byte for byte (`tests/captured/`): what they mean, and that no damage to them is more than
+//! a reply that is not understood. They are of Redis 6.2.14, Redis 7.0.15 and Valkey 9.1.2, in both protocol versions.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use ::redis::Value;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::{
+    BusyKind, Info, Refusal, Settings, SlowlogReply, bytes, function_list, function_stats, integer,
+    recorded_scripts, slow_script_line,
+};
+use crate::config::Privacy;
+use crate::script::{Call, Command, Library};
+
+/// Name (`redis-7.0-resp2-slowlog`) and bytes of each reply.
+static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captured");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files
+        .map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(&file).unwrap()))
+        .collect()
+});
+
+/// The replies to one question, by server.
+fn replies(what: &str) -> Vec<(&'static str, Value)> {
+    let mine = CAPTURED.iter().filter(|(name, _)| {
+        let mut parts = name.splitn(4, '-');
+        parts.nth(3) == Some(what)
+    });
+    let replies: Vec<_> =
+        mine.map(|(name, bytes)| (name.as_str(), ::redis::parse_redis_value(bytes).unwrap())).collect();
+    assert!(replies.len() >= 2, "{what}");
+    replies
+}
+
+#[test]
+fn each_slow_log_is_read_whole() {
+    for (server, reply) in replies("slowlog") {
+        let reply = SlowlogReply::parse(reply, Privacy::default()).unwrap();
+        assert_eq!((reply.malformed, reply.received), (0, reply.entries.len()), "{server}");
+        let calls: Vec<Command> = reply
+            .entries
+            .iter()
+            .filter_map(|entry| Some(Call::from_arguments(&entry.arguments)?.command))
+            .collect();
+        let mut expected = vec![Command::Eval, Command::Eval, Command::Evalsha, Command::Eval];
+        if !server.starts_with("redis-6.2") {
+            expected.push(Command::Fcall);
+        }
+        assert_eq!(calls, expected, "{server}");
+        assert!(reply.entries.iter().any(|entry| entry.client_name == "worker-7"), "{server}");
+    }
+    for (server, reply) in replies("slowlog-empty") {
+        assert_eq!(
+            SlowlogReply::parse(reply, Privacy::default()).unwrap(),
+            SlowlogReply::default(),
+            "{server}"
+        );
+    }
+}
+
+#[test]
+fn each_info_and_config_is_understood() {
+    for (server, reply) in replies("info") {
+        let info = Info::parse(&bytes(reply).unwrap());
+        let (name, rest) = server.split_once('-').unwrap();
+        assert_eq!(info.server.as_deref(), Some(name), "{server}");
+        assert!(info.version.unwrap().starts_with(rest.split_once('-').unwrap().0), "{server}");
+        assert_eq!(info.run_id.map(|run_id| run_id.len()), Some(40), "{server}");
+        assert_eq!(info.role.as_deref(), Some("master"), "{server}");
+        assert!(info.commands.unwrap()[&Command::Eval].calls >= 3, "{server}");
+        assert!(info.errors.unwrap().noscript >= 1, "{server}");
+    }
+    for (server, reply) in replies("config") {
+        let settings = Settings::parse(reply).unwrap();
+        assert_eq!(settings.slowlog_threshold, Some(Some(std::time::Duration::ZERO)), "{server}");
+        assert_eq!(settings.slowlog_max_len, Some(128), "{server}");
+    }
+}
+
+#[test]
+fn functions_that_are_there_and_that_run_are_named() {
+    for (server, reply) in replies("function-list") {
+        let libraries = function_list(reply).unwrap();
+        assert_eq!(Library::read(&libraries[0]).unwrap().name, "shop", "{server}");
+    }
+    for (server, reply) in replies("function-stats-running") {
+        assert_eq!(function_stats(reply).unwrap().unwrap().name, b"checkout", "{server}");
+    }
+    for (server, reply) in replies("function-stats-idle") {
+        // Redis 6.2 has no functions.
+        let running = function_stats(reply);
+        assert_eq!(running.is_err(), server.starts_with("redis-6.2"), "{server}: {running:?}");
+        assert!(running.unwrap_or_default().is_none(), "{server}");
+    }
+}
+
+#[test]
+fn each_refusal_is_understood() {
+    let refusals = |what: &'static str| {
+        replies(what).into_iter().map(move |(server, reply)| {
+            let Value::ServerError(error) = reply else { panic!("{server}: {what} is an error") };
+            (server, Refusal::parse(error.code(), error.details().unwrap_or_default()))
+        })
+    };
+    for (server, refusal) in refusals("error-busy") {
+        let kind = if server.starts_with("redis-6.2") { BusyKind::Script } else { BusyKind::Function };
+        assert_eq!(refusal, Refusal::Busy { kind, counted: true }, "{server}");
+    }
+    for (server, refusal) in refusals("error-busy-script") {
+        assert_eq!(refusal, Refusal::Busy { kind: BusyKind::Script, counted: true }, "{server}");
+    }
+    assert!(refusals("error-noperm").all(|(_, refusal)| refusal == Refusal::NoPermission));
+    assert!(refusals("error-wrongpass").all(|(_, refusal)| matches!(refusal, Refusal::Unauthorized { .. })));
+    for what in ["error-noscript", "error-script"] {
+        assert!(refusals(what).all(|(_, refusal)| matches!(refusal, Refusal::Other { .. })), "{what}");
+    }
+}
+
+/// What happens to bytes on the way.
+#[derive(Debug, Clone)]
+enum Damage {
+    Flip(Index, u8),
+    Cut(Index),
+    Remove(Index, usize),
+    Insert(Index, Vec<u8>),
+    Repeat(Index, usize),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let telling: &[&[u8]] = &[
+        b"\r\n",
+        b"*",
+        b"$",
+        b":",
+        b"-",
+        b"%",
+        b"~",
+        b"_\r\n",
+        b"*-1\r\n",
+        b"$-1\r\n",
+        b":-9223372036854775808\r\n",
+        b":18446744073709551616\r\n",
+        b"*4294967296\r\n",
+        b"$1099511627776\r\n",
+        b"*1\r\n*1\r\n*1\r\n*1\r\n",
+        b"\"",
+        b"\0",
+        b"\xff",
+        b"\x1b[2J",
+    ];
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        any::<Index>().prop_map(Damage::Cut),
+        (any::<Index>(), 1..40_usize).prop_map(|(at, length)| Damage::Remove(at, length)),
+        (any::<Index>(), select(telling)).prop_map(|(at, bytes)| Damage::Insert(at, bytes.to_vec())),
+        (any::<Index>(), prop::collection::vec(any::<u8>(), 1..20))
+            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        (any::<Index>(), 1..200_usize).prop_map(|(at, length)| Damage::Repeat(at, length)),
+    ]
+}
+
+fn damaged(bytes: &[u8], damages: &[Damage]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for damage in damages {
+        if bytes.is_empty() {
+            break;
+        }
+        let length = bytes.len();
+        let range = |at: &Index, wanted: usize| {
+            let at = at.index(length);
+            at..(at + wanted).min(length)
+        };
+        match damage {
+            Damage::Flip(at, bits) => bytes[at.index(length)] ^= bits,
+            Damage::Cut(at) => bytes.truncate(at.index(length)),
+            Damage::Remove(at, wanted) => drop(bytes.drain(range(at, *wanted))),
+            Damage::Insert(at, new) => {
+                let at = at.index(length);
+                bytes.splice(at..at, new.iter().copied());
+            }
+            Damage::Repeat(at, wanted) => {
+                let piece = bytes[range(at, *wanted)].to_vec();
+                let at = at.index(length);
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+    bytes
+}
+
+/// Has every parser read this, whatever it was the answer to.
+fn read_by_all(value: &Value) {
+    for privacy in [Privacy::default(), Privacy { show_keys: true, hide_clients: true, ..Privacy::default() }]
+    {
+        if let Ok(reply) = SlowlogReply::parse(value.clone(), privacy) {
+            assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id), "oldest first, none twice");
+            assert!(reply.entries.len() + reply.malformed <= reply.received);
+            for entry in &reply.entries {
+                let _ = Call::from_arguments(&entry.arguments);
+                let texts = [entry.client.clone(), entry.client_name.clone()].into_iter().chain(entry.keys());
+                assert!(texts.into_iter().all(|text| !text.chars().any(char::is_control)));
+            }
+        }
+    }
+    let _ = (Settings::parse(value.clone()), function_stats(value.clone()), integer(value));
+    for library in function_list(value.clone()).unwrap_or_default() {
+        let _ = Library::read(&library);
+    }
+    if let Value::ServerError(error) = value {
+        let _ = Refusal::parse(error.code(), error.details().unwrap_or_default());
+    }
+    if let Ok(text) = bytes(value.clone()) {
+        let _ = (Info::parse(&text), recorded_scripts(&text));
+        let _ = slow_script_line(&String::from_utf8_lossy(&text));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn damaged_replies_are_read_or_refused(
+        reply in any::<Index>(),
+        damages in prop::collection::vec(damage(), 0..6),
+    ) {
+        let name = CAPTURED.keys().nth(reply.index(CAPTURED.len())).unwrap();
+        let bytes = damaged(&CAPTURED[name], &damages);
+        // A reply that is cut is waited for; the connection limits how long and how much.
+        if let Ok(value) = ::redis::parse_redis_value(&bytes) {
+            read_by_all(&value);
+        }
+        // What is no reply at all may still be the text of one.
+        read_by_all(&Value::BulkString(bytes));
+    }
+}
