@@ -2,7 +2,7 @@
 //!
 //! `make bench` runs it, prints a table beside what others need for the same, and fails if a requirement does not hold.
 //! The absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS`
-//! (default 60) is for how long the server's time is measured.
+//! (default 60) is for how long the server's time is measured; `BENCH_ONLY` names one part, such as `fast_ring`.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use redis::Value;
+use support::client::Client;
 use support::exporter::Exporter;
 use support::http;
 use support::metrics::Metrics;
@@ -48,6 +50,9 @@ const SCRIPTS: usize = 20;
 /// How many entries go through the slow log before memory is measured.
 const ENTRIES: usize = 10_000;
 
+/// A part of the benchmark and its name.
+type Part<'a> = (&'a str, &'a dyn Fn(&mut Report));
+
 fn main() -> ExitCode {
     let Some(kind) = available().into_iter().next() else {
         eprintln!("there is no server to measure on; `make setup` says what is missing");
@@ -57,11 +62,19 @@ fn main() -> ExitCode {
         std::env::var("BENCH_SECONDS").map_or(60, |seconds| seconds.parse().expect("a number of seconds"));
 
     let mut report = Report::begin(kind);
-    scrape_speed(&mut report, kind);
-    scrape_while_blocked(&mut report, kind);
-    start_up(&mut report, kind);
-    memory(&mut report, kind);
-    server_time(&mut report, kind, Duration::from_secs(seconds));
+    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
+    let wanted = |part: &str| only.is_empty() || only == part;
+    let parts: [Part; 6] = [
+        ("scrape_speed", &|report| scrape_speed(report, kind)),
+        ("scrape_while_blocked", &|report| scrape_while_blocked(report, kind)),
+        ("start_up", &|report| start_up(report, kind)),
+        ("memory", &|report| memory(report, kind)),
+        ("fast_ring", &|report| fast_ring(report, kind)),
+        ("server_time", &|report| server_time(report, kind, Duration::from_secs(seconds))),
+    ];
+    for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
+        part(&mut report);
+    }
     report.end()
 }
 
@@ -210,6 +223,60 @@ fn memory(report: &mut Report, kind: Kind) {
     compare("  at the start", &megabytes(begin.now));
     compare("  at its peak (VmHWM)", &megabytes(end.peak));
     compare("entries lost on the way", &format!("{lost}"));
+}
+
+/// How much is lost of a slow log that turns over fast, and what reading it costs the server.
+fn fast_ring(report: &mut Report, kind: Kind) {
+    const TIME: Duration = Duration::from_secs(10);
+    for (rate, most_lost) in [(100, 0.0), (1000, 0.01)] {
+        report.section(&format!(
+            "a slow log of 128 entries, {rate} new ones a second for {} s",
+            TIME.as_secs()
+        ));
+        let server =
+            Server::builder(kind).config("slowlog-max-len 128").config("slowlog-log-slower-than 0").start();
+        let exporter = Exporter::start(&["--redis.addr", &server.url()]);
+        wait_until_up(&exporter);
+        let mut client = server.client();
+        let next_id = |client: &mut Client| {
+            let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "1"]) else { panic!("a list") };
+            let Value::Array(fields) = &entries[0] else { panic!("an entry") };
+            redis::from_redis_value::<u64>(fields[0].clone()).unwrap() + 1
+        };
+        client.call(&["CONFIG", "RESETSTAT"]);
+        let accounted = |metrics: &Metrics| {
+            metrics.sum("redis_script_slowlog_entries_total", &[])
+                + metrics.sum("redis_script_slowlog_lost_entries_total", &[])
+        };
+        let (first, before) = (next_id(&mut client), accounted(&exporter.metrics()));
+        let start = Instant::now();
+        let mut called = 0_u32;
+        while start.elapsed() < TIME {
+            if start.elapsed() * rate >= Duration::from_secs(1) * called {
+                client.call(&["EVAL", "return 1", "0"]);
+                called += 1;
+            } else {
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+        let commands = command_statistics(&server);
+        let written = (next_id(&mut client) - first) as f64;
+        server.config_set("slowlog-log-slower-than", "-1");
+        let metrics = exporter
+            .wait_for(LIMIT, "all to be accounted for", |metrics| accounted(metrics) - before >= written);
+        let lost = metrics.sum("redis_script_slowlog_lost_entries_total", &[]);
+        let share = lost / written;
+        report.require(
+            &format!("lost of {written}"),
+            &format!("{lost} ({:.2} %)", share * 100.0),
+            &format!("at most {} %", most_lost * 100.0),
+            share <= most_lost,
+        );
+        let read = commands.iter().find(|(name, _)| name.starts_with("slowlog")).unwrap().1;
+        let seconds = TIME.as_secs_f64();
+        compare("reading it, times a second", &format!("{:.1}", read.calls / seconds));
+        compare("  the server's time for that", &format!("{:.0} µs/s", read.microseconds / seconds));
+    }
 }
 
 /// What the server's main thread spends on us.
