@@ -70,7 +70,7 @@ missing_servers() {
 install_packages() {
     local wanted=() pair
     local pairs=(redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager)
-    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm chromium:chromium)
+    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm chromium:chromium faketime:faketime)
     if $bench; then
         pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
     fi

@@ -103,3 +103,23 @@ impl Supervisor {
         while self.tasks.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_end_and_being_told_to_stop_is_none() {
+        let mut supervisor = Supervisor::new(CancellationToken::new());
+        supervisor.start("a quiet one", |stop| async move { stop.cancelled().await });
+        supervisor.start("a broken one", |_| async { panic!("all is lost") });
+        let told = supervisor.unexpected_end().await.to_string();
+        assert!(told.contains("panicked") && told.contains("all is lost"), "{told}");
+        supervisor.start("a lazy one", |_| async {});
+        assert_eq!(
+            supervisor.unexpected_end().await.to_string(),
+            "the task of a lazy one ended unexpectedly"
+        );
+        supervisor.stop().await;
+    }
+}

@@ -9,7 +9,7 @@ use super::identity::{Sha1Digits, sha1_of};
 const MOST_SOURCES: usize = 1000;
 
 /// Most bytes that are kept of a source: its beginning is what is shown.
-const LONGEST_KEPT: usize = 64 << 10;
+const LONGEST_KEPT: usize = 8 << 10;
 
 /// Sources by SHA1; the first that come are kept.
 #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::common::repository;
 use crate::support::exporter::Exporter;
 
 #[test]
@@ -57,4 +58,31 @@ fn groff_takes_the_man_pages_without_a_warning() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{page}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("redis-script-exporter"), "{page}");
     }
+}
+
+/// Every `file::test` in docs/GUARANTEES.md is there.
+#[test]
+fn the_guarantees_are_shown_by_tests_that_exist() {
+    let promises = std::fs::read_to_string(repository("docs/GUARANTEES.md")).unwrap();
+    let mut sources = String::new();
+    let mut folders = vec![repository("src"), repository("tests/integration")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                sources += &["//", name, "\n", &std::fs::read_to_string(&path).unwrap()].concat();
+            }
+        }
+    }
+    let mut named = 0;
+    for code in promises.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = code.split_once("::") else { continue };
+        assert!(sources.contains(&format!("//{file}\n")), "{code}: there is no such file");
+        assert!(sources.contains(&format!("fn {test}(")), "{code}: there is no such test");
+        named += 1;
+    }
+    assert!(named > 20, "{named}");
 }

@@ -2,8 +2,9 @@
 //! `chaos` does all of them at random.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -400,4 +401,97 @@ fn killed_thirty_times_under_load() {
         assert_eq!(lost(&metrics, &target), 0);
         assert_eq!(scripts(&metrics, &target), calls);
     });
+}
+
+/// A clock of its own for a process, which `set` moves away from the machine's by some seconds.
+struct OwnClock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl OwnClock {
+    /// `None` where libfaketime is not installed.
+    fn new(file: &Path) -> Option<Self> {
+        let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok).map(|folder| folder.path());
+        let library = folders
+            .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+            .find(|library| library.is_file())?;
+        let clock = Self { library, file: file.to_owned() };
+        clock.set(0);
+        Some(clock)
+    }
+
+    fn set(&self, seconds: i64) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        fs::rename(new, &self.file).unwrap();
+    }
+
+    fn variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("LD_PRELOAD", self.library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+    }
+}
+
+/// Debian's Redis 7.0 does not run with libfaketime; nothing here depends on the version.
+#[test]
+fn clocks_that_jump() {
+    run_on(Kind::Redis62, jumping_clocks);
+    run_on(Kind::Valkey91, jumping_clocks);
+}
+
+fn jumping_clocks(kind: Kind) {
+    const HOUR: i64 = 3600;
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("state");
+    let clocks = ["server", "exporter"].map(|name| OwnClock::new(&dir.path().join(name)));
+    let [Some(theirs), Some(ours)] = clocks else {
+        assert!(std::env::var_os("CI").is_none(), "libfaketime is missing; `make setup` installs it");
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: libfaketime is not on this machine");
+        return;
+    };
+    let mut builder = Server::builder(kind).config("slowlog-log-slower-than 0");
+    for (name, value) in theirs.variables() {
+        builder = builder.env(name, value);
+    }
+    let server = builder.start();
+    let target = target_of(&server);
+    server.call(&["PING"]);
+    server.config_set("slowlog-log-slower-than", "-1");
+    let start = || {
+        let mut builder = Exporter::builder()
+            .args(&[format!("--redis.addr={}", server.url()), format!("--state.file={}", file.display())]);
+        for (name, value) in ours.variables() {
+            builder = builder.env(name, value);
+        }
+        begin(builder)
+    };
+    let mut exporter = start();
+    let (base, mut called) = (next_id(&mut server.client()), 0);
+    let mut go_on = |exporter: &Exporter, what: &str| {
+        let mut client = server.client();
+        log_on(&server);
+        call(&mut client, 10);
+        called += 10;
+        let written = log_off(&server) - base;
+        let metrics = settled(exporter, &target, written);
+        assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (called, 0), "{what}");
+    };
+    go_on(&exporter, "clocks that agree");
+    for (clock, seconds) in
+        [(&theirs, HOUR), (&ours, -24 * HOUR), (&theirs, -2 * HOUR), (&ours, 30 * 24 * HOUR)]
+    {
+        clock.set(seconds);
+        go_on(&exporter, "after a jump");
+        // It asks anew who the server is, and how long it has been up.
+        server.call(&["CLIENT", "KILL", "TYPE", "normal"]);
+        go_on(&exporter, "after a jump and a new connection");
+        exporter.terminate();
+        exporter = start();
+        go_on(&exporter, "after a jump and a restart of the exporter");
+    }
 }

@@ -154,6 +154,7 @@ pub(crate) struct Builder {
     kind: Kind,
     config: Vec<String>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     acl: Option<String>,
     unix_socket: bool,
     tls: bool,
@@ -169,6 +170,12 @@ impl Builder {
     /// Adds command-line arguments.
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Adds a variable to the server's environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -208,10 +215,11 @@ impl Builder {
                 fs::write(dir.path().join("users.acl"), acl).unwrap();
             }
             let _ = fs::remove_file(dir.path().join("server.log"));
-            let mut process = launch(&binary, dir.path(), &self.args);
+            let mut process = launch(&binary, dir.path(), &self.args, &self.env);
             match wait_until_ready(&mut process, &dir.path().join("server.log"), 0) {
                 Ok(()) => {
-                    return Server { process, dir, kind: self.kind, binary, args: self.args, port, tls_port };
+                    let Self { kind, args, env, .. } = self;
+                    return Server { process, dir, kind, binary, args, env, port, tls_port };
                 }
                 Err(log) => failure = log,
             }
@@ -252,12 +260,13 @@ impl Builder {
 }
 
 /// Starts the server's process with the configuration file in `dir`. It is ready some time later.
-fn launch(binary: &Path, dir: &Path, args: &[String]) -> Process {
+fn launch(binary: &Path, dir: &Path, args: &[String], env: &[(String, String)]) -> Process {
     Process::start(binary, Signal::SIGKILL, |command| {
         let output = fs::File::options().create(true).append(true).open(dir.join("output.log")).unwrap();
         command
             .arg(dir.join("server.conf"))
             .args(args)
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -292,6 +301,7 @@ pub(crate) struct Server {
     kind: Kind,
     binary: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     port: u16,
     tls_port: Option<u16>,
 }
@@ -305,7 +315,15 @@ impl Server {
 
     /// What a server is started with, to be added to.
     pub(crate) fn builder(kind: Kind) -> Builder {
-        Builder { kind, config: Vec::new(), args: Vec::new(), acl: None, unix_socket: false, tls: false }
+        Builder {
+            kind,
+            config: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            acl: None,
+            unix_socket: false,
+            tls: false,
+        }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -407,6 +425,6 @@ impl Server {
     /// Starts the server again without waiting until it serves, to be seen while it loads its data.
     pub(crate) fn relaunch(&mut self) {
         self.kill();
-        self.process = launch(&self.binary, self.dir.path(), &self.args);
+        self.process = launch(&self.binary, self.dir.path(), &self.args, &self.env);
     }
 }
