@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview bench soak check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview audit bench soak check-dockerfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pict
 bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
 	scripts/setup.sh --bench
 	$(CARGO) bench --locked --bench exporter
+
+audit: ## known vulnerabilities, licences and sources of the dependencies (needs cargo-deny and the internet)
+	$(CARGO) deny --locked check
 
 soak: ## random faults against real servers, every slow call reckoned (SOAK_SECONDS=300, SOAK_SEED)
 	scripts/setup.sh
