@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use secrecy::SecretString;
@@ -74,7 +75,11 @@ pub struct Cli {
           value_parser = BoolishValueParser::new(), global = true)]
     pub redis_tls_insecure: bool,
 
-    /// The server's own log file, to name a script while it runs; needs exactly one target
+    /// File of targets and of modules for /probe (YAML); read again at SIGHUP
+    #[arg(long = "config.file", value_name = "FILE", global = true)]
+    pub config_file: Option<PathBuf>,
+
+    /// The server's own log file, to name a script while it runs; needs exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]
     pub redis_log_file: Option<PathBuf>,
 
@@ -289,8 +294,17 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
+        let is_set =
+            |flag: &str| env_names(flag).iter().any(|name| env(name).is_some_and(|value| !value.is_empty()));
+        let addr_is_set = is_set("redis.addr");
         let matches = hide_unused(command(env)).try_get_matches_from(args)?;
-        Self::from_arg_matches(&matches)
+        let mut cli = Self::from_arg_matches(&matches)?;
+        // The file says what to watch: nobody asked for the server that is the default.
+        let by_default = matches.value_source("redis_addr") == Some(ValueSource::DefaultValue);
+        if cli.config_file.is_some() && by_default && !addr_is_set {
+            cli.redis_addr.clear();
+        }
+        Ok(cli)
     }
 
     /// The definition for documents (man pages, completions): the environment leaves no trace in it, and each

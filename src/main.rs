@@ -80,6 +80,11 @@ fn start() -> Result<ExitCode, Failed> {
         }
         Some(Command::Check(flags)) => {
             let config = Config::from_cli(&cli).map_err(Failed::usage)?;
+            if config.targets.is_empty() {
+                return Err(Failed::usage(
+                    "--config.file: it names no targets, so there is nothing to check",
+                ));
+            }
             return check_servers(&config, *flags);
         }
         Some(Command::Completions { shell }) => {
@@ -110,7 +115,7 @@ fn check_servers(config: &Config, flags: CheckFlags) -> Result<ExitCode, Failed>
         }
     };
     let report = runtime()?.block_on(check::run(&config.targets, flags, waiting));
-    let report = report.map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    let report = report.map_err(Failed::usage)?;
     printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
 }
@@ -144,8 +149,8 @@ impl Failed {
 async fn export(config: Config) -> Result<(), Failed> {
     let targets = config.targets.len();
     let names = catalogue::load(&config.script_dirs).map_err(Failed::usage)?;
-    let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
-        .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    let fleet =
+        Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {

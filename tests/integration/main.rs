@@ -24,6 +24,7 @@ mod chaos;
 mod check;
 mod cli;
 mod common;
+mod config_file;
 mod dashboards;
 mod dockerfile;
 mod documents;
