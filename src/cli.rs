@@ -96,6 +96,12 @@ pub struct Cli {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub web_telemetry_path: String,
 
+    /// Allow POST /-/reload
+    #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub web_enable_lifecycle: bool,
+
     /// Show the sources of scripts on the status page: from --script.dir, and from servers that tell them (Valkey 8)
     #[arg(long = "web.show-source", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",

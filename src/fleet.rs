@@ -1,8 +1,8 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
-use crate::watch::{Event, Next, Observation, Snapshot, Target};
+use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
 
 /// The targets at one moment, in the order in which they are shown.
 pub type Targets = Arc<[Arc<Watched>]>;
@@ -31,6 +31,30 @@ pub struct Fleet {
     store: Option<Arc<Store>>,
     names: Names,
     sources: Arc<Mutex<Sources>>,
+    /// Whether the configuration was understood when it was last read.
+    config_works: AtomicBool,
+    /// When it last was, in seconds since the Unix epoch.
+    config_read: AtomicU64,
+}
+
+/// Targets that could take the place of those that are watched.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
+    targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Targets that go on as they were.
+    pub kept: usize,
+    /// Targets that are asked in another way from now on.
+    pub changed: usize,
+    /// New targets.
+    pub started: usize,
+    /// Targets that are no longer watched.
+    pub ended: usize,
 }
 
 /// The names of scripts, which a reload may replace at any time.
@@ -47,7 +71,8 @@ impl Names {
 #[derive(Debug)]
 pub struct Watched {
     config: TargetConfig,
-    tls: Option<TlsSetup>,
+    /// Replaced when the certificates are read again.
+    tls: Mutex<Option<TlsSetup>>,
     clock: Clock,
     changes: Arc<AtomicU64>,
     store: Option<Arc<Store>>,
@@ -73,6 +98,8 @@ impl Fleet {
             store: state.map(|path| Arc::new(Store::open(path, clock))),
             names: Names::default(),
             sources: Arc::default(),
+            config_works: AtomicBool::new(true),
+            config_read: AtomicU64::new(clock.now().unix.as_secs()),
         };
         fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
         Ok(fleet)
@@ -83,31 +110,104 @@ impl Fleet {
     /// # Errors
     /// TLS files that can't be used.
     pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
-        let tls =
-            config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-        let mut target = Target::new(&config);
-        if let Some(store) = &self.store {
-            target.save_first();
-            if let Some(saved) = store.saved(&config.name)
-                && !target.restore(saved)
-            {
-                warn!(
-                    target = &*config.name,
-                    "the state file has other --slow.buckets: the histograms of run times start anew"
-                );
-            }
-        }
+        let tls = tls_of(&config)?;
+        let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
         Ok(Arc::new(Watched {
+            target: Mutex::new(self.target(&config, saved)),
             config,
-            tls,
+            tls: Mutex::new(tls),
             clock: self.clock,
             changes: Arc::clone(&self.changes),
             names: self.names.clone(),
             sources: Arc::clone(&self.sources),
             asked: Mutex::default(),
             store: self.store.clone(),
-            target: Mutex::new(target),
         }))
+    }
+
+    /// The numbers of a target that was not tried yet, going on from what was saved.
+    fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
+        let mut target = Target::new(config);
+        if self.store.is_some() {
+            target.save_first();
+        }
+        if let Some(saved) = saved
+            && !target.restore(saved)
+        {
+            warn!(
+                target = &*config.name,
+                "it had other buckets before: the histograms of run times start anew"
+            );
+        }
+        target
+    }
+
+    /// What it would take to watch these targets instead. Those whose configuration is the same stay.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn plan(&self, targets: Vec<TargetConfig>) -> Result<Plan, TlsError> {
+        let now = self.targets();
+        let now: HashMap<&str, &Arc<Watched>> =
+            now.iter().map(|watched| (&*watched.config.name, watched)).collect();
+        let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
+            Some(watched) if watched.config == config => Ok((Arc::clone(watched), tls_of(&config)?)),
+            _ => Ok((self.prepare(config)?, None)),
+        });
+        Ok(Plan { targets: planned.collect::<Result<_, _>>()? })
+    }
+
+    /// Watches the targets of a plan from now on. Those that stay keep their connections and numbers; one that is asked in
+    /// another way, but at the same address, goes on with its account of the slow log.
+    pub fn carry_out(&self, plan: Plan) -> Change {
+        let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
+        self.targets.send_modify(|targets| {
+            let mut before: HashMap<&str, &Arc<Watched>> =
+                targets.iter().map(|watched| (&*watched.config.name, watched)).collect();
+            for (watched, tls) in &plan.targets {
+                match before.remove(&*watched.config.name) {
+                    Some(old) if Arc::ptr_eq(old, watched) => {
+                        watched.tls.lock().unwrap_or_else(PoisonError::into_inner).clone_from(tls);
+                        change.kept += 1;
+                    }
+                    Some(old) if old.config.address.endpoint == watched.config.address.endpoint => {
+                        let saved = {
+                            let numbers = old.numbers();
+                            let was_read = numbers.exporter().last_poll.is_some();
+                            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
+                        };
+                        if saved.is_some() {
+                            *watched.numbers() = self.target(&watched.config, saved);
+                        }
+                        change.changed += 1;
+                    }
+                    Some(_) => {
+                        change.started += 1;
+                        change.ended += 1;
+                    }
+                    None => change.started += 1,
+                }
+            }
+            change.ended += before.len();
+            *targets = plan.targets.iter().map(|(watched, _)| Arc::clone(watched)).collect();
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        change
+    }
+
+    /// The configuration was read again, and understood or not.
+    pub fn config_was_read(&self, works: bool) {
+        self.config_works.store(works, Ordering::Relaxed);
+        if works {
+            self.config_read.store(self.clock.now().unix.as_secs(), Ordering::Relaxed);
+        }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the configuration was understood when it was last read, and when it last was (Unix time).
+    #[must_use]
+    pub fn config_state(&self) -> (bool, u64) {
+        (self.config_works.load(Ordering::Relaxed), self.config_read.load(Ordering::Relaxed))
     }
 
     /// The state file.
@@ -117,7 +217,7 @@ impl Fleet {
 
     /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
     /// among them end, and their numbers go with them.
-    pub fn install(&self, targets: Vec<Arc<Watched>>) {
+    fn install(&self, targets: Vec<Arc<Watched>>) {
         self.targets.send_replace(targets.into());
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -176,6 +276,11 @@ impl Fleet {
     }
 }
 
+/// How to begin TLS with a target; `None` if its address does not want it.
+fn tls_of(config: &TargetConfig) -> Result<Option<TlsSetup>, TlsError> {
+    config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()
+}
+
 impl Watched {
     /// What to watch and how.
     #[must_use]
@@ -185,8 +290,8 @@ impl Watched {
 
     /// How to begin TLS; `None` if the address does not want it.
     #[must_use]
-    pub fn tls(&self) -> Option<&TlsSetup> {
-        self.tls.as_ref()
+    pub fn tls(&self) -> Option<TlsSetup> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The time by the fleet's clock.

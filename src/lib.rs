@@ -32,6 +32,7 @@ pub mod number;
 pub mod parse;
 mod poll;
 pub mod redis;
+pub mod reload;
 pub mod script;
 pub mod shipped;
 pub mod state;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::PageError;
+use crate::reload::Reloader;
 use crate::supervisor::{Supervisor, UnexpectedEnd};
 
 /// Why the exporter ended by itself.
@@ -66,11 +68,12 @@ pub enum RunError {
 /// A task that ended unexpectedly.
 pub async fn run(
     fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
     web: &WebConfig,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let router = web::router(web, Arc::clone(&fleet))?;
+    let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
     // Ends after all others, so that what they have read is saved.

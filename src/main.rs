@@ -12,10 +12,11 @@ use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
+use redis_script_exporter::reload::Reloader;
 use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -101,7 +102,7 @@ fn start() -> Result<ExitCode, Failed> {
     let config = Config::from_cli(&cli).map_err(Failed::usage)?;
     logging::start(cli.log_level, cli.log_format).map_err(Failed::other)?;
     let runtime = runtime()?;
-    let result = runtime.block_on(export(config));
+    let result = runtime.block_on(export(cli, config));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -146,7 +147,9 @@ impl Failed {
 }
 
 /// Binds, watches and serves until SIGINT or SIGTERM.
-async fn export(config: Config) -> Result<(), Failed> {
+async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|error| Failed::other(format!("cannot wait for signals: {error}")))?;
     let targets = config.targets.len();
     let names = catalogue::load(&config.script_dirs).map_err(Failed::usage)?;
     let fleet =
@@ -168,7 +171,10 @@ async fn export(config: Config) -> Result<(), Failed> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    run(Arc::new(fleet), &config.web, listeners, stop).await.map_err(Failed::other)?;
+    let fleet = Arc::new(fleet);
+    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), cli));
+    tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
+    run(fleet, reloader, &config.web, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");
     Ok(())
 }
@@ -186,6 +192,14 @@ async fn stop_on_signal(stop: CancellationToken) {
         (Err(error), _) | (_, Err(error)) => error!(%error, "cannot wait for signals"),
     }
     stop.cancel();
+}
+
+/// Reads the configuration again at each SIGHUP.
+async fn reload_on_signal(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        // Told in the log, and in the metrics.
+        let _ = reloader.reload().await;
+    }
 }
 
 /// clap's message as one line. What stands where a flag should is not repeated: it may be an address with a password, or

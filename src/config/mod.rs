@@ -27,7 +27,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Paths that the exporter serves itself, so that the metrics can't have them.
-const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready"];
+const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready", "/-/reload"];
 
 /// A wrong setting: the flag, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -199,6 +199,8 @@ pub struct WebConfig {
     pub listen: Vec<ListenAddress>,
     /// Path of the metrics; begins with `/`.
     pub telemetry_path: String,
+    /// Whether `POST /-/reload` is allowed.
+    pub enable_lifecycle: bool,
 }
 
 /// `host:port`, `:port` or `[v6]:port`, as it was given.
@@ -391,7 +393,8 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
-        Ok(Self { listen, telemetry_path: path.to_owned() })
+        let enable_lifecycle = cli.web_enable_lifecycle;
+        Ok(Self { listen, telemetry_path: path.to_owned(), enable_lifecycle })
     }
 }
 

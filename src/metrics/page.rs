@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use super::collector::Targets;
+use super::reload::ConfigState;
 use crate::fleet::Fleet;
 use crate::state::Store;
 
@@ -80,6 +81,7 @@ impl Page {
         let settled = Registry::new();
         settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
+        settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
         if let Some(store) = fleet.store() {
             settled.register(Box::new(StateFile::new(Arc::clone(store))?))?;
         }

@@ -99,7 +99,7 @@ async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) ->
     let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None, doubtful };
     let link = match watched.tls() {
         None => link,
-        Some(tls) => match begin_tls(&mut waiter, tls, link).await {
+        Some(tls) => match begin_tls(&mut waiter, &tls, link).await {
             Ok(link) => link,
             Err(over) => return over,
         },

@@ -2,6 +2,7 @@
 
 mod body;
 mod connections;
+mod lifecycle;
 mod routes;
 mod server;
 mod watched;

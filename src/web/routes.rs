@@ -12,9 +12,11 @@ use tracing::error;
 
 use super::body::SharedBody;
 use super::connections::Text;
+use super::lifecycle;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
+use crate::reload::Reloader;
 
 /// What the endpoints answer from.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ struct Site {
 ///
 /// # Errors
 /// Metrics whose names or labels are not allowed.
-pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError> {
+pub fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet))?);
     let telemetry_path = config.telemetry_path.clone();
     let site = Arc::new(Site { fleet, page, telemetry_path: telemetry_path.clone() });
@@ -37,7 +39,8 @@ pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&telemetry_path, get(metrics))
-        .with_state(site))
+        .with_state(site)
+        .merge(lifecycle::routes(reloader, config.enable_lifecycle)))
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {

@@ -36,6 +36,7 @@ mod live;
 mod names;
 mod paging;
 mod partition;
+mod reload;
 mod servers;
 mod shipped;
 mod tls;

@@ -1,0 +1,53 @@
+//! The metrics about the configuration.
+
+use std::sync::Arc;
+
+use prometheus::IntGauge;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use crate::fleet::Fleet;
+
+/// Names and helps.
+pub(super) const CONFIG: [(&str, &str); 2] = [
+    (
+        "redis_script_exporter_config_last_reload_successful",
+        "1 if the configuration was understood when it was last read, at the start or at a reload; else 0, and the one \
+         before is in use.",
+    ),
+    (
+        "redis_script_exporter_config_last_reload_success_timestamp_seconds",
+        "When the configuration was last read and understood, by the exporter's clock.",
+    ),
+];
+
+/// Collects them.
+pub(super) struct ConfigState {
+    fleet: Arc<Fleet>,
+    gauges: [IntGauge; 2],
+}
+
+impl ConfigState {
+    /// Of this fleet.
+    ///
+    /// # Errors
+    /// Names that are not allowed.
+    pub(super) fn new(fleet: Arc<Fleet>) -> Result<Self, prometheus::Error> {
+        let [works, read] = CONFIG.map(|(name, help)| IntGauge::new(name, help));
+        Ok(Self { fleet, gauges: [works?, read?] })
+    }
+}
+
+impl Collector for ConfigState {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauges.iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let (works, read) = self.fleet.config_state();
+        let [works_gauge, read_gauge] = &self.gauges;
+        works_gauge.set(i64::from(works));
+        read_gauge.set(i64::try_from(read).unwrap_or(i64::MAX));
+        self.gauges.iter().flat_map(Collector::collect).collect()
+    }
+}
