@@ -79,6 +79,15 @@ pub struct Cli {
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     pub config_file: Option<PathBuf>,
 
+    /// A target of /probe is watched until it was not probed for so long
+    #[arg(long = "probe.idle-timeout", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub probe_idle_timeout: Duration,
+
+    /// Targets that may be watched for /probe at the same time
+    #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
+    pub probe_max_targets: usize,
+
     /// The server's own log file, to name a script while it runs; needs exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]
     pub redis_log_file: Option<PathBuf>,

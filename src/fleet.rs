@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::{Clock, Moment};
-use crate::config::TargetConfig;
+use crate::config::{Modules, TargetConfig};
 use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
@@ -142,14 +142,14 @@ impl Fleet {
         target
     }
 
-    /// What it would take to watch these targets instead. Those whose configuration is the same stay.
+    /// What it would take to watch these targets in place of those that the configuration names now. Those whose
+    /// configuration is the same stay.
     ///
     /// # Errors
     /// TLS files that can't be used.
     pub fn plan(&self, targets: Vec<TargetConfig>) -> Result<Plan, TlsError> {
         let now = self.targets();
-        let now: HashMap<&str, &Arc<Watched>> =
-            now.iter().map(|watched| (&*watched.config.name, watched)).collect();
+        let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
         let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
             Some(watched) if watched.config == config => Ok((Arc::clone(watched), tls_of(&config)?)),
             _ => Ok((self.prepare(config)?, None)),
@@ -157,28 +157,23 @@ impl Fleet {
         Ok(Plan { targets: planned.collect::<Result<_, _>>()? })
     }
 
-    /// Watches the targets of a plan from now on. Those that stay keep their connections and numbers; one that is asked in
-    /// another way, but at the same address, goes on with its account of the slow log.
-    pub fn carry_out(&self, plan: Plan) -> Change {
+    /// Watches the targets of a plan from now on, and those that probes started, if their modules are still among
+    /// `modules`. Those that stay keep their connections and numbers; one that is asked in another way, but at the same
+    /// address, goes on with its account of the slow log.
+    pub fn carry_out(&self, plan: Plan, modules: &Modules) -> Change {
         let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
         self.targets.send_modify(|targets| {
             let mut before: HashMap<&str, &Arc<Watched>> =
-                targets.iter().map(|watched| (&*watched.config.name, watched)).collect();
-            for (watched, tls) in &plan.targets {
-                match before.remove(&*watched.config.name) {
-                    Some(old) if Arc::ptr_eq(old, watched) => {
-                        watched.tls.lock().unwrap_or_else(PoisonError::into_inner).clone_from(tls);
+                targets.iter().map(|watched| (watched.name(), watched)).collect();
+            let mut after = Vec::with_capacity(targets.len().max(plan.targets.len()));
+            for (watched, tls) in plan.targets {
+                match before.remove(watched.name()) {
+                    Some(old) if Arc::ptr_eq(old, &watched) => {
+                        *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
                         change.kept += 1;
                     }
                     Some(old) if old.config.address.endpoint == watched.config.address.endpoint => {
-                        let saved = {
-                            let numbers = old.numbers();
-                            let was_read = numbers.exporter().last_poll.is_some();
-                            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
-                        };
-                        if saved.is_some() {
-                            *watched.numbers() = self.target(&watched.config, saved);
-                        }
+                        self.hand_over(old, &watched);
                         change.changed += 1;
                     }
                     Some(_) => {
@@ -187,12 +182,71 @@ impl Fleet {
                     }
                     None => change.started += 1,
                 }
+                after.push(watched);
             }
-            change.ended += before.len();
-            *targets = plan.targets.iter().map(|(watched, _)| Arc::clone(watched)).collect();
+            let stays = |watched: &&Arc<Watched>| {
+                let module = watched.config.module.as_ref();
+                before.contains_key(watched.name())
+                    && module
+                        .is_some_and(|one| modules.get(&one.name).is_some_and(|now| Arc::ptr_eq(one, now)))
+            };
+            let probed: Vec<_> = targets.iter().filter(stays).cloned().collect();
+            change.kept += probed.len();
+            change.ended += before.len().saturating_sub(probed.len());
+            after.extend(probed);
+            *targets = after.into();
         });
         self.changes.fetch_add(1, Ordering::Release);
         change
+    }
+
+    /// What was read of the slow log until now is known to the target that takes the place of `old`.
+    fn hand_over(&self, old: &Watched, new: &Watched) {
+        let saved = {
+            let numbers = old.numbers();
+            let was_read = numbers.exporter().last_poll.is_some();
+            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
+        };
+        if saved.is_some() {
+            *new.numbers() = self.target(&new.config, saved);
+        }
+    }
+
+    /// Watches one more target, unless one of its name is watched already or there are as many probed ones as there may
+    /// be. Gives the one of its name; `None` if there is none then either.
+    pub(crate) fn add_probed(&self, watched: &Arc<Watched>, most: usize) -> Option<Arc<Watched>> {
+        let mut found = None;
+        self.targets.send_if_modified(|targets| {
+            found = targets.iter().find(|one| one.name() == watched.name()).cloned();
+            let probed = targets.iter().filter(|one| one.is_probed()).count();
+            if found.is_some() || probed >= most {
+                return false;
+            }
+            found = Some(Arc::clone(watched));
+            *targets = targets.iter().chain(std::iter::once(watched)).cloned().collect();
+            true
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        found
+    }
+
+    /// No longer watches the probed targets that are `over`.
+    pub(crate) fn end_probed(&self, over: impl Fn(&Watched) -> bool) {
+        let ended = self.targets.send_if_modified(|targets| {
+            let before = targets.len();
+            let stays = |one: &&Arc<Watched>| !(one.is_probed() && over(one));
+            *targets = targets.iter().filter(stays).cloned().collect();
+            targets.len() < before
+        });
+        if ended {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The target of this name, if it is watched.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Watched>> {
+        self.targets().iter().find(|watched| watched.name() == name).cloned()
     }
 
     /// The configuration was read again, and understood or not.
@@ -269,10 +323,13 @@ impl Fleet {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether every target has been tried once.
+    /// Whether every target that the configuration names has been tried once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.targets().iter().all(|watched| watched.numbers().liveness().tried())
+        self.targets()
+            .iter()
+            .filter(|watched| !watched.is_probed())
+            .all(|watched| watched.numbers().liveness().tried())
     }
 }
 
@@ -286,6 +343,18 @@ impl Watched {
     #[must_use]
     pub fn config(&self) -> &TargetConfig {
         &self.config
+    }
+
+    /// The label `target`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Whether a probe started it; it is shown to probes only.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        self.config.module.is_some()
     }
 
     /// How to begin TLS; `None` if the address does not want it.

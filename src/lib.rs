@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod number;
 pub mod parse;
 mod poll;
+pub mod probes;
 pub mod redis;
 pub mod reload;
 pub mod script;
@@ -73,9 +74,11 @@ pub async fn run(
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
+    let probes = Arc::clone(reloader.probes());
     let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
+    supervisor.start("the probes", |stop| probes.keep(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {

@@ -12,6 +12,7 @@ use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
+use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
 use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
@@ -172,7 +173,8 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
     let fleet = Arc::new(fleet);
-    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), cli));
+    let probes = Arc::new(Probes::new(Arc::clone(&fleet), config.modules, config.probes));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), probes, cli));
     tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
     run(fleet, reloader, &config.web, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");

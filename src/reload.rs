@@ -9,6 +9,7 @@ use crate::catalogue;
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError};
 use crate::fleet::{Change, Fleet};
+use crate::probes::Probes;
 use crate::redis::TlsError;
 
 /// Why nothing was changed.
@@ -32,6 +33,7 @@ pub enum ReloadError {
 #[derive(Debug)]
 pub struct Reloader {
     fleet: Arc<Fleet>,
+    probes: Arc<Probes>,
     /// The flags, which name the files.
     cli: Cli,
     /// One reload at a time.
@@ -39,10 +41,16 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// For a fleet that was made from these flags.
+    /// For a fleet and probes that were made from these flags.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, cli: Cli) -> Self {
-        Self { fleet, cli, running: Mutex::default() }
+    pub fn new(fleet: Arc<Fleet>, probes: Arc<Probes>, cli: Cli) -> Self {
+        Self { fleet, probes, cli, running: Mutex::default() }
+    }
+
+    /// What can be probed.
+    #[must_use]
+    pub fn probes(&self) -> &Arc<Probes> {
+        &self.probes
     }
 
     /// Reads the file, the passwords, the certificates and the names of scripts again, and does what they say now. What is
@@ -74,6 +82,6 @@ impl Reloader {
         let names = catalogue::load(&config.script_dirs)?;
         let plan = self.fleet.plan(config.targets)?;
         self.fleet.set_catalogue(names);
-        Ok(self.fleet.carry_out(plan))
+        Ok(self.probes.replace(config.modules, plan))
     }
 }

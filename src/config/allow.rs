@@ -73,6 +73,13 @@ impl Allow {
         })
     }
 
+    /// Whether any address may be connected to at this port because of what it is, not of how it is called.
+    #[must_use]
+    pub fn admits_addresses(&self, port: u16) -> bool {
+        let mut rules = self.rules.iter().filter(|rule| rule.ports.contains(&port));
+        rules.any(|rule| matches!(rule.place, Place::Range(_)))
+    }
+
     /// Whether an address may be connected to, whatever it is called.
     #[must_use]
     pub fn admits_address(&self, address: IpAddr, port: u16) -> bool {
@@ -205,6 +212,12 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// A list of these rules, for tests.
+#[cfg(test)]
+pub(crate) fn allowing(rules: &[&str]) -> Allow {
+    Allow::new(rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -212,7 +225,7 @@ mod tests {
     use super::*;
 
     fn allow(rules: &[&str]) -> Allow {
-        Allow::new(rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect())
+        allowing(rules)
     }
 
     fn address(allow: &Allow, address: &str, port: u16) -> bool {

@@ -11,12 +11,15 @@ mod file;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::address::{Address, Endpoint};
 pub use self::allow::Allow;
+#[cfg(test)]
+pub(crate) use self::allow::allowing;
 pub use self::credentials::{Credentials, Password};
 use crate::cli::Cli;
 
@@ -26,8 +29,11 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest interval that a flag may set.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// What `--probe.idle-timeout` may be.
+const IDLE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 /// Paths that the exporter serves itself, so that the metrics can't have them.
-const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready", "/-/reload"];
+const RESERVED_PATHS: &[&str] = &["/", "/-/healthy", "/-/ready", "/-/reload", "/probe", "/sd"];
 
 /// A wrong setting: the flag, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +58,23 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// What can be probed and how, by the name of the module.
     pub modules: Modules,
+    /// What probes may start.
+    pub probes: ProbeLimits,
     /// Folders of files that give scripts their names.
     pub script_dirs: Vec<PathBuf>,
     /// The HTTP side.
     pub web: WebConfig,
     /// Where the account is kept over restarts.
     pub state_file: Option<PathBuf>,
+}
+
+/// What probes may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeLimits {
+    /// A target ends when it was not probed for so long.
+    pub idle_timeout: Duration,
+    /// Targets at the same time.
+    pub max_targets: usize,
 }
 
 /// Modules by their names.
@@ -88,6 +105,17 @@ struct Settings {
     max_scripts: usize,
 }
 
+impl Module {
+    /// A target of this module. If there are settings for TLS, it is asked with TLS whatever its address says.
+    #[must_use]
+    pub fn target(self: &Arc<Self>, address: Address) -> TargetConfig {
+        let address = Address { tls: address.tls || self.tls.is_some(), ..address };
+        let tls = self.tls.clone().unwrap_or_default();
+        let target = self.settings.target(address, self.credentials.clone(), &tls);
+        TargetConfig { module: Some(Arc::clone(self)), ..target }
+    }
+}
+
 impl Settings {
     /// A target that has these settings.
     fn target(&self, address: Address, credentials: Credentials, tls: &TlsFiles) -> TargetConfig {
@@ -102,6 +130,7 @@ impl Settings {
             show_source: self.show_source,
             max_scripts: self.max_scripts,
             log_file: None,
+            module: None,
         }
     }
 }
@@ -129,6 +158,8 @@ pub struct TargetConfig {
     pub max_scripts: usize,
     /// The server's own log, if it can be read from here.
     pub log_file: Option<PathBuf>,
+    /// The module that it is probed with; `None` if the configuration names it.
+    pub module: Option<Arc<Module>>,
 }
 
 /// When to ask a target for what.
@@ -278,6 +309,10 @@ impl Config {
             }
             targets.push(target);
         }
+        let idle_timeout = cli.probe_idle_timeout;
+        if !IDLE_TIMEOUTS.contains(&idle_timeout) {
+            return Err(ConfigError::new("--probe.idle-timeout", "must be between 1s and 24h"));
+        }
         let mut modules = Modules::new();
         if let Some(path) = &cli.config_file {
             let defaults = file::Defaults { settings, credentials, tls };
@@ -288,6 +323,7 @@ impl Config {
         Ok(Self {
             targets,
             modules,
+            probes: ProbeLimits { idle_timeout, max_targets: cli.probe_max_targets },
             script_dirs: cli.script_dir.clone(),
             web: WebConfig::from_cli(cli)?,
             state_file: cli.state_file.clone(),
@@ -418,6 +454,7 @@ mod tests {
             (&["--slow.buckets=0,1"], "--slow.buckets"),
             (&["--slow.buckets=nan"], "--slow.buckets"),
             (&["--script.max-series=0"], "--script.max-series"),
+            (&["--probe.idle-timeout=1ms"], "--probe.idle-timeout"),
             (&["--web.telemetry-path=metrics"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/-/ready"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/{x}"], "--web.telemetry-path"),

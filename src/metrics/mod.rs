@@ -10,4 +10,4 @@ mod page;
 mod reload;
 
 pub use self::document::document;
-pub use self::page::{CONTENT_TYPE, Page, PageError};
+pub use self::page::{CONTENT_TYPE, Page, PageError, text_of};

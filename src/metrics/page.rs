@@ -8,9 +8,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
-use super::collector::Targets;
+use super::collector::{Targets, of_one};
 use super::reload::ConfigState;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Watched};
+use crate::script::Catalogue;
 use crate::state::Store;
 
 /// The content type of the text.
@@ -140,6 +141,14 @@ impl Page {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(text)
     }
+}
+
+/// The text of one target alone, as it is now.
+///
+/// # Errors
+/// Metrics that can't be written as text.
+pub fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
+    Ok(TextEncoder::new().encode_to_string(&of_one(watched, names))?)
 }
 
 /// Name and help of the metric about the exporter's build.

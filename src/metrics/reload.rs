@@ -1,4 +1,4 @@
-//! The metrics about the configuration.
+//! The metrics about the configuration and what it led to.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 use crate::fleet::Fleet;
 
 /// Names and helps.
-pub(super) const CONFIG: [(&str, &str); 2] = [
+pub(super) const CONFIG: [(&str, &str); 3] = [
     (
         "redis_script_exporter_config_last_reload_successful",
         "1 if the configuration was understood when it was last read, at the start or at a reload; else 0, and the one \
@@ -19,12 +19,16 @@ pub(super) const CONFIG: [(&str, &str); 2] = [
         "redis_script_exporter_config_last_reload_success_timestamp_seconds",
         "When the configuration was last read and understood, by the exporter's clock.",
     ),
+    (
+        "redis_script_exporter_probed_targets",
+        "Targets that are watched because /probe was asked for them; their series are only there.",
+    ),
 ];
 
 /// Collects them.
 pub(super) struct ConfigState {
     fleet: Arc<Fleet>,
-    gauges: [IntGauge; 2],
+    gauges: [IntGauge; 3],
 }
 
 impl ConfigState {
@@ -33,8 +37,8 @@ impl ConfigState {
     /// # Errors
     /// Names that are not allowed.
     pub(super) fn new(fleet: Arc<Fleet>) -> Result<Self, prometheus::Error> {
-        let [works, read] = CONFIG.map(|(name, help)| IntGauge::new(name, help));
-        Ok(Self { fleet, gauges: [works?, read?] })
+        let [works, read, probed] = CONFIG.map(|(name, help)| IntGauge::new(name, help));
+        Ok(Self { fleet, gauges: [works?, read?, probed?] })
     }
 }
 
@@ -45,7 +49,9 @@ impl Collector for ConfigState {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let (works, read) = self.fleet.config_state();
-        let [works_gauge, read_gauge] = &self.gauges;
+        let [works_gauge, read_gauge, probed_gauge] = &self.gauges;
+        let probed = self.fleet.targets().iter().filter(|watched| watched.is_probed()).count();
+        probed_gauge.set(i64::try_from(probed).unwrap_or(i64::MAX));
         works_gauge.set(i64::from(works));
         read_gauge.set(i64::try_from(read).unwrap_or(i64::MAX));
         self.gauges.iter().flat_map(Collector::collect).collect()

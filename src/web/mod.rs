@@ -3,7 +3,9 @@
 mod body;
 mod connections;
 mod lifecycle;
+mod probe;
 mod routes;
+mod sd;
 mod server;
 mod watched;
 

@@ -12,7 +12,7 @@ use tracing::error;
 
 use super::body::SharedBody;
 use super::connections::Text;
-use super::lifecycle;
+use super::{lifecycle, probe, sd};
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
@@ -33,13 +33,15 @@ struct Site {
 pub fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet))?);
     let telemetry_path = config.telemetry_path.clone();
-    let site = Arc::new(Site { fleet, page, telemetry_path: telemetry_path.clone() });
+    let site = Arc::new(Site { fleet: Arc::clone(&fleet), page, telemetry_path: telemetry_path.clone() });
     Ok(Router::new()
         .route("/", get(landing))
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&telemetry_path, get(metrics))
         .with_state(site)
+        .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
+        .merge(sd::routes(fleet))
         .merge(lifecycle::routes(reloader, config.enable_lifecycle)))
 }
 

@@ -36,6 +36,7 @@ mod live;
 mod names;
 mod paging;
 mod partition;
+mod probe;
 mod reload;
 mod servers;
 mod shipped;
