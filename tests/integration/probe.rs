@@ -14,8 +14,9 @@ use crate::support::client::{Client, text};
 use crate::support::exporter::Exporter;
 use crate::support::http::Response;
 use crate::support::metrics::Metrics;
+use crate::support::monitoring::{Builder, Prometheus, available, shipped};
 use crate::support::server::{Kind, Server, run_on};
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, eventually_or_tell};
 
 const PROBED: &str = "redis_script_exporter_probed_targets";
 
@@ -201,6 +202,75 @@ fn a_reload_keeps_the_targets_of_modules_that_stay() {
         assert_eq!(probe(&exporter, &goes, Some("other")).status, 403);
         assert_eq!(probe(&exporter, &stays, Some("stays")).status, 200);
         assert_eq!(id(&mut client), before, "the same connection");
+    });
+}
+
+/// The `scrape_configs` of a shipped file, for this exporter and in a hurry.
+fn scrape_configs(file: &str, exporter: &Exporter, servers: &[Server]) -> Vec<Json> {
+    let mut text = shipped(file).replace("exporter:10379", &exporter.addr().to_string());
+    for (index, server) in servers.iter().enumerate() {
+        text = text.replace(&format!("10.0.0.{}:6379", index + 1), &target_of(server));
+    }
+    let mut config: Json = serde_saphyr::from_str(&text).unwrap();
+    let mut entries = config["scrape_configs"].take();
+    for entry in entries.as_array_mut().unwrap() {
+        entry["scrape_interval"] = "1s".into();
+        if let Some(discovery) = entry.get_mut("http_sd_configs") {
+            discovery[0]["refresh_interval"] = "1s".into();
+        }
+    }
+    entries.as_array().unwrap().clone()
+}
+
+/// The shipped scrape configurations, in a real Prometheus: targets of the configuration through /sd and /probe, others
+/// through /probe alone.
+#[test]
+fn prometheus_discovers_and_scrapes_everything() {
+    if !available() {
+        return;
+    }
+    run_on(Kind::Redis70, |kind| {
+        let configured = [(); 3].map(|()| Server::start(kind));
+        let probed = [(); 2].map(|()| Server::start(kind));
+        let entries: String = configured
+            .iter()
+            .enumerate()
+            .map(|(index, server)| format!("  - {{name: server-{index}, addr: '{}'}}\n", server.url()))
+            .collect();
+        let config = format!("targets:\n{entries}modules: {{default: {{allow: ['127.0.0.1:*']}}}}\n");
+        let (exporter, _folder) = exporter(&config, &[]);
+        let builder = ["sd.yml", "probe.yml"]
+            .iter()
+            .flat_map(|file| scrape_configs(&format!("deploy/prometheus/{file}"), &exporter, &probed))
+            .fold(Prometheus::builder(), Builder::scrape_config);
+        let prometheus = builder.start();
+        let mut expected: Vec<(String, String)> =
+            (0..3).map(|index| ("redis-scripts".to_owned(), format!("server-{index}"))).collect();
+        expected.extend(probed.iter().map(|server| ("redis-scripts-probed".to_owned(), target_of(server))));
+        expected.sort();
+        for promql in
+            ["up == 1", "redis_script_target_up == 1", "redis_script_target_state{state=\"ok\"} == 1"]
+        {
+            eventually_or_tell(LIMIT * 2, promql, || {
+                let answer = prometheus.query(promql);
+                let label = |series: &Json, label: &str| {
+                    series["metric"][label].as_str().unwrap_or_default().to_owned()
+                };
+                let mut found: Vec<(String, String)> = answer["result"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|series| (label(series, "job"), label(series, "instance")))
+                    .collect();
+                found.sort();
+                if found == expected { Ok(()) } else { Err(format!("{found:?}\n{}", prometheus.logs())) }
+            });
+        }
+        let labels = prometheus.query("redis_script_target_up");
+        for series in labels["result"].as_array().unwrap() {
+            assert_eq!(series["metric"]["target"], series["metric"]["instance"], "{series}");
+        }
+        assert_eq!(number(&exporter.metrics(), PROBED, &[]), Some(2), "/sd does not have more probed");
     });
 }
 
