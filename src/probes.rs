@@ -278,3 +278,60 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
 fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::Config;
+
+    /// The modules `plain` and `tls`, which admit everything.
+    fn modules() -> Modules {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        let text = "modules: {plain: {allow: ['*:*']}, tls: {allow: ['*:*'], tls: {insecure: true}}}";
+        std::fs::write(&path, text).unwrap();
+        let words = ["redis-script-exporter", "--config.file", path.to_str().unwrap()];
+        Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap().modules
+    }
+
+    #[test]
+    fn one_server_has_one_name_and_its_module_says_how_it_is_asked() {
+        let modules = modules();
+        for (text, module, name, tls) in [
+            ("Cache.Internal.:7000", "plain", "cache.internal:7000", false),
+            ("cache", "plain", "cache:6379", false),
+            ("redis://cache/3", "plain", "cache:6379", false),
+            ("rediss://cache", "plain", "cache:6379", true),
+            ("[FD00::1]:1", "plain", "[fd00::1]:1", false),
+            ("cache", "tls", "cache:6379", true),
+            ("valkeys://cache", "tls", "cache:6379", true),
+        ] {
+            let module = &modules[module];
+            let config = module.target(address(text, module).unwrap());
+            assert_eq!((&*config.name, config.address.tls), (name, tls), "{text}");
+            assert!(config.module.is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_target_is_never_repeated() {
+        let modules = modules();
+        for (text, module) in [
+            ("redis://sesame:x@a", "plain"),
+            ("redis://:sesame@a", "plain"),
+            ("sesame@a:1", "plain"),
+            ("rediss://sesame#insecure", "plain"),
+            ("unix:///sesame", "plain"),
+            ("sesame\n:1", "plain"),
+            (" sesame:1", "plain"),
+            ("ses%61me:1", "plain"),
+            ("sesame$:1", "plain"),
+            ("sesame:0", "plain"),
+            ("redis://sesame:1", "tls"),
+        ] {
+            let error = address(text, &modules[module]).unwrap_err();
+            assert!(!error.contains("ses"), "{text}: {error}");
+        }
+    }
+}

@@ -232,11 +232,10 @@ fn prometheus_discovers_and_scrapes_everything() {
     run_on(Kind::Redis70, |kind| {
         let configured = [(); 3].map(|()| Server::start(kind));
         let probed = [(); 2].map(|()| Server::start(kind));
-        let entries: String = configured
-            .iter()
-            .enumerate()
-            .map(|(index, server)| format!("  - {{name: server-{index}, addr: '{}'}}\n", server.url()))
-            .collect();
+        let entry = |(index, server): (usize, &Server)| {
+            format!("  - {{name: server-{index}, addr: '{}'}}\n", server.url())
+        };
+        let entries = configured.iter().enumerate().map(entry).collect::<Vec<_>>().concat();
         let config = format!("targets:\n{entries}modules: {{default: {{allow: ['127.0.0.1:*']}}}}\n");
         let (exporter, _folder) = exporter(&config, &[]);
         let builder = ["sd.yml", "probe.yml"]

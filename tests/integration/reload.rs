@@ -16,6 +16,7 @@ use crate::support::exporter::Exporter;
 use crate::support::http::{Connection, Response};
 use crate::support::metrics::Metrics;
 use crate::support::server::{Kind, Server, run_on};
+use crate::support::tls::Certificates;
 use crate::support::wait::eventually;
 
 const RELOADED: &str = "redis_script_exporter_config_last_reload_successful";
@@ -128,7 +129,7 @@ fn under_load_no_number_is_lost() {
             // The second target is asked in another way each time, a third comes and goes.
             let slow = format!(", slow: {{warning: {}ms}}", 100 + round);
             let [first, second] = &servers;
-            let third = if round % 2 == 0 { entry("passing", &passing) } else { String::new() };
+            let third = if round.is_multiple_of(2) { entry("passing", &passing) } else { String::new() };
             format!("targets:\n{}{}{third}", entry("steady0", first), entry_with("steady1", second, &slow))
         };
         let file = File::new(&text(0));
@@ -262,5 +263,67 @@ fn names_of_scripts_and_passwords_are_read_again() {
         exporter.wait_for(LIMIT, "to be refused", |metrics| state(metrics, &target) == "unauthorized");
         fs::write(&password, "second").unwrap();
         exporter.wait_for(LIMIT, "the new password", |metrics| state(metrics, &target) == "ok");
+    });
+}
+
+/// The certificates are read again too: the next connection uses them, the present one goes on.
+#[test]
+fn certificates_are_read_again() {
+    run_on(Kind::Redis70, |kind| {
+        if !kind.has_tls() {
+            assert!(std::env::var_os("CI").is_none(), "one of the servers must have TLS");
+            return;
+        }
+        let (certificates, strangers) = (Certificates::new(), Certificates::new());
+        let server = Server::builder(kind).tls(&certificates).start();
+        // By an address that the certificate is not for: server_name says whom it is for.
+        let addr = server.tls_url().replace("localhost", "[::ffff:127.0.0.1]");
+        let file = File::new("targets: [{addr: a}]");
+        let ca = file.folder.path().join("ca.pem");
+        fs::copy(certificates.ca(), &ca).unwrap();
+        file.write(&format!(
+            "targets: [{{name: a, addr: '{addr}', tls: {{ca_file: ca.pem, server_name: localhost}}}}]"
+        ));
+        let exporter = file.exporter(&["--web.enable-lifecycle"]);
+        exporter.wait_for(LIMIT, "the handshake", |metrics| state(metrics, "a") == "ok");
+        let mut client = server.client();
+        let before = others(&mut client);
+
+        fs::copy(strangers.ca(), &ca).unwrap();
+        assert_eq!(post(&exporter).status, 200, "{}", exporter.logs());
+        some_polls_later(&exporter, "a");
+        assert_eq!(others(&mut client), before, "the same connection");
+        let ended = client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        assert!(matches!(ended, Value::Int(1..)), "{ended:?}");
+        exporter
+            .wait_for(LIMIT, "the server not to be trusted", |metrics| state(metrics, "a") == "unreachable");
+
+        fs::copy(certificates.ca(), &ca).unwrap();
+        assert_eq!(post(&exporter).status, 200);
+        exporter.wait_for(LIMIT, "it to be trusted again", |metrics| state(metrics, "a") == "ok");
+    });
+}
+
+/// A target that the exporter was told to save goes on after a reload that changes it, also with a state file.
+#[test]
+fn a_changed_target_keeps_its_account_with_a_state_file() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).start();
+        let text = |warning: &str| {
+            format!("targets:\n{}", entry_with("a", &server, &format!(", slow: {{warning: {warning}}}")))
+        };
+        let file = File::new(&text("1ms"));
+        let saved = file.folder.path().join("state");
+        let exporter = file.exporter(&["--state.file", saved.to_str().unwrap(), "--web.enable-lifecycle"]);
+        let mut client = server.client();
+        let count = |metrics: &Metrics| metrics.sum("redis_script_duration_seconds_count", &[]);
+        for (round, warning) in [(1.0, "500ms"), (2.0, "1s"), (3.0, "2ms")] {
+            spin(&mut client, "EVAL", SPIN);
+            exporter.wait_for(LIMIT, "the call", |metrics| count(metrics) == round);
+            file.write(&text(warning));
+            assert_eq!(post(&exporter).status, 200);
+            let metrics = some_polls_later(&exporter, "a");
+            assert_eq!(count(&metrics), round);
+        }
     });
 }
