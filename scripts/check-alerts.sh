@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what is in alerts/ with the tools of Prometheus and Alertmanager: syntax, unit tests, routes.
+# Checks what is in alerts/ and deploy/prometheus/ with the tools of Prometheus and Alertmanager: syntax, unit tests, routes.
 # A tool that is missing is said; with CI=true it is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../alerts"
@@ -27,6 +27,7 @@ route() {
 if needs promtool; then
     promtool check rules "$rules"
     promtool test rules tests/*.yml
+    promtool check config ../deploy/prometheus/*.yml
 
     # Each alert has a unit test in which it fires, one in which it does not, and a section of the runbook.
     for alert in $(sed -n 's/^ *- alert: //p' "$rules" | sort -u); do

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use secrecy::SecretString;
@@ -75,7 +76,20 @@ pub struct Cli {
           value_parser = BoolishValueParser::new(), global = true)]
     pub redis_tls_insecure: bool,
 
-    /// The server's own log file, to name a script while it runs; needs exactly one target
+    /// File of targets and of modules for /probe (YAML); read again at SIGHUP
+    #[arg(long = "config.file", value_name = "FILE", global = true)]
+    pub config_file: Option<PathBuf>,
+
+    /// A target of /probe is watched until it was not probed for so long
+    #[arg(long = "probe.idle-timeout", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub probe_idle_timeout: Duration,
+
+    /// Targets that may be watched for /probe at the same time
+    #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
+    pub probe_max_targets: usize,
+
+    /// The server's own log file, to name a script while it runs; needs exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]
     pub redis_log_file: Option<PathBuf>,
 
@@ -91,6 +105,12 @@ pub struct Cli {
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub web_telemetry_path: String,
+
+    /// Allow POST /-/reload
+    #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub web_enable_lifecycle: bool,
 
     /// Show the sources of scripts on the status page: from --script.dir, and from servers that tell them (Valkey 8)
     #[arg(long = "web.show-source", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -302,8 +322,17 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
+        let is_set =
+            |flag: &str| env_names(flag).iter().any(|name| env(name).is_some_and(|value| !value.is_empty()));
+        let addr_is_set = is_set("redis.addr");
         let matches = hide_unused(command(env)).try_get_matches_from(args)?;
-        Self::from_arg_matches(&matches)
+        let mut cli = Self::from_arg_matches(&matches)?;
+        // The file says what to watch: nobody asked for the server that is the default.
+        let by_default = matches.value_source("redis_addr") == Some(ValueSource::DefaultValue);
+        if cli.config_file.is_some() && by_default && !addr_is_set {
+            cli.redis_addr.clear();
+        }
+        Ok(cli)
     }
 
     /// The definition for documents (man pages, completions): the environment leaves no trace in it, and each

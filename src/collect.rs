@@ -37,7 +37,7 @@ pub enum CollectError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// TLS files that can't be used.
-    #[error("--redis.tls-*: {0}")]
+    #[error(transparent)]
     Tls(#[from] TlsError),
     /// No connection.
     #[error("the server can't be reached: {0}")]
@@ -128,7 +128,8 @@ pub async fn run(
         }
     }
     if let Some(url) = &args.from_redis {
-        let cli = Cli { redis_addr: vec![url.clone()], redis_log_file: None, ..cli.clone() };
+        let cli =
+            Cli { redis_addr: vec![url.clone()], redis_log_file: None, config_file: None, ..cli.clone() };
         for target in Config::from_cli(&cli)?.targets {
             ask(&target, wanted.clone(), &mut found).await?;
         }

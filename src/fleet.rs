@@ -1,20 +1,20 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::{Clock, Moment};
-use crate::config::TargetConfig;
+use crate::config::{Modules, TargetConfig};
 use crate::journal;
 use crate::redis::{TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
-use crate::watch::{Event, Next, Observation, Snapshot, Target};
+use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
 
 /// The targets at one moment, in the order in which they are shown.
 pub type Targets = Arc<[Arc<Watched>]>;
@@ -31,6 +31,30 @@ pub struct Fleet {
     store: Option<Arc<Store>>,
     names: Names,
     sources: Arc<Mutex<Sources>>,
+    /// Whether the configuration was understood when it was last read.
+    config_works: AtomicBool,
+    /// When it last was, in seconds since the Unix epoch.
+    config_read: AtomicU64,
+}
+
+/// Targets that could take the place of those that are watched.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
+    targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Targets that go on as they were.
+    pub kept: usize,
+    /// Targets that are asked in another way from now on.
+    pub changed: usize,
+    /// New targets.
+    pub started: usize,
+    /// Targets that are no longer watched.
+    pub ended: usize,
 }
 
 /// The names of scripts, which a reload may replace at any time.
@@ -47,7 +71,8 @@ impl Names {
 #[derive(Debug)]
 pub struct Watched {
     config: TargetConfig,
-    tls: Option<TlsSetup>,
+    /// Replaced when the certificates are read again.
+    tls: Mutex<Option<TlsSetup>>,
     clock: Clock,
     changes: Arc<AtomicU64>,
     store: Option<Arc<Store>>,
@@ -73,6 +98,8 @@ impl Fleet {
             store: state.map(|path| Arc::new(Store::open(path, clock))),
             names: Names::default(),
             sources: Arc::default(),
+            config_works: AtomicBool::new(true),
+            config_read: AtomicU64::new(clock.now().unix.as_secs()),
         };
         fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
         Ok(fleet)
@@ -83,31 +110,158 @@ impl Fleet {
     /// # Errors
     /// TLS files that can't be used.
     pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
-        let tls =
-            config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-        let mut target = Target::new(&config);
-        if let Some(store) = &self.store {
-            target.save_first();
-            if let Some(saved) = store.saved(&config.name)
-                && !target.restore(saved)
-            {
-                warn!(
-                    target = &*config.name,
-                    "the state file has other --slow.buckets: the histograms of run times start anew"
-                );
-            }
-        }
+        let tls = tls_of(&config)?;
+        let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
         Ok(Arc::new(Watched {
+            target: Mutex::new(self.target(&config, saved)),
             config,
-            tls,
+            tls: Mutex::new(tls),
             clock: self.clock,
             changes: Arc::clone(&self.changes),
             names: self.names.clone(),
             sources: Arc::clone(&self.sources),
             asked: Mutex::default(),
             store: self.store.clone(),
-            target: Mutex::new(target),
         }))
+    }
+
+    /// The numbers of a target that was not tried yet, going on from what was saved.
+    fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
+        let mut target = Target::new(config);
+        if self.store.is_some() {
+            target.save_first();
+        }
+        if let Some(saved) = saved
+            && !target.restore(saved)
+        {
+            warn!(
+                target = &*config.name,
+                "it had other buckets before: the histograms of run times start anew"
+            );
+        }
+        target
+    }
+
+    /// What it would take to watch these targets in place of those that the configuration names now. Those whose
+    /// configuration is the same stay.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn plan(&self, targets: Vec<TargetConfig>) -> Result<Plan, TlsError> {
+        let now = self.targets();
+        let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
+        let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
+            Some(watched) if watched.config == config => Ok((Arc::clone(watched), tls_of(&config)?)),
+            _ => Ok((self.prepare(config)?, None)),
+        });
+        Ok(Plan { targets: planned.collect::<Result<_, _>>()? })
+    }
+
+    /// Watches the targets of a plan from now on, and those that probes started, if their modules are still among
+    /// `modules`. Those that stay keep their connections and numbers; one that is asked in another way, but at the same
+    /// address, goes on with its account of the slow log.
+    pub fn carry_out(&self, plan: Plan, modules: &Modules) -> Change {
+        let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
+        self.targets.send_modify(|targets| {
+            let mut before: HashMap<&str, &Arc<Watched>> =
+                targets.iter().map(|watched| (watched.name(), watched)).collect();
+            let mut after = Vec::with_capacity(targets.len().max(plan.targets.len()));
+            for (watched, tls) in plan.targets {
+                match before.remove(watched.name()) {
+                    Some(old) if Arc::ptr_eq(old, &watched) => {
+                        *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                        change.kept += 1;
+                    }
+                    Some(old) if old.config.address.endpoint == watched.config.address.endpoint => {
+                        self.hand_over(old, &watched);
+                        change.changed += 1;
+                    }
+                    Some(_) => {
+                        change.started += 1;
+                        change.ended += 1;
+                    }
+                    None => change.started += 1,
+                }
+                after.push(watched);
+            }
+            let stays = |watched: &&Arc<Watched>| {
+                let module = watched.config.module.as_ref();
+                before.contains_key(watched.name())
+                    && module
+                        .is_some_and(|one| modules.get(&one.name).is_some_and(|now| Arc::ptr_eq(one, now)))
+            };
+            let probed: Vec<_> = targets.iter().filter(stays).cloned().collect();
+            change.kept += probed.len();
+            change.ended += before.len().saturating_sub(probed.len());
+            after.extend(probed);
+            *targets = after.into();
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        change
+    }
+
+    /// What was read of the slow log until now is known to the target that takes the place of `old`.
+    fn hand_over(&self, old: &Watched, new: &Watched) {
+        let saved = {
+            let numbers = old.numbers();
+            let was_read = numbers.exporter().last_poll.is_some();
+            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
+        };
+        if saved.is_some() {
+            *new.numbers() = self.target(&new.config, saved);
+        }
+    }
+
+    /// Watches one more target, unless one of its name is watched already or there are as many probed ones as there may
+    /// be. Gives the one of its name; `None` if there is none then either.
+    pub(crate) fn add_probed(&self, watched: &Arc<Watched>, most: usize) -> Option<Arc<Watched>> {
+        let mut found = None;
+        self.targets.send_if_modified(|targets| {
+            found = targets.iter().find(|one| one.name() == watched.name()).cloned();
+            let probed = targets.iter().filter(|one| one.is_probed()).count();
+            if found.is_some() || probed >= most {
+                return false;
+            }
+            found = Some(Arc::clone(watched));
+            *targets = targets.iter().chain(std::iter::once(watched)).cloned().collect();
+            true
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        found
+    }
+
+    /// No longer watches the probed targets that are `over`.
+    pub(crate) fn end_probed(&self, over: impl Fn(&Watched) -> bool) {
+        let ended = self.targets.send_if_modified(|targets| {
+            let before = targets.len();
+            let stays = |one: &&Arc<Watched>| !(one.is_probed() && over(one));
+            *targets = targets.iter().filter(stays).cloned().collect();
+            targets.len() < before
+        });
+        if ended {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The target of this name, if it is watched.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Watched>> {
+        self.targets().iter().find(|watched| watched.name() == name).cloned()
+    }
+
+    /// The configuration was read again, and understood or not.
+    pub fn config_was_read(&self, works: bool) {
+        self.config_works.store(works, Ordering::Relaxed);
+        if works {
+            self.config_read.store(self.clock.now().unix.as_secs(), Ordering::Relaxed);
+        }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the configuration was understood when it was last read, and when it last was (Unix time).
+    #[must_use]
+    pub fn config_state(&self) -> (bool, u64) {
+        (self.config_works.load(Ordering::Relaxed), self.config_read.load(Ordering::Relaxed))
     }
 
     /// The state file.
@@ -117,7 +271,7 @@ impl Fleet {
 
     /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
     /// among them end, and their numbers go with them.
-    pub fn install(&self, targets: Vec<Arc<Watched>>) {
+    fn install(&self, targets: Vec<Arc<Watched>>) {
         self.targets.send_replace(targets.into());
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -169,11 +323,19 @@ impl Fleet {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether every target has been tried once.
+    /// Whether every target that the configuration names has been tried once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.targets().iter().all(|watched| watched.numbers().liveness().tried())
+        self.targets()
+            .iter()
+            .filter(|watched| !watched.is_probed())
+            .all(|watched| watched.numbers().liveness().tried())
     }
+}
+
+/// How to begin TLS with a target; `None` if its address does not want it.
+fn tls_of(config: &TargetConfig) -> Result<Option<TlsSetup>, TlsError> {
+    config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()
 }
 
 impl Watched {
@@ -183,10 +345,22 @@ impl Watched {
         &self.config
     }
 
+    /// The label `target`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Whether a probe started it; it is shown to probes only.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        self.config.module.is_some()
+    }
+
     /// How to begin TLS; `None` if the address does not want it.
     #[must_use]
-    pub fn tls(&self) -> Option<&TlsSetup> {
-        self.tls.as_ref()
+    pub fn tls(&self) -> Option<TlsSetup> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The time by the fleet's clock.

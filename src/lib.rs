@@ -31,7 +31,9 @@ pub mod metrics;
 pub mod number;
 pub mod parse;
 mod poll;
+pub mod probes;
 pub mod redis;
+pub mod reload;
 pub mod script;
 pub mod shipped;
 pub mod state;
@@ -47,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::PageError;
+use crate::reload::Reloader;
 use crate::supervisor::{Supervisor, UnexpectedEnd};
 
 /// Why the exporter ended by itself.
@@ -66,13 +69,16 @@ pub enum RunError {
 /// A task that ended unexpectedly.
 pub async fn run(
     fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
     web: &WebConfig,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let router = web::router(web, Arc::clone(&fleet))?;
+    let probes = Arc::clone(reloader.probes());
+    let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
+    supervisor.start("the probes", |stop| probes.keep(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {

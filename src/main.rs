@@ -12,10 +12,12 @@ use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
+use redis_script_exporter::probes::Probes;
+use redis_script_exporter::reload::Reloader;
 use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -80,6 +82,11 @@ fn start() -> Result<ExitCode, Failed> {
         }
         Some(Command::Check(flags)) => {
             let config = Config::from_cli(&cli).map_err(Failed::usage)?;
+            if config.targets.is_empty() {
+                return Err(Failed::usage(
+                    "--config.file: it names no targets, so there is nothing to check",
+                ));
+            }
             return check_servers(&config, *flags);
         }
         Some(Command::Completions { shell }) => {
@@ -96,7 +103,7 @@ fn start() -> Result<ExitCode, Failed> {
     let config = Config::from_cli(&cli).map_err(Failed::usage)?;
     logging::start(cli.log_level, cli.log_format).map_err(Failed::other)?;
     let runtime = runtime()?;
-    let result = runtime.block_on(export(config));
+    let result = runtime.block_on(export(cli, config));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -110,7 +117,7 @@ fn check_servers(config: &Config, flags: CheckFlags) -> Result<ExitCode, Failed>
         }
     };
     let report = runtime()?.block_on(check::run(&config.targets, flags, waiting));
-    let report = report.map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    let report = report.map_err(Failed::usage)?;
     printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
 }
@@ -141,11 +148,13 @@ impl Failed {
 }
 
 /// Binds, watches and serves until SIGINT or SIGTERM.
-async fn export(config: Config) -> Result<(), Failed> {
+async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|error| Failed::other(format!("cannot wait for signals: {error}")))?;
     let targets = config.targets.len();
     let names = catalogue::load(&config.script_dirs).map_err(Failed::usage)?;
-    let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
-        .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
+    let fleet =
+        Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
@@ -163,7 +172,11 @@ async fn export(config: Config) -> Result<(), Failed> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    run(Arc::new(fleet), &config.web, listeners, stop).await.map_err(Failed::other)?;
+    let fleet = Arc::new(fleet);
+    let probes = Arc::new(Probes::new(Arc::clone(&fleet), config.modules, config.probes));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), probes, cli));
+    tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
+    run(fleet, reloader, &config.web, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");
     Ok(())
 }
@@ -181,6 +194,14 @@ async fn stop_on_signal(stop: CancellationToken) {
         (Err(error), _) | (_, Err(error)) => error!(%error, "cannot wait for signals"),
     }
     stop.cancel();
+}
+
+/// Reads the configuration again at each SIGHUP.
+async fn reload_on_signal(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        // Told in the log, and in the metrics.
+        let _ = reloader.reload().await;
+    }
 }
 
 /// clap's message as one line. What stands where a flag should is not repeated: it may be an address with a password, or

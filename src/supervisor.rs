@@ -1,6 +1,7 @@
 //! Who runs: one task per target, one per log file that is followed, and whatever else the program needs. The targets
 //! may change at any time; a task that ends before it was told to ends the program.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -58,17 +59,17 @@ impl Supervisor {
 
     /// Starts the tasks of targets that are new and ends those of targets that are gone.
     pub(crate) fn watch(&mut self, targets: &Targets) {
+        let wanted: HashSet<*const Watched> = targets.iter().map(Arc::as_ptr).collect();
         self.watched.retain(|(watched, stop)| {
-            let stays = targets.iter().any(|target| Arc::ptr_eq(target, watched));
+            let stays = wanted.contains(&Arc::as_ptr(watched));
             if !stays {
                 stop.cancel();
             }
             stays
         });
-        for target in targets.iter() {
-            if self.watched.iter().any(|(watched, _)| Arc::ptr_eq(watched, target)) {
-                continue;
-            }
+        let running: HashSet<*const Watched> =
+            self.watched.iter().map(|(watched, _)| Arc::as_ptr(watched)).collect();
+        for target in targets.iter().filter(|target| !running.contains(&Arc::as_ptr(target))) {
             let stop = self.stop.child_token();
             self.watched.push((Arc::clone(target), stop.clone()));
             let task = poll::watch(Arc::clone(target), stop.clone());

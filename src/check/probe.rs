@@ -362,7 +362,9 @@ fn undialled(error: &DialError) -> Unreachable {
         DialError::Connect(source) if matches!(source.kind(), ConnectionRefused | NotFound) => {
             Unreachable::Refused(error.to_string())
         }
-        DialError::Connect(_) | DialError::Timeout => Unreachable::Silence(error.to_string()),
+        DialError::Connect(_) | DialError::NotAllowed | DialError::Timeout => {
+            Unreachable::Silence(error.to_string())
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Address {
     /// Whether the connection begins with a TLS handshake.
     pub tls: bool,
     /// The URL asked for any certificate to be accepted (`#insecure`).
-    pub(super) insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 /// Where to connect to.

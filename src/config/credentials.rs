@@ -8,7 +8,7 @@ use super::ConfigError;
 use crate::cli::Cli;
 
 /// Who we are at a server. Without a password nothing is sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Credentials {
     /// The ACL user; none means the server's default user.
     pub user: Option<String>,
@@ -23,6 +23,16 @@ pub enum Password {
     Given(SecretString),
     /// A file whose first line is the password. It is read at every connect, so that it can be rotated.
     File(PathBuf),
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Given(one), Self::Given(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::File(one), Self::File(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 impl Password {

@@ -1,17 +1,25 @@
-//! Flags become one validated [`Config`]: values that make sense by themselves and together.
+//! Flags and the file of `--config.file` become one validated [`Config`]: values that make sense by themselves and
+//! together.
 //!
-//! Whatever is wrong is a [`ConfigError`]: one line that names the flag and says what to do.
+//! Whatever is wrong is a [`ConfigError`]: one line that names the flag (and the file, the line and the key) and says what
+//! to do.
 
 mod address;
+mod allow;
 mod credentials;
+mod file;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::address::{Address, Endpoint};
+pub use self::allow::Allow;
+#[cfg(test)]
+pub(crate) use self::allow::allowing;
 pub use self::credentials::{Credentials, Password};
 use crate::cli::Cli;
 
@@ -21,9 +29,22 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest interval that a flag may set.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// What `--probe.idle-timeout` may be.
+const IDLE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 /// Paths that the exporter serves itself, so that the metrics can't have them.
-const RESERVED_PATHS: &[&str] =
-    &["/", "/-/healthy", "/-/ready", "/status.css", "/status.js", "/idle.svg", "/blocked.svg"];
+const RESERVED_PATHS: &[&str] = &[
+    "/",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/probe",
+    "/sd",
+    "/status.css",
+    "/status.js",
+    "/idle.svg",
+    "/blocked.svg",
+];
 
 /// A wrong setting: the flag, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +65,12 @@ impl ConfigError {
 /// Everything that the exporter was told, valid as a whole.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The servers to watch; at least one, no name twice.
+    /// The servers to watch; no name twice, and at least one unless there are modules.
     pub targets: Vec<TargetConfig>,
+    /// What can be probed and how, by the name of the module.
+    pub modules: Modules,
+    /// What probes may start.
+    pub probes: ProbeLimits,
     /// Folders of files that give scripts their names.
     pub script_dirs: Vec<PathBuf>,
     /// The HTTP side.
@@ -54,8 +79,75 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
 }
 
+/// What probes may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeLimits {
+    /// A target ends when it was not probed for so long.
+    pub idle_timeout: Duration,
+    /// Targets at the same time.
+    pub max_targets: usize,
+}
+
+/// Modules by their names.
+pub type Modules = BTreeMap<String, Arc<Module>>;
+
+/// What can be probed, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    /// The name that a probe gives.
+    pub name: String,
+    /// Where its targets may be.
+    pub allow: Allow,
+    /// Who we are there.
+    pub credentials: Credentials,
+    /// Certificates for TLS. If there are any settings, nothing is said without TLS.
+    pub tls: Option<TlsFiles>,
+    /// What a target has that the flags set for all.
+    settings: Settings,
+}
+
+/// What is set for all targets, unless the file says something else about one.
+#[derive(Debug, Clone, PartialEq)]
+struct Settings {
+    intervals: Intervals,
+    slow: Thresholds,
+    buckets: Arc<[f64]>,
+    privacy: Privacy,
+    max_scripts: usize,
+}
+
+impl Module {
+    /// A target of this module. If there are settings for TLS, it is asked with TLS whatever its address says.
+    #[must_use]
+    pub fn target(self: &Arc<Self>, address: Address) -> TargetConfig {
+        let address = Address { tls: address.tls || self.tls.is_some(), ..address };
+        let tls = self.tls.clone().unwrap_or_default();
+        let target = self.settings.target(address, self.credentials.clone(), &tls);
+        TargetConfig { module: Some(Arc::clone(self)), ..target }
+    }
+}
+
+impl Settings {
+    /// A target that has these settings.
+    fn target(&self, address: Address, credentials: Credentials, tls: &TlsFiles) -> TargetConfig {
+        TargetConfig {
+            name: address.to_string().into(),
+            credentials,
+            tls: TlsFiles { insecure: tls.insecure || address.insecure, ..tls.clone() },
+            address,
+            intervals: self.intervals,
+            slow: self.slow,
+            buckets: Arc::clone(&self.buckets),
+            privacy: self.privacy,
+            max_scripts: self.max_scripts,
+            log_file: None,
+            module: None,
+        }
+    }
+}
+
 /// One server to watch and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TargetConfig {
     /// The label `target`.
     pub name: Arc<str>,
@@ -77,6 +169,8 @@ pub struct TargetConfig {
     pub max_scripts: usize,
     /// The server's own log, if it can be read from here.
     pub log_file: Option<PathBuf>,
+    /// The module that it is probed with; `None` if the configuration names it.
+    pub module: Option<Arc<Module>>,
 }
 
 /// When to ask a target for what.
@@ -110,6 +204,34 @@ pub struct TlsFiles {
     pub client: Option<(PathBuf, PathBuf)>,
     /// Accept any certificate.
     pub insecure: bool,
+    /// The name that the server's certificate has to be for, if it is not the host's.
+    pub server_name: Option<String>,
+    /// Where this is told, for messages.
+    pub given: Given,
+}
+
+/// Where a setting stands: a flag, or a line of the file. Where that is makes no difference to the setting.
+#[derive(Debug, Clone)]
+pub struct Given(Arc<str>);
+
+impl PartialEq for Given {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Given {}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self("--redis.tls-*".into())
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// What of a call may be kept and told.
@@ -144,6 +266,8 @@ pub struct WebConfig {
     pub telemetry_path: String,
     /// What of a call may be shown.
     pub privacy: Privacy,
+    /// Whether `POST /-/reload` is allowed.
+    pub enable_lifecycle: bool,
 }
 
 /// `host:port`, `:port` or `[v6]:port`, as it was given.
@@ -180,20 +304,24 @@ impl Config {
     /// # Errors
     /// The first setting that is wrong.
     pub fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
-        let intervals = intervals(cli)?;
-        let slow = thresholds(cli)?;
-        let buckets = buckets(&cli.slow_buckets)?;
+        let settings = Settings {
+            intervals: intervals(cli)?,
+            slow: thresholds(cli)?,
+            buckets: buckets(&cli.slow_buckets)?,
+            privacy: Privacy::from_cli(cli),
+            max_scripts: cli.script_max_series,
+        };
         let tls = tls_files(cli)?;
         if cli.script_max_series == 0 {
             return Err(ConfigError::new("--script.max-series", "must be at least 1"));
         }
-        if cli.redis_log_file.is_some() && cli.redis_addr.len() > 1 {
+        if cli.redis_log_file.is_some() && cli.redis_addr.len() != 1 {
             return Err(ConfigError::new(
                 "--redis.log-file",
-                "belongs to one server: give exactly one --redis.addr, or run one exporter per server",
+                "belongs to one server: give exactly one --redis.addr, or log_file of a target in --config.file",
             ));
         }
-        let defaults = Credentials::from_cli(cli)?;
+        let credentials = Credentials::from_cli(cli)?;
 
         let mut names = HashSet::new();
         let mut targets = Vec::with_capacity(cli.redis_addr.len());
@@ -204,31 +332,34 @@ impl Config {
             };
             let (address, own) =
                 Address::parse(url).map_err(|problem| ConfigError::new(flag.as_str(), problem))?;
-            let name: Arc<str> = address.to_string().into();
-            if !names.insert(Arc::clone(&name)) {
-                return Err(ConfigError::new(flag, format!("{name} is given twice; once is enough")));
-            }
-            let credentials = own.or(&defaults);
+            let credentials = own.or(&credentials);
             if credentials.user.is_some() && credentials.password.is_none() {
                 let flag = if cli.redis_user.is_some() { "--redis.user".to_owned() } else { flag };
                 return Err(ConfigError::new(flag, "a user needs a password: give --redis.password-file"));
             }
-            let tls = TlsFiles { insecure: tls.insecure || address.insecure, ..tls.clone() };
-            targets.push(TargetConfig {
-                name,
-                address,
-                credentials,
-                tls,
-                privacy: Privacy::from_cli(cli),
-                intervals,
-                slow,
-                buckets: Arc::clone(&buckets),
-                max_scripts: cli.script_max_series,
-                log_file: cli.redis_log_file.clone(),
-            });
+            let target = settings.target(address, credentials, &tls);
+            let target = TargetConfig { log_file: cli.redis_log_file.clone(), ..target };
+            if !names.insert(Arc::clone(&target.name)) {
+                let name = &target.name;
+                return Err(ConfigError::new(flag, format!("{name} is given twice; once is enough")));
+            }
+            targets.push(target);
+        }
+        let idle_timeout = cli.probe_idle_timeout;
+        if !IDLE_TIMEOUTS.contains(&idle_timeout) {
+            return Err(ConfigError::new("--probe.idle-timeout", "must be between 1s and 24h"));
+        }
+        let mut modules = Modules::new();
+        if let Some(path) = &cli.config_file {
+            let defaults = file::Defaults { settings, credentials, tls };
+            let file = file::read(path, &defaults, names, |name| std::env::var(name).ok())?;
+            targets.extend(file.targets);
+            modules = file.modules;
         }
         Ok(Self {
             targets,
+            modules,
+            probes: ProbeLimits { idle_timeout, max_targets: cli.probe_max_targets },
             script_dirs: cli.script_dir.clone(),
             web: WebConfig::from_cli(cli)?,
             state_file: cli.state_file.clone(),
@@ -243,9 +374,7 @@ fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {
         ("--heartbeat.interval", cli.heartbeat_interval),
         ("--heartbeat.blocked-after", cli.heartbeat_blocked_after),
     ] {
-        if value < SHORTEST_INTERVAL || value > LONGEST_INTERVAL {
-            return Err(ConfigError::new(flag, "must be between 10ms and 1h"));
-        }
+        check_interval(value).map_err(|problem| ConfigError::new(flag, problem))?;
     }
     Ok(Intervals {
         poll: cli.poll_interval,
@@ -253,6 +382,11 @@ fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {
         heartbeat: cli.heartbeat_interval,
         blocked_after: cli.heartbeat_blocked_after,
     })
+}
+
+fn check_interval(interval: Duration) -> Result<(), &'static str> {
+    let fine = (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval);
+    if fine { Ok(()) } else { Err("must be between 10ms and 1h") }
 }
 
 fn thresholds(cli: &Cli) -> Result<Thresholds, ConfigError> {
@@ -266,17 +400,19 @@ fn thresholds(cli: &Cli) -> Result<Thresholds, ConfigError> {
 }
 
 fn buckets(bounds: &[f64]) -> Result<Arc<[f64]>, ConfigError> {
+    check_buckets(bounds).map_err(|problem| ConfigError::new("--slow.buckets", problem))?;
+    Ok(bounds.into())
+}
+
+fn check_buckets(bounds: &[f64]) -> Result<(), &'static str> {
     let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
     if bounds.is_empty() || bounds.len() > 100 || !rising {
-        return Err(ConfigError::new(
-            "--slow.buckets",
-            "must be 1 to 100 rising numbers, as in 0.1,0.5,1,2,5",
-        ));
+        return Err("must be 1 to 100 rising numbers, as in 0.1,0.5,1,2,5");
     }
     if bounds.iter().any(|bound| !bound.is_finite() || *bound <= 0.0) {
-        return Err(ConfigError::new("--slow.buckets", "each must be a number of seconds over 0"));
+        return Err("each must be a number of seconds over 0");
     }
-    Ok(bounds.into())
+    Ok(())
 }
 
 fn tls_files(cli: &Cli) -> Result<TlsFiles, ConfigError> {
@@ -290,7 +426,12 @@ fn tls_files(cli: &Cli) -> Result<TlsFiles, ConfigError> {
             return Err(ConfigError::new("--redis.tls-key-file", "needs --redis.tls-cert-file too"));
         }
     };
-    Ok(TlsFiles { ca: cli.redis_tls_ca_file.clone(), client, insecure: cli.redis_tls_insecure })
+    Ok(TlsFiles {
+        ca: cli.redis_tls_ca_file.clone(),
+        client,
+        insecure: cli.redis_tls_insecure,
+        ..TlsFiles::default()
+    })
 }
 
 impl WebConfig {
@@ -324,7 +465,8 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
-        Ok(Self { listen, telemetry_path: path.to_owned(), privacy: Privacy::from_cli(cli) })
+        let (privacy, enable_lifecycle) = (Privacy::from_cli(cli), cli.web_enable_lifecycle);
+        Ok(Self { listen, telemetry_path: path.to_owned(), privacy, enable_lifecycle })
     }
 }
 
@@ -348,6 +490,7 @@ mod tests {
             (&["--slow.buckets=0,1"], "--slow.buckets"),
             (&["--slow.buckets=nan"], "--slow.buckets"),
             (&["--script.max-series=0"], "--script.max-series"),
+            (&["--probe.idle-timeout=1ms"], "--probe.idle-timeout"),
             (&["--web.telemetry-path=metrics"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/-/ready"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/{x}"], "--web.telemetry-path"),

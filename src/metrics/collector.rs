@@ -6,7 +6,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::{FAMILIES, Family, Kind};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Watched};
 use crate::number::float;
 use crate::script::Catalogue;
 use crate::watch;
@@ -41,18 +41,37 @@ impl Collector for Targets {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut samples: Vec<Vec<Metric>> = self.families.iter().map(|_| Vec::new()).collect();
-        let names = self.fleet.catalogue();
-        for watched in self.fleet.targets().iter() {
-            let now = watched.now();
-            let target = watched.numbers();
-            for (family, metrics) in self.families.iter().zip(&mut samples) {
-                let mut samples = Samples { family, target: target.name(), names: &names, metrics };
-                (family.samples)(&target, now, &mut samples);
-            }
-        }
-        self.families.iter().zip(samples).map(|(family, metrics)| metric_family(family, metrics)).collect()
+        let targets = self.fleet.targets();
+        // What a probe started is shown to probes.
+        let targets = targets.iter().filter(|watched| !watched.is_probed());
+        collect(&self.families, targets, &self.fleet.catalogue())
     }
+}
+
+/// All families of one target, those without a sample left out, in the order of their names.
+pub(super) fn of_one(watched: &Arc<Watched>, names: &Catalogue) -> Vec<MetricFamily> {
+    let families: Vec<&'static Family> = FAMILIES.iter().collect();
+    let mut families = collect(&families, std::iter::once(watched), names);
+    families.retain(|family| !family.get_metric().is_empty());
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    families
+}
+
+fn collect<'a>(
+    families: &[&'static Family],
+    targets: impl Iterator<Item = &'a Arc<Watched>>,
+    names: &Catalogue,
+) -> Vec<MetricFamily> {
+    let mut samples: Vec<Vec<Metric>> = families.iter().map(|_| Vec::new()).collect();
+    for watched in targets {
+        let now = watched.now();
+        let target = watched.numbers();
+        for (family, metrics) in families.iter().zip(&mut samples) {
+            let mut samples = Samples { family, target: target.name(), names, metrics };
+            (family.samples)(&target, now, &mut samples);
+        }
+    }
+    families.iter().zip(samples).map(|(family, metrics)| metric_family(family, metrics)).collect()
 }
 
 fn metric_family(family: &Family, metrics: Vec<Metric>) -> MetricFamily {

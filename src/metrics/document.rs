@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::families::{FAMILIES, Kind};
 use super::page::{BUILD_INFO, STATE_FILE};
+use super::reload::CONFIG;
 
 /// The text of `docs/METRICS.md`.
 #[must_use]
@@ -33,6 +34,9 @@ pub fn document() -> String {
     }
     let (name, help) = BUILD_INFO;
     let _ = writeln!(text, "| `{name}` | gauge | `version`, `revision` | {help} |");
+    for (name, help) in CONFIG {
+        let _ = writeln!(text, "| `{name}` | gauge | | {help} |");
+    }
     for (name, help) in STATE_FILE {
         let _ = writeln!(text, "| `{name}` | counter | | {help} |");
     }

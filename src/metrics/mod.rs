@@ -7,6 +7,7 @@ mod collector;
 mod document;
 mod families;
 mod page;
+mod reload;
 
 pub use self::document::document;
-pub use self::page::{CONTENT_TYPE, Page, PageError};
+pub use self::page::{CONTENT_TYPE, Page, PageError, text_of};

@@ -8,8 +8,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
-use super::collector::Targets;
-use crate::fleet::Fleet;
+use super::collector::{Targets, of_one};
+use super::reload::ConfigState;
+use crate::fleet::{Fleet, Watched};
+use crate::script::Catalogue;
 use crate::state::Store;
 
 /// The content type of the text.
@@ -80,6 +82,7 @@ impl Page {
         let settled = Registry::new();
         settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
+        settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
         if let Some(store) = fleet.store() {
             settled.register(Box::new(StateFile::new(Arc::clone(store))?))?;
         }
@@ -138,6 +141,14 @@ impl Page {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(text)
     }
+}
+
+/// The text of one target alone, as it is now.
+///
+/// # Errors
+/// Metrics that can't be written as text.
+pub fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
+    Ok(TextEncoder::new().encode_to_string(&of_one(watched, names))?)
 }
 
 /// Name and help of the metric about the exporter's build.

@@ -17,7 +17,7 @@ use tracing::debug;
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::fleet::Watched;
-use crate::redis::{Connection, Link, TlsSetup, connect};
+use crate::redis::{Connection, Link, TlsSetup, connect_within};
 use crate::watch::Observation;
 
 /// The first pause before a connection that was lost at once is dialled again; it doubles from there.
@@ -86,7 +86,9 @@ impl Backoff {
 
 /// One connection, from the first byte to the last.
 async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) -> Over {
-    let connecting = connect(&watched.config().address.endpoint);
+    let config = watched.config();
+    let allow = config.module.as_ref().map(|module| &module.allow);
+    let connecting = connect_within(&config.address.endpoint, allow);
     let link = tokio::select! {
         () = stop.cancelled() => return Over::Stopped,
         link = connecting => link,
@@ -99,7 +101,7 @@ async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) ->
     let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None, doubtful };
     let link = match watched.tls() {
         None => link,
-        Some(tls) => match begin_tls(&mut waiter, tls, link).await {
+        Some(tls) => match begin_tls(&mut waiter, &tls, link).await {
             Ok(link) => link,
             Err(over) => return over,
         },

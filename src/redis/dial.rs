@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::config::Endpoint;
+use crate::config::{Allow, Endpoint};
 
 /// How long a name may take to resolve and a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -81,6 +81,9 @@ pub enum DialError {
     /// The system refused.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
+    /// It has moved to where the module may not be used.
+    #[error("not connected to: the module's allow list does not name the address that it has now")]
+    NotAllowed,
     /// Nothing happened.
     #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
@@ -102,24 +105,39 @@ pub enum Reach {
 /// # Errors
 /// What keeps the connection from being made, of the last address that was tried.
 pub async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
-    timeout(CONNECT_TIMEOUT, connect_any(endpoint)).await.unwrap_or(Err(DialError::Timeout))
+    connect_within(endpoint, None).await
 }
 
-async fn connect_any(endpoint: &Endpoint) -> Result<Link, DialError> {
+/// Connects to where `endpoint` is now, if `allow` admits that; without one everything is admitted. What a name resolves to
+/// is looked at each time, and what was looked at is what is connected to.
+///
+/// # Errors
+/// What keeps the connection from being made, of the last address that was tried.
+pub async fn connect_within(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
+    timeout(CONNECT_TIMEOUT, connect_any(endpoint, allow)).await.unwrap_or(Err(DialError::Timeout))
+}
+
+async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
     let (host, port) = match endpoint {
+        Endpoint::Unix(_) if allow.is_some() => return Err(DialError::NotAllowed),
         Endpoint::Unix(path) => return Ok(open(&Peer::Unix(path.clone())).await?),
         Endpoint::Tcp(host, port) => (host, *port),
     };
     let resolve = |source| DialError::Resolve { host: host.clone(), source };
+    let checked = allow.filter(|allow| !allow.admits_name(host, port));
     let mut last = None;
     for address in lookup_host((host.as_str(), port)).await.map_err(resolve)? {
+        if checked.is_some_and(|allow| !allow.admits_address(address.ip(), port)) {
+            last.get_or_insert(DialError::NotAllowed);
+            continue;
+        }
         match timeout(ADDRESS_TIMEOUT, open(&Peer::Tcp(address))).await {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => last = Some(io::Error::from(io::ErrorKind::TimedOut)),
+            Ok(Err(error)) => last = Some(DialError::Connect(error)),
+            Err(_) => last = Some(DialError::Connect(io::Error::from(io::ErrorKind::TimedOut))),
         }
     }
-    Err(last.map_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound)), DialError::Connect))
+    Err(last.unwrap_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound))))
 }
 
 /// Whether `peer` accepts connections now.
@@ -150,5 +168,36 @@ async fn open(peer: &Peer) -> io::Result<Link> {
             socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
             Ok(Link::new(stream, peer.clone()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::allowing;
+
+    /// A name leads where it leads now, which is not where it led when it was admitted.
+    #[tokio::test]
+    async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1", "::ffff:127.0.0.1", "2130706433"] {
+            let endpoint = Endpoint::Tcp(host.to_owned(), port);
+            let allow = allowing(&["10.0.0.0/8:*", "*.example:*"]);
+            let refused = connect_within(&endpoint, Some(&allow)).await;
+            assert!(!matches!(refused, Ok(_) | Err(DialError::Connect(_))), "{host}: {refused:?}");
+        }
+        let accepted = timeout(Duration::from_millis(100), listener.accept()).await;
+        assert!(accepted.is_err(), "a connection was made");
+        for rule in ["127.0.0.0/8:*", "localhost:*", "*:*"] {
+            let allow = allowing(&[rule]);
+            let link = connect_within(&Endpoint::Tcp("localhost".to_owned(), port), Some(&allow)).await;
+            assert_eq!(link.unwrap().peer, Peer::Tcp(listener.local_addr().unwrap()), "{rule}");
+        }
+        let unix = Endpoint::Unix(PathBuf::from("/nowhere"));
+        let refused = connect_within(&unix, Some(&allowing(&["*:*"]))).await;
+        assert!(matches!(refused, Err(DialError::NotAllowed)), "{refused:?}");
     }
 }

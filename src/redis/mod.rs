@@ -9,6 +9,6 @@ mod tls;
 pub(crate) use self::connection::TOO_MANY_CLIENTS;
 pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
-pub use self::dial::{DialError, Link, Peer, Reach, connect, reach};
+pub use self::dial::{DialError, Link, Peer, Reach, connect, connect_within, reach};
 pub use self::question::Question;
 pub use self::tls::{TlsError, TlsSetup};

@@ -11,23 +11,24 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 use super::dial::Link;
-use crate::config::{Endpoint, TlsFiles};
+use crate::config::{Endpoint, Given, TlsFiles};
 
-/// TLS that can't be set up: which file, and what is wrong with it.
+/// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+#[error("{given}: {problem}")]
+pub struct TlsError {
+    given: Given,
+    problem: Problem,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
     /// A file that can't be read, or holds no certificate or key.
     #[error("cannot use {file} as {purpose}: {problem}")]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What for.
-        purpose: &'static str,
-        /// Why not.
-        problem: String,
-    },
+    File { file: PathBuf, purpose: &'static str, problem: String },
     /// No certificate of the system could be loaded.
-    #[error("no system certificates found; give --redis.tls-ca-file")]
+    #[error("no system certificates found; name a file of CA certificates")]
     NoRoots,
     /// Certificate and key don't go together, or are of a kind that is not supported.
     #[error("cannot use the client certificate: {0}")]
@@ -56,10 +57,14 @@ impl TlsSetup {
     /// # Errors
     /// A file that can't be used, or no system certificates.
     pub fn new(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
+        Self::read(files, endpoint).map_err(|problem| TlsError { given: files.given.clone(), problem })
+    }
+
+    fn read(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, Problem> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Client)?;
+            .map_err(Problem::Client)?;
         let builder = if files.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         } else {
@@ -73,14 +78,15 @@ impl TlsSetup {
                     PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, purpose, &error))?;
                 builder
                     .with_client_auth_cert(certificates(cert, "the client certificate")?, key_der)
-                    .map_err(TlsError::Client)?
+                    .map_err(Problem::Client)?
             }
         };
-        let host = match endpoint {
-            Endpoint::Tcp(host, _) => host.clone(),
-            Endpoint::Unix(_) => "localhost".to_owned(),
+        let host = match (&files.server_name, endpoint) {
+            (Some(name), _) => name.clone(),
+            (None, Endpoint::Tcp(host, _)) => host.clone(),
+            (None, Endpoint::Unix(_)) => "localhost".to_owned(),
         };
-        let name = ServerName::try_from(host.clone()).map_err(|_| TlsError::Name(host))?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| Problem::Name(host))?;
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
@@ -95,7 +101,7 @@ impl TlsSetup {
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Problem> {
     let mut store = RootCertStore::empty();
     if let Some(ca) = ca {
         let purpose = "the CA";
@@ -105,14 +111,14 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if store.is_empty() {
-            return Err(TlsError::NoRoots);
+            return Err(Problem::NoRoots);
         }
     }
     Ok(store)
 }
 
 /// All certificates of a PEM file; at least one.
-fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| file_error(file, purpose, &error))?;
     if certificates.is_empty() {
@@ -121,8 +127,8 @@ fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer
     Ok(certificates)
 }
 
-fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Display) -> TlsError {
-    TlsError::File { file: file.to_owned(), purpose, problem: problem.to_string() }
+fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Display) -> Problem {
+    Problem::File { file: file.to_owned(), purpose, problem: problem.to_string() }
 }
 
 /// Accepts any certificate, for `--redis.tls-insecure`. Signatures are still checked.

@@ -2,7 +2,10 @@
 
 mod body;
 mod connections;
+mod lifecycle;
+mod probe;
 mod routes;
+mod sd;
 mod server;
 mod status;
 mod watched;

@@ -12,10 +12,11 @@ use tracing::error;
 
 use super::body::SharedBody;
 use super::connections::Text;
-use super::status;
+use super::{lifecycle, probe, sd, status};
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
+use crate::reload::Reloader;
 
 /// What the endpoints answer from.
 #[derive(Debug)]
@@ -28,16 +29,19 @@ struct Site {
 ///
 /// # Errors
 /// Metrics whose names or labels are not allowed.
-pub fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Result<Router, PageError> {
+pub fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet))?);
     let status = status::router(config, Arc::clone(&fleet));
-    let site = Arc::new(Site { fleet, page });
+    let site = Arc::new(Site { fleet: Arc::clone(&fleet), page });
     Ok(Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&config.telemetry_path, get(metrics))
         .with_state(site)
-        .merge(status))
+        .merge(status)
+        .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
+        .merge(sd::routes(fleet))
+        .merge(lifecycle::routes(reloader, config.enable_lifecycle)))
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> Response {

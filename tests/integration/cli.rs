@@ -288,7 +288,7 @@ fn healthcheck_asks_the_exporter_that_runs() {
     let flag = format!("--web.listen-address={address}");
     for builder in [
         Exporter::builder().args(&["healthcheck", &flag]),
-        Exporter::builder().args(&[&flag, "healthcheck"]),
+        Exporter::builder().args(&[flag.as_str(), "healthcheck"]),
         Exporter::builder().args(&["healthcheck"]).env("REDIS_SCRIPT_EXPORTER_WEB_LISTEN_ADDRESS", &address),
         Exporter::builder()
             .args(&["healthcheck", &format!("--web.listen-address=0.0.0.0:{}", exporter.addr().port())]),

@@ -73,6 +73,7 @@ fn is_volatile(series: &str) -> bool {
         "redis_script_exporter_poll_duration_seconds",
         "redis_script_exporter_polls_total",
         "redis_script_exporter_last_poll_timestamp_seconds",
+        "redis_script_exporter_config_last_reload_success_timestamp_seconds",
         "redis_script_duration_seconds_sum",
         "redis_script_calls_duration_seconds_total",
         "redis_script_last_slow_call_timestamp_seconds",

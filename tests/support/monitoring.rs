@@ -352,6 +352,8 @@ fn redirected(config: &str, url: &str) -> String {
 #[derive(Default)]
 pub(crate) struct Builder {
     jobs: Vec<(String, SocketAddr, Duration)>,
+    /// Further entries of `scrape_configs`, as they stand.
+    scrape_configs: Vec<Json>,
     rules: Vec<String>,
     alertmanager: Option<SocketAddr>,
 }
@@ -365,6 +367,12 @@ impl Builder {
     /// Scrapes `/metrics` there at this interval.
     pub(crate) fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
         self.jobs.push((job.to_owned(), addr, interval));
+        self
+    }
+
+    /// Adds an entry of `scrape_configs` as it stands. Its targets are not waited for by [`Prometheus::wait_ready`].
+    pub(crate) fn scrape_config(mut self, config: Json) -> Self {
+        self.scrape_configs.push(config);
         self
     }
 
@@ -402,7 +410,7 @@ impl Builder {
         let config = json!({
             "global": { "scrape_interval": interval, "evaluation_interval": interval },
             "rule_files": rule_files.collect::<Vec<_>>(),
-            "scrape_configs": jobs.collect::<Vec<_>>(),
+            "scrape_configs": jobs.chain(self.scrape_configs.iter().cloned()).collect::<Vec<_>>(),
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },
         });
         // JSON is YAML too.

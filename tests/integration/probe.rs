@@ -1,0 +1,306 @@
+//! `/probe`: targets that are watched because they are asked for, and those that are refused.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
+use crate::support::client::{Client, text};
+use crate::support::exporter::Exporter;
+use crate::support::http::Response;
+use crate::support::metrics::Metrics;
+use crate::support::monitoring::{Builder, Prometheus, available, shipped};
+use crate::support::server::{Kind, Server, run_on};
+use crate::support::wait::{eventually, eventually_or_tell};
+
+const PROBED: &str = "redis_script_exporter_probed_targets";
+
+/// An exporter with this configuration file, and the folder that the file is in.
+fn exporter(config: &str, flags: &[&str]) -> (Exporter, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yml");
+    fs::write(&file, config).unwrap();
+    let builder = Exporter::builder().args(&["--config.file", file.to_str().unwrap()]).args(&QUICK);
+    (builder.args(flags).start(), folder)
+}
+
+fn probe(exporter: &Exporter, target: &str, module: Option<&str>) -> Response {
+    let module = module.map(|module| format!("&module={module}")).unwrap_or_default();
+    exporter.get(&format!("/probe?target={target}{module}"))
+}
+
+/// Connections that the server has besides the one that asks.
+fn connections(client: &mut Client) -> usize {
+    text(&client.call(&["CLIENT", "LIST"])).lines().filter(|line| !line.contains("cmd=client")).count()
+}
+
+#[test]
+fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
+    run_on(Kind::Redis70, |kind| {
+        let [configured, probed] = [(); 2].map(|()| logs_milliseconds(kind).start());
+        let config = format!(
+            "targets: [{{name: configured, addr: '{}'}}]\nmodules: {{default: {{allow: ['127.0.0.1:*']}}}}",
+            configured.url()
+        );
+        let (exporter, _folder) = exporter(&config, &["--probe.idle-timeout=3s"]);
+        let target = target_of(&probed);
+        let begun = Instant::now();
+        let first = probe(&exporter, &target, None);
+        assert_eq!(first.status, 200, "{}", first.body);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(first.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        let metrics = Metrics::parse(&first.body);
+        assert!(metrics.samples().iter().all(|sample| sample.label("target") == target), "{}", first.body);
+        assert_eq!(metrics.value("redis_script_target_up", &[]), Some(1.0), "the first poll was waited for");
+
+        let all = exporter.metrics();
+        assert_eq!(number(&all, PROBED, &[]), Some(1));
+        assert!(!all.text.contains(&target), "series of probed targets are in their probes only");
+        let mut client = probed.client();
+        assert_eq!(connections(&mut client), 1);
+        spin(&mut client, "EVAL", SPIN);
+        eventually(LIMIT, "the call, by probes", || {
+            let metrics = Metrics::parse(&probe(&exporter, &target, Some("default")).body);
+            (metrics.sum("redis_script_duration_seconds_count", &[]) == 1.0).then_some(())
+        });
+        assert_eq!(connections(&mut client), 1, "one connection, however often it is probed");
+
+        // A target of the configuration is asked for by its name, and needs no module.
+        let configured = Metrics::parse(&probe(&exporter, "configured", None).body);
+        assert!(configured.samples().iter().all(|sample| sample.label("target") == "configured"));
+
+        exporter.wait_for(LIMIT, "it to end", |metrics| number(metrics, PROBED, &[]) == Some(0));
+        eventually(LIMIT, "its connection to end", || (connections(&mut client) == 0).then_some(()));
+        assert_eq!(lines_with(&exporter.logs(), &["no longer probed", &target]).len(), 1);
+    });
+}
+
+/// A socket proves it: nothing connects to what the module does not admit, whatever it is called.
+#[test]
+fn nothing_is_connected_to_outside_the_allow_list() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let other = port.checked_sub(1).unwrap();
+    let config = format!(
+        "modules:\n  default: {{allow: ['10.0.0.0/8:*', '*.example:*', '127.0.0.1:{other}']}}\n  \
+         none: {{allow: ['127.0.0.1:{other}']}}"
+    );
+    let (exporter, _folder) = exporter(&config, &[]);
+    let hosts = [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "%5B::1%5D",
+        "%5B::ffff:127.0.0.1%5D",
+        "0.0.0.0",
+        "10.0.0.1.localhost",
+        "redis%3A%2F%2F127.0.0.1",
+        "rediss%3A%2F%2Flocalhost",
+    ];
+    for host in hosts {
+        for module in [None, Some("none")] {
+            for _ in 0..2 {
+                let answer = probe(&exporter, &format!("{host}:{port}"), module);
+                // Some of them can't be read as an address at all.
+                let status = if host == "0.0.0.0" { 400 } else { 403 };
+                assert_eq!(answer.status, status, "{host}: {}", answer.body);
+            }
+        }
+    }
+    assert_eq!(probe(&exporter, "unix%3A%2F%2F%2Frun%2Fredis.sock", None).status, 400);
+    let accepted = listener.accept();
+    assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
+    let logs = exporter.logs();
+    let told = lines_with(&logs, &["probe refused", &format!("target=127.0.0.1:{port} ")]);
+    assert_eq!(told.len(), 1, "once for each address: {logs}");
+    assert_eq!(number(&exporter.metrics(), PROBED, &[]), Some(0));
+}
+
+#[test]
+fn what_a_probe_may_not_say_is_refused_and_never_repeated() {
+    let (exporter, _folder) = exporter(
+        "modules: {default: {allow: ['*:*']}, tls: {allow: ['*:*'], tls: {insecure: true}}}",
+        &["--probe.max-targets=0"],
+    );
+    for (query, status, why) in [
+        ("", 400, "target is missing"),
+        ("?target=", 400, "target is missing"),
+        ("?target=a:1&target=b:1", 400, ""),
+        ("?target=redis://user:sesame@a:1", 400, "credentials"),
+        ("?target=:sesame@a:1", 400, "credentials"),
+        ("?target=rediss://a:1%23insecure", 400, "insecure"),
+        ("?target=a:0", 400, "port"),
+        ("?target=a:99999", 400, "URL"),
+        ("?target=http://sesame:1", 400, "URL"),
+        ("?target=a%0ab:1", 400, ""),
+        ("?target=a%22b:1", 400, ""),
+        ("?target=a:1&module=%0asesame", 400, "no module"),
+        ("?target=redis://a:1&module=tls", 400, "TLS"),
+        ("?target=a:1&module=tls", 503, "--probe.max-targets"),
+        ("?target=a:1", 503, "--probe.max-targets"),
+    ] {
+        let answer = exporter.get(&format!("/probe{query}"));
+        assert_eq!(answer.status, status, "{query}: {}", answer.body);
+        assert!(answer.body.contains(why), "{query}: {}", answer.body);
+        assert!(query.contains("module") || !answer.body.contains("sesame"), "{query}: {}", answer.body);
+    }
+    assert!(!exporter.logs().contains("sesame"), "{}", exporter.logs());
+}
+
+/// What the flags and other modules have goes to no address of this module.
+#[test]
+fn a_server_gets_the_credentials_of_its_module_and_no_others() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("requirepass right").start();
+        let target = target_of(&server);
+        let allow = format!("allow: ['{target}']");
+        let config = format!(
+            "modules:\n  bare: {{{allow}}}\n  right: {{{allow}, password: right}}\n  wrong: {{{allow}, password: x}}"
+        );
+        for (module, expected) in [("bare", "unauthorized"), ("right", "ok"), ("wrong", "unauthorized")] {
+            let (exporter, _folder) = exporter(&config, &["--redis.password=right"]);
+            let answer = probe(&exporter, &target, Some(module));
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert_eq!(state(&Metrics::parse(&answer.body), &target), expected, "{module}");
+            // It is one server: another module can't be used for it meanwhile.
+            let other = if module == "bare" { "right" } else { "bare" };
+            assert_eq!(probe(&exporter, &target, Some(other)).status, 409);
+        }
+    });
+}
+
+#[test]
+fn a_reload_keeps_the_targets_of_modules_that_stay() {
+    run_on(Kind::Redis70, |kind| {
+        let servers = [(); 2].map(|()| Server::start(kind));
+        let [stays, goes] = servers.each_ref().map(target_of);
+        let config = |other: &str| {
+            format!("modules:\n  stays: {{allow: ['127.0.0.1:*']}}\n  other: {{allow: ['{other}']}}\n")
+        };
+        let (mut exporter, folder) = exporter(&config(&goes), &["--probe.max-targets=2"]);
+        assert_eq!(probe(&exporter, &stays, Some("stays")).status, 200);
+        assert_eq!(probe(&exporter, &goes, Some("other")).status, 200);
+        assert_eq!(probe(&exporter, "127.0.0.1:1", Some("stays")).status, 503, "as many as there may be");
+        let mut client = servers[0].client();
+        let id =
+            |client: &mut Client| text(&client.call(&["CLIENT", "LIST"])).lines().next().unwrap().to_owned();
+        let id = |client: &mut Client| id(client).split(' ').next().unwrap().to_owned();
+        let before = id(&mut client);
+        fs::write(folder.path().join("config.yml"), config("127.0.0.1:1")).unwrap();
+        exporter.signal(Signal::SIGHUP);
+        exporter.wait_for(LIMIT, "one to end", |metrics| number(metrics, PROBED, &[]) == Some(1));
+        assert_eq!(probe(&exporter, &goes, Some("other")).status, 403);
+        assert_eq!(probe(&exporter, &stays, Some("stays")).status, 200);
+        assert_eq!(id(&mut client), before, "the same connection");
+    });
+}
+
+/// The `scrape_configs` of a shipped file, for this exporter and in a hurry.
+fn scrape_configs(file: &str, exporter: &Exporter, servers: &[Server]) -> Vec<Json> {
+    let mut text = shipped(file).replace("exporter:10379", &exporter.addr().to_string());
+    for (index, server) in servers.iter().enumerate() {
+        text = text.replace(&format!("10.0.0.{}:6379", index + 1), &target_of(server));
+    }
+    let mut config: Json = serde_saphyr::from_str(&text).unwrap();
+    let mut entries = config["scrape_configs"].take();
+    for entry in entries.as_array_mut().unwrap() {
+        entry["scrape_interval"] = "1s".into();
+        if let Some(discovery) = entry.get_mut("http_sd_configs") {
+            discovery[0]["refresh_interval"] = "1s".into();
+        }
+    }
+    entries.as_array().unwrap().clone()
+}
+
+/// The shipped scrape configurations, in a real Prometheus: targets of the configuration through /sd and /probe, others
+/// through /probe alone.
+#[test]
+fn prometheus_discovers_and_scrapes_everything() {
+    if !available() {
+        return;
+    }
+    run_on(Kind::Redis70, |kind| {
+        let configured = [(); 3].map(|()| Server::start(kind));
+        let probed = [(); 2].map(|()| Server::start(kind));
+        let entry = |(index, server): (usize, &Server)| {
+            format!("  - {{name: server-{index}, addr: '{}'}}\n", server.url())
+        };
+        let entries = configured.iter().enumerate().map(entry).collect::<Vec<_>>().concat();
+        let config = format!("targets:\n{entries}modules: {{default: {{allow: ['127.0.0.1:*']}}}}\n");
+        let (exporter, _folder) = exporter(&config, &[]);
+        let builder = ["sd.yml", "probe.yml"]
+            .iter()
+            .flat_map(|file| scrape_configs(&format!("deploy/prometheus/{file}"), &exporter, &probed))
+            .fold(Prometheus::builder(), Builder::scrape_config);
+        let prometheus = builder.start();
+        let mut expected: Vec<(String, String)> =
+            (0..3).map(|index| ("redis-scripts".to_owned(), format!("server-{index}"))).collect();
+        expected.extend(probed.iter().map(|server| ("redis-scripts-probed".to_owned(), target_of(server))));
+        expected.sort();
+        for promql in
+            ["up == 1", "redis_script_target_up == 1", "redis_script_target_state{state=\"ok\"} == 1"]
+        {
+            eventually_or_tell(LIMIT * 2, promql, || {
+                let answer = prometheus.query(promql);
+                let label = |series: &Json, label: &str| {
+                    series["metric"][label].as_str().unwrap_or_default().to_owned()
+                };
+                let mut found: Vec<(String, String)> = answer["result"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|series| (label(series, "job"), label(series, "instance")))
+                    .collect();
+                found.sort();
+                if found == expected { Ok(()) } else { Err(format!("{found:?}\n{}", prometheus.logs())) }
+            });
+        }
+        let labels = prometheus.query("redis_script_target_up");
+        for series in labels["result"].as_array().unwrap() {
+            assert_eq!(series["metric"]["target"], series["metric"]["instance"], "{series}");
+        }
+        assert_eq!(number(&exporter.metrics(), PROBED, &[]), Some(2), "/sd does not have more probed");
+    });
+}
+
+#[test]
+fn discovery_names_every_target_and_where_to_probe_it() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let target = target_of(&server);
+        let (exporter, _folder) = exporter(
+            "targets: [{name: checkout, addr: 'redis://127.0.0.1:1'}]\nmodules: {m: {allow: ['127.0.0.1:*']}}",
+            &[],
+        );
+        assert_eq!(probe(&exporter, &target, Some("m")).status, 200);
+        assert_eq!(probe(&exporter, "rediss://127.0.0.1:2", Some("m")).status, 200);
+        let answer = exporter.get("/sd");
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        let groups: Json = serde_json::from_str(&answer.body).unwrap();
+        let expected = serde_json::json!([
+            { "targets": ["localhost"], "labels": {
+                "__meta_redis_script_origin": "config", "__metrics_path__": "/probe",
+                "__param_target": "checkout", "instance": "checkout",
+            } },
+            { "targets": ["localhost"], "labels": {
+                "__meta_redis_script_origin": "probe", "__metrics_path__": "/probe",
+                "__param_module": "m", "__param_target": target, "instance": target,
+            } },
+            { "targets": ["localhost"], "labels": {
+                "__meta_redis_script_origin": "probe", "__metrics_path__": "/probe",
+                "__param_module": "m", "__param_target": "rediss://127.0.0.1:2", "instance": "127.0.0.1:2",
+            } },
+        ]);
+        assert_eq!(groups, expected);
+    });
+}
