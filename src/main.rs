@@ -12,7 +12,7 @@ use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
-use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
+use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, lint, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,6 +81,11 @@ fn start() -> Result<ExitCode, Failed> {
         Some(Command::Check(flags)) => {
             let config = Config::from_cli(&cli).map_err(Failed::usage)?;
             return check_servers(&config, *flags);
+        }
+        Some(Command::Lint(flags)) => {
+            let report = lint::run(flags, &mut io::stdin().lock());
+            printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
+            return Ok(ExitCode::from(report.exit_code));
         }
         Some(Command::Completions { shell }) => {
             return printed(documents::print_completions(*shell, &mut io::stdout().lock()));
