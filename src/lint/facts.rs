@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::commands::{self, Effect, Extent};
+use super::commands::{self, Argument, Effect, Extent};
 use super::syntax::{Binary, Expr, ExprId, FnId, Loop, LoopId, LoopKind, Script, Unary, Value, VarId};
 
 /// Steps that a value is followed back at most: hostile scripts have more.
@@ -143,8 +143,58 @@ impl<'a> Facts<'a> {
     /// How much a command reads, if that has no bound.
     pub(super) fn extent(&self, id: ExprId) -> Option<Extent> {
         let call = self.redis_call(id)?;
-        let args: Vec<Option<String>> = call.args.iter().map(|arg| self.constant(*arg)).collect();
+        let argument = |id: &ExprId| {
+            let (constants, is_open) = self.constants(*id);
+            Argument { constants, is_open, from_end: is_open && self.subtracts(*id) }
+        };
+        let args: Vec<Argument> = call.args.iter().map(argument).collect();
         commands::extent(call.command.as_deref()?, &args)
+    }
+
+    /// The constants that an expression may stand for, and whether it may stand for something else.
+    fn constants(&self, id: ExprId) -> (Vec<String>, bool) {
+        let (mut constants, mut is_open) = (Vec::new(), false);
+        self.follow(id, |facts, id, next| {
+            match (facts.constant(id), facts.script.expr(id)) {
+                (Some(constant), _) => constants.push(constant),
+                (None, Expr::Variable(variable)) => {
+                    is_open |= facts.script.values(*variable).is_empty();
+                    for value in facts.script.values(*variable) {
+                        match value {
+                            Value::Of(value) => next.push(*value),
+                            Value::PartOf(_) => is_open = true,
+                        }
+                    }
+                }
+                _ => is_open = true,
+            }
+            true
+        });
+        (constants, is_open)
+    }
+
+    /// Whether a number may be negative.
+    fn subtracts(&self, id: ExprId) -> bool {
+        let mut subtracts = false;
+        self.follow(id, |facts, id, next| {
+            match facts.script.expr(id) {
+                Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..) | Expr::Unknown => {
+                    subtracts = true
+                }
+                Expr::Binary(_, left, right) => next.extend([*left, *right]),
+                Expr::Call { args, .. } => next.extend(args),
+                Expr::Text(text) => subtracts |= text.starts_with('-'),
+                Expr::Variable(variable) => {
+                    next.extend(facts.script.values(*variable).iter().filter_map(|value| match value {
+                        Value::Of(value) => Some(*value),
+                        Value::PartOf(_) => None,
+                    }));
+                }
+                _ => {}
+            }
+            !subtracts
+        });
+        subtracts
     }
 
     /// The constant that an expression stands for.
@@ -154,7 +204,7 @@ impl<'a> Facts<'a> {
 
     /// Whether this is the global function, or member of a global table, of this name.
     pub(super) fn is_global(&self, id: ExprId, name: &str) -> bool {
-        is_global(self.script, id, name)
+        self.script.is_global(id, name)
     }
 
     /// The functions that a call runs, also those that it hands to others.
@@ -239,6 +289,17 @@ impl<'a> Facts<'a> {
             .aliased(*callee)
             .any(|id| self.is_global(id, "unpack") || self.is_global(id, "table.unpack"));
         is_unpack.then_some(args.as_slice())
+    }
+
+    /// The commands whose replies a loop goes over while it adds to this list.
+    pub(super) fn grown(&self, list: ExprId) -> Vec<ExprId> {
+        let Expr::Variable(list) = self.script.expr(list) else { return Vec::new() };
+        let loops = self.script.loops.iter().enumerate().filter(|(_, around)| around.grows(*list));
+        let reads = loops.filter_map(|(id, _)| match self.long(id) {
+            Some(Long::Collection(reads)) => reads.first().copied(),
+            _ => None,
+        });
+        reads.collect()
     }
 
     /// What each function does with all that it calls.
@@ -613,25 +674,6 @@ fn aliased(script: &Script, id: ExprId) -> impl Iterator<Item = ExprId> {
         Value::PartOf(_) => None,
     });
     std::iter::once(id).chain(values.take(DEEPEST_CONSTANT))
-}
-
-fn is_global(script: &Script, id: ExprId, name: &str) -> bool {
-    let is_variable = |id: ExprId, name: &str| match script.expr(id) {
-        Expr::Variable(variable) => script
-            .variables
-            .get(*variable)
-            .is_some_and(|variable| variable.is_global && variable.name == name),
-        _ => false,
-    };
-    match name.split_once('.') {
-        None => is_variable(id, name),
-        Some((table, member)) => match script.expr(id) {
-            Expr::Index { base, key } => {
-                is_variable(*base, table) && matches!(script.expr(*key), Expr::Text(key) if key == member)
-            }
-            _ => false,
-        },
-    }
 }
 
 fn constant(script: &Script, id: ExprId, depth: usize) -> Option<String> {

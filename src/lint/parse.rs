@@ -246,9 +246,7 @@ impl Lowering {
                 let id = self.begin_loop(numeric.as_ref());
                 self.scopes.push(HashMap::new());
                 let counter = self.declare(&word(numeric.index_variable()), false);
-                for bound in [start, end] {
-                    self.assign(counter, Value::Of(bound));
-                }
+                self.assign(counter, Value::PartOf(start));
                 let body = self.block(numeric.block());
                 self.scopes.pop();
                 self.end_loop(id, LoopKind::Numeric(end), body);
@@ -305,6 +303,8 @@ impl Lowering {
             body: Vec::new(),
             exits: Vec::new(),
             assigned: Vec::new(),
+            grown: Vec::new(),
+            first_variable: self.script.variables.len(),
             calls: Vec::new(),
             own_calls: Vec::new(),
             outer_guard: self.frames.last().and_then(|frame| frame.guard),
@@ -346,10 +346,23 @@ impl Lowering {
         match target {
             Var::Name(name) => Some(self.resolve(&word(name))),
             Var::Expression(_) => {
-                self.var(target);
+                let element = self.var(target);
+                if let Expr::Index { base, .. } = *self.script.expr(element) {
+                    self.grow(base);
+                }
                 None
             }
             _ => None,
+        }
+    }
+
+    /// Notes that a table gets another element.
+    fn grow(&mut self, table: ExprId) {
+        let Expr::Variable(variable) = *self.script.expr(table) else { return };
+        for id in self.loops() {
+            if let Some(around) = self.script.loops.get_mut(id) {
+                around.grown.push(variable);
+            }
         }
     }
 
@@ -472,8 +485,12 @@ impl Lowering {
     }
 
     fn made_call(&mut self, callee: ExprId, args: Vec<ExprId>, at: &impl Node) -> ExprId {
-        let raises = matches!(self.script.expr(callee), Expr::Variable(variable)
-            if self.script.variables.get(*variable).is_some_and(|variable| variable.is_global && variable.name == "error"));
+        let raises = self.script.is_global(callee, "error");
+        if let [table, _, ..] = args.as_slice()
+            && self.script.is_global(callee, "table.insert")
+        {
+            self.grow(*table);
+        }
         let call = self.add(Expr::Call { callee, args }, at);
         self.statements.push(Statement::Call(call));
         let Some(frame) = self.frames.last() else { return call };

@@ -294,7 +294,8 @@ fn reads(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
     let calls = facts.redis_calls().into_iter();
     calls
         .filter_map(|(id, call)| {
-            let command = call.command.as_deref()?;
+            // KEYS has its own rule.
+            let command = call.command.as_deref().filter(|command| *command != "KEYS")?;
             let extent = facts.extent(id)?;
             let position = facts.script.position(id);
             if let Some(id) = looped.get(&id) {
@@ -307,9 +308,6 @@ fn reads(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
                 return Some(
                     Found::new("loop-over-collection", position, message).beside(around.position, "the loop"),
                 );
-            }
-            if command == "KEYS" {
-                return None;
             }
             Some(match extent {
                 Extent::Whole => Found::new(
@@ -327,18 +325,29 @@ fn reads(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
         .collect()
 }
 
+/// Lists that are unpacked whole, each told once.
 fn unpacked(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
     let calls = (0..facts.script.exprs.len()).filter_map(|id| Some((id, facts.unpack_args(id)?)));
+    let mut told = HashSet::new();
     calls
         .filter_map(|(id, args)| {
             let [list] = args else { return None };
-            let read = *facts.collections(*list).first()?;
+            let (whole, grown) = (facts.collections(*list), facts.grown(*list));
+            let (read, what) = match (whole.first(), grown.first()) {
+                (Some(read), _) => (*read, "all that"),
+                (None, Some(read)) => (*read, "a list made of all that"),
+                (None, None) => return None,
+            };
+            let is_new = match facts.script.expr(*list) {
+                Expr::Variable(list) => told.insert(*list),
+                _ => true,
+            };
             let message = format!(
-                "unpack of all that {} reads fails from about 8,000 elements on (too many results to unpack)",
+                "unpack of {what} {} reads fails from about 8,000 elements on (too many results to unpack)",
                 facts.command(read)
             );
             let found = Found::new("unpack-collection", facts.script.position(id), message);
-            Some(found.beside(facts.script.position(read), "the read"))
+            is_new.then(|| found.beside(facts.script.position(read), "the read"))
         })
         .collect()
 }

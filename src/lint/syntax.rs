@@ -129,6 +129,10 @@ pub(super) struct Loop {
     pub(super) exits: Vec<Option<ExprId>>,
     /// Variables that are given something in it.
     pub(super) assigned: Vec<(VarId, Value)>,
+    /// Variables whose tables get another element in it.
+    pub(super) grown: Vec<VarId>,
+    /// The first variable that is declared in it.
+    pub(super) first_variable: VarId,
     /// All calls in it and in loops in it.
     pub(super) calls: Vec<ExprId>,
     /// The calls that are in no `while` or `repeat` within it.
@@ -141,6 +145,11 @@ impl Loop {
     /// Whether it is a `while` or `repeat`.
     pub(super) fn is_conditional(&self) -> bool {
         matches!(self.kind, LoopKind::While(_) | LoopKind::Repeat(_))
+    }
+
+    /// Whether it adds elements to the table of this variable, which was there before.
+    pub(super) fn grows(&self, variable: VarId) -> bool {
+        variable < self.first_variable && self.grown.contains(&variable)
     }
 }
 
@@ -180,6 +189,24 @@ impl Script {
     /// What a variable is ever given.
     pub(super) fn values(&self, id: VarId) -> &[Value] {
         self.variables.get(id).map_or(&[], |variable| &variable.values)
+    }
+
+    /// Whether this is the global, or the member of a global table, of this name.
+    pub(super) fn is_global(&self, id: ExprId, name: &str) -> bool {
+        let is_variable = |id: ExprId, name: &str| match self.expr(id) {
+            Expr::Variable(variable) => {
+                let variable = self.variables.get(*variable);
+                variable.is_some_and(|variable| variable.is_global && variable.name == name)
+            }
+            _ => false,
+        };
+        match (name.split_once('.'), self.expr(id)) {
+            (None, _) => is_variable(id, name),
+            (Some((table, member)), Expr::Index { base, key }) => {
+                is_variable(*base, table) && matches!(self.expr(*key), Expr::Text(key) if key == member)
+            }
+            _ => false,
+        }
     }
 
     /// The functions of this script that an expression may stand for.
