@@ -104,12 +104,13 @@ pub(super) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
     let all = match command {
         "HGETALL" | "HKEYS" | "HVALS" => return Some(Extent::WholeHash),
         "SMEMBERS" | "SUNION" | "SINTER" | "SDIFF" | "ZUNION" | "ZINTER" | "ZDIFF" | "KEYS" => true,
-        "SORT" | "SORT_RO" => !has("LIMIT"),
         "ZRANGE" if has("BYSCORE") || has("BYLEX") => !has("LIMIT"),
         "LRANGE" | "ZRANGE" | "ZREVRANGE" => {
             args.get(1).is_some_and(from_the_front) && args.get(2).is_some_and(to_the_end)
         }
-        "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => !has("LIMIT"),
+        "SORT" | "SORT_RO" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => {
+            !has("LIMIT")
+        }
         "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
         _ => false,
     };

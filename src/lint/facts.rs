@@ -1,5 +1,6 @@
 //! What a script does: the commands that it calls, where values come from, and which loops are long.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::commands::{self, Argument, Effect, Extent};
@@ -7,6 +8,9 @@ use super::syntax::{Binary, Expr, ExprId, FnId, Loop, LoopId, LoopKind, Script, 
 
 /// Steps that a value is followed back at most: hostile scripts have more.
 const FARTHEST: usize = 300;
+
+/// Steps in all. Beyond them nothing more is found: a script of 1 MiB that was made to take long takes seconds.
+const MOST_STEPS: usize = 5_000_000;
 
 /// Constants behind constants.
 const DEEPEST_CONSTANT: usize = 8;
@@ -95,11 +99,19 @@ pub(super) struct Facts<'a> {
     summaries: Vec<Summary>,
     /// By loop.
     long: Vec<Option<Long>>,
+    /// What is left of [`MOST_STEPS`].
+    steps: Cell<usize>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn new(script: &'a Script) -> Self {
-        let mut facts = Self { script, calls: HashMap::new(), summaries: Vec::new(), long: Vec::new() };
+        let mut facts = Self {
+            script,
+            calls: HashMap::new(),
+            summaries: Vec::new(),
+            long: Vec::new(),
+            steps: Cell::new(MOST_STEPS),
+        };
         let made = (0..script.exprs.len()).filter_map(|id| Some((id, facts.read_call(id)?)));
         facts.calls = made.collect();
         facts.summaries = facts.summarise();
@@ -179,16 +191,13 @@ impl<'a> Facts<'a> {
         self.follow(id, |facts, id, next| {
             match facts.script.expr(id) {
                 Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..) | Expr::Unknown => {
-                    subtracts = true
+                    subtracts = true;
                 }
                 Expr::Binary(_, left, right) => next.extend([*left, *right]),
                 Expr::Call { args, .. } => next.extend(args),
                 Expr::Text(text) => subtracts |= text.starts_with('-'),
                 Expr::Variable(variable) => {
-                    next.extend(facts.script.values(*variable).iter().filter_map(|value| match value {
-                        Value::Of(value) => Some(*value),
-                        Value::PartOf(_) => None,
-                    }));
+                    next.extend(facts.script.assigned(*variable));
                 }
                 _ => {}
             }
@@ -220,12 +229,7 @@ impl<'a> Facts<'a> {
     /// Whether this is `redis.register_function`.
     pub(super) fn registers(&self, callee: ExprId) -> bool {
         let names = ["redis.register_function", "server.register_function"];
-        self.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
-    }
-
-    /// What a name stands for, or the expression itself.
-    fn aliased(&self, id: ExprId) -> impl Iterator<Item = ExprId> {
-        aliased(self.script, id)
+        self.script.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
     }
 
     /// The command that a call calls.
@@ -233,7 +237,7 @@ impl<'a> Facts<'a> {
         let Expr::Call { callee, args } = self.script.expr(id) else { return None };
         let calls_redis = |callee: ExprId| {
             let names = ["redis.call", "redis.pcall", "server.call", "server.pcall"];
-            self.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
+            self.script.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
         };
         if calls_redis(*callee) {
             return Some(self.with_command(args));
@@ -275,7 +279,7 @@ impl<'a> Facts<'a> {
     /// The elements of the table that `unpack` is called with.
     fn unpacked(&self, id: ExprId) -> Option<Vec<ExprId>> {
         let table = *self.unpack_args(id)?.first()?;
-        let table = self.aliased(table).find_map(|id| match self.script.expr(id) {
+        let table = self.script.aliased(table).find_map(|id| match self.script.expr(id) {
             Expr::Table(fields) => Some(fields),
             _ => None,
         })?;
@@ -286,6 +290,7 @@ impl<'a> Facts<'a> {
     pub(super) fn unpack_args(&self, id: ExprId) -> Option<&'a [ExprId]> {
         let Expr::Call { callee, args } = self.script.expr(id) else { return None };
         let is_unpack = self
+            .script
             .aliased(*callee)
             .any(|id| self.is_global(id, "unpack") || self.is_global(id, "table.unpack"));
         is_unpack.then_some(args.as_slice())
@@ -377,10 +382,7 @@ impl<'a> Facts<'a> {
                 true
             }
             Expr::Variable(variable) => {
-                next.extend(facts.script.values(*variable).iter().filter_map(|value| match value {
-                    Value::Of(value) => Some(*value),
-                    Value::PartOf(_) => None,
-                }));
+                next.extend(facts.script.assigned(*variable));
                 true
             }
             Expr::Binary(Binary::And | Binary::Or, left, right) => {
@@ -395,69 +397,53 @@ impl<'a> Facts<'a> {
 
     /// A command whose reply this depends on. The length of what is read with a bound depends on no reply, unless
     /// `lengths` are asked for too.
-    pub(super) fn reply(&self, id: ExprId, lengths: bool) -> Option<ExprId> {
+    fn reply(&self, id: ExprId, lengths: bool) -> Option<ExprId> {
         let mut found = None;
         self.follow(id, |facts, id, next| {
-            match facts.script.expr(id) {
-                Expr::Call { .. } if facts.redis_call(id).is_some() => {
-                    found = Some(id);
-                    return false;
-                }
+            let expr = facts.script.expr(id);
+            match expr {
+                Expr::Call { .. } if facts.redis_call(id).is_some() => found = Some(id),
                 // The least of several numbers is bounded if one of them is.
                 Expr::Call { callee, args } if facts.is_global(*callee, "math.min") => {
-                    let bounds: Vec<Option<ExprId>> =
-                        args.iter().take(4).map(|arg| facts.direct_reply(*arg)).collect();
-                    if bounds.iter().all(Option::is_some) {
+                    if args.iter().all(|arg| facts.may_be_a_reply(*arg)) {
                         next.extend(args);
                     }
                 }
-                Expr::Call { callee, args } => {
-                    next.extend(args);
-                    next.extend(facts.returned(*callee));
+                Expr::Unary(Unary::Length, operand) if lengths || !facts.collections(*operand).is_empty() => {
+                    next.push(*operand);
                 }
-                Expr::Variable(variable) => {
-                    next.extend(facts.script.values(*variable).iter().map(|value| match value {
-                        Value::Of(value) | Value::PartOf(value) => *value,
-                    }));
-                }
-                Expr::Index { base, .. } => next.push(*base),
-                Expr::Unary(Unary::Length, operand) => {
-                    if lengths || !facts.collections(*operand).is_empty() {
-                        next.push(*operand);
-                    }
-                }
-                Expr::Unary(_, operand) => next.push(*operand),
-                Expr::Binary(_, left, right) => next.extend([*left, *right]),
-                _ => {}
+                Expr::Unary(Unary::Length, _) => {}
+                _ => facts.parts(expr, next),
             }
-            true
+            found.is_none()
         });
         found
     }
 
-    /// [`Self::reply`] for an argument of `math.min`, which is not looked into again.
-    fn direct_reply(&self, id: ExprId) -> Option<ExprId> {
-        let mut found = None;
+    /// Whether a command's reply is anywhere in this.
+    fn may_be_a_reply(&self, id: ExprId) -> bool {
+        let mut found = false;
         self.follow(id, |facts, id, next| {
-            match facts.script.expr(id) {
-                Expr::Call { .. } if facts.redis_call(id).is_some() => {
-                    found = Some(id);
-                    return false;
-                }
-                Expr::Call { args, .. } => next.extend(args),
-                Expr::Variable(variable) => {
-                    next.extend(facts.script.values(*variable).iter().map(|value| match value {
-                        Value::Of(value) | Value::PartOf(value) => *value,
-                    }));
-                }
-                Expr::Index { base, .. } => next.push(*base),
-                Expr::Unary(_, operand) => next.push(*operand),
-                Expr::Binary(_, left, right) => next.extend([*left, *right]),
-                _ => {}
-            }
-            true
+            found |= facts.redis_call(id).is_some();
+            facts.parts(facts.script.expr(id), next);
+            !found
         });
         found
+    }
+
+    /// What the value of an expression is made of.
+    fn parts(&self, expr: &Expr, next: &mut Vec<ExprId>) {
+        match expr {
+            Expr::Call { callee, args } => {
+                next.extend(args);
+                next.extend(self.returned(*callee));
+            }
+            Expr::Variable(variable) => next.extend(self.script.sources(*variable)),
+            Expr::Index { base, .. } => next.push(*base),
+            Expr::Unary(_, operand) => next.push(*operand),
+            Expr::Binary(_, left, right) => next.extend([*left, *right]),
+            _ => {}
+        }
     }
 
     /// What functions that are called so give back.
@@ -474,9 +460,10 @@ impl<'a> Facts<'a> {
     ) {
         let (mut next, mut seen) = (vec![from], HashSet::new());
         while let Some(id) = next.pop() {
-            if seen.len() >= FARTHEST {
+            let Some(left) = self.steps.get().checked_sub(1).filter(|_| seen.len() < FARTHEST) else {
                 return;
-            }
+            };
+            self.steps.set(left);
             if seen.insert(id) && !visit(self, id, &mut next) {
                 return;
             }
@@ -514,7 +501,7 @@ impl<'a> Facts<'a> {
                 Expr::Unary(Unary::Length, operand) => operands.push(*operand),
                 Expr::Binary(_, left, right) => next.extend([*left, *right]),
                 Expr::Call { callee, args } if facts.is_global(*callee, "table.getn") => {
-                    operands.extend(args)
+                    operands.extend(args);
                 }
                 Expr::Call { callee, args }
                     if ["math.ceil", "math.floor", "math.max", "tonumber"]
@@ -524,10 +511,7 @@ impl<'a> Facts<'a> {
                     next.extend(args);
                 }
                 Expr::Variable(variable) => {
-                    next.extend(facts.script.values(*variable).iter().filter_map(|value| match value {
-                        Value::Of(value) => Some(*value),
-                        Value::PartOf(_) => None,
-                    }));
+                    next.extend(facts.script.assigned(*variable));
                 }
                 _ => {}
             }
@@ -662,18 +646,6 @@ enum Counted {
 /// Whether a command goes on with a cursor.
 fn is_scan(command: &str) -> bool {
     matches!(command, "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN")
-}
-
-fn aliased(script: &Script, id: ExprId) -> impl Iterator<Item = ExprId> {
-    let values = match script.expr(id) {
-        Expr::Variable(variable) => script.values(*variable),
-        _ => &[],
-    };
-    let values = values.iter().filter_map(|value| match value {
-        Value::Of(value) => Some(*value),
-        Value::PartOf(_) => None,
-    });
-    std::iter::once(id).chain(values.take(DEEPEST_CONSTANT))
 }
 
 fn constant(script: &Script, id: ExprId, depth: usize) -> Option<String> {

@@ -53,7 +53,7 @@ pub fn run(flags: &LintFlags, stdin: &mut impl Read) -> Report {
                 report.add(findings, flags.level.min(flags.fail_on));
             }
             Err(message) => {
-                report.unreadable.push(Unreadable { file, message: clean(&message, LONGEST_MESSAGE) })
+                report.unreadable.push(Unreadable { file, message: clean(&message, LONGEST_MESSAGE) });
             }
         }
     });
@@ -103,7 +103,7 @@ fn find(source: &str) -> (Vec<Found>, usize) {
             vec![Found::new("too-complex", position, "this is nested too deep to be read")]
         }
         None => match parse::parse(body) {
-            Ok(script) => rules::check(&Facts::new(&script), &header),
+            Ok(script) => rules::check(&Facts::new(&script), header),
             Err((position, message)) => vec![Found::new("syntax-error", position, message)],
         },
     };

@@ -1,6 +1,6 @@
 //! From source to [`Script`]: `full_moon` parses, this makes of its tree what rules need.
 //!
-//! `full_moon` because it is the parser under Lua's own formatters and linters (StyLua, selene), reads exactly Lua 5.1
+//! `full_moon` because it is the parser under Lua's own formatters and linters (`StyLua`, `selene`), reads exactly Lua 5.1
 //! without features, and knows where everything is.
 
 use std::collections::HashMap;
@@ -17,9 +17,6 @@ use super::syntax::{
     Binary, Expr, ExprId, FnId, Function, Loop, LoopId, LoopKind, Position, SCRIPT, Script, Statement, Unary,
     Value, VarId, Variable,
 };
-
-/// Functions that a variable may stand for, as far as calls of it tell their parameters.
-const MOST_CALLEES: usize = 8;
 
 /// Reads a script. Its nesting has been looked at before; what is on the stack grows with it.
 ///
@@ -38,7 +35,18 @@ pub(super) fn parse(source: &str) -> Result<Script, (Position, String)> {
     let body = lowering.block(result.ast().nodes());
     lowering.set_body(SCRIPT, body);
     lowering.pass_arguments();
-    Ok(lowering.script)
+    match lowering.stray_break {
+        Some(position) => Err((position, "no loop to break".to_owned())),
+        None => Ok(lowering.script),
+    }
+}
+
+/// Where a node begins.
+fn position(node: &impl Node) -> Position {
+    node.start_position().map_or_else(Position::default, |position| Position {
+        line: position.line(),
+        column: position.character(),
+    })
 }
 
 /// What is wrong, in one line.
@@ -74,14 +82,13 @@ struct Lowering {
     frames: Vec<Frame>,
     /// The statements of the block that is being read.
     statements: Vec<Statement>,
+    /// The first `break` that is in no loop.
+    stray_break: Option<Position>,
 }
 
 impl Lowering {
     fn add(&mut self, expr: Expr, at: &impl Node) -> ExprId {
-        let position = at.start_position().map_or_else(Position::default, |position| Position {
-            line: position.line(),
-            column: position.character(),
-        });
+        let position = position(at);
         self.script.exprs.push((expr, position));
         self.script.exprs.len() - 1
     }
@@ -166,10 +173,10 @@ impl Lowering {
             self.statement(statement);
         }
         match block.last_stmt() {
-            Some(LastStmt::Break(_)) => {
-                let innermost: Vec<LoopId> = self.loops().last().copied().into_iter().collect();
-                self.exit(&innermost);
-            }
+            Some(LastStmt::Break(token)) => match self.loops().last() {
+                Some(innermost) => self.exit(&[*innermost]),
+                None => self.stray_break = self.stray_break.or_else(|| Some(position(token))),
+            },
             Some(LastStmt::Return(values)) => {
                 let values: Vec<ExprId> = values.returns().iter().map(|value| self.expr(value)).collect();
                 if let (Some(first), Some(frame)) = (values.first(), self.frames.last())
@@ -292,10 +299,7 @@ impl Lowering {
     }
 
     fn begin_loop(&mut self, at: &impl Node) -> LoopId {
-        let position = at.start_position().map_or_else(Position::default, |position| Position {
-            line: position.line(),
-            column: position.character(),
-        });
+        let position = position(at);
         let id = self.script.loops.len();
         self.script.loops.push(Loop {
             position,
@@ -540,7 +544,7 @@ impl Lowering {
         let mut passed = Vec::new();
         for (expr, _) in &self.script.exprs {
             let Expr::Call { callee, args } = expr else { continue };
-            for function in self.script.callees(*callee).take(MOST_CALLEES) {
+            for function in self.script.callees(*callee) {
                 let parameters = self.script.functions.get(function).map(|function| &function.parameters);
                 passed.extend(parameters.into_iter().flatten().copied().zip(args.iter().copied()));
             }

@@ -126,7 +126,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "unpack-collection",
         severity: Severity::Warning,
-        what: "unpack of all of a collection: Lua's stack ends at about 8,000 values (`too many results to unpack`)",
+        what: "unpack of all of a collection: it fails from 8,000 elements on (`too many results to unpack`)",
         instead: "unpack slices: unpack(list, from, to)",
     },
     Rule {
@@ -196,18 +196,18 @@ impl Found {
 }
 
 /// Every rule's function.
-const CHECKS: &[fn(&Facts<'_>, &Header) -> Vec<Found>] =
+const CHECKS: &[fn(&Facts<'_>, Header) -> Vec<Found>] =
     &[keys_command, loops, reads, unpacked, write_before_long_work, flags, undeclared_key, value_in_body];
 
 /// What the rules find in a script, in the order of the source.
-pub(super) fn check(facts: &Facts<'_>, header: &Header) -> Vec<Found> {
+pub(super) fn check(facts: &Facts<'_>, header: Header) -> Vec<Found> {
     let mut found: Vec<Found> = CHECKS.iter().flat_map(|check| check(facts, header)).collect();
     found.sort_by_key(|found| (found.position, found.rule));
     found.dedup_by_key(|found| (found.position, found.rule));
     found
 }
 
-fn keys_command(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn keys_command(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let calls = facts.redis_calls().into_iter();
     let keys = calls.filter(|(_, call)| call.command.as_deref() == Some("KEYS"));
     keys.map(|(id, _)| {
@@ -218,7 +218,7 @@ fn keys_command(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
 }
 
 /// `while` and `repeat` loops, and `for` loops that run as often as a reply says.
-fn loops(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn loops(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let loops = facts.script.loops.iter().enumerate();
     loops
         .filter_map(|(id, around)| {
@@ -282,7 +282,7 @@ fn unkillable(facts: &Facts<'_>, id: LoopId) -> Option<&'static str> {
 }
 
 /// Commands that read all of a collection.
-fn reads(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn reads(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let mut looped: BTreeMap<ExprId, LoopId> = BTreeMap::new();
     for id in 0..facts.script.loops.len() {
         if let Some(Long::Collection(reads)) = facts.long(id) {
@@ -326,7 +326,7 @@ fn reads(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
 }
 
 /// Lists that are unpacked whole, each told once.
-fn unpacked(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn unpacked(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let calls = (0..facts.script.exprs.len()).filter_map(|id| Some((id, facts.unpack_args(id)?)));
     let mut told = HashSet::new();
     calls
@@ -343,7 +343,7 @@ fn unpacked(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
                 _ => true,
             };
             let message = format!(
-                "unpack of {what} {} reads fails from about 8,000 elements on (too many results to unpack)",
+                "unpack of {what} {} reads fails from 8,000 elements on (too many results to unpack)",
                 facts.command(read)
             );
             let found = Found::new("unpack-collection", facts.script.position(id), message);
@@ -362,7 +362,7 @@ struct Walk<'a> {
     found: Vec<Found>,
 }
 
-fn write_before_long_work(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn write_before_long_work(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let mut walk = Walk { facts, seen: HashSet::new(), found: Vec::new() };
     // Functions that nothing here calls are called by others.
     for function in 0..facts.script.functions.len() {
@@ -371,6 +371,15 @@ fn write_before_long_work(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
         }
     }
     walk.found
+}
+
+/// How statements end.
+#[derive(Debug, Clone, Copy)]
+enum Flow {
+    /// By a return.
+    Returns,
+    /// At their end; this command has written by then.
+    GoesOn(Option<ExprId>),
 }
 
 impl Walk<'_> {
@@ -385,16 +394,10 @@ impl Walk<'_> {
         written.or(self.facts.summary(id).write)
     }
 
-    /// Goes through statements; `None` if they don't come to their end.
-    fn statements(
-        &mut self,
-        statements: &[Statement],
-        mut written: Option<ExprId>,
-        depth: usize,
-    ) -> Option<Option<ExprId>> {
+    fn statements(&mut self, statements: &[Statement], mut written: Option<ExprId>, depth: usize) -> Flow {
         for statement in statements {
             match statement {
-                Statement::Return => return None,
+                Statement::Return => return Flow::Returns,
                 Statement::Call(call) => {
                     for function in self.facts.runs(*call) {
                         written = self.function(function, written, depth + 1);
@@ -404,24 +407,27 @@ impl Walk<'_> {
                     }
                 }
                 Statement::Either(ways) => {
-                    let before = written;
-                    let ends: Vec<_> =
-                        ways.iter().filter_map(|way| self.statements(way, before, depth)).collect();
-                    if ends.is_empty() {
-                        return None;
-                    }
-                    written = ends.into_iter().flatten().next();
+                    let ends: Vec<Flow> =
+                        ways.iter().map(|way| self.statements(way, written, depth)).collect();
+                    let mut goes_on = ends.into_iter().filter_map(|end| match end {
+                        Flow::Returns => None,
+                        Flow::GoesOn(written) => Some(written),
+                    });
+                    let Some(first) = goes_on.next() else { return Flow::Returns };
+                    written = goes_on.fold(first, Option::or);
                 }
                 Statement::Loop(id) => {
                     let Some(around) = self.facts.script.loops.get(*id) else { continue };
                     if let (Some(write), Some(_)) = (written, self.facts.long(*id)) {
                         self.tell(write, around.position);
                     }
-                    written = self.statements(&around.body, written, depth).flatten().or(written);
+                    if let Flow::GoesOn(after) = self.statements(&around.body, written, depth) {
+                        written = after;
+                    }
                 }
             }
         }
-        Some(written)
+        Flow::GoesOn(written)
     }
 
     /// Tells of the first one: the remedy is the same for all.
@@ -440,7 +446,7 @@ impl Walk<'_> {
 }
 
 /// What the flags of a script or function promise, and what it does.
-fn flags(facts: &Facts<'_>, header: &Header) -> Vec<Found> {
+fn flags(facts: &Facts<'_>, header: Header) -> Vec<Found> {
     match header {
         Header::None => {
             let does = facts.summary(SCRIPT);
@@ -452,7 +458,7 @@ fn flags(facts: &Facts<'_>, header: &Header) -> Vec<Found> {
         }
         Header::Script(flags) => {
             let at = Position { line: 1, column: 1 };
-            held_to(facts, *flags, SCRIPT, at, "this script").into_iter().collect()
+            held_to(facts, flags, SCRIPT, at, "this script").into_iter().collect()
         }
         Header::Library => {
             let registrations = (0..facts.script.exprs.len()).filter_map(|id| match facts.script.expr(id) {
@@ -517,7 +523,7 @@ fn registration(facts: &Facts<'_>, args: &[ExprId]) -> Option<(Option<String>, E
     Some((field("function_name").and_then(|name| facts.constant(name)), field("callback")?, flags))
 }
 
-fn undeclared_key(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn undeclared_key(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let calls = facts.redis_calls().into_iter();
     calls
         .filter_map(|(_, call)| {
@@ -556,7 +562,7 @@ fn is_undeclared(facts: &Facts<'_>, key: ExprId) -> bool {
     is_known
 }
 
-fn value_in_body(facts: &Facts<'_>, _: &Header) -> Vec<Found> {
+fn value_in_body(facts: &Facts<'_>, _: Header) -> Vec<Found> {
     let mut found = Vec::new();
     for (id, call) in facts.redis_calls() {
         let key =

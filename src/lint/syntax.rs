@@ -16,6 +16,12 @@ pub(super) type LoopId = usize;
 /// The script itself.
 pub(super) const SCRIPT: FnId = 0;
 
+/// Values of a variable that are looked at: hostile scripts have more.
+const MOST_VALUES: usize = 100;
+
+/// Values of a variable that are looked at for what it is a name of.
+const MOST_ALIASED: usize = 8;
+
 /// Where something is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
@@ -186,9 +192,23 @@ impl Script {
         self.exprs.get(id).map_or_else(Position::default, |(_, position)| *position)
     }
 
-    /// What a variable is ever given.
+    /// What a variable is given, as far as it is looked at.
     pub(super) fn values(&self, id: VarId) -> &[Value] {
-        self.variables.get(id).map_or(&[], |variable| &variable.values)
+        let values = self.variables.get(id).map_or(&[][..], |variable| &variable.values);
+        values.get(..MOST_VALUES).unwrap_or(values)
+    }
+
+    /// The expressions whose values a variable is ever given.
+    pub(super) fn assigned(&self, id: VarId) -> impl Iterator<Item = ExprId> {
+        self.values(id).iter().filter_map(|value| match value {
+            Value::Of(value) => Some(*value),
+            Value::PartOf(_) => None,
+        })
+    }
+
+    /// The expressions that the values of a variable come from.
+    pub(super) fn sources(&self, id: VarId) -> impl Iterator<Item = ExprId> {
+        self.values(id).iter().map(|(Value::Of(value) | Value::PartOf(value))| *value)
     }
 
     /// Whether this is the global, or the member of a global table, of this name.
@@ -209,23 +229,20 @@ impl Script {
         }
     }
 
-    /// The functions of this script that an expression may stand for.
-    pub(super) fn callees(&self, callee: ExprId) -> impl Iterator<Item = FnId> {
-        let values = match self.expr(callee) {
-            Expr::Variable(variable) => self.values(*variable),
-            _ => &[],
-        };
-        let direct = match self.expr(callee) {
-            Expr::Function(function) => Some(*function),
+    /// What a name stands for, or the expression itself.
+    pub(super) fn aliased(&self, id: ExprId) -> impl Iterator<Item = ExprId> {
+        let values = match self.expr(id) {
+            Expr::Variable(variable) => Some(self.assigned(*variable).take(MOST_ALIASED)),
             _ => None,
         };
-        let assigned = values.iter().filter_map(|value| match value {
-            Value::Of(value) => match self.expr(*value) {
-                Expr::Function(function) => Some(*function),
-                _ => None,
-            },
-            Value::PartOf(_) => None,
-        });
-        direct.into_iter().chain(assigned)
+        std::iter::once(id).chain(values.into_iter().flatten())
+    }
+
+    /// The functions of this script that an expression may stand for.
+    pub(super) fn callees(&self, callee: ExprId) -> impl Iterator<Item = FnId> {
+        self.aliased(callee).filter_map(|id| match self.expr(id) {
+            Expr::Function(function) => Some(*function),
+            _ => None,
+        })
     }
 }

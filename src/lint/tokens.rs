@@ -42,13 +42,13 @@ pub(super) struct Tokens<'a> {
     source: &'a str,
     at: usize,
     line: usize,
-    /// Where the line begins.
-    line_start: usize,
+    /// Characters before `at` on its line.
+    column: usize,
 }
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        Self { source, at: 0, line: 1, line_start: 0 }
+        Self { source, at: 0, line: 1, column: 0 }
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -58,9 +58,12 @@ impl<'a> Tokens<'a> {
     /// Goes on to `end`, and gives what it passes over.
     fn take(&mut self, end: usize) -> &'a str {
         let taken = self.source.get(self.at..end).unwrap_or_default();
-        for newline in memchr::memchr_iter(b'\n', taken.as_bytes()) {
-            self.line += 1;
-            self.line_start = self.at + newline + 1;
+        match taken.rsplit_once('\n') {
+            Some((before, last)) => {
+                self.line += 1 + memchr::memchr_iter(b'\n', before.as_bytes()).count();
+                self.column = last.chars().count();
+            }
+            None => self.column += taken.chars().count(),
         }
         self.at = end;
         taken
@@ -75,8 +78,7 @@ impl<'a> Iterator for Tokens<'a> {
         self.take(self.at + blank);
         let rest = self.rest();
         let first = *rest.first()?;
-        let line = self.line;
-        let column = self.source.get(self.line_start..self.at).map_or(0, |before| before.chars().count());
+        let (line, column) = (self.line, self.column);
         let kind = if let Some(comment) = rest.strip_prefix(b"--") {
             let length =
                 2 + long_bracket(comment).unwrap_or_else(|| memchr(b'\n', comment).unwrap_or(comment.len()));

@@ -88,8 +88,10 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
         found.extend(told.map(|finding| (name.clone(), finding.line, finding.rule.to_owned())));
     }
     let missed: Vec<_> = labels.expected.difference(&found).collect();
-    let unlabelled: Vec<_> =
-        found.iter().filter(|case| !labels.expected.contains(case) && !labels.false_alarms.contains(case)).collect();
+    let unlabelled: Vec<_> = found
+        .iter()
+        .filter(|case| !labels.expected.contains(case) && !labels.false_alarms.contains(case))
+        .collect();
     let outdated: Vec<_> = labels.false_alarms.difference(&found).collect();
     let real = scripts.iter().filter(|(name, _)| name.starts_with("real/")).count();
     println!(
