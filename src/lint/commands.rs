@@ -45,9 +45,9 @@ const WITHOUT_KEY: &str = "\
     RANDOMKEY SCAN SINTERCARD SPUBLISH SWAPDB TIME XGROUP XINFO XREAD XREADGROUP ZDIFF ZINTER ZINTERCARD \
     ZMPOP ZUNION";
 
-/// Whether a command is in a list.
-fn contains(commands: &str, command: &str) -> bool {
-    commands.split(' ').any(|one| one == command)
+/// Whether a word is in a list of words.
+pub(super) fn contains(words: &str, word: &str) -> bool {
+    words.split(' ').any(|one| one == word)
 }
 
 /// What a command, in capitals, does.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
-use super::commands::{self, Argument, Effect, Extent};
+use super::commands::{self, Argument, Effect, Extent, contains};
 use super::syntax::{Binary, Expr, ExprId, FnId, Loop, LoopId, LoopKind, Script, Unary, Value, VarId};
 
 /// Steps that a value is followed back at most: hostile scripts have more.
@@ -16,27 +16,9 @@ const MOST_STEPS: usize = 5_000_000;
 const DEEPEST_CONSTANT: usize = 8;
 
 /// Global functions of Lua and of the server.
-const KNOWN_GLOBALS: &[&str] = &[
-    "assert",
-    "collectgarbage",
-    "error",
-    "getmetatable",
-    "ipairs",
-    "loadstring",
-    "next",
-    "pairs",
-    "pcall",
-    "rawequal",
-    "rawget",
-    "rawset",
-    "select",
-    "setmetatable",
-    "tonumber",
-    "tostring",
-    "type",
-    "unpack",
-    "xpcall",
-];
+const KNOWN_GLOBALS: &str = "\
+    assert collectgarbage error getmetatable ipairs loadstring next pairs pcall rawequal rawget rawset select \
+    setmetatable tonumber tostring type unpack xpcall";
 
 /// A command that the script calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,18 +233,22 @@ impl<'a> Facts<'a> {
         // A part of a script, put together by a build: `rcall` is defined elsewhere.
         let call = self.with_command(args);
         let is_fragment = self.is_undefined(*callee)
-            && !call.args.is_empty()
+            && self.name(*callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
             && call.command.as_deref().is_some_and(|name| commands::effect(name) != Effect::Unknown);
         is_fragment.then_some(call)
+    }
+
+    /// The name of a variable.
+    fn name(&self, id: ExprId) -> Option<&'a str> {
+        let Expr::Variable(variable) = self.script.expr(id) else { return None };
+        self.script.variables.get(*variable).map(|variable| variable.name.as_str())
     }
 
     /// Whether this is a global that is neither Lua's nor given anything here.
     fn is_undefined(&self, callee: ExprId) -> bool {
         let Expr::Variable(variable) = self.script.expr(callee) else { return false };
         self.script.variables.get(*variable).is_some_and(|variable| {
-            variable.is_global
-                && variable.values.is_empty()
-                && !KNOWN_GLOBALS.contains(&variable.name.as_str())
+            variable.is_global && variable.values.is_empty() && !contains(KNOWN_GLOBALS, &variable.name)
         })
     }
 

@@ -13,6 +13,8 @@ mod report;
 mod rules;
 mod sarif;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tokens;
 

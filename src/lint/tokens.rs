@@ -195,7 +195,7 @@ mod tests {
                 (Kind::Text, 1, 10),
                 (Kind::Comment(" note"), 2, 3),
                 (Kind::Comment("[==[ a\nb ]==]"), 3, 2),
-                (Kind::Word("x"), 4, 8),
+                (Kind::Word("x"), 4, 7),
             ]
         );
     }

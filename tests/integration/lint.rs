@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::{assert_golden, repository};
-use crate::support::exporter::{Exporter, Finished, binary};
+use crate::support::exporter::{Finished, binary};
 
 /// The set.
 const SET: &str = "tests/lint";
@@ -130,5 +130,144 @@ fn every_package_has_its_licence() {
                 .collect();
             assert!(names.iter().any(|name| name.starts_with("licen")), "{}", path.display());
         }
+    }
+}
+
+/// Runs `lint` with these arguments in the set's folder, so that names don't tell where this is.
+fn run(args: &[&str], stdin: &str) -> Finished {
+    let mut child = Command::new(binary())
+        .arg("lint")
+        .args(args)
+        .current_dir(repository(SET))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Finished {
+        status: output.status,
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Scripts with a bit of everything.
+const SAMPLE: [&str; 4] =
+    ["bad/write-then-loop.lua", "bad/scan-loop.lua", "good/object-hash.lua", "real/kue-0.11.6"];
+
+#[test]
+fn the_output_is_as_written_down() {
+    for (format, file) in [("text", "lint.txt"), ("json", "lint.json"), ("sarif", "lint.sarif")] {
+        let finished = run(&[&SAMPLE[..], &["--format", format, "--level", "info"]].concat(), "");
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let version = format!("\"semanticVersion\": \"{}\"", env!("CARGO_PKG_VERSION"));
+        let text = finished.stdout.replace(&version, "\"semanticVersion\": \"<x>\"");
+        assert_golden(&format!("tests/golden/{file}"), &text);
+    }
+}
+
+#[test]
+fn sarif_has_what_code_scanning_asks_for() {
+    let finished = run(&["bad", "real", "no such file", "--format", "sarif"], "");
+    let log: Json = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().unwrap().contains("sarif-2.1.0"));
+    let run = &log["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    for rule in rules {
+        for text in [&rule["id"], &rule["shortDescription"]["text"], &rule["help"]["text"]] {
+            assert!(text.as_str().is_some_and(|text| !text.is_empty()), "{rule}");
+        }
+    }
+    assert!(run["tool"]["driver"]["name"].is_string());
+    let results = run["results"].as_array().unwrap();
+    assert!(results.len() > 50);
+    for result in results {
+        let index: usize = result["ruleIndex"].as_u64().unwrap().try_into().unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"], "{result}");
+        assert!(["note", "warning", "error"].contains(&result["level"].as_str().unwrap()), "{result}");
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+        let place = &result["locations"][0]["physicalLocation"];
+        let uri = place["artifactLocation"]["uri"].as_str().unwrap();
+        assert!(uri.starts_with("bad/") || uri.starts_with("real/"), "{uri}");
+        for number in ["startLine", "startColumn"] {
+            assert!(place["region"][number].as_u64().unwrap() >= 1, "{result}");
+        }
+    }
+    let invocation = &run["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let unread = &invocation["toolExecutionNotifications"][0];
+    assert_eq!(unread["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "no%20such%20file");
+}
+
+#[test]
+fn the_exit_code_tells_what_was_found() {
+    for (args, code) in [
+        (&["good"][..], 0),
+        (&["bad"], 1),
+        (&["bad/smembers-loop.lua"], 1),
+        (&["bad/smembers-loop.lua", "--fail-on", "error"], 0),
+        (&["bad/keys-by-constant.lua", "--fail-on=error"], 1),
+        (&["good/unlock.lua", "--fail-on=info"], 0),
+        (&["good/no-writes-script.lua", "good/words-in-comments.lua", "--fail-on=info"], 0),
+        (&["good/text-loop.lua", "nowhere.lua"], 2),
+        (&["bad", "nowhere"], 2),
+        (&[], 64),
+        (&["good", "--fail-on=fatal"], 64),
+    ] {
+        let finished = run(args, "");
+        assert_eq!(finished.status.code(), Some(code), "{args:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_script_may_come_by_standard_input() {
+    let finished = run(&["-"], "return redis.call('KEYS', '*')");
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stdout.starts_with("<stdin>:1:8: error[keys-command]"), "{finished:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_the_rest_is_read() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("large.lua"), vec![b' '; (1 << 20) + 1]).unwrap();
+    fs::write(path("latin.lua"), b"-- caf\xe9\nreturn redis.call('KEYS', '\xff*')").unwrap();
+    fs::write(path("other.txt"), "while true do end").unwrap();
+    fs::create_dir_all(path("node_modules/dependency")).unwrap();
+    fs::write(path("node_modules/dependency/a.lua"), "while true do end").unwrap();
+    std::os::unix::fs::symlink(folder.path(), path("loop")).unwrap();
+    let finished = run(&[folder.path().to_str().unwrap()], "");
+    assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+    assert!(finished.stdout.contains("large.lua: cannot read: larger than 1 MiB"), "{finished:?}");
+    assert!(finished.stdout.contains("latin.lua:2:8: error[keys-command]"), "{finished:?}");
+    assert!(finished.stdout.ends_with("1 script: 1 error, 1 not readable\n"), "{finished:?}");
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
+fn nothing_of_a_script_reaches_the_terminal_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let hostile = "redis.call('KEYS', '\u{1b}[2J\u{202e}\u{9b}31m')";
+    fs::write(folder.path().join("\u{1b}[31m\n::error::x.lua"), hostile).unwrap();
+    for format in ["text", "json", "sarif"] {
+        let finished = run(&[folder.path().to_str().unwrap(), "--format", format], "");
+        assert_eq!(finished.status.code(), Some(1));
+        let is_bad = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}');
+        assert!(!finished.stdout.contains(is_bad), "{finished:?}");
+        assert!(!finished.stdout.contains("\n::"), "{finished:?}");
+    }
+}
+
+#[test]
+fn every_rule_is_in_the_documentation() {
+    let page = fs::read_to_string(repository("docs/lint.md")).unwrap();
+    for rule in RULES {
+        let row =
+            format!("| `{}` | {} | {} | {} |", rule.name, rule.severity.word(), rule.what, rule.instead);
+        assert!(page.contains(&row), "{row}");
     }
 }
