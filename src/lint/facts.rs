@@ -550,11 +550,8 @@ impl<'a> Facts<'a> {
             return bound;
         }
         let calls = around.calls.iter().any(|call| self.does_in_all(*call).calls);
-        match ends.iter().find_map(|end| self.reply(*end, calls)) {
-            Some(reply) => Some(Long::Until(reply)),
-            None if calls => Some(Long::Unbounded),
-            None => None,
-        }
+        // What calls nothing goes over what is in memory already.
+        calls.then(|| ends.iter().find_map(|end| self.reply(*end, true)).map_or(Long::Unbounded, Long::Until))
     }
 
     /// The operands of an operator, and of the same operator in them.
@@ -600,22 +597,42 @@ impl<'a> Facts<'a> {
         counts
     }
 
+    /// Whether all that a loop gives a variable is more or less than it was.
     fn steps(&self, around: &Loop, variable: VarId) -> bool {
-        let is_it = |id: ExprId| *self.script.expr(id) == Expr::Variable(variable);
         let mut given = around.assigned.iter().filter(|(assigned, _)| *assigned == variable).peekable();
         given.peek().is_some()
             && given.all(|(_, value)| match value {
-                Value::Of(value) => match self.script.expr(*value) {
-                    Expr::Binary(Binary::Plus, left, right) => {
-                        (is_it(*left) && self.redis_call(*right).is_none())
-                            || (is_it(*right) && self.redis_call(*left).is_none())
-                    }
-                    Expr::Binary(Binary::Minus, left, right) => {
-                        is_it(*left) && self.redis_call(*right).is_none()
-                    }
-                    _ => false,
-                },
+                Value::Of(value) => self.moves(*value, variable) || self.returns_moved(*value, variable),
                 Value::PartOf(_) => false,
+            })
+    }
+
+    /// Whether this is more or less than a variable.
+    fn moves(&self, id: ExprId, variable: VarId) -> bool {
+        let is_it = |id: ExprId| *self.script.expr(id) == Expr::Variable(variable);
+        let is_reply = |id: ExprId| self.redis_call(id).is_some();
+        match self.script.expr(id) {
+            Expr::Binary(Binary::Plus, left, right) => {
+                (is_it(*left) && !is_reply(*right)) || (is_it(*right) && !is_reply(*left))
+            }
+            Expr::Binary(Binary::Minus, left, right) => is_it(*left) && !is_reply(*right),
+            _ => false,
+        }
+    }
+
+    /// Whether this calls a function that gives back more or less than a variable that it is handed.
+    fn returns_moved(&self, id: ExprId, variable: VarId) -> bool {
+        let Expr::Call { callee, args } = self.script.expr(id) else { return false };
+        let is_it = |arg: &ExprId| *self.script.expr(*arg) == Expr::Variable(variable);
+        let Some(index) = args.iter().position(is_it) else { return false };
+        let mut functions =
+            self.script.callees(*callee).filter_map(|id| self.script.functions.get(id)).peekable();
+        functions.peek().is_some()
+            && functions.all(|function| {
+                let parameter = function.parameters.get(index);
+                let moves =
+                    |parameter: &VarId| function.returns.iter().all(|value| self.moves(*value, *parameter));
+                !function.returns.is_empty() && parameter.is_some_and(moves)
             })
     }
 }

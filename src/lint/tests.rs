@@ -104,6 +104,8 @@ fn loops_whose_end_is_in_the_data() {
         "local i = 0 repeat i = i + 1 until redis.call('LPOP', KEYS[1]) == false or i == 10",
         "local n = 10 while n > 0 do n = n - 1 if not redis.call('LPOP', KEYS[1]) then break end end",
         "while true do redis.call('SET', KEYS[1], 1) break end",
+        "local function less(b) redis.call('LPOP', KEYS[1]) return b - 1 end local b = 9 while b > 0 do b = less(b) end",
+        "local t, p = redis.call('GET', KEYS[1]), 1 while string.find(t, 'a', p) do p = string.find(t, 'a', p) + 1 end",
         "local x = 10 while x > 1 do x = x / 2 end return redis.call('SET', KEYS[1], x)",
     ]);
 }
@@ -243,7 +245,7 @@ fn comments_allow() {
         format!("-- redis-script-lint: allow-file(keys-command)\nlocal a = 1\n{read}"),
     ] {
         assert_fine(&[&allowed]);
-        assert_eq!(lint("a.lua", &allowed).1 > 0, true, "{allowed}");
+        assert!(lint("a.lua", &allowed).1 > 0, "{allowed}");
     }
     for told in [
         format!("local s = '-- redis-script-lint: allow(keys-command)'\n{read}"),
@@ -320,12 +322,12 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read(source in prop::collection::vec(any::<u8>(), 0..300)) {
-        lint("a.lua", &String::from_utf8_lossy(&source));
+        let _ = lint("a.lua", &String::from_utf8_lossy(&source));
     }
 
     #[test]
     fn any_pieces_are_read(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..80)) {
-        lint("a.lua", &pieces.join(" "));
+        let _ = lint("a.lua", &pieces.join(" "));
     }
 }
 
@@ -345,7 +347,7 @@ proptest! {
             begin.push_str(opens);
             end.insert_str(0, closes);
         }
-        lint("a.lua", &format!("{begin} a {end}"));
-        lint("a.lua", &begin);
+        let _ = lint("a.lua", &format!("{begin} a {end}"));
+        let _ = lint("a.lua", &begin);
     }
 }
