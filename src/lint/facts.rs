@@ -172,6 +172,10 @@ impl<'a> Facts<'a> {
         let mut subtracts = false;
         self.follow(id, |facts, id, next| {
             match facts.script.expr(id) {
+                // One less than a position is one too.
+                Expr::Binary(Binary::Minus, left, right) if facts.constant(*right).is_some() => {
+                    next.push(*left)
+                }
                 Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..) | Expr::Unknown => {
                     subtracts = true;
                 }
