@@ -13,6 +13,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use clap_complete::Shell;
 use secrecy::SecretString;
 
+use crate::lint::Severity;
+
 /// What the environment variable of a flag begins with.
 const ENV_PREFIX: &str = "REDIS_SCRIPT_EXPORTER_";
 
@@ -208,6 +210,9 @@ pub enum Command {
     /// Check servers: what runs now, what was slow, what is missing; exit code 0 fine, 1 warnings, 2 critical
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(CheckFlags),
+    /// Read Lua scripts, and point at what becomes BUSY one day; exit code 0 fine, 1 findings, 2 unreadable files
+    #[command(after_help = LINT_EXIT_CODES)]
+    Lint(LintFlags),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -226,6 +231,42 @@ pub enum Command {
 const CHECK_EXIT_CODES: &str = "\
 Exit codes: 0 fine; 1 warnings; 2 critical: a server is out of reach, refuses the credentials, is blocked or BUSY, or \
 its slow log can't be read; 64 wrong flags";
+
+/// The end of `lint --help`.
+const LINT_EXIT_CODES: &str = "\
+Exit codes: 0 nothing as severe as --fail-on; 1 findings; 2 a file can't be read; 64 wrong flags\n\
+A comment allows a finding: -- redis-script-lint: allow(rule) reason; for the whole file: allow-file(rule)";
+
+/// Flags of `lint`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct LintFlags {
+    /// Lua files, folders of them, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
+    pub format: LintFormat,
+
+    /// Least severe findings to print; those of --fail-on are printed in any case
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
+    pub level: Severity,
+
+    /// Least severe findings that make the exit code 1
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
+    pub fail_on: Severity,
+}
+
+/// Values of `--format` of `lint`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LintFormat {
+    /// File, line, why, and what to do instead.
+    Text,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
 
 /// Flags of `check` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]

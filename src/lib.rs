@@ -25,6 +25,7 @@ pub mod documents;
 pub mod fleet;
 pub mod healthcheck;
 mod journal;
+pub mod lint;
 mod logfile;
 pub mod logging;
 pub mod metrics;

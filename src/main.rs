@@ -14,7 +14,7 @@ use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
 use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
-use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
+use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, lint, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -88,6 +88,11 @@ fn start() -> Result<ExitCode, Failed> {
                 ));
             }
             return check_servers(&config, *flags);
+        }
+        Some(Command::Lint(flags)) => {
+            let report = lint::run(flags, &mut io::stdin().lock());
+            printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
+            return Ok(ExitCode::from(report.exit_code));
         }
         Some(Command::Completions { shell }) => {
             return printed(documents::print_completions(*shell, &mut io::stdout().lock()));

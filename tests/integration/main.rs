@@ -32,6 +32,7 @@ mod exactly_once;
 mod golden;
 mod hostile;
 mod http_abuse;
+mod lint;
 mod live;
 mod names;
 mod page;

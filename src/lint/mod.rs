@@ -1,0 +1,114 @@
+//! `redis-script-exporter lint`: reads Lua scripts, and points at what becomes BUSY one day.
+//!
+//! `files` finds the scripts, `tokens` and `parse` read them, `facts` says what they do (commands, loops, where values come
+//! from), `rules` judges, `allow` takes out what comments allow, `report` is that as data, `text` and `sarif` word it.
+
+mod allow;
+mod commands;
+mod facts;
+mod files;
+mod header;
+mod parse;
+mod report;
+mod rules;
+mod sarif;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tokens;
+
+use std::io::Read;
+use std::thread;
+
+use self::allow::Allowances;
+use self::facts::Facts;
+use self::header::Header;
+use self::report::clean;
+pub use self::report::{Finding, Related, Report, Unreadable};
+use self::rules::Found;
+pub use self::rules::{RULES, Rule, Severity, rule};
+use self::syntax::Position;
+use self::tokens::Tokens;
+use crate::cli::LintFlags;
+
+/// The stack on which a script is read. Measured: the deepest script that [`tokens::too_complex`] lets pass takes a
+/// quarter of it in a build without optimisation.
+const STACK: usize = 64 << 20;
+
+/// Most characters of a message.
+const LONGEST_MESSAGE: usize = 300;
+
+/// Most characters of a line of a script, and of a file's name.
+const LONGEST_LINE: usize = 200;
+
+/// Reads the scripts that the flags name, `-` from `stdin`.
+pub fn run(flags: &LintFlags, stdin: &mut impl Read) -> Report {
+    let mut report = Report::default();
+    files::each(&flags.paths, stdin, |file, content| {
+        let file = clean(file, LONGEST_LINE);
+        match content {
+            Ok(source) => {
+                report.files += 1;
+                let (findings, allowed) = lint(&file, &source);
+                report.allowed += allowed;
+                report.add(findings, flags.level.min(flags.fail_on));
+            }
+            Err(message) => {
+                report.unreadable.push(Unreadable { file, message: clean(&message, LONGEST_MESSAGE) });
+            }
+        }
+    });
+    report.conclude(flags.fail_on);
+    report
+}
+
+/// What is found in a script, and how many more findings its comments allow.
+#[must_use]
+pub fn lint(file: &str, source: &str) -> (Vec<Finding>, usize) {
+    let (found, allowed) = thread::scope(|scope| {
+        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || find(source));
+        let found = reader.ok().and_then(|reader| reader.join().ok());
+        found.unwrap_or_else(|| {
+            (vec![Found::new("too-complex", Position { line: 1, column: 1 }, "the parser gave up")], 0)
+        })
+    });
+    let lines: Vec<&str> = source.lines().collect();
+    let findings = found.into_iter().filter_map(|found| {
+        let rule = rule(found.rule)?;
+        let line = lines.get(found.position.line.saturating_sub(1)).copied().unwrap_or_default();
+        Some(Finding {
+            file: file.to_owned(),
+            line: found.position.line,
+            column: found.position.column,
+            severity: rule.severity,
+            rule: rule.name,
+            message: clean(&found.message, LONGEST_MESSAGE),
+            instead: rule.instead,
+            related: found.related.map(|(position, message)| Related {
+                line: position.line,
+                column: position.column,
+                message: clean(&message, LONGEST_MESSAGE),
+            }),
+            source: clean(line.trim(), LONGEST_LINE),
+        })
+    });
+    (findings.collect(), allowed)
+}
+
+fn find(source: &str) -> (Vec<Found>, usize) {
+    let (header, body) = Header::read(source);
+    let tokens: Vec<_> = Tokens::new(body).collect();
+    let mut found = match tokens::too_complex(tokens.iter().copied()) {
+        Some(token) => {
+            let position = Position { line: token.line, column: token.column + 1 };
+            vec![Found::new("too-complex", position, "this is nested too deep to be read")]
+        }
+        None => match parse::parse(body) {
+            Ok(script) => rules::check(&Facts::new(&script), header),
+            Err((position, message)) => vec![Found::new("syntax-error", position, message)],
+        },
+    };
+    let allowed = Allowances::read(&tokens).apply(&mut found);
+    (found, allowed)
+}

@@ -1,0 +1,4 @@
+local n = 0
+repeat -- expect: endless-loop
+  n = n + 1
+until false

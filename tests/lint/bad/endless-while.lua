@@ -1,0 +1,3 @@
+while true do -- expect: endless-loop
+  redis.call('INCR', KEYS[1])
+end

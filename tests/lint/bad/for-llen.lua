@@ -1,0 +1,5 @@
+local length = redis.call('LLEN', KEYS[1])
+for i = 1, length do -- expect: unbounded-loop
+  local item = redis.call('LINDEX', KEYS[1], i - 1)
+  redis.call('SADD', KEYS[2], item)
+end

@@ -1,0 +1,3 @@
+local COMMAND = 'keys'
+local pattern = ARGV[1] .. ':*'
+return #redis.pcall(COMMAND, pattern) -- expect: keys-command

@@ -1,0 +1,2 @@
+local rcall = redis.call
+return rcall("keys", "session:*") -- expect: keys-command
