@@ -174,7 +174,7 @@ impl<'a> Facts<'a> {
             match facts.script.expr(id) {
                 // One less than a position is one too.
                 Expr::Binary(Binary::Minus, left, right) if facts.constant(*right).is_some() => {
-                    next.push(*left)
+                    next.push(*left);
                 }
                 Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..) | Expr::Unknown => {
                     subtracts = true;
