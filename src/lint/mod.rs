@@ -32,8 +32,7 @@ use self::syntax::Position;
 use self::tokens::Tokens;
 use crate::cli::LintFlags;
 
-/// The stack on which a script is read. Measured: the deepest script that [`tokens::too_complex`] lets pass takes a
-/// quarter of it in a build without optimisation.
+/// The stack on which a script is read: it is asked for, and taken only as far as the script is nested.
 const STACK: usize = 64 << 20;
 
 /// Most characters of a message.

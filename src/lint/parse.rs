@@ -8,9 +8,8 @@ use std::collections::HashMap;
 use full_moon::LuaVersion;
 use full_moon::ast::{
     BinOp, Block, Call, Expression, Field, FunctionArgs, FunctionBody, FunctionCall, If, Index, LastStmt,
-    Parameter, Prefix, Stmt, Suffix, UnOp, Var,
+    Parameter, Prefix, Stmt, Suffix, TableConstructor, UnOp, Var,
 };
-use full_moon::node::Node;
 use full_moon::tokenizer::{Symbol, TokenReference, TokenType};
 
 use super::syntax::{
@@ -41,12 +40,11 @@ pub(super) fn parse(source: &str) -> Result<Script, (Position, String)> {
     }
 }
 
-/// Where a node begins.
-fn position(node: &impl Node) -> Position {
-    node.start_position().map_or_else(Position::default, |position| Position {
-        line: position.line(),
-        column: position.character(),
-    })
+/// Where a token begins. Only tokens are asked: what `full_moon` takes to tell where a tree begins grows exponentially with
+/// its depth.
+fn position(token: &TokenReference) -> Position {
+    let position = token.token().start_position();
+    Position { line: position.line(), column: position.character() }
 }
 
 /// What is wrong, in one line.
@@ -87,8 +85,7 @@ struct Lowering {
 }
 
 impl Lowering {
-    fn add(&mut self, expr: Expr, at: &impl Node) -> ExprId {
-        let position = position(at);
+    fn add(&mut self, expr: Expr, position: Position) -> ExprId {
         self.script.exprs.push((expr, position));
         self.script.exprs.len() - 1
     }
@@ -216,17 +213,17 @@ impl Lowering {
             Stmt::FunctionDeclaration(declaration) => {
                 let name = declaration.name().to_string();
                 let variable = self.resolve(name.trim());
-                let function = self.function(declaration.body(), declaration.as_ref());
+                let function = self.function(declaration.body(), declaration.function_token());
                 self.assign(variable, Value::Of(function));
             }
             Stmt::LocalFunction(local) => {
                 let variable = self.declare(&word(local.name()), false);
-                let function = self.function(local.body(), local.as_ref());
+                let function = self.function(local.body(), local.local_token());
                 self.assign(variable, Value::Of(function));
             }
             Stmt::If(branches) => self.branches(branches),
             Stmt::While(while_loop) => {
-                let id = self.begin_loop(while_loop.as_ref());
+                let id = self.begin_loop(while_loop.while_token());
                 let outer = std::mem::take(&mut self.statements);
                 let condition = self.expr(while_loop.condition());
                 let mut body = std::mem::replace(&mut self.statements, outer);
@@ -234,7 +231,7 @@ impl Lowering {
                 self.end_loop(id, LoopKind::While(condition), body);
             }
             Stmt::Repeat(repeat) => {
-                let id = self.begin_loop(repeat.as_ref());
+                let id = self.begin_loop(repeat.repeat_token());
                 // The condition sees the variables of the body.
                 self.scopes.push(HashMap::new());
                 let outer = std::mem::take(&mut self.statements);
@@ -250,7 +247,7 @@ impl Lowering {
                 if let Some(step) = numeric.step() {
                     self.expr(step);
                 }
-                let id = self.begin_loop(numeric.as_ref());
+                let id = self.begin_loop(numeric.for_token());
                 self.scopes.push(HashMap::new());
                 let counter = self.declare(&word(numeric.index_variable()), false);
                 self.assign(counter, Value::PartOf(start));
@@ -262,7 +259,7 @@ impl Lowering {
                 let iterators: Vec<ExprId> =
                     generic.expressions().iter().map(|value| self.expr(value)).collect();
                 let iterator = iterators.first().copied().unwrap_or(usize::MAX);
-                let id = self.begin_loop(generic.as_ref());
+                let id = self.begin_loop(generic.for_token());
                 self.scopes.push(HashMap::new());
                 for name in generic.names() {
                     let variable = self.declare(&word(name), false);
@@ -298,8 +295,8 @@ impl Lowering {
         }
     }
 
-    fn begin_loop(&mut self, at: &impl Node) -> LoopId {
-        let position = position(at);
+    fn begin_loop(&mut self, keyword: &TokenReference) -> LoopId {
+        let position = position(keyword);
         let id = self.script.loops.len();
         self.script.loops.push(Loop {
             position,
@@ -371,46 +368,54 @@ impl Lowering {
     }
 
     fn expr(&mut self, expression: &Expression) -> ExprId {
-        let expr = match expression {
+        let (expr, position) = match expression {
             Expression::BinaryOperator { lhs, binop, rhs } => {
                 let (left, right) = (self.expr(lhs), self.expr(rhs));
-                Expr::Binary(binary(binop), left, right)
+                (Expr::Binary(binary(binop), left, right), self.script.position(left))
             }
             Expression::Parentheses { expression, .. } => return self.expr(expression),
             Expression::UnaryOperator { unop, expression } => {
                 let operand = self.expr(expression);
-                match unop {
-                    UnOp::Minus(_) => Expr::Unary(Unary::Minus, operand),
-                    UnOp::Not(_) => Expr::Unary(Unary::Not, operand),
-                    UnOp::Hash(_) => Expr::Unary(Unary::Length, operand),
-                    _ => Expr::Unknown,
-                }
+                let operator = match unop {
+                    UnOp::Minus(_) => Unary::Minus,
+                    UnOp::Not(_) => Unary::Not,
+                    _ => Unary::Length,
+                };
+                (Expr::Unary(operator, operand), position(unop.token()))
             }
-            Expression::Function(function) => return self.function(function.body(), expression),
+            Expression::Function(function) => {
+                return self.function(function.body(), function.function_token());
+            }
             Expression::FunctionCall(call) => return self.call(call),
-            Expression::TableConstructor(table) => {
-                let fields = table.fields().iter().filter_map(|field| self.field(field)).collect();
-                Expr::Table(fields)
+            Expression::TableConstructor(table) => return self.table(table),
+            Expression::Number(token) => (Expr::Number(word(token)), position(token)),
+            Expression::String(token) => (Expr::Text(text(token)), position(token)),
+            Expression::Symbol(token) => {
+                let expr = match token.token_type() {
+                    TokenType::Symbol { symbol: Symbol::True } => Expr::Bool(true),
+                    TokenType::Symbol { symbol: Symbol::False } => Expr::Bool(false),
+                    TokenType::Symbol { symbol: Symbol::Nil } => Expr::Nil,
+                    _ => Expr::Unknown,
+                };
+                (expr, position(token))
             }
-            Expression::Number(token) => Expr::Number(word(token)),
-            Expression::String(token) => Expr::Text(text(token)),
-            Expression::Symbol(token) => match token.token_type() {
-                TokenType::Symbol { symbol: Symbol::True } => Expr::Bool(true),
-                TokenType::Symbol { symbol: Symbol::False } => Expr::Bool(false),
-                TokenType::Symbol { symbol: Symbol::Nil } => Expr::Nil,
-                _ => Expr::Unknown,
-            },
             Expression::Var(var) => return self.var(var),
-            _ => Expr::Unknown,
+            _ => (Expr::Unknown, Position::default()),
         };
-        self.add(expr, expression)
+        self.add(expr, position)
+    }
+
+    fn table(&mut self, table: &TableConstructor) -> ExprId {
+        let fields = table.fields().iter().filter_map(|field| self.field(field)).collect();
+        let (brace, _) = table.braces().tokens();
+        self.add(Expr::Table(fields), position(brace))
     }
 
     fn field(&mut self, field: &Field) -> Option<(Option<ExprId>, ExprId)> {
         Some(match field {
             Field::ExpressionKey { key, value, .. } => (Some(self.expr(key)), self.expr(value)),
             Field::NameKey { key, value, .. } => {
-                let name = self.add(Expr::Text(word(key)), key);
+                let name = self.add(Expr::Text(word(key)), position(key));
                 (Some(name), self.expr(value))
             }
             Field::NoKey(value) => (None, self.expr(value)),
@@ -421,32 +426,28 @@ impl Lowering {
     fn var(&mut self, var: &Var) -> ExprId {
         match var {
             Var::Name(name) => self.name(name),
-            Var::Expression(chain) => self.chain(chain.prefix(), chain.suffixes(), var),
-            _ => self.add(Expr::Unknown, var),
+            Var::Expression(chain) => self.chain(chain.prefix(), chain.suffixes()),
+            _ => self.add(Expr::Unknown, Position::default()),
         }
     }
 
     fn name(&mut self, name: &TokenReference) -> ExprId {
         let variable = self.resolve(&word(name));
-        self.add(Expr::Variable(variable), name)
+        self.add(Expr::Variable(variable), position(name))
     }
 
     fn call(&mut self, call: &FunctionCall) -> ExprId {
-        self.chain(call.prefix(), call.suffixes(), call)
+        self.chain(call.prefix(), call.suffixes())
     }
 
     /// `a.b[c](d):e(f)`
-    fn chain<'a>(
-        &mut self,
-        prefix: &Prefix,
-        suffixes: impl Iterator<Item = &'a Suffix>,
-        at: &impl Node,
-    ) -> ExprId {
+    fn chain<'a>(&mut self, prefix: &Prefix, suffixes: impl Iterator<Item = &'a Suffix>) -> ExprId {
         let mut base = match prefix {
             Prefix::Expression(expression) => self.expr(expression),
             Prefix::Name(name) => self.name(name),
-            _ => self.add(Expr::Unknown, at),
+            _ => self.add(Expr::Unknown, Position::default()),
         };
+        let at = self.script.position(base);
         for suffix in suffixes {
             base = match suffix {
                 Suffix::Index(Index::Brackets { expression, .. }) => {
@@ -454,7 +455,7 @@ impl Lowering {
                     self.add(Expr::Index { base, key }, at)
                 }
                 Suffix::Index(Index::Dot { name, .. }) => {
-                    let key = self.add(Expr::Text(word(name)), name);
+                    let key = self.add(Expr::Text(word(name)), position(name));
                     self.add(Expr::Index { base, key }, at)
                 }
                 Suffix::Call(Call::AnonymousCall(args)) => {
@@ -462,7 +463,7 @@ impl Lowering {
                     self.made_call(base, args, at)
                 }
                 Suffix::Call(Call::MethodCall(method)) => {
-                    let key = self.add(Expr::Text(word(method.name())), method.name());
+                    let key = self.add(Expr::Text(word(method.name())), position(method.name()));
                     let callee = self.add(Expr::Index { base, key }, at);
                     let mut args = self.args(method.args());
                     args.insert(0, base);
@@ -479,16 +480,13 @@ impl Lowering {
             FunctionArgs::Parentheses { arguments, .. } => {
                 arguments.iter().map(|argument| self.expr(argument)).collect()
             }
-            FunctionArgs::String(token) => vec![self.add(Expr::Text(text(token)), token)],
-            FunctionArgs::TableConstructor(table) => {
-                let fields = table.fields().iter().filter_map(|field| self.field(field)).collect();
-                vec![self.add(Expr::Table(fields), table.as_ref())]
-            }
+            FunctionArgs::String(token) => vec![self.add(Expr::Text(text(token)), position(token))],
+            FunctionArgs::TableConstructor(table) => vec![self.table(table)],
             _ => Vec::new(),
         }
     }
 
-    fn made_call(&mut self, callee: ExprId, args: Vec<ExprId>, at: &impl Node) -> ExprId {
+    fn made_call(&mut self, callee: ExprId, args: Vec<ExprId>, at: Position) -> ExprId {
         let raises = self.script.is_global(callee, "error");
         if let [table, _, ..] = args.as_slice()
             && self.script.is_global(callee, "table.insert")
@@ -517,7 +515,7 @@ impl Lowering {
         call
     }
 
-    fn function(&mut self, body: &FunctionBody, at: &impl Node) -> ExprId {
+    fn function(&mut self, body: &FunctionBody, keyword: &TokenReference) -> ExprId {
         let id = self.script.functions.len();
         self.script.functions.push(Function::default());
         self.frames.push(Frame { function: id, loops: Vec::new(), guard: None });
@@ -536,7 +534,7 @@ impl Lowering {
         if let Some(function) = self.script.functions.get_mut(id) {
             (function.parameters, function.body) = (parameters, statements);
         }
-        self.add(Expr::Function(id), at)
+        self.add(Expr::Function(id), position(keyword))
     }
 
     /// Gives the parameters of functions what they are called with.

@@ -236,6 +236,22 @@ fn what_is_not_lua_is_told_where() {
 }
 
 #[test]
+fn what_is_nested_is_read_in_time() {
+    for (begin, end) in [
+        ("a[", "]"),
+        ("f(", ")"),
+        ("{", "}"),
+        ("(a .. ", ")"),
+        ("a[f({", "})]"),
+        ("f(function() return ", " end)"),
+    ] {
+        let depth = 190 / begin.matches(['[', '(', '{']).count().max(2);
+        let source = format!("x = {}1{}", begin.repeat(depth), end.repeat(depth));
+        assert_eq!(found(&source), [], "{begin}");
+    }
+}
+
+#[test]
 fn comments_allow() {
     let read = "redis.call('KEYS', '*')";
     for allowed in [
