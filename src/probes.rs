@@ -85,16 +85,19 @@ pub struct Probes {
 
 impl Probes {
     /// Probes with these modules.
-    #[must_use]
-    pub fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// TLS files of a module that can't be used.
+    pub fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Result<Self, TlsError> {
+        fleet.check_modules(&modules)?;
+        Ok(Self {
             fleet,
             limits,
             modules: RwLock::new(modules),
             probed: Mutex::default(),
             told: Mutex::default(),
             lookups: Semaphore::new(MOST_LOOKUPS),
-        }
+        })
     }
 
     /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
