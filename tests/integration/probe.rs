@@ -207,6 +207,25 @@ fn a_reload_keeps_the_targets_of_modules_that_stay() {
     });
 }
 
+/// Two Prometheus servers probe a new target at the same moment: neither is told that it is down.
+#[test]
+fn whoever_comes_first_and_second_sees_numbers() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let target = target_of(&server);
+        let (exporter, _folder) = exporter("modules: {default: {allow: ['127.0.0.1:*']}}", &[]);
+        thread::scope(|scope| {
+            let probes: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| probe(&exporter, &target, None).body)).collect();
+            for body in probes {
+                let metrics = Metrics::parse(&body.join().unwrap());
+                assert_eq!(metrics.value("redis_script_target_up", &[]), Some(1.0));
+            }
+        });
+        assert_eq!(connections(&mut server.client()), 1, "it is one target");
+    });
+}
+
 /// The certificates of a module are for its targets, and nothing is said to them without TLS.
 #[test]
 fn a_module_with_tls_is_always_tls() {
