@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::clock::{Clock, Moment};
 use crate::config::{Modules, TargetConfig};
 use crate::journal;
-use crate::redis::{TlsError, TlsSetup};
+use crate::redis::{TlsCache, TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
 use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
@@ -31,6 +31,8 @@ pub struct Fleet {
     store: Option<Arc<Store>>,
     names: Names,
     sources: Arc<Mutex<Sources>>,
+    /// Held while certificates are read, never over an await.
+    certificates: Mutex<TlsCache>,
     /// Whether the configuration was understood when it was last read.
     config_works: AtomicBool,
     /// When it last was, in seconds since the Unix epoch.
@@ -98,6 +100,7 @@ impl Fleet {
             store: state.map(|path| Arc::new(Store::open(path, clock))),
             names: Names::default(),
             sources: Arc::default(),
+            certificates: Mutex::default(),
             config_works: AtomicBool::new(true),
             config_read: AtomicU64::new(clock.now().unix.as_secs()),
         };
@@ -110,7 +113,7 @@ impl Fleet {
     /// # Errors
     /// TLS files that can't be used.
     pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
-        let tls = tls_of(&config)?;
+        let tls = self.tls_of(&config)?;
         let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
         Ok(Arc::new(Watched {
             target: Mutex::new(self.target(&config, saved)),
@@ -123,6 +126,27 @@ impl Fleet {
             asked: Mutex::default(),
             store: self.store.clone(),
         }))
+    }
+
+    /// How to begin TLS with a target; `None` if its address does not want it.
+    fn tls_of(&self, config: &TargetConfig) -> Result<Option<TlsSetup>, TlsError> {
+        if !config.address.tls {
+            return Ok(None);
+        }
+        self.certificates().setup(&config.tls, &config.address.endpoint).map(Some)
+    }
+
+    /// Reads the certificates of modules.
+    ///
+    /// # Errors
+    /// Files that can't be used.
+    pub(crate) fn check_modules(&self, modules: &Modules) -> Result<(), TlsError> {
+        let mut certificates = self.certificates();
+        modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
+    }
+
+    fn certificates(&self) -> MutexGuard<'_, TlsCache> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The numbers of a target that was not tried yet, going on from what was saved.
@@ -143,15 +167,17 @@ impl Fleet {
     }
 
     /// What it would take to watch these targets in place of those that the configuration names now. Those whose
-    /// configuration is the same stay.
+    /// configuration is the same stay. All certificates are read again.
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn plan(&self, targets: Vec<TargetConfig>) -> Result<Plan, TlsError> {
+    pub fn plan(&self, targets: Vec<TargetConfig>, modules: &Modules) -> Result<Plan, TlsError> {
+        self.certificates().forget();
+        self.check_modules(modules)?;
         let now = self.targets();
         let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
         let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
-            Some(watched) if watched.config == config => Ok((Arc::clone(watched), tls_of(&config)?)),
+            Some(watched) if watched.config == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
             _ => Ok((self.prepare(config)?, None)),
         });
         Ok(Plan { targets: planned.collect::<Result<_, _>>()? })
@@ -191,6 +217,12 @@ impl Fleet {
                         .is_some_and(|one| modules.get(&one.name).is_some_and(|now| Arc::ptr_eq(one, now)))
             };
             let probed: Vec<_> = targets.iter().filter(stays).cloned().collect();
+            for watched in &probed {
+                // Those of its module were read for the plan.
+                if let Ok(tls) = self.tls_of(&watched.config) {
+                    *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                }
+            }
             change.kept += probed.len();
             change.ended += before.len().saturating_sub(probed.len());
             after.extend(probed);
@@ -331,11 +363,6 @@ impl Fleet {
             .filter(|watched| !watched.is_probed())
             .all(|watched| watched.numbers().liveness().tried())
     }
-}
-
-/// How to begin TLS with a target; `None` if its address does not want it.
-fn tls_of(config: &TargetConfig) -> Result<Option<TlsSetup>, TlsError> {
-    config.address.tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()
 }
 
 impl Watched {

@@ -161,6 +161,8 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     let fleet =
         Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);
+    let fleet = Arc::new(fleet);
+    let probes = Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(Failed::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
@@ -177,9 +179,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    let fleet = Arc::new(fleet);
-    let probes = Arc::new(Probes::new(Arc::clone(&fleet), config.modules, config.probes));
-    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), probes, cli));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), Arc::new(probes), cli));
     tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
     run(fleet, reloader, &config.web, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");

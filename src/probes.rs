@@ -85,16 +85,19 @@ pub struct Probes {
 
 impl Probes {
     /// Probes with these modules.
-    #[must_use]
-    pub fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// TLS files of a module that can't be used.
+    pub fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Result<Self, TlsError> {
+        fleet.check_modules(&modules)?;
+        Ok(Self {
             fleet,
             limits,
             modules: RwLock::new(modules),
             probed: Mutex::default(),
             told: Mutex::default(),
             lookups: Semaphore::new(MOST_LOOKUPS),
-        }
+        })
     }
 
     /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
@@ -123,7 +126,7 @@ impl Probes {
         let address = address(text, &module).map_err(ProbeError::Target)?;
         let config = module.target(address);
         if let Some(watched) = self.fleet.find(&config.name) {
-            return self.same(watched, &config);
+            return Ok(known(self.same(watched, &config)?).await);
         }
         let admitted = match &config.address.endpoint {
             Endpoint::Tcp(host, port) => self.admits(&module, host, *port).await,
@@ -154,10 +157,7 @@ impl Probes {
         if Arc::ptr_eq(&added, &watched) {
             info!(target = added.name(), module = module.name, "probed for the first time");
         }
-        let added = self.same(added, &config)?;
-        // Whoever comes meanwhile is answered at once.
-        let _ = timeout(FIRST_WAIT, first_numbers(&added)).await;
-        Ok(added)
+        Ok(known(self.same(added, &config)?).await)
     }
 
     /// The target that is watched under the name, if it is the one that is asked for.
@@ -227,6 +227,15 @@ impl Probes {
             probed.retain(|_, last| now.saturating_sub(*last) < idle);
         }
     }
+}
+
+/// Waits for the first numbers of a target that was not tried yet, but not for long.
+async fn known(watched: Arc<Watched>) -> Arc<Watched> {
+    let tried = watched.numbers().liveness().tried();
+    if !tried {
+        let _ = timeout(FIRST_WAIT, first_numbers(&watched)).await;
+    }
+    watched
 }
 
 /// Waits until there is something to tell of a target: the first numbers of its slow log, or why there are none.

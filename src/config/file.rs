@@ -496,6 +496,7 @@ fn key_at(text: &str, at: Location) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -597,6 +598,32 @@ targets:
         {
             let config = config(&format!("targets: [{{addr: a, password: {written}}}]"), &[]).unwrap();
             assert_eq!(password(&config.targets[0].credentials), read, "{written}");
+        }
+    }
+
+    proptest! {
+        /// Any text is a configuration or a line that says where it is wrong, and never a panic.
+        #[test]
+        fn any_text_is_understood_or_refused(
+            text in "(targets:|modules:|  - |addr: a|tls: |slow: |warning: |allow: |[\\[\\]{}\"',:&*!|>%#\n\t ]|\\PC){0,40}",
+        ) {
+            let settings = Config::from_cli(&Cli::parse_words(["x"], |_| None).unwrap()).unwrap();
+            let target = &settings.targets[0];
+            let settings = Settings {
+                intervals: target.intervals,
+                slow: target.slow,
+                buckets: Arc::clone(&target.buckets),
+                show_source: false,
+                max_scripts: 1,
+            };
+            let defaults =
+                Defaults { settings, credentials: Credentials::default(), tls: TlsFiles::default() };
+            let reader = Reader { path: Path::new("fleet.yml"), defaults: &defaults, env: |_: &str| None };
+            if let Err(error) = reader.read(&text, HashSet::new()) {
+                let error = error.to_string();
+                prop_assert!(error.starts_with("--config.file: fleet.yml"), "{}", error);
+                prop_assert_eq!(error.lines().count(), 1, "{}", error);
+            }
         }
     }
 

@@ -12,7 +12,8 @@ pub fn document() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          <!-- Made by `cargo run --example metrics-doc > docs/METRICS.md`; a test fails when it is stale. -->\n\n\
-         Every series of a server has the label `target` (`host:port`, or the path of a unix socket). Base units. \
+         Every series of a server has the label `target` (its name in `--config.file`, else `host:port`, or the path of a \
+         unix socket). Base units. \
          Series whose labels are known beforehand exist from the start, at 0; what only the server can tell appears \
          with its first answer, and is absent where the server does not tell it.\n\n\
          `command` is one of `eval`, `evalsha`, `eval_ro`, `evalsha_ro`, `fcall`, `fcall_ro`. `script` is the first \

@@ -11,4 +11,4 @@ pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
 pub use self::dial::{DialError, Link, Peer, Reach, connect, connect_within, reach};
 pub use self::question::Question;
-pub use self::tls::{TlsError, TlsSetup};
+pub use self::tls::{TlsCache, TlsError, TlsSetup};

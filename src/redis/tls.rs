@@ -57,10 +57,77 @@ impl TlsSetup {
     /// # Errors
     /// A file that can't be used, or no system certificates.
     pub fn new(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
-        Self::read(files, endpoint).map_err(|problem| TlsError { given: files.given.clone(), problem })
+        Self::with(connector(files)?, files, endpoint)
     }
 
-    fn read(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, Problem> {
+    fn with(connector: TlsConnector, files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
+        let host = match (&files.server_name, endpoint) {
+            (Some(name), _) => name.clone(),
+            (None, Endpoint::Tcp(host, _)) => host.clone(),
+            (None, Endpoint::Unix(_)) => "localhost".to_owned(),
+        };
+        match ServerName::try_from(host.clone()) {
+            Ok(name) => Ok(Self { connector, name }),
+            Err(_) => Err(TlsError { given: files.given.clone(), problem: Problem::Name(host) }),
+        }
+    }
+
+    /// The handshake.
+    ///
+    /// # Errors
+    /// What the server or its certificate did wrong, in words.
+    pub async fn begin(&self, link: Link) -> std::io::Result<Link> {
+        let peer = link.peer.clone();
+        let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
+        Ok(Link::new(stream, peer))
+    }
+}
+
+/// Certificates that were read, for all targets that have the same ones: a thousand targets don't keep the system's roots a
+/// thousand times.
+#[derive(Default)]
+pub struct TlsCache(Vec<(TlsFiles, TlsConnector)>);
+
+impl std::fmt::Debug for TlsCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(files, _)| files)).finish()
+    }
+}
+
+impl TlsCache {
+    /// Prepares the handshake with the server at `endpoint`, and reads the files if they were not yet.
+    ///
+    /// # Errors
+    /// A file that can't be used, or no system certificates.
+    pub fn setup(&mut self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
+        TlsSetup::with(self.connector(files)?, files, endpoint)
+    }
+
+    /// Reads the files if they were not yet.
+    ///
+    /// # Errors
+    /// A file that can't be used, or no system certificates.
+    pub fn check(&mut self, files: &TlsFiles) -> Result<(), TlsError> {
+        self.connector(files).map(drop)
+    }
+
+    /// From now on the files are read again.
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn connector(&mut self, files: &TlsFiles) -> Result<TlsConnector, TlsError> {
+        if let Some((_, connector)) = self.0.iter().find(|(known, _)| known == files) {
+            return Ok(connector.clone());
+        }
+        let connector = connector(files)?;
+        self.0.push((files.clone(), connector.clone()));
+        Ok(connector)
+    }
+}
+
+fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
+    let read = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -81,24 +148,9 @@ impl TlsSetup {
                     .map_err(Problem::Client)?
             }
         };
-        let host = match (&files.server_name, endpoint) {
-            (Some(name), _) => name.clone(),
-            (None, Endpoint::Tcp(host, _)) => host.clone(),
-            (None, Endpoint::Unix(_)) => "localhost".to_owned(),
-        };
-        let name = ServerName::try_from(host.clone()).map_err(|_| Problem::Name(host))?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
-    }
-
-    /// The handshake.
-    ///
-    /// # Errors
-    /// What the server or its certificate did wrong, in words.
-    pub async fn begin(&self, link: Link) -> std::io::Result<Link> {
-        let peer = link.peer.clone();
-        let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
-        Ok(Link::new(stream, peer))
-    }
+        Ok(TlsConnector::from(Arc::new(config)))
+    };
+    read().map_err(|problem| TlsError { given: files.given.clone(), problem })
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Problem> {

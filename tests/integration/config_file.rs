@@ -88,3 +88,25 @@ fn targets_of_the_file_and_of_the_flags_are_watched_with_their_own_passwords() {
         assert!(!exporter.logs().contains("third"), "{}", exporter.logs());
     });
 }
+
+#[test]
+fn check_looks_at_the_targets_of_the_file() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("fleet.yml");
+        fs::write(&file, format!("targets: [{{name: checkout, addr: '{}'}}]", server.url())).unwrap();
+        let check = || {
+            Exporter::builder()
+                .args(&["check", "--format=summary", "--config.file", file.to_str().unwrap()])
+                .run()
+        };
+        let finished = check();
+        assert!(finished.stderr.is_empty() && !finished.stdout.is_empty(), "{finished:?}");
+        assert!(matches!(finished.status.code(), Some(0 | 1)), "{finished:?}");
+        fs::write(&file, "modules: {default: {allow: [10.0.0.0/8]}}").unwrap();
+        let finished = check();
+        assert_eq!(finished.status.code(), Some(64), "{finished:?}");
+        assert!(finished.stderr.contains("--config.file: it names no targets"), "{finished:?}");
+    });
+}

@@ -1,8 +1,9 @@
 //! `/probe`: targets that are watched because they are asked for, and those that are refused.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -16,6 +17,7 @@ use crate::support::http::Response;
 use crate::support::metrics::Metrics;
 use crate::support::monitoring::{Builder, Prometheus, available, shipped};
 use crate::support::server::{Kind, Server, run_on};
+use crate::support::tls::Certificates;
 use crate::support::wait::{eventually, eventually_or_tell};
 
 const PROBED: &str = "redis_script_exporter_probed_targets";
@@ -202,6 +204,70 @@ fn a_reload_keeps_the_targets_of_modules_that_stay() {
         assert_eq!(probe(&exporter, &goes, Some("other")).status, 403);
         assert_eq!(probe(&exporter, &stays, Some("stays")).status, 200);
         assert_eq!(id(&mut client), before, "the same connection");
+    });
+}
+
+/// Two Prometheus servers probe a new target at the same moment: neither is told that it is down.
+#[test]
+fn whoever_comes_first_and_second_sees_numbers() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let target = target_of(&server);
+        let (exporter, _folder) = exporter("modules: {default: {allow: ['127.0.0.1:*']}}", &[]);
+        thread::scope(|scope| {
+            let probes: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| probe(&exporter, &target, None).body)).collect();
+            for body in probes {
+                let metrics = Metrics::parse(&body.join().unwrap());
+                assert_eq!(metrics.value("redis_script_target_up", &[]), Some(1.0));
+            }
+        });
+        assert_eq!(connections(&mut server.client()), 1, "it is one target");
+    });
+}
+
+/// The certificates of a module are for its targets, and nothing is said to them without TLS.
+#[test]
+fn a_module_with_tls_is_always_tls() {
+    run_on(Kind::Redis70, |kind| {
+        if !kind.has_tls() {
+            assert!(std::env::var_os("CI").is_none(), "one of the servers must have TLS");
+            return;
+        }
+        let certificates = Certificates::new();
+        let server = Server::builder(kind).tls(&certificates).config("requirepass sesame").start();
+        let target = server.tls_url().replace("rediss://", "");
+        let config = format!(
+            "modules:\n  tls: {{allow: ['localhost:*'], password: sesame, tls: {{ca_file: '{}'}}}}\n  \
+             system: {{allow: ['localhost:*'], password: sesame}}",
+            certificates.ca().display()
+        );
+        let (exporter, _folder) = exporter(&config, &[]);
+        for target in [&target, &server.tls_url()] {
+            let answer = probe(&exporter, target, Some("tls"));
+            let metrics = Metrics::parse(&answer.body);
+            assert_eq!(metrics.value("redis_script_target_up", &[]), Some(1.0), "{target}: {}", answer.body);
+        }
+        let plain = probe(&exporter, &format!("redis://{target}"), Some("tls"));
+        assert_eq!(plain.status, 400, "{}", plain.body);
+
+        // The port without TLS: a handshake is all that it gets to see.
+        let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+        let asked = format!("localhost:{}", plain.local_addr().unwrap().port());
+        let listening = thread::spawn(move || {
+            let mut begin = [0; 3];
+            plain.accept().unwrap().0.read_exact(&mut begin).unwrap();
+            begin
+        });
+        assert_eq!(probe(&exporter, &asked, Some("tls")).status, 200);
+        assert_eq!(listening.join().unwrap(), [22, 3, 1], "a TLS handshake");
+
+        // Without settings for TLS, the address says it, and the system's authorities are asked.
+        let second = Server::builder(kind).tls(&certificates).start();
+        let answer = probe(&exporter, &second.tls_url(), Some("system"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let target = second.tls_url().replace("rediss://", "");
+        assert_eq!(state(&Metrics::parse(&answer.body), &target), "unreachable");
     });
 }
 
