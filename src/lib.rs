@@ -23,6 +23,7 @@ pub mod collect;
 pub mod config;
 pub mod documents;
 pub mod fleet;
+mod gzip;
 pub mod healthcheck;
 mod journal;
 mod logfile;
@@ -48,6 +49,7 @@ use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::metrics::PageError;
 use crate::supervisor::{Supervisor, UnexpectedEnd};
+use crate::web::Door;
 
 /// Why the exporter ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -60,19 +62,20 @@ pub enum RunError {
     Task(#[from] UnexpectedEnd),
 }
 
-/// Watches the fleet's targets and serves their metrics on `listeners`, until `stop`.
+/// Watches the fleet's targets and serves their metrics on `listeners` to whom `door` lets in, until `stop`.
 ///
 /// # Errors
 /// A task that ended unexpectedly.
 pub async fn run(
     fleet: Arc<Fleet>,
     web: &WebConfig,
+    door: Door,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let router = web::router(web, Arc::clone(&fleet))?;
     let mut supervisor = Supervisor::new(stop.child_token());
-    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {

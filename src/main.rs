@@ -12,6 +12,7 @@ use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
 use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
+use redis_script_exporter::web::Door;
 use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -147,6 +148,7 @@ async fn export(config: Config) -> Result<(), Failed> {
     let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
         .map_err(|error| Failed::usage(format!("--redis.tls-*: {error}")))?;
     fleet.set_catalogue(names);
+    let door = Door::open(config.web.config_file.as_deref()).map_err(Failed::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
@@ -163,7 +165,7 @@ async fn export(config: Config) -> Result<(), Failed> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    run(Arc::new(fleet), &config.web, listeners, stop).await.map_err(Failed::other)?;
+    run(Arc::new(fleet), &config.web, door, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");
     Ok(())
 }

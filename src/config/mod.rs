@@ -4,6 +4,7 @@
 
 mod address;
 mod credentials;
+mod web_file;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use self::address::{Address, Endpoint};
 pub use self::credentials::{Credentials, Password};
+pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 
 /// The shortest interval that a flag may set: anything faster is a load, not a measurement.
@@ -142,6 +144,8 @@ pub struct WebConfig {
     pub listen: Vec<ListenAddress>,
     /// Path of the metrics; begins with `/`.
     pub telemetry_path: String,
+    /// TLS and passwords, in a file that is read when the exporter starts and when it changes.
+    pub config_file: Option<PathBuf>,
     /// What of a call may be shown.
     pub privacy: Privacy,
 }
@@ -324,7 +328,12 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
-        Ok(Self { listen, telemetry_path: path.to_owned(), privacy: Privacy::from_cli(cli) })
+        Ok(Self {
+            listen,
+            telemetry_path: path.to_owned(),
+            config_file: cli.web_config_file.clone(),
+            privacy: Privacy::from_cli(cli),
+        })
     }
 }
 
