@@ -87,7 +87,8 @@ mod tests {
         let long = "a line of metrics that is there again and again 17\n".repeat(10_000);
         for first in ["", "x", "live 1\n", &long] {
             for last in ["", "y", &long] {
-                let (start, rest) = (Part::first(first.as_bytes()).unwrap(), Part::last(last.as_bytes()).unwrap());
+                let (start, rest) =
+                    (Part::first(first.as_bytes()).unwrap(), Part::last(last.as_bytes()).unwrap());
                 let gzip = [&start.bytes[..], &rest.bytes, &start.end(&rest)].concat();
                 assert_eq!(plain(&gzip), [first, last].concat().as_bytes());
             }

@@ -45,7 +45,8 @@ const CIPHER_SUITES: &[&str] = &[
 ];
 
 /// The cipher suites of TLS 1.3 by the names of the format: they may be listed, but not left out.
-const ALWAYS_ON: &[&str] = &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+const ALWAYS_ON: &[&str] =
+    &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
 /// The keys of the format: what else stands before a colon may be somebody's name.
 const KEYS: &[&str] = &[
@@ -184,9 +185,8 @@ impl WebFile {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |error: io::Error| {
-            ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()))
-        };
+        let unreadable =
+            |error: io::Error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()));
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
@@ -221,18 +221,24 @@ impl Reader<'_> {
         let headers = headers.iter().filter_map(|(name, value)| self.header(name, value).transpose());
         let users = root.basic_auth_users.unwrap_or_default();
         let users = users.into_iter().map(|(name, hash)| Ok((name, self.hash(hash)?)));
-        Ok(WebFile { tls, headers: headers.collect::<Result<_, _>>()?, users: users.collect::<Result<_, _>>()? })
+        Ok(WebFile {
+            tls,
+            headers: headers.collect::<Result<_, _>>()?,
+            users: users.collect::<Result<_, _>>()?,
+        })
     }
 
     fn tls(&self, tls: &Spanned<Tls>) -> Result<TlsServer, ConfigError> {
         let at = tls.referenced;
         let tls = &tls.value;
-        let file = |file: Option<&Text>| file.filter(|name| !name.value.is_empty()).map(|name| self.file(name));
+        let file =
+            |file: Option<&Text>| file.filter(|name| !name.value.is_empty()).map(|name| self.file(name));
         let needed = |key: &str, name: Option<&Text>| {
             let missing = || self.error(at, key, "is missing: TLS needs cert_file and key_file");
             file(name).ok_or_else(missing)
         };
-        let (cert, key) = (needed("cert_file", tls.cert_file.as_ref())?, needed("key_file", tls.key_file.as_ref())?);
+        let (cert, key) =
+            (needed("cert_file", tls.cert_file.as_ref())?, needed("key_file", tls.key_file.as_ref())?);
         let client_auth = match &tls.client_auth_type {
             Some(text) => self.client_auth(text)?,
             None => ClientAuth::None,
@@ -243,13 +249,16 @@ impl Reader<'_> {
             let problem = "verifies certificates: give client_ca_file too";
             return Err(self.error(auth_at, "client_auth_type", problem));
         }
-        if let Some(ca) = tls.client_ca_file.as_ref().filter(|_| client_ca.is_some() && !client_auth.verifies()) {
+        if let Some(ca) =
+            tls.client_ca_file.as_ref().filter(|_| client_ca.is_some() && !client_auth.verifies())
+        {
             let problem = "has no effect: give client_auth_type: RequireAndVerifyClientCert, or leave it out";
             return Err(self.error(ca.referenced, "client_ca_file", problem));
         }
         let allowed_sans = match &tls.client_allowed_sans {
             Some(names) if !names.value.is_empty() && !client_auth.verifies() => {
-                let problem = "needs client_auth_type: RequireAndVerifyClientCert (or VerifyClientCertIfGiven)";
+                let problem =
+                    "needs client_auth_type: RequireAndVerifyClientCert (or VerifyClientCertIfGiven)";
                 return Err(self.error(names.referenced, "client_allowed_sans", problem));
             }
             Some(names) => names.value.clone(),
@@ -301,9 +310,11 @@ impl Reader<'_> {
         match text.value.as_str() {
             "TLS12" => Ok(TlsVersion::Tls12),
             "TLS13" => Ok(TlsVersion::Tls13),
-            "TLS10" | "TLS11" => {
-                Err(self.error(text.referenced, key, "is a version that is broken and not spoken here: use TLS12 or TLS13"))
-            }
+            "TLS10" | "TLS11" => Err(self.error(
+                text.referenced,
+                key,
+                "is a version that is broken and not spoken here: use TLS12 or TLS13",
+            )),
             _ => Err(self.error(text.referenced, key, "must be TLS12 or TLS13")),
         }
     }
@@ -314,8 +325,10 @@ impl Reader<'_> {
             if CIPHER_SUITES.contains(&name.value.as_str()) {
                 suites.push(name.value.clone());
             } else if !ALWAYS_ON.contains(&name.value.as_str()) {
-                let problem =
-                    format!("has one that is not spoken here; for TLS 1.2 there are {}", CIPHER_SUITES.join(", "));
+                let problem = format!(
+                    "has one that is not spoken here; for TLS 1.2 there are {}",
+                    CIPHER_SUITES.join(", ")
+                );
                 return Err(self.error(name.referenced, "cipher_suites", problem));
             }
         }
@@ -348,7 +361,8 @@ impl Reader<'_> {
         if !values.is_empty() && !values.contains(&value.value.as_str()) {
             return Err(self.error(at, known, format!("must be {}", values.join(" or "))));
         }
-        let header = HeaderName::from_bytes(known.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
+        let header =
+            HeaderName::from_bytes(known.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
         let problem = "holds characters that no header may have: keep it to one line of ASCII";
         header.map(Some).ok_or_else(|| self.error(at, known, problem))
     }
@@ -359,7 +373,11 @@ impl Reader<'_> {
             wrong("holds a password that is not a bcrypt hash: make one with `htpasswd -nBC 10 USER`")
         })?;
         if !COSTS.contains(&parts.get_cost()) {
-            let problem = format!("holds a bcrypt hash of a cost that is not within {} to {}: 10 is usual", COSTS.start(), COSTS.end());
+            let problem = format!(
+                "holds a bcrypt hash of a cost that is not within {} to {}: 10 is usual",
+                COSTS.start(),
+                COSTS.end()
+            );
             return Err(wrong(&problem));
         }
         Ok(SecretString::from(hash.value))
@@ -383,7 +401,8 @@ impl Reader<'_> {
         let at = error.location().unwrap_or(Location::UNKNOWN);
         let (key, problem) = match error {
             Error::SerdeUnknownField { field, expected, .. } => {
-                let plain = field.len() <= 40 && field.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+                let plain = field.len() <= 40
+                    && field.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
                 let field = if plain { field.as_str() } else { "this key" };
                 (None, format!("{field} is not known here; there are {}", expected.join(", ")))
             }
@@ -397,7 +416,11 @@ impl Reader<'_> {
             Error::MultipleDocuments { .. } => (None, "a second document begins: give one".to_owned()),
             // The scanner's words name kinds of characters, and never what it read.
             Error::ExternalMessage { msg, .. } => (None, format!("is no YAML: {msg}")),
-            _ => (None, "is no YAML that can be read here; put quotes around values with special characters".to_owned()),
+            _ => (
+                None,
+                "is no YAML that can be read here; put quotes around values with special characters"
+                    .to_owned(),
+            ),
         };
         match key {
             Some(key) => self.error(at, key, problem),

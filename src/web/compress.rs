@@ -50,7 +50,8 @@ pub(super) async fn answer(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
     let long = response.body().size_hint().exact().is_some_and(|length| length >= LEAST_BYTES);
-    let fine = response.status() == StatusCode::OK && !response.headers().contains_key(header::CONTENT_ENCODING);
+    let fine =
+        response.status() == StatusCode::OK && !response.headers().contains_key(header::CONTENT_ENCODING);
     if wanted && long && fine { compressed(response).await } else { response }
 }
 

@@ -27,6 +27,7 @@ mod common;
 mod dashboards;
 mod dockerfile;
 mod documents;
+mod door;
 mod exactly_once;
 mod golden;
 mod hostile;

@@ -131,11 +131,7 @@ impl Door {
             );
         }
         let watch = Watch { path: path.to_owned(), files, looked: Instant::now() };
-        Ok(Self {
-            rules: Mutex::new(Arc::new(rules)),
-            gate,
-            watch: Some(tokio::sync::Mutex::new(watch)),
-        })
+        Ok(Self { rules: Mutex::new(Arc::new(rules)), gate, watch: Some(tokio::sync::Mutex::new(watch)) })
     }
 
     /// How to begin TLS with a client that has just come; `None`: it is not spoken.

@@ -53,7 +53,8 @@ pub(super) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
         None => builder.with_no_client_auth(),
         Some(clients) => builder.with_client_cert_verifier(clients),
     };
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| file_error("key_file", &tls.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| file_error("key_file", &tls.key, &error))?;
     let chain = certificates("cert_file", &tls.cert)?;
     let mut config = builder.with_single_cert(chain, key).map_err(|problem| TlsFileError::Pair {
         cert: tls.cert.clone(),
