@@ -104,6 +104,10 @@ pub struct Cli {
     )]
     pub web_listen_address: Vec<String>,
 
+    /// File that turns on TLS and passwords for HTTP, in the format of Prometheus exporters; read again when it changes
+    #[arg(long = "web.config.file", value_name = "FILE", global = true)]
+    pub web_config_file: Option<PathBuf>,
+
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub web_telemetry_path: String,

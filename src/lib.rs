@@ -23,6 +23,7 @@ pub mod collect;
 pub mod config;
 pub mod documents;
 pub mod fleet;
+mod gzip;
 pub mod healthcheck;
 mod journal;
 pub mod lint;
@@ -52,6 +53,7 @@ use crate::fleet::Fleet;
 use crate::metrics::PageError;
 use crate::reload::Reloader;
 use crate::supervisor::{Supervisor, UnexpectedEnd};
+use crate::web::Door;
 
 /// Why the exporter ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ pub enum RunError {
     Task(#[from] UnexpectedEnd),
 }
 
-/// Watches the fleet's targets and serves their metrics on `listeners`, until `stop`.
+/// Watches the fleet's targets and serves their metrics on `listeners` to whom `door` lets in, until `stop`.
 ///
 /// # Errors
 /// A task that ended unexpectedly.
@@ -72,13 +74,14 @@ pub async fn run(
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     web: &WebConfig,
+    door: Door,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let probes = Arc::clone(reloader.probes());
     let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
-    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, stop));
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
     supervisor.start("the probes", |stop| probes.keep(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());

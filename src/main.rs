@@ -14,6 +14,7 @@ use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
 use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
+use redis_script_exporter::web::Door;
 use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, lint, logging, run, shipped};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -163,6 +164,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     fleet.set_catalogue(names);
     let fleet = Arc::new(fleet);
     let probes = Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(Failed::usage)?;
+    let door = Door::open(config.web.config_file.as_deref()).map_err(Failed::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
@@ -181,7 +183,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     tokio::spawn(stop_on_signal(stop.clone()));
     let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), Arc::new(probes), cli));
     tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
-    run(fleet, reloader, &config.web, listeners, stop).await.map_err(Failed::other)?;
+    run(fleet, reloader, &config.web, door, listeners, stop).await.map_err(Failed::other)?;
     info!("stopped");
     Ok(())
 }

@@ -501,7 +501,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::config::Config;
+    use crate::config::{Config, Privacy};
 
     /// What comes of a file with this text, beside which `secret` holds a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {
@@ -613,7 +613,7 @@ targets:
                 intervals: target.intervals,
                 slow: target.slow,
                 buckets: Arc::clone(&target.buckets),
-                show_source: false,
+                privacy: Privacy::default(),
                 max_scripts: 1,
             };
             let defaults =

@@ -8,6 +8,7 @@ mod address;
 mod allow;
 mod credentials;
 mod file;
+mod web_file;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -21,6 +22,7 @@ pub use self::allow::Allow;
 #[cfg(test)]
 pub(crate) use self::allow::allowing;
 pub use self::credentials::{Credentials, Password};
+pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 
 /// The shortest interval that a flag may set: anything faster is a load, not a measurement.
@@ -264,6 +266,8 @@ pub struct WebConfig {
     pub listen: Vec<ListenAddress>,
     /// Path of the metrics; begins with `/`.
     pub telemetry_path: String,
+    /// TLS and passwords, in a file that is read when the exporter starts and when it changes.
+    pub config_file: Option<PathBuf>,
     /// What of a call may be shown.
     pub privacy: Privacy,
     /// Whether `POST /-/reload` is allowed.
@@ -465,8 +469,13 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
-        let (privacy, enable_lifecycle) = (Privacy::from_cli(cli), cli.web_enable_lifecycle);
-        Ok(Self { listen, telemetry_path: path.to_owned(), privacy, enable_lifecycle })
+        Ok(Self {
+            listen,
+            telemetry_path: path.to_owned(),
+            config_file: cli.web_config_file.clone(),
+            privacy: Privacy::from_cli(cli),
+            enable_lifecycle: cli.web_enable_lifecycle,
+        })
     }
 }
 

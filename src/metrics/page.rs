@@ -7,10 +7,12 @@ use axum::body::Bytes;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use tokio::sync::OnceCell;
 
 use super::collector::{Targets, of_one};
 use super::reload::ConfigState;
 use crate::fleet::{Fleet, Watched};
+use crate::gzip::Part;
 use crate::script::Catalogue;
 use crate::state::Store;
 
@@ -23,24 +25,32 @@ const LONGEST_KEPT: Duration = Duration::from_secs(1);
 /// How many targets' text is made in place; that of more is made on a thread of its own.
 const FEW_TARGETS: usize = 20;
 
+/// A text that is longer is compressed on a thread of its own.
+const SHORT_BYTES: usize = 64 << 10;
+
 /// Metrics that can't be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// A name, a label or a value is not allowed.
     #[error("cannot make the metrics' text: {0}")]
     Text(#[from] prometheus::Error),
+    /// The text can't be compressed.
+    #[error("cannot compress the metrics' text: {0}")]
+    Gzip(#[from] std::io::Error),
     /// The exporter is about to stop.
     #[error("the metrics' text was not finished: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// The text of `/metrics` at one moment: `live`, then `kept`.
+/// The text of `/metrics` at one moment: `live`, then `kept`, then `end`.
 #[derive(Debug, Clone)]
 pub struct PageText {
     /// What changes with the time.
     pub live: Bytes,
     /// The rest, shared by all that ask for it while it is kept.
     pub kept: Bytes,
+    /// What a compressed text ends with.
+    pub end: Bytes,
 }
 
 /// The text of `/metrics`.
@@ -64,7 +74,14 @@ struct Kept {
     /// How long that took: a text that is not older than this is served though something has changed, so that many
     /// scrapes of many targets can't take more than half of the time.
     took: Duration,
-    text: Bytes,
+    text: Arc<KeptText>,
+}
+
+/// A kept text, in both of its forms.
+struct KeptText {
+    plain: Bytes,
+    /// Made once, when a client asks for it first.
+    gzip: OnceCell<Part>,
 }
 
 impl std::fmt::Debug for Page {
@@ -98,25 +115,54 @@ impl Page {
     /// # Errors
     /// Metrics that can't be written as text, or the end of the exporter.
     pub async fn text(self: &Arc<Self>) -> Result<PageText, PageError> {
-        let kept = match self.kept_text() {
-            Some(text) => text,
-            None => self.new_text().await?,
+        let kept = self.newest().await?;
+        let live = self.live_text()?;
+        Ok(PageText { live: live.into(), kept: kept.plain.clone(), end: Bytes::new() })
+    }
+
+    /// The text as it is now, as gzip.
+    ///
+    /// # Errors
+    /// Metrics that can't be written as text, or the end of the exporter.
+    pub async fn gzip(self: &Arc<Self>) -> Result<PageText, PageError> {
+        let kept = self.newest().await?;
+        if !kept.gzip.initialized() {
+            // A task of its own, so that the work is not begun again when the client that asked first hangs up.
+            tokio::spawn(compress(Arc::clone(&kept))).await??;
+        }
+        let last = kept.gzip.get_or_try_init(async || Part::last(&kept.plain)).await?;
+        let live = self.live_text()?;
+        let first = if live.len() <= SHORT_BYTES {
+            Part::first(live.as_bytes())?
+        } else {
+            tokio::task::spawn_blocking(move || Part::first(live.as_bytes())).await??
         };
-        let live = TextEncoder::new().encode_to_string(&self.live.gather())?;
-        Ok(PageText { live: live.into(), kept })
+        let end = first.end(last);
+        Ok(PageText { live: first.bytes, kept: last.bytes.clone(), end })
+    }
+
+    fn live_text(&self) -> Result<String, PageError> {
+        Ok(TextEncoder::new().encode_to_string(&self.live.gather())?)
+    }
+
+    async fn newest(self: &Arc<Self>) -> Result<Arc<KeptText>, PageError> {
+        match self.kept_text() {
+            Some(text) => Ok(text),
+            None => self.new_text().await,
+        }
     }
 
     /// The kept text, if nothing has changed since.
-    fn kept_text(&self) -> Option<Bytes> {
+    fn kept_text(&self) -> Option<Arc<KeptText>> {
         let now = self.fleet.clock().now().mono;
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.as_ref()?;
         let age = now.saturating_sub(kept.made);
         let fresh = age < kept.took || kept.version == self.fleet.version() && age < LONGEST_KEPT;
-        fresh.then(|| kept.text.clone())
+        fresh.then(|| Arc::clone(&kept.text))
     }
 
-    async fn new_text(self: &Arc<Self>) -> Result<Bytes, PageError> {
+    async fn new_text(self: &Arc<Self>) -> Result<Arc<KeptText>, PageError> {
         let _making = self.making.lock().await;
         if let Some(text) = self.kept_text() {
             return Ok(text);
@@ -129,15 +175,15 @@ impl Page {
         tokio::task::spawn_blocking(move || page.make()).await?
     }
 
-    fn make(&self) -> Result<Bytes, PageError> {
+    fn make(&self) -> Result<Arc<KeptText>, PageError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
         let mut text = TextEncoder::new().encode_to_string(&self.settled.gather())?;
         // It may be held for long by a client that does not read.
         text.shrink_to_fit();
-        let text = Bytes::from(text);
+        let text = Arc::new(KeptText { plain: text.into(), gzip: OnceCell::new() });
         let made = self.fleet.clock().now().mono;
-        let kept = Kept { version, made, took: made.saturating_sub(began), text: text.clone() };
+        let kept = Kept { version, made, took: made.saturating_sub(began), text: Arc::clone(&text) };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(text)
     }
@@ -149,6 +195,18 @@ impl Page {
 /// Metrics that can't be written as text.
 pub fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
     Ok(TextEncoder::new().encode_to_string(&of_one(watched, names))?)
+}
+
+/// Makes the compressed form, on a thread of its own if that takes long.
+async fn compress(kept: Arc<KeptText>) -> Result<(), PageError> {
+    let text = kept.plain.clone();
+    let made = kept.gzip.get_or_try_init(async || {
+        if text.len() <= SHORT_BYTES {
+            return Ok(Part::last(&text)?);
+        }
+        Ok::<_, PageError>(tokio::task::spawn_blocking(move || Part::last(&text)).await??)
+    });
+    made.await.map(|_| ())
 }
 
 /// Name and help of the metric about the exporter's build.

@@ -11,4 +11,5 @@ pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
 pub use self::dial::{DialError, Link, Peer, Reach, connect, connect_within, reach};
 pub use self::question::Question;
+pub(crate) use self::tls::AnyCertificate;
 pub use self::tls::{TlsCache, TlsError, TlsSetup};

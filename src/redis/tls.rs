@@ -185,7 +185,7 @@ fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Displa
 
 /// Accepts any certificate, for `--redis.tls-insecure`. Signatures are still checked.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -10,21 +10,20 @@ use hyper::body::{Body, Frame, SizeHint};
 /// Most bytes of one frame: what is handed to the connection at a time, as a slice of the shared text.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// Two texts, one after the other, without a copy of either. The length is known beforehand.
+/// Texts, one after the other, without a copy of any. The length is known beforehand.
 #[derive(Debug)]
 pub(super) struct SharedBody {
-    first: Bytes,
-    then: Bytes,
+    parts: [Bytes; 3],
 }
 
 impl SharedBody {
-    /// `first`, and `then` behind it.
-    pub(super) fn new(first: Bytes, then: Bytes) -> Self {
-        Self { first, then }
+    /// All of `parts`.
+    pub(super) fn new(parts: [Bytes; 3]) -> Self {
+        Self { parts }
     }
 
     fn remaining(&self) -> usize {
-        self.first.len().saturating_add(self.then.len())
+        self.parts.iter().map(Bytes::len).sum()
     }
 }
 
@@ -36,12 +35,10 @@ impl Body for SharedBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        let part = if this.first.is_empty() { &mut this.then } else { &mut this.first };
-        let length = part.len().min(FRAME_BYTES);
-        if length == 0 {
+        let Some(part) = self.parts.iter_mut().find(|part| !part.is_empty()) else {
             return Poll::Ready(None);
-        }
+        };
+        let length = part.len().min(FRAME_BYTES);
         Poll::Ready(Some(Ok(Frame::data(part.split_to(length)))))
     }
 
@@ -61,10 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_texts_come_whole_and_in_order_without_a_copy() {
+    fn all_texts_come_whole_and_in_order_without_a_copy() {
         let first = Bytes::from(vec![b'a'; FRAME_BYTES + 10]);
         let then = Bytes::from_static(b"live");
-        let mut body = SharedBody::new(first.clone(), then.clone());
+        let mut body = SharedBody::new([first.clone(), Bytes::new(), then.clone()]);
         let mut cx = Context::from_waker(Waker::noop());
         let mut frames = Vec::new();
         assert_eq!(body.size_hint().exact(), Some(65_550));
@@ -80,7 +77,7 @@ mod tests {
 
     #[test]
     fn empty_texts_are_an_empty_body() {
-        let mut body = SharedBody::new(Bytes::new(), Bytes::new());
+        let mut body = SharedBody::new(Default::default());
         assert!(body.is_end_stream());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(Pin::new(&mut body).poll_frame(&mut cx), Poll::Ready(None)));

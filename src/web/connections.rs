@@ -43,8 +43,8 @@ pub(super) struct Connections {
 struct Table {
     next: u64,
     slots: HashMap<u64, Arc<Slot>>,
-    /// The text that was handed out last: new clients get it too, so it costs nothing more.
-    newest: Option<Text>,
+    /// The text that was handed out last, in each of its forms: new clients get it too, so it costs nothing more.
+    newest: [Option<Text>; 2],
 }
 
 /// What is known of one connection.
@@ -79,6 +79,8 @@ pub(super) struct Text {
     pub(super) address: usize,
     /// Its length in bytes.
     pub(super) length: usize,
+    /// Whether it is the compressed form, which lives and dies on its own.
+    pub(super) gzip: bool,
 }
 
 /// A connection's place; given back when this is dropped.
@@ -128,8 +130,10 @@ impl Connections {
             *held = Some(text);
         }
         let mut table = self.table();
-        if table.newest.replace(text) != Some(text) {
-            table.free_stale(text);
+        let [plain, gzip] = &mut table.newest;
+        let newest = if text.gzip { gzip } else { plain };
+        if newest.replace(text) != Some(text) {
+            table.free_stale();
         }
     }
 
@@ -146,11 +150,11 @@ impl Table {
     }
 
     /// Displaces the clients of the oldest texts until the others fit into the limit.
-    fn free_stale(&mut self, newest: Text) {
+    fn free_stale(&mut self) {
         let mut texts: HashMap<usize, (Instant, usize, Vec<u64>)> = HashMap::new();
         for slot in self.slots.values() {
             if let Phase::Takes { since, text: Some(text), .. } = *slot.phase()
-                && text != newest
+                && !self.newest.contains(&Some(text))
             {
                 let (oldest, _, holders) =
                     texts.entry(text.address).or_insert((since, text.length, Vec::new()));
@@ -331,7 +335,7 @@ mod tests {
         for (index, slot) in slots.iter().enumerate().take(30) {
             takes(slot, at(start, u64::try_from(index).unwrap()), start);
             // Two clients each share a text of 2 MiB.
-            connections.hand_out(slot, Text { address: index / 2, length: 2 << 20 });
+            connections.hand_out(slot, Text { address: index / 2, length: 2 << 20, gzip: false });
         }
         // The newest, and 8 older ones of 16 MiB in total.
         let kept: Vec<usize> = (12..30).collect();
@@ -340,12 +344,26 @@ mod tests {
     }
 
     #[test]
+    fn both_forms_of_the_newest_text_cost_nothing_and_old_ones_of_each_do() {
+        let start = Instant::now();
+        let (connections, slots) = full(start);
+        for (index, slot) in slots.iter().enumerate().take(10) {
+            takes(slot, at(start, u64::try_from(index).unwrap()), start);
+            // Three texts that change, and clients that take one form or the other.
+            let (generation, gzip) = (index / 4, index % 2 == 1);
+            connections.hand_out(slot, Text { address: generation * 2 + index % 2, length: 100 << 20, gzip });
+        }
+        // The newest of each form (8, 9), and the two old ones that may be held: those before (4 to 7).
+        assert_eq!(displaced(&slots), [0, 1, 2, 3]);
+    }
+
+    #[test]
     fn very_long_texts_may_be_held_by_a_few() {
         let start = Instant::now();
         let (connections, slots) = full(start);
         for (index, slot) in slots.iter().enumerate().take(5) {
             takes(slot, at(start, u64::try_from(index).unwrap()), start);
-            connections.hand_out(slot, Text { address: index, length: 100 << 20 });
+            connections.hand_out(slot, Text { address: index, length: 100 << 20, gzip: false });
         }
         assert_eq!(displaced(&slots), [0, 1]);
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use tracing::error;
 
 use super::body::SharedBody;
+use super::compress::{self, GZIP, takes_gzip};
 use super::connections::Text;
 use super::{lifecycle, probe, sd, status};
 use crate::config::WebConfig;
@@ -41,15 +42,23 @@ pub fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) ->
         .merge(status)
         .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
-        .merge(lifecycle::routes(reloader, config.enable_lifecycle)))
+        .merge(lifecycle::routes(reloader, config.enable_lifecycle))
+        .layer(middleware::from_fn(compress::answer)))
 }
 
-async fn metrics(State(site): State<Arc<Site>>) -> Response {
-    match site.page.text().await {
+async fn metrics(State(site): State<Arc<Site>>, request: HeaderMap) -> Response {
+    let gzip = takes_gzip(&request);
+    let text = if gzip { site.page.gzip().await } else { site.page.text().await };
+    match text {
         Ok(text) => {
-            let kept = Text { address: text.kept.as_ptr().addr(), length: text.kept.len() };
-            let body = Body::new(SharedBody::new(text.live, text.kept));
-            ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(kept), body).into_response()
+            let kept = Text { address: text.kept.as_ptr().addr(), length: text.kept.len(), gzip };
+            let body = Body::new(SharedBody::new([text.live, text.kept, text.end]));
+            let mut response =
+                ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(kept), body).into_response();
+            if gzip {
+                response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+            }
+            response
         }
         Err(problem) => {
             error!(%problem, "the metrics cannot be shown");

@@ -1,6 +1,7 @@
 //! The HTTP server. What a client can make it hold is limited in number, size and time, so that slow and broken
 //! clients keep nobody from a scrape.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connections::{Connections, Place, Text};
+use super::door::Door;
 use super::watched::{WatchedBody, WatchedStream};
 
-/// Time for a client to send a whole request head, and the longest pause between two requests: what idle clients hold
+/// Time for a client to go through with TLS, to send a whole request head, and the longest pause between two requests: what idle clients hold
 /// comes free soon. Prometheus opens a new connection where its old one was closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +38,9 @@ const MOST_HEAD_BYTES: usize = 16 << 10;
 
 /// Most header lines of a request.
 const MOST_HEADERS: usize = 64;
+
+/// What TLS may hold of a response that a client does not read, in bytes.
+const TLS_BUFFER_BYTES: usize = 32 << 10;
 
 /// What the kernel may hold for a client that does not read, in bytes; it takes twice as much for its own bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
@@ -48,12 +54,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Errors of `accept` are told at most this often.
 const TELL_ACCEPT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves `router` on all `listeners` until `stop`. The limits hold for all of them together.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
+/// Serves `router` on all `listeners` to whom `door` lets in, until `stop`. The limits hold for all of them together.
+pub async fn serve(listeners: Vec<TcpListener>, router: Router, door: Arc<Door>, stop: CancellationToken) {
     let connections = Arc::new(Connections::default());
+    let site = Site { router, door };
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        tasks.spawn(serve_one(listener, router.clone(), Arc::clone(&connections), stop.clone()));
+        tasks.spawn(serve_one(listener, site.clone(), Arc::clone(&connections), stop.clone()));
     }
     // They end when all are told to stop; a panic in one is passed on.
     while let Some(ended) = tasks.join_next().await {
@@ -65,9 +72,16 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
     }
 }
 
+/// What clients come for, and who is let in to it.
+#[derive(Clone)]
+struct Site {
+    router: Router,
+    door: Arc<Door>,
+}
+
 async fn serve_one(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
@@ -82,8 +96,8 @@ async fn serve_one(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 if told.is_none_or(|told: Instant| told.elapsed() >= TELL_ACCEPT_INTERVAL) {
                     warn!(%error, "cannot accept an HTTP connection");
@@ -99,7 +113,14 @@ async fn serve_one(
         };
         // It fails where the client has gone already, which the connection will find out.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(connection(stream, place, router.clone(), graceful.watcher()));
+        let (site, watcher, stop) = (site.clone(), graceful.watcher(), stop.clone());
+        tokio::spawn(async move {
+            let place = Arc::new(place);
+            tokio::select! {
+                () = place.displaced() => debug!("an HTTP connection gave way to a new one"),
+                () = connection(stream, peer, &place, site, watcher, stop) => {}
+            }
+        });
     }
     drop(listener);
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
@@ -107,18 +128,54 @@ async fn serve_one(
     }
 }
 
-/// One connection, until either side ends it or it has to give way.
-async fn connection(stream: TcpStream, place: Place, router: Router, watcher: Watcher) {
+/// One connection, until either side ends it.
+async fn connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    place: &Arc<Place>,
+    site: Site,
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    // Below TLS: what a client has taken is what has left the socket.
     let stream = WatchedStream::new(Box::pin(stream), Arc::clone(place.slot()));
-    let router = TowerToHyperService::new(router);
-    let place = Arc::new(place);
+    let Some(tls) = site.door.tls().await else {
+        return requests(stream, peer, place, site, watcher).await;
+    };
+    let handshake = tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        begun = timeout(HEAD_TIMEOUT, handshake) => match begun {
+            Ok(Ok(stream)) => requests(stream, peer, place, site, watcher).await,
+            Ok(Err(error)) => debug!(%peer, %error, "a client did not go through with TLS"),
+            Err(_) => debug!(%peer, "a client took too long to begin TLS"),
+        }
+    }
+}
+
+/// The requests of one connection.
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
+    place: &Arc<Place>,
+    site: Site,
+    watcher: Watcher,
+) {
+    let router = TowerToHyperService::new(site.router);
     let answer = service_fn(|request: Request<Incoming>| {
-        let (place, router) = (Arc::clone(&place), router.clone());
+        let (place, router, door) = (Arc::clone(place), router.clone(), Arc::clone(&site.door));
         async move {
-            place.slot().asked();
-            let mut response = router.call(request).await?;
+            let mut response = match door.admit(&request, peer).await {
+                Ok(()) => {
+                    // Who is not let in goes on owing a request: he gives way before those who are.
+                    place.slot().asked();
+                    router.call(request).await?
+                }
+                Err(response) => response,
+            };
+            door.dress(&mut response);
             if let Some(text) = response.extensions_mut().remove::<Text>() {
                 place.hand_out(text);
             }
@@ -133,12 +190,7 @@ async fn connection(stream: TcpStream, place: Place, router: Router, watcher: Wa
         .max_buf_size(MOST_HEAD_BYTES)
         .max_headers(MOST_HEADERS)
         .serve_connection(TokioIo::new(stream), answer);
-    tokio::select! {
-        () = place.displaced() => debug!("an HTTP connection gave way to a new one"),
-        ended = watcher.watch(served) => {
-            if let Err(error) = ended {
-                debug!(%error, "an HTTP connection ended early");
-            }
-        }
+    if let Err(error) = watcher.watch(served).await {
+        debug!(%error, "an HTTP connection ended early");
     }
 }

@@ -28,6 +28,7 @@ mod config_file;
 mod dashboards;
 mod dockerfile;
 mod documents;
+mod door;
 mod exactly_once;
 mod golden;
 mod hostile;

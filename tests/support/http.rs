@@ -1,4 +1,4 @@
-//! As much HTTP as it takes to read `/metrics`, on a plain socket.
+//! As much HTTP as it takes to read `/metrics`, on a plain socket, or on any other stream.
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,17 +24,29 @@ impl Response {
 }
 
 /// A connection that is kept over requests.
-pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Connection<S: Read = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Connection {
     pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, LIMIT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(connect(addr)?))
+    }
+}
+
+/// A socket on which nothing waits for ever.
+pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, LIMIT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Speaks HTTP on a stream that is there.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
@@ -48,6 +60,18 @@ impl Connection {
         path: &str,
         headers: &[(&str, &str)],
     ) -> io::Result<Response> {
+        let (mut response, body) = self.request_bytes(method, path, headers)?;
+        response.body = String::from_utf8(body).map_err(Error::other)?;
+        Ok(response)
+    }
+
+    /// The same for a body that is no text: it is beside the answer, not in it.
+    pub(crate) fn request_bytes(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<(Response, Vec<u8>)> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
         for (name, value) in headers {
             write!(request, "{name}: {value}\r\n")?;
@@ -68,14 +92,14 @@ impl Connection {
                 line.split_once(':').ok_or_else(|| Error::other(format!("not a header: {line:?}")))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut response = Response { status, headers, body: String::new() };
-        response.body = self.body(method, &response)?;
-        Ok(response)
+        let response = Response { status, headers, body: String::new() };
+        let body = self.body(method, &response)?;
+        Ok((response, body))
     }
 
-    fn body(&mut self, method: &str, response: &Response) -> io::Result<String> {
+    fn body(&mut self, method: &str, response: &Response) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        if method == "HEAD" {
+        if method == "HEAD" || matches!(response.status, 204 | 304) {
             // Has the length of a body that does not follow.
         } else if let Some(length) = response.header("content-length") {
             bytes.resize(length.parse().map_err(Error::other)?, 0);
@@ -94,7 +118,7 @@ impl Connection {
         } else {
             self.stream.read_to_end(&mut bytes)?;
         }
-        String::from_utf8(bytes).map_err(Error::other)
+        Ok(bytes)
     }
 
     fn line(&mut self) -> io::Result<String> {

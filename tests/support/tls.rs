@@ -4,40 +4,49 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use tempfile::TempDir;
 
 /// A certificate authority, and what it signed for a server at `localhost` and for a client, as PEM files.
 pub(crate) struct Certificates {
     dir: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certificates {
     /// Makes them.
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let write = |file: &str, pem: &str| std::fs::write(dir.path().join(file), pem).expect("a PEM file");
-
         let mut params = params(&[], "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        write("ca.pem", &authority.pem());
+        let made = Self { dir, authority };
+        std::fs::write(made.ca(), made.authority.pem()).expect("a PEM file");
 
         let parties = [
             ("server", &["localhost", "127.0.0.1"][..], ExtendedKeyUsagePurpose::ServerAuth),
             ("client", &[], ExtendedKeyUsagePurpose::ClientAuth),
         ];
         for (name, names, usage) in parties {
-            let key = KeyPair::generate().unwrap();
-            let mut params = self::params(names, name);
-            params.extended_key_usages = vec![usage];
-            let certificate = params.signed_by(&key, &authority).unwrap();
-            write(&format!("{name}.pem"), &certificate.pem());
-            write(&format!("{name}.key"), &key.serialize_pem());
+            made.issue(name, names, usage, false);
         }
-        Self { dir }
+        made
+    }
+
+    /// Signs a certificate for a party; the files are `NAME.pem` and `NAME.key`.
+    pub(crate) fn issue(&self, name: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, expired: bool) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(names, name);
+        params.extended_key_usages = vec![usage];
+        if expired {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        }
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        std::fs::write(self.file(format!("{name}.pem")), certificate.pem()).expect("a PEM file");
+        std::fs::write(self.file(format!("{name}.key")), key.serialize_pem()).expect("a PEM file");
     }
 
     /// The authority's certificate.
@@ -65,7 +74,8 @@ impl Certificates {
         self.file("client.key")
     }
 
-    fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+    /// A file beside the others.
+    pub(crate) fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 }
