@@ -258,7 +258,7 @@ fn versions_and_cipher_suites_are_those_of_the_file() {
     ]);
     let exporter = site.start();
     let stream = site.client().connect(exporter.addr()).unwrap();
-    assert_eq!(stream.conn.negotiated_cipher_suite().unwrap().cipher().as_str(), Some(cipher));
+    assert_eq!(stream.conn.negotiated_cipher_suite().unwrap().suite().as_str(), Some(cipher));
     assert_eq!(stream.conn.negotiated_key_exchange_group().unwrap().name(), rustls::NamedGroup::secp384r1);
     let only13 = Client { versions: ONLY13, ..site.client() };
     assert!(only13.fails(exporter.addr()).contains("ProtocolVersion"));
