@@ -33,7 +33,7 @@ fn lonely() -> Exporter {
 }
 
 /// Lets this process open as many sockets as it may.
-fn many_sockets() {
+pub(crate) fn many_sockets() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
 }
@@ -63,7 +63,7 @@ fn assert_prompt_scrape(exporter: &Exporter) {
 }
 
 /// The most memory that the exporter has used so far.
-fn peak_memory(exporter: &Exporter) -> u64 {
+pub(crate) fn peak_memory(exporter: &Exporter) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
