@@ -48,7 +48,7 @@ dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pict
 
 bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
 	scripts/setup.sh --bench
-	$(CARGO) bench --locked --bench exporter
+	$(CARGO) bench --locked --bench exporter --bench scale
 
 audit: ## known vulnerabilities, licences and sources of the dependencies (needs cargo-deny and the internet)
 	$(CARGO) deny --locked check
