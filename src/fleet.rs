@@ -240,7 +240,12 @@ impl Fleet {
             was_read.then(|| numbers.snapshot(self.clock.now()).saved())
         };
         if saved.is_some() {
-            *new.numbers() = self.target(&new.config, saved);
+            let mut numbers = new.numbers();
+            *numbers = self.target(&new.config, saved);
+            numbers.succeed(&mut old.numbers());
+        }
+        if let Some(store) = &self.store {
+            store.wake();
         }
     }
 
@@ -378,7 +383,7 @@ impl Watched {
         &self.config.name
     }
 
-    /// Whether a probe started it; it is shown to probes only.
+    /// Whether a probe started it: its series are shown to probes only.
     #[must_use]
     pub fn is_probed(&self) -> bool {
         self.config.module.is_some()

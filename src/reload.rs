@@ -59,8 +59,14 @@ impl Reloader {
     /// # Errors
     /// What is wrong.
     pub async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
-        let _running = self.running.lock().await;
         let this = Arc::clone(self);
+        // On a task of its own: whoever asked may go away before it is done.
+        tokio::spawn(async move { this.run().await }).await?
+    }
+
+    async fn run(self: Arc<Self>) -> Result<(), ReloadError> {
+        let _running = self.running.lock().await;
+        let this = Arc::clone(&self);
         // It waits for the disk.
         let read = tokio::task::spawn_blocking(move || this.read()).await;
         let result = read.map_err(ReloadError::from).and_then(|result| result);

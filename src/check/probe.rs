@@ -217,7 +217,8 @@ impl Probe<'_> {
     async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Standing> {
         let credentials = &self.config.credentials;
         let Some(password) = &credentials.password else { return Ok(()) };
-        let password = password.read().map_err(Standing::Unauthorized)?;
+        let left = self.deadline.saturating_duration_since(self.clock.instant(self.clock.now().mono));
+        let password = password.read_within(left).await.map_err(Standing::Unauthorized)?;
         let began = self.clock.now().mono;
         let answer = self.wait(connection.authenticate(credentials.user.as_deref(), &password)).await;
         match answer {

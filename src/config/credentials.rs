@@ -1,8 +1,12 @@
 //! Who we are at a server. Passwords are never shown: [`SecretString`] has no `Display` and an empty `Debug`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
 
 use super::ConfigError;
 use crate::cli::Cli;
@@ -35,7 +39,37 @@ impl PartialEq for Password {
     }
 }
 
+/// Password files that are read now: a file is read by one task at a time, so that a folder which hangs (a network file
+/// system) holds up one thread and not all of them.
+static READING: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> =
+    LazyLock::new(Mutex::default);
+
 impl Password {
+    /// The password as it is now, as [`Self::read`] reads it, on a thread that may wait.
+    ///
+    /// # Errors
+    /// As there; or the file could not be read within `limit`.
+    pub async fn read_within(&self, limit: Duration) -> Result<SecretString, String> {
+        let Self::File(path) = self else { return self.read() };
+        let turn = {
+            let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(reading.entry(path.clone()).or_default())
+        };
+        let this = self.clone();
+        let read = async {
+            let turn = turn.lock_owned().await;
+            let reading = tokio::task::spawn_blocking(move || {
+                let read = this.read();
+                drop(turn);
+                read
+            });
+            reading.await.unwrap_or_else(|stopped| Err(stopped.to_string()))
+        };
+        timeout(limit, read).await.unwrap_or_else(|_| {
+            Err(format!("the password file {} could not be read within {limit:?}", path.display()))
+        })
+    }
+
     /// The password as it is now.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests of one poll of the slow log; a poll that needs more goes on with the next one.
 const READS_PER_POLL: usize = 5;
 
+/// Time for a password file to be read.
+const PASSWORD_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why a question has no answer.
 #[derive(Debug)]
 enum Unanswered {
@@ -161,7 +164,8 @@ impl<'a> Session<'a> {
     async fn log_in(&mut self) -> Result<(), Over> {
         let credentials = &self.watched.config().credentials;
         let Some(password) = &credentials.password else { return Ok(()) };
-        let password = password.read().map_err(|problem| unauthorized(self.watched, problem))?;
+        let password = password.read_within(PASSWORD_LIMIT).await;
+        let password = password.map_err(|problem| unauthorized(self.watched, problem))?;
         let answer = self.connection.authenticate(credentials.user.as_deref(), &password);
         match self.waiter.wait(answer).await? {
             Ok(()) | Err(Failure::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown)) => {

@@ -39,6 +39,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Targets that are no longer watched are kept for so long, in seconds: they may come back.
 const KEEP_GONE: u64 = 7 * 86_400;
 
+/// Lines of the file: whoever probes can make many targets come and go.
+const MOST_LINES: usize = 20_000;
+
 /// Failures are told again after this time.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
@@ -167,11 +170,13 @@ impl Store {
     fn write(&self, targets: Vec<(Arc<Watched>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
-            for (watched, snapshot) in targets {
+            // There is nothing to keep of a target that was never reached, and whoever probes can make up many.
+            for (watched, snapshot) in targets.into_iter().filter(|(_, snapshot)| snapshot.begun) {
                 let target = &*watched.config().name;
                 lines.insert(target.to_owned(), TargetLine::new(target, seen, snapshot.saved())?);
             }
             lines.retain(|_, line| seen.saturating_sub(line.seen) <= KEEP_GONE);
+            drop_oldest(&mut lines, MOST_LINES);
             format::write(&lines)?
         };
         let folder = folder(&self.path);
@@ -185,6 +190,17 @@ impl Store {
 
     fn lines(&self) -> MutexGuard<'_, BTreeMap<String, TargetLine>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves `most` lines: those that were watched last.
+fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, most: usize) {
+    if lines.len() > most {
+        let mut seen: Vec<u64> = lines.values().map(|line| line.seen).collect();
+        seen.sort_unstable();
+        // Those of one moment stay or go together.
+        let oldest = seen.get(seen.len() - most).copied().unwrap_or_default();
+        lines.retain(|_, line| line.seen >= oldest);
     }
 }
 

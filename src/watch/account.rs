@@ -178,15 +178,17 @@ impl Account {
     pub fn restored(saved: SavedAccount) -> Self {
         let SavedAccount { run_id, position, mut others, read_until } = saved;
         others.truncate(REMEMBERED);
-        Self {
+        let account = Self {
             run_id,
             position,
             others,
-            contacted: true,
+            contacted: false,
             read_until: read_until.map(Duration::from_millis),
             restored: true,
             ..Self::default()
-        }
+        };
+        // A process that never met the server has nothing to go on from: this is the first contact.
+        Self { contacted: account.is_begun(), ..account }
     }
 
     /// What is to be kept over restarts of the exporter.
@@ -199,6 +201,12 @@ impl Account {
             others: self.others.clone(),
             read_until: self.read_until.map(|mono| millis(unix(mono))),
         }
+    }
+
+    /// Whether a server was ever identified or read: else there is nothing to go on from.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.run_id.is_some() || !matches!(self.position, Position::Unread(_))
     }
 
     /// A number that is another one when something has changed that has to be saved at once.
@@ -521,6 +529,22 @@ mod tests {
         watcher.identify(&server, later);
         watcher.poll(&mut server, 0, later);
         assert_eq!((watcher.taken.len(), watcher.lost, watcher.repeated), (5 + 128, 75, 0));
+    }
+
+    #[test]
+    fn a_process_that_never_met_the_server_leaves_nothing_to_go_on_from() {
+        let mut watcher = Saved::of(&Watcher::default(), NOW).restored();
+        assert!(!watcher.account.is_begun());
+        let mut server = Server::new(1, 128, Duration::ZERO);
+        watcher.identify(&server, NOW);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(200);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(
+            (watcher.taken.len(), watcher.lost),
+            (128, 72),
+            "its log was empty and untouched: ids begin at 0"
+        );
     }
 
     #[test]

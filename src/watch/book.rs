@@ -90,6 +90,13 @@ impl Books {
         self.waiting.extend(told.into_iter().map(|event| (self.revision, event)));
     }
 
+    /// Takes over what `old` waited to tell.
+    pub(super) fn succeed(&mut self, old: &mut Self) {
+        self.touch();
+        let revision = self.revision;
+        self.waiting.extend(old.waiting.drain(..).map(|(_, event)| (revision, event)));
+    }
+
     /// Something else changed that is to be saved with the book.
     pub(super) fn touch(&mut self) {
         self.revision = self.revision.saturating_add(1);

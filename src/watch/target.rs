@@ -178,6 +178,8 @@ pub struct SavedTarget {
 pub(crate) struct Snapshot {
     /// Grows with every change that has to be saved at once.
     pub(crate) revision: u64,
+    /// Whether a server was ever identified or read: else there is nothing to keep.
+    pub(crate) begun: bool,
     account: SavedAccount,
     book: Arc<Book>,
     server: SavedServer,
@@ -266,12 +268,18 @@ impl Target {
     /// What there is to save now.
     pub(crate) fn snapshot(&self, now: Moment) -> Snapshot {
         Snapshot {
+            begun: self.account.is_begun(),
             revision: self.books.revision(),
             account: self.account.saved(now),
             book: Arc::clone(self.books.latest()),
             server: self.server.saved(),
             busy_replies: self.exporter.busy_replies,
         }
+    }
+
+    /// Goes on for `old`, which ends: what it waited to tell is told when this target's numbers are saved.
+    pub(crate) fn succeed(&mut self, old: &mut Self) {
+        self.books.succeed(&mut old.books);
     }
 
     /// Whether something waits to be saved.

@@ -26,6 +26,7 @@ on_each_server!(
     a_wrong_password_is_told_once,
     a_password_that_is_missing_is_told_once,
     a_changed_password_file_is_read_again,
+    a_password_file_that_hangs_holds_up_nothing_else,
     passwords_are_seen_nowhere,
 );
 
@@ -435,4 +436,33 @@ fn help_shows_no_password_of_the_environment() {
     assert!(help.status.success());
     assert!(help.stdout.contains("--redis.password"));
     assert!(!format!("{}{}", help.stdout, help.stderr).contains("sesame"), "{}", help.stdout);
+}
+
+/// A network file system that does not answer, played by a pipe that nobody writes to.
+fn a_password_file_that_hangs_holds_up_nothing_else(kind: Kind) {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("password");
+    fs::write(&file, PASSWORD).unwrap();
+    let servers = [(); 2].map(|()| Server::builder(kind).config(format!("requirepass {PASSWORD}")).start());
+    let urls: Vec<String> = servers.iter().map(|server| format!("--redis.addr={}", server.url())).collect();
+    let flag = format!("--redis.password-file={}", file.display());
+    let mut exporter = begin(Exporter::builder().args(&urls).args(&[flag]));
+    fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+    for server in &servers {
+        let mut client = server.client();
+        client.auth("default", PASSWORD);
+        client.call(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+    eventually(LIMIT, "a line about the file", || {
+        let begun = std::time::Instant::now();
+        assert_eq!(exporter.get("/-/healthy").status, 200);
+        exporter.metrics();
+        // It would be held up for ever.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        (lines_with(&exporter.logs(), &["could not be read within"]).len() == 2).then_some(())
+    });
+    let (status, _) = exporter.terminate();
+    assert!(status.success(), "{status}");
 }

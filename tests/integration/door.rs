@@ -607,11 +607,15 @@ fn certificates_and_users_are_read_again_when_they_have_changed() {
         if status("changed") == 200 { Ok(()) } else { Err(exporter.logs()) }
     });
     assert_eq!(status(PASSWORD), 401, "the old one is of no use any more");
-    // A file that is wrong, or that turns off TLS.
-    for (text, word) in [("basic_auth_users: [", "web.yml:"), (&users_text(4), "restart")] {
+    // A file that is wrong, or being written, or that turns off TLS or the passwords: no door is opened by that.
+    for (text, word) in [
+        ("basic_auth_users: [", "web.yml:"),
+        (&users_text(4), "tls_server_config was added or taken away"),
+        (&tls_text(&[]), "basic_auth_users was taken away"),
+    ] {
         site.write(text);
         eventually_or_tell(LIMIT, "a line about the wrong file", || {
-            assert_eq!(status("changed"), 200);
+            assert_eq!((status("changed"), status(PASSWORD)), (200, 401));
             if said(word) == 1 { Ok(()) } else { Err(exporter.logs()) }
         });
     }
@@ -626,6 +630,22 @@ fn certificates_and_users_are_read_again_when_they_have_changed() {
     site.certificates.issue("later", &["localhost"], ExtendedKeyUsagePurpose::ServerAuth, false);
     let later = CertificateDer::from_pem_file(site.certificates.file("later.pem")).unwrap().to_vec();
     wait_for_certificate(&client, addr, "the certificate that came later", |shown| shown == later);
+}
+
+/// As editors do it: first the file is emptied, then it is written.
+#[test]
+fn a_file_that_is_empty_for_a_moment_lets_nobody_in() {
+    let site = Site::new(&users_text(4));
+    let exporter = site.start();
+    let right = login("alice", PASSWORD);
+    assert_eq!(get_as(exporter.addr(), "/metrics", Some(&right)).status, 200);
+    site.write("");
+    eventually_or_tell(LIMIT, "a line about the users that are gone", || {
+        assert_eq!(get_as(exporter.addr(), "/metrics", None).status, 401);
+        assert_eq!(get_as(exporter.addr(), "/metrics", Some(&right)).status, 200);
+        let logs = exporter.logs();
+        if logs.contains("basic_auth_users was taken away") { Ok(()) } else { Err(logs) }
+    });
 }
 
 #[test]

@@ -45,6 +45,11 @@ pub enum DoorError {
         "--web.config.file: tls_server_config was added or taken away; restart the exporter for that, or undo it"
     )]
     TlsSwitched,
+    /// Whoever may be let in is not let in by accident.
+    #[error(
+        "--web.config.file: basic_auth_users was taken away; restart the exporter to let everybody in, or undo it"
+    )]
+    UsersRemoved,
 }
 
 /// Who is let in, and how.
@@ -178,13 +183,15 @@ impl Door {
         // It can't fail unless the exporter is about to stop.
         let Ok(Some((files, rules))) = tokio::task::spawn_blocking(again).await else { return };
         watch.files = files;
-        let had_tls = self.rules().tls.is_some();
+        let before = self.rules();
         match rules {
-            Ok(rules) if rules.tls.is_some() == had_tls => {
+            Ok(rules) if rules.tls.is_some() != before.tls.is_some() => tell(&DoorError::TlsSwitched),
+            // A file that is being written is empty for a moment, or lacks its end: that must open no door.
+            Ok(rules) if rules.users.is_none() && before.users.is_some() => tell(&DoorError::UsersRemoved),
+            Ok(rules) => {
                 *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
                 info!(file = %watch.path.display(), "read the web configuration again");
             }
-            Ok(_) => tell(&DoorError::TlsSwitched),
             Err(problem) => tell(&problem),
         }
     }

@@ -58,6 +58,8 @@ struct ProblemCount {
 pub(super) struct TargetRow {
     pub(super) target: Arc<str>,
     pub(super) state: &'static str,
+    /// Whether it is watched only because `/probe` is asked for it.
+    probed: bool,
     /// When the state began; `None` before the first try.
     since: Option<f64>,
     /// Why it holds, where there is something to say.
@@ -173,6 +175,7 @@ impl TargetRow {
         Self {
             target: Arc::clone(&config.name),
             state: if liveness.tried() { liveness.state().as_str() } else { UNTRIED },
+            probed: watched.is_probed(),
             since: liveness.tried().then(|| seconds(now.unix.saturating_sub(liveness.held(now)))),
             detail: liveness.detail().map(str::to_owned),
             blocked: blocked(watched, &target, catalogue, now),
@@ -190,6 +193,8 @@ impl TargetRow {
     fn rank(&self) -> u8 {
         match (&self.blocked, self.state, &*self.problems) {
             (Some(_), _, _) => 0,
+            // Whoever probes can name many that are not there.
+            _ if self.probed => 5,
             (_, "unauthorized" | "unreachable", _) => 1,
             (_, "loading" | UNTRIED, _) => 2,
             (_, _, [_, ..]) => 3,

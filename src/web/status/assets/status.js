@@ -234,7 +234,7 @@ function targetRow(row) {
   const last = row.last_blockage;
   const notes = row.problems.length ? many(row.problems.length, 'thing hides the truth', 'things hide the truth') : '';
   return element('tr', { role: 'row' },
-    cell('Target', { class: 'name' }, foreign(row.target)),
+    cell('Target', { class: 'name' }, foreign(row.target), row.probed ? element('span', { class: 'quiet' }, ' probed') : null),
     cell('State', {}, element('span', {}, element('span', { class: `chip ${kind}` }, word),
       row.since ? element('span', { class: 'quiet' }, ` since ${when(row.since)}`) : null)),
     cell('Server', {}, element('span', {}, server ? foreign([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
