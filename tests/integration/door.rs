@@ -621,7 +621,8 @@ fn certificates_and_users_are_read_again_when_they_have_changed() {
     }
     assert!(!exporter.logs().contains("$2b"), "{}", exporter.logs());
     // A certificate that comes after the file that names it.
-    let named = |name: &str| tls_text(&[]).replace("server.", &format!("{name}."));
+    let users = format!("basic_auth_users:\n  alice: {hash}\n");
+    let named = |name: &str| tls_text(&[]).replace("server.", &format!("{name}.")) + &users;
     site.write(&named("later"));
     eventually_or_tell(LIMIT, "a line about the certificate that is missing", || {
         client.connect(addr).map_err(|error| error.to_string())?;
