@@ -1,0 +1,102 @@
+//! SENTINEL MASTER, REPLICAS and SENTINELS: what a Sentinel knows about the servers that it watches.
+
+use ::redis::Value;
+
+use super::announced::announced;
+use super::reply::{Malformed, bytes, items, pairs};
+
+/// A host and a port.
+pub type HostPort = (String, u16);
+
+/// Where a server is, of SENTINEL MASTER; `None` if what is told can't be an address.
+///
+/// # Errors
+/// The reply does not describe a server.
+pub fn sentinel_master(value: Value) -> Result<Option<HostPort>, Malformed> {
+    let (mut ip, mut port) = (None, None);
+    for (name, value) in pairs(value)? {
+        match name.as_str() {
+            "ip" => ip = Some(bytes(value)?),
+            "port" => port = Some(bytes(value)?),
+            _ => {}
+        }
+    }
+    let (Some(ip), Some(port)) = (ip, port) else { return Err(Malformed::new("a server with ip and port")) };
+    Ok(announced(&String::from_utf8_lossy(&ip), &String::from_utf8_lossy(&port)))
+}
+
+/// Where servers are, of SENTINEL REPLICAS or SENTINELS. What can't be an address is left out.
+///
+/// # Errors
+/// The reply is no list of servers.
+pub fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
+    let read = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CAPTURED: [(&[u8], &[u8], &[u8], u16); 3] = [
+        (
+            include_bytes!("captured/sentinel-master-redis-6.2.14.txt"),
+            include_bytes!("captured/sentinel-replicas-redis-6.2.14.txt"),
+            include_bytes!("captured/sentinel-sentinels-redis-6.2.14.txt"),
+            31_040,
+        ),
+        (
+            include_bytes!("captured/sentinel-master-redis-7.0.15.txt"),
+            include_bytes!("captured/sentinel-replicas-redis-7.0.15.txt"),
+            include_bytes!("captured/sentinel-sentinels-redis-7.0.15.txt"),
+            31_030,
+        ),
+        (
+            include_bytes!("captured/sentinel-master-valkey-9.1.2.txt"),
+            include_bytes!("captured/sentinel-replicas-valkey-9.1.2.txt"),
+            include_bytes!("captured/sentinel-sentinels-valkey-9.1.2.txt"),
+            31_050,
+        ),
+    ];
+
+    fn value(bytes: &[u8]) -> Value {
+        ::redis::parse_redis_value(bytes).unwrap()
+    }
+
+    /// A master, its replica, and two Sentinels of which one is asked.
+    #[test]
+    fn captured_replies_tell_where_the_servers_are() {
+        let at = |port| ("127.0.0.1".to_owned(), port);
+        for (master, replicas, sentinels, port) in CAPTURED {
+            assert_eq!(sentinel_master(value(master)), Ok(Some(at(port))));
+            assert_eq!(sentinel_list(value(replicas)), Ok(vec![at(port + 1)]));
+            assert_eq!(sentinel_list(value(sentinels)), Ok(vec![at(port + 3)]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_left_out_and_what_is_no_server_is_an_error() {
+        let server = |ip: &str, port: &str| {
+            let word = |text: &str| Value::BulkString(text.into());
+            Value::Array(vec![word("ip"), word(ip), word("port"), word(port), word("x"), Value::Nil])
+        };
+        let list = Value::Array(vec![server("a b", "1"), server("Db.", "7000"), server("", "1")]);
+        assert_eq!(sentinel_list(list), Ok(vec![("db".to_owned(), 7000)]));
+        assert_eq!(sentinel_master(server("a", "0")), Ok(None));
+        assert_eq!(sentinel_list(Value::Array(vec![])), Ok(vec![]));
+        assert!(sentinel_master(Value::Array(vec![])).is_err());
+        assert!(sentinel_master(Value::Nil).is_err());
+        assert!(sentinel_list(Value::Array(vec![Value::Okay])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_is_read(bytes in prop::collection::vec(prop::sample::select(&b"*2$12\r\nipport:-"[..]), 0..100)) {
+            if let Ok(value) = ::redis::parse_redis_value(&bytes) {
+                let _ = (sentinel_master(value.clone()), sentinel_list(value));
+            }
+        }
+    }
+}
