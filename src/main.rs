@@ -156,6 +156,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     let fleet =
         Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);
+    fleet.discover(config.discoveries);
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;

@@ -80,7 +80,7 @@ impl Reloader {
     fn read(&self) -> Result<Change, ReloadError> {
         let config = Config::from_cli(&self.cli)?;
         let names = catalogue::load(&config.script_dirs)?;
-        let plan = self.fleet.plan(config.targets)?;
+        let plan = self.fleet.plan(config.targets, config.discoveries)?;
         self.fleet.set_catalogue(names);
         Ok(self.probes.replace(config.modules, plan))
     }
