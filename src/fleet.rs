@@ -199,7 +199,9 @@ impl Fleet {
             |new: Discovery| before.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into());
         let discoveries: Discoveries = discoveries.into_iter().map(same).collect();
         let mut taken = Taken::default();
-        targets.iter().for_each(|config| taken.add(config));
+        for config in &targets {
+            taken.add(config);
+        }
         for watched in now.iter() {
             let by = watched.config.discovered.as_ref();
             let entry = discoveries.iter().find(|entry| by == Some(&entry.name));
@@ -289,7 +291,9 @@ impl Fleet {
         let before: HashMap<&str, &Arc<Watched>> =
             now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
         let mut taken = Taken::default();
-        now.iter().filter(|one| !one.is_probed() && !of_entry(one)).for_each(|one| taken.add(&one.config));
+        for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
+            taken.add(&one.config);
+        }
         let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
         let room = MOST_DISCOVERED.saturating_sub(others);
         let mut after: Vec<Arc<Watched>> = Vec::with_capacity(found.len());

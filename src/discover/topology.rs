@@ -254,9 +254,9 @@ mod tests {
         fn what_is_listed_is_known(rounds in prop::collection::vec(
             prop::collection::vec((1_u16..6, prop::collection::vec(1_u16..9, 0..6)), 0..4), 0..20)) {
             let mut topology = Topology::default();
-            for (second, round) in rounds.iter().enumerate() {
+            for (second, round) in (0..).zip(&rounds) {
                 let answers: Vec<Answer> = round.iter().map(|(from, ports)| answer(*from, ports)).collect();
-                let believed = topology.take(&answers, seconds(second as u64));
+                let believed = topology.take(&answers, seconds(second));
                 for (answer, _) in answers.iter().zip(&believed).filter(|(_, believed)| **believed) {
                     for (id, _) in answer.servers.iter().filter(|(id, _)| Some(id) != answer.from.as_ref()) {
                         prop_assert!(topology.has(id));

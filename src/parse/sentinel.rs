@@ -40,7 +40,10 @@ mod tests {
 
     use super::*;
 
-    const CAPTURED: [(&[u8], &[u8], &[u8], u16); 3] = [
+    /// MASTER, REPLICAS, SENTINELS, and the port of the master.
+    type Captured = (&'static [u8], &'static [u8], &'static [u8], u16);
+
+    const CAPTURED: [Captured; 3] = [
         (
             include_bytes!("captured/sentinel-master-redis-6.2.14.txt"),
             include_bytes!("captured/sentinel-replicas-redis-6.2.14.txt"),
