@@ -109,7 +109,7 @@ impl Peer {
         });
         let servers: Vec<_> = servers.collect();
         let others = servers.iter().map(|(_, endpoint)| endpoint.clone()).collect();
-        let answer = Answer { from: cluster.myself, servers, serves: cluster.has_slots };
+        let answer = Answer { from: cluster.myself, servers, serves: cluster.has_slots, complete: true };
         Ok(Told { answers: vec![Ok(answer)], others })
     }
 
@@ -130,11 +130,13 @@ impl Peer {
             let question = TopologyQuestion::SentinelReplicas(master);
             let value = self.answer(entry, question).await?;
             let replicas = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
-            let servers = found.into_iter().chain(replicas).map(|at| {
+            let servers = found.address.into_iter().chain(replicas).map(|at| {
                 let endpoint = endpoint(at);
                 (endpoint.to_string(), endpoint)
             });
-            told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true }));
+            // It learns of replicas from the master alone: one that was reset while that is down knows none.
+            let complete = !found.down;
+            told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true, complete }));
             let question = TopologyQuestion::SentinelSentinels(master);
             let value = self.answer(entry, question).await?;
             let sentinels = sentinel_list(value).map_err(|problem| malformed(question, problem))?;

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     pub(super) servers: Vec<(String, Endpoint)>,
     /// Whether what it belongs to does anything. A node that was reset is a cluster of its own, which serves nothing.
     pub(super) serves: bool,
+    /// Whether what is not listed is known not to be there.
+    pub(super) complete: bool,
 }
 
 /// The servers that there are.
@@ -55,13 +57,17 @@ impl Topology {
             || self.believed.is_none_or(|last| now.saturating_sub(last) >= START_OVER);
         let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
         let mut witnesses: Vec<Option<&str>> = Vec::new();
+        let mut any = false;
         let believed = answers.iter().map(|answer| {
-            let alone = first && witnesses.is_empty();
+            let alone = first && !any;
             let believed =
                 answer.serves && !answer.servers.is_empty() && (alone || self.knows(answer, &listed));
             if believed {
+                any = true;
                 let from = answer.from.as_deref();
-                witnesses.push(from);
+                if answer.complete {
+                    witnesses.push(from);
+                }
                 for (id, endpoint) in &answer.servers {
                     if alone || from != Some(id) {
                         listed.entry(id).or_default().push(endpoint);
@@ -71,7 +77,7 @@ impl Topology {
             believed
         });
         let believed: Vec<bool> = believed.collect();
-        if witnesses.is_empty() {
+        if !any {
             return believed;
         }
         self.believed = Some(now);
@@ -142,6 +148,7 @@ mod tests {
             from: Some(from.to_string()),
             servers: ports.iter().map(|port| (port.to_string(), at(*port))).collect(),
             serves: true,
+            complete: true,
         }
     }
 
@@ -194,6 +201,16 @@ mod tests {
         topology.take(&[answer(1, &[1, 2])], seconds(1001));
         topology.take(&[answer(1, &[1, 2])], seconds(2000));
         assert_eq!(ports(&topology), [1, 2]);
+    }
+
+    #[test]
+    fn who_does_not_know_all_makes_nothing_disappear() {
+        let mut topology = known(&[1, 2]);
+        let some = Answer { complete: false, from: None, ..answer(1, &[1, 3]) };
+        for second in 1..20 {
+            assert_eq!(topology.take(std::slice::from_ref(&some), seconds(second)), [true]);
+        }
+        assert_eq!(ports(&topology), [1, 2, 3]);
     }
 
     #[test]

@@ -24,5 +24,5 @@ pub use self::log_line::{SlowScriptLine, slow_script_line};
 pub use self::recorded::recorded_scripts;
 pub use self::refusal::{BusyKind, Refusal};
 pub use self::reply::{Malformed, bytes, integer};
-pub use self::sentinel::{HostPort, sentinel_list, sentinel_master};
+pub use self::sentinel::{HostPort, SentinelServer, sentinel_list, sentinel_master};
 pub use self::slowlog::{Entry, SlowlogReply};

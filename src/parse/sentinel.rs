@@ -8,21 +8,36 @@ use super::reply::{Malformed, bytes, items, pairs};
 /// A host and a port.
 pub type HostPort = (String, u16);
 
-/// Where a server is, of SENTINEL MASTER; `None` if what is told can't be an address.
+/// A server as a Sentinel sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelServer {
+    /// Where it is; `None` if what is told can't be an address.
+    pub address: Option<HostPort>,
+    /// Whether the Sentinel does not reach it.
+    pub down: bool,
+}
+
+/// A server, of SENTINEL MASTER.
 ///
 /// # Errors
 /// The reply does not describe a server.
-pub fn sentinel_master(value: Value) -> Result<Option<HostPort>, Malformed> {
-    let (mut ip, mut port) = (None, None);
+pub fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
+    let (mut ip, mut port, mut down) = (None, None, false);
     for (name, value) in pairs(value)? {
         match name.as_str() {
             "ip" => ip = Some(bytes(value)?),
             "port" => port = Some(bytes(value)?),
+            "flags" => {
+                let flags = bytes(value)?;
+                let is_down = |flag: &[u8]| matches!(flag, b"s_down" | b"o_down" | b"disconnected");
+                down = flags.split(|byte| *byte == b',').any(is_down);
+            }
             _ => {}
         }
     }
     let (Some(ip), Some(port)) = (ip, port) else { return Err(Malformed::new("a server with ip and port")) };
-    Ok(announced(&String::from_utf8_lossy(&ip), &String::from_utf8_lossy(&port)))
+    let address = announced(&String::from_utf8_lossy(&ip), &String::from_utf8_lossy(&port));
+    Ok(SentinelServer { address, down })
 }
 
 /// Where servers are, of SENTINEL REPLICAS or SENTINELS. What can't be an address is left out.
@@ -31,7 +46,7 @@ pub fn sentinel_master(value: Value) -> Result<Option<HostPort>, Malformed> {
 /// The reply is no list of servers.
 pub fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
     let read = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
-    Ok(read.into_iter().flatten().collect())
+    Ok(read.into_iter().filter_map(|server| server.address).collect())
 }
 
 #[cfg(test)]
@@ -73,7 +88,8 @@ mod tests {
     fn captured_replies_tell_where_the_servers_are() {
         let at = |port| ("127.0.0.1".to_owned(), port);
         for (master, replicas, sentinels, port) in CAPTURED {
-            assert_eq!(sentinel_master(value(master)), Ok(Some(at(port))));
+            let master = sentinel_master(value(master));
+            assert_eq!(master, Ok(SentinelServer { address: Some(at(port)), down: false }));
             assert_eq!(sentinel_list(value(replicas)), Ok(vec![at(port + 1)]));
             assert_eq!(sentinel_list(value(sentinels)), Ok(vec![at(port + 3)]));
         }
@@ -87,7 +103,14 @@ mod tests {
         };
         let list = Value::Array(vec![server("a b", "1"), server("Db.", "7000"), server("", "1")]);
         assert_eq!(sentinel_list(list), Ok(vec![("db".to_owned(), 7000)]));
-        assert_eq!(sentinel_master(server("a", "0")), Ok(None));
+        assert_eq!(sentinel_master(server("a", "0")), Ok(SentinelServer { address: None, down: false }));
+        let flags = |flags: &str| {
+            let Value::Array(mut fields) = server("a", "1") else { return None };
+            fields.extend(["flags", flags].map(|text| Value::BulkString(text.into())));
+            sentinel_master(Value::Array(fields)).ok().map(|server| server.down)
+        };
+        assert_eq!((flags("s_down,master"), flags("master,o_down")), (Some(true), Some(true)));
+        assert_eq!((flags("master"), flags("")), (Some(false), Some(false)));
         assert_eq!(sentinel_list(Value::Array(vec![])), Ok(vec![]));
         assert!(sentinel_master(Value::Array(vec![])).is_err());
         assert!(sentinel_master(Value::Nil).is_err());

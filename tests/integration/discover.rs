@@ -361,43 +361,72 @@ impl Sentinel {
     }
 }
 
-fn what_sentinels_watch_is_followed(kind: Kind) {
-    let start_node = |master: Option<&Server>| {
+/// A master with two replicas, and three Sentinels.
+struct Guarded {
+    kind: Kind,
+    nodes: Vec<Server>,
+    sentinels: [Sentinel; 3],
+}
+
+impl Guarded {
+    fn start(kind: Kind) -> Self {
+        let first = Self::node(kind, None);
+        let replicas = [(); 2].map(|()| Self::node(kind, Some(&first)));
+        let sentinels = [(); 3].map(|()| Sentinel::start(kind, &first));
+        let guarded = Self { kind, nodes: std::iter::once(first).chain(replicas).collect(), sentinels };
+        eventually_or_tell(LIMIT, "the Sentinels to know everything", || {
+            let seen = guarded.sentinels.each_ref().map(|sentinel| {
+                let Value::Array(fields) = sentinel.call(&["SENTINEL", "MASTER", "mymaster"]) else {
+                    panic!("a list")
+                };
+                let field = |name: &str| {
+                    let at = fields.iter().position(|field| *field == Value::BulkString(name.into()));
+                    text(&fields[at.unwrap() + 1])
+                };
+                (field("num-slaves"), field("num-other-sentinels"))
+            });
+            let all = seen.iter().all(|(replicas, others)| replicas == "2" && others == "2");
+            if all { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        guarded
+    }
+
+    fn node(kind: Kind, master: Option<&Server>) -> Server {
         let builder = logs_milliseconds(kind)
             .config(format!("requirepass {NODE_PASSWORD}"))
             .config(format!("masterauth {NODE_PASSWORD}"));
+        let replica = |master: &Server| format!("replicaof 127.0.0.1 {}", master.port());
         match master {
             None => builder.start(),
-            Some(master) => builder.config(format!("replicaof 127.0.0.1 {}", master.port())).start(),
+            Some(master) => builder.config(replica(master)).start(),
         }
-    };
-    let first = start_node(None);
-    let mut nodes = vec![start_node(Some(&first)), start_node(Some(&first))];
-    nodes.insert(0, first);
-    let mut sentinels = [(); 3].map(|()| Sentinel::start(kind, &nodes[0]));
-    eventually_or_tell(LIMIT, "the Sentinels to know everything", || {
-        let number = |value: &Value, name: &str| {
-            let Value::Array(fields) = value else { panic!("{value:?}") };
-            let at = fields.iter().position(|field| *field == Value::BulkString(name.into())).unwrap();
-            text(&fields[at + 1])
-        };
-        let seen: Vec<_> = sentinels
+    }
+
+    /// The master, by what the Sentinels that run agree on.
+    fn master(&self) -> Option<usize> {
+        let ports: BTreeSet<String> = self.sentinels[1..]
             .iter()
             .map(|sentinel| {
-                let master = sentinel.call(&["SENTINEL", "MASTER", "mymaster"]);
-                (number(&master, "num-slaves"), number(&master, "num-other-sentinels"))
+                let at = sentinel.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
+                let Value::Array(at) = at else { panic!("{at:?}") };
+                text(&at[1])
             })
             .collect();
-        let all = seen.iter().all(|(replicas, others)| replicas == "2" && others == "2");
-        if all { Ok(()) } else { Err(format!("{seen:?}")) }
-    });
-    let all: BTreeSet<String> = nodes.iter().map(target_of).collect();
-    let ledgers: Vec<Ledger> = nodes.iter().map(|node| Ledger::new(node, Some(NODE_PASSWORD))).collect();
+        let port = ports.first().filter(|_| ports.len() == 1)?;
+        self.nodes.iter().position(|node| node.port().to_string() == *port)
+    }
+}
+
+fn what_sentinels_watch_is_followed(kind: Kind) {
+    let mut guarded = Guarded::start(kind);
+    let all: BTreeSet<String> = guarded.nodes.iter().map(target_of).collect();
+    let ledgers: Vec<Ledger> =
+        guarded.nodes.iter().map(|node| Ledger::new(node, Some(NODE_PASSWORD))).collect();
     let began = Instant::now();
     let (exporter, _folder) = start(&format!(
         "targets: [{{addr: 'redis://127.0.0.1:{}', discover: sentinel, masters: [mymaster], \
          password: {NODE_PASSWORD}, sentinel: {{password: {SENTINEL_PASSWORD}}}}}]",
-        sentinels[0].port
+        guarded.sentinels[0].port
     ));
     all_seen(&exporter, &all);
     let took = began.elapsed();
@@ -409,52 +438,38 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
     // Told to fail over; the seed dies; then the new master dies.
     let began = Instant::now();
     eventually(LIMIT, "the failover to begin", || {
-        (sentinels[1].call(&["SENTINEL", "FAILOVER", "mymaster"]) == Value::Okay).then_some(())
+        (guarded.sentinels[1].call(&["SENTINEL", "FAILOVER", "mymaster"]) == Value::Okay).then_some(())
     });
-    has_role(&exporter, &target_of(&nodes[0]), "slave");
-    let failed_over = began.elapsed();
-    all_seen(&exporter, &all);
-    sentinels[0].process.kill();
-    let master = |exporter: &Exporter| {
-        let metrics = exporter.metrics();
-        let info = metrics.series("redis_script_target_info");
-        let master = info.iter().find(|info| info.label("role") == "master").map(|info| info.label("target"));
-        nodes.iter().position(|node| Some(&*target_of(node)) == master)
+    let is_master_now = |exporter: &Exporter, others: &[&str]| {
+        exporter.wait_for(LIMIT, "another master", |metrics| {
+            let info = metrics.series("redis_script_target_info");
+            info.iter().any(|info| info.label("role") == "master" && !others.contains(&info.label("target")))
+        });
     };
-    let second = eventually(LIMIT, "a master", || master(&exporter));
-    assert_ne!(second, 0);
+    is_master_now(&exporter, &[&target_of(&guarded.nodes[0])]);
+    let failed_over = began.elapsed();
+    has_role(&exporter, &target_of(&guarded.nodes[0]), "slave");
+    all_seen(&exporter, &all);
+    guarded.sentinels[0].process.kill();
+    let second =
+        eventually(LIMIT, "the Sentinels to agree", || guarded.master().filter(|master| *master != 0));
     for ledger in &ledgers {
         ledger.spin(2);
         ledger.is_exact(&exporter);
     }
-    // The Sentinels have to be done with the first failover.
-    eventually(LIMIT, "the Sentinels to agree on the master", || {
-        sentinels[1..]
-            .iter()
-            .all(|sentinel| {
-                let at = sentinel.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
-                let Value::Array(at) = at else { panic!("{at:?}") };
-                text(&at[1]) == nodes[second].port().to_string()
-            })
-            .then_some(())
-    });
-    nodes[second].kill();
-    let dead = target_of(&nodes[second]);
+    guarded.nodes[second].kill();
+    let dead = target_of(&guarded.nodes[second]);
     let began = Instant::now();
-    exporter.wait_for(LIMIT, "another master", |metrics| {
-        let info = metrics.series("redis_script_target_info");
-        info.iter().any(|info| info.label("role") == "master" && info.label("target") != dead)
-    });
+    is_master_now(&exporter, &[&dead]);
     let promoted = began.elapsed();
-    let metrics = exporter.metrics();
-    assert_eq!((targets(&metrics), state(&metrics, &dead)), (all.clone(), "unreachable".to_owned()));
+    let metrics = exporter
+        .wait_for(LIMIT, "the dead one to be missed", |metrics| state(metrics, &dead) == "unreachable");
+    assert_eq!(targets(&metrics), all);
 
     // One comes, and the dead one is forgotten.
-    let survivor = nodes.iter().position(|node| {
-        target_of(node) != dead
-            && Ledger::new(node, Some(NODE_PASSWORD)).client().info(&["replication"])["role"] == "master"
-    });
-    let fourth = start_node(Some(&nodes[survivor.unwrap()]));
+    let third =
+        eventually(LIMIT, "the Sentinels to agree", || guarded.master().filter(|master| *master != second));
+    let fourth = Guarded::node(guarded.kind, Some(&guarded.nodes[third]));
     let began = Instant::now();
     let mut expected = all.clone();
     expected.insert(target_of(&fourth));
@@ -462,7 +477,7 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
     let added = began.elapsed();
     expected.remove(&dead);
     let began = Instant::now();
-    for sentinel in &sentinels[1..] {
+    for sentinel in &guarded.sentinels[1..] {
         sentinel.call(&["SENTINEL", "RESET", "mymaster"]);
     }
     all_seen(&exporter, &expected);
@@ -589,8 +604,9 @@ fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
         let command: Vec<String> =
             ["CLUSTER".to_owned(), "ADDSLOTS".to_owned()].into_iter().chain(slots).collect();
         assert_eq!(servers[0].call(&command), Value::Okay);
-        eventually(LIMIT, "both to know each other", || {
-            servers.iter().all(|server| known(server) == 2).then_some(())
+        eventually_or_tell(LIMIT, "both to know each other", || {
+            let logs = || servers.each_ref().map(|server| fs::read_to_string(server.log_path()).unwrap());
+            if servers.iter().all(|server| known(server) == 2) { Ok(()) } else { Err(logs().join("\n")) }
         });
         let seed = servers[0].tls_url().replace("localhost", "127.0.0.1");
         let ca = certificates.ca().display().to_string();
