@@ -14,7 +14,9 @@ use redis_script_exporter::config::{Config, WebConfig};
 use redis_script_exporter::fleet::Fleet;
 use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
-use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, logging, run, shipped};
+use redis_script_exporter::{
+    catalogue, check, collect, discover, documents, healthcheck, logging, run, shipped,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -82,12 +84,12 @@ fn start() -> Result<ExitCode, Failed> {
         }
         Some(Command::Check(flags)) => {
             let config = Config::from_cli(&cli).map_err(Failed::usage)?;
-            if config.targets.is_empty() {
+            if config.targets.is_empty() && config.discoveries.is_empty() {
                 return Err(Failed::usage(
                     "--config.file: it names no targets, so there is nothing to check",
                 ));
             }
-            return check_servers(&config, *flags);
+            return check_servers(config, *flags);
         }
         Some(Command::Completions { shell }) => {
             return printed(documents::print_completions(*shell, &mut io::stdout().lock()));
@@ -109,15 +111,20 @@ fn start() -> Result<ExitCode, Failed> {
 }
 
 /// Checks the servers and prints what was found; the exit code says how bad it is.
-fn check_servers(config: &Config, flags: CheckFlags) -> Result<ExitCode, Failed> {
+fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> {
     let waiting = move |target: &str| {
         if io::stderr().is_terminal() {
             // Where stderr is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "{}", check::waiting_line(target, flags.timeout));
         }
     };
-    let report = runtime()?.block_on(check::run(&config.targets, flags, waiting));
-    let report = report.map_err(Failed::usage)?;
+    let report = runtime()?.block_on(async {
+        let Config { mut targets, discoveries, .. } = config;
+        let now = Clock::start().now().mono;
+        let found = discover::find(discoveries, &targets, now).await.map_err(Failed::other)?;
+        targets.extend(found);
+        check::run(&targets, flags, waiting).await.map_err(Failed::usage)
+    })?;
     printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
 }

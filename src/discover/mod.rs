@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 
 use self::peer::{Peer, Told};
 use self::topology::{Answer, MOST_SERVERS, Topology};
-use crate::config::{Discovery, Endpoint, Method};
+use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
 
 /// How many servers are asked in one round.
@@ -80,16 +80,34 @@ pub(crate) async fn keep(fleet: Arc<Fleet>, stop: CancellationToken) {
     }
 }
 
-/// The servers of an entry as they are now.
+/// Targets for the servers that there are to discover now, but for those that are among `targets` already.
 ///
 /// # Errors
-/// Why nobody tells.
-pub async fn find(entry: &Arc<Discovery>, now: Duration) -> Result<BTreeSet<Endpoint>, String> {
-    let mut rounds = Rounds::new(Arc::clone(entry));
-    match rounds.round(now).await {
-        None => Ok(rounds.endpoints()),
-        Some(problem) => Err(problem),
+/// What is not told: the entry, and why.
+pub async fn find(
+    entries: Vec<Discovery>,
+    targets: &[TargetConfig],
+    now: Duration,
+) -> Result<Vec<TargetConfig>, FindError> {
+    let mut taken: HashSet<Endpoint> = targets.iter().map(|target| target.address.endpoint.clone()).collect();
+    let mut found = Vec::new();
+    for entry in entries {
+        let mut rounds = Rounds::new(Arc::new(entry));
+        if let Some(problem) = rounds.round(now).await {
+            return Err(FindError { entry: Arc::clone(&rounds.entry.name), problem });
+        }
+        let endpoints = rounds.endpoints().into_iter().filter(|endpoint| taken.insert(endpoint.clone()));
+        found.extend(endpoints.map(|endpoint| rounds.entry.target(endpoint)));
     }
+    Ok(found)
+}
+
+/// Servers that there are to discover are not told.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot discover the servers of {entry}: {problem}")]
+pub struct FindError {
+    entry: Arc<str>,
+    problem: String,
 }
 
 /// Keeps the fleet's targets of one entry as they are told.

@@ -134,8 +134,8 @@ impl Peer {
                 let endpoint = endpoint(at);
                 (endpoint.to_string(), endpoint)
             });
-            // It learns of replicas from the master alone: one that was reset while that is down knows none.
-            let complete = !found.down;
+            // It learns of replicas from the master alone: one that was reset knows none for up to 10 s.
+            let complete = found.known;
             told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true, complete }));
             let question = TopologyQuestion::SentinelSentinels(master);
             let value = self.answer(entry, question).await?;

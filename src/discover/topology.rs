@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Endpoint;
 
 /// A server that nobody else lists any more is believed to be gone after this time.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// When nothing could be believed for so long, servers that are all unknown are believed: another cluster has taken the
 /// place of the one before.
@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn one_that_nobody_else_lists_is_gone_after_a_while_whatever_it_says_itself() {
         let mut topology = known(&[1, 2, 3]);
-        for second in 1..6 {
+        for second in 1..4 {
             topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(second));
             assert_eq!(ports(&topology), [1, 2, 3]);
         }
-        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(6));
+        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(4));
         assert_eq!(ports(&topology), [1, 2]);
-        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(7));
+        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(5));
         assert_eq!(ports(&topology), [1, 2], "and does not come back by what it says itself");
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(topology.take(&[answer(7, &[7, 8])], seconds(20)), [false]);
         assert_eq!(topology.take(&[answer(7, &[7, 8])], seconds(31)), [true]);
         assert_eq!(ports(&topology), [1, 2, 7, 8]);
-        topology.take(&[answer(7, &[7, 8])], seconds(36));
+        topology.take(&[answer(7, &[7, 8])], seconds(34));
         assert_eq!(ports(&topology), [7, 8]);
     }
 
