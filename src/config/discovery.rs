@@ -34,12 +34,17 @@ pub enum Method {
 }
 
 impl Discovery {
+    /// The label `target` of the server at an address.
+    #[must_use]
+    pub fn label(&self, endpoint: &Endpoint) -> String {
+        if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
+    }
+
     /// The server at an address as a target. With TLS if the seeds are asked with TLS.
     #[must_use]
     pub fn target(&self, endpoint: Endpoint) -> TargetConfig {
-        let name = if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() };
         TargetConfig {
-            name: name.into(),
+            name: self.label(&endpoint).into(),
             address: Address { endpoint, ..self.server.address.clone() },
             discovered: Some(Arc::clone(&self.name)),
             ..self.server.clone()

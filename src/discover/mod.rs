@@ -24,6 +24,7 @@ use self::peer::{Peer, Told};
 use self::topology::{Answer, MOST_SERVERS, Topology};
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
+use crate::watch::State;
 
 /// How many servers are asked in one round.
 const PEERS: usize = 3;
@@ -93,7 +94,7 @@ pub async fn find(
     let mut found = Vec::new();
     for entry in entries {
         let mut rounds = Rounds::new(Arc::new(entry));
-        if let Some(problem) = rounds.round(now).await {
+        if let Some(problem) = rounds.round(now, |_| false).await {
             return Err(FindError { entry: Arc::clone(&rounds.entry.name), problem });
         }
         let endpoints = rounds.endpoints().into_iter().filter(|endpoint| taken.insert(endpoint.clone()));
@@ -129,7 +130,11 @@ impl Follower {
     async fn follow(&mut self) {
         let entry = Arc::clone(&self.rounds.entry);
         loop {
-            let problem = self.rounds.round(self.fleet.clock().now().mono).await;
+            let unreachable = |endpoint: &Endpoint| {
+                let target = self.fleet.find(&entry.label(endpoint));
+                target.is_some_and(|target| target.numbers().liveness().state() == State::Unreachable)
+            };
+            let problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
             let found = self.rounds.endpoints();
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
             // Where one of several masters is not known, the servers of the others are.
@@ -211,7 +216,11 @@ impl Rounds {
     }
 
     /// Asks once. Gives what does not work, if anything that is to be known was not told by anybody.
-    async fn round(&mut self, now: Duration) -> Option<String> {
+    async fn round(
+        &mut self,
+        now: Duration,
+        unreachable: impl Fn(&Endpoint) -> bool + Send + Sync,
+    ) -> Option<String> {
         let mut problem = None;
         let mut heard = Vec::new();
         for (endpoint, result) in self.ask_all(now).await {
@@ -238,7 +247,7 @@ impl Rounds {
                     None => {}
                 }
             }
-            let believed = topology.take(&answers, now);
+            let believed = topology.take(&answers, now, &unreachable);
             if !believed.contains(&true) {
                 lacking.get_or_insert(index);
             }

@@ -52,7 +52,13 @@ impl Topology {
     /// - What a server says about itself is no news: one that was removed goes on to list itself.
     /// - An answer must have most of the servers that are known, or be mostly of known ones: else it is about something
     ///   else, which a former node belongs to by now.
-    pub(super) fn take(&mut self, answers: &[Answer], now: Duration) -> Vec<bool> {
+    /// - A server that is `unreachable` and that nobody lists is gone, whoever knows all.
+    pub(super) fn take(
+        &mut self,
+        answers: &[Answer],
+        now: Duration,
+        unreachable: impl Fn(&Endpoint) -> bool,
+    ) -> Vec<bool> {
         let first = self.servers.is_empty()
             || self.believed.is_none_or(|last| now.saturating_sub(last) >= START_OVER);
         let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
@@ -84,7 +90,7 @@ impl Topology {
         self.servers.retain(|id, known| {
             if listed.contains_key(id.as_str()) {
                 known.missing_since = None;
-            } else if witnesses.iter().any(|from| *from != Some(id)) {
+            } else if witnesses.iter().any(|from| *from != Some(id)) || unreachable(&known.endpoint) {
                 let since = *known.missing_since.get_or_insert(now);
                 return now.saturating_sub(since) < GRACE;
             }
@@ -164,9 +170,14 @@ mod tests {
         Duration::from_secs(1000 + seconds)
     }
 
+    /// A round while all are reached.
+    fn take(topology: &mut Topology, answers: &[Answer], now: Duration) -> Vec<bool> {
+        topology.take(answers, now, |_| false)
+    }
+
     fn known(ports: &[u16]) -> Topology {
         let mut topology = Topology::default();
-        assert_eq!(topology.take(&[answer(ports[0], ports)], seconds(0)), [true]);
+        assert_eq!(take(&mut topology, &[answer(ports[0], ports)], seconds(0)), [true]);
         topology
     }
 
@@ -174,12 +185,12 @@ mod tests {
     fn one_that_nobody_else_lists_is_gone_after_a_while_whatever_it_says_itself() {
         let mut topology = known(&[1, 2, 3]);
         for second in 1..4 {
-            topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(second));
+            take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(second));
             assert_eq!(ports(&topology), [1, 2, 3]);
         }
-        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(4));
+        take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(4));
         assert_eq!(ports(&topology), [1, 2]);
-        topology.take(&[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(5));
+        take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(5));
         assert_eq!(ports(&topology), [1, 2], "and does not come back by what it says itself");
     }
 
@@ -187,7 +198,7 @@ mod tests {
     fn one_that_one_of_several_lists_stays() {
         let mut topology = known(&[1, 2, 3]);
         for second in 1..60 {
-            topology.take(&[answer(1, &[1, 2]), answer(2, &[1, 2, 3])], seconds(second));
+            take(&mut topology, &[answer(1, &[1, 2]), answer(2, &[1, 2, 3])], seconds(second));
         }
         assert_eq!(ports(&topology), [1, 2, 3]);
     }
@@ -195,11 +206,11 @@ mod tests {
     #[test]
     fn while_nobody_answers_nothing_changes() {
         let mut topology = known(&[1, 2]);
-        assert!(topology.take(&[], seconds(1000)).is_empty());
+        assert!(take(&mut topology, &[], seconds(1000)).is_empty());
         assert_eq!(ports(&topology), [1, 2]);
         // One alone answers about the other only.
-        topology.take(&[answer(1, &[1, 2])], seconds(1001));
-        topology.take(&[answer(1, &[1, 2])], seconds(2000));
+        take(&mut topology, &[answer(1, &[1, 2])], seconds(1001));
+        take(&mut topology, &[answer(1, &[1, 2])], seconds(2000));
         assert_eq!(ports(&topology), [1, 2]);
     }
 
@@ -208,18 +219,22 @@ mod tests {
         let mut topology = known(&[1, 2]);
         let some = Answer { complete: false, from: None, ..answer(1, &[1, 3]) };
         for second in 1..20 {
-            assert_eq!(topology.take(std::slice::from_ref(&some), seconds(second)), [true]);
+            assert_eq!(take(&mut topology, std::slice::from_ref(&some), seconds(second)), [true]);
         }
         assert_eq!(ports(&topology), [1, 2, 3]);
+        for second in 20..24 {
+            topology.take(std::slice::from_ref(&some), seconds(second), |endpoint| *endpoint == at(2));
+        }
+        assert_eq!(ports(&topology), [1, 3], "but for one that is not there either");
     }
 
     #[test]
     fn a_cluster_of_one_grows_and_shrinks() {
         let mut topology = known(&[1]);
-        assert_eq!(topology.take(&[answer(1, &[1, 2, 3, 4])], seconds(1)), [true]);
+        assert_eq!(take(&mut topology, &[answer(1, &[1, 2, 3, 4])], seconds(1)), [true]);
         assert_eq!(ports(&topology), [1, 2, 3, 4]);
         for second in 2..10 {
-            assert_eq!(topology.take(&[answer(1, &[1])], seconds(second)), [true]);
+            assert_eq!(take(&mut topology, &[answer(1, &[1])], seconds(second)), [true]);
         }
         assert_eq!(ports(&topology), [1]);
     }
@@ -232,7 +247,7 @@ mod tests {
         let unknown = answer(7, &[7, 8, 9]);
         for second in 1..20 {
             let answers = [answer(1, &[1, 2, 3]), reset.clone(), elsewhere.clone(), unknown.clone()];
-            assert_eq!(topology.take(&answers, seconds(second)), [true, false, false, false]);
+            assert_eq!(take(&mut topology, &answers, seconds(second)), [true, false, false, false]);
         }
         assert_eq!(ports(&topology), [1, 2, 3]);
     }
@@ -240,10 +255,10 @@ mod tests {
     #[test]
     fn another_cluster_takes_the_place_of_one_that_is_silent() {
         let mut topology = known(&[1, 2]);
-        assert_eq!(topology.take(&[answer(7, &[7, 8])], seconds(20)), [false]);
-        assert_eq!(topology.take(&[answer(7, &[7, 8])], seconds(31)), [true]);
+        assert_eq!(take(&mut topology, &[answer(7, &[7, 8])], seconds(20)), [false]);
+        assert_eq!(take(&mut topology, &[answer(7, &[7, 8])], seconds(31)), [true]);
         assert_eq!(ports(&topology), [1, 2, 7, 8]);
-        topology.take(&[answer(7, &[7, 8])], seconds(34));
+        take(&mut topology, &[answer(7, &[7, 8])], seconds(34));
         assert_eq!(ports(&topology), [7, 8]);
     }
 
@@ -252,9 +267,9 @@ mod tests {
         let mut topology = known(&[1, 2]);
         let moved =
             Answer { servers: vec![("1".to_owned(), at(1)), ("2".to_owned(), at(20))], ..answer(1, &[]) };
-        topology.take(&[moved.clone(), answer(2, &[1, 2])], seconds(1));
+        take(&mut topology, &[moved.clone(), answer(2, &[1, 2])], seconds(1));
         assert_eq!(ports(&topology), [1, 20], "what it says about itself does not count");
-        topology.take(&[moved, Answer { from: None, ..answer(1, &[1, 20]) }], seconds(2));
+        take(&mut topology, &[moved, Answer { from: None, ..answer(1, &[1, 20]) }], seconds(2));
         assert_eq!(ports(&topology), [1, 20]);
     }
 
@@ -273,7 +288,7 @@ mod tests {
             let mut topology = Topology::default();
             for (second, round) in (0..).zip(&rounds) {
                 let answers: Vec<Answer> = round.iter().map(|(from, ports)| answer(*from, ports)).collect();
-                let believed = topology.take(&answers, seconds(second));
+                let believed = take(&mut topology, &answers, seconds(second));
                 for (answer, _) in answers.iter().zip(&believed).filter(|(_, believed)| **believed) {
                     for (id, _) in answer.servers.iter().filter(|(id, _)| Some(id) != answer.from.as_ref()) {
                         prop_assert!(topology.has(id));
