@@ -1,6 +1,6 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::{Clock, Moment};
-use crate::config::{Modules, TargetConfig};
+use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
 use crate::journal;
 use crate::redis::{TlsCache, TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
@@ -19,11 +19,23 @@ use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
 /// The targets at one moment, in the order in which they are shown.
 pub type Targets = Arc<[Arc<Watched>]>;
 
+/// What there is to discover.
+pub type Discoveries = Arc<[Arc<Discovery>]>;
+
+/// The most targets that may be watched because they were discovered, whatever there is to discover.
+const MOST_DISCOVERED: usize = 10_000;
+
 /// All targets.
 #[derive(Debug)]
 pub struct Fleet {
     /// The targets that are watched now; whoever runs their tasks waits for changes.
     targets: watch::Sender<Targets>,
+    /// What there is to discover; whoever does it waits for changes.
+    discoveries: watch::Sender<Discoveries>,
+    /// How discovery goes, by the name of the entry.
+    progress: Mutex<BTreeMap<Arc<str>, Progress>>,
+    /// Held by whoever changes which targets there are besides the probed ones, from the first look to the last.
+    composing: Mutex<()>,
     clock: Clock,
     /// Grows with every change of any target's numbers, and of the targets themselves.
     changes: Arc<AtomicU64>,
@@ -39,11 +51,36 @@ pub struct Fleet {
     config_read: AtomicU64,
 }
 
-/// Targets that could take the place of those that are watched.
+/// Targets that could take the place of those that are watched. While there is one, no other is made and nothing is
+/// discovered.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
     targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
+    discoveries: Discoveries,
+    _composing: MutexGuard<'a, ()>,
+}
+
+/// How the discovery of one entry goes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Whether all was told when it was last asked; `None` before the first time.
+    works: Option<bool>,
+    /// Whether all targets of the first time have been tried.
+    settled: bool,
+}
+
+/// What came of servers that were found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Targets that are new.
+    pub(crate) started: Vec<Arc<str>>,
+    /// Targets that are no longer watched.
+    pub(crate) ended: Vec<Arc<str>>,
+    /// Servers that are not watched as discovered ones, and why.
+    pub(crate) problems: Vec<(Endpoint, String)>,
+    /// Servers for which there is no room.
+    pub(crate) left_out: usize,
 }
 
 /// What came of a plan.
@@ -95,6 +132,9 @@ impl Fleet {
     pub fn new(targets: Vec<TargetConfig>, state: Option<&Path>, clock: Clock) -> Result<Self, TlsError> {
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),
+            discoveries: watch::Sender::new(Arc::new([])),
+            progress: Mutex::default(),
+            composing: Mutex::default(),
             clock,
             changes: Arc::new(AtomicU64::new(0)),
             store: state.map(|path| Arc::new(Store::open(path, clock))),
@@ -166,27 +206,50 @@ impl Fleet {
         target
     }
 
-    /// What it would take to watch these targets in place of those that the configuration names now. Those whose
-    /// configuration is the same stay. All certificates are read again.
+    /// What it would take to watch these targets, and to discover these, in place of those that the configuration names
+    /// now. Those whose configuration is the same stay. What was discovered stays if its entry does, as that says now.
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn plan(&self, targets: Vec<TargetConfig>, modules: &Modules) -> Result<Plan, TlsError> {
+    pub fn plan(
+        &self,
+        mut targets: Vec<TargetConfig>,
+        discoveries: Vec<Discovery>,
+        modules: &Modules,
+    ) -> Result<Plan<'_>, TlsError> {
+        let composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
         self.certificates().forget();
         self.check_modules(modules)?;
         let now = self.targets();
+        let before = Arc::clone(&self.discoveries.borrow());
+        let same =
+            |new: Discovery| before.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into());
+        let discoveries: Discoveries = discoveries.into_iter().map(same).collect();
+        let mut taken = Taken::default();
+        for config in &targets {
+            taken.add(config);
+        }
+        for watched in now.iter() {
+            let by = watched.config.discovered.as_ref();
+            let entry = discoveries.iter().find(|entry| by == Some(&entry.name));
+            let config = entry.map(|entry| entry.target(watched.config.address.endpoint.clone()));
+            if let Some(config) = config.filter(|config| taken.by(config).is_none()) {
+                taken.add(&config);
+                targets.push(config);
+            }
+        }
         let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
         let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
             Some(watched) if watched.config == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
             _ => Ok((self.prepare(config)?, None)),
         });
-        Ok(Plan { targets: planned.collect::<Result<_, _>>()? })
+        Ok(Plan { targets: planned.collect::<Result<_, _>>()?, discoveries, _composing: composing })
     }
 
     /// Watches the targets of a plan from now on, and those that probes started, if their modules are still among
     /// `modules`. Those that stay keep their connections and numbers; one that is asked in another way, but at the same
     /// address, goes on with its account of the slow log.
-    pub fn carry_out(&self, plan: Plan, modules: &Modules) -> Change {
+    pub fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> Change {
         let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
         self.targets.send_modify(|targets| {
             let mut before: HashMap<&str, &Arc<Watched>> =
@@ -228,8 +291,118 @@ impl Fleet {
             after.extend(probed);
             *targets = after.into();
         });
+        self.put_discoveries(plan.discoveries);
         self.changes.fetch_add(1, Ordering::Release);
         change
+    }
+
+    /// Discovers these from now on; nothing of them is watched before it is found.
+    pub fn discover(&self, discoveries: Vec<Discovery>) {
+        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_discoveries(discoveries.into_iter().map(Arc::new).collect());
+    }
+
+    fn put_discoveries(&self, discoveries: Discoveries) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
+        for entry in discoveries.iter() {
+            progress.entry(Arc::clone(&entry.name)).or_default();
+        }
+        self.discoveries.send_replace(discoveries);
+    }
+
+    /// Watches the servers that were found for an entry, and no others of it. A server that is watched already, under
+    /// whatever name, is not watched twice: the first one stays.
+    pub(crate) fn set_discovered(&self, entry: &Arc<Discovery>, found: &BTreeSet<Endpoint>) -> Found {
+        let mut result = Found::default();
+        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.discoveries.borrow().iter().any(|one| Arc::ptr_eq(one, entry)) {
+            return result;
+        }
+        let now = self.targets();
+        let of_entry = |one: &Watched| one.config.discovered.as_ref() == Some(&entry.name);
+        let before: HashMap<&str, &Arc<Watched>> =
+            now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
+        let mut taken = Taken::default();
+        for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
+            taken.add(&one.config);
+        }
+        let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
+        let room = MOST_DISCOVERED.saturating_sub(others);
+        let mut after: Vec<Arc<Watched>> = Vec::with_capacity(found.len());
+        for endpoint in found {
+            let config = entry.target(endpoint.clone());
+            if let Some(by) = taken.by(&config) {
+                result.problems.push((endpoint.clone(), format!("it is watched already, as {by}")));
+                continue;
+            }
+            if let Some(same) = before.get(&*config.name).filter(|one| one.config == config) {
+                after.push(Arc::clone(same));
+            } else if after.len() >= room {
+                result.left_out += 1;
+            } else {
+                match self.prepare(config) {
+                    Ok(watched) => after.push(watched),
+                    Err(error) => result.problems.push((endpoint.clone(), error.to_string())),
+                }
+            }
+        }
+        let names: HashMap<&str, &Arc<Watched>> = after.iter().map(|one| (one.name(), one)).collect();
+        let name = |one: &Arc<Watched>| Arc::clone(&one.config.name);
+        result.started = after.iter().filter(|one| !before.contains_key(one.name())).map(&name).collect();
+        result.ended =
+            before.values().filter(|one| !names.contains_key(one.name())).map(|one| name(one)).collect();
+        let same = before.len() == after.len()
+            && after.iter().all(|one| before.get(one.name()).is_some_and(|old| Arc::ptr_eq(old, one)));
+        if same {
+            return result;
+        }
+        self.targets.send_modify(|targets| {
+            for old in targets.iter() {
+                // It may have been probed until now.
+                let new = names.get(old.name()).filter(|new| !Arc::ptr_eq(old, new));
+                if let Some(new) = new
+                    && new.config.address.endpoint == old.config.address.endpoint
+                {
+                    self.hand_over(old, new);
+                }
+            }
+            let others = targets.iter().filter(|one| !of_entry(one) && !names.contains_key(one.name()));
+            let (probed, configured): (Vec<_>, Vec<_>) = others.cloned().partition(|one| one.is_probed());
+            *targets = configured.into_iter().chain(after.iter().cloned()).chain(probed).collect();
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// What there is to discover, and every change of it.
+    pub(crate) fn discoveries(&self) -> watch::Receiver<Discoveries> {
+        self.discoveries.subscribe()
+    }
+
+    /// Discovery has asked for an entry, and was told all or not.
+    pub(crate) fn discovery_went(&self, entry: &Discovery, works: bool) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = progress.get_mut(&entry.name)
+            && progress.works.replace(works) != Some(works)
+        {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Of each entry with something to discover: its name, whether discovery works, and how many targets it has.
+    #[must_use]
+    pub fn discovered(&self) -> Vec<(Arc<str>, bool, usize)> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let targets = self.targets();
+        let count = |name: &Arc<str>| {
+            targets.iter().filter(|one| one.config.discovered.as_ref() == Some(name)).count()
+        };
+        let rows = progress.into_iter().map(|(name, one)| {
+            let count = count(&name);
+            (name, one.works == Some(true), count)
+        });
+        rows.collect()
     }
 
     /// What was read of the slow log until now is known to the target that takes the place of `old`.
@@ -360,13 +533,40 @@ impl Fleet {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether every target that the configuration names has been tried once.
+    /// Whether every target that the configuration names has been tried once, and whatever was discovered first. Servers
+    /// that are discovered later change nothing.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.targets()
-            .iter()
-            .filter(|watched| !watched.is_probed())
-            .all(|watched| watched.numbers().liveness().tried())
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let targets = self.targets();
+        let tried = |watched: &Arc<Watched>| watched.numbers().liveness().tried();
+        for (name, one) in progress.iter_mut().filter(|(_, one)| !one.settled) {
+            let mut its = targets.iter().filter(|watched| watched.config.discovered.as_ref() == Some(name));
+            one.settled = one.works.is_some() && its.all(tried);
+        }
+        let mut named =
+            targets.iter().filter(|watched| !watched.is_probed() && watched.config.discovered.is_none());
+        progress.values().all(|one| one.settled) && named.all(tried)
+    }
+}
+
+/// Names and addresses that targets have.
+#[derive(Debug, Default)]
+struct Taken {
+    names: HashSet<Arc<str>>,
+    endpoints: HashMap<Endpoint, Arc<str>>,
+}
+
+impl Taken {
+    fn add(&mut self, config: &TargetConfig) {
+        self.names.insert(Arc::clone(&config.name));
+        let endpoint = config.address.endpoint.clone();
+        self.endpoints.entry(endpoint).or_insert_with(|| Arc::clone(&config.name));
+    }
+
+    /// The target that has the address or the name already.
+    fn by(&self, config: &TargetConfig) -> Option<&Arc<str>> {
+        self.endpoints.get(&config.address.endpoint).or_else(|| self.names.get(&config.name))
     }
 }
 

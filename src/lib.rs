@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod discover;
 pub mod documents;
 pub mod fleet;
 mod gzip;
@@ -83,6 +84,7 @@ pub async fn run(
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
     supervisor.start("the probes", |stop| probes.keep(stop));
+    supervisor.start("the discovery", |stop| discover::keep(Arc::clone(&fleet), stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {

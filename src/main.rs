@@ -15,7 +15,9 @@ use redis_script_exporter::fleet::Fleet;
 use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
 use redis_script_exporter::web::Door;
-use redis_script_exporter::{catalogue, check, collect, documents, healthcheck, lint, logging, run, shipped};
+use redis_script_exporter::{
+    catalogue, check, collect, discover, documents, healthcheck, lint, logging, run, shipped,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,12 +85,12 @@ fn start() -> Result<ExitCode, Failed> {
         }
         Some(Command::Check(flags)) => {
             let config = Config::from_cli(&cli).map_err(Failed::usage)?;
-            if config.targets.is_empty() {
+            if config.targets.is_empty() && config.discoveries.is_empty() {
                 return Err(Failed::usage(
                     "--config.file: it names no targets, so there is nothing to check",
                 ));
             }
-            return check_servers(&config, *flags);
+            return check_servers(config, *flags);
         }
         Some(Command::Lint(flags)) => {
             let report = lint::run(flags, &mut io::stdin().lock());
@@ -115,15 +117,20 @@ fn start() -> Result<ExitCode, Failed> {
 }
 
 /// Checks the servers and prints what was found; the exit code says how bad it is.
-fn check_servers(config: &Config, flags: CheckFlags) -> Result<ExitCode, Failed> {
+fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> {
     let waiting = move |target: &str| {
         if io::stderr().is_terminal() {
             // Where stderr is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "{}", check::waiting_line(target, flags.timeout));
         }
     };
-    let report = runtime()?.block_on(check::run(&config.targets, flags, waiting));
-    let report = report.map_err(Failed::usage)?;
+    let report = runtime()?.block_on(async {
+        let Config { mut targets, discoveries, .. } = config;
+        let now = Clock::start().now().mono;
+        let found = discover::find(discoveries, &targets, now).await.map_err(Failed::other)?;
+        targets.extend(found);
+        check::run(&targets, flags, waiting).await.map_err(Failed::usage)
+    })?;
     printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
 }
@@ -162,6 +169,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     let fleet =
         Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);
+    fleet.discover(config.discoveries);
     let fleet = Arc::new(fleet);
     let probes = Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(Failed::usage)?;
     let door = Door::open(config.web.config_file.as_deref()).map_err(Failed::usage)?;

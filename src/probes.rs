@@ -101,7 +101,7 @@ impl Probes {
     }
 
     /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
-    pub(crate) fn replace(&self, mut modules: Modules, plan: Plan) -> Change {
+    pub(crate) fn replace(&self, mut modules: Modules, plan: Plan<'_>) -> Change {
         let mut now = self.modules.write().unwrap_or_else(PoisonError::into_inner);
         for (name, module) in &mut modules {
             if let Some(same) = now.get(name).filter(|before| *before == module) {

@@ -86,7 +86,7 @@ impl Reloader {
     fn read(&self) -> Result<Change, ReloadError> {
         let config = Config::from_cli(&self.cli)?;
         let names = catalogue::load(&config.script_dirs)?;
-        let plan = self.fleet.plan(config.targets, &config.modules)?;
+        let plan = self.fleet.plan(config.targets, config.discoveries, &config.modules)?;
         self.fleet.set_catalogue(names);
         Ok(self.probes.replace(config.modules, plan))
     }

@@ -20,7 +20,7 @@ pub struct Address {
 }
 
 /// Where to connect to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
     /// A host (name or IP address, without brackets) and a port.
     Tcp(String, u16),

@@ -16,8 +16,9 @@ use serde_saphyr::{Error, Location, Spanned};
 
 use super::allow::{Allow, Rule};
 use super::credentials::{Credentials, Password};
+use super::discovery::{Discovery, Method};
 use super::{
-    Address, ConfigError, Given, Module, Modules, Settings, TargetConfig, Thresholds, TlsFiles,
+    Address, ConfigError, Endpoint, Given, Module, Modules, Settings, TargetConfig, Thresholds, TlsFiles,
     check_buckets, check_interval,
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Defaults {
 #[derive(Debug)]
 pub(super) struct FromFile {
     pub(super) targets: Vec<TargetConfig>,
+    pub(super) discoveries: Vec<Discovery>,
     pub(super) modules: Modules,
 }
 
@@ -61,6 +63,10 @@ struct Root {
 struct Target {
     name: Option<Text>,
     addr: Option<Text>,
+    discover: Option<Text>,
+    addrs: Option<Spanned<Vec<Text>>>,
+    masters: Option<Spanned<Vec<Text>>>,
+    sentinel: Option<Spanned<SentinelLogin>>,
     user: Option<Text>,
     password: Option<Text>,
     password_file: Option<Text>,
@@ -98,6 +104,15 @@ struct Tls {
     server_name: Option<Text>,
     #[serde(default)]
     insecure: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentinelLogin {
+    user: Option<Text>,
+    password: Option<Text>,
+    password_file: Option<Text>,
+    password_env: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -184,7 +199,16 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             return Err(ConfigError::new(FLAG, problem));
         }
         let mut targets = Vec::with_capacity(root.targets.len());
+        let mut discoveries: Vec<Discovery> = Vec::new();
         for entry in &root.targets {
+            if let Some(discovery) = self.discovery(entry)? {
+                if discoveries.iter().any(|other| other.name == discovery.name) {
+                    let problem = "another entry with discover has it too: give each a name of its own";
+                    return Err(self.error(entry.referenced, "name", problem));
+                }
+                discoveries.push(discovery);
+                continue;
+            }
             let target = self.target(entry)?;
             if !names.insert(Arc::clone(&target.name)) {
                 let at = entry.value.name.as_ref().or(entry.value.addr.as_ref());
@@ -198,12 +222,13 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             .modules
             .iter()
             .map(|(name, entry)| Ok::<_, ConfigError>((name.clone(), Arc::new(self.module(name, entry)?))));
-        Ok(FromFile { targets, modules: modules.collect::<Result<_, _>>()? })
+        Ok(FromFile { targets, discoveries, modules: modules.collect::<Result<_, _>>()? })
     }
 
     fn target(&self, entry: &Spanned<Target>) -> Result<TargetConfig, ConfigError> {
         let Target { name, addr, tls, log_file, .. } = &entry.value;
-        let addr = addr.as_ref().ok_or_else(|| {
+        let first = entry.value.addrs.as_ref().and_then(|addrs| addrs.value.first());
+        let addr = addr.as_ref().or(first).ok_or_else(|| {
             self.error(
                 entry.referenced,
                 "addr",
@@ -248,6 +273,102 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             target.name = name.value.as_str().into();
         }
         Ok(target)
+    }
+
+    /// The entry as something to discover; `None` if it is a target.
+    fn discovery(&self, entry: &Spanned<Target>) -> Result<Option<Discovery>, ConfigError> {
+        let Target { discover, addrs, masters, sentinel, log_file, .. } = &entry.value;
+        let kind = discover.as_ref().map_or("none", |discover| discover.value.as_str());
+        let misplaced = [
+            ("addrs", addrs.as_ref().map(|key| key.referenced), kind == "none"),
+            ("masters", masters.as_ref().map(|key| key.referenced), kind != "sentinel"),
+            ("sentinel", sentinel.as_ref().map(|key| key.referenced), kind != "sentinel"),
+            ("log_file", log_file.as_ref().map(|key| key.referenced), kind != "none"),
+        ];
+        let method = match (kind, discover, masters) {
+            ("none", _, _) | (_, None, _) => None,
+            ("cluster", _, _) => Some(Method::Cluster),
+            ("sentinel", _, Some(masters)) if !masters.value.is_empty() => {
+                for master in &masters.value {
+                    self.check_name(master)?;
+                }
+                let masters = masters.value.iter().map(|master| master.value.clone()).collect();
+                Some(Method::Sentinel { masters })
+            }
+            ("sentinel", Some(discover), _) => {
+                let problem = "is missing: name what the Sentinels watch, as masters: [mymaster]";
+                return Err(self.error(discover.referenced, "masters", problem));
+            }
+            (_, Some(discover), _) => {
+                return Err(self.error(discover.referenced, "discover", "is one of none, cluster, sentinel"));
+            }
+        };
+        for (key, at, wrong) in misplaced {
+            if let Some(at) = at.filter(|_| wrong) {
+                let problem = match key {
+                    "log_file" => "belongs to one server, and this entry is for several",
+                    "addrs" => "needs discover: cluster or discover: sentinel; one server has addr",
+                    _ => "needs discover: sentinel",
+                };
+                return Err(self.error(at, key, problem));
+            }
+        }
+        let Some(method) = method else { return Ok(None) };
+        let mut server = self.target(entry)?;
+        let seeds = self.seeds(&server.address, addrs.as_ref(), entry)?;
+        let named = entry.value.name.is_some();
+        let credentials = match sentinel {
+            None => server.credentials.clone(),
+            Some(Spanned { value, referenced, .. }) => {
+                let own = self.credentials(&Login {
+                    user: value.user.as_ref(),
+                    password: value.password.as_ref(),
+                    password_file: value.password_file.as_ref(),
+                    password_env: value.password_env.as_ref(),
+                })?;
+                if own.user.is_some() && own.password.is_none() {
+                    let problem = "needs a password: give password_file, password_env or password";
+                    return Err(self.error(*referenced, "sentinel.user", problem));
+                }
+                own
+            }
+        };
+        let name = Arc::clone(&server.name);
+        server.log_file = None;
+        Ok(Some(Discovery { name, method, seeds, credentials, named, server }))
+    }
+
+    /// The addresses of an entry with `discover`, the one that its target has first.
+    fn seeds(
+        &self,
+        first: &Address,
+        addrs: Option<&Spanned<Vec<Text>>>,
+        entry: &Spanned<Target>,
+    ) -> Result<Vec<Endpoint>, ConfigError> {
+        let at = entry.value.addr.as_ref().map_or(entry.referenced, |addr| addr.referenced);
+        let mut seeds = vec![(first.endpoint.clone(), at)];
+        for text in addrs.iter().flat_map(|addrs| &addrs.value) {
+            let (address, credentials) = Address::parse(&text.value)
+                .map_err(|problem| self.error(text.referenced, "addrs", problem))?;
+            let problem = if credentials.user.is_some() || credentials.password.is_some() {
+                Some("holds a user or a password: give them by keys, they are the same for all")
+            } else if address.tls != first.tls || address.insecure != first.insecure {
+                Some("must be of the same scheme as the other addresses: all with TLS or all without")
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                return Err(self.error(text.referenced, "addrs", problem));
+            }
+            if !seeds.iter().any(|(seed, _)| *seed == address.endpoint) {
+                seeds.push((address.endpoint, text.referenced));
+            }
+        }
+        if let Some((_, at)) = seeds.iter().find(|(seed, _)| matches!(seed, Endpoint::Unix(_))) {
+            let problem = "must be a host and a port, since discover finds servers by the network";
+            return Err(self.error(*at, "addr", problem));
+        }
+        Ok(seeds.into_iter().map(|(seed, _)| seed).collect())
     }
 
     fn module(&self, name: &str, entry: &Spanned<ProbeModule>) -> Result<Module, ConfigError> {

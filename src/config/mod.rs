@@ -7,6 +7,7 @@
 mod address;
 mod allow;
 mod credentials;
+mod discovery;
 mod file;
 mod web_file;
 
@@ -22,6 +23,7 @@ pub use self::allow::Allow;
 #[cfg(test)]
 pub(crate) use self::allow::allowing;
 pub use self::credentials::{Credentials, Password};
+pub use self::discovery::{Discovery, Method};
 pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 
@@ -67,8 +69,10 @@ impl ConfigError {
 /// Everything that the exporter was told, valid as a whole.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The servers to watch; no name twice, and at least one unless there are modules.
+    /// The servers to watch; no name twice, and at least one unless there are modules or something to discover.
     pub targets: Vec<TargetConfig>,
+    /// Where to learn of more servers; no name twice.
+    pub discoveries: Vec<Discovery>,
     /// What can be probed and how, by the name of the module.
     pub modules: Modules,
     /// What probes may start.
@@ -144,6 +148,7 @@ impl Settings {
             max_scripts: self.max_scripts,
             log_file: None,
             module: None,
+            discovered: None,
         }
     }
 }
@@ -173,6 +178,8 @@ pub struct TargetConfig {
     pub log_file: Option<PathBuf>,
     /// The module that it is probed with; `None` if the configuration names it.
     pub module: Option<Arc<Module>>,
+    /// The name of the [`Discovery`] that found it; `None` if the configuration or a probe names it.
+    pub discovered: Option<Arc<str>>,
 }
 
 /// When to ask a target for what.
@@ -353,15 +360,16 @@ impl Config {
         if !IDLE_TIMEOUTS.contains(&idle_timeout) {
             return Err(ConfigError::new("--probe.idle-timeout", "must be between 1s and 24h"));
         }
-        let mut modules = Modules::new();
+        let (mut modules, mut discoveries) = (Modules::new(), Vec::new());
         if let Some(path) = &cli.config_file {
             let defaults = file::Defaults { settings, credentials, tls };
             let file = file::read(path, &defaults, names, |name| std::env::var(name).ok())?;
             targets.extend(file.targets);
-            modules = file.modules;
+            (modules, discoveries) = (file.modules, file.discoveries);
         }
         Ok(Self {
             targets,
+            discoveries,
             modules,
             probes: ProbeLimits { idle_timeout, max_targets: cli.probe_max_targets },
             script_dirs: cli.script_dir.clone(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::discovery::{DISCOVERY, LABEL};
 use super::families::{FAMILIES, Kind};
 use super::page::{BUILD_INFO, STATE_FILE};
 use super::reload::CONFIG;
@@ -37,6 +38,9 @@ pub fn document() -> String {
     let _ = writeln!(text, "| `{name}` | gauge | `version`, `revision` | {help} |");
     for (name, help) in CONFIG {
         let _ = writeln!(text, "| `{name}` | gauge | | {help} |");
+    }
+    for (name, help) in DISCOVERY {
+        let _ = writeln!(text, "| `{name}` | gauge | `{LABEL}` | {help} |");
     }
     for (name, help) in STATE_FILE {
         let _ = writeln!(text, "| `{name}` | counter | | {help} |");

@@ -4,6 +4,7 @@
 //! rows.
 
 mod collector;
+mod discovery;
 mod document;
 mod families;
 mod page;

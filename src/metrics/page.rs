@@ -10,6 +10,7 @@ use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
 use tokio::sync::OnceCell;
 
 use super::collector::{Targets, of_one};
+use super::discovery::DiscoveryState;
 use super::reload::ConfigState;
 use crate::fleet::{Fleet, Watched};
 use crate::gzip::Part;
@@ -100,6 +101,7 @@ impl Page {
         settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
         settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
+        settled.register(Box::new(DiscoveryState::new(Arc::clone(&fleet))?))?;
         if let Some(store) = fleet.store() {
             settled.register(Box::new(StateFile::new(Arc::clone(store))?))?;
         }

@@ -2,6 +2,8 @@
 //!
 //! Everything here reads untrusted input: any reply gives a value or a [`Malformed`], never a panic.
 
+mod announced;
+mod cluster_nodes;
 mod config;
 #[cfg(test)]
 mod corpus;
@@ -12,8 +14,10 @@ mod log_line;
 mod recorded;
 mod refusal;
 mod reply;
+mod sentinel;
 mod slowlog;
 
+pub use self::cluster_nodes::{ClusterNode, ClusterNodes};
 pub use self::config::Settings;
 pub use self::function_list::function_list;
 pub use self::function_stats::{RunningFunction, function_stats};
@@ -22,4 +26,5 @@ pub use self::log_line::{SlowScriptLine, slow_script_line};
 pub use self::recorded::recorded_scripts;
 pub use self::refusal::{BusyKind, Refusal};
 pub use self::reply::{Malformed, bytes, integer};
+pub use self::sentinel::{HostPort, SentinelServer, sentinel_list, sentinel_master};
 pub use self::slowlog::{Entry, SlowlogReply};

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::Link;
 use super::meter::{Meter, Metered};
-use super::question::{Question, Request};
+use super::question::{Question, Request, TopologyQuestion};
 use crate::parse::Refusal;
 
 /// What a server that has as many clients as it may have says to a new one.
@@ -67,6 +67,17 @@ impl Connection {
     /// # Errors
     /// Why there is none.
     pub fn ask(&mut self, question: Question) -> impl Future<Output = Result<Value, Failure>> + use<> {
+        self.send(question.request())
+    }
+
+    /// Asks where other servers are.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn ask_topology(
+        &mut self,
+        question: TopologyQuestion<'_>,
+    ) -> impl Future<Output = Result<Value, Failure>> + use<> {
         self.send(question.request())
     }
 

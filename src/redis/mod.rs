@@ -10,6 +10,6 @@ pub(crate) use self::connection::TOO_MANY_CLIENTS;
 pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
 pub use self::dial::{DialError, Link, Peer, Reach, connect, connect_within, reach};
-pub use self::question::Question;
+pub use self::question::{Question, TopologyQuestion};
 pub(crate) use self::tls::AnyCertificate;
 pub use self::tls::{TlsCache, TlsError, TlsSetup};

@@ -106,6 +106,62 @@ impl Question {
     }
 }
 
+/// A question about other servers: where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopologyQuestion<'a> {
+    /// CLUSTER NODES.
+    ClusterNodes,
+    /// SENTINEL MASTER of a master's name.
+    SentinelMaster(&'a str),
+    /// SENTINEL REPLICAS of a master's name.
+    SentinelReplicas(&'a str),
+    /// SENTINEL SENTINELS of a master's name.
+    SentinelSentinels(&'a str),
+}
+
+impl TopologyQuestion<'_> {
+    /// The command as it is named in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterNodes => "CLUSTER NODES",
+            Self::SentinelMaster(_) => "SENTINEL MASTER",
+            Self::SentinelReplicas(_) => "SENTINEL REPLICAS",
+            Self::SentinelSentinels(_) => "SENTINEL SENTINELS",
+        }
+    }
+
+    /// What an ACL has to grant for it. Redis 6.2 takes these too, although it knows no subcommands otherwise.
+    #[must_use]
+    pub const fn grant(self) -> &'static str {
+        match self {
+            Self::ClusterNodes => "+cluster|nodes",
+            Self::SentinelMaster(_) => "+sentinel|master",
+            Self::SentinelReplicas(_) => "+sentinel|replicas",
+            Self::SentinelSentinels(_) => "+sentinel|sentinels",
+        }
+    }
+
+    /// What to send.
+    pub(super) fn request(self) -> Request {
+        let sentinel = |subcommand: &str, master: &str| {
+            let mut command = cmd("SENTINEL");
+            command.arg(subcommand).arg(master);
+            Request::One(command)
+        };
+        match self {
+            Self::ClusterNodes => {
+                let mut command = cmd("CLUSTER");
+                command.arg("NODES");
+                Request::One(command)
+            }
+            Self::SentinelMaster(master) => sentinel("MASTER", master),
+            Self::SentinelReplicas(master) => sentinel("REPLICAS", master),
+            Self::SentinelSentinels(master) => sentinel("SENTINELS", master),
+        }
+    }
+}
+
 /// What goes over the wire for one question.
 #[derive(Debug)]
 pub(super) enum Request {

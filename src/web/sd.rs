@@ -46,12 +46,20 @@ fn group<'a>(host: &'a str, watched: &'a Watched) -> Group<'a> {
     // The name does not have the scheme, by which the address asked for TLS where the module leaves it open.
     let scheme = watched.config().address.tls && module.is_some_and(|module| module.tls.is_none());
     let target = if scheme { format!("rediss://{name}").into() } else { name.into() };
+    let origin = match (module, &watched.config().discovered) {
+        (Some(_), _) => "probe",
+        (None, Some(_)) => "discovery",
+        (None, None) => "config",
+    };
     let mut labels = BTreeMap::from([
         ("__metrics_path__", "/probe".into()),
         ("__param_target", target),
         ("instance", name.into()),
-        ("__meta_redis_script_origin", if module.is_some() { "probe" } else { "config" }.into()),
+        ("__meta_redis_script_origin", origin.into()),
     ]);
+    if let Some(entry) = &watched.config().discovered {
+        labels.insert("__meta_redis_script_discovery", (&**entry).into());
+    }
     if let Some(module) = module {
         labels.insert("__param_module", module.name.as_str().into());
     }

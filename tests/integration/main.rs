@@ -26,6 +26,7 @@ mod cli;
 mod common;
 mod config_file;
 mod dashboards;
+mod discover;
 mod dockerfile;
 mod documents;
 mod door;

@@ -1,0 +1,53 @@
+//! Entries of the file that name no server but where to learn of servers: a cluster's nodes, or Sentinels.
+
+use std::sync::Arc;
+
+use super::{Address, Credentials, Endpoint, TargetConfig};
+
+/// Servers to learn of, and how to watch them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Discovery {
+    /// What messages and metrics call it: the name of the entry, else its first address.
+    pub name: Arc<str>,
+    /// Whom to ask.
+    pub method: Method,
+    /// Whom to ask first; at least one, all TCP.
+    pub seeds: Vec<Endpoint>,
+    /// Who we are where we ask.
+    pub credentials: Credentials,
+    /// Whether the labels of the servers begin with the name.
+    pub(super) named: bool,
+    /// How each server is watched; it has the name and the address of the first seed.
+    pub(super) server: TargetConfig,
+}
+
+/// How servers are learnt of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// By CLUSTER NODES, of any node.
+    Cluster,
+    /// By SENTINEL MASTER and REPLICAS.
+    Sentinel {
+        /// The names of the masters; at least one.
+        masters: Vec<String>,
+    },
+}
+
+impl Discovery {
+    /// The label `target` of the server at an address.
+    #[must_use]
+    pub fn label(&self, endpoint: &Endpoint) -> String {
+        if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
+    }
+
+    /// The server at an address as a target. With TLS if the seeds are asked with TLS.
+    #[must_use]
+    pub fn target(&self, endpoint: Endpoint) -> TargetConfig {
+        TargetConfig {
+            name: self.label(&endpoint).into(),
+            address: Address { endpoint, ..self.server.address.clone() },
+            discovered: Some(Arc::clone(&self.name)),
+            ..self.server.clone()
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Which servers there are, by what several of them tell over time. Pure: takes the time as an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use crate::config::Endpoint;
+
+/// A server that nobody else lists any more is believed to be gone after this time.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// When nothing could be believed for so long, servers that are all unknown are believed: another cluster has taken the
+/// place of the one before.
+const START_OVER: Duration = Duration::from_secs(30);
+
+/// The most servers of one topology; a label `target` costs memory here and in Prometheus.
+pub(super) const MOST_SERVERS: usize = 2000;
+
+/// What one server told about all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Which of the servers told it; `None` if it is none of them.
+    pub(super) from: Option<String>,
+    /// Each server's identity and where it is.
+    pub(super) servers: Vec<(String, Endpoint)>,
+    /// Whether what it belongs to does anything. A node that was reset is a cluster of its own, which serves nothing.
+    pub(super) serves: bool,
+    /// Whether what is not listed is known not to be there.
+    pub(super) complete: bool,
+}
+
+/// The servers that there are.
+#[derive(Debug, Default)]
+pub(super) struct Topology {
+    /// By their identities.
+    servers: BTreeMap<String, Known>,
+    /// When an answer was last believed (monotonic).
+    believed: Option<Duration>,
+    /// Servers that found no room.
+    left_out: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    endpoint: Endpoint,
+    /// Since when the others don't list it (monotonic).
+    missing_since: Option<Duration>,
+}
+
+impl Topology {
+    /// Takes the answers of one round and gives whether each is believed.
+    ///
+    /// - What a server says about itself is no news: one that was removed goes on to list itself.
+    /// - An answer must have most of the servers that are known, or be mostly of known ones: else it is about something
+    ///   else, which a former node belongs to by now.
+    /// - A server that is `unreachable` and that nobody lists is gone, whoever knows all.
+    pub(super) fn take(
+        &mut self,
+        answers: &[Answer],
+        now: Duration,
+        unreachable: impl Fn(&Endpoint) -> bool,
+    ) -> Vec<bool> {
+        let first = self.servers.is_empty()
+            || self.believed.is_none_or(|last| now.saturating_sub(last) >= START_OVER);
+        let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
+        let mut witnesses: Vec<Option<&str>> = Vec::new();
+        let mut any = false;
+        let believed = answers.iter().map(|answer| {
+            let alone = first && !any;
+            let believed =
+                answer.serves && !answer.servers.is_empty() && (alone || self.knows(answer, &listed));
+            if believed {
+                any = true;
+                let from = answer.from.as_deref();
+                if answer.complete {
+                    witnesses.push(from);
+                }
+                for (id, endpoint) in &answer.servers {
+                    if alone || from != Some(id) {
+                        listed.entry(id).or_default().push(endpoint);
+                    }
+                }
+            }
+            believed
+        });
+        let believed: Vec<bool> = believed.collect();
+        if !any {
+            return believed;
+        }
+        self.believed = Some(now);
+        self.servers.retain(|id, known| {
+            if listed.contains_key(id.as_str()) {
+                known.missing_since = None;
+            } else if witnesses.iter().any(|from| *from != Some(id)) || unreachable(&known.endpoint) {
+                let since = *known.missing_since.get_or_insert(now);
+                return now.saturating_sub(since) < GRACE;
+            }
+            true
+        });
+        self.left_out = 0;
+        for (id, endpoints) in listed {
+            let Some(&endpoint) = endpoints.first() else { continue };
+            if let Some(known) = self.servers.get_mut(id) {
+                // It has moved if nobody knows it where it was.
+                if !endpoints.contains(&&known.endpoint) {
+                    known.endpoint = endpoint.clone();
+                }
+            } else if self.servers.len() < MOST_SERVERS {
+                self.servers.insert(id.to_owned(), Known { endpoint: endpoint.clone(), missing_since: None });
+            } else {
+                self.left_out += 1;
+            }
+        }
+        believed
+    }
+
+    /// Whether an answer is about these servers, or those that were listed just now.
+    fn knows(&self, answer: &Answer, listed: &BTreeMap<&str, Vec<&Endpoint>>) -> bool {
+        let ids: HashSet<&str> = answer.servers.iter().map(|(id, _)| id.as_str()).collect();
+        let about = |known: usize, common: usize| common * 2 > known.min(ids.len());
+        let known = ids.iter().filter(|id| self.servers.contains_key(**id)).count();
+        let just = ids.iter().filter(|id| listed.contains_key(**id)).count();
+        about(self.servers.len(), known) || about(listed.len(), just)
+    }
+
+    /// Whether it is one of the servers.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.servers.contains_key(id)
+    }
+
+    /// Where the servers are.
+    pub(super) fn endpoints(&self) -> BTreeSet<&Endpoint> {
+        self.servers.values().map(|known| &known.endpoint).collect()
+    }
+
+    /// How many servers found no room.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(port: u16) -> Endpoint {
+        Endpoint::Tcp("h".to_owned(), port)
+    }
+
+    /// An answer of one node that lists nodes by their ports.
+    fn answer(from: u16, ports: &[u16]) -> Answer {
+        Answer {
+            from: Some(from.to_string()),
+            servers: ports.iter().map(|port| (port.to_string(), at(*port))).collect(),
+            serves: true,
+            complete: true,
+        }
+    }
+
+    fn ports(topology: &Topology) -> Vec<u16> {
+        let port = |endpoint: &&Endpoint| match endpoint {
+            Endpoint::Tcp(_, port) => *port,
+            Endpoint::Unix(_) => 0,
+        };
+        topology.endpoints().iter().map(port).collect()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(1000 + seconds)
+    }
+
+    /// A round while all are reached.
+    fn take(topology: &mut Topology, answers: &[Answer], now: Duration) -> Vec<bool> {
+        topology.take(answers, now, |_| false)
+    }
+
+    fn known(ports: &[u16]) -> Topology {
+        let mut topology = Topology::default();
+        assert_eq!(take(&mut topology, &[answer(ports[0], ports)], seconds(0)), [true]);
+        topology
+    }
+
+    #[test]
+    fn one_that_nobody_else_lists_is_gone_after_a_while_whatever_it_says_itself() {
+        let mut topology = known(&[1, 2, 3]);
+        for second in 1..4 {
+            take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(second));
+            assert_eq!(ports(&topology), [1, 2, 3]);
+        }
+        take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(4));
+        assert_eq!(ports(&topology), [1, 2]);
+        take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(5));
+        assert_eq!(ports(&topology), [1, 2], "and does not come back by what it says itself");
+    }
+
+    #[test]
+    fn one_that_one_of_several_lists_stays() {
+        let mut topology = known(&[1, 2, 3]);
+        for second in 1..60 {
+            take(&mut topology, &[answer(1, &[1, 2]), answer(2, &[1, 2, 3])], seconds(second));
+        }
+        assert_eq!(ports(&topology), [1, 2, 3]);
+    }
+
+    #[test]
+    fn while_nobody_answers_nothing_changes() {
+        let mut topology = known(&[1, 2]);
+        assert!(take(&mut topology, &[], seconds(1000)).is_empty());
+        assert_eq!(ports(&topology), [1, 2]);
+        // One alone answers about the other only.
+        take(&mut topology, &[answer(1, &[1, 2])], seconds(1001));
+        take(&mut topology, &[answer(1, &[1, 2])], seconds(2000));
+        assert_eq!(ports(&topology), [1, 2]);
+    }
+
+    #[test]
+    fn who_does_not_know_all_makes_nothing_disappear() {
+        let mut topology = known(&[1, 2]);
+        let some = Answer { complete: false, from: None, ..answer(1, &[1, 3]) };
+        for second in 1..20 {
+            assert_eq!(take(&mut topology, std::slice::from_ref(&some), seconds(second)), [true]);
+        }
+        assert_eq!(ports(&topology), [1, 2, 3]);
+        for second in 20..24 {
+            topology.take(std::slice::from_ref(&some), seconds(second), |endpoint| *endpoint == at(2));
+        }
+        assert_eq!(ports(&topology), [1, 3], "but for one that is not there either");
+    }
+
+    #[test]
+    fn a_cluster_of_one_grows_and_shrinks() {
+        let mut topology = known(&[1]);
+        assert_eq!(take(&mut topology, &[answer(1, &[1, 2, 3, 4])], seconds(1)), [true]);
+        assert_eq!(ports(&topology), [1, 2, 3, 4]);
+        for second in 2..10 {
+            assert_eq!(take(&mut topology, &[answer(1, &[1])], seconds(second)), [true]);
+        }
+        assert_eq!(ports(&topology), [1]);
+    }
+
+    #[test]
+    fn a_former_node_is_not_believed() {
+        let mut topology = known(&[1, 2, 3]);
+        let reset = Answer { serves: false, ..answer(3, &[3]) };
+        let elsewhere = answer(3, &[3, 7, 8, 9]);
+        let unknown = answer(7, &[7, 8, 9]);
+        for second in 1..20 {
+            let answers = [answer(1, &[1, 2, 3]), reset.clone(), elsewhere.clone(), unknown.clone()];
+            assert_eq!(take(&mut topology, &answers, seconds(second)), [true, false, false, false]);
+        }
+        assert_eq!(ports(&topology), [1, 2, 3]);
+    }
+
+    #[test]
+    fn another_cluster_takes_the_place_of_one_that_is_silent() {
+        let mut topology = known(&[1, 2]);
+        assert_eq!(take(&mut topology, &[answer(7, &[7, 8])], seconds(20)), [false]);
+        assert_eq!(take(&mut topology, &[answer(7, &[7, 8])], seconds(31)), [true]);
+        assert_eq!(ports(&topology), [1, 2, 7, 8]);
+        take(&mut topology, &[answer(7, &[7, 8])], seconds(34));
+        assert_eq!(ports(&topology), [7, 8]);
+    }
+
+    #[test]
+    fn one_that_moves_is_at_its_new_place_only() {
+        let mut topology = known(&[1, 2]);
+        let moved =
+            Answer { servers: vec![("1".to_owned(), at(1)), ("2".to_owned(), at(20))], ..answer(1, &[]) };
+        take(&mut topology, &[moved.clone(), answer(2, &[1, 2])], seconds(1));
+        assert_eq!(ports(&topology), [1, 20], "what it says about itself does not count");
+        take(&mut topology, &[moved, Answer { from: None, ..answer(1, &[1, 20]) }], seconds(2));
+        assert_eq!(ports(&topology), [1, 20]);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let all: Vec<u16> = (1..=2100).collect();
+        let topology = known(&all);
+        assert_eq!((topology.endpoints().len(), topology.left_out()), (MOST_SERVERS, 100));
+    }
+
+    proptest! {
+        /// Whatever is answered: a server that a believed answer of another one lists is known then.
+        #[test]
+        fn what_is_listed_is_known(rounds in prop::collection::vec(
+            prop::collection::vec((1_u16..6, prop::collection::vec(1_u16..9, 0..6)), 0..4), 0..20)) {
+            let mut topology = Topology::default();
+            for (second, round) in (0..).zip(&rounds) {
+                let answers: Vec<Answer> = round.iter().map(|(from, ports)| answer(*from, ports)).collect();
+                let believed = take(&mut topology, &answers, seconds(second));
+                for (answer, _) in answers.iter().zip(&believed).filter(|(_, believed)| **believed) {
+                    for (id, _) in answer.servers.iter().filter(|(id, _)| Some(id) != answer.from.as_ref()) {
+                        prop_assert!(topology.has(id));
+                    }
+                }
+            }
+        }
+    }
+}

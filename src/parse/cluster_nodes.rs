@@ -1,0 +1,175 @@
+//! CLUSTER NODES: the nodes of a cluster, as one of them sees it.
+
+use ::redis::Value;
+
+use super::announced::announced;
+use super::reply::{Malformed, bytes};
+
+/// The longest identity of a node that is kept; servers have 40 hex digits.
+const LONGEST_ID: usize = 64;
+
+/// A cluster as one of its nodes sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterNodes {
+    /// The node that told it.
+    pub myself: Option<String>,
+    /// The nodes that have an address and are past their handshake. One that the others hold for failed is among them.
+    pub nodes: Vec<ClusterNode>,
+    /// Whether any node serves slots. A node that was reset, and one that has never met another, is a cluster of its own
+    /// without any.
+    pub has_slots: bool,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// What the cluster calls it; it stays the same over failovers and changes of the address.
+    pub id: String,
+    /// Where it is: the host name that it announces, else its IP address; `None` for the node that told it, if that does
+    /// not know its own address.
+    pub host: Option<String>,
+    /// Its port, of the kind (TLS or not) of the connection that was asked on.
+    pub port: u16,
+}
+
+impl ClusterNodes {
+    /// Reads the reply. What can't be an address is left out.
+    ///
+    /// # Errors
+    /// The reply does not list nodes.
+    pub fn parse(value: Value) -> Result<Self, Malformed> {
+        let text = bytes(value)?;
+        let text = String::from_utf8_lossy(&text);
+        let mut cluster = Self::default();
+        let mut lines = 0_usize;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            cluster.line(line).ok_or(Malformed::new("a list of cluster nodes"))?;
+            lines += 1;
+        }
+        if lines == 0 { Err(Malformed::new("a list of cluster nodes")) } else { Ok(cluster) }
+    }
+
+    /// `id address flags master ping-sent pong-received epoch link-state slot…`; `None` if that is not what it is.
+    fn line(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
+        // Slots that migrate are in brackets; only those without are served.
+        let slots = words.skip(5).any(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let plain = id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if id.is_empty() || !plain {
+            return None;
+        }
+        let has = |flag| flags.split(',').any(|one| one == flag);
+        let myself = has("myself");
+        if myself {
+            self.myself = Some(id.to_owned());
+        }
+        self.has_slots |= slots;
+        // A node in its handshake has an id for the time being; it may never become one.
+        if has("handshake") || has("noaddr") {
+            return Some(());
+        }
+        if let Some((host, port)) = address_of(address, myself) {
+            self.nodes.push(ClusterNode { id: id.to_owned(), host, port });
+        }
+        Some(())
+    }
+}
+
+/// `ip:port@bus-port`, from 7.0 on with `,hostname`, from 7.2 on with `,name=value` behind.
+fn address_of(text: &str, myself: bool) -> Option<(Option<String>, u16)> {
+    let mut parts = text.split(',');
+    let (address, name) = (parts.next()?, parts.next());
+    let address = address.split_once('@').map_or(address, |(address, _)| address);
+    let (ip, port) = address.rsplit_once(':')?;
+    let name = name.filter(|name| !name.is_empty() && !name.contains('='));
+    if let Some((host, port)) = name.and_then(|name| announced(name, port)) {
+        return Some((Some(host), port));
+    }
+    if ip.is_empty() && myself {
+        // It learns its address from the first node that it meets.
+        return announced("myself", port).map(|(_, port)| (None, port));
+    }
+    announced(ip, port).map(|(host, port)| (Some(host), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REDIS_62: &[u8] = include_bytes!("captured/cluster-nodes-redis-6.2.14.txt");
+    const REDIS_7: &[u8] = include_bytes!("captured/cluster-nodes-redis-7.0.15.txt");
+    const VALKEY_9: &[u8] = include_bytes!("captured/cluster-nodes-valkey-9.1.2.txt");
+
+    fn parse(text: &[u8]) -> Result<ClusterNodes, Malformed> {
+        ClusterNodes::parse(Value::BulkString(text.to_vec()))
+    }
+
+    fn addresses(cluster: &ClusterNodes) -> Vec<String> {
+        let shown = |node: &ClusterNode| format!("{}:{}", node.host.as_deref().unwrap_or("?"), node.port);
+        cluster.nodes.iter().map(shown).collect()
+    }
+
+    /// Three nodes; the first is asked, the second was killed, the third is the first one's replica and announces no name.
+    #[test]
+    fn captured_replies_list_the_nodes_by_their_names() {
+        for (text, expected) in [
+            (REDIS_62, ["127.0.0.1:31010", "127.0.0.1:31011", "127.0.0.1:31012"]),
+            (REDIS_7, ["node-0.cluster.example:31000", "node-1.cluster.example:31001", "127.0.0.1:31002"]),
+            (VALKEY_9, ["node-0.cluster.example:31020", "node-1.cluster.example:31021", "127.0.0.1:31022"]),
+        ] {
+            let cluster = parse(text).unwrap();
+            let mut listed = addresses(&cluster);
+            listed.sort_by_key(|address| address.rsplit_once(':').unwrap().1.to_owned());
+            assert_eq!(listed, expected);
+            assert!(cluster.has_slots);
+            let mine = cluster.nodes.iter().find(|node| Some(&node.id) == cluster.myself.as_ref()).unwrap();
+            assert!(expected[0].ends_with(&mine.port.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_node_alone_knows_no_address_and_serves_nothing() {
+        let cluster = parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected\n").unwrap();
+        assert_eq!((cluster.nodes[0].host.as_ref(), cluster.nodes[0].port), (None, 31_000));
+        assert!(!cluster.has_slots);
+        let alone = parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected 0-16383 [5-<-a]\n").unwrap();
+        assert!(alone.has_slots);
+        assert!(!parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected [5-<-a]\n").unwrap().has_slots);
+    }
+
+    #[test]
+    fn what_has_no_address_is_left_out() {
+        let text = b"a 127.0.0.1:9@10009 handshake - 0 0 0 disconnected\n\
+            b :0@0 master,noaddr - 0 0 0 disconnected\n\
+            c fd00::1:7000@17000,,shard-id=69bc master,fail - 0 0 0 connected 1\n\
+            d 10.0.0.1:7000@17000,bad/name slave a 0 0 0 connected\n\
+            e 10.0.0.2:7000@17000,bad\"name slave a 0 0 0 connected\n\
+            f 10.0.0.3:70000@17000 slave a 0 0 0 connected\n";
+        let cluster = parse(text).unwrap();
+        assert_eq!(addresses(&cluster), ["fd00::1:7000", "10.0.0.1:7000", "10.0.0.2:7000"]);
+        for text in [&b""[..], b"OK", b"a b", b"- 1.1.1.1:1@1 master - 0 0 0 connected", b"\n\n"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+        assert!(ClusterNodes::parse(Value::Int(1)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_is_read(text in prop::collection::vec(prop::sample::select(&b"a1:@,. \n-=myself[]\xff"[..]), 0..200)) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_address_is_safe(address in "\\PC{0,40}") {
+            if let Ok(cluster) = parse(format!("a {address} master - 0 0 0 connected").as_bytes()) {
+                for node in cluster.nodes {
+                    let host = node.host.unwrap();
+                    prop_assert!(host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)));
+                }
+            }
+        }
+    }
+}

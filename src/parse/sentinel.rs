@@ -1,0 +1,132 @@
+//! SENTINEL MASTER, REPLICAS and SENTINELS: what a Sentinel knows about the servers that it watches.
+
+use ::redis::Value;
+
+use super::announced::announced;
+use super::reply::{Malformed, bytes, items, pairs};
+
+/// A host and a port.
+pub type HostPort = (String, u16);
+
+/// A server as a Sentinel sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelServer {
+    /// Where it is; `None` if what is told can't be an address.
+    pub address: Option<HostPort>,
+    /// Whether the Sentinel reaches it, and has read its INFO since it was told of it, or was reset: only by a master's INFO
+    /// it knows the replicas. It has no `runid` before (Redis 7.0's `sentinelResetMaster` drops it; measured on 7.0.15 and
+    /// Valkey 9.1.2).
+    pub known: bool,
+}
+
+/// A server, of SENTINEL MASTER.
+///
+/// # Errors
+/// The reply does not describe a server.
+pub fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
+    let (mut ip, mut port, mut down, mut read) = (None, None, false, false);
+    for (name, value) in pairs(value)? {
+        match name.as_str() {
+            "ip" => ip = Some(bytes(value)?),
+            "port" => port = Some(bytes(value)?),
+            "runid" => read = !bytes(value)?.is_empty(),
+            "flags" => {
+                let flags = bytes(value)?;
+                let is_down = |flag: &[u8]| matches!(flag, b"s_down" | b"o_down" | b"disconnected");
+                down = flags.split(|byte| *byte == b',').any(is_down);
+            }
+            _ => {}
+        }
+    }
+    let (Some(ip), Some(port)) = (ip, port) else { return Err(Malformed::new("a server with ip and port")) };
+    let address = announced(&String::from_utf8_lossy(&ip), &String::from_utf8_lossy(&port));
+    Ok(SentinelServer { address, known: read && !down })
+}
+
+/// Where servers are, of SENTINEL REPLICAS or SENTINELS. What can't be an address is left out.
+///
+/// # Errors
+/// The reply is no list of servers.
+pub fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
+    let read = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
+    Ok(read.into_iter().filter_map(|server| server.address).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// MASTER, REPLICAS, SENTINELS, and the port of the master.
+    type Captured = (&'static [u8], &'static [u8], &'static [u8], u16);
+
+    const CAPTURED: [Captured; 3] = [
+        (
+            include_bytes!("captured/sentinel-master-redis-6.2.14.txt"),
+            include_bytes!("captured/sentinel-replicas-redis-6.2.14.txt"),
+            include_bytes!("captured/sentinel-sentinels-redis-6.2.14.txt"),
+            31_040,
+        ),
+        (
+            include_bytes!("captured/sentinel-master-redis-7.0.15.txt"),
+            include_bytes!("captured/sentinel-replicas-redis-7.0.15.txt"),
+            include_bytes!("captured/sentinel-sentinels-redis-7.0.15.txt"),
+            31_030,
+        ),
+        (
+            include_bytes!("captured/sentinel-master-valkey-9.1.2.txt"),
+            include_bytes!("captured/sentinel-replicas-valkey-9.1.2.txt"),
+            include_bytes!("captured/sentinel-sentinels-valkey-9.1.2.txt"),
+            31_050,
+        ),
+    ];
+
+    fn value(bytes: &[u8]) -> Value {
+        ::redis::parse_redis_value(bytes).unwrap()
+    }
+
+    /// A master, its replica, and two Sentinels of which one is asked.
+    #[test]
+    fn captured_replies_tell_where_the_servers_are() {
+        let at = |port| ("127.0.0.1".to_owned(), port);
+        for (master, replicas, sentinels, port) in CAPTURED {
+            let master = sentinel_master(value(master));
+            assert_eq!(master, Ok(SentinelServer { address: Some(at(port)), known: true }));
+            assert_eq!(sentinel_list(value(replicas)), Ok(vec![at(port + 1)]));
+            assert_eq!(sentinel_list(value(sentinels)), Ok(vec![at(port + 3)]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_left_out_and_what_is_no_server_is_an_error() {
+        let server = |ip: &str, port: &str| {
+            let word = |text: &str| Value::BulkString(text.into());
+            Value::Array(vec![word("ip"), word(ip), word("port"), word(port), word("x"), Value::Nil])
+        };
+        let list = Value::Array(vec![server("a b", "1"), server("Db.", "7000"), server("", "1")]);
+        assert_eq!(sentinel_list(list), Ok(vec![("db".to_owned(), 7000)]));
+        assert_eq!(sentinel_master(server("a", "0")), Ok(SentinelServer { address: None, known: false }));
+        let known = |flags: &str, run_id: &str| {
+            let Value::Array(mut fields) = server("a", "1") else { return None };
+            let more = ["flags", flags, "runid", run_id];
+            fields.extend(more.map(|text| Value::BulkString(text.into())));
+            sentinel_master(Value::Array(fields)).ok().map(|server| server.known)
+        };
+        assert_eq!((known("s_down,master", "a"), known("master,o_down", "a")), (Some(false), Some(false)));
+        assert_eq!((known("master", "a"), known("master", "")), (Some(true), Some(false)));
+        assert_eq!(sentinel_list(Value::Array(vec![])), Ok(vec![]));
+        assert!(sentinel_master(Value::Array(vec![])).is_err());
+        assert!(sentinel_master(Value::Nil).is_err());
+        assert!(sentinel_list(Value::Array(vec![Value::Okay])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_is_read(bytes in prop::collection::vec(prop::sample::select(&b"*2$12\r\nipport:-"[..]), 0..100)) {
+            if let Ok(value) = ::redis::parse_redis_value(&bytes) {
+                let _ = (sentinel_master(value.clone()), sentinel_list(value));
+            }
+        }
+    }
+}

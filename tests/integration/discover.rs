@@ -1,0 +1,678 @@
+//! Discovery: real clusters and real Sentinels, whose servers come, go, fail and change their roles.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, lines_with, logs_milliseconds, number, slowlog, spin, state, target_of};
+use crate::common::{SPIN, whole};
+use crate::support::client::{Client, text};
+use crate::support::exporter::Exporter;
+use crate::support::metrics::Metrics;
+use crate::support::process::Process;
+use crate::support::server::{Builder, Kind, Server, free_port, on_each_server, run_on};
+use crate::support::tls::Certificates;
+use crate::support::wait::{eventually, eventually_or_tell};
+
+on_each_server!(a_cluster_is_followed, what_sentinels_watch_is_followed);
+
+const FLAGS: [&str; 4] = [
+    "--poll.interval=50ms",
+    "--poll.info-interval=200ms",
+    "--heartbeat.interval=100ms",
+    "--heartbeat.blocked-after=1s",
+];
+
+const UP: &str = "redis_script_exporter_discovery_up";
+
+const COUNT: &str = "redis_script_exporter_discovered_targets";
+
+/// The slots of a cluster.
+const SLOTS: u32 = 16_384;
+
+fn node(kind: Kind) -> Builder {
+    let builder = logs_milliseconds(kind).config("cluster-enabled yes").config("cluster-node-timeout 2000");
+    // Before 7.0 it is the port and 10,000.
+    if kind == Kind::Redis62 { builder } else { builder.config(format!("cluster-port {}", free_port())) }
+}
+
+fn id(server: &Server) -> String {
+    text(&server.call(&["CLUSTER", "MYID"]))
+}
+
+/// A cluster of these servers: so many masters, and the rest replicas of theirs in turn.
+#[track_caller]
+fn form(servers: &[&Server], masters: u32) {
+    for server in &servers[1..] {
+        meet(servers[0], server);
+    }
+    for (index, server) in (0..masters).zip(servers) {
+        let slots = (SLOTS * index / masters)..(SLOTS * (index + 1) / masters);
+        let slots = slots.map(|slot| slot.to_string());
+        let command: Vec<String> =
+            ["CLUSTER".to_owned(), "ADDSLOTS".to_owned()].into_iter().chain(slots).collect();
+        assert_eq!(server.call(&command), Value::Okay);
+    }
+    let masters = usize::try_from(masters).unwrap();
+    eventually(LIMIT, "all nodes to know each other", || {
+        servers.iter().all(|server| known(server) == servers.len()).then_some(())
+    });
+    for (index, server) in servers.iter().enumerate().skip(masters) {
+        let master = id(servers[index % masters]);
+        eventually(LIMIT, "a node to become a replica", || {
+            (server.call(&["CLUSTER", "REPLICATE", &master]) == Value::Okay).then_some(())
+        });
+    }
+    eventually(LIMIT, "the cluster to be whole", || {
+        let whole = |server: &&Server| {
+            let info = text(&server.call(&["CLUSTER", "INFO"]));
+            let replication = server.client().info(&["replication"]);
+            let linked = replication.get("master_link_status").is_none_or(|status| status == "up");
+            info.contains("cluster_state:ok") && linked
+        };
+        servers.iter().all(whole).then_some(())
+    });
+}
+
+fn meet(one: &Server, other: &Server) {
+    let port = other.port().to_string();
+    // The bus port has to be told where it is not the usual one.
+    let bus = text(&other.call(&["CLUSTER", "NODES"]));
+    let (_, bus) = bus.split_once('@').unwrap();
+    let bus: String = bus.chars().take_while(char::is_ascii_digit).collect();
+    assert_eq!(one.call(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), Value::Okay);
+}
+
+/// How many nodes a node knows that are past their handshake.
+fn known(server: &Server) -> usize {
+    let nodes = text(&server.call(&["CLUSTER", "NODES"]));
+    nodes.lines().filter(|line| !line.contains("handshake")).count()
+}
+
+fn names(servers: &[&Server]) -> BTreeSet<String> {
+    servers.iter().map(|server| target_of(server)).collect()
+}
+
+fn targets(metrics: &Metrics) -> BTreeSet<String> {
+    let up = metrics.series("redis_script_target_up");
+    up.iter().map(|series| series.label("target").to_owned()).collect()
+}
+
+/// An exporter with this configuration file.
+fn start(text: &str) -> (Exporter, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("config.yml");
+    fs::write(&path, text).unwrap();
+    let exporter = Exporter::builder().args(&["--config.file", path.to_str().unwrap()]).args(&FLAGS).start();
+    (exporter, folder)
+}
+
+/// Waits until just these targets are there and answer, and gives how long that took.
+#[track_caller]
+fn all_seen(exporter: &Exporter, expected: &BTreeSet<String>) -> Duration {
+    let began = Instant::now();
+    let metrics = exporter.wait_for(LIMIT, &format!("just {expected:?}"), |metrics| {
+        targets(metrics) == *expected && expected.iter().all(|target| state(metrics, target) == "ok")
+    });
+    let took = began.elapsed();
+    no_duplicates(&metrics);
+    took
+}
+
+#[track_caller]
+fn no_duplicates(metrics: &Metrics) {
+    let mut seen = BTreeSet::new();
+    for sample in metrics.samples() {
+        assert!(seen.insert((&sample.name, &sample.labels)), "twice: {sample:?}");
+    }
+}
+
+/// Waits until the target has this role, and gives how long that took.
+#[track_caller]
+fn has_role(exporter: &Exporter, target: &str, role: &str) -> Duration {
+    let began = Instant::now();
+    let metrics = exporter.wait_for(LIMIT, &format!("{target} to be a {role}"), |metrics| {
+        let info = metrics.series("redis_script_target_info");
+        info.iter().any(|info| info.label("target") == target && info.label("role") == role)
+    });
+    no_duplicates(&metrics);
+    began.elapsed()
+}
+
+/// A server's slow log, and what of it is not to be counted.
+struct Ledger {
+    target: String,
+    server: SocketAddr,
+    password: Option<&'static str>,
+    base: u64,
+}
+
+impl Ledger {
+    fn new(server: &Server, password: Option<&'static str>) -> Self {
+        let mut ledger = Self { target: target_of(server), server: server.addr(), password, base: 0 };
+        ledger.base = ledger.next_id();
+        ledger
+    }
+
+    fn client(&self) -> Client {
+        let mut client = Client::connect(self.server);
+        if let Some(password) = self.password {
+            client.auth("default", password);
+        }
+        client
+    }
+
+    fn next_id(&self) -> u64 {
+        slowlog(&mut self.client()).first().map_or(0, |entry| entry.id + 1)
+    }
+
+    fn spin(&self, times: u32) {
+        let mut client = self.client();
+        for _ in 0..times {
+            spin(&mut client, "EVAL", SPIN);
+        }
+    }
+
+    /// Waits until just what was written is counted or lost, and sees that it stays so.
+    #[track_caller]
+    fn is_exact(&self, exporter: &Exporter) {
+        let written = self.next_id() - self.base;
+        let labels = [("target", &*self.target)];
+        let accounted = |metrics: &Metrics| {
+            let counted = metrics.sum("redis_script_slowlog_entries_total", &labels) + 0.0;
+            whole(counted) + number(metrics, "redis_script_slowlog_lost_entries_total", &labels).unwrap_or(0)
+        };
+        let what = format!("{written} entries of {} to be accounted for", self.target);
+        exporter.wait_for(LIMIT, &what, |metrics| accounted(metrics) >= written);
+        sleep(Duration::from_millis(200));
+        assert_eq!(accounted(&exporter.metrics()), written, "{}: counted + lost = written", self.target);
+        assert_eq!(number(&exporter.metrics(), "redis_script_slowlog_lost_entries_total", &labels), Some(0));
+    }
+}
+
+fn polls(metrics: &Metrics, target: &str) -> f64 {
+    metrics.sum("redis_script_exporter_polls_total", &[("target", target)])
+}
+
+fn a_cluster_is_followed(kind: Kind) {
+    let mut servers = [(); 6].map(|()| node(kind).start());
+    form(&servers.each_ref(), 3);
+    let ledgers = servers.each_ref().map(|server| Ledger::new(server, None));
+    let all = names(&servers.each_ref());
+    let seed = servers[0].url();
+
+    let began = Instant::now();
+    let (exporter, _folder) = start(&format!("targets: [{{addr: '{seed}', discover: cluster}}]"));
+    all_seen(&exporter, &all);
+    let took = began.elapsed();
+    let metrics = exporter.wait_for(LIMIT, "the roles", |metrics| {
+        metrics.series("redis_script_target_info").len() == 6
+            && all.iter().all(|target| polls(metrics, target) >= 3.0)
+    });
+    let masters =
+        metrics.series("redis_script_target_info").iter().filter(|i| i.label("role") == "master").count();
+    assert_eq!(masters, 3);
+    let entry = [("discovery", target_of(&servers[0]))];
+    let entry = [(entry[0].0, entry[0].1.as_str())];
+    assert_eq!((metrics.value(UP, &entry), metrics.value(COUNT, &entry)), (Some(1.0), Some(6.0)));
+    assert_eq!(exporter.get("/-/ready").status, 200);
+    let sd = exporter.get("/sd").body;
+    assert_eq!(sd.matches("\"__meta_redis_script_origin\":\"discovery\"").count(), 6, "{sd}");
+    for ledger in &ledgers {
+        ledger.spin(2);
+    }
+
+    // A replica takes over.
+    let (old, new) = (&servers[0], &servers[3]);
+    eventually(LIMIT, "the failover to begin", || {
+        (new.call(&["CLUSTER", "FAILOVER"]) == Value::Okay).then_some(())
+    });
+    let failed_over =
+        has_role(&exporter, &target_of(new), "master") + has_role(&exporter, &target_of(old), "slave");
+    for ledger in &ledgers {
+        ledger.spin(2);
+        ledger.is_exact(&exporter);
+    }
+
+    // A node comes and goes. It does not know that it is gone.
+    let seventh = node(kind).start();
+    let mut with_seventh = all.clone();
+    with_seventh.insert(target_of(&seventh));
+    let began = Instant::now();
+    meet(&servers[1], &seventh);
+    all_seen(&exporter, &with_seventh);
+    let added = began.elapsed();
+    let seventh_id = id(&seventh);
+    eventually(LIMIT, "all to know the new one", || {
+        servers.iter().all(|server| known(server) == 7).then_some(())
+    });
+    let began = Instant::now();
+    for server in &servers {
+        assert_eq!(server.call(&["CLUSTER", "FORGET", &seventh_id]), Value::Okay);
+    }
+    if kind == Kind::Valkey91 {
+        // Else it would join again: it meets those that have no connection to it.
+        assert_eq!(seventh.call(&["CLUSTER", "RESET"]), Value::Okay);
+    }
+    all_seen(&exporter, &all);
+    let removed = began.elapsed();
+    let expected = if kind == Kind::Valkey91 { 1 } else { 7 };
+    assert_eq!(known(&seventh), expected, "it knows nothing, or not that it was removed");
+
+    // A blocked one keeps nobody from being asked.
+    let mut blocking = servers[1].client();
+    blocking.send(&["EVAL", "while redis.call('TIME')[1] < ARGV[1] do end return 1", "0", &later(4)]);
+    let blocked = target_of(&servers[1]);
+    let before =
+        exporter.wait_for(LIMIT, "one to be blocked", |metrics| state(metrics, &blocked) == "blocked");
+    sleep(Duration::from_millis(1500));
+    let metrics = exporter.metrics();
+    for target in all.iter().filter(|target| **target != blocked) {
+        assert!(polls(&metrics, target) >= polls(&before, target) + 10.0, "{target} is polled");
+        assert_eq!(state(&metrics, target), "ok");
+    }
+    assert_eq!((targets(&metrics), metrics.value(UP, &entry)), (all.clone(), Some(1.0)));
+    assert_eq!(blocking.receive(), Value::Int(1));
+    all_seen(&exporter, &all);
+
+    // The seed dies, as the replica that it is by now; then a master dies, and its replica takes over.
+    servers[0].kill();
+    let dead = target_of(&servers[0]);
+    exporter.wait_for(LIMIT, "the seed to be missed", |metrics| state(metrics, &dead) == "unreachable");
+    let eighth = node(kind).start();
+    meet(&servers[1], &eighth);
+    exporter.wait_for(LIMIT, "a node that comes without the seed", |metrics| {
+        targets(metrics).contains(&target_of(&eighth))
+    });
+    servers[2].kill();
+    let promoted = has_role(&exporter, &target_of(&servers[5]), "master");
+    sleep(Duration::from_secs(6));
+    let metrics = exporter.metrics();
+    assert_eq!(state(&metrics, &dead), "unreachable", "what has failed is news");
+    assert_eq!(state(&metrics, &target_of(&servers[2])), "unreachable");
+    assert_eq!(metrics.value(UP, &entry), Some(1.0));
+    no_duplicates(&metrics);
+    servers[0].restart();
+    exporter.wait_for(LIMIT, "the seed to be back", |metrics| state(metrics, &dead) == "ok");
+    for (index, ledger) in ledgers.iter().enumerate().filter(|(index, _)| ![0, 2].contains(index)) {
+        ledger.spin(1 + u32::try_from(index).unwrap());
+        ledger.is_exact(&exporter);
+    }
+    println!(
+        "{kind}: all seen {took:.1?}, failed over {failed_over:.1?}, added {added:.1?}, removed {removed:.1?}, \
+         promoted {promoted:.1?}"
+    );
+}
+
+/// The time in so many seconds, as a script compares it: in whole seconds, so it may be up to one more.
+fn later(seconds: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    (now.as_secs() + seconds).to_string()
+}
+
+/// A running Sentinel.
+struct Sentinel {
+    /// Before the directory: it must not outlive its files.
+    process: Process,
+    _dir: TempDir,
+    port: u16,
+}
+
+const NODE_PASSWORD: &str = "sesame";
+
+const SENTINEL_PASSWORD: &str = "guardian";
+
+impl Sentinel {
+    fn start(kind: Kind, master: &Server) -> Self {
+        let dir = TempDir::new().unwrap();
+        let port = free_port();
+        let lines = [
+            "bind 127.0.0.1".to_owned(),
+            format!("port {port}"),
+            format!("dir {}", dir.path().display()),
+            format!("logfile {}", dir.path().join("sentinel.log").display()),
+            format!("requirepass {SENTINEL_PASSWORD}"),
+            format!("sentinel sentinel-pass {SENTINEL_PASSWORD}"),
+            format!("sentinel monitor mymaster 127.0.0.1 {} 2", master.port()),
+            format!("sentinel auth-pass mymaster {NODE_PASSWORD}"),
+            "sentinel down-after-milliseconds mymaster 1000".to_owned(),
+            "sentinel failover-timeout mymaster 5000".to_owned(),
+        ];
+        let file: PathBuf = dir.path().join("sentinel.conf");
+        fs::write(&file, lines.join("\n") + "\n").unwrap();
+        let process = Process::start(&kind.binary().unwrap(), Signal::SIGKILL, |command| {
+            command.arg(&file).arg("--sentinel").current_dir(dir.path());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        });
+        let sentinel = Self { process: process.unwrap(), _dir: dir, port };
+        eventually(LIMIT, "a Sentinel to start", || {
+            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+        });
+        sentinel
+    }
+
+    fn call(&self, args: &[&str]) -> Value {
+        let mut client = Client::connect((Ipv4Addr::LOCALHOST, self.port).into());
+        client.auth("default", SENTINEL_PASSWORD);
+        client.call(args)
+    }
+
+    /// What it says about the master.
+    fn field(&self, name: &str) -> String {
+        let Value::Array(fields) = self.call(&["SENTINEL", "MASTER", "mymaster"]) else { panic!("a list") };
+        let at = fields.iter().position(|field| *field == Value::BulkString(name.into()));
+        text(&fields[at.unwrap() + 1])
+    }
+}
+
+/// A master with two replicas, and three Sentinels.
+struct Guarded {
+    kind: Kind,
+    nodes: Vec<Server>,
+    sentinels: [Sentinel; 3],
+}
+
+impl Guarded {
+    fn start(kind: Kind) -> Self {
+        let first = Self::node(kind, None);
+        let replicas = [(); 2].map(|()| Self::node(kind, Some(&first)));
+        let sentinels = [(); 3].map(|()| Sentinel::start(kind, &first));
+        let guarded = Self { kind, nodes: std::iter::once(first).chain(replicas).collect(), sentinels };
+        eventually_or_tell(LIMIT, "the Sentinels to know everything", || {
+            let seen = guarded.sentinels.each_ref().map(|sentinel| {
+                let field = |name| sentinel.field(name);
+                (field("num-slaves"), field("num-other-sentinels"))
+            });
+            let all = seen.iter().all(|(replicas, others)| replicas == "2" && others == "2");
+            if all { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        guarded
+    }
+
+    fn node(kind: Kind, master: Option<&Server>) -> Server {
+        let builder = logs_milliseconds(kind)
+            .config(format!("requirepass {NODE_PASSWORD}"))
+            .config(format!("masterauth {NODE_PASSWORD}"));
+        let replica = |master: &Server| format!("replicaof 127.0.0.1 {}", master.port());
+        match master {
+            None => builder.start(),
+            Some(master) => builder.config(replica(master)).start(),
+        }
+    }
+
+    /// The master, if the Sentinels that run agree on it and are done with what led to it: to reset one before would make
+    /// it forget.
+    fn master(&self) -> Option<usize> {
+        let seen = self.sentinels[1..].iter().map(|sentinel| {
+            let field = |name| sentinel.field(name);
+            (field("port"), field("flags"))
+        });
+        let seen: BTreeSet<_> = seen.collect();
+        let (port, _) = seen.first().filter(|(_, flags)| seen.len() == 1 && flags == "master")?;
+        self.nodes.iter().position(|node| node.port().to_string() == *port)
+    }
+}
+
+fn what_sentinels_watch_is_followed(kind: Kind) {
+    let mut guarded = Guarded::start(kind);
+    let all: BTreeSet<String> = guarded.nodes.iter().map(target_of).collect();
+    let ledgers: Vec<Ledger> =
+        guarded.nodes.iter().map(|node| Ledger::new(node, Some(NODE_PASSWORD))).collect();
+    let began = Instant::now();
+    let (exporter, _folder) = start(&format!(
+        "targets: [{{addr: 'redis://127.0.0.1:{}', discover: sentinel, masters: [mymaster], \
+         password: {NODE_PASSWORD}, sentinel: {{password: {SENTINEL_PASSWORD}}}}}]",
+        guarded.sentinels[0].port
+    ));
+    all_seen(&exporter, &all);
+    let took = began.elapsed();
+    exporter.wait_for(LIMIT, "some polls", |metrics| all.iter().all(|one| polls(metrics, one) >= 3.0));
+    for ledger in &ledgers {
+        ledger.spin(3);
+    }
+
+    // Told to fail over; the seed dies; then the new master dies.
+    let began = Instant::now();
+    eventually(LIMIT, "the failover to begin", || {
+        (guarded.sentinels[1].call(&["SENTINEL", "FAILOVER", "mymaster"]) == Value::Okay).then_some(())
+    });
+    let is_master_now = |exporter: &Exporter, others: &[&str]| {
+        exporter.wait_for(LIMIT, "another master", |metrics| {
+            let info = metrics.series("redis_script_target_info");
+            info.iter().any(|info| info.label("role") == "master" && !others.contains(&info.label("target")))
+        });
+    };
+    is_master_now(&exporter, &[&target_of(&guarded.nodes[0])]);
+    let failed_over = began.elapsed();
+    has_role(&exporter, &target_of(&guarded.nodes[0]), "slave");
+    all_seen(&exporter, &all);
+    guarded.sentinels[0].process.kill();
+    let second =
+        eventually(LIMIT, "the Sentinels to agree", || guarded.master().filter(|master| *master != 0));
+    for ledger in &ledgers {
+        ledger.spin(2);
+        ledger.is_exact(&exporter);
+    }
+    guarded.nodes[second].kill();
+    let dead = target_of(&guarded.nodes[second]);
+    let began = Instant::now();
+    is_master_now(&exporter, &[&dead]);
+    let promoted = began.elapsed();
+    let metrics = exporter
+        .wait_for(LIMIT, "the dead one to be missed", |metrics| state(metrics, &dead) == "unreachable");
+    assert_eq!(targets(&metrics), all);
+
+    // One comes, and the dead one is forgotten.
+    let third =
+        eventually(LIMIT, "the Sentinels to agree", || guarded.master().filter(|master| *master != second));
+    let fourth = Guarded::node(guarded.kind, Some(&guarded.nodes[third]));
+    let began = Instant::now();
+    let mut expected = all.clone();
+    expected.insert(target_of(&fourth));
+    exporter.wait_for(LIMIT, "the new replica", |metrics| targets(metrics) == expected);
+    let added = began.elapsed();
+    expected.remove(&dead);
+    let began = Instant::now();
+    for sentinel in &guarded.sentinels[1..] {
+        sentinel.call(&["SENTINEL", "RESET", "mymaster"]);
+    }
+    all_seen(&exporter, &expected);
+    let removed = began.elapsed();
+    assert_eq!(
+        lines_with(&exporter.logs(), &["no longer listed"]).len(),
+        1,
+        "only the dead one: {}",
+        exporter.logs()
+    );
+    for (index, ledger) in ledgers.iter().enumerate().filter(|(index, _)| *index != second) {
+        ledger.spin(1 + u32::try_from(index).unwrap());
+        ledger.is_exact(&exporter);
+    }
+    assert_eq!(exporter.metrics().sum(UP, &[]), 1.0);
+    println!(
+        "{kind}, Sentinel: all seen {took:.1?}, failed over {failed_over:.1?}, promoted {promoted:.1?}, added \
+         {added:.1?}, removed {removed:.1?}"
+    );
+}
+
+#[test]
+fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() {
+    run_on(Kind::Redis70, |kind| {
+        let servers = [(); 2].map(|()| node(kind).start());
+        form(&servers.each_ref(), 1);
+        let [master, replica] = servers.each_ref().map(target_of);
+        let url = servers[0].url();
+        let ledger = Ledger::new(&servers[1], None);
+        let cluster = |name: &str, more: &str| {
+            format!("  - {{name: {name}, addr: '{url}', discover: cluster{more}}}\n")
+        };
+        let own = format!("  - {{name: own, addr: '{url}'}}\n");
+        let config =
+            |own: &str, more: &str| format!("targets:\n{own}{}{}", cluster("a", more), cluster("b", ""));
+        let (mut exporter, folder) = start(&config(&own, ""));
+        let file = folder.path().join("config.yml");
+        let checked = Exporter::builder().args(&["check", "--config.file", file.to_str().unwrap()]).run();
+        for target in ["own".to_owned(), format!("a/{replica}")] {
+            assert!(checked.stdout.contains(&target), "{checked:?}");
+        }
+        assert!(
+            !checked.stdout.contains("b/") && !checked.stdout.contains(&format!("a/{master}")),
+            "{checked:?}"
+        );
+        let metrics = exporter.wait_for(LIMIT, "the replica, once", |metrics| targets(metrics).len() == 2);
+        no_duplicates(&metrics);
+        // Whichever was first.
+        let name = targets(&metrics).into_iter().find(|name| name.ends_with(&replica)).unwrap();
+        let (winner, loser) = if name.starts_with("a/") { ("a", "b") } else { ("b", "a") };
+        let only = |expected: &[&str]| expected.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(targets(&metrics), only(&["own", &name]));
+        sleep(Duration::from_secs(3));
+        assert_eq!(targets(&exporter.metrics()), only(&["own", &name]));
+        let logs = exporter.logs();
+        let told = lines_with(&logs, &["is not watched as such"]);
+        assert_eq!(told.len(), 3, "the master by both, the replica by one, each once: {logs}");
+        let count = |name: &str| exporter.metrics().value(COUNT, &[("discovery", name)]);
+        assert_eq!((count(winner), count(loser)), (Some(1.0), Some(0.0)));
+        exporter.wait_for(LIMIT, "some polls", |metrics| polls(metrics, &name) >= 3.0);
+        ledger.spin(3);
+
+        // A reload that changes nothing keeps connections; one that changes how they are watched, the account.
+        let others = || {
+            let list = text(&servers[1].call(&["CLIENT", "LIST"]));
+            let ids = list.lines().filter(|line| line.contains("cmd=slowlog") || line.contains("cmd=ping"));
+            ids.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
+        exporter.signal(Signal::SIGHUP);
+        exporter.wait_for(LIMIT, "the reload", |_| exporter.logs().contains("configuration read again"));
+        assert!(exporter.logs().contains("kept=2 changed=0 started=0 ended=0"), "{}", exporter.logs());
+        let after = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
+        assert_eq!(before, after);
+        exporter.take_logs();
+        let text = config(&own, ", slow: {warning: 100ms}");
+        let text = if winner == "a" {
+            text
+        } else {
+            config(&own, "").replace("cluster}\n", "cluster, slow: {warning: 100ms}}\n")
+        };
+        fs::write(&file, text).unwrap();
+        exporter.signal(Signal::SIGHUP);
+        exporter.wait_for(LIMIT, "the reload", |metrics| {
+            let labels = [("target", &*name), ("severity", "warning")];
+            metrics.value("redis_script_slow_threshold_seconds", &labels) == Some(0.1)
+        });
+        ledger.spin(2);
+        let metrics = exporter.wait_for(LIMIT, "the account to go on", |metrics| {
+            metrics.sum("redis_script_slowlog_entries_total", &[("target", &*name)]) >= 2.0
+        });
+        assert_eq!(metrics.sum("redis_script_slowlog_lost_entries_total", &[("target", &*name)]), 0.0);
+
+        // Without the entry that named it, the master is discovered too; without the winner, the other one has both.
+        fs::write(&file, format!("targets:\n{}", cluster("a", ""))).unwrap();
+        exporter.signal(Signal::SIGHUP);
+        let both = only(&[&format!("a/{master}"), &format!("a/{replica}")]);
+        exporter.wait_for(LIMIT, "both by the entry that stays", |metrics| targets(metrics) == both);
+        let probed = exporter.get(&format!("/probe?target=a/{master}"));
+        assert_eq!(probed.status, 200, "{}", probed.body);
+        fs::write(&file, format!("targets:\n{own}")).unwrap();
+        exporter.signal(Signal::SIGHUP);
+        let metrics = exporter
+            .wait_for(LIMIT, "nothing to be discovered", |metrics| targets(metrics) == only(&["own"]));
+        assert!(!metrics.names().contains(UP));
+    });
+}
+
+/// Names and TLS: the label is what the node announces, and its certificate has to be for that.
+#[test]
+fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
+    run_on(Kind::Redis70, |kind| {
+        if !kind.has_tls() {
+            assert!(std::env::var_os("CI").is_none(), "one of the servers must have TLS");
+            return;
+        }
+        let certificates = Certificates::new();
+        let tls_node = || {
+            node(kind)
+                .tls(&certificates)
+                // Each is a client of the others.
+                .config(format!("tls-client-cert-file {}", certificates.client_cert().display()))
+                .config(format!("tls-client-key-file {}", certificates.client_key().display()))
+                .config("tls-cluster yes")
+                .config("tls-replication yes")
+                .config("cluster-announce-hostname localhost")
+                .acl(&[
+                    "user default on nopass ~* &* +@all",
+                    "user exporter on >sesame +ping +info +slowlog|get +multi +exec +config|get +cluster|nodes",
+                ])
+                .start()
+        };
+        let servers = [(); 2].map(|()| tls_node());
+        // Nodes with TLS are met at their TLS ports.
+        let tls_port = |server: &Server| server.tls_url().rsplit_once(':').unwrap().1.to_owned();
+        let bus = text(&servers[1].call(&["CLUSTER", "NODES"]));
+        let bus: String = bus.split_once('@').unwrap().1.chars().take_while(char::is_ascii_digit).collect();
+        let met = servers[0].call(&["CLUSTER", "MEET", "127.0.0.1", &tls_port(&servers[1]), &bus]);
+        assert_eq!(met, Value::Okay);
+        let slots = (0..SLOTS).map(|slot| slot.to_string());
+        let command: Vec<String> =
+            ["CLUSTER".to_owned(), "ADDSLOTS".to_owned()].into_iter().chain(slots).collect();
+        assert_eq!(servers[0].call(&command), Value::Okay);
+        eventually(LIMIT, "both to know each other", || {
+            servers.iter().all(|server| known(server) == 2).then_some(())
+        });
+        let seed = servers[0].tls_url().replace("localhost", "127.0.0.1");
+        let ca = certificates.ca().display().to_string();
+        let (exporter, _folder) = start(&format!(
+            "targets: [{{name: safe, addr: '{seed}', discover: cluster, user: exporter, password: sesame, \
+             tls: {{ca_file: '{ca}'}}}}]"
+        ));
+        let expected = servers.each_ref().map(|server| format!("safe/localhost:{}", tls_port(server)));
+        all_seen(&exporter, &BTreeSet::from(expected));
+    });
+}
+
+#[test]
+fn what_keeps_discovery_from_working_is_told_once_with_what_to_do() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind)
+            .config("cluster-enabled yes")
+            .acl(&["user default on nopass ~* &* +@all", "user exporter on >sesame +ping +info"])
+            .start();
+        let plain = Server::start(kind);
+        let (exporter, _folder) = start(&format!(
+            "targets:\n  - {{name: acl, addr: '{}', discover: cluster, user: exporter, password: sesame}}\n  \
+             - {{name: plain, addr: '{}', discover: cluster}}\n  \
+             - {{name: nobody, addr: '127.0.0.1:1', addrs: ['127.0.0.1:2'], discover: cluster}}\n  \
+             - {{name: no-sentinel, addr: '{}', discover: sentinel, masters: [mymaster]}}\n",
+            server.url(),
+            plain.url(),
+            plain.url()
+        ));
+        exporter.wait_for(LIMIT, "all to be told", |_| {
+            lines_with(&exporter.logs(), &["discovery gets no answer"]).len() >= 4
+        });
+        sleep(Duration::from_secs(3));
+        let logs = exporter.logs();
+        assert_eq!(lines_with(&logs, &["discovery gets no answer"]).len(), 4, "once each: {logs}");
+        for (name, words) in [
+            ("acl", "ACL SETUSER exporter +cluster|nodes"),
+            ("plain", "cluster support disabled"),
+            ("nobody", "Connection refused"),
+            ("no-sentinel", "give the address of a Sentinel"),
+        ] {
+            let line = lines_with(&logs, &[&format!("discovery={name} "), words]);
+            assert_eq!(line.len(), 1, "{name}: {logs}");
+            assert_eq!(exporter.metrics().value(UP, &[("discovery", name)]), Some(0.0));
+        }
+        assert!(!logs.contains("sesame"), "{logs}");
+        eventually(LIMIT, "it to be ready", || (exporter.get("/-/ready").status == 200).then_some(()));
+    });
+}
