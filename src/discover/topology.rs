@@ -51,7 +51,7 @@ impl Topology {
     ///
     /// - What a server says about itself is no news: one that was removed goes on to list itself.
     /// - An answer must have most of the servers that are known, or be mostly of known ones: else it is about something
-    ///   else, which a former node belongs to by now.
+    ///   else, which a former node belongs to by now. Who is none of the servers was asked about just these.
     /// - A server that is `unreachable` and that nobody lists is gone, whoever knows all.
     pub(super) fn take(
         &mut self,
@@ -66,8 +66,9 @@ impl Topology {
         let mut any = false;
         let believed = answers.iter().map(|answer| {
             let alone = first && !any;
-            let believed =
-                answer.serves && !answer.servers.is_empty() && (alone || self.knows(answer, &listed));
+            let believed = answer.serves
+                && !answer.servers.is_empty()
+                && (alone || answer.from.is_none() || self.knows(answer, &listed));
             if believed {
                 any = true;
                 let from = answer.from.as_deref();
