@@ -142,7 +142,8 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
     let args: Vec<String> = targets.iter().map(|addr| format!("--redis.addr=redis://{addr}")).collect();
     let exporter = Exporter::builder().args(&args).start();
     on_core(1);
-    let mut connection = Connection::open(exporter.addr()).unwrap();
+    // One that is kept would be closed between two scrapes.
+    let connection = || Connection::open(exporter.addr()).unwrap();
     let mut clients: Vec<Client> = real.iter().map(Server::client).collect();
     let (mut scrapes, mut scrapes_gzip, mut sizes) = (Vec::new(), Vec::new(), (0, 0));
     let begin = Instant::now();
@@ -162,7 +163,7 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
                 latest = Some(Instant::now());
                 let start = Instant::now();
                 let (head, body) =
-                    connection.request_bytes("GET", "/metrics", &[("Accept-Encoding", "gzip")]).unwrap();
+                    connection().request_bytes("GET", "/metrics", &[("Accept-Encoding", "gzip")]).unwrap();
                 scrapes_gzip.push(start.elapsed());
                 assert_eq!(head.status, 200);
                 sizes.1 = body.len();
@@ -177,7 +178,7 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
     for _ in 0..5 {
         thread::sleep(Duration::from_millis(1100));
         let start = Instant::now();
-        sizes.0 = connection.get("/metrics").unwrap().body.len();
+        sizes.0 = connection().get("/metrics").unwrap().body.len();
         scrapes.push(start.elapsed());
     }
     let metrics = exporter.metrics();

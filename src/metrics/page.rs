@@ -180,7 +180,12 @@ impl Page {
     fn make(&self) -> Result<Arc<KeptText>, PageError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
-        let mut text = TextEncoder::new().encode_to_string(&self.settled.gather())?;
+        let before = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // With room for a little more than last time: growing, it would take twice as much for a moment.
+        let length = before.as_ref().map_or(0, |kept| kept.text.plain.len());
+        drop(before);
+        let mut text = String::with_capacity(length + length / 16);
+        TextEncoder::new().encode_utf8(&self.settled.gather(), &mut text)?;
         // It may be held for long by a client that does not read.
         text.shrink_to_fit();
         let text = Arc::new(KeptText { plain: text.into(), gzip: OnceCell::new() });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::event::SlowCall;
 
 /// Calls that are kept per target.
-const KEPT: usize = 200;
+const KEPT: usize = 32;
 
 /// The latest slow calls. Copies share the calls.
 #[derive(Debug, Clone, Default)]
