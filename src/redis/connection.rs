@@ -151,6 +151,6 @@ fn lost(error: &RedisError, meter: &Meter) -> Failure {
     } else if error.is_timeout() {
         Failure::Unacknowledged
     } else {
-        Failure::Lost(error.to_string())
+        Failure::Lost(meter.broke().map_or_else(|| error.to_string(), str::to_owned))
     }
 }

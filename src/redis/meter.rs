@@ -5,8 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,25 +17,36 @@ pub(super) const REPLY_LIMIT: usize = 16 << 20;
 /// What a value takes in memory besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
 
-/// The memory that the present reply takes, shared with the stream that receives it.
+/// What the stream that receives replies tells: the memory that the present one takes, and why it broke.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter(Arc<AtomicUsize>);
+pub(super) struct Meter(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    memory: AtomicUsize,
+    broke: OnceLock<String>,
+}
 
 impl Meter {
     /// A new question is asked: its reply starts at 0.
     pub(super) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.memory.store(0, Ordering::Relaxed);
     }
 
     /// Whether the present reply is larger than we take.
     pub(super) fn exceeded(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > REPLY_LIMIT
+        self.0.memory.load(Ordering::Relaxed) > REPLY_LIMIT
+    }
+
+    /// Why reading failed, if it did: whoever asks after that is only told that the connection is gone.
+    pub(super) fn broke(&self) -> Option<&str> {
+        self.0.broke.get().map(String::as_str)
     }
 
     fn add(&self, bytes: &[u8]) {
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));
-        self.0.fetch_add(size, Ordering::Relaxed);
+        self.0.memory.fetch_add(size, Ordering::Relaxed);
     }
 }
 
@@ -60,6 +71,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &result {
+            self.meter.0.broke.get_or_init(|| error.to_string());
+        }
         if let Some(new) = buf.filled().get(before..) {
             self.meter.add(new);
         }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod dial;
+mod last_words;
 mod meter;
 mod question;
 mod tls;

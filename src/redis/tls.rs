@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 use super::dial::Link;
+use super::last_words::LastWords;
 use crate::config::{Endpoint, Given, TlsFiles};
 
 /// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
@@ -79,7 +80,7 @@ impl TlsSetup {
     pub async fn begin(&self, link: Link) -> std::io::Result<Link> {
         let peer = link.peer.clone();
         let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
-        Ok(Link::new(stream, peer))
+        Ok(Link::new(LastWords(stream), peer))
     }
 }
 

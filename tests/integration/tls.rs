@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use rcgen::ExtendedKeyUsagePurpose;
+
 use crate::common::{LIMIT, QUICK, SPIN, begin, calls, lines_with, number, spin, state, wait_for_scripts};
 use crate::support::client::Client;
 use crate::support::exporter::Exporter;
@@ -13,6 +15,7 @@ on_each_server!(
     a_server_with_an_own_authority,
     a_client_certificate_that_is_required,
     a_certificate_that_is_not_trusted,
+    a_certificate_that_has_expired,
     any_certificate_if_told_so,
     plain_text_to_a_tls_port,
     a_unix_socket,
@@ -121,6 +124,19 @@ fn a_certificate_that_is_not_trusted(kind: Kind) {
     let (url, stranger) = (server.tls_url(), Certificates::new());
     let words = ["UnknownIssuer", "BadSignature"];
     fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&stranger.ca())], &target, &words);
+}
+
+fn a_certificate_that_has_expired(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let certificates = Certificates::new();
+    certificates.issue("server", &["localhost"], ExtendedKeyUsagePurpose::ServerAuth, true);
+    let server = Server::builder(kind).tls(&certificates).start();
+    let url = server.tls_url();
+    let target = url.trim_start_matches("rediss://").to_owned();
+    let ca = certificates.ca();
+    fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)], &target, &["Expired", "expired"]);
 }
 
 fn any_certificate_if_told_so(kind: Kind) {
