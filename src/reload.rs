@@ -70,17 +70,14 @@ impl Reloader {
         // It waits for the disk.
         let read = tokio::task::spawn_blocking(move || this.read()).await;
         let result = read.map_err(ReloadError::from).and_then(|result| result);
-        self.fleet.config_was_read(result.is_ok());
-        match result {
+        match &result {
             Ok(Change { kept, changed, started, ended }) => {
                 info!(kept, changed, started, ended, "configuration read again");
-                Ok(())
             }
-            Err(problem) => {
-                error!(%problem, "the configuration is wrong; all goes on as before");
-                Err(problem)
-            }
+            Err(problem) => error!(%problem, "the configuration is wrong; all goes on as before"),
         }
+        self.fleet.config_was_read(result.is_ok());
+        result.map(|_| ())
     }
 
     fn read(&self) -> Result<Change, ReloadError> {

@@ -158,7 +158,7 @@ fn a_thousand_scripts() {
         let calls = api(&exporter, "slow?limit=500");
         assert_eq!(
             (calls["calls"].as_array().unwrap().len(), &calls["more"]),
-            (200, &Json::Bool(false)),
+            (32, &Json::Bool(false)),
             "bounded"
         );
     });

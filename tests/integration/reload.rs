@@ -202,12 +202,11 @@ fn a_wrong_file_changes_nothing_and_says_why() {
             assert!(answer.body.contains(why) && !answer.body.contains("sesame"), "{}", answer.body);
             let metrics = exporter.metrics();
             assert_eq!((targets(&metrics), number(&metrics, RELOADED, &[])), (vec!["a".to_owned()], Some(0)));
-            let logs = exporter.take_logs().join("\n");
-            assert_eq!(
-                lines_with(&logs, &["level=error", "the configuration is wrong", why]).len(),
-                1,
-                "{logs}"
-            );
+            let told =
+                || lines_with(&exporter.logs(), &["level=error", "the configuration is wrong", why]).len();
+            // The line is on its way through a pipe.
+            eventually(LIMIT, "a line that says why", || (told() > 0).then_some(()));
+            assert_eq!(told(), 1, "{}", exporter.logs());
         }
         assert_eq!(others(&mut server.client()), connections);
         file.write(&right);
