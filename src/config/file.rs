@@ -17,6 +17,7 @@ use serde_saphyr::{Error, Location, Spanned};
 use super::allow::{Allow, Rule};
 use super::credentials::{Credentials, Password};
 use super::discovery::{Discovery, Method};
+use super::yaml;
 use super::{
     Address, ConfigError, Endpoint, Given, Module, Modules, Settings, TargetConfig, Thresholds, TlsFiles,
     check_buckets, check_interval,
@@ -550,69 +551,21 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
     }
 
     fn place(&self, at: Location) -> String {
-        format!("{}:{}", self.path.display(), at.line())
+        yaml::place(self.path, at)
     }
 
     fn error(&self, at: Location, key: &str, problem: impl AsRef<str>) -> ConfigError {
         ConfigError::new(FLAG, format!("{}: {key}: {}", self.place(at), problem.as_ref()))
     }
 
-    /// What the parser says, without what it was about.
     fn not_understood(&self, text: &str, error: &Error) -> ConfigError {
-        let at = error.location().unwrap_or(Location::UNKNOWN);
-        let (key, problem) = match error {
-            Error::SerdeUnknownField { field, expected, .. } => {
-                let plain = field.len() <= 40
-                    && field.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-                let field = if plain { field.as_str() } else { "this key" };
-                let expected = expected.join(", ");
-                (None, format!("{field} is not known here; there are {expected}"))
-            }
-            Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
-                (key_at(text, at), wrong_kind(expected))
-            }
-            Error::Unexpected { expected, .. } => (key_at(text, at), wrong_kind(expected)),
-            Error::InvalidScalar { ty, .. } => (key_at(text, at), wrong_kind(ty)),
-            Error::NullIntoString { .. } => (key_at(text, at), "has no value".to_owned()),
-            Error::DuplicateMappingKey { .. } => (key_at(text, at), "is there twice".to_owned()),
-            Error::Eof { .. } => (None, "is empty: give targets or modules".to_owned()),
-            Error::MultipleDocuments { .. } => (None, "a second document begins: give one".to_owned()),
-            // The scanner's words name kinds of characters, and never what it read.
-            Error::ExternalMessage { msg, .. } => (None, format!("is no YAML: {msg}")),
-            _ => (
-                None,
-                "is no YAML that can be read here; put quotes around values with special characters"
-                    .to_owned(),
-            ),
-        };
-        match key {
-            Some(key) => self.error(at, key, problem),
-            None => ConfigError::new(FLAG, format!("{}: {problem}", self.place(at))),
+        if let Error::Eof { .. } = error {
+            let place = self.place(error.location().unwrap_or(Location::UNKNOWN));
+            return ConfigError::new(FLAG, format!("{place}: is empty: give targets or modules"));
         }
+        let is_key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        yaml::not_understood(FLAG, self.path, text, error, is_key)
     }
-}
-
-/// What to say where the parser expects something of its `expected` kind.
-fn wrong_kind(expected: &str) -> String {
-    let expected = match expected {
-        "mapping start" => "a mapping, as key: value,",
-        "sequence start" => "a list",
-        "string scalar" => "a text",
-        "boolean" => "true or false",
-        "u64" | "usize" => "a whole number",
-        "f64" => "a number",
-        other => other,
-    };
-    format!("is of the wrong kind: {expected} is expected")
-}
-
-/// The key in the line at `at`.
-fn key_at(text: &str, at: Location) -> Option<&str> {
-    let line = text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
-    let (key, value) = line.split_once(':')?;
-    let key = key.trim_start_matches([' ', '-']);
-    let plain = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    (plain && !key.is_empty() && !value.starts_with('/')).then_some(key)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod credentials;
 mod discovery;
 mod file;
 mod web_file;
+mod yaml;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use axum::http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_saphyr::{Error, Location, Spanned};
+use serde_saphyr::{Location, Spanned};
 
-use super::ConfigError;
+use super::{ConfigError, yaml};
 
 /// The flag that names the file.
 const FLAG: &str = "--web.config.file";
@@ -214,8 +214,9 @@ impl Reader<'_> {
         }
         // An excerpt of the file in a message could hold a hash or a password.
         let options = serde_saphyr::options! { with_snippet: false };
-        let root: Root = serde_saphyr::from_str_with_options(self.text, options)
-            .map_err(|error| self.not_understood(&error))?;
+        let root: Root = serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
+            yaml::not_understood(FLAG, self.path, self.text, &error, |key| KEYS.contains(&key))
+        })?;
         let tls = root.tls_server_config.as_ref().map(|tls| self.tls(tls)).transpose()?;
         let headers = root.http_server_config.and_then(|http| http.headers).unwrap_or_default();
         let headers = headers.iter().filter_map(|(name, value)| self.header(name, value).transpose());
@@ -389,61 +390,10 @@ impl Reader<'_> {
     }
 
     fn place(&self, at: Location) -> String {
-        format!("{}:{}", self.path.display(), at.line())
+        yaml::place(self.path, at)
     }
 
     fn error(&self, at: Location, key: &str, problem: impl AsRef<str>) -> ConfigError {
         ConfigError::new(FLAG, format!("{}: {key}: {}", self.place(at), problem.as_ref()))
     }
-
-    /// What the parser says, without what it was about.
-    fn not_understood(&self, error: &Error) -> ConfigError {
-        let at = error.location().unwrap_or(Location::UNKNOWN);
-        let (key, problem) = match error {
-            Error::SerdeUnknownField { field, expected, .. } => {
-                let plain = field.len() <= 40
-                    && field.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-                let field = if plain { field.as_str() } else { "this key" };
-                (None, format!("{field} is not known here; there are {}", expected.join(", ")))
-            }
-            Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
-                (self.key_at(at), wrong_kind(expected))
-            }
-            Error::Unexpected { expected, .. } => (self.key_at(at), wrong_kind(expected)),
-            Error::InvalidScalar { ty, .. } => (self.key_at(at), wrong_kind(ty)),
-            Error::NullIntoString { .. } => (self.key_at(at), "has no value".to_owned()),
-            Error::DuplicateMappingKey { .. } => (None, "the same key is there twice".to_owned()),
-            Error::MultipleDocuments { .. } => (None, "a second document begins: give one".to_owned()),
-            // The scanner's words name kinds of characters, and never what it read.
-            Error::ExternalMessage { msg, .. } => (None, format!("is no YAML: {msg}")),
-            _ => (
-                None,
-                "is no YAML that can be read here; put quotes around values with special characters"
-                    .to_owned(),
-            ),
-        };
-        match key {
-            Some(key) => self.error(at, key, problem),
-            None => ConfigError::new(FLAG, format!("{}: {problem}", self.place(at))),
-        }
-    }
-
-    /// The key in the line at `at`, if it is one of the format's own.
-    fn key_at(&self, at: Location) -> Option<&str> {
-        let line = self.text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
-        let key = line.split_once(':')?.0.trim_start_matches([' ', '-']);
-        KEYS.contains(&key).then_some(key)
-    }
-}
-
-/// What to say where the parser expects something of its `expected` kind.
-fn wrong_kind(expected: &str) -> String {
-    let expected = match expected {
-        "mapping start" => "a mapping, as key: value,",
-        "sequence start" => "a list",
-        "string scalar" => "a text",
-        "boolean" => "true or false",
-        other => other,
-    };
-    format!("is of the wrong kind: {expected} is expected")
 }
