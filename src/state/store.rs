@@ -321,3 +321,27 @@ fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     fs::rename(path, &aside).ok()?;
     Some(aside)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::watch::Target;
+
+    #[test]
+    fn those_that_were_watched_last_are_kept() {
+        let cli = clap::Parser::try_parse_from(["redis-script-exporter"]).unwrap();
+        let target = Target::new(&Config::from_cli(&cli).unwrap().targets[0]);
+        let now = Clock::start().now();
+        let mut lines: BTreeMap<String, TargetLine> = (0..10_u64)
+            .map(|seen| {
+                let name = format!("{}", 9 - seen);
+                (name.clone(), TargetLine::new(&name, seen, target.snapshot(now).saved()).unwrap())
+            })
+            .collect();
+        drop_oldest(&mut lines, 10);
+        assert_eq!(lines.len(), 10);
+        drop_oldest(&mut lines, 3);
+        assert_eq!(lines.values().map(|line| line.seen).collect::<Vec<_>>(), [9, 8, 7]);
+    }
+}

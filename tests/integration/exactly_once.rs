@@ -372,6 +372,48 @@ fn unusable(server: &Server, file: &Path, what: &str) {
     assert!(status.success(), "{what}: {status}");
 }
 
+/// A process that never reached the server leaves nothing in the file, and the next one loses nothing by it uncounted.
+#[test]
+fn a_server_that_no_process_reached_yet() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("state");
+        let mut absent = Server::builder(kind).config("slowlog-log-slower-than -1").start();
+        let reached = server(kind);
+        let target = target_of(&absent);
+        let urls = [&absent, &reached].map(|server| format!("--redis.addr={}", server.url()));
+        let state = format!("--state.file={}", file.display());
+        let start =
+            || Exporter::builder().args(&urls).args(std::slice::from_ref(&state)).args(&QUICK).start();
+        absent.kill();
+        let mut exporter = start();
+        eventually(LIMIT, "the other one to be saved", || {
+            fs::read_to_string(&file).is_ok_and(|text| text.contains(&target_of(&reached))).then_some(())
+        });
+        exporter.terminate();
+        assert!(!fs::read_to_string(&file).unwrap().contains(&target), "there is nothing to keep of it");
+        let exporter = start();
+        absent.relaunch();
+        exporter.wait_for(LIMIT, "the server to be read", |metrics| {
+            number(metrics, "redis_script_exporter_polls_total", &[("target", &target)]).unwrap_or(0) > 3
+        });
+        assert_eq!(accounted(&exporter.metrics(), &target), 0);
+        // Twice what the ring holds, in one command.
+        log_on(&absent);
+        let mut client = absent.client();
+        client.call(&["MULTI"]);
+        for _ in 0..256 {
+            client.call(&["EVAL", "return 1", "0"]);
+        }
+        client.call(&["EXEC"]);
+        let written = log_off(&absent);
+        let metrics = exporter
+            .wait_for(LIMIT, "all to be accounted for", |metrics| accounted(metrics, &target) >= written);
+        assert_eq!(accounted(&metrics, &target), written);
+        assert!(lost(&metrics, &target) >= 100, "{}", lost(&metrics, &target));
+    });
+}
+
 /// Thirty lives that end at any moment, and not one entry too many or too few.
 #[test]
 fn killed_thirty_times_under_load() {

@@ -62,6 +62,9 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
 
         let all = exporter.metrics();
         assert_eq!(number(&all, PROBED, &[]), Some(1));
+        let api: Json = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
+        let rows = ["target", "probed"].map(|key| [0, 1].map(|row| api["targets"][row][key].clone()));
+        assert_eq!(serde_json::json!(rows), serde_json::json!([["configured", target], [false, true]]));
         assert!(!all.text.contains(&target), "series of probed targets are in their probes only");
         let mut client = probed.client();
         assert_eq!(connections(&mut client), 1);

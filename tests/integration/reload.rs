@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -175,6 +176,31 @@ fn under_load_no_number_is_lost() {
             assert_eq!(metrics.sum("redis_script_duration_seconds_count", &labels), calls as f64);
             assert_eq!(number(&metrics, "redis_script_slowlog_lost_entries_total", &labels), Some(0));
         }
+    });
+}
+
+#[test]
+fn a_reload_goes_on_when_its_client_hangs_up() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let file = File::new(&format!("targets:\n{}", entry("a", &server)));
+        let exporter = file.exporter(&["--web.enable-lifecycle"]);
+        // It waits until somebody writes to this pipe.
+        let pipe = file.folder.path().join("password");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        file.write(&format!("targets:\n{}", entry_with("a", &server, ", password_file: password")));
+        let mut stream = crate::support::http::connect(exporter.addr()).unwrap();
+        stream.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+        thread::sleep(std::time::Duration::from_millis(300));
+        drop(stream);
+        thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(number(&exporter.metrics(), RELOADED, &[]), Some(1), "it is not done");
+        fs::write(&pipe, "").unwrap();
+        exporter.wait_for(LIMIT, "the reload to fail", |metrics| number(metrics, RELOADED, &[]) == Some(0));
+        eventually(LIMIT, "a line that says why", || {
+            (lines_with(&exporter.logs(), &["the configuration is wrong", "password"]).len() == 1)
+                .then_some(())
+        });
     });
 }
 
