@@ -154,3 +154,37 @@ fn lost(error: &RedisError, meter: &Meter) -> Failure {
         Failure::Lost(meter.broke().map_or_else(|| error.to_string(), str::to_owned))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+
+    use super::*;
+
+    /// A peer that hangs up with these words.
+    struct Refusing(&'static str);
+
+    impl AsyncRead for Refusing {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::Error::other(self.0)))
+        }
+    }
+
+    #[tokio::test]
+    async fn why_reading_failed_says_more_than_that_the_connection_is_gone() {
+        let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        let meter = Meter::default();
+        let lost_with = |meter: &Meter| match lost(&gone, meter) {
+            Failure::Lost(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(lost_with(&meter).contains("broken pipe"), "{}", lost_with(&meter));
+        let mut metered = Metered::new(Refusing("received fatal alert: CertificateRequired"), meter.clone());
+        assert!(metered.read_u8().await.is_err());
+        assert_eq!(lost_with(&meter), "received fatal alert: CertificateRequired");
+    }
+}

@@ -16,7 +16,7 @@ use crate::support::exporter::Exporter;
 use crate::support::http::Response;
 use crate::support::metrics::Metrics;
 use crate::support::monitoring::{Builder, Prometheus, available, shipped};
-use crate::support::server::{Kind, Server, run_on};
+use crate::support::server::{Kind, Server, free_port, run_on};
 use crate::support::tls::Certificates;
 use crate::support::wait::{eventually, eventually_or_tell};
 
@@ -39,6 +39,29 @@ fn probe(exporter: &Exporter, target: &str, module: Option<&str>) -> Response {
 /// Connections that the server has besides the one that asks.
 fn connections(client: &mut Client) -> usize {
     text(&client.call(&["CLIENT", "LIST"])).lines().filter(|line| !line.contains("cmd=client")).count()
+}
+
+/// Whoever names servers that are not there does not push those that are out of sight.
+#[test]
+fn probed_targets_come_after_all_others_on_the_page() {
+    run_on(Kind::Redis70, |kind| {
+        let configured = Server::start(kind);
+        let config = format!(
+            "targets: [{{name: configured, addr: '{}'}}]\nmodules: {{default: {{allow: ['127.0.0.1:*']}}}}",
+            configured.url()
+        );
+        let (exporter, _folder) = exporter(&config, &[]);
+        for _ in 0..3 {
+            assert_eq!(probe(&exporter, &format!("127.0.0.1:{}", free_port()), None).status, 200);
+        }
+        eventually_or_tell(LIMIT, "all to be tried", || {
+            let api = exporter.get("/api/v1/targets").body;
+            let rows: Json = serde_json::from_str(&api).unwrap();
+            let states = [0, 1, 2, 3].map(|row| rows["targets"][row]["state"].as_str().map(str::to_owned));
+            let states = states.each_ref().map(|state| state.as_deref().unwrap_or_default());
+            if states == ["ok", "unreachable", "unreachable", "unreachable"] { Ok(()) } else { Err(api) }
+        });
+    });
 }
 
 #[test]
