@@ -189,6 +189,7 @@ if ! $fetch_only; then
 fi
 fetch_servers
 fetch_modules scripts/queue queue "the queue library whose scripts a test has named"
+fetch_modules tests/lint lint "the packages whose scripts the linter is tested with"
 fetch_modules tests/page page "what drives the browser that looks at the status page"
 fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
 

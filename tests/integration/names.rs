@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, calls, lines_with, repository, slowlog, wait_for_scripts, watch};
+use crate::support::cache;
 use crate::support::client::{Client, text};
 use crate::support::exporter::Exporter;
 use crate::support::process::{Process, find_program};
@@ -141,20 +141,11 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
 /// The folder with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
 /// is an error when `CI=true`.
 fn queue_library() -> Option<PathBuf> {
-    let cache = std::env::var_os("REDIS_SCRIPT_EXPORTER_CACHE").map(PathBuf::from).or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-        Some(cache.join("redis-script-exporter"))
-    })?;
-    let folder = cache.join("queue");
-    let pinned = fs::read(repository("scripts/queue/package-lock.json")).unwrap();
-    if find_program("node").is_some() && fs::read(folder.join("installed.json")).ok() == Some(pinned) {
-        return Some(folder);
+    let folder = cache::modules("queue", "scripts/queue").filter(|_| find_program("node").is_some());
+    if folder.is_none() {
+        cache::skip("node or the queue library is not on this machine; `make setup` installs them");
     }
-    let advice = "node or the queue library is not on this machine; `make setup` installs them";
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {advice}");
-    None
+    folder
 }
 
 fn a_queue_librarys_scripts_are_named(kind: Kind) {

@@ -3,7 +3,6 @@
 //!
 //! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use serde_json::Value as Json;
 use crate::common::{
     LIMIT, QUICK, begin, load_spin, logs_milliseconds, repository, spin, wait_for_scripts, watch,
 };
+use crate::support::cache;
 use crate::support::exporter::Exporter;
 use crate::support::http::Connection;
 use crate::support::process::find_program;
@@ -28,28 +28,14 @@ const EAGER: [&str; 2] = ["--poll.interval=100ms", "--poll.info-interval=500ms"]
 
 /// The browser and the folder of the modules that drive it, as `scripts/setup.sh` installs them.
 fn browser() -> Option<(PathBuf, PathBuf)> {
-    let folder =
-        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let caches = folder("REDIS_SCRIPT_EXPORTER_CACHE").or_else(|| {
-        let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
-        Some(caches.join("redis-script-exporter"))
-    });
-    let modules = caches.map(|caches| caches.join("page")).filter(|folder| {
-        let installed = std::fs::read(folder.join("installed.json")).unwrap_or_default();
-        installed == std::fs::read(repository("tests/page/package-lock.json")).unwrap()
-    });
+    let modules = cache::modules("page", "tests/page");
     find_program("chromium").zip(modules).filter(|_| find_program("node").is_some())
 }
 
 /// Looks at the page; all that a scenario demands is in `check.mjs`.
 fn look(exporter: &Exporter, scenario: &str) {
     let Some((browser, modules)) = browser() else {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no browser: `make setup` installs it");
-        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "\nSKIPPED: Chromium, Node or the page's test modules are missing; `make setup` installs them"
-        );
+        cache::skip("Chromium, Node or the page's test modules are missing; `make setup` installs them");
         return;
     };
     let output = Command::new("node")

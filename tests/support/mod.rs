@@ -4,6 +4,7 @@
 //! Everything that is started here is ended by its own process id when its value is dropped, also while a test panics,
 //! and by the kernel when this process is killed.
 
+pub(crate) mod cache;
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod exporter;
