@@ -37,6 +37,7 @@ mod http_abuse;
 mod lint;
 mod live;
 mod names;
+mod package;
 mod page;
 mod paging;
 mod partition;
