@@ -38,6 +38,7 @@ pub mod probes;
 pub mod redis;
 pub mod reload;
 pub mod script;
+mod shell;
 pub mod shipped;
 pub mod state;
 mod supervisor;

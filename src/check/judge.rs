@@ -8,7 +8,7 @@ use super::report::{
     Status, clean,
 };
 use super::{slow, text};
-use crate::config::{Endpoint, TargetConfig};
+use crate::config::TargetConfig;
 use crate::parse::BusyKind;
 use crate::redis::Question;
 use crate::script::Call;
@@ -62,7 +62,8 @@ pub(super) fn judge(config: &TargetConfig, seen: &Seen, since: Option<Duration>)
         target: clean(&config.name),
         status: findings.first().map_or(Status::Ok, |finding| finding.severity),
         state: state(&seen.standing),
-        shell: shell(config),
+        shell: crate::shell::redis_cli(config),
+        logs_in: config.credentials.password.is_some(),
         server: facts(seen),
         blocked: blocked(&seen.standing),
         capabilities: QUESTIONS.map(|(question, _)| capability(config, seen, question)).to_vec(),
@@ -413,13 +414,4 @@ fn facts(seen: &Seen) -> Option<ServerFacts> {
         uptime_seconds: info.uptime.map(|uptime| uptime.as_secs()),
         busy_errors: info.errors.map(|errors| errors.busy),
     })
-}
-
-/// How to get to the prompt at which the commands are typed.
-fn shell(config: &TargetConfig) -> String {
-    let tls = if config.address.tls { " --tls" } else { "" };
-    match &config.address.endpoint {
-        Endpoint::Tcp(host, port) => format!("redis-cli -h {} -p {port}{tls}", clean(host)),
-        Endpoint::Unix(path) => format!("redis-cli -s {}", clean(&path.display().to_string())),
-    }
 }

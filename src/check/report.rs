@@ -68,8 +68,11 @@ pub struct ServerReport {
     pub status: Status,
     /// How it stands: a value of the label `state`.
     pub state: &'static str,
-    /// How to talk to it from a shell.
+    /// How to talk to it from a shell, as the user of the check and without its password.
     pub shell: String,
+    /// Whether that logs in.
+    #[serde(skip)]
+    pub logs_in: bool,
     /// What it says about itself; `None` if it did not.
     pub server: Option<ServerFacts>,
     /// What blocks it now.

@@ -143,9 +143,15 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     }
     let mut commands = server.findings.iter().flat_map(|finding| &finding.commands).peekable();
     if commands.peek().is_some() {
-        let lasting = commands.any(|command| !command.ends_with("KILL"));
-        let keep = if lasting { "; to keep it over a restart: CONFIG REWRITE, ACL SAVE" } else { "" };
-        fact(out, "type at", &format!("{}{keep}", server.shell))?;
+        // On one line, however long, so that it can be copied.
+        let word = format!("{:<width$}", "type at", width = INDENT - 2);
+        writeln!(out, "  {FAINT}{word}{FAINT:#}{COMMAND}{}{COMMAND:#}", server.shell)?;
+        if server.logs_in {
+            fact(out, "", "if the answer is NOPERM, log in as a user that is allowed to do this (--user)")?;
+        }
+        if commands.any(|command| !command.ends_with("KILL")) {
+            fact(out, "", "to keep it over a restart: CONFIG REWRITE, ACL SAVE")?;
+        }
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 //!
 //! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use redis::Value;
@@ -14,11 +15,15 @@ use crate::common::{
     LIMIT, QUICK, begin, load_spin, logs_milliseconds, repository, spin, wait_for_scripts, watch,
 };
 use crate::support::cache;
+use crate::support::client::{Client, is_error};
 use crate::support::exporter::Exporter;
 use crate::support::http::Connection;
 use crate::support::process::find_program;
 use crate::support::scripts::{busy_eval, busy_fcall, load_library};
-use crate::support::server::{Kind, Server, run_on};
+use crate::support::server::{Kind, Server, on_each_server, run_on};
+use crate::support::tls::Certificates;
+
+on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 
 /// How long a script runs that is ended when it has been looked at.
 const LONG: Duration = Duration::from_secs(60);
@@ -84,11 +89,11 @@ fn a_blocked_server() {
             metrics.value("redis_script_target_state", &[("state", "blocked")]) == Some(1.0)
         });
         look(&exporter, "blocked");
-        let mut plain = Connection::open(exporter.addr()).unwrap();
-        let plain = plain.request("GET", "/", &[("Accept", "text/plain")]).unwrap();
+        let mut connection = Connection::open(exporter.addr()).unwrap();
+        let plain = connection.request("GET", "/", &[("Accept", "text/plain")]).unwrap();
         assert_eq!(plain.header("content-type"), Some("text/plain; charset=utf-8"));
         assert!(
-            plain.body.contains("1 target is blocked") && plain.body.contains("SCRIPT KILL"),
+            plain.body.starts_with("1 target is blocked") && plain.body.contains("SCRIPT KILL"),
             "{}",
             plain.body
         );
@@ -112,6 +117,122 @@ fn a_server_that_is_busy_with_a_function() {
         assert_eq!(command, format!("redis-cli -h 127.0.0.1 -p {} FUNCTION KILL", server.port()));
         assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
     });
+}
+
+/// Waits until so many targets are in a state.
+#[track_caller]
+fn wait_for_state(exporter: &Exporter, state: &str, count: usize) {
+    exporter.wait_for(LIMIT, &format!("{count} targets to be {state}"), |metrics| {
+        let series = metrics.series("redis_script_target_state");
+        series.iter().filter(|series| series.label("state") == state && series.value == 1.0).count() == count
+    });
+}
+
+/// Runs a line of the page in a shell; `password` is what the user types.
+fn type_at_shell(line: &str, password: &str) -> String {
+    let mut shell = Command::new("bash")
+        .args(["-c", line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    // A command that asks for no password may have ended by now.
+    let _ = writeln!(input, "{password}");
+    drop(input);
+    let output = shell.wait_with_output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Whether this machine has `redis-cli`, which servers of Debian bring along.
+fn has_redis_cli() -> bool {
+    let has = find_program("redis-cli").is_some();
+    if !has {
+        cache::skip("redis-cli is missing; `make setup` installs it");
+    }
+    has
+}
+
+/// Has a script run at `server`, ends it by the command that the page prints, and another one by what `check` prints.
+#[track_caller]
+fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], password: &str) {
+    let exporter = Exporter::builder().args(flags).args(&EAGER).start();
+    exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+    let from_page = || {
+        let targets = api(&exporter, "targets");
+        let kill = targets["targets"][0]["blocked"]["kill"].as_array().cloned().unwrap_or_default();
+        kill.first().map_or_else(String::new, |kill| kill["shell"].as_str().unwrap().to_owned())
+    };
+    let from_check = || {
+        let check = Exporter::builder().args(&["check", "--format=json"]).args(flags).run();
+        let report: Json = serde_json::from_str(&check.stdout).unwrap();
+        let server = &report["servers"][0];
+        assert_eq!(server["state"], "busy_script", "{check:?}");
+        format!("{} {}", server["shell"].as_str().unwrap(), server["blocked"]["kill"].as_str().unwrap())
+    };
+    let both: [&dyn Fn() -> String; 2] = [&from_page, &from_check];
+    for printed in both {
+        wait_for_state(&exporter, "ok", 1);
+        let mut caller = connect();
+        caller.send(&busy_eval(LONG));
+        wait_for_state(&exporter, "busy_script", 1);
+        let line = printed();
+        assert!(!line.contains(password), "{line}");
+        let said = type_at_shell(&line, password);
+        assert_eq!(said.lines().last(), Some("OK"), "{line}\n{said}");
+        assert!(is_error(&caller.receive(), "ERR"), "the script was killed");
+    }
+}
+
+/// A client that has logged in.
+#[track_caller]
+fn log_in(mut client: Client, login: &[&str]) -> Client {
+    assert_eq!(client.call(&[&["AUTH"][..], login].concat()), Value::Okay);
+    client
+}
+
+fn the_printed_commands_log_in(kind: Kind) {
+    if !has_redis_cli() {
+        return;
+    }
+    let password = "open;'sesame'";
+    let server = Server::builder(kind).config("lua-time-limit 100").unix_socket().start();
+    for user in ["it's;$HOME", "exporter"] {
+        let permit = ["ACL", "SETUSER", user, "on", &format!(">{password}"), "~*", "+@all"];
+        assert_eq!(server.call(&permit), Value::Okay);
+    }
+    server.config_set("requirepass", password);
+    let connect = || log_in(server.client(), &[password]);
+    let secret = format!("--redis.password={password}");
+    let (tcp, socket) =
+        (format!("--redis.addr={}", server.url()), format!("--redis.addr={}", server.unix_url()));
+    printed_commands_end_scripts(connect, &[&tcp, &secret], password);
+    printed_commands_end_scripts(connect, &[&tcp, &secret, "--redis.user=it's;$HOME"], password);
+    printed_commands_end_scripts(connect, &[&socket, &secret, "--redis.user=exporter"], password);
+}
+
+fn the_printed_commands_speak_tls(kind: Kind) {
+    if !has_redis_cli() || !kind.has_tls() {
+        return;
+    }
+    let certificates = Certificates::new();
+    let server = Server::builder(kind)
+        .tls(&certificates)
+        .config("tls-auth-clients yes")
+        .config("lua-time-limit 100")
+        .config("requirepass sesame")
+        .start();
+    let connect = || log_in(server.client(), &["sesame"]);
+    let files = [
+        ("--redis.tls-ca-file", certificates.ca()),
+        ("--redis.tls-cert-file", certificates.client_cert()),
+        ("--redis.tls-key-file", certificates.client_key()),
+    ];
+    let mut flags = vec![format!("--redis.addr={}", server.tls_url()), "--redis.password=sesame".to_owned()];
+    flags.extend(files.map(|(flag, file)| format!("{flag}={}", file.display())));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    printed_commands_end_scripts(connect, &flags, "sesame");
 }
 
 #[test]

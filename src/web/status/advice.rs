@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::text::{shell, spoken};
+use super::text::spoken;
 use crate::clock::Moment;
-use crate::config::{Address, Endpoint, TargetConfig};
+use crate::config::TargetConfig;
 use crate::parse::BusyKind;
+use crate::shell;
 use crate::watch::{Feature, State, Target};
 
 /// A script can't be killed before the time limit has passed: a longer one than this is worth a word. The servers' default.
@@ -238,25 +239,32 @@ const FUNCTION_KILL: &str = "FUNCTION KILL";
 const UNKILLABLE: &str = "If the answer is UNKILLABLE, it has already written data: then either wait until it ends, or \
     SHUTDOWN NOSAVE, which ends the server and loses every write since its last save.";
 
+/// The answer NOPERM to a user that may only watch.
+const NO_PERMISSION: &str = " If the answer is NOPERM, the exporter's user is not allowed to do this: log in with --user as \
+    one that is.";
+
 /// What can be done about the blockage of this target.
-pub(super) fn way(address: &Address, target: &Target, now: Moment) -> Way {
-    let kills = |commands: &[&'static str]| commands.iter().map(|command| kill(address, command)).collect();
-    let liveness = target.liveness();
-    let State::Busy(kind) = liveness.state() else { return not_busy_yet(address, target, now) };
-    match kind {
-        BusyKind::Script => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },
-        BusyKind::Function => Way { kill: kills(&[FUNCTION_KILL]), advice: UNKILLABLE.to_owned() },
-        BusyKind::Module => Way {
+pub(super) fn way(config: &TargetConfig, target: &Target, now: Moment) -> Way {
+    let kills = |commands: &[&'static str]| commands.iter().map(|command| kill(config, command)).collect();
+    let mut way = match target.liveness().state() {
+        State::Busy(BusyKind::Script) => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },
+        State::Busy(BusyKind::Function) => Way { kill: kills(&[FUNCTION_KILL]), advice: UNKILLABLE.to_owned() },
+        State::Busy(BusyKind::Module) => Way {
             kill: Vec::new(),
             advice: "A module's command keeps the server busy; neither SCRIPT KILL nor FUNCTION KILL ends it. Wait, or \
                      see what the module offers."
                 .to_owned(),
         },
+        _ => not_busy_yet(config, target, now),
+    };
+    if !way.kill.is_empty() && config.credentials.password.is_some() {
+        way.advice.push_str(NO_PERMISSION);
     }
+    way
 }
 
 /// A server that answers nothing at all.
-fn not_busy_yet(address: &Address, target: &Target, now: Moment) -> Way {
+fn not_busy_yet(config: &TargetConfig, target: &Target, now: Moment) -> Way {
     let limit = target.server().settings().time_limit;
     if limit == Some(Duration::ZERO) {
         return Way {
@@ -287,34 +295,10 @@ fn not_busy_yet(address: &Address, target: &Target, now: Moment) -> Way {
             spoken(usual)
         )
     };
-    Way { kill: names.iter().map(|command| kill(address, command)).collect(), advice }
+    Way { kill: names.iter().map(|command| kill(config, command)).collect(), advice }
 }
 
-/// The command as a line for a shell. Credentials are never part of it.
-fn kill(address: &Address, command: &'static str) -> Kill {
-    let place = match &address.endpoint {
-        Endpoint::Tcp(host, port) => format!("-h {} -p {port}", shell(host)),
-        Endpoint::Unix(path) => format!("-s {}", shell(&path.display().to_string())),
-    };
-    let tls = if address.tls { " --tls" } else { "" };
-    Kill { command, shell: format!("redis-cli {place}{tls} {command}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell_line(url: &str) -> String {
-        kill(&Address::parse(url).unwrap().0, SCRIPT_KILL).shell
-    }
-
-    #[test]
-    fn the_command_reaches_the_server_and_holds_no_secret() {
-        assert_eq!(shell_line("redis://u:sesame@cache:7000"), "redis-cli -h cache -p 7000 SCRIPT KILL");
-        assert_eq!(shell_line("rediss://[::1]:7000"), "redis-cli -h ::1 -p 7000 --tls SCRIPT KILL");
-        assert_eq!(
-            shell_line("unix:///run/a%20b.sock?pass=sesame"),
-            "redis-cli -s '/run/a b.sock' SCRIPT KILL"
-        );
-    }
+/// The command, also as a line for a shell.
+fn kill(config: &TargetConfig, command: &'static str) -> Kill {
+    Kill { command, shell: format!("{} {command}", shell::redis_cli(config)) }
 }

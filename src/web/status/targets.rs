@@ -220,7 +220,7 @@ fn blocked(watched: &Watched, target: &Target, catalogue: &Catalogue, now: Momen
     };
     let runner = liveness.runner();
     let script = runner.map(|runner| catalogue.identify(&runner.script));
-    let way = way(&watched.config().address, target, now);
+    let way = way(watched.config(), target, now);
     Some(BlockedRow {
         since: seconds(now.unix.saturating_sub(liveness.blocked(now))),
         busy: busy.is_some(),
