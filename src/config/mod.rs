@@ -49,6 +49,8 @@ const RESERVED_PATHS: &[&str] = &[
     "/status.js",
     "/idle.svg",
     "/blocked.svg",
+    "/down.svg",
+    "/unknown.svg",
 ];
 
 /// A wrong setting: the flag, and what is wrong with it.

@@ -20,7 +20,7 @@ use crate::support::exporter::Exporter;
 use crate::support::http::Connection;
 use crate::support::process::find_program;
 use crate::support::scripts::{busy_eval, busy_fcall, load_library};
-use crate::support::server::{Kind, Server, on_each_server, run_on};
+use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
 use crate::support::tls::Certificates;
 
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
@@ -125,6 +125,72 @@ fn wait_for_state(exporter: &Exporter, state: &str, count: usize) {
     exporter.wait_for(LIMIT, &format!("{count} targets to be {state}"), |metrics| {
         let series = metrics.series("redis_script_target_state");
         series.iter().filter(|series| series.label("state") == state && series.value == 1.0).count() == count
+    });
+}
+
+/// The page as plain text.
+#[track_caller]
+fn plain(exporter: &Exporter) -> String {
+    let mut connection = Connection::open(exporter.addr()).unwrap();
+    connection.request("GET", "/", &[("Accept", "text/plain")]).unwrap().body
+}
+
+#[test]
+fn a_server_that_is_down() {
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &format!("127.0.0.1:{}", free_port())])
+        .args(&EAGER)
+        .start();
+    wait_for_state(&exporter, "unreachable", 1);
+    look(&exporter, "down");
+    let text = plain(&exporter);
+    assert!(text.starts_with("1 target can't be reached. 0 of 1 answer as they should.\n"), "{text}");
+    let headline = &api(&exporter, "targets?q=nothing")["summary"]["headline"];
+    assert_eq!(
+        (headline["level"].as_str(), headline["text"].as_str()),
+        (Some("down"), Some("1 target can't be reached."))
+    );
+}
+
+#[test]
+fn all_of_many_servers_are_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let urls = (0..120).map(|n| format!("--redis.addr=unix://{}/shard-{n:03}.sock", folder.path().display()));
+    let exporter = Exporter::builder().args(&urls.collect::<Vec<_>>()).args(&EAGER).start();
+    wait_for_state(&exporter, "unreachable", 120);
+    look(&exporter, "all_down");
+}
+
+#[test]
+fn one_server_is_blocked_and_one_is_down() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("busy-reply-threshold 300").start();
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &server.url(), "--redis.addr", &format!("127.0.0.1:{}", free_port())])
+            .args(&EAGER)
+            .start();
+        wait_for_state(&exporter, "unreachable", 1);
+        server.client().send(&busy_eval(LONG));
+        wait_for_state(&exporter, "busy_script", 1);
+        look(&exporter, "blocked_and_down");
+    });
+}
+
+#[test]
+fn a_server_that_wants_a_password() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("requirepass sesame").start();
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        wait_for_state(&exporter, "unauthorized", 1);
+        look(&exporter, "unauthorized");
+    });
+}
+
+#[test]
+fn an_exporter_that_does_not_answer() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        look(&watch(&server, &[]), "dead");
     });
 }
 

@@ -30,7 +30,7 @@ let answers = 0;
 
 /** Asks until something holds. Playwright's own way evaluates text in the page, which the page's policy refuses. */
 async function until(page, holds, argument) {
-  for (const end = Date.now() + 20000; Date.now() < end;) {
+  for (const end = Date.now() + 40000; Date.now() < end;) {
     if (await page.evaluate(holds, argument)) return;
     await new Promise((done) => setTimeout(done, 50));
   }
@@ -42,7 +42,9 @@ async function open(options) {
   const page = await context.newPage();
   const wrong = [];
   page.on('request', (request) => { if (new URL(request.url()).origin !== new URL(url).origin) wrong.push(`asked ${request.url()}`); });
-  page.on('console', (message) => wrong.push(`console: ${message.text()}`));
+  page.on('console', (message) => {
+    if (scenario !== 'dead' || !/ERR_CONNECTION_REFUSED/.test(message.text())) wrong.push(`console: ${message.text()}`);
+  });
   page.on('pageerror', (error) => wrong.push(`error: ${error}`));
   page.on('dialog', (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   const checks = [];
@@ -66,11 +68,82 @@ async function isAccessible(page, what) {
 
 const visibleText = (page) => page.evaluate(() => document.body.innerText);
 
+/** The headline with its colour, and what the tab shows. */
+async function headline(page) {
+  return await page.evaluate(() => {
+    const overview = document.querySelector('#overview');
+    const shown = overview.querySelector('strong') ?? overview;
+    const before = shown.style.color;
+    const colour = getComputedStyle(shown).color;
+    const named = (name) => {
+      shown.style.color = `var(--${name})`;
+      const found = getComputedStyle(shown).color;
+      shown.style.color = before;
+      return found;
+    };
+    const name = ['good', 'bad-text', 'warn', 'quiet'].find((one) => named(one) === colour) ?? colour;
+    return { text: overview.innerText.replace(/\s+/g, ' '), colour: name, hidden: overview.hidden, title: document.title, icon: document.querySelector('#icon').getAttribute('href') };
+  });
+}
+
 const scenarios = {
   async idle(page) {
     assert.match(await visibleText(page), /(target is not|No target is) blocked/);
     assert.equal(await page.title(), 'redis-script-exporter');
     assert.equal(await page.locator('.banner').count(), 0);
+    assert.equal((await headline(page)).colour, 'good');
+  },
+  async down(page) {
+    assert.deepEqual(await headline(page), {
+      text: "1 target can't be reached. 0 of 1 answer as they should.", colour: 'bad-text', hidden: false,
+      title: "1 target can't be reached – redis-script-exporter", icon: 'down.svg',
+    });
+  },
+  async all_down(page) {
+    const { text, colour, title } = await headline(page);
+    assert.equal(text, "120 targets can't be reached. 0 of 120 answer as they should.");
+    assert.equal(colour, 'bad-text');
+    assert.match(title, /^120 targets can't be reached/);
+    assert.match(await page.locator('#problems').innerText(), /shard-000\.sock, .*shard-003\.sock and 116 more: The exporter can't reach/s);
+    // It holds whatever part of the list is looked at.
+    await page.locator('#targets-search').fill('shard-119');
+    await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
+    assert.equal((await headline(page)).text, text);
+    await page.locator('#targets-search').fill('');
+    await until(page, () => document.querySelectorAll('#targets tbody tr').length === 50);
+  },
+  async blocked_and_down(page) {
+    await page.waitForSelector('.banner');
+    const { text, colour, title, icon } = await headline(page);
+    assert.equal(text, "1 target is blocked. 1 target can't be reached. 0 of 2 answer as they should.");
+    assert.equal(colour, 'bad-text');
+    assert.match(title, /BLOCKED/);
+    assert.equal(icon, 'blocked.svg');
+  },
+  async unauthorized(page) {
+    const { text, colour, title } = await headline(page);
+    assert.match(text, /^1 target does not accept the exporter\./);
+    assert.equal(colour, 'bad-text');
+    assert.match(title, /^1 target does not accept the exporter/);
+  },
+  /** The exporter hangs, answers again, and is gone. */
+  async dead(page) {
+    const green = () => { const overview = document.querySelector('#overview'); return !overview.hidden && overview.innerText.includes('not blocked'); };
+    const gone = () => document.querySelector('#overview').hidden && !document.querySelector('#stale').hidden && document.title.startsWith('No answer');
+    await until(page, green);
+    const held = [];
+    await page.route('**/api/**', (route) => { held.push(route); });
+    await until(page, gone);
+    await page.unroute('**/api/**');
+    for (const route of held) await route.abort('aborted').catch(() => {});
+    await until(page, green);
+    assert.equal(await page.locator('#stale').isVisible(), false);
+    assert.equal(await page.title(), 'redis-script-exporter');
+    await page.route('**/api/**', (route) => route.abort('connectionrefused'));
+    await until(page, gone);
+    assert.doesNotMatch(await visibleText(page), /not blocked/);
+    assert.match(await page.locator('#stale').innerText(), /does not answer/);
+    assert.equal((await headline(page)).icon, 'unknown.svg');
   },
   async blocked(page) {
     await page.waitForSelector('.banner');

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::targets::{BlockedRow, TargetRow};
+use super::headline::Headline;
+use super::targets::{BlockedRow, TargetRow, states};
 use super::text::{spoken, visible};
 
 /// Targets of a kind that are written out.
@@ -12,24 +13,18 @@ const MOST_TARGETS: usize = 20;
 
 /// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
 pub(super) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
-    let mut text = String::new();
+    let Headline { text: worst, details, .. } = Headline::of(&states(rows));
+    let mut text = format!("{worst} {details}\n");
     let blocked: Vec<(&TargetRow, &BlockedRow)> =
         rows.iter().filter_map(|row| Some((&**row, row.blocked.as_ref()?))).collect();
-    // Writing to a String can't fail.
-    let _ = match blocked.len() {
-        0 => writeln!(text, "No target is blocked."),
-        1 => writeln!(text, "1 target is blocked:"),
-        count => writeln!(text, "{count} targets are blocked:"),
-    };
     for (row, blocked) in blocked.iter().take(MOST_TARGETS) {
         describe(&mut text, row, blocked, now);
     }
     rest(&mut text, blocked.len());
-    let ok = rows.iter().filter(|row| row.state == "ok").count();
-    let _ = writeln!(text, "\n{ok} of {} targets answer as they should.", rows.len());
     let troubled: Vec<&Arc<TargetRow>> =
         rows.iter().filter(|row| row.blocked.is_none() && !row.problems.is_empty()).collect();
     if !troubled.is_empty() {
+        // Writing to a String can't fail.
         let _ = writeln!(text, "\nWhat hides the truth:");
     }
     for row in troubled.iter().take(MOST_TARGETS) {

@@ -1,11 +1,12 @@
 //! `/api/v1/targets`: every target with its state, the worst first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::advice::{Kill, Problem, problems, way};
+use super::advice::{Kill, Problem, Weight, problems, way};
+use super::headline::Headline;
 use super::query::TargetsQuery;
 use super::text::{precise, seconds};
 use crate::clock::Moment;
@@ -15,7 +16,11 @@ use crate::script::Catalogue;
 use crate::watch::{Liveness, Severity, State, Target};
 
 /// The word for a target that has not been tried yet.
-const UNTRIED: &str = "untried";
+pub(super) const UNTRIED: &str = "untried";
+
+/// Problems that the summary shows, and targets that it names for each.
+const MOST_PROBLEMS: usize = 12;
+const MOST_NAMES: usize = 4;
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -38,18 +43,33 @@ struct Shows {
 }
 
 /// All targets in numbers, whatever the query.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Summary {
     targets: usize,
+    headline: Headline,
     states: BTreeMap<&'static str, usize>,
     /// What hides the truth, by kind.
     problems: BTreeMap<&'static str, ProblemCount>,
+    /// The heaviest problems with their texts, at most [`MOST_PROBLEMS`].
+    worst_problems: Vec<SharedProblem>,
+    /// Number of further problems.
+    more_problems: usize,
+}
+
+/// A problem that some targets have in the same words.
+#[derive(Debug, Clone, Serialize)]
+struct SharedProblem {
+    #[serde(flatten)]
+    problem: Problem,
+    targets: usize,
+    /// The names of the first targets, at most [`MOST_NAMES`].
+    names: Vec<Arc<str>>,
 }
 
 /// How many targets have a problem.
 #[derive(Debug, Clone, Serialize)]
 struct ProblemCount {
-    weight: super::advice::Weight,
+    weight: Weight,
     targets: usize,
 }
 
@@ -131,14 +151,6 @@ pub(super) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
 impl TargetsAnswer {
     /// What was asked for of `rows`.
     pub(super) fn of(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
-        let mut summary = Summary { targets: rows.len(), ..Summary::default() };
-        for row in rows {
-            *summary.states.entry(row.state).or_default() += 1;
-            for problem in &row.problems {
-                let count = summary.problems.entry(problem.kind);
-                count.or_insert(ProblemCount { weight: problem.weight, targets: 0 }).targets += 1;
-            }
-        }
         let fitting: Vec<&Arc<TargetRow>> = rows
             .iter()
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
@@ -147,13 +159,58 @@ impl TargetsAnswer {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             shows: Shows { keys: privacy.show_keys, clients: !privacy.hide_clients },
-            summary,
+            summary: Summary::of(rows),
             total: fitting.len(),
             offset: query.part.offset,
             limit: query.part.limit,
             targets: query.part.of(fitting).into_iter().map(Arc::clone).collect(),
         }
     }
+}
+
+impl Summary {
+    fn of(rows: &[Arc<TargetRow>]) -> Self {
+        let mut problems = BTreeMap::new();
+        let mut shared: Vec<SharedProblem> = Vec::new();
+        let mut places = HashMap::new();
+        for row in rows {
+            for problem in &row.problems {
+                let count = problems.entry(problem.kind);
+                count.or_insert(ProblemCount { weight: problem.weight, targets: 0 }).targets += 1;
+                let place = *places.entry((problem.kind, &*problem.text)).or_insert(shared.len());
+                if place == shared.len() {
+                    shared.push(SharedProblem { problem: problem.clone(), targets: 0, names: Vec::new() });
+                }
+                if let Some(known) = shared.get_mut(place) {
+                    known.targets += 1;
+                    if known.names.len() < MOST_NAMES {
+                        known.names.push(Arc::clone(&row.target));
+                    }
+                }
+            }
+        }
+        shared.sort_by_key(|shared| shared.problem.weight);
+        let more_problems = shared.len().saturating_sub(MOST_PROBLEMS);
+        shared.truncate(MOST_PROBLEMS);
+        let states = states(rows);
+        Self {
+            targets: rows.len(),
+            headline: Headline::of(&states),
+            states,
+            problems,
+            worst_problems: shared,
+            more_problems,
+        }
+    }
+}
+
+/// The number of targets in each state.
+pub(super) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
+    let mut states = BTreeMap::new();
+    for row in rows {
+        *states.entry(row.state).or_default() += 1;
+    }
+    states
 }
 
 impl TargetRow {

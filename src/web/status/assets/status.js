@@ -13,6 +13,7 @@ const state = {
   slow: { offset: 0, limit: 20 },
   open: new Set(), // scripts whose details are shown
   blocked: new Map(), // target → card
+  old: false, // the targets could not be read lately
 };
 
 // ---- text ----------------------------------------------------------------------------------------------------------
@@ -185,38 +186,33 @@ function showBlocked(answer) {
   const names = rows.slice(0, 3).map(headline).join('; ');
   const announcement = byId('announcement');
   if (announcement.textContent !== names) announcement.textContent = names;
-  const title = total ? `${total > 1 ? `${total} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED – redis-script-exporter` : 'redis-script-exporter';
-  if (document.title !== title) document.title = title;
-  const icon = total ? 'blocked.svg' : 'idle.svg';
-  if (byId('icon').getAttribute('href') !== icon) byId('icon').setAttribute('href', icon);
+  const { level, text, details } = answer.summary.headline;
+  const lead = visible(text);
+  if (total) showTab(`${total > 1 ? `${total} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED`, 'blocked.svg');
+  else if (level === 'ok') showTab('', 'idle.svg');
+  else showTab(lead.replace(/\.$/, ''), level === 'down' ? 'down.svg' : 'unknown.svg');
   const overview = byId('overview');
   overview.hidden = false;
-  const ok = answer.summary.states.ok ?? 0;
-  const all = answer.summary.targets;
-  replace(overview, total ? `${many(ok, 'target answers', 'targets answer')} as they should, of ${count(all)}.`
-    : element('strong', {}, all === 1 ? 'The target is not blocked. ' : 'No target is blocked. '),
-  total ? null : `${count(ok)} of ${count(all)} answer as they should.`);
+  if (overview.className !== `overview ${level}`) overview.className = `overview ${level}`;
+  replace(overview, element('strong', {}, lead), ` ${visible(details)}`);
+}
+
+/** Sets the tab's title, which ends with the program's name, and its icon. */
+function showTab(text, icon) {
+  const title = text ? `${text} – redis-script-exporter` : 'redis-script-exporter';
+  if (document.title !== title) document.title = title;
+  if (byId('icon').getAttribute('href') !== icon) byId('icon').setAttribute('href', icon);
 }
 
 // ---- what hides the truth ------------------------------------------------------------------------------------------
 
-const WEIGHTS = ['blind', 'partial', 'note'];
-
-function showProblems(answer) {
-  const texts = new Map();
-  for (const row of answer.targets) {
-    for (const problem of row.problems) {
-      const key = JSON.stringify([problem.kind, problem.text]);
-      if (!texts.has(key)) texts.set(key, { ...problem, targets: [] });
-      texts.get(key).targets.push(row.target);
-    }
-  }
-  const items = [...texts.values()].sort((a, b) => WEIGHTS.indexOf(a.weight) - WEIGHTS.indexOf(b.weight));
-  const shown = items.slice(0, 12).map(({ weight, text, targets }) => element('li', { class: weight },
-    element('span', { class: 'where' }, ...targets.slice(0, 4).flatMap((name, index) => [index ? ', ' : '', foreign(name)]),
-      targets.length > 4 ? ` and ${count(targets.length - 4)} more` : ''), ': ', visible(text)));
-  if (items.length > 12) shown.push(element('li', {}, `${count(items.length - 12)} more; the list of targets says how many each has.`));
-  byId('hidden-truth').hidden = items.length === 0;
+function showProblems({ summary }) {
+  const { worst_problems: problems, more_problems: more } = summary;
+  const shown = problems.map(({ weight, text, targets, names }) => element('li', { class: weight },
+    element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', foreign(name)]),
+      targets > names.length ? ` and ${count(targets - names.length)} more` : ''), ': ', visible(text)));
+  if (more) shown.push(element('li', {}, `${count(more)} more; the list of targets says how many each has.`));
+  byId('hidden-truth').hidden = problems.length === 0;
   replace(byId('problems'), ...shown);
 }
 
@@ -224,8 +220,8 @@ function showProblems(answer) {
 
 const STATES = {
   ok: ['answers', 'ok'], blocked: ['blocked', 'bad'], busy_script: ['BUSY: script', 'bad'], busy_function: ['BUSY: function', 'bad'],
-  busy_module: ['BUSY: module', 'bad'], loading: ['loading', 'warning'], unauthorized: ['not accepted', 'warning'],
-  unreachable: ['unreachable', 'warning'], untried: ['not tried yet', ''],
+  busy_module: ['BUSY: module', 'bad'], loading: ['loading', 'warning'], unauthorized: ['not accepted', 'down'],
+  unreachable: ['unreachable', 'down'], untried: ['not tried yet', ''],
 };
 
 function targetRow(row) {
@@ -385,7 +381,25 @@ const shown = {
   slow: showSlow,
 };
 const asked = { targets: 0, scripts: 0, slow: 0 };
-let failures = 0;
+const failures = { targets: 0, scripts: 0, slow: 0 }; // in a row
+const OLD_AFTER = 15; // seconds without an answer; a hidden page asks rarely
+let answered = Date.now() / 1000; // when the targets were last read, by the browser's clock
+let reason = ''; // of the latest failure
+
+/** Says when what is shown is old. Then the headline goes, from the tab's title and icon too: what holds now is not known. */
+function showAge() {
+  state.old = failures.targets > 1 || (!document.hidden && Date.now() / 1000 - answered > OLD_AFTER);
+  const failing = state.old || failures.scripts > 1 || failures.slow > 1;
+  const why = reason ? ` (${visible(reason)})` : '';
+  const text = failing ? `The exporter does not answer${why}. What is shown here is old; trying again.` : '';
+  const stale = byId('stale');
+  if (stale.textContent !== text) stale.textContent = text;
+  stale.hidden = !failing;
+  document.body.classList.toggle('old', state.old);
+  if (!state.old) return;
+  byId('overview').hidden = true;
+  showTab('No answer', 'unknown.svg');
+}
 
 async function fetched(path, query) {
   const parameters = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
@@ -407,25 +421,25 @@ async function ask(what) {
     // An answer that has not changed comes with the time at which it was first given: only the latest one counts.
     state.ahead = Math.max(state.ahead, answer.now - Date.now() / 1000);
     last[what] = answer;
-    failures = 0;
-    byId('stale').hidden = true;
+    failures[what] = 0;
+    if (what === 'targets') answered = Date.now() / 1000;
+    if (!Object.values(failures).some(Boolean)) reason = '';
+    showAge();
     for (const part of document.querySelectorAll('.needs-script[hidden]')) part.hidden = false;
     if (first) { showBlocked(first); showProblems(first); }
     shown[what](answer);
   } catch (problem) {
     if (number !== asked[what]) return;
-    failures += 1;
-    if (failures > 1) {
-      byId('stale').hidden = false;
-      byId('stale').textContent = `The exporter does not answer (${visible(problem.message)}). What is shown here is old; trying again.`;
-    }
+    failures[what] += 1;
+    reason = problem.message;
+    showAge();
   }
 }
 
 function repeat(what, seconds) {
   const next = async () => {
     await ask(what);
-    setTimeout(next, (document.hidden ? Math.max(seconds, 10) : seconds * Math.min(1 + failures, 10)) * 1000);
+    setTimeout(next, (document.hidden ? Math.max(seconds, 10) : seconds * Math.min(1 + failures[what], 10)) * 1000);
   };
   next();
 }
@@ -448,6 +462,8 @@ repeat('targets', 1);
 repeat('scripts', 3);
 repeat('slow', 2);
 setInterval(() => {
+  showAge();
+  if (state.old) return;
   for (const timer of document.querySelectorAll('[data-since]')) timer.textContent = clock(now() - Number(timer.dataset.since));
 }, 250);
 document.addEventListener('visibilitychange', () => { if (!document.hidden) { ask('targets'); ask('scripts'); ask('slow'); } });
