@@ -56,7 +56,8 @@ pub struct Cli {
           hide_default_value = true, allow_hyphen_values = true, global = true)]
     pub redis_password: Option<SecretString>,
 
-    /// File that holds the password (its first line); read again at every connect
+    /// File that holds the password (its first line), or a JSON map of addresses to passwords; read again at every
+    /// connect
     #[arg(long = "redis.password-file", value_name = "FILE", global = true)]
     pub redis_password_file: Option<PathBuf>,
 

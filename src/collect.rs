@@ -204,11 +204,14 @@ async fn ask(
     };
     let mut connection = Connection::open(link).await.map_err(|failure| failed("the connection", failure))?;
     if let Some(password) = &target.credentials.password {
-        let password = password.read().map_err(CollectError::Password)?;
-        timeout(PATIENCE, connection.authenticate(target.credentials.user.as_deref(), &password))
-            .await
-            .map_err(|_| CollectError::Silent)?
-            .map_err(|failure| failed("AUTH", failure))?;
+        let user = target.credentials.user.as_deref();
+        let password = password.read().and_then(|passwords| passwords.of(user, &target.address));
+        if let Some(password) = password.map_err(CollectError::Password)? {
+            timeout(PATIENCE, connection.authenticate(user, &password))
+                .await
+                .map_err(|_| CollectError::Silent)?
+                .map_err(|failure| failed("AUTH", failure))?;
+        }
     }
     if let Some(reply) = put(&mut connection, Question::SlowlogGet(ENTRIES), found).await? {
         for entry in SlowlogReply::parse(reply, Privacy::default())?.entries {

@@ -215,10 +215,12 @@ impl Probe<'_> {
     }
 
     async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Standing> {
-        let credentials = &self.config.credentials;
+        let TargetConfig { credentials, address, .. } = self.config;
         let Some(password) = &credentials.password else { return Ok(()) };
         let left = self.deadline.saturating_duration_since(self.clock.instant(self.clock.now().mono));
-        let password = password.read_within(left).await.map_err(Standing::Unauthorized)?;
+        let passwords = password.read_within(left).await;
+        let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
+        let Some(password) = password.map_err(Standing::Unauthorized)? else { return Ok(()) };
         let began = self.clock.now().mono;
         let answer = self.wait(connection.authenticate(credentials.user.as_deref(), &password)).await;
         match answer {

@@ -1,6 +1,7 @@
 //! Where a server is: the URLs that users have for it.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ::redis::{ConnectionAddr, IntoConnectionInfo};
@@ -26,6 +27,69 @@ pub enum Endpoint {
     Tcp(String, u16),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// This endpoint in its usual spelling: a name in lower case without a dot at its end, an IP address as
+    /// [`IpAddr`] is displayed.
+    #[must_use]
+    pub fn normal(self) -> Self {
+        let Self::Tcp(host, port) = self else { return self };
+        let host = ip_of(&host).map_or_else(|| normal_name(&host), |ip| ip.to_string());
+        Self::Tcp(host, port)
+    }
+
+    /// One value for all spellings of an endpoint that are known to be the same without asking a resolver. To be
+    /// compared, not to be connected to: `localhost` is `127.0.0.1`, and so is `0.0.0.0`.
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        let Self::Tcp(host, port) = self.clone().normal() else { return self.clone() };
+        let host = match (host.as_str(), host.parse()) {
+            ("localhost", _) => Ipv4Addr::LOCALHOST.to_string(),
+            (_, Ok(IpAddr::V4(ip))) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            (_, Ok(IpAddr::V6(ip))) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            _ => host,
+        };
+        Self::Tcp(host, port)
+    }
+}
+
+/// A host name in lower case, without a dot at its end.
+pub(super) fn normal_name(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// The IP address that a host is, in any spelling that a resolver takes for one without a lookup. An IPv4-mapped IPv6
+/// address is its IPv4 address.
+pub(super) fn ip_of(host: &str) -> Option<IpAddr> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let ip = host.parse().ok().or_else(|| ipv4_of_numbers(host).map(IpAddr::V4));
+    ip.map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// An IPv4 address as `inet_aton` reads it: one to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), the last of
+/// which fills the bytes that are left.
+fn ipv4_of_numbers(host: &str) -> Option<Ipv4Addr> {
+    let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (last, first) = numbers.split_last()?;
+    let mut shift = u32::BITS;
+    let mut bits = 0;
+    for byte in first {
+        shift = shift.checked_sub(8).filter(|shift| *shift > 0)?;
+        bits |= u32::from(u8::try_from(*byte).ok()?).checked_shl(shift)?;
+    }
+    let fits = last.checked_shr(shift).unwrap_or(0) == 0;
+    fits.then(|| Ipv4Addr::from_bits(bits | last))
+}
+
+fn number(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    u32::from_str_radix(digits, radix).ok().filter(|_| plain)
 }
 
 impl fmt::Display for Endpoint {
@@ -134,6 +198,49 @@ mod tests {
             assert_eq!((address.to_string().as_str(), address.tls), (shown, tls), "{text}");
             assert!(credentials.user.is_none() && credentials.password.is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn one_endpoint_has_one_identity_whatever_its_spelling() {
+        for (host, normal, identity) in [
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1"),
+            ("::FFFF:7f00:1", "127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1.", "127.0.0.1", "127.0.0.1"),
+            ("2130706433", "127.0.0.1", "127.0.0.1"),
+            ("0x7f000001", "127.0.0.1", "127.0.0.1"),
+            ("0X7F.1", "127.0.0.1", "127.0.0.1"),
+            ("127.1", "127.0.0.1", "127.0.0.1"),
+            ("127.0.1", "127.0.0.1", "127.0.0.1"),
+            ("0177.00.0.01", "127.0.0.1", "127.0.0.1"),
+            ("017700000001", "127.0.0.1", "127.0.0.1"),
+            ("localhost", "localhost", "127.0.0.1"),
+            ("LOCALHOST.", "localhost", "127.0.0.1"),
+            ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+            ("0", "0.0.0.0", "127.0.0.1"),
+            ("::1", "::1", "::1"),
+            ("0:0:0:0:0:0:0:1", "::1", "::1"),
+            ("::", "::", "::1"),
+            ("4294967295", "255.255.255.255", "255.255.255.255"),
+            ("10.65535", "10.0.255.255", "10.0.255.255"),
+            // No addresses.
+            ("4294967296", "4294967296", "4294967296"),
+            ("256.1", "256.1", "256.1"),
+            ("1.2.3.256", "1.2.3.256", "1.2.3.256"),
+            ("1.2.3.4.5", "1.2.3.4.5", "1.2.3.4.5"),
+            ("08", "08", "08"),
+            ("0x", "0x", "0x"),
+            ("0x+1", "0x+1", "0x+1"),
+            ("1..2", "1..2", "1..2"),
+            ("Cache.Internal.", "cache.internal", "cache.internal"),
+            ("", "", ""),
+        ] {
+            let endpoint = Endpoint::Tcp(host.to_owned(), 6379);
+            assert_eq!(endpoint.identity(), Endpoint::Tcp(identity.to_owned(), 6379), "{host}");
+            assert_eq!(endpoint.normal(), Endpoint::Tcp(normal.to_owned(), 6379), "{host}");
+        }
+        let padded = Address::parse("redis://localhost:06379").unwrap().0;
+        assert_eq!(padded.endpoint, Endpoint::Tcp("localhost".to_owned(), 6379));
     }
 
     #[test]

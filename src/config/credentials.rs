@@ -1,15 +1,18 @@
 //! Who we are at a server. Passwords are never shown: [`SecretString`] has no `Display` and an empty `Debug`.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::ConfigError;
+use super::{Address, ConfigError};
 use crate::cli::Cli;
+
+/// The user of a connection that names none.
+const DEFAULT_USER: &str = "default";
 
 /// Who we are at a server. Without a password nothing is sent.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,8 +28,23 @@ pub struct Credentials {
 pub enum Password {
     /// The password itself.
     Given(SecretString),
-    /// A file whose first line is the password. It is read at every connect, so that it can be rotated.
+    /// A file whose first line is the password, or which is a JSON map of addresses to passwords. It is read at every
+    /// connect, so that it can be rotated.
     File(PathBuf),
+}
+
+/// Content of [`Password`] when it was read.
+#[derive(Debug)]
+pub enum Passwords {
+    /// One password for every address.
+    One(SecretString),
+    /// Passwords by address, of a file in the format of `redis_exporter`'s `REDIS_PASSWORD_FILE`.
+    ByAddress {
+        /// The file, for messages.
+        file: PathBuf,
+        /// The keys as they are written. Never shown: they may hold anything.
+        entries: BTreeMap<String, SecretString>,
+    },
 }
 
 impl PartialEq for Password {
@@ -49,7 +67,7 @@ impl Password {
     ///
     /// # Errors
     /// As there; or the file could not be read within `limit`.
-    pub async fn read_within(&self, limit: Duration) -> Result<SecretString, String> {
+    pub async fn read_within(&self, limit: Duration) -> Result<Passwords, String> {
         let Self::File(path) = self else { return self.read() };
         let turn = {
             let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,20 +91,81 @@ impl Password {
     /// The password as it is now.
     ///
     /// # Errors
-    /// The file can't be read or is empty: which file, and why.
-    pub fn read(&self) -> Result<SecretString, String> {
+    /// The file can't be read, is empty, or is neither a password nor a map: which file, and why. The text repeats
+    /// nothing of the file.
+    pub fn read(&self) -> Result<Passwords, String> {
         match self {
-            Self::Given(secret) => Ok(secret.clone()),
+            Self::Given(secret) => Ok(Passwords::One(secret.clone())),
             Self::File(path) => {
                 let text = std::fs::read_to_string(path)
                     .map(SecretString::from)
                     .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
-                match text.expose_secret().lines().next() {
-                    Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
-                    _ => Err(format!("the password file {} is empty", path.display())),
-                }
+                Passwords::parse(path, text.expose_secret())
             }
         }
+    }
+}
+
+impl Passwords {
+    /// Reads the text of a file. One that begins with `{` is a map; of any other the first line is the password.
+    fn parse(file: &Path, text: &str) -> Result<Self, String> {
+        let shown = file.display();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let start = text.trim_start();
+        if start.starts_with('{') {
+            // The error's own words may repeat a value.
+            let entries: BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
+                let line = error.line();
+                format!(
+                    "the password file {shown} begins with {{ and is no JSON map of addresses to passwords (line \
+                     {line})"
+                )
+            })?;
+            let entries = entries.into_iter().map(|(key, password)| (key, SecretString::from(password)));
+            return Ok(Self::ByAddress { file: file.to_owned(), entries: entries.collect() });
+        }
+        let is_list = start.starts_with('[') && serde_json::from_str::<serde::de::IgnoredAny>(start).is_ok();
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            Err(format!("the password file {shown} is empty, or its first line is"))
+        } else if is_list || line.chars().any(char::is_control) || text.contains('\0') {
+            Err(format!(
+                "the password file {shown} is neither a password in its first line nor a JSON map of addresses to \
+                 passwords"
+            ))
+        } else {
+            Ok(Self::One(SecretString::from(line)))
+        }
+    }
+
+    /// The password for a user at an address; `None` if none is to be sent.
+    ///
+    /// Of the keys of a map that name this address and no other user, the one decides that names the user; then one of
+    /// the same scheme; then the longest.
+    ///
+    /// # Errors
+    /// A map has none for this address: which file, and which address.
+    pub fn of(self, user: Option<&str>, address: &Address) -> Result<Option<SecretString>, String> {
+        let (file, entries) = match self {
+            Self::One(password) => return Ok(Some(password)),
+            Self::ByAddress { file, entries } => (file, entries),
+        };
+        let user = user.unwrap_or(DEFAULT_USER);
+        let wanted = address.endpoint.identity();
+        let matching = entries.into_iter().filter_map(|(key, password)| {
+            let (at, login) = Address::parse(&key).ok()?;
+            let fits =
+                at.endpoint.identity() == wanted && login.user.as_deref().is_none_or(|one| one == user);
+            fits.then(|| ((login.user.is_some(), at.tls == address.tls, key.len(), key), password))
+        });
+        let (_, password) = matching.max_by(|(one, _), (other, _)| one.cmp(other)).ok_or_else(|| {
+            format!(
+                "the password file {} is a map and has no password of user {user:?} for {address}; add the address, \
+                 with an empty password if none is needed",
+                file.display()
+            )
+        })?;
+        Ok(Some(password).filter(|password| !password.expose_secret().is_empty()))
     }
 }
 
@@ -125,7 +204,7 @@ impl Credentials {
     /// The name to use for us in messages to the operator.
     #[must_use]
     pub fn user_shown(&self) -> &str {
-        self.user.as_deref().unwrap_or("default")
+        self.user.as_deref().unwrap_or(DEFAULT_USER)
     }
 }
 
@@ -133,16 +212,96 @@ impl Credentials {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_holds_one_line() {
+    fn file(content: &[u8]) -> (tempfile::TempDir, Password) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
-        for (content, expected) in
-            [("sesame\n", Some("sesame")), ("ses ame\r\nmore", Some("ses ame")), ("", None), ("\nx", None)]
-        {
-            std::fs::write(&path, content).unwrap();
-            let read = Password::File(path.clone()).read().ok();
-            assert_eq!(read.as_ref().map(ExposeSecret::expose_secret), expected);
+        std::fs::write(&path, content).unwrap();
+        (folder, Password::File(path))
+    }
+
+    /// The password that is sent to an address.
+    fn sent(content: &[u8], user: Option<&str>, address: &str) -> Result<Option<String>, String> {
+        let (_folder, password) = file(content);
+        let (address, _) = Address::parse(address).unwrap();
+        let password = password.read()?.of(user, &address)?;
+        Ok(password.map(|password| password.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn a_file_holds_one_line() {
+        for (content, expected) in [
+            ("sesame\n", Some("sesame")),
+            ("ses ame\r\nmore", Some("ses ame")),
+            ("\u{feff}sesame", Some("sesame")),
+            ("[sesame", Some("[sesame")),
+            ("sesame{}", Some("sesame{}")),
+            ("", None),
+            ("\nx", None),
+        ] {
+            let sent = sent(content.as_bytes(), None, "cache").ok().flatten();
+            assert_eq!(sent.as_deref(), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_gives_the_password_of_the_address_and_no_other() {
+        let map = br#"
+            {"redis://localhost:6379": "sesame-1", "redis://app@cache:6379": "sesame-2", "redis://cache": "sesame-3",
+             "cache:7000": "", "rediss://cache:7001": "sesame-4", "redis://cache:7001/3": "sesame-5",
+             "redis://default@[::1]:6379": "sesame-6", "unix:///run/r.sock": "sesame-7", "no address": "sesame-8",
+             "redis://app@only:6379": "sesame-9"}"#;
+        for (user, address, expected) in [
+            (None, "redis://localhost", Ok(Some("sesame-1"))),
+            (None, "LOCALHOST.:6379", Ok(Some("sesame-1"))),
+            (Some("app"), "redis://localhost", Ok(Some("sesame-1"))),
+            (Some("app"), "redis://cache", Ok(Some("sesame-2"))),
+            (Some("other"), "rediss://cache", Ok(Some("sesame-3"))),
+            (None, "cache", Ok(Some("sesame-3"))),
+            (None, "redis://cache:7000", Ok(None)),
+            (None, "redis://cache:7001", Ok(Some("sesame-5"))),
+            (None, "rediss://cache:7001", Ok(Some("sesame-4"))),
+            (None, "redis://[0:0::1]", Ok(Some("sesame-6"))),
+            (Some("app"), "redis://[::1]", Err("user \"app\" for [::1]:6379;")),
+            (None, "unix:///run/r.sock", Ok(Some("sesame-7"))),
+            (None, "redis://elsewhere:1", Err("user \"default\" for elsewhere:1;")),
+            (None, "redis://only", Err("user \"default\" for only:6379;")),
+        ] {
+            let sent = sent(map, user, address);
+            match (&sent, expected) {
+                (Ok(sent), Ok(expected)) => assert_eq!(sent.as_deref(), expected, "{user:?} {address}"),
+                (Err(problem), Err(words)) => {
+                    assert!(problem.contains(words) && problem.contains("/password is a map"), "{problem}");
+                    assert!(!problem.contains("sesame") && !problem.contains("localhost"), "{problem}");
+                }
+                _ => panic!("{user:?} {address}: {sent:?}"),
+            }
+        }
+    }
+
+    /// Nothing of such a file is sent, and nothing of it is shown.
+    #[test]
+    fn what_is_neither_a_line_nor_a_map_is_an_error_without_its_content() {
+        for content in [
+            &b"{sesame"[..],
+            b"{\"redis://cache:6379\": \"sesame\"",
+            b"{\"redis://cache:6379\": \"sesame\"} sesame",
+            b"{\"redis://cache:6379\": 12345678}",
+            b"{\"redis://cache:6379\": {\"sesame\": \"sesame\"}}",
+            b"\xef\xbb\xbf{\"cache\": sesame}",
+            b" \n\t{\"redis://other:6379\": \"sesame\", \"cache\": null}",
+            b"[\"redis://cache:6379\", \"sesame\"]",
+            b"sesame\0",
+            b"ses\x1bame",
+            b"ses\tame",
+            b"sesame\n\0",
+            b"sesame\xff",
+        ] {
+            let problem = sent(content, None, "cache").unwrap_err();
+            assert!(problem.contains("/password"), "{problem}");
+            for part in ["sesame", "12345678", "cache", "other", "\x1b", "ame"] {
+                assert!(!problem.contains(part), "{content:?}: {problem}");
+            }
+            assert_eq!(problem.lines().count(), 1, "{problem}");
         }
     }
 

@@ -575,7 +575,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::config::{Config, Privacy};
+    use crate::config::{Config, Passwords, Privacy};
 
     /// What comes of a file with this text, beside which `secret` holds a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {
@@ -591,7 +591,10 @@ mod tests {
     }
 
     fn password(credentials: &Credentials) -> String {
-        credentials.password.as_ref().unwrap().read().unwrap().expose_secret().to_owned()
+        match credentials.password.as_ref().unwrap().read().unwrap() {
+            Passwords::One(password) => password.expose_secret().to_owned(),
+            map @ Passwords::ByAddress { .. } => panic!("{map:?}"),
+        }
     }
 
     #[test]

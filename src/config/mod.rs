@@ -23,7 +23,7 @@ pub use self::address::{Address, Endpoint};
 pub use self::allow::Allow;
 #[cfg(test)]
 pub(crate) use self::allow::allowing;
-pub use self::credentials::{Credentials, Password};
+pub use self::credentials::{Credentials, Password, Passwords};
 pub use self::discovery::{Discovery, Method};
 pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;

@@ -53,7 +53,9 @@ impl Peer {
 
     async fn try_connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
         let target = entry.target(endpoint.clone());
-        let mut link = connect(&endpoint).await.map_err(|error| error.to_string())?;
+        let address = target.address.clone();
+        let link = connect(&endpoint).await;
+        let mut link = link.map_err(|error| error.to_string())?;
         let ip = match &link.peer {
             Socket::Tcp(address) => Some(address.ip()),
             Socket::Unix(_) => None,
@@ -66,10 +68,18 @@ impl Peer {
             link = setup.begin(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
         }
         let mut connection = Connection::open(link).await.map_err(|failure| failure.to_string())?;
-        if let Some(password) = entry.credentials.password.clone() {
+        let user = entry.credentials.user.as_deref();
+        let password = match entry.credentials.password.clone() {
+            None => None,
+            Some(password) => {
+                let read =
+                    spawn_blocking(move || password.read()).await.map_err(|error| error.to_string())?;
+                read?.of(user, &address)?
+            }
+        };
+        if let Some(password) = password {
+            let login = connection.authenticate(user, &password).await;
             let user = entry.credentials.user_shown();
-            let read = spawn_blocking(move || password.read()).await.map_err(|error| error.to_string())?;
-            let login = connection.authenticate(entry.credentials.user.as_deref(), &read?).await;
             login.map_err(|failure| match (&failure, &entry.method) {
                 (Failure::Refused(Refusal::Unauthorized { text }), Method::Sentinel { .. })
                     if !text.starts_with("WRONGPASS") =>
@@ -105,7 +115,7 @@ impl Peer {
         let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(question, problem))?;
         let servers = cluster.nodes.into_iter().filter_map(|node| {
             let host = node.host.or_else(|| self.ip.map(|ip| ip.to_canonical().to_string()))?;
-            Some((node.id, Endpoint::Tcp(host, node.port)))
+            Some((node.id, endpoint((host, node.port))))
         });
         let servers: Vec<_> = servers.collect();
         let others = servers.iter().map(|(_, endpoint)| endpoint.clone()).collect();
@@ -164,7 +174,7 @@ impl Peer {
 }
 
 fn endpoint((host, port): HostPort) -> Endpoint {
-    Endpoint::Tcp(host, port)
+    Endpoint::Tcp(host, port).normal()
 }
 
 fn malformed(question: TopologyQuestion<'_>, problem: Malformed) -> String {

@@ -7,6 +7,7 @@ use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{Over, unauthorized, unreachable};
+use crate::config::TargetConfig;
 use crate::fleet::Watched;
 use crate::parse::{
     BusyKind, Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
@@ -162,10 +163,13 @@ impl<'a> Session<'a> {
     }
 
     async fn log_in(&mut self) -> Result<(), Over> {
-        let credentials = &self.watched.config().credentials;
+        let TargetConfig { credentials, address, .. } = self.watched.config();
         let Some(password) = &credentials.password else { return Ok(()) };
-        let password = password.read_within(PASSWORD_LIMIT).await;
-        let password = password.map_err(|problem| unauthorized(self.watched, problem))?;
+        let passwords = password.read_within(PASSWORD_LIMIT).await;
+        let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
+        let Some(password) = password.map_err(|problem| unauthorized(self.watched, problem))? else {
+            return Ok(());
+        };
         let answer = self.connection.authenticate(credentials.user.as_deref(), &password);
         match self.waiter.wait(answer).await? {
             Ok(()) | Err(Failure::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown)) => {

@@ -1,6 +1,7 @@
 //! Who the exporter is at a server, and what it may do there: the README's user can everything, a lesser one costs just
 //! what it lacks, and passwords are seen nowhere.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -226,6 +227,10 @@ fn a_password_is_taken_from_everywhere(kind: Kind) {
     let file = password_file(&folder, &format!("{PASSWORD}\n"));
     let file = file.to_str().unwrap();
     let (url, addr) = (server.url(), server.addr());
+    let map = folder.path().join("map.json");
+    let entries =
+        [(url.as_str(), PASSWORD), ("redis://other@localhost:1", "x"), ("redis://elsewhere:6379", "y")];
+    fs::write(&map, serde_json::json!(BTreeMap::from(entries)).to_string()).unwrap();
     let flag = |name: &str, value: &str| format!("--redis.{name}={value}");
     let ways = [
         Exporter::builder().args(&[flag("addr", &url), flag("password", PASSWORD)]),
@@ -241,6 +246,7 @@ fn a_password_is_taken_from_everywhere(kind: Kind) {
             .env("REDIS_USER", "other")
             .env("REDIS_PASSWORD", "p@ss:w/rd+%"),
         Exporter::builder().env("REDIS_ADDR", &url).env("REDIS_PASSWORD_FILE", file),
+        Exporter::builder().env("REDIS_ADDR", &url).env("REDIS_PASSWORD_FILE", map.to_str().unwrap()),
         Exporter::builder()
             .env("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &url)
             .env("REDIS_SCRIPT_EXPORTER_REDIS_PASSWORD", PASSWORD),

@@ -4,12 +4,13 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Parser, Value};
+use tempfile::TempDir;
 
 use crate::common::{
     LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, whole,
@@ -251,6 +252,66 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
 fn says(exporter: &Exporter, hostile: &Hostile, words: &[&str]) {
     let lines = lines_with(&exporter.logs(), &[&[&*hostile.target(), "level=warn"], words].concat());
     assert_eq!(lines.len(), 1, "{words:?} in one line of {}", exporter.logs());
+}
+
+/// A server that keeps the words of each AUTH, and accepts it.
+fn listening_for_passwords(
+    answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static,
+) -> (Hostile, Arc<Mutex<Vec<String>>>) {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&heard);
+    let hostile = Hostile::answering(move |words| {
+        if words[0] == "auth" {
+            kept.lock().unwrap().extend_from_slice(&words[1..]);
+            return b"+OK\r\n".to_vec();
+        }
+        answer(words)
+    });
+    (hostile, heard)
+}
+
+#[test]
+fn passwords_of_other_servers_are_never_sent() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("map.json");
+    let (server, heard) = listening_for_passwords(quiet);
+    let start = || {
+        Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", server.addr)])
+            .args(&QUICK)
+            .env("REDIS_PASSWORD_FILE", file.to_str().unwrap())
+    };
+    let of_another = "\"redis://elsewhere:6379\": \"sesame-of-another\"";
+    fs::write(&file, format!("{{{of_another}, \"redis://{}\": \"own\"}}", server.addr)).unwrap();
+    let exporter = start().start();
+    exporter.wait_for(LIMIT, "it to be known", |metrics| state(metrics, &server.target()) == "ok");
+    assert_eq!(*heard.lock().unwrap(), ["own"]);
+    drop(exporter);
+
+    heard.lock().unwrap().clear();
+    fs::write(&file, format!("{{{of_another}}}")).unwrap();
+    let exporter = start().start();
+    exporter
+        .wait_for(LIMIT, "it to be refused", |metrics| state(metrics, &server.target()) == "unauthorized");
+    let logs = exporter.logs();
+    let told = lines_with(&logs, &["level=warn", "map.json is a map", &server.target()]);
+    assert!(!told.is_empty() && !logs.contains("sesame") && !logs.contains("elsewhere"), "{logs}");
+    drop(exporter);
+
+    for content in [format!("{{{of_another}"), format!("[{of_another}"), format!("{of_another}\0")] {
+        fs::write(&file, &content).unwrap();
+        if content.starts_with('[') {
+            fs::write(&file, "[\"elsewhere\", \"sesame-of-another\"]").unwrap();
+        }
+        let finished = start().run();
+        assert_eq!(finished.status.code(), Some(64), "{content}: {finished:?}");
+        assert!(finished.stderr.contains("--redis.password-file: the password file"), "{finished:?}");
+        assert!(
+            !finished.stderr.contains("sesame") && !finished.stderr.contains("elsewhere"),
+            "{finished:?}"
+        );
+    }
+    assert!(heard.lock().unwrap().is_empty(), "nothing of such a file is sent");
 }
 
 #[test]
