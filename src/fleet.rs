@@ -1,6 +1,7 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -11,7 +12,7 @@ use tracing::warn;
 use crate::clock::{Clock, Moment};
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
 use crate::journal;
-use crate::redis::{TlsCache, TlsError, TlsSetup};
+use crate::redis::{DialError, Link, Peer, TlsCache, TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
 use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
@@ -36,6 +37,8 @@ pub struct Fleet {
     progress: Mutex<BTreeMap<Arc<str>, Progress>>,
     /// Held by whoever changes which targets there are besides the probed ones, from the first look to the last.
     composing: Mutex<()>,
+    /// Servers that were found out to be watched under another address already, by the name of the entry.
+    aliases: Mutex<HashMap<Arc<str>, Aliases>>,
     clock: Clock,
     /// Grows with every change of any target's numbers, and of the targets themselves.
     changes: Arc<AtomicU64>,
@@ -61,6 +64,22 @@ pub struct Plan<'a> {
     _composing: MutexGuard<'a, ()>,
 }
 
+/// What was found out about servers of one entry that are watched under another address.
+type Aliases = HashMap<Endpoint, Reached>;
+
+/// The discovery of one entry, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// The name of the entry.
+    pub name: Arc<str>,
+    /// Whether all was told when it was last asked.
+    pub works: bool,
+    /// How many targets it has.
+    pub targets: usize,
+    /// How many servers are not connected to, because they are not where they may be.
+    pub refused: usize,
+}
+
 /// How the discovery of one entry goes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
@@ -68,6 +87,8 @@ struct Progress {
     works: Option<bool>,
     /// Whether all targets of the first time have been tried.
     settled: bool,
+    /// Servers that are no targets, because they are not where they may be.
+    refused: usize,
 }
 
 /// What came of servers that were found.
@@ -110,6 +131,10 @@ impl Names {
 #[derive(Debug)]
 pub struct Watched {
     config: TargetConfig,
+    /// One for all spellings of its address.
+    identity: Endpoint,
+    /// What came of dialling it last.
+    dialled: Mutex<Dialled>,
     /// Replaced when the certificates are read again.
     tls: Mutex<Option<TlsSetup>>,
     clock: Clock,
@@ -121,6 +146,39 @@ pub struct Watched {
     asked: Mutex<BTreeSet<Sha1Digits>>,
     /// Held for a step or a read of the numbers, never over an await.
     target: Mutex<Target>,
+}
+
+/// What came of dialling a target.
+#[derive(Debug, Default)]
+struct Dialled {
+    /// Where the last connection that was made led to, and whether that is this machine.
+    reached: Option<(SocketAddr, bool)>,
+    /// Whether the last attempt led to where it may not be connected to.
+    refused: bool,
+}
+
+/// What the last connection to a server shows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reached {
+    socket: SocketAddr,
+    /// Whether the socket is of this machine.
+    here: bool,
+    /// Whether it is asked with TLS. Then one socket may lead to several servers, by the name that is asked for.
+    tls: bool,
+    run_id: Option<String>,
+}
+
+impl Reached {
+    /// Whether both are one server. A `run_id` alone, which a server can copy and a failover moves, does not make them one,
+    /// but where both are at the same port of this machine.
+    fn is(&self, other: &Self) -> bool {
+        let one_process = self.run_id.is_some() && self.run_id == other.run_id;
+        if self.socket == other.socket {
+            one_process || !(self.tls || other.tls)
+        } else {
+            one_process && self.here && other.here && self.socket.port() == other.socket.port()
+        }
+    }
 }
 
 impl Fleet {
@@ -135,6 +193,7 @@ impl Fleet {
             discoveries: watch::Sender::new(Arc::new([])),
             progress: Mutex::default(),
             composing: Mutex::default(),
+            aliases: Mutex::default(),
             clock,
             changes: Arc::new(AtomicU64::new(0)),
             store: state.map(|path| Arc::new(Store::open(path, clock))),
@@ -157,7 +216,9 @@ impl Fleet {
         let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
         Ok(Arc::new(Watched {
             target: Mutex::new(self.target(&config, saved)),
+            identity: config.address.endpoint.identity(),
             config,
+            dialled: Mutex::default(),
             tls: Mutex::new(tls),
             clock: self.clock,
             changes: Arc::clone(&self.changes),
@@ -222,19 +283,21 @@ impl Fleet {
         self.check_modules(modules)?;
         let now = self.targets();
         let before = Arc::clone(&self.discoveries.borrow());
-        let same =
-            |new: Discovery| before.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into());
+        let same = |mut new: Discovery| {
+            before.iter().for_each(|old| new.succeed(old));
+            before.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into())
+        };
         let discoveries: Discoveries = discoveries.into_iter().map(same).collect();
         let mut taken = Taken::default();
         for config in &targets {
-            taken.add(config);
+            taken.add(config, None);
         }
         for watched in now.iter() {
             let by = watched.config.discovered.as_ref();
             let entry = discoveries.iter().find(|entry| by == Some(&entry.name));
             let config = entry.map(|entry| entry.target(watched.config.address.endpoint.clone()));
             if let Some(config) = config.filter(|config| taken.by(config).is_none()) {
-                taken.add(&config);
+                taken.add(&config, None);
                 targets.push(config);
             }
         }
@@ -308,6 +371,8 @@ impl Fleet {
         for entry in discoveries.iter() {
             progress.entry(Arc::clone(&entry.name)).or_default();
         }
+        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        aliases.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
         self.discoveries.send_replace(discoveries);
     }
 
@@ -325,18 +390,38 @@ impl Fleet {
             now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
         let mut taken = Taken::default();
         for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
-            taken.add(&one.config);
+            taken.add(&one.config, one.reached());
         }
+        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        let aliases = aliases.entry(Arc::clone(&entry.name)).or_default();
+        aliases.retain(|endpoint, _| found.contains(endpoint));
         let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
         let room = MOST_DISCOVERED.saturating_sub(others);
         let mut after: Vec<Arc<Watched>> = Vec::with_capacity(found.len());
-        for endpoint in found {
-            let config = entry.target(endpoint.clone());
-            if let Some(by) = taken.by(&config) {
+        // What is watched goes on under the spelling that it has.
+        let mut configs: Vec<(&Endpoint, TargetConfig)> =
+            found.iter().map(|endpoint| (endpoint, entry.target(endpoint.clone()))).collect();
+        configs.sort_by_key(|(_, config)| !before.contains_key(&*config.name));
+        for (endpoint, config) in configs {
+            let watched = before.get(&*config.name).filter(|one| one.config == config);
+            let reached = watched.and_then(|one| one.reached());
+            let same = reached.as_ref().and_then(|(reached, _)| taken.same(reached));
+            if let Some(other) = same {
+                aliases.insert(endpoint.clone(), other.reached.clone());
+            }
+            // Its name may lead elsewhere by now: that is looked at again when the other one has changed.
+            let known =
+                aliases.get(endpoint).and_then(|alias| taken.same(alias).filter(|one| one.reached == *alias));
+            if known.is_none() {
+                aliases.remove(endpoint);
+            }
+            let by = taken.by(&config).or_else(|| known.map(|one| &one.name));
+            if let Some(by) = by {
                 result.problems.push((endpoint.clone(), format!("it is watched already, as {by}")));
                 continue;
             }
-            if let Some(same) = before.get(&*config.name).filter(|one| one.config == config) {
+            taken.add(&config, reached);
+            if let Some(same) = watched {
                 after.push(Arc::clone(same));
             } else if after.len() >= room {
                 result.left_out += 1;
@@ -347,6 +432,7 @@ impl Fleet {
                 }
             }
         }
+        after.sort_by(|one, other| one.config.address.endpoint.cmp(&other.config.address.endpoint));
         let names: HashMap<&str, &Arc<Watched>> = after.iter().map(|one| (one.name(), one)).collect();
         let name = |one: &Arc<Watched>| Arc::clone(&one.config.name);
         result.started = after.iter().filter(|one| !before.contains_key(one.name())).map(&name).collect();
@@ -380,27 +466,35 @@ impl Fleet {
         self.discoveries.subscribe()
     }
 
-    /// Discovery has asked for an entry, and was told all or not.
-    pub(crate) fn discovery_went(&self, entry: &Discovery, works: bool) {
+    /// Discovery has asked for an entry, and was told all or not; `refused` servers may not be connected to.
+    pub(crate) fn discovery_went(&self, entry: &Discovery, works: bool, refused: usize) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(progress) = progress.get_mut(&entry.name)
-            && progress.works.replace(works) != Some(works)
-        {
-            self.changes.fetch_add(1, Ordering::Release);
+        if let Some(progress) = progress.get_mut(&entry.name) {
+            let before = (progress.works.replace(works), std::mem::replace(&mut progress.refused, refused));
+            if before != (Some(works), refused) {
+                self.changes.fetch_add(1, Ordering::Release);
+            }
         }
     }
 
-    /// Of each entry with something to discover: its name, whether discovery works, and how many targets it has.
+    /// How many targets of an entry have turned out to be where they may not be connected to.
+    pub(crate) fn dials_refused(&self, entry: &str) -> usize {
+        let targets = self.targets();
+        let its = targets.iter().filter(|one| one.config.discovered.as_deref() == Some(entry));
+        its.filter(|one| one.lock_dialled().refused).count()
+    }
+
+    /// How the discovery of each entry goes.
     #[must_use]
-    pub fn discovered(&self) -> Vec<(Arc<str>, bool, usize)> {
+    pub fn discovered(&self) -> Vec<Discovered> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let targets = self.targets();
         let count = |name: &Arc<str>| {
             targets.iter().filter(|one| one.config.discovered.as_ref() == Some(name)).count()
         };
         let rows = progress.into_iter().map(|(name, one)| {
-            let count = count(&name);
-            (name, one.works == Some(true), count)
+            let refused = one.refused.saturating_add(self.dials_refused(&name));
+            Discovered { works: one.works == Some(true), targets: count(&name), refused, name }
         });
         rows.collect()
     }
@@ -422,12 +516,15 @@ impl Fleet {
         }
     }
 
-    /// Watches one more target, unless one of its name is watched already or there are as many probed ones as there may
-    /// be. Gives the one of its name; `None` if there is none then either.
+    /// Watches one more target, unless one of its name is watched already, or a probed one at its address in whatever
+    /// spelling, or there are as many probed ones as there may be. Gives the one that is watched; `None` if there is none
+    /// then either.
     pub(crate) fn add_probed(&self, watched: &Arc<Watched>, most: usize) -> Option<Arc<Watched>> {
         let mut found = None;
         self.targets.send_if_modified(|targets| {
-            found = targets.iter().find(|one| one.name() == watched.name()).cloned();
+            let same =
+                |one: &&Arc<Watched>| one.name() == watched.name() || one.is_probed_at(&watched.identity);
+            found = targets.iter().find(same).cloned();
             let probed = targets.iter().filter(|one| one.is_probed()).count();
             if found.is_some() || probed >= most {
                 return false;
@@ -457,6 +554,23 @@ impl Fleet {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Watched>> {
         self.targets().iter().find(|watched| watched.name() == name).cloned()
+    }
+
+    /// The probed target at an address in whatever spelling.
+    #[must_use]
+    pub fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<Watched>> {
+        let identity = endpoint.identity();
+        self.targets().iter().find(|watched| watched.is_probed_at(&identity)).cloned()
+    }
+
+    /// The probed target without TLS whose last connection led to a socket.
+    #[must_use]
+    pub fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<Watched>> {
+        let leads = |watched: &Watched| {
+            let reached = watched.lock_dialled().reached;
+            !watched.config.address.tls && reached.is_some_and(|(reached, _)| reached == socket)
+        };
+        self.targets().iter().find(|watched| watched.is_probed() && leads(watched)).cloned()
     }
 
     /// The configuration was read again, and understood or not.
@@ -554,19 +668,57 @@ impl Fleet {
 #[derive(Debug, Default)]
 struct Taken {
     names: HashSet<Arc<str>>,
+    /// By the identities of their addresses.
     endpoints: HashMap<Endpoint, Arc<str>>,
+    /// Targets that were reached, by the socket.
+    sockets: HashMap<SocketAddr, Vec<Occupant>>,
+    /// Those of this machine whose `run_id` is known, by that.
+    processes: HashMap<String, Vec<Occupant>>,
+}
+
+/// A target that was reached.
+#[derive(Debug, Clone)]
+struct Occupant {
+    name: Arc<str>,
+    reached: Reached,
+    /// Whether the server answers, so that what is known of it is not of long ago.
+    up: bool,
 }
 
 impl Taken {
-    fn add(&mut self, config: &TargetConfig) {
+    fn add(&mut self, config: &TargetConfig, reached: Option<(Reached, bool)>) {
         self.names.insert(Arc::clone(&config.name));
-        let endpoint = config.address.endpoint.clone();
+        let endpoint = config.address.endpoint.identity();
         self.endpoints.entry(endpoint).or_insert_with(|| Arc::clone(&config.name));
+        if let Some((reached, up)) = reached {
+            let occupant = Occupant { name: Arc::clone(&config.name), reached, up };
+            if let Some(run_id) = occupant.reached.run_id.clone().filter(|_| occupant.reached.here) {
+                self.processes.entry(run_id).or_default().push(occupant.clone());
+            }
+            self.sockets.entry(occupant.reached.socket).or_default().push(occupant);
+        }
     }
 
-    /// The target that has the address or the name already.
+    /// The target that has the address, in whatever spelling, or the name already.
     fn by(&self, config: &TargetConfig) -> Option<&Arc<str>> {
-        self.endpoints.get(&config.address.endpoint).or_else(|| self.names.get(&config.name))
+        let endpoint = config.address.endpoint.identity();
+        let leads_to = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Tcp(host, port) => Some(SocketAddr::new(host.parse().ok()?, *port)),
+            Endpoint::Unix(_) => None,
+        };
+        let plain = |socket| {
+            let occupants = self.sockets.get(&socket).into_iter().flatten();
+            occupants.filter(|one| !one.reached.tls && !config.address.tls).map(|one| &one.name).next()
+        };
+        let by_endpoint = self.endpoints.get(&endpoint).or_else(|| leads_to(&endpoint).and_then(plain));
+        by_endpoint.or_else(|| self.names.get(&config.name))
+    }
+
+    /// The target that is the server which was reached.
+    fn same(&self, reached: &Reached) -> Option<&Occupant> {
+        let by_process = reached.run_id.as_ref().and_then(|run_id| self.processes.get(run_id));
+        let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
+        occupants.into_iter().find(|one| one.up && one.reached.is(reached))
     }
 }
 
@@ -587,6 +739,33 @@ impl Watched {
     #[must_use]
     pub fn is_probed(&self) -> bool {
         self.config.module.is_some()
+    }
+
+    fn is_probed_at(&self, identity: &Endpoint) -> bool {
+        self.is_probed() && self.identity == *identity
+    }
+
+    /// It was dialled.
+    pub(crate) fn dialled(&self, result: Result<&Link, &DialError>) {
+        let mut dialled = self.lock_dialled();
+        dialled.refused = matches!(result, Err(DialError::NotAllowed));
+        if let Ok(Link { peer: Peer::Tcp(socket), here, .. }) = result {
+            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
+            dialled.reached = Some((socket, *here));
+        }
+    }
+
+    fn lock_dialled(&self) -> MutexGuard<'_, Dialled> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last connection to it shows, and whether it answers; `None` before the first one.
+    fn reached(&self) -> Option<(Reached, bool)> {
+        let (socket, here) = self.lock_dialled().reached?;
+        let numbers = self.numbers();
+        let run_id = numbers.server().info().run_id.clone();
+        let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
+        Some((reached, numbers.liveness().state().is_up()))
     }
 
     /// How to begin TLS; `None` if the address does not want it.
@@ -667,6 +846,122 @@ impl Watched {
         let names = self.names.get();
         for event in events {
             journal::write(&self.config.name, event, &names);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::Config;
+    use crate::parse::Info;
+
+    const R1: &str = "run_id:1\r\n";
+    const R2: &str = "run_id:2\r\n";
+
+    /// A fleet with these configured targets and one entry with `discover`, named `c`, that may connect to everything.
+    fn fleet(targets: &str, scheme: &str) -> (Fleet, Arc<Discovery>) {
+        fleet_with(targets, &format!("addr: '{scheme}://10.0.0.1', discover: cluster, allow: ['*:*']"))
+    }
+
+    fn fleet_with(targets: &str, entry: &str) -> (Fleet, Arc<Discovery>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, format!("targets: [{targets}{{name: c, {entry}}}]")).unwrap();
+        let words =
+            ["redis-script-exporter", "--config.file", path.to_str().unwrap(), "--redis.tls-insecure"];
+        let config = Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap();
+        let fleet = Fleet::new(config.targets, None, Clock::start()).unwrap();
+        fleet.discover(config.discoveries);
+        let entry = Arc::clone(&fleet.discoveries.borrow()[0]);
+        (fleet, entry)
+    }
+
+    /// The names that are watched once the servers at these hosts were found.
+    fn found(fleet: &Fleet, entry: &Arc<Discovery>, hosts: &[&str]) -> Vec<String> {
+        let endpoints = hosts.iter().map(|host| Endpoint::Tcp((*host).to_owned(), 6379).normal()).collect();
+        fleet.set_discovered(entry, &endpoints);
+        fleet.targets().iter().map(|one| one.name().to_owned()).collect()
+    }
+
+    /// The target has connected to this address, and the server has told this.
+    fn reaches(fleet: &Fleet, name: &str, ip: &str, info: &str) {
+        let watched = fleet.find(name).unwrap();
+        let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
+        watched.lock_dialled().reached = Some((socket, socket.ip().is_loopback()));
+        watched.observe(Observation::Connected);
+        watched.observe(Observation::Answered);
+        watched.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
+        assert!(watched.numbers().liveness().state().is_up(), "{name}");
+    }
+
+    #[test]
+    fn servers_that_are_found_under_many_spellings_are_one_target_that_stays() {
+        let (fleet, entry) = fleet("", "redis");
+        let spellings = ["localhost", "127.0.0.1", "::ffff:127.0.0.1", "2130706433", "LOCALHOST."];
+        assert_eq!(found(&fleet, &entry, &spellings[..1]), ["c/localhost:6379"]);
+        assert_eq!(found(&fleet, &entry, &spellings), ["c/localhost:6379"], "it goes on as it was");
+        assert_eq!(found(&fleet, &entry, &spellings[1..4]), ["c/127.0.0.1:6379"]);
+    }
+
+    #[test]
+    fn one_socket_is_one_server_and_is_looked_at_again_when_that_changes() {
+        let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
+        let hosts = ["10.0.0.7", "a.example"];
+        let all = ["own", "c/10.0.0.7:6379", "c/a.example:6379"];
+        assert_eq!(found(&fleet, &entry, &hosts), all);
+        // The address is known for what it is, and the name when it was reached.
+        reaches(&fleet, "own", "10.0.0.7", R1);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
+        reaches(&fleet, "c/a.example:6379", "10.0.0.7", R1);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own"]);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own"], "and it stays so");
+        // The configured one cannot be reached: the name may lead elsewhere by now.
+        let own = fleet.find("own").unwrap();
+        own.observe(Observation::Unreachable { detail: String::new() });
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
+        // It leads to another server.
+        reaches(&fleet, "own", "10.0.0.8", R2);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/10.0.0.7:6379", "c/a.example:6379"]);
+    }
+
+    /// Behind one socket with TLS there may be many servers, told apart by the name that is asked for.
+    #[test]
+    fn with_tls_it_takes_the_run_id_too() {
+        let (fleet, entry) = fleet("{name: own, addr: 'rediss://own.example'}, ", "rediss");
+        let hosts = ["a.example", "b.example"];
+        found(&fleet, &entry, &hosts);
+        for (name, info) in [("own", R1), ("c/a.example:6379", R1), ("c/b.example:6379", R2)] {
+            reaches(&fleet, name, "10.0.0.7", info);
+        }
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/b.example:6379"]);
+    }
+
+    /// A server can say whatever it likes: elsewhere it hides no other one by that.
+    #[test]
+    fn a_run_id_makes_one_server_of_two_addresses_of_this_machine_only() {
+        let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
+        found(&fleet, &entry, &["10.0.0.8", "::1"]);
+        reaches(&fleet, "own", "127.0.0.1", R1);
+        reaches(&fleet, "c/10.0.0.8:6379", "10.0.0.8", R1);
+        reaches(&fleet, "c/[::1]:6379", "::1", R1);
+        assert_eq!(found(&fleet, &entry, &["10.0.0.8", "::1"]), ["own", "c/10.0.0.8:6379"]);
+    }
+
+    #[test]
+    fn what_an_entry_has_learned_outlives_a_reload() {
+        let (fleet, entry) = fleet_with("", "addr: 'redis://cache.example', discover: cluster");
+        let admits = |entry: &Discovery| entry.allow.admits_address([10, 9, 9, 1].into(), 1);
+        assert!(!admits(&entry));
+        entry.allow.learn([[10, 9, 9, 200].into()]);
+        for (text, goes_on) in [
+            ("addr: 'redis://cache.example', discover: cluster, slow: {warning: 10ms}", true),
+            ("addr: 'redis://other.example', discover: cluster", false),
+        ] {
+            let (_, new) = fleet_with("", text);
+            let plan = fleet.plan(Vec::new(), vec![Discovery::clone(&new)], &Modules::new()).unwrap();
+            assert_eq!(admits(&plan.discoveries[0]), goes_on, "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
-use redis_script_exporter::config::{Config, WebConfig};
+use redis_script_exporter::config::{Config, Endpoint, WebConfig};
 use redis_script_exporter::fleet::Fleet;
 use redis_script_exporter::probes::Probes;
 use redis_script_exporter::reload::Reloader;
@@ -127,7 +127,14 @@ fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> 
     let report = runtime()?.block_on(async {
         let Config { mut targets, discoveries, .. } = config;
         let now = Clock::start().now().mono;
-        let found = discover::find(discoveries, &targets, now).await.map_err(Failed::other)?;
+        let refused = |entry: &str, server: &Endpoint| {
+            // Where stderr is closed there is nobody to tell.
+            let _ = writeln!(
+                io::stderr(),
+                "{entry}: {server} is not checked: allow of the entry does not admit it"
+            );
+        };
+        let found = discover::find(discoveries, &targets, now, refused).await.map_err(Failed::other)?;
         targets.extend(found);
         check::run(&targets, flags, waiting).await.map_err(Failed::usage)
     })?;

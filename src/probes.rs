@@ -5,6 +5,7 @@
 //! connect, since a name may lead elsewhere later.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -130,11 +131,14 @@ impl Probes {
         }
         let admitted = match &config.address.endpoint {
             Endpoint::Tcp(host, port) => self.admits(&module, host, *port).await,
-            Endpoint::Unix(_) => false,
+            Endpoint::Unix(_) => None,
         };
-        if !admitted {
+        let Some(sockets) = admitted else {
             self.tell(&config.name, &module.name);
             return Err(ProbeError::Forbidden);
+        };
+        if let Some(watched) = self.watched_at(&config, &sockets) {
+            return Ok(known(self.same(watched, &config)?).await);
         }
         let fleet = Arc::clone(&self.fleet);
         let wanted = config.clone();
@@ -160,13 +164,25 @@ impl Probes {
         Ok(known(self.same(added, &config)?).await)
     }
 
-    /// The target that is watched under the name, if it is the one that is asked for.
+    /// The target that is watched under the name or at the address, if it is asked in the way that is asked for.
     fn same(&self, watched: Arc<Watched>, config: &TargetConfig) -> Result<Arc<Watched>, ProbeError> {
-        if watched.is_probed() && watched.config() != config {
+        let known = watched.config();
+        let mut config = TargetConfig { name: Arc::clone(&known.name), ..config.clone() };
+        config.address.endpoint.clone_from(&known.address.endpoint);
+        if watched.is_probed() && *known != config {
             return Err(ProbeError::Taken);
         }
         self.touch(&config.name);
         Ok(watched)
+    }
+
+    /// The target of another name that is watched at this address: in another spelling, or by the only socket that the
+    /// name leads to.
+    fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<Watched>> {
+        self.fleet.find_probed(&config.address.endpoint).or_else(|| match sockets {
+            [socket] if !config.address.tls => self.fleet.find_probed_by_socket(*socket),
+            _ => None,
+        })
     }
 
     fn module(&self, name: &str) -> Option<Arc<Module>> {
@@ -178,21 +194,28 @@ impl Probes {
         self.probed.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(name), now);
     }
 
-    async fn admits(&self, module: &Module, host: &str, port: u16) -> bool {
+    /// The sockets that a target leads to as far as they are known, if the module admits it.
+    async fn admits(&self, module: &Module, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+        let literal = host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
         if module.allow.admits_name(host, port) {
-            return true;
+            return Some(literal.into_iter().collect());
+        }
+        if let Some(socket) = literal {
+            return module.allow.admits_address(socket.ip(), port).then(|| vec![socket]);
         }
         if !module.allow.admits_addresses(port) {
-            return false;
+            return None;
         }
         let resolved = async {
             let _place = self.lookups.acquire().await.ok()?;
             lookup_host((host, port)).await.ok()
         };
-        match timeout(RESOLVE_TIMEOUT, resolved).await {
-            Ok(Some(mut found)) => found.any(|one| module.allow.admits_address(one.ip(), port)),
-            Ok(None) | Err(_) => false,
-        }
+        let found: Vec<SocketAddr> = timeout(RESOLVE_TIMEOUT, resolved).await.ok()??.collect();
+        found.iter().any(|one| module.allow.admits_address(one.ip(), port)).then(|| {
+            let sockets = found.into_iter().map(|one| SocketAddr::new(one.ip().to_canonical(), port));
+            // The resolver gives one for each kind of socket.
+            sockets.collect::<BTreeSet<_>>().into_iter().collect()
+        })
     }
 
     /// Tells of a refused address, once.
@@ -264,7 +287,7 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
     if address.insecure {
         return Err("can't have #insecure: it belongs into the module".to_owned());
     }
-    let Endpoint::Tcp(host, port) = &mut address.endpoint else {
+    let Endpoint::Tcp(host, port) = &address.endpoint else {
         return Err("must be a host and a port".to_owned());
     };
     let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
@@ -272,10 +295,7 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
         return Err("is no host name or address with a port from 1 on".to_owned());
     }
     // One name for one server.
-    *host = host.to_ascii_lowercase();
-    if let Some(relative) = host.strip_suffix('.') {
-        *host = relative.to_owned();
-    }
+    address.endpoint = address.endpoint.normal();
     let scheme = text.trim_start().split_once("://").map(|(scheme, _)| scheme);
     if module.tls.is_some() && !address.tls && scheme.is_some() {
         return Err("is to be asked without TLS, and the module has TLS: begin with rediss://".to_owned());

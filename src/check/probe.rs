@@ -12,7 +12,7 @@ use crate::config::{Privacy, TargetConfig};
 use crate::parse::{
     BusyKind, Info, Refusal, RunningFunction, Settings, SlowlogReply, bytes, function_stats, integer,
 };
-use crate::redis::{Connection, DialError, Failure, Question, TOO_MANY_CLIENTS, TlsSetup, connect};
+use crate::redis::{Connection, DialError, Failure, Question, TOO_MANY_CLIENTS, TlsSetup, connect_within};
 
 /// Sections of INFO that the check reads.
 const SECTIONS: &[&str] = &["server", "replication", "errorstats"];
@@ -193,7 +193,8 @@ impl Probe<'_> {
             let limit = humantime::format_duration(self.limit);
             Standing::Unreachable(Unreachable::Silence(format!("no answer within {limit}")))
         };
-        let dialled = timeout_at(self.deadline, connect(&self.config.address.endpoint)).await;
+        let connecting = connect_within(&self.config.address.endpoint, self.config.allow());
+        let dialled = timeout_at(self.deadline, connecting).await;
         let link = match dialled.map_err(|_| silence())? {
             Ok(link) => link,
             Err(error) => return Err(Standing::Unreachable(undialled(&error))),

@@ -1,16 +1,39 @@
-//! Where a module's targets may be: host names with `*`, IP addresses and ranges, ports.
+//! Where the targets of a module or of discovery may be: host names with `*`, IP addresses and ranges, ports.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Endpoint;
+use super::address::{ip_of, normal_name};
 
 /// The port of a rule that names none, as of an address that names none.
 const DEFAULT_PORT: u16 = 6379;
 
-/// The addresses that a module may be used for. What no rule names is never connected to.
+/// Networks that are remembered of what the names of an entry have resolved to; the oldest gives way.
+const MOST_LEARNED: usize = 64;
+
+/// Where to connect to. What no rule names is never connected to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allow {
     rules: Vec<Rule>,
+    /// Further networks, at every port; `None` if there are none ever.
+    learned: Option<Learned>,
 }
+
+/// Networks of the addresses that the names of an entry have resolved to. No part of the configuration, so that two are
+/// always equal.
+#[derive(Debug, Clone, Default)]
+struct Learned(Arc<Mutex<VecDeque<Range>>>);
+
+impl PartialEq for Learned {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Learned {}
 
 /// One entry of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +79,79 @@ pub(super) enum RuleError {
 
 impl Allow {
     pub(super) fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+        Self { rules, learned: None }
+    }
+
+    /// Where an entry with `discover` finds servers: at its own addresses, and where `rules` say. Without rules: in the
+    /// networks (/24 of IPv4, /64 of IPv6) of its own addresses, as they are written and as they resolve, and at names
+    /// under the domains of its own names.
+    pub(super) fn of_discovery(rules: Option<Vec<Rule>>, seeds: &[Endpoint]) -> Self {
+        let learned = rules.is_none().then(Learned::default);
+        let of_seed = |seed: &Endpoint| {
+            let Endpoint::Tcp(host, port) = seed else { return Vec::new() };
+            let (host, any) = (normal_name(host), 1..=u16::MAX);
+            match (ip_of(&host), &rules) {
+                (Some(ip), Some(_)) => {
+                    vec![Rule { place: Place::Range(Range::of(ip)), ports: *port..=*port }]
+                }
+                (Some(ip), None) => vec![Rule { place: Place::Range(Range::around(ip)), ports: any }],
+                (None, Some(_)) => vec![Rule { place: Place::Name(host), ports: *port..=*port }],
+                (None, None) => {
+                    // Whoever likes can have a name under a domain of one label, as com is one.
+                    let domain =
+                        host.split_once('.').map(|(_, domain)| domain).filter(|one| one.contains('.'));
+                    let below = domain.map(|domain| Place::Name(format!("*.{domain}")));
+                    let places = below.into_iter().chain([Place::Name(host.clone())]);
+                    places.map(|place| Rule { place, ports: any.clone() }).collect()
+                }
+            }
+        };
+        let of_seeds: Vec<Rule> = seeds.iter().flat_map(of_seed).collect();
+        Self { rules: rules.into_iter().flatten().chain(of_seeds).collect(), learned }
+    }
+
+    /// Whether the networks of what names resolve to are admitted, once they are [learned](Self::learn).
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Admits the networks of these addresses from now on, here and in all copies.
+    pub fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let Some(Learned(learned)) = &self.learned else { return };
+        let mut learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+        for network in addresses.into_iter().map(Range::around) {
+            learned.retain(|known| *known != network);
+            learned.push_back(network);
+            if learned.len() > MOST_LEARNED {
+                learned.pop_front();
+            }
+        }
+    }
+
+    /// Goes on with what another one has learned.
+    pub(crate) fn learn_from(&mut self, other: &Self) {
+        if self.learned.is_some() && other.learned.is_some() {
+            self.learned.clone_from(&other.learned);
+        }
+    }
+
+    /// Whether an endpoint may be connected to as far as can be told without resolving its name.
+    #[must_use]
+    pub fn may_admit(&self, endpoint: &Endpoint) -> bool {
+        let Endpoint::Tcp(host, port) = endpoint else { return false };
+        match ip_of(host) {
+            Some(ip) => self.admits_address(ip, *port) || self.admits_name(host, *port),
+            None => self.admits_name(host, *port) || self.admits_addresses(*port),
+        }
     }
 
     /// Whether a host may be connected to whatever it resolves to, because of its name.
     #[must_use]
     pub fn admits_name(&self, host: &str, port: u16) -> bool {
-        let host = host.to_ascii_lowercase();
-        let host = host.strip_suffix('.').unwrap_or(&host);
+        let host = normal_name(host);
         // What is an address is admitted as one.
-        let name = host.parse::<IpAddr>().is_err();
+        let name = ip_of(&host).is_none();
         self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
             Place::Anywhere => true,
             Place::Name(pattern) => name && matches(pattern.as_bytes(), host.as_bytes()),
@@ -77,17 +163,23 @@ impl Allow {
     #[must_use]
     pub fn admits_addresses(&self, port: u16) -> bool {
         let mut rules = self.rules.iter().filter(|rule| rule.ports.contains(&port));
-        rules.any(|rule| matches!(rule.place, Place::Range(_)))
+        self.learns() || rules.any(|rule| matches!(rule.place, Place::Range(_)))
     }
 
     /// Whether an address may be connected to, whatever it is called.
     #[must_use]
     pub fn admits_address(&self, address: IpAddr, port: u16) -> bool {
-        self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
-            Place::Anywhere => true,
-            Place::Name(_) => false,
-            Place::Range(range) => range.contains(address),
-        })
+        let by_rule =
+            self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
+                Place::Anywhere => true,
+                Place::Name(_) => false,
+                Place::Range(range) => range.contains(address),
+            });
+        by_rule
+            || self.learned.as_ref().is_some_and(|Learned(learned)| {
+                let learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+                learned.iter().any(|network| network.contains(address))
+            })
     }
 }
 
@@ -146,7 +238,7 @@ impl Place {
             return Range::new(address, length.parse().map_err(|_| RuleError::Form)?).map(Self::Range);
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Range::new(address, if address.is_ipv4() { 32 } else { 128 }).map(Self::Range);
+            return Ok(Self::Range(Range::of(address.to_canonical())));
         }
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*".contains(c)) {
             return Err(RuleError::Form);
@@ -166,6 +258,19 @@ impl Range {
             return Err(RuleError::Length);
         }
         Ok(Self { bits: bits & mask(length), length, is_v4 })
+    }
+
+    /// This address alone.
+    fn of(address: IpAddr) -> Self {
+        let (bits, is_v4) = bits(address);
+        Self { bits, length: if is_v4 { 32 } else { 128 }, is_v4 }
+    }
+
+    /// The network of an address: /24 of IPv4, /64 of IPv6.
+    fn around(address: IpAddr) -> Self {
+        let (bits, is_v4) = bits(address.to_canonical());
+        let length = if is_v4 { 24 } else { 64 };
+        Self { bits: bits & mask(length), length, is_v4 }
     }
 
     fn contains(self, address: IpAddr) -> bool {
@@ -255,7 +360,14 @@ mod tests {
 
     #[test]
     fn addresses_are_admitted_by_range_and_port() {
-        let allow = allow(&["10.0.0.0/8", "127.0.0.1:*", "[fd00::/8]:7000", "fe80::1", "192.168.1.7/24:1-9"]);
+        let allow = allow(&[
+            "10.0.0.0/8",
+            "127.0.0.1:*",
+            "[fd00::/8]:7000",
+            "fe80::1",
+            "192.168.1.7/24:1-9",
+            "::ffff:172.16.0.1",
+        ]);
         for (ip, port, fine) in [
             ("10.255.0.1", 6379, true),
             ("11.0.0.1", 6379, false),
@@ -269,6 +381,7 @@ mod tests {
             ("fd12::1", 6379, false),
             ("fe80::1", 6379, true),
             ("192.168.1.200", 9, true),
+            ("172.16.0.1", 6379, true),
             ("192.168.2.200", 9, false),
         ] {
             assert_eq!(address(&allow, ip, port), fine, "{ip} {port}");
@@ -283,6 +396,85 @@ mod tests {
         assert!(!default.admits_name("x", 22) && !address(&default, "::1", 22));
         assert!(all.admits_name("x", 22) && address(&all, "10.0.0.1", 22));
         assert!(!Allow::default().admits_name("x", 6379));
+    }
+
+    fn seeds(seeds: &[&str]) -> Vec<Endpoint> {
+        let seed = |seed: &&str| Endpoint::Tcp((*seed).to_owned(), 7000);
+        seeds.iter().map(seed).collect()
+    }
+
+    #[test]
+    fn without_rules_discovery_stays_in_the_networks_and_domains_of_its_own_addresses() {
+        let seeds =
+            seeds(&["10.1.2.3", "fd00::1:2", "a.cache.internal", "b.example", "single", "0x7f000001"]);
+        let allow = Allow::of_discovery(None, &seeds);
+        for (host, admitted) in [
+            ("10.1.2.255", true),
+            ("::ffff:10.1.2.9", true),
+            ("167838211", true),
+            ("10.1.3.3", false),
+            ("fd00::ffff:1", true),
+            ("fd00:0:0:1::1", false),
+            ("127.0.0.9", true),
+            ("::1", false),
+        ] {
+            assert_eq!(allow.may_admit(&Endpoint::Tcp(host.to_owned(), 1)), admitted, "{host}");
+        }
+        for (host, admitted) in [
+            ("A.cache.internal.", true),
+            ("z.cache.internal", true),
+            ("y.z.cache.internal", true),
+            ("cache.internal", false),
+            ("a.internal", false),
+            ("b.example", true),
+            ("c.example", false),
+            ("evil.example", false),
+            ("single", true),
+            ("double", false),
+            ("a.single", false),
+            ("a.cache.internal.evil.example", false),
+        ] {
+            assert_eq!(allow.admits_name(host, 22), admitted, "{host}");
+            assert!(
+                allow.may_admit(&Endpoint::Tcp(host.to_owned(), 22)),
+                "{host}: it may resolve to what is"
+            );
+        }
+        let copy = allow.clone();
+        assert!(!address(&copy, "10.9.9.1", 1));
+        allow.learn(["10.9.9.200".parse().unwrap(), "::ffff:10.9.8.1".parse().unwrap()]);
+        assert!(address(&copy, "10.9.9.1", 1) && address(&copy, "10.9.8.2", 1) && copy == allow);
+        for block in 0..=255 {
+            allow.learn([IpAddr::from([10, 200, block, 1])]);
+        }
+        assert!(address(&allow, "10.200.255.9", 1) && !address(&allow, "10.200.0.9", 1), "not without end");
+    }
+
+    #[test]
+    fn with_rules_discovery_stays_within_them_and_its_own_addresses() {
+        let rules = ["*.cache.internal:7000", "10.0.0.0/8"].map(|rule| Rule::parse(rule).unwrap());
+        let allow = Allow::of_discovery(Some(rules.into()), &seeds(&["192.168.0.1", "seed.example"]));
+        assert!(!allow.learns());
+        allow.learn(["172.16.0.1".parse().unwrap()]);
+        for (host, port, admitted) in [
+            ("192.168.0.1", 7000, true),
+            ("192.168.0.1", 22, false),
+            ("192.168.0.2", 7000, false),
+            ("seed.example", 7000, true),
+            ("seed.example", 22, false),
+            ("other.example", 7000, false),
+            ("a.cache.internal", 7000, true),
+            ("10.1.1.1", 6379, true),
+            ("10.1.1.1", 7000, false),
+            ("172.16.0.1", 7000, false),
+        ] {
+            let by_address = host.parse().is_ok_and(|ip| allow.admits_address(ip, port));
+            assert_eq!(by_address || allow.admits_name(host, port), admitted, "{host}:{port}");
+        }
+        let unresolved = |host: &str, port| allow.may_admit(&Endpoint::Tcp(host.to_owned(), port));
+        assert!(unresolved("other.example", 7000) && !unresolved("other.example", 22));
+        let unix = Endpoint::Unix("/run/redis.sock".into());
+        assert!(!allow.may_admit(&unix));
     }
 
     #[test]

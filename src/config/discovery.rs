@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Address, Credentials, Endpoint, TargetConfig};
+use super::{Address, Allow, Credentials, Endpoint, TargetConfig};
 
 /// Servers to learn of, and how to watch them.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Discovery {
     pub method: Method,
     /// Whom to ask first; at least one, all TCP.
     pub seeds: Vec<Endpoint>,
+    /// Where to connect to and log in, both to ask and to watch.
+    pub allow: Arc<Allow>,
     /// Who we are where we ask.
     pub credentials: Credentials,
     /// Whether the labels of the servers begin with the name.
@@ -47,7 +49,17 @@ impl Discovery {
             name: self.label(&endpoint).into(),
             address: Address { endpoint, ..self.server.address.clone() },
             discovered: Some(Arc::clone(&self.name)),
+            within: Some(Arc::clone(&self.allow)),
             ..self.server.clone()
+        }
+    }
+
+    /// Goes on with the networks that a former entry of the same name and addresses has learned.
+    pub(crate) fn succeed(&mut self, former: &Self) {
+        if self.name == former.name && self.seeds == former.seeds {
+            let mut allow = Allow::clone(&self.allow);
+            allow.learn_from(&former.allow);
+            self.allow = Arc::new(allow);
         }
     }
 }

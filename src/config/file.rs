@@ -68,6 +68,7 @@ struct Target {
     addrs: Option<Spanned<Vec<Text>>>,
     masters: Option<Spanned<Vec<Text>>>,
     sentinel: Option<Spanned<SentinelLogin>>,
+    allow: Option<Spanned<Vec<Text>>>,
     user: Option<Text>,
     password: Option<Text>,
     password_file: Option<Text>,
@@ -278,10 +279,11 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
 
     /// The entry as something to discover; `None` if it is a target.
     fn discovery(&self, entry: &Spanned<Target>) -> Result<Option<Discovery>, ConfigError> {
-        let Target { discover, addrs, masters, sentinel, log_file, .. } = &entry.value;
+        let Target { discover, addrs, masters, sentinel, allow, log_file, .. } = &entry.value;
         let kind = discover.as_ref().map_or("none", |discover| discover.value.as_str());
         let misplaced = [
             ("addrs", addrs.as_ref().map(|key| key.referenced), kind == "none"),
+            ("allow", allow.as_ref().map(|key| key.referenced), kind == "none"),
             ("masters", masters.as_ref().map(|key| key.referenced), kind != "sentinel"),
             ("sentinel", sentinel.as_ref().map(|key| key.referenced), kind != "sentinel"),
             ("log_file", log_file.as_ref().map(|key| key.referenced), kind != "none"),
@@ -309,6 +311,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 let problem = match key {
                     "log_file" => "belongs to one server, and this entry is for several",
                     "addrs" => "needs discover: cluster or discover: sentinel; one server has addr",
+                    "allow" => "needs discover: cluster or discover: sentinel; one server is where addr says",
                     _ => "needs discover: sentinel",
                 };
                 return Err(self.error(at, key, problem));
@@ -317,6 +320,14 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
         let Some(method) = method else { return Ok(None) };
         let mut server = self.target(entry)?;
         let seeds = self.seeds(&server.address, addrs.as_ref(), entry)?;
+        let rules = match allow {
+            Some(allow) if allow.value.is_empty() => {
+                let problem = "is empty: name where servers may be, as 10.0.0.0/8:*, or leave it out";
+                return Err(self.error(allow.referenced, "allow", problem));
+            }
+            allow => allow.as_ref().map(|allow| self.rules(&allow.value)).transpose()?,
+        };
+        let allow = Arc::new(Allow::of_discovery(rules, &seeds));
         let named = entry.value.name.is_some();
         let credentials = match sentinel {
             None => server.credentials.clone(),
@@ -336,7 +347,14 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
         };
         let name = Arc::clone(&server.name);
         server.log_file = None;
-        Ok(Some(Discovery { name, method, seeds, credentials, named, server }))
+        Ok(Some(Discovery { name, method, seeds, allow, credentials, named, server }))
+    }
+
+    fn rules(&self, texts: &[Text]) -> Result<Vec<Rule>, ConfigError> {
+        let rules = texts.iter().map(|rule| {
+            Rule::parse(&rule.value).map_err(|error| self.error(rule.referenced, "allow", error.to_string()))
+        });
+        rules.collect()
     }
 
     /// The addresses of an entry with `discover`, the one that its target has first.
@@ -361,7 +379,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             if let Some(problem) = problem {
                 return Err(self.error(text.referenced, "addrs", problem));
             }
-            if !seeds.iter().any(|(seed, _)| *seed == address.endpoint) {
+            if !seeds.iter().any(|(seed, _)| seed.identity() == address.endpoint.identity()) {
                 seeds.push((address.endpoint, text.referenced));
             }
         }
@@ -383,10 +401,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             let problem = format!("is missing in the module {name}: name what may be probed, as 10.0.0.0/8");
             return Err(self.error(entry.referenced, "allow", problem));
         }
-        let rules = module.allow.iter().map(|rule| {
-            Rule::parse(&rule.value).map_err(|error| self.error(rule.referenced, "allow", error.to_string()))
-        });
-        let allow = Allow::new(rules.collect::<Result<_, _>>()?);
+        let allow = Allow::new(self.rules(&module.allow)?);
         let credentials = self.credentials(&Login {
             user: module.user.as_ref(),
             password: module.password.as_ref(),

@@ -152,6 +152,7 @@ impl Settings {
             log_file: None,
             module: None,
             discovered: None,
+            within: None,
         }
     }
 }
@@ -183,6 +184,16 @@ pub struct TargetConfig {
     pub module: Option<Arc<Module>>,
     /// The name of the [`Discovery`] that found it; `None` if the configuration or a probe names it.
     pub discovered: Option<Arc<str>>,
+    /// The `allow` of the [`Discovery`] that found it.
+    pub within: Option<Arc<Allow>>,
+}
+
+impl TargetConfig {
+    /// Where it may be connected to; `None` if the configuration names it, so that it may be anywhere.
+    #[must_use]
+    pub fn allow(&self) -> Option<&Allow> {
+        self.within.as_deref().or_else(|| self.module.as_ref().map(|module| &module.allow))
+    }
 }
 
 /// When to ask a target for what.

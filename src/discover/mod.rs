@@ -5,8 +5,9 @@
 //! time, and what any of them lists is there; so a server that is cut off, or was removed and does not know it, makes
 //! nothing disappear. While nobody answers, everything stays as it is.
 //!
-//! What is announced decides where the exporter connects to with the entry's credentials. It is believed only if it comes
-//! from a server that was itself configured or announced, and has accepted our login.
+//! What is announced decides where the exporter connects to with the entry's credentials, within the entry's `allow`: what
+//! that does not admit is neither asked nor watched. It is believed only if it comes from a server that was itself
+//! configured or announced, and has accepted our login.
 
 mod peer;
 mod topology;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,6 +25,7 @@ use self::peer::{Peer, Told};
 use self::topology::{Answer, MOST_SERVERS, Topology};
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
+use crate::redis::addresses_of;
 use crate::watch::State;
 
 /// How many servers are asked in one round.
@@ -37,6 +39,12 @@ const LONG_PAUSE: Duration = Duration::from_secs(3);
 
 /// A server that failed is not asked again for so long, while others answer.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Interval between lookups of the entry's own names, while servers are refused because of their addresses.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time for the lookup of one name.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How many servers are many.
 const MANY: usize = 100;
@@ -81,7 +89,8 @@ pub(crate) async fn keep(fleet: Arc<Fleet>, stop: CancellationToken) {
     }
 }
 
-/// Targets for the servers that there are to discover now, but for those that are among `targets` already.
+/// Targets for the servers that there are to discover now, but for those that are among `targets` already. `refused` is
+/// called with the name of the entry and each server that its `allow` does not admit.
 ///
 /// # Errors
 /// What is not told: the entry, and why.
@@ -89,15 +98,20 @@ pub async fn find(
     entries: Vec<Discovery>,
     targets: &[TargetConfig],
     now: Duration,
+    refused: impl Fn(&str, &Endpoint),
 ) -> Result<Vec<TargetConfig>, FindError> {
-    let mut taken: HashSet<Endpoint> = targets.iter().map(|target| target.address.endpoint.clone()).collect();
+    let mut taken: HashSet<Endpoint> =
+        targets.iter().map(|target| target.address.endpoint.identity()).collect();
     let mut found = Vec::new();
     for entry in entries {
         let mut rounds = Rounds::new(Arc::new(entry));
         if let Some(problem) = rounds.round(now, |_| false).await {
             return Err(FindError { entry: Arc::clone(&rounds.entry.name), problem });
         }
-        let endpoints = rounds.endpoints().into_iter().filter(|endpoint| taken.insert(endpoint.clone()));
+        for endpoint in rounds.refused() {
+            refused(&rounds.entry.name, endpoint);
+        }
+        let endpoints = rounds.endpoints().into_iter().filter(|endpoint| taken.insert(endpoint.identity()));
         found.extend(endpoints.map(|endpoint| rounds.entry.target(endpoint)));
     }
     Ok(found)
@@ -134,6 +148,7 @@ impl Follower {
                 let target = self.fleet.find(&entry.label(endpoint));
                 target.is_some_and(|target| target.numbers().liveness().state() == State::Unreachable)
             };
+            self.rounds.look_up |= self.fleet.dials_refused(&entry.name) > 0;
             let problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
             let found = self.rounds.endpoints();
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
@@ -146,7 +161,9 @@ impl Follower {
                     Err(error) => debug!(%error, "the exporter stops"),
                 }
             }
-            self.fleet.discovery_went(&entry, problem.is_none());
+            let refused: Vec<String> = self.rounds.refused().into_iter().map(Endpoint::to_string).collect();
+            self.fleet.discovery_went(&entry, problem.is_none(), refused.len());
+            self.tell_refused(&refused);
             self.tell_problem(problem);
             sleep(pause).await;
         }
@@ -170,6 +187,20 @@ impl Follower {
         for (endpoint, problem) in &found.problems {
             if self.told.len() < MOST_TOLD && self.told.insert(format!("{endpoint} {problem}")) {
                 warn!(discovery, address = %endpoint, problem, "a server that was discovered is not watched as such");
+            }
+        }
+    }
+
+    /// Logs each server that may not be connected to, once.
+    fn tell_refused(&mut self, refused: &[String]) {
+        let discovery = &*self.rounds.entry.name;
+        for address in refused {
+            if self.told.len() < MOST_TOLD && self.told.insert(format!("{address} refused")) {
+                warn!(
+                    discovery,
+                    address,
+                    "a server that was announced is not connected to: allow of the entry does not admit it"
+                );
             }
         }
     }
@@ -198,6 +229,10 @@ struct Rounds {
     others: BTreeSet<Endpoint>,
     /// Who failed when (monotonic).
     failed: BTreeMap<Endpoint, Duration>,
+    /// Whether the entry's own names are to be looked up, once [`LOOKUP_INTERVAL`] has passed.
+    look_up: bool,
+    /// When they were last looked up (monotonic).
+    looked_up: Option<Duration>,
 }
 
 impl Rounds {
@@ -207,12 +242,49 @@ impl Rounds {
             Method::Sentinel { masters } => masters.len(),
         };
         let topologies = (0..count).map(|_| Topology::default()).collect();
-        Self { entry, topologies, peers: Vec::new(), others: BTreeSet::new(), failed: BTreeMap::new() }
+        Self {
+            entry,
+            topologies,
+            peers: Vec::new(),
+            others: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            look_up: true,
+            looked_up: None,
+        }
     }
 
-    /// Where the servers are.
+    /// Where the servers are that may be connected to.
     fn endpoints(&self) -> BTreeSet<Endpoint> {
-        self.topologies.iter().flat_map(Topology::endpoints).cloned().collect()
+        let all = self.topologies.iter().flat_map(Topology::endpoints);
+        all.filter(|endpoint| self.entry.allow.may_admit(endpoint)).cloned().collect()
+    }
+
+    /// Where the servers, and those to ask about them, are that may not be connected to.
+    fn refused(&self) -> BTreeSet<&Endpoint> {
+        let all = self.topologies.iter().flat_map(Topology::endpoints).chain(&self.others);
+        all.filter(|endpoint| !self.entry.allow.may_admit(endpoint)).collect()
+    }
+
+    /// Admits the networks that the entry's own names are in now, where these decide.
+    async fn learn(&mut self, now: Duration) {
+        let waits = self.looked_up.is_some_and(|last| now.saturating_sub(last) < LOOKUP_INTERVAL);
+        if !self.look_up || waits || !self.entry.allow.learns() {
+            return;
+        }
+        (self.look_up, self.looked_up) = (false, Some(now));
+        let mut lookups = JoinSet::new();
+        for seed in &self.entry.seeds {
+            if let Endpoint::Tcp(host, port) = seed.clone() {
+                lookups.spawn(async move { timeout(LOOKUP_LIMIT, addresses_of(&host, port)).await });
+            }
+        }
+        for found in lookups.join_all().await {
+            match found {
+                Ok(Ok(found)) => self.entry.allow.learn(found.map(|address| address.ip())),
+                // Again, later.
+                Ok(Err(_)) | Err(_) => self.look_up = true,
+            }
+        }
     }
 
     /// Asks once. Gives what does not work, if anything that is to be known was not told by anybody.
@@ -221,6 +293,7 @@ impl Rounds {
         now: Duration,
         unreachable: impl Fn(&Endpoint) -> bool + Send + Sync,
     ) -> Option<String> {
+        self.learn(now).await;
         let mut problem = None;
         let mut heard = Vec::new();
         for (endpoint, result) in self.ask_all(now).await {
@@ -259,6 +332,7 @@ impl Rounds {
         }
         let not_believed = trusted.contains(&false);
         self.keep_peers(heard.into_iter().zip(trusted), now);
+        self.look_up |= !self.refused().is_empty();
         lacking.map(|_| {
             problem.unwrap_or_else(|| {
                 if not_believed {
@@ -331,7 +405,8 @@ impl Rounds {
     /// may be servers by another name.
     fn candidates(&self, now: Duration) -> Vec<Endpoint> {
         let open: HashSet<&Endpoint> = self.peers.iter().map(|peer| &peer.endpoint).collect();
-        let others = self.others.iter().map(|endpoint| (false, endpoint));
+        let others = self.others.iter().filter(|endpoint| self.entry.allow.may_admit(endpoint));
+        let others = others.map(|endpoint| (false, endpoint));
         let seeds = self.entry.seeds.iter().filter(|seed| !self.others.contains(seed));
         let mut candidates: Vec<(bool, &Endpoint)> = others.chain(seeds.map(|seed| (true, seed))).collect();
         let waits = |endpoint| {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::topology::Answer;
 use crate::config::{Discovery, Endpoint, Method};
 use crate::parse::{ClusterNodes, HostPort, Malformed, Refusal, sentinel_list, sentinel_master};
-use crate::redis::{Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect};
+use crate::redis::{Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect_within};
 
 /// How long it may take to connect, TLS and login included.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -54,7 +54,7 @@ impl Peer {
     async fn try_connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
         let target = entry.target(endpoint.clone());
         let address = target.address.clone();
-        let link = connect(&endpoint).await;
+        let link = connect_within(&endpoint, Some(&entry.allow)).await;
         let mut link = link.map_err(|error| error.to_string())?;
         let ip = match &link.peer {
             Socket::Tcp(address) => Some(address.ip()),

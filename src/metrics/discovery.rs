@@ -12,7 +12,7 @@ use crate::fleet::Fleet;
 pub(super) const LABEL: &str = "discovery";
 
 /// Names and helps.
-pub(super) const DISCOVERY: [(&str, &str); 2] = [
+pub(super) const DISCOVERY: [(&str, &str); 3] = [
     (
         "redis_script_exporter_discovery_up",
         "1 if the servers to discover were told when they were last asked for; else 0, and those that are watched stay. \
@@ -22,12 +22,17 @@ pub(super) const DISCOVERY: [(&str, &str); 2] = [
         "redis_script_exporter_discovered_targets",
         "Targets that are watched because they were discovered; only where the configuration has discover.",
     ),
+    (
+        "redis_script_exporter_discovery_refused_servers",
+        "Servers that were announced and are not connected to, because allow of the entry does not admit them; only where \
+         the configuration has discover.",
+    ),
 ];
 
 /// Collects them.
 pub(super) struct DiscoveryState {
     fleet: Arc<Fleet>,
-    gauges: [IntGaugeVec; 2],
+    gauges: [IntGaugeVec; 3],
 }
 
 impl DiscoveryState {
@@ -36,8 +41,9 @@ impl DiscoveryState {
     /// # Errors
     /// Names that are not allowed.
     pub(super) fn new(fleet: Arc<Fleet>) -> Result<Self, prometheus::Error> {
-        let [up, targets] = DISCOVERY.map(|(name, help)| IntGaugeVec::new(Opts::new(name, help), &[LABEL]));
-        Ok(Self { fleet, gauges: [up?, targets?] })
+        let [up, targets, refused] =
+            DISCOVERY.map(|(name, help)| IntGaugeVec::new(Opts::new(name, help), &[LABEL]));
+        Ok(Self { fleet, gauges: [up?, targets?, refused?] })
     }
 }
 
@@ -47,12 +53,16 @@ impl Collector for DiscoveryState {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let [up, targets] = &self.gauges;
-        up.reset();
-        targets.reset();
-        for (name, works, count) in self.fleet.discovered() {
-            up.with_label_values(&[&*name]).set(i64::from(works));
-            targets.with_label_values(&[&*name]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        let [up, targets, refused] = &self.gauges;
+        for gauge in &self.gauges {
+            gauge.reset();
+        }
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for entry in self.fleet.discovered() {
+            let name = [&*entry.name];
+            up.with_label_values(&name).set(i64::from(entry.works));
+            targets.with_label_values(&name).set(number(entry.targets));
+            refused.with_label_values(&name).set(number(entry.refused));
         }
         self.gauges.iter().flat_map(Collector::collect).collect()
     }

@@ -87,12 +87,12 @@ impl Backoff {
 /// One connection, from the first byte to the last.
 async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) -> Over {
     let config = watched.config();
-    let allow = config.module.as_ref().map(|module| &module.allow);
-    let connecting = connect_within(&config.address.endpoint, allow);
+    let connecting = connect_within(&config.address.endpoint, config.allow());
     let link = tokio::select! {
         () = stop.cancelled() => return Over::Stopped,
         link = connecting => link,
     };
+    watched.dialled(link.as_ref());
     let link = match link {
         Ok(link) => link,
         Err(error) => return unreachable(watched, error.to_string()),

@@ -40,11 +40,13 @@ pub struct Link {
     stream: Box<dyn Stream>,
     /// Where it leads, so that the same server can be dialled again.
     pub peer: Peer,
+    /// Whether it leads to this machine.
+    pub here: bool,
 }
 
 impl Link {
     pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) -> Self {
-        Self { stream: Box::new(stream), peer }
+        Self { stream: Box::new(stream), peer, here: false }
     }
 
     pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -81,8 +83,8 @@ pub enum DialError {
     /// The system refused.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
-    /// It has moved to where the module may not be used.
-    #[error("not connected to: the module's allow list does not name the address that it has now")]
+    /// It is, or has moved to, where the module or the entry with `discover` may not be used.
+    #[error("not connected to: allow does not admit its address")]
     NotAllowed,
     /// Nothing happened.
     #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
@@ -126,7 +128,7 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
     let resolve = |source| DialError::Resolve { host: host.clone(), source };
     let checked = allow.filter(|allow| !allow.admits_name(host, port));
     let mut last = None;
-    for address in lookup_host((host.as_str(), port)).await.map_err(resolve)? {
+    for address in addresses_of(host, port).await.map_err(resolve)? {
         if checked.is_some_and(|allow| !allow.admits_address(address.ip(), port)) {
             last.get_or_insert(DialError::NotAllowed);
             continue;
@@ -138,6 +140,14 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
         }
     }
     Err(last.unwrap_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound))))
+}
+
+/// The addresses that a host has now.
+///
+/// # Errors
+/// What the resolver said.
+pub async fn addresses_of(host: &str, port: u16) -> io::Result<impl Iterator<Item = SocketAddr> + use<>> {
+    Ok(lookup_host((host, port)).await?.collect::<Vec<_>>().into_iter())
 }
 
 /// Whether `peer` accepts connections now.
@@ -166,7 +176,8 @@ async fn open(peer: &Peer) -> io::Result<Link> {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
             #[cfg(target_os = "linux")]
             socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
-            Ok(Link::new(stream, peer.clone()))
+            let here = stream.local_addr().is_ok_and(|local| local.ip() == address.ip());
+            Ok(Link { here, ..Link::new(stream, peer.clone()) })
         }
     }
 }

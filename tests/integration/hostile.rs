@@ -2,13 +2,14 @@
 //! wrong once, and goes on watching the others.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use redis::{Parser, Value};
 use tempfile::TempDir;
 
@@ -312,6 +313,85 @@ fn passwords_of_other_servers_are_never_sent() {
         );
     }
     assert!(heard.lock().unwrap().is_empty(), "nothing of such a file is sent");
+}
+
+/// The one compromised node of a cluster: it lists itself in many spellings, and addresses where passwords are awaited.
+#[test]
+fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
+    let outside = TcpListener::bind("127.0.1.1:0").unwrap();
+    outside.set_nonblocking(true).unwrap();
+    let far = outside.local_addr().unwrap().port();
+    let nodes: Arc<Mutex<String>> = Arc::default();
+    let told = Arc::clone(&nodes);
+    let (node, heard) = listening_for_passwords(move |words| {
+        if words[0] == "cluster" { bulk(told.lock().unwrap().as_str()) } else { quiet(words) }
+    });
+    let own = node.addr.port();
+    let addresses = [
+        format!("127.0.0.1:{own}@1"),
+        format!("::ffff:127.0.0.1:{own}@1"),
+        format!("127.0.0.1:0{own}@1"),
+        format!("127.0.0.1:{own}@1,localhost"),
+        format!("127.0.0.1:{own}@1,LOCALHOST."),
+        format!("127.0.0.1:{own}@1,2130706433"),
+        format!("127.0.0.1:{own}@1,0x7f.1"),
+        format!("127.0.1.1:{far}@1"),
+        format!("::ffff:127.0.1.1:{far}@1"),
+        format!("127.0.0.1:{far}@1,2130706689"),
+        "10.255.255.1:22@1".to_owned(),
+    ];
+    for (id, address) in addresses.iter().enumerate() {
+        let flags = if id == 0 { "myself,master" } else { "master" };
+        let line = format!("{id:040} {address} {flags} - 0 0 1 connected {id}\n");
+        nodes.lock().unwrap().push_str(&line);
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yml");
+    let write = |allow: &str| {
+        let entry = format!("name: c, addr: '{}', discover: cluster, password: sesame{allow}", node.addr);
+        fs::write(&file, format!("targets: [{{{entry}}}]")).unwrap();
+    };
+    write("");
+    let flag = ["--config.file", file.to_str().unwrap()];
+    let mut exporter = Exporter::builder().args(&flag).args(&QUICK).start();
+    let entry = [("discovery", "c")];
+    let target = format!("c/127.0.0.1:{own}");
+    let seen = |metrics: &Metrics| {
+        let targets = metrics.series("redis_script_target_up");
+        let one = targets.len() == 1 && targets.iter().all(|series| series.label("target") == target);
+        let refused = number(metrics, "redis_script_exporter_discovery_refused_servers", &entry);
+        one && state(metrics, &target) == "ok" && refused == Some(2)
+    };
+    exporter.wait_for(LIMIT, "one target, and two that are refused", seen);
+    let rounds = node.connections();
+    thread::sleep(A_WHILE);
+    assert!(seen(&exporter.metrics()), "{}", exporter.metrics().text);
+    assert!(node.connections() <= rounds + 1, "kept connections");
+    let logs = exporter.logs();
+    for address in [format!("127.0.1.1:{far}"), "10.255.255.1:22".to_owned()] {
+        let lines = lines_with(&logs, &["level=warn", &address, "allow of the entry does not admit it"]);
+        assert_eq!(lines.len(), 1, "{address}, once: {logs}");
+    }
+    let checked = Exporter::builder().args(&["check", "--format=summary"]).args(&flag).run();
+    assert!(checked.stderr.contains(&format!("127.0.1.1:{far} is not checked")), "{checked:?}");
+    let accepted = outside.accept();
+    assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
+    assert!(heard.lock().unwrap().iter().all(|word| word == "sesame"));
+
+    // What the entry allows is connected to, as soon as it does; a name is looked at when it is dialled.
+    let line = format!("{:040} 127.0.0.1:{far}@1,localhost master - 0 0 1 connected\n", 99);
+    nodes.lock().unwrap().push_str(&line);
+    write(", allow: ['127.0.1.1:*', '172.16.0.0/12:*']");
+    exporter.signal(Signal::SIGHUP);
+    eventually(LIMIT, "a connection to what is allowed now", || outside.accept().ok());
+    let metrics = exporter.wait_for(LIMIT, "two that are refused", |metrics| {
+        state(metrics, &format!("c/localhost:{far}")) == "unreachable"
+            && number(metrics, "redis_script_exporter_discovery_refused_servers", &entry) == Some(2)
+    });
+    let logs = exporter.logs();
+    let told = lines_with(&logs, &["not connected to: allow does not admit its address"]);
+    assert_eq!(told.len(), 1, "{logs}");
+    assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
 }
 
 #[test]

@@ -155,6 +155,55 @@ fn nothing_is_connected_to_outside_the_allow_list() {
 }
 
 #[test]
+fn one_server_is_one_target_in_whatever_spelling_it_is_asked_for() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let port = server.port();
+        let config = "modules:\n  default: {allow: ['127.0.0.1:*']}\n  name: {allow: ['localhost:*']}";
+        let (exporter, _folder) = exporter(config, &[]);
+        let hosts = [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST.",
+            "127.0.0.1.",
+            "127.1",
+            "127.0.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "%5B::ffff:127.0.0.1%5D",
+            "%5B::ffff:7f00:1%5D",
+            "redis%3A%2F%2F127.0.0.1",
+        ];
+        for host in hosts {
+            for port in [format!("{port}"), format!("0{port}"), format!("{port}/3")] {
+                let answer = probe(&exporter, &format!("{host}:{port}"), None);
+                assert_eq!(answer.status, 200, "{host}:{port}: {}", answer.body);
+                assert_eq!(state(&Metrics::parse(&answer.body), &target_of(&server)), "ok", "{host}");
+            }
+        }
+        assert_eq!(number(&exporter.metrics(), PROBED, &[]), Some(1));
+        assert_eq!(connections(&mut server.client()), 1);
+        assert_eq!(probe(&exporter, &format!("localhost:{port}"), Some("name")).status, 409);
+    });
+}
+
+/// That the server is watched by a name that is admitted admits no other spelling.
+#[test]
+fn a_spelling_that_is_not_admitted_is_refused_though_the_server_is_watched() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let port = server.port();
+        let (exporter, _folder) = exporter("modules: {default: {allow: ['localhost:*']}}", &[]);
+        assert_eq!(probe(&exporter, &format!("localhost:{port}"), None).status, 200);
+        for host in ["127.0.0.1", "2130706433", "%5B::ffff:127.0.0.1%5D"] {
+            assert_eq!(probe(&exporter, &format!("{host}:{port}"), None).status, 403, "{host}");
+        }
+        assert_eq!(probe(&exporter, &format!("LOCALHOST.:{port}"), None).status, 200);
+    });
+}
+
+#[test]
 fn what_a_probe_may_not_say_is_refused_and_never_repeated() {
     let (exporter, _folder) = exporter(
         "modules: {default: {allow: ['*:*']}, tls: {allow: ['*:*'], tls: {insecure: true}}}",
