@@ -29,6 +29,10 @@ if needs promtool; then
     promtool test rules tests/*.yml
     promtool check config ../deploy/prometheus/*.yml
 
+    # What a text says holds at the moment of the evaluation: no query in one looks back.
+    ! grep -nE '\{\{.*(_over_time|\[[0-9a-z]+\])' "$rules" ||
+        { echo "check-alerts: a text says what held earlier" >&2; exit 1; }
+
     # Each alert has a unit test in which it fires, one in which it does not, and a section of the runbook.
     for alert in $(sed -n 's/^ *- alert: //p' "$rules" | sort -u); do
         grep -A 3 -h "alertname: $alert\$" tests/*.yml | grep -q 'exp_alerts: \[\]' ||
@@ -49,6 +53,7 @@ if needs amtool; then
     route pager alertname=RedisScriptRunning severity=critical "$target"
     route tickets alertname=RedisScriptRunning severity=warning "$target"
     route tickets alertname=RedisSlowScript severity=warning "$target" script=479664e89abc
+    route tickets alertname=RedisSlowScript severity=critical "$target" script=479664e89abc
     route tickets alertname=RedisScriptExporterStale severity=warning
     route tickets alertname=SomethingElse
     echo "  routes SUCCESS"

@@ -47,6 +47,9 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// How often Prometheus scrapes and evaluates, unless it is told otherwise.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Base URL of the webhooks in the shipped Alertmanager configurations.
+const WEBHOOKS: &str = "http://127.0.0.1:9095/";
+
 /// A file of this project, such as `alerts/redis-script.rules.yml`.
 #[track_caller]
 pub(crate) fn shipped(path: &str) -> String {
@@ -289,13 +292,14 @@ fn request(addr: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
 pub(crate) struct Alertmanager(Service);
 
 impl Alertmanager {
-    /// Starts it with a configuration as it stands, such as the shipped example, but for two things: it does not wait
-    /// (`group_wait` 0 s, `group_interval` 1 s), and whoever would be notified, `receiver` is instead.
+    /// Starts it with a configuration as it stands, such as the shipped example, except that `receiver` is in the place of
+    /// the webhooks at [`WEBHOOKS`].
     #[track_caller]
     pub(crate) fn start(config: &str, receiver: &Receiver) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let file = dir.path().join("alertmanager.yml");
-        fs::write(&file, redirected(config, &receiver.url())).unwrap();
+        assert!(config.contains(WEBHOOKS), "nobody would be notified: {config}");
+        fs::write(&file, config.replace(WEBHOOKS, &receiver.url())).unwrap();
         let storage = dir.path().join("data");
         Self(Service::start(alertmanager(), dir, |_| {
             vec![
@@ -310,48 +314,44 @@ impl Alertmanager {
     pub(crate) fn addr(&self) -> SocketAddr {
         self.0.addr
     }
-}
 
-/// An Alertmanager configuration that does not wait, and whose receivers all lead to `url` under the names that they have.
-/// Goes by lines, as the file is written by hand in the usual layout. A receiver that notifies nobody stays so.
-fn redirected(config: &str, url: &str) -> String {
-    let mut new = String::new();
-    let mut names: Vec<(String, bool)> = Vec::new();
-    let mut in_receivers = false;
-    for line in config.lines() {
-        let text = line.trim_start();
-        if !line.is_empty() && text.len() == line.len() && !text.starts_with(['#', '-']) {
-            in_receivers = text.starts_with("receivers:");
-        }
-        if in_receivers {
-            if let Some(name) = text.strip_prefix("- name:") {
-                names.push((name.trim().to_owned(), false));
-            } else if let Some((_, notifies)) = names.last_mut() {
-                *notifies |= !text.starts_with('#') && text.contains("_configs:");
-            }
-            continue;
-        }
-        let (indent, key) = line.split_at(line.len() - text.len());
-        let quick = [("group_wait:", "0s"), ("group_interval:", "1s")];
-        match quick.iter().find(|(name, _)| key.starts_with(name)) {
-            Some((name, value)) => writeln!(new, "{indent}{name} {value}").unwrap(),
-            None => writeln!(new, "{line}").unwrap(),
-        }
+    /// Sends it alerts as Prometheus would, each a set of labels.
+    #[track_caller]
+    pub(crate) fn post(&self, alerts: &[Json]) {
+        let alerts: Vec<_> = alerts.iter().map(|labels| json!({ "labels": labels })).collect();
+        let body = Json::from(alerts).to_string();
+        let mut stream = super::http::connect(self.addr()).expect("Alertmanager listens");
+        write!(
+            stream,
+            "POST /api/v2/alerts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    writeln!(new, "receivers:").unwrap();
-    for (name, notifies) in names {
-        writeln!(new, "  - name: {name}").unwrap();
-        if notifies {
-            writeln!(new, "    webhook_configs: [{{url: '{url}', send_resolved: true}}]").unwrap();
-        }
+
+    /// The labels of all alerts that are inhibited now.
+    #[track_caller]
+    pub(crate) fn inhibited(&self) -> Vec<Json> {
+        let answer = request(self.addr(), "GET", "/api/v2/alerts").expect("Alertmanager answers");
+        let mut alerts: Json = serde_json::from_str(&answer.body).expect("the API answers in JSON");
+        let alerts = alerts.as_array_mut().expect("a list of alerts").iter_mut();
+        let inhibited = alerts.filter(|alert| {
+            alert["status"]["inhibitedBy"].as_array().is_some_and(|sources| !sources.is_empty())
+        });
+        inhibited.map(|alert| alert["labels"].take()).collect()
     }
-    new
 }
 
 /// What a Prometheus is started with.
 #[derive(Default)]
 pub(crate) struct Builder {
     jobs: Vec<(String, SocketAddr, Duration)>,
+    /// Labels of all targets of `jobs`.
+    labels: BTreeMap<String, String>,
     /// Further entries of `scrape_configs`, as they stand.
     scrape_configs: Vec<Json>,
     rules: Vec<String>,
@@ -367,6 +367,12 @@ impl Builder {
     /// Scrapes `/metrics` there at this interval.
     pub(crate) fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
         self.jobs.push((job.to_owned(), addr, interval));
+        self
+    }
+
+    /// Gives the targets of all jobs a label.
+    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -399,9 +405,12 @@ impl Builder {
         });
         let jobs = self.jobs.iter().map(|(job, addr, interval)| {
             write_target(dir.path(), job, *addr, *addr);
+            let labels = self.labels.iter();
+            let labels = labels.map(|(name, value)| json!({ "target_label": name, "replacement": value }));
             json!({
                 "job_name": job,
                 "scrape_interval": format!("{}ms", interval.as_millis()),
+                "relabel_configs": labels.collect::<Vec<_>>(),
                 "file_sd_configs": [{ "files": [target_file(dir.path(), job)], "refresh_interval": "1s" }],
             })
         });
@@ -414,18 +423,24 @@ impl Builder {
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },
         });
         // JSON is YAML too.
-        let file = dir.path().join("prometheus.yml");
-        fs::write(&file, config.to_string()).unwrap();
-        let storage = dir.path().join("data");
-        let service = Service::start(prometheus(), dir, |_| {
-            vec![
-                format!("--config.file={}", file.display()),
-                format!("--storage.tsdb.path={}", storage.display()),
-                "--storage.tsdb.retention.time=1h".to_owned(),
-            ]
-        });
+        let service = serve(dir, &config.to_string());
         Prometheus { service, jobs: self.jobs, alertmanagers: alertmanagers.len() }
     }
+}
+
+/// Starts Prometheus with this configuration, which may name files in `dir`.
+#[track_caller]
+fn serve(dir: TempDir, config: &str) -> Service {
+    let file = dir.path().join("prometheus.yml");
+    fs::write(&file, config).unwrap();
+    let storage = dir.path().join("data");
+    Service::start(prometheus(), dir, |_| {
+        vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", storage.display()),
+            "--storage.tsdb.retention.time=1h".to_owned(),
+        ]
+    })
 }
 
 /// The file that says where a job's target is.
@@ -455,6 +470,12 @@ impl Prometheus {
         Builder::default()
     }
 
+    /// Starts it with a configuration as it stands. Relative paths in it start at `dir`.
+    #[track_caller]
+    pub(crate) fn start_with(config: &str, dir: TempDir) -> Self {
+        Self { service: serve(dir, config), jobs: Vec::new(), alertmanagers: 0 }
+    }
+
     /// Where its page and its API are.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.service.addr
@@ -472,10 +493,10 @@ impl Prometheus {
         let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
         let targets = list(&self.api("targets?state=active"), "activeTargets");
         let scraped = targets.iter().filter(|target| target["health"] != "unknown").count();
-        let groups = list(&self.api("rules"), "groups");
+        let groups = self.rule_groups();
         let waiting = groups.iter().flat_map(|group| list(group, "rules"));
         let waiting = waiting.filter(|rule| rule["health"] == "unknown").count();
-        let known = list(&self.api("alertmanagers"), "activeAlertmanagers").len();
+        let known = self.alertmanagers().len();
         if scraped == self.jobs.len() && waiting == 0 && known == self.alertmanagers {
             return Ok(());
         }
@@ -514,6 +535,18 @@ impl Prometheus {
             now - last.as_secs_f64(),
             step.as_secs_f64()
         ))
+    }
+
+    /// The groups of rules, as the API gives them.
+    #[track_caller]
+    pub(crate) fn rule_groups(&self) -> Vec<Json> {
+        self.api("rules")["groups"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The URLs of the Alertmanagers that alerts are sent to.
+    #[track_caller]
+    pub(crate) fn alertmanagers(&self) -> Vec<Json> {
+        self.api("alertmanagers")["activeAlertmanagers"].as_array().cloned().unwrap_or_default()
     }
 
     /// The alerts that are pending or firing now, as the API gives them.
