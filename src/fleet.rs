@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::{Clock, Moment};
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
-use crate::journal;
+use crate::journal::{self, Limiter, Priority};
 use crate::redis::{DialError, Link, Peer, TlsCache, TlsError, TlsSetup};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::state::Store;
@@ -25,6 +28,9 @@ pub type Discoveries = Arc<[Arc<Discovery>]>;
 
 /// The most targets that may be watched because they were discovered, whatever there is to discover.
 const MOST_DISCOVERED: usize = 10_000;
+
+/// Interval at which it is looked for log lines that were omitted.
+const OMITTED_LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// All targets.
 #[derive(Debug)]
@@ -144,6 +150,8 @@ pub struct Watched {
     sources: Arc<Mutex<Sources>>,
     /// Scripts whose source this server was asked for.
     asked: Mutex<BTreeSet<Sha1Digits>>,
+    /// Limits the log lines; held for a moment, never over an await.
+    log: Mutex<Limiter>,
     /// Held for a step or a read of the numbers, never over an await.
     target: Mutex<Target>,
 }
@@ -225,6 +233,7 @@ impl Fleet {
             names: self.names.clone(),
             sources: Arc::clone(&self.sources),
             asked: Mutex::default(),
+            log: Mutex::default(),
             store: self.store.clone(),
         }))
     }
@@ -647,6 +656,22 @@ impl Fleet {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Logs how many log lines of each target were omitted, until `stop`.
+    pub(crate) async fn keep_log(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(OMITTED_LOOKED_AT) => {}
+            }
+            self.log_omitted(false);
+        }
+    }
+
+    /// Logs how many log lines of each target were omitted, if it is time to; `at_end` if there will be no other time.
+    pub(crate) fn log_omitted(&self, at_end: bool) {
+        self.targets().iter().for_each(|watched| watched.log_omitted(at_end));
+    }
+
     /// Whether every target that the configuration names has been tried once, and whatever was discovered first. Servers
     /// that are discovered later change nothing.
     #[must_use]
@@ -844,8 +869,28 @@ impl Watched {
             return;
         }
         let names = self.names.get();
-        for event in events {
-            journal::write(&self.config.name, event, &names);
+        let now = self.now().mono;
+        for event in events.iter().filter(|event| !journal::is_silent(event)) {
+            if self.log().admit_event(event, now) {
+                journal::write(&self.config.name, event, &names);
+            }
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Limiter> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place among the log lines of this target; `false` if there are too many of them now.
+    pub(crate) fn may_log(&self, priority: Priority) -> bool {
+        self.log().admit(priority, self.now().mono)
+    }
+
+    /// Logs how many log lines of this target were omitted, if it is time to; `at_end` if there will be no other time.
+    pub(crate) fn log_omitted(&self, at_end: bool) {
+        let omitted = if at_end { self.log().rest() } else { self.log().due(self.now().mono) };
+        if let Some(omitted) = omitted {
+            journal::write_omitted(&self.config.name, omitted);
         }
     }
 }

@@ -42,6 +42,7 @@ mod shell;
 pub mod shipped;
 pub mod state;
 mod supervisor;
+mod text;
 pub mod watch;
 pub mod web;
 
@@ -86,6 +87,7 @@ pub async fn run(
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
     supervisor.start("the probes", |stop| probes.keep(stop));
     supervisor.start("the discovery", |stop| discover::keep(Arc::clone(&fleet), stop));
+    supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
     if let Some(store) = fleet.store() {
@@ -105,5 +107,6 @@ pub async fn run(
     };
     supervisor.stop().await;
     keeper.stop().await;
+    fleet.log_omitted(true);
     result
 }

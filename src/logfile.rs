@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::fleet::Watched;
+use crate::journal::Priority;
 use crate::parse::slow_script_line;
 use crate::watch::Observation;
 
@@ -36,7 +37,7 @@ pub(crate) async fn follow(watched: Arc<Watched>, path: &Path, stop: Cancellatio
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower = Follower::default();
     // What is there at the start is history; a file that appears later is new as a whole.
-    let mut readable = follower.skip(path).await.map_err(|error| complain(target, path, &error)).is_ok();
+    let mut readable = follower.skip(path).await.map_err(|error| complain(&watched, path, &error)).is_ok();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -49,11 +50,13 @@ pub(crate) async fn follow(watched: Arc<Watched>, path: &Path, stop: Cancellatio
         });
         match result.await {
             Ok(()) if !readable => {
-                info!(target, file = %path.display(), "reading the server's log file");
+                if watched.may_log(Priority::Medium) {
+                    info!(target, file = %path.display(), "reading the server's log file");
+                }
                 readable = true;
             }
             Err(error) if readable => {
-                complain(target, path, &error);
+                complain(&watched, path, &error);
                 readable = false;
             }
             Ok(()) | Err(_) => {}
@@ -61,7 +64,11 @@ pub(crate) async fn follow(watched: Arc<Watched>, path: &Path, stop: Cancellatio
     }
 }
 
-fn complain(target: &str, path: &Path, error: &io::Error) {
+fn complain(watched: &Watched, path: &Path, error: &io::Error) {
+    if !watched.may_log(Priority::Medium) {
+        return;
+    }
+    let target = watched.name();
     warn!(target, file = %path.display(), %error, "--redis.log-file cannot be read: scripts are not named while they run");
 }
 

@@ -25,6 +25,7 @@ use self::peer::{Peer, Told};
 use self::topology::{Answer, MOST_SERVERS, Topology};
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
+use crate::journal::{Limiter, Omitted, Priority};
 use crate::redis::addresses_of;
 use crate::watch::State;
 
@@ -133,11 +134,19 @@ struct Follower {
     problem: Option<String>,
     /// What was told about single servers.
     told: HashSet<String>,
+    /// Limits the log lines about targets that come and go.
+    log: Limiter,
 }
 
 impl Follower {
     fn new(fleet: Arc<Fleet>, entry: Arc<Discovery>) -> Self {
-        Self { fleet, rounds: Rounds::new(entry), problem: None, told: HashSet::new() }
+        Self {
+            fleet,
+            rounds: Rounds::new(entry),
+            problem: None,
+            told: HashSet::new(),
+            log: Limiter::default(),
+        }
     }
 
     /// Round after round.
@@ -171,11 +180,19 @@ impl Follower {
 
     fn tell(&mut self, found: &Found) {
         let discovery = &*self.rounds.entry.name;
+        let now = self.fleet.clock().now().mono;
+        if let Some(omitted) = self.log.due(now) {
+            log_omitted(discovery, omitted);
+        }
         for target in &found.started {
-            info!(discovery, target = &**target, "discovered, watched from now on");
+            if self.log.admit(Priority::High, now) {
+                info!(discovery, target = &**target, "discovered, watched from now on");
+            }
         }
         for target in &found.ended {
-            info!(discovery, target = &**target, "no longer listed, no longer watched");
+            if self.log.admit(Priority::High, now) {
+                info!(discovery, target = &**target, "no longer listed, no longer watched");
+            }
         }
         let left_out = self.rounds.topologies.iter().map(Topology::left_out).sum::<usize>() + found.left_out;
         if left_out > 0 && self.told.insert("left out".to_owned()) {
@@ -185,7 +202,8 @@ impl Follower {
             );
         }
         for (endpoint, problem) in &found.problems {
-            if self.told.len() < MOST_TOLD && self.told.insert(format!("{endpoint} {problem}")) {
+            let is_new = self.told.len() < MOST_TOLD && self.told.insert(format!("{endpoint} {problem}"));
+            if is_new && self.log.admit(Priority::Medium, now) {
                 warn!(discovery, address = %endpoint, problem, "a server that was discovered is not watched as such");
             }
         }
@@ -194,8 +212,10 @@ impl Follower {
     /// Logs each server that may not be connected to, once.
     fn tell_refused(&mut self, refused: &[String]) {
         let discovery = &*self.rounds.entry.name;
+        let now = self.fleet.clock().now().mono;
         for address in refused {
-            if self.told.len() < MOST_TOLD && self.told.insert(format!("{address} refused")) {
+            let is_new = self.told.len() < MOST_TOLD && self.told.insert(format!("{address} refused"));
+            if is_new && self.log.admit(Priority::Medium, now) {
                 warn!(
                     discovery,
                     address,
@@ -216,6 +236,19 @@ impl Follower {
         }
         self.problem = problem;
     }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(omitted) = self.log.rest() {
+            log_omitted(&self.rounds.entry.name, omitted);
+        }
+    }
+}
+
+/// Logs how many log lines of an entry were omitted.
+fn log_omitted(discovery: &str, omitted: Omitted) {
+    warn!(discovery, lines = omitted.lines, "log lines were left out: too many targets come and go");
 }
 
 /// Asks round after round, whoever answers.

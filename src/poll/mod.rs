@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Level, debug};
 
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::fleet::Watched;
+use crate::journal::Priority;
 use crate::redis::{Connection, Link, TlsSetup, connect_within};
 use crate::watch::Observation;
 
@@ -45,17 +46,25 @@ enum Over {
 
 /// Watches one target until `stop`.
 pub(crate) async fn watch(watched: Arc<Watched>, stop: CancellationToken) {
+    poll(&watched, stop).await;
+    // It may be no longer among the fleet's.
+    watched.log_omitted(true);
+}
+
+async fn poll(watched: &Watched, stop: CancellationToken) {
     let mut backoff = Backoff::default();
     // A port that accepts and then says nothing, again and again, is no blocked server.
     let mut doubtful = false;
     loop {
         let began = watched.now().mono;
-        let over = session(&watched, &stop, doubtful).await;
+        let over = session(watched, &stop, doubtful).await;
         doubtful = matches!(over, Over::Mute(_));
         match over {
             Over::Stopped => return,
             Over::Broken(detail) | Over::Mute(detail) => {
-                debug!(target = &*watched.config().name, detail, "connection ended");
+                if tracing::enabled!(Level::DEBUG) && watched.may_log(Priority::Low) {
+                    debug!(target = &*watched.config().name, detail, "connection ended");
+                }
             }
         }
         let lasted = watched.now().mono.saturating_sub(began);

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use redis::{Parser, Value};
@@ -695,6 +695,119 @@ fn a_slow_log_full_of_strange_things() {
     assert!(!logs.contains('\u{1b}'), "{logs}");
     assert!(logs.lines().count() < MOST_LINES, "{logs}");
     assert_eq!(lines_with(&logs, &["level=warn", "SLOWLOG GET"]).len(), 1, "{logs}");
+}
+
+/// The field of a logfmt line as a number; 0 where it has none.
+fn field(line: &str, name: &str) -> u64 {
+    let value = line.split_once(&format!(" {name}=")).and_then(|(_, rest)| rest.split(' ').next());
+    value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} of {line}")))
+}
+
+/// Most lines that have times (`ts=…T12:34:56.789Z`) within any one second.
+fn most_lines_in_a_second(lines: &[String]) -> usize {
+    let time = |line: &String| {
+        let (_, time) = line.split_once('T').unwrap_or_else(|| panic!("no time: {line}"));
+        let seconds: Vec<f64> =
+            time.split('Z').next().unwrap().split(':').map(|part| part.parse().unwrap()).collect();
+        Duration::from_secs_f64((seconds[0] * 60.0 + seconds[1]) * 60.0 + seconds[2])
+    };
+    let times: Vec<Duration> = lines.iter().map(time).collect();
+    let within = |begin: Duration| {
+        times.iter().filter(|time| (begin..begin + Duration::from_secs(1)).contains(*time)).count()
+    };
+    times.iter().map(|begin| within(*begin)).max().unwrap_or_default()
+}
+
+/// Made-up slow calls as fast as they are asked for, with hostile texts in them. Between them it is BUSY for a while, and ends
+/// a blockage with a command of 5 MB.
+#[test]
+fn a_flood_of_made_up_slow_calls() {
+    const FLOOD: usize = 0;
+    const BUSY: usize = 1;
+    const SILENT: usize = 2;
+    const END: usize = 3;
+    let int = |number: u64| format!(":{number}\r\n").into_bytes();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let entry = move |id: u64, micros: u64, command: &[u8]| {
+        let hostile = "a\u{1b}[31m\u{202e}\u{200b}\u{9b}b".repeat(20);
+        let words = array(&[bulk(command), bulk(format!("return {id}")), bulk("0")]);
+        array(&[int(id), int(now()), int(micros), words, bulk(&hostile), bulk(&hostile)])
+    };
+    let phase = Arc::new(AtomicUsize::new(FLOOD));
+    let (next, large) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let current = Arc::clone(&phase);
+    let hostile =
+        Hostile::answering(move |words| match (words[0].as_str(), current.load(Ordering::Relaxed)) {
+            ("ping", BUSY) => {
+                b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
+                    .to_vec()
+            }
+            ("ping", SILENT) => {
+                while current.load(Ordering::Relaxed) == SILENT {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                large.store(true, Ordering::Relaxed);
+                b"+PONG\r\n".to_vec()
+            }
+            ("exec", BUSY) => {
+                b"-EXECABORT Transaction discarded because of: BUSY Redis is busy running a script.\r\n"
+                    .to_vec()
+            }
+            ("slowlog", FLOOD) if words[1] == "get" => {
+                let first = next.fetch_add(200, Ordering::Relaxed);
+                let ids = (first..first + 200).rev();
+                array(&ids.map(|id| entry(id as u64, 2_000_000, b"EVAL")).collect::<Vec<_>>())
+            }
+            ("slowlog", END) if words[1] == "get" => {
+                if large.swap(false, Ordering::Relaxed) {
+                    next.fetch_add(1, Ordering::Relaxed);
+                }
+                let id = next.load(Ordering::Relaxed) as u64 - 1;
+                array(&[entry(id, 60_000_000, &"A\u{202e}\x1b\\".as_bytes().repeat(1 << 20))])
+            }
+            _ => quiet(words),
+        });
+    let target = hostile.target();
+    let mut exporter = Exporter::builder()
+        .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+        .args(&[QUICK[0], QUICK[1], QUICK[2], "--heartbeat.blocked-after=500ms"])
+        .start();
+    let counted =
+        |metrics: &Metrics| whole(metrics.sum("redis_script_slow_calls_total", &[("severity", "warning")]));
+    exporter.wait_for(LIMIT, "many slow calls", |metrics| counted(metrics) > 1000);
+    // Long enough for the lines that are left out to be reported while it goes on.
+    let is_omitted = |line: &str| line.contains(&target) && line.contains("log lines were left out");
+    eventually(LIMIT, "a report while it goes on", || exporter.logs().lines().any(is_omitted).then_some(()));
+    // The server is BUSY, then blocked and silent, and then well.
+    for (now, line) in
+        [(BUSY, "went BUSY"), (FLOOD, "blockage ended"), (SILENT, "blocked: the server"), (END, "command=")]
+    {
+        let before = lines_with(&exporter.logs(), &[line]).len();
+        phase.store(now, Ordering::Relaxed);
+        eventually(LIMIT, line, || (lines_with(&exporter.logs(), &[line]).len() > before).then_some(()));
+    }
+    let metrics = exporter.wait_for(LIMIT, "an end", |metrics| state(metrics, &target) == "ok");
+    let (slow, memory) = (counted(&metrics), peak_memory(&exporter));
+    exporter.terminate();
+    let end = || exporter.logs().lines().any(|line| line.contains("message=stopped")).then_some(());
+    eventually(LIMIT, "the last line", end);
+
+    let logs = exporter.logs();
+    let lines = lines_with(&logs, &[&target]);
+    // 20 by the clock of the limiter; a busy machine may hold lines up.
+    assert!(most_lines_in_a_second(&lines) <= 30, "{logs}");
+    let omitted: Vec<&String> = lines.iter().filter(|line| is_omitted(line)).collect();
+    let told = lines.iter().filter(|line| line.contains("message=\"slow script\"")).count() as u64;
+    let untold: u64 = omitted.iter().map(|line| field(line, "slow_calls")).sum();
+    assert_eq!(told + untold, slow, "lines and numbers agree: {logs}");
+    assert!(untold > told, "{logs}");
+    assert!(omitted.iter().all(|line| field(line, "lines") >= field(line, "slow_calls")), "{logs}");
+    for line in &lines {
+        assert!(line.len() < 2000, "{} bytes: {line}", line.len());
+        let is_bad = |c: char| c.is_control() || matches!(c, '\u{200b}' | '\u{202e}');
+        assert!(!line.contains(is_bad), "{line:?}");
+    }
+    assert!(memory < 2 * MOST_MEMORY, "{} KiB", memory >> 10);
 }
 
 fn a_server_that_goes_and_comes_back(kind: Kind) {

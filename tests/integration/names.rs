@@ -71,7 +71,8 @@ fn every_call_carries_its_files_name(kind: Kind) {
         assert_eq!(client.call(&[command, script, "0"]), Value::Int(1), "{command} {script}");
         *expected.entry((command.to_ascii_lowercase(), name.to_owned())).or_insert(0) += 1;
     };
-    for (name, body) in [("short.lua", SHORT), ("jobs/long.lua", long.as_str())] {
+    // The first ones have lines in the log; of so many at once the others have none.
+    for (name, body) in [("jobs/long.lua", long.as_str()), ("short.lua", SHORT)] {
         // As the file is, and as programs send it.
         for sent in [body.to_owned(), body.trim_end().to_owned(), body.replace('\n', "\r\n")] {
             run(&mut client, "EVAL", &sent, name);
