@@ -7,13 +7,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use secrecy::SecretString;
 
-use crate::lint::Severity;
+use crate::lint::{OFF_BY_DEFAULT, Severity};
 
 /// What the environment variable of a flag begins with.
 const ENV_PREFIX: &str = "REDIS_SCRIPT_EXPORTER_";
@@ -260,6 +260,10 @@ pub struct LintFlags {
     /// Least severe findings that make the exit code 1
     #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
     pub fail_on: Severity,
+
+    /// Check a rule that is off by default as well; repeatable
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(OFF_BY_DEFAULT))]
+    pub enable: Vec<String>,
 }
 
 /// Values of `--format` of `lint`.

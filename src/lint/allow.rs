@@ -73,8 +73,9 @@ impl Allowances {
         }
     }
 
-    /// Takes out what is allowed, and adds what is wrong with the comments. Gives how many were taken out.
-    pub(super) fn apply(self, found: &mut Vec<Found>) -> usize {
+    /// Takes out what is allowed, and adds what is wrong with the comments, but for those about rules that are off. Gives how
+    /// many were taken out.
+    pub(super) fn apply(self, found: &mut Vec<Found>, is_off: impl Fn(&str) -> bool) -> usize {
         let before = found.len();
         let mut used = vec![false; self.allowed.len()];
         found.retain(|found| {
@@ -89,7 +90,7 @@ impl Allowances {
         });
         let allowed = before - found.len();
         for (allowance, used) in self.allowed.iter().zip(used) {
-            if !used {
+            if !used && !is_off(allowance.rule) {
                 let message = format!("nothing here is allowed by {}", allowance.rule);
                 found.push(Found::new("unused-allow", allowance.position, message));
             }

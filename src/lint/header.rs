@@ -21,7 +21,8 @@ pub(super) enum Header {
 }
 
 impl Header {
-    /// Reads the first line, and gives the source without it: servers take it off too. Line numbers stay.
+    /// Reads the first line, and gives the source without it: servers take it off too. Line numbers stay. A byte order mark
+    /// before it is passed over; servers refuse it.
     pub(super) fn read(source: &str) -> (Self, &str) {
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if !source.starts_with("#!") {
@@ -39,6 +40,48 @@ impl Header {
     }
 }
 
+/// Flags that scripts may have: those of Redis 7.0 and Valkey, then those of Upstash and Dragonfly.
+const FLAGS: [&str; 8] = [
+    "no-writes",
+    "allow-oom",
+    "allow-stale",
+    "no-cluster",
+    "allow-cross-slot-keys",
+    "allow-key-locking",
+    "disable-atomicity",
+    "allow-undeclared-keys",
+];
+
+/// Reason for which servers refuse the first line, if they do (measured on Redis 7.0.15: `evalExtractShebangFlags` and
+/// `functionExtractLibMetaData`).
+pub(super) fn problem(source: &str) -> Option<String> {
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source).strip_prefix("#!")?;
+    let Some((line, _)) = source.split_once('\n') else {
+        return Some("nothing follows the #! line".to_owned());
+    };
+    let mut words = line.split_ascii_whitespace();
+    let engine = words.next().filter(|_| !line.starts_with([' ', '\t'])).unwrap_or_default();
+    let is_library = words.clone().any(|word| word.starts_with("name="));
+    // Only FUNCTION LOAD takes it in any letter case.
+    if engine != "lua" && !(is_library && engine.eq_ignore_ascii_case("lua")) {
+        return Some(format!("the server knows the engine lua only, not `{engine}`"));
+    }
+    for word in words {
+        let word = word.trim_matches(['"', '\'']);
+        match word.strip_prefix("flags=") {
+            _ if is_library && word.starts_with("name=") => {}
+            Some(flags) if !is_library => {
+                let mut flags = flags.split(',').filter(|_| !flags.is_empty());
+                if let Some(flag) = flags.find(|flag| !FLAGS.contains(&flag.trim_matches(['"', '\'']))) {
+                    return Some(format!("the server does not know the flag `{flag}`"));
+                }
+            }
+            _ => return Some(format!("the server does not know the option `{word}` here")),
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +96,38 @@ mod tests {
             ("\u{feff}#!lua", (Header::Script(Flags::Others), "")),
         ] {
             assert_eq!(Header::read(source), expected, "{source}");
+        }
+    }
+
+    /// As Redis 7.0.15 answers SCRIPT LOAD and FUNCTION LOAD.
+    #[test]
+    fn lines_that_servers_refuse_have_a_problem() {
+        for (line, part) in [
+            ("#!lua", None),
+            ("#!lua flags=", None),
+            ("#!lua flags=no-writes,allow-cross-slot-keys", None),
+            ("#!lua flags=no-writes\r", None),
+            ("#!lua flags=\"no-writes\"", None),
+            ("#!lua flags=allow-key-locking", None),
+            ("#!lua name=library", None),
+            ("#!LUA name=library", None),
+            ("return '#!lua flags=x'", None),
+            ("-- #!/usr/bin/lua", None),
+            ("#!lua flags=nowrites", Some("`nowrites`")),
+            ("#!lua flags=no-writes, allow-oom", Some("``")),
+            ("#!lua flags=no-writes,", Some("``")),
+            ("#!lua flag=no-writes", Some("`flag=no-writes`")),
+            ("#!lua no-writes", Some("`no-writes`")),
+            ("#!LUA", Some("`LUA`")),
+            ("#! lua", Some("``")),
+            ("#!/usr/bin/env lua", Some("`/usr/bin/env`")),
+            ("#!/usr/bin/lua name=library", Some("`/usr/bin/lua`")),
+            ("#!lua name=library flags=no-writes", Some("`flags=no-writes`")),
+            ("#!lua name=library version=1", Some("`version=1`")),
+        ] {
+            let problem = problem(&format!("{line}\nreturn 1"));
+            assert_eq!(problem.is_some(), part.is_some(), "{line}: {problem:?}");
+            assert!(part.is_none_or(|part| problem.is_some_and(|problem| problem.contains(part))), "{line}");
         }
     }
 }

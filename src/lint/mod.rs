@@ -13,11 +13,13 @@ mod report;
 mod rules;
 mod sarif;
 mod syntax;
+mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tokens;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::thread;
 
@@ -27,7 +29,7 @@ use self::header::Header;
 use self::report::clean;
 pub use self::report::{Finding, Related, Report, Unreadable};
 use self::rules::Found;
-pub use self::rules::{RULES, Rule, Severity, rule};
+pub use self::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity, rule};
 use self::syntax::Position;
 use self::tokens::Tokens;
 use crate::cli::LintFlags;
@@ -49,7 +51,7 @@ pub fn run(flags: &LintFlags, stdin: &mut impl Read) -> Report {
         match content {
             Ok(source) => {
                 report.files += 1;
-                let (findings, allowed) = lint(&file, &source);
+                let (findings, allowed) = lint(&file, &source, &flags.enable);
                 report.allowed += allowed;
                 report.add(findings, flags.level.min(flags.fail_on));
             }
@@ -62,11 +64,12 @@ pub fn run(flags: &LintFlags, stdin: &mut impl Read) -> Report {
     report
 }
 
-/// What is found in a script, and how many more findings its comments allow.
+/// What is found in a script, and how many more findings its comments allow. Rules that are [`OFF_BY_DEFAULT`] are checked if
+/// they are `enabled`.
 #[must_use]
-pub fn lint(file: &str, source: &str) -> (Vec<Finding>, usize) {
+pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
     let (found, allowed) = thread::scope(|scope| {
-        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || find(source));
+        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || find(source, enabled));
         let found = reader.ok().and_then(|reader| reader.join().ok());
         found.unwrap_or_else(|| {
             (vec![Found::new("too-complex", Position { line: 1, column: 1 }, "the parser gave up")], 0)
@@ -95,8 +98,11 @@ pub fn lint(file: &str, source: &str) -> (Vec<Finding>, usize) {
     (findings.collect(), allowed)
 }
 
-fn find(source: &str) -> (Vec<Found>, usize) {
-    let (header, body) = Header::read(source);
+fn find(source: &str, enabled: &[String]) -> (Vec<Found>, usize) {
+    // To Lua this is one line end, also behind a backslash in a string; the parser knows only the shorter one there.
+    let source =
+        if source.contains("\r\n") { Cow::from(source.replace("\r\n", "\n")) } else { source.into() };
+    let (header, body) = Header::read(&source);
     let tokens: Vec<_> = Tokens::new(body).collect();
     let mut found = match tokens::too_complex(tokens.iter().copied()) {
         Some(token) => {
@@ -105,9 +111,21 @@ fn find(source: &str) -> (Vec<Found>, usize) {
         }
         None => match parse::parse(body) {
             Ok(script) => rules::check(&Facts::new(&script), header),
-            Err((position, message)) => vec![Found::new("syntax-error", position, message)],
+            Err((position, message)) => {
+                let template = template::at(position, &source);
+                vec![template.unwrap_or_else(|| Found::new("syntax-error", position, message))]
+            }
         },
     };
-    let allowed = Allowances::read(&tokens).apply(&mut found);
+    let begin = Position { line: 1, column: 1 };
+    if source.starts_with('\u{feff}') {
+        found.push(Found::new("syntax-error", begin, "it begins with a byte order mark, which is no Lua"));
+    }
+    found.extend(header::problem(&source).map(|problem| Found::new("invalid-shebang", begin, problem)));
+    found.extend(template::in_strings(&tokens));
+    let is_off =
+        |rule: &str| OFF_BY_DEFAULT.contains(&rule) && !enabled.iter().any(|enabled| enabled == rule);
+    found.retain(|found| !is_off(found.rule));
+    let allowed = Allowances::read(&tokens).apply(&mut found, is_off);
     (found, allowed)
 }

@@ -3,7 +3,10 @@
 //! `full_moon` because it is the parser under Lua's own formatters and linters (`StyLua`, `selene`), reads exactly Lua 5.1
 //! without features, and knows where everything is.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use full_moon::LuaVersion;
 use full_moon::ast::{
@@ -16,13 +19,16 @@ use super::syntax::{
     Binary, Expr, ExprId, FnId, Function, Loop, LoopId, LoopKind, Position, SCRIPT, Script, Statement, Unary,
     Value, VarId, Variable,
 };
+use super::tokens::{Kind, Tokens};
 
 /// Reads a script. Its nesting has been looked at before; what is on the stack grows with it.
 ///
 /// # Errors
 /// Where it is no Lua 5.1, and why.
 pub(super) fn parse(source: &str) -> Result<Script, (Position, String)> {
-    let result = full_moon::parse_fallible(source, LuaVersion::lua51());
+    let Some(result) = without_panic(|| full_moon::parse_fallible(source, LuaVersion::lua51())) else {
+        return Err(not_lua(source));
+    };
     if let Some(error) = result.errors().first() {
         let (begin, _) = error.range();
         let position = Position { line: begin.line(), column: begin.character() };
@@ -37,6 +43,48 @@ pub(super) fn parse(source: &str) -> Result<Script, (Position, String)> {
     match lowering.stray_break {
         Some(position) => Err((position, "no loop to break".to_owned())),
         None => Ok(lowering.script),
+    }
+}
+
+thread_local! {
+    /// Whether this thread is in the parser.
+    static IN_PARSER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the parser; `None` if it panics, which it does on some text that is no Lua (`full_moon` 3.0.0 on a string in
+/// backticks).
+/// Only a panic of the parser goes without a message.
+fn without_panic<T>(parser: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // A thread without its variables is at its end, and not in the parser.
+            if !IN_PARSER.try_with(Cell::get).unwrap_or(false) {
+                report(info);
+            }
+        }));
+    });
+    IN_PARSER.set(true);
+    // Nothing of the parser outlives its panic.
+    let result = panic::catch_unwind(AssertUnwindSafe(parser));
+    IN_PARSER.set(false);
+    result.ok()
+}
+
+/// The first character that is in no token of Lua 5.1; else the beginning.
+fn not_lua(source: &str) -> (Position, String) {
+    const MARKS: &str = "+-*/%^#=~<>(){}[];:,.";
+    let stray = Tokens::new(source).find_map(|token| match token.kind {
+        Kind::Mark(mark) if !mark.chars().all(|c| MARKS.contains(c)) => Some((token, mark)),
+        _ => None,
+    });
+    match stray {
+        Some((token, mark)) => {
+            let position = Position { line: token.line, column: token.column + 1 };
+            (position, format!("unexpected symbol near `{mark}`"))
+        }
+        None => (Position { line: 1, column: 1 }, "the parser cannot read this".to_owned()),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::rules::Severity;
 use super::{sarif, text};
 use crate::cli::LintFormat;
+use crate::text::is_hidden;
 
 /// Most findings that are kept of one file.
 pub(super) const MOST_OF_A_FILE: usize = 200;
@@ -117,10 +118,6 @@ impl Report {
 /// Text from elsewhere, made safe for terminals and bounded: what moves the cursor, changes colours or the direction of
 /// reading is escaped.
 pub(super) fn clean(text: &str, longest: usize) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let mut cleaned = String::new();
     for (count, character) in text.chars().enumerate() {
         if count >= longest {
@@ -129,7 +126,7 @@ pub(super) fn clean(text: &str, longest: usize) -> String {
         }
         match character {
             '\t' => cleaned.push(' '),
-            character if is_unsafe(character) => cleaned.extend(character.escape_unicode()),
+            character if is_hidden(character) => cleaned.extend(character.escape_unicode()),
             character => cleaned.push(character),
         }
     }

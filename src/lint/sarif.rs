@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::report::{Finding, Report};
-use super::rules::{RULES, Rule, Severity};
+use super::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity};
 
 /// The schema of what is written.
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
@@ -55,7 +55,7 @@ fn rule(rule: &Rule) -> Value {
         "id": rule.name,
         "shortDescription": { "text": rule.what },
         "help": { "text": rule.instead },
-        "defaultConfiguration": { "level": level(rule.severity) },
+        "defaultConfiguration": { "enabled": !OFF_BY_DEFAULT.contains(&rule.name), "level": level(rule.severity) },
     })
 }
 

@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::{RULES, Severity, lint};
+use super::{OFF_BY_DEFAULT, RULES, Severity};
+
+/// What [`super::lint`] finds with all rules.
+fn lint(file: &str, source: &str) -> (Vec<super::Finding>, usize) {
+    super::lint(file, source, &OFF_BY_DEFAULT.map(ToOwned::to_owned))
+}
 
 /// The rules that tell something, with their lines.
 fn found(source: &str) -> Vec<(usize, &'static str)> {
@@ -32,6 +37,7 @@ fn assert_fine(scripts: &[&str]) {
 #[test]
 fn rules_are_sorted_and_worded() {
     assert!(RULES.is_sorted_by_key(|rule| rule.name));
+    assert!(OFF_BY_DEFAULT.iter().all(|name| super::rule(name).is_some()));
     for rule in RULES {
         assert!(!rule.what.contains('|') && !rule.instead.contains('|'), "{}", rule.name);
     }
@@ -232,7 +238,84 @@ fn what_is_not_lua_is_told_where() {
     assert_eq!(found("#!lua flags=no-writes\nreturn +"), [(2, "syntax-error")]);
     assert_eq!(found("if a then\n  break\nend"), [(2, "syntax-error")]);
     assert_eq!(found("x = 'abc"), [(1, "syntax-error")]);
+    assert_eq!(found("\u{feff}return 1"), [(1, "syntax-error")]);
     assert_eq!(found(&format!("x = {}", "(".repeat(100_000))), [(1, "too-complex")]);
+}
+
+/// The parser panics on these; that is a message for nobody.
+#[test]
+fn what_the_parser_cannot_read_is_a_syntax_error() {
+    assert_eq!(found("local a = 1\n\nlocal x = `abc"), [(3, "syntax-error")]);
+    assert_eq!(found("x = `abc`"), [(1, "syntax-error")]);
+    assert_eq!(found("#!lua flags=no-writes\r\n-- `a`\r\nx = '`' .. `abc\r\n"), [(3, "syntax-error")]);
+    let (findings, _) = lint("a.lua", "return `abc`");
+    assert_eq!((findings[0].column, findings[0].message.as_str()), (8, "unexpected symbol near ```"));
+}
+
+#[test]
+fn line_ends_of_windows_are_line_ends() {
+    assert_eq!(found("local s = \"abc\\\r\ndef\"\r\nreturn s\r\n"), []);
+    assert_eq!(found("local s = 'a\\\r\n\\\r\n'\r\nlocal y = = 2\r\n"), [(4, "syntax-error")]);
+    assert!(found("-- a\r\nreturn redis.call('KEYS', '*')\r\n").contains(&(2, "keys-command")));
+}
+
+#[test]
+fn a_first_line_that_the_server_refuses() {
+    assert_told(
+        "invalid-shebang",
+        &[
+            "#!lua flags=nowrites\nreturn 1",
+            "#!/usr/bin/env lua\nreturn 1",
+            "#!lua",
+            "#!lua flags=no-write\r\nreturn 1\r\n",
+        ],
+    );
+    assert_fine(&[
+        "#!lua flags=allow-oom,no-writes\nreturn 1",
+        "#!lua name=l\nlocal a = 1",
+        "#!lua\r\nreturn 1\r\n",
+    ]);
+}
+
+#[test]
+fn templates_are_named_as_such() {
+    for (script, line) in [
+        ("redis.call('DEL', '<%= prefix %>')", 1),
+        ("local a = 1\nredis.call('SET', \"{{ prefix }}:a\", 1)", 2),
+        ("local a = 1\nlocal ttl = <%= ttl %>\nreturn a", 2),
+        ("local a = 1\n{% if big %}\nreturn a\n{% end %}", 2),
+    ] {
+        let found = found(script);
+        assert!(found.contains(&(line, "template")), "{script}: {found:?}");
+        assert!(!found.iter().any(|(_, rule)| *rule == "syntax-error"), "{script}: {found:?}");
+    }
+    assert_fine(&[
+        "return string.match(ARGV[1], '<%w+>')",
+        "return string.gsub(ARGV[1], '{{(.-)}}', 'x')",
+        "return {{1, 2}, {3, 4}}",
+        "-- {{ name }} <%= name %>\nreturn redis.call('SET', '{user}:' .. ARGV[1], 1)",
+    ]);
+    assert_eq!(found("-- <%= name %>\nx = = 1"), [(2, "syntax-error")]);
+}
+
+#[test]
+fn rules_that_are_off_by_default_say_nothing() {
+    let script = "redis.call('SET', 'user:1234', 1718035261734)";
+    let found = |script: &str, enabled: &[String]| {
+        let (findings, allowed) = super::lint("a.lua", script, enabled);
+        let values = findings.iter().filter(|finding| finding.rule == "value-in-body").count();
+        let comments = findings.iter().filter(|finding| finding.rule == "unused-allow").count();
+        (values, comments, allowed)
+    };
+    let enabled = ["value-in-body".to_owned()];
+    assert_eq!(found(script, &[]), (0, 0, 0));
+    assert_eq!(found(script, &enabled), (2, 0, 0));
+    let allowed = format!("-- redis-script-lint: allow(value-in-body)\n{script}");
+    assert_eq!(found(&allowed, &[]), (0, 0, 0), "the comment is for those who switch the rule on");
+    assert_eq!(found(&allowed, &enabled), (0, 0, 2));
+    let unused = "-- redis-script-lint: allow(value-in-body)\nreturn 1";
+    assert_eq!(found(unused, &[]), (0, 0, 0));
+    assert_eq!(found(unused, &enabled), (0, 1, 0));
 }
 
 #[test]
@@ -331,6 +414,10 @@ const PIECES: &[&str] = &[
     "redis.register_function",
     "-- redis-script-lint: allow(",
     "é",
+    "`",
+    "\r\n",
+    "{{ a }}",
+    "<%= a %>",
 ];
 
 proptest! {

@@ -18,8 +18,8 @@ const OPERATORS: [&str; 6] = ["...", "..", "==", "~=", "<=", ">="];
 pub(super) enum Kind<'a> {
     /// A name, a keyword or a number.
     Word(&'a str),
-    /// A string literal.
-    Text,
+    /// A string literal, with its quotes.
+    Text(&'a str),
     /// An operator or any other character.
     Mark(&'a str),
     /// The text of a comment, without its marks.
@@ -85,11 +85,9 @@ impl<'a> Iterator for Tokens<'a> {
             let text = self.take(self.at + length);
             Kind::Comment(text.get(2..).unwrap_or_default())
         } else if let Some(length) = long_bracket(rest) {
-            self.take(self.at + length);
-            Kind::Text
+            Kind::Text(self.take(self.at + length))
         } else if matches!(first, b'"' | b'\'') {
-            self.take(self.at + quoted(rest, first));
-            Kind::Text
+            Kind::Text(self.take(self.at + quoted(rest, first)))
         } else if first.is_ascii_alphanumeric() || first == b'_' {
             let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
             let length = rest.iter().take_while(is_part).count();
@@ -192,7 +190,7 @@ mod tests {
                 (Kind::Word("local"), 1, 0),
                 (Kind::Mark("é"), 1, 6),
                 (Kind::Mark("="), 1, 8),
-                (Kind::Text, 1, 10),
+                (Kind::Text("[[\n]]"), 1, 10),
                 (Kind::Comment(" note"), 2, 3),
                 (Kind::Comment("[==[ a\nb ]==]"), 3, 2),
                 (Kind::Word("x"), 4, 7),

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use redis_script_exporter::lint::{self, RULES, Severity};
+use redis_script_exporter::lint::{self, OFF_BY_DEFAULT, RULES, Severity};
 use serde_json::Value as Json;
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ struct Script {
 impl Script {
     /// Warnings and errors of the linter, by their lines in the file.
     fn findings(&self) -> BTreeSet<Label> {
-        let (findings, _) = lint::lint(&self.name, &self.source);
+        let (findings, _) = lint::lint(&self.name, &self.source, &OFF_BY_DEFAULT.map(ToOwned::to_owned));
         let told = findings.into_iter().filter(|finding| finding.severity >= Severity::Warning);
         told.map(|finding| (finding.line + self.first_line - 1, finding.rule.to_owned())).collect()
     }
@@ -299,11 +299,37 @@ fn the_exit_code_tells_what_was_found() {
         (&["good/no-writes-script.lua", "good/words-in-comments.lua", "--fail-on=info"], 0),
         (&["good/text-loop.lua", "nowhere.lua"], 2),
         (&["bad", "nowhere"], 2),
+        (&["bad/pasted-values.lua"], 0),
+        (&["bad/pasted-values.lua", "--enable=value-in-body"], 1),
+        (&["bad/pasted-values.lua", "--enable=value-in-body", "--fail-on=error"], 0),
+        (&["bad/pasted-values.lua", "--enable=keys-command"], 64),
         (&[], 64),
         (&["good", "--fail-on=fatal"], 64),
     ] {
         let finished = run(args, "");
         assert_eq!(finished.status.code(), Some(code), "{args:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_panic_of_the_parser_is_a_syntax_error_and_no_more() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.lua"), "local a = 1\nx = `abc`").unwrap();
+    fs::write(folder.path().join("b.lua"), "return redis.call('KEYS', '*')").unwrap();
+    for backtrace in ["0", "full"] {
+        let output = Command::new(binary())
+            .args(["lint", "--fail-on=error"])
+            .arg(folder.path())
+            .env_clear()
+            .env("RUST_BACKTRACE", backtrace)
+            .output()
+            .unwrap();
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!((output.status.code(), err.as_str()), (Some(1), ""), "{out}");
+        assert!(out.contains("a.lua:2:5: error[syntax-error]: unexpected symbol near ```"), "{out}");
+        assert!(out.contains("b.lua:1:8: error[keys-command]"), "{out}");
+        assert!(!out.contains("too-complex"), "{out}");
     }
 }
 
@@ -350,8 +376,9 @@ fn nothing_of_a_script_reaches_the_terminal_as_it_is() {
 fn every_rule_is_in_the_documentation() {
     let page = fs::read_to_string(repository("docs/lint.md")).unwrap();
     for rule in RULES {
+        let off = if OFF_BY_DEFAULT.contains(&rule.name) { ", off" } else { "" };
         let row =
-            format!("| `{}` | {} | {} | {} |", rule.name, rule.severity.word(), rule.what, rule.instead);
+            format!("| `{}` | {}{off} | {} | {} |", rule.name, rule.severity.word(), rule.what, rule.instead);
         assert!(page.contains(&row), "{row}");
     }
 }

@@ -1,0 +1,3 @@
+#!lua flags=nowrites
+-- expect-line-1: invalid-shebang
+return 1
