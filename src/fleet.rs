@@ -936,7 +936,7 @@ mod tests {
         let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
         watched.lock_dialled().reached = Some((socket, socket.ip().is_loopback()));
         watched.observe(Observation::Connected);
-        watched.observe(Observation::Answered);
+        watched.observe(Observation::Answered { since: watched.now().mono });
         watched.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
         assert!(watched.numbers().liveness().state().is_up(), "{name}");
     }

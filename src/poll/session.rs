@@ -10,7 +10,7 @@ use super::{Over, unauthorized, unreachable};
 use crate::config::TargetConfig;
 use crate::fleet::Watched;
 use crate::parse::{
-    BusyKind, Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
+    Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::redis::{Connection, Failure, Question, TOO_MANY_CLIENTS};
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
@@ -229,12 +229,8 @@ impl<'a> Session<'a> {
         match answer.as_ref().ok().map(|value| function_stats(value.clone())) {
             // An answer that says that the server is still busy.
             Some(Ok(Some(function))) => {
-                self.watched.observe(Observation::Busy {
-                    kind: BusyKind::Function,
-                    counted: false,
-                    since: sent,
-                });
-                self.watched.observe(Observation::Running(function));
+                self.watched.observe(Observation::Running { function, since: sent });
+                self.capability(Feature::FunctionStats, true, None);
                 Ok(())
             }
             Some(Err(malformed)) => {
@@ -329,7 +325,7 @@ impl<'a> Session<'a> {
         if before_7 {
             self.capability(Feature::FunctionStats, false, None);
         } else if self.worth_asking(Feature::FunctionStats) {
-            done(self.ask(Question::FunctionStats).await)?;
+            self.name_function().await?;
         }
         Ok(())
     }
@@ -471,7 +467,11 @@ impl<'a> Session<'a> {
     ) -> Result<Value, Unanswered> {
         let refusal = match answer {
             Ok(value) => {
-                self.watched.observe(Observation::Answered);
+                self.watched.observe(if question.is_answered_while_busy() {
+                    Observation::Complained
+                } else {
+                    Observation::Answered { since: sent }
+                });
                 match question.feature() {
                     // Some servers hide settings instead of refusing to tell them: that is seen in what they tell.
                     Some(Feature::Config) | None => {}
@@ -485,7 +485,7 @@ impl<'a> Session<'a> {
             Refusal::Busy { kind, counted } => {
                 Observation::Busy { kind: *kind, counted: *counted, since: sent }
             }
-            Refusal::Loading => Observation::Loading,
+            Refusal::Loading => Observation::Loading { since: sent },
             Refusal::Unauthorized { text } => {
                 let text = text.trim_end_matches('.');
                 let detail = format!("{text}; give a user and a password that the server accepts");

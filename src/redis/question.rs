@@ -84,6 +84,13 @@ impl Question {
         }
     }
 
+    /// Whether a server answers it while it is BUSY: then the answer does not prove that the server is free. EXEC, which is
+    /// the answer to a transaction, is refused.
+    #[must_use]
+    pub const fn is_answered_while_busy(self) -> bool {
+        matches!(self, Self::FunctionStats)
+    }
+
     /// What to send.
     pub(super) fn request(self) -> Request {
         let one = |command: &mut Cmd| Request::One(std::mem::take(command));

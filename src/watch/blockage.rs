@@ -44,7 +44,7 @@ impl Cause {
         }
     }
 
-    fn of_kind(kind: BusyKind) -> Self {
+    pub(super) fn of_kind(kind: BusyKind) -> Self {
         match kind {
             BusyKind::Script => Self::Script,
             BusyKind::Function => Self::Function,

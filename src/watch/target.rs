@@ -36,9 +36,13 @@ const TELL_LOST_INTERVAL: Duration = Duration::from_secs(10);
 pub enum Observation {
     /// A new connection was made; nothing was asked on it yet.
     Connected,
-    /// An ordinary answer came.
-    Answered,
-    /// An error came that the server gives before it looks whether it is BUSY: no permission, unknown, and the like.
+    /// An ordinary answer came to a request that a BUSY server refuses.
+    Answered {
+        /// When the request was sent (monotonic).
+        since: Duration,
+    },
+    /// An answer came that the server also gives while it is BUSY: FUNCTION STATS, or an error that comes before it looks
+    /// whether it is (no permission, unknown, and the like).
     Complained,
     /// An answer of any kind to the heartbeat came, after this time.
     Heartbeat {
@@ -60,7 +64,10 @@ pub enum Observation {
         since: Duration,
     },
     /// A request was answered LOADING.
-    Loading,
+    Loading {
+        /// When the request was sent (monotonic).
+        since: Duration,
+    },
     /// The server does not accept who we are.
     Unauthorized {
         /// Why, and what to do.
@@ -106,8 +113,13 @@ pub enum Observation {
     Anonymous,
     /// CONFIG GET was answered.
     Settings(Settings),
-    /// FUNCTION STATS named what runs.
-    Running(RunningFunction),
+    /// FUNCTION STATS named what runs: the server is BUSY.
+    Running {
+        /// What runs.
+        function: RunningFunction,
+        /// When the request was sent (monotonic).
+        since: Duration,
+    },
     /// The server's log named what runs.
     Logged(SlowScriptLine),
     /// It turned out whether the server lets us ask something.
@@ -396,9 +408,9 @@ impl Target {
                 self.own_busy_elsewhere = self.exporter.busy_replies;
             }
             Observation::Heartbeat { round_trip } => liveness.heartbeat(round_trip),
-            Observation::Answered => {
+            Observation::Answered { since } => {
                 self.draws_errors = false;
-                liveness.answered(now, events);
+                liveness.answered(since, now, events);
             }
             Observation::Complained => {
                 self.draws_errors = false;
@@ -406,7 +418,7 @@ impl Target {
                     liveness.complained(now, events);
                 } else {
                     // Nothing else is to be had from this server: it lives.
-                    liveness.answered(now, events);
+                    liveness.presumed_free(now, events);
                 }
             }
             Observation::Silent { since } => liveness.silent(since, now, events),
@@ -415,9 +427,9 @@ impl Target {
                 self.exporter.busy_replies += u64::from(counted);
                 liveness.busy(kind, since, now, events);
             }
-            Observation::Loading => {
+            Observation::Loading { since } => {
                 self.draws_errors = true;
-                liveness.loading(now, events);
+                liveness.loading(since, now, events);
             }
             Observation::Unauthorized { detail } => liveness.unauthorized(detail, now, events),
             Observation::Unreachable { detail } => liveness.unreachable(detail, now, events),
@@ -455,12 +467,11 @@ impl Target {
                 }
                 self.server.set_settings(settings);
             }
-            Observation::Running(function) => {
-                let running_for = function.running_for.unwrap_or_else(|| liveness.blocked(now));
-                liveness.named(Runner::function(&function.name), running_for, now, events);
+            Observation::Running { function, since } => {
+                liveness.running(&function.name, function.running_for, since, now, events);
             }
             Observation::Logged(line) => {
-                liveness.named(Runner::logged(&line.name), line.running_for, now, events);
+                liveness.logged(Runner::logged(&line.name), line.running_for, now, events);
             }
             Observation::Capability { feature, available, problem } => {
                 match feature {

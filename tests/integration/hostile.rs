@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -149,6 +149,23 @@ fn quiet(words: &[String]) -> Vec<u8> {
         "function" => array(&[bulk("running_script"), b"$-1\r\n".to_vec(), bulk("engines"), array(&[])]),
         "multi" | "client" => b"+OK\r\n".to_vec(),
         other => format!("-ERR unknown command '{other}'\r\n").into_bytes(),
+    }
+}
+
+/// What a server answers that runs a function which began so long ago; FUNCTION STATS names it, or nothing.
+fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
+    const REASON: &str =
+        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
+    let running = || {
+        let time = format!(":{}\r\n", began.as_millis()).into_bytes();
+        let fields = [bulk("name"), bulk("slow"), bulk("command"), array(&[]), bulk("duration_ms"), time];
+        array(&[bulk("running_script"), array(&fields), bulk("engines"), array(&[])])
+    };
+    match words[0].as_str() {
+        "function" if named => running(),
+        "function" | "multi" => quiet(words),
+        "exec" => format!("-EXECABORT Transaction discarded because of: {REASON}\r\n").into_bytes(),
+        _ => format!("-{REASON}\r\n").into_bytes(),
     }
 }
 
@@ -402,6 +419,33 @@ fn garbage() {
     let (exporter, _) = endures(&hostile, &["unreachable"]);
     says(&exporter, &hostile, &["not the Redis protocol"]);
     assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+}
+
+/// A server that is BUSY answers FUNCTION STATS: whatever it says, that is no sign that the blockage is over.
+#[test]
+fn function_stats_ends_no_blockage() {
+    let (asked, began) = (Arc::new(AtomicUsize::new(0)), OnceLock::new());
+    let counter = Arc::clone(&asked);
+    let server = Hostile::answering(move |words| {
+        let stats = words[0] == "function";
+        // The function begins just before the first time that it is asked.
+        let before = counter.fetch_add(usize::from(stats), Ordering::SeqCst);
+        if before == 0 && !stats {
+            return quiet(words);
+        }
+        let began: &Instant = began.get_or_init(Instant::now);
+        busy(words, Duration::from_secs(1) + began.elapsed(), before != 1)
+    });
+    let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", server.addr)]);
+    eventually(LIMIT, "FUNCTION STATS to be asked", || (asked.load(Ordering::SeqCst) >= 4).then_some(()));
+    let metrics = exporter.metrics();
+    assert_eq!(state(&metrics, &server.target()), "busy_function");
+    assert_eq!(metrics.value("redis_script_running_info", &[("script", "slow")]), Some(1.0));
+    assert_eq!(number(&metrics, "redis_script_busy_episodes_total", &[("kind", "function")]), Some(1));
+    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), 0.0, "{}", exporter.logs());
+    assert!(metrics.sum("redis_script_blocked_seconds", &[]) > 2.0, "{}", exporter.logs());
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["blocked: the server"]).len(), 1, "{logs}");
 }
 
 #[test]

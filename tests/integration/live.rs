@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::common::{LIMIT, lines_with, number, state, target_of, whole};
-use crate::support::client::is_error;
+use crate::support::chaos::proxy::{Mode, Proxy};
+use crate::support::client::{Client, is_error};
 use crate::support::exporter::Exporter;
 use crate::support::metrics::Metrics;
 use crate::support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
@@ -28,6 +29,8 @@ on_each_server!(
     refused_pings_are_counted_without_our_own,
     a_function_is_named_while_it_runs,
     a_script_is_named_while_it_runs,
+    late_answers_neither_split_a_blockage_nor_lose_its_name,
+    busy_that_changes_its_kind_is_two_blockages_with_names,
     the_exporter_can_start_while_the_server_is_busy,
     a_loading_server_is_no_failure,
 );
@@ -341,6 +344,149 @@ fn a_script_is_named_while_it_runs(kind: Kind) {
     assert_eq!(known.label("origin"), "server");
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["blockage ended", &sha1]).len(), 1, "{logs}");
+}
+
+/// A script and a function that never end by themselves.
+const ENDLESS_SCRIPT: &str = "while true do end";
+const ENDLESS_SHA1: &str = "694a5fe1ddb97a4c6a1bf299d9537c7d3d0f84e7";
+const ENDLESS_FUNCTION: &str = "endless";
+const ENDLESS_LIBRARY: &str = "\
+#!lua name=endless
+redis.register_function{function_name='endless', callback=function() while true do end end, flags={'no-writes'}}
+";
+
+/// Something endless, and the label `kind` that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endless {
+    Script,
+    Function,
+}
+
+impl Endless {
+    fn label(self) -> &'static str {
+        if self == Self::Script { "script" } else { "function" }
+    }
+
+    fn call(self) -> [&'static str; 3] {
+        match self {
+            Self::Script => ["EVAL", ENDLESS_SCRIPT, "0"],
+            Self::Function => ["FCALL", ENDLESS_FUNCTION, "0"],
+        }
+    }
+
+    /// Runs it on a connection of its own; BUSY with something that is about to end is asked again.
+    fn begin(self, server: &Server) -> Client {
+        eventually(LIMIT, "the server to run it", || {
+            let mut client = server.client();
+            client.send(&self.call());
+            match client.receive_within(Duration::from_millis(100)) {
+                None => Some(client),
+                Some(reply) => {
+                    assert!(is_error(&reply, "BUSY"), "{reply:?}");
+                    None
+                }
+            }
+        })
+    }
+
+    /// Waits until it is named.
+    fn wait_for_name(self, exporter: &Exporter) -> Metrics {
+        let script = if self == Self::Script { &ENDLESS_SHA1[..12] } else { ENDLESS_FUNCTION };
+        let labels = [("kind", self.label()), ("script", script)];
+        exporter.wait_for(LIMIT, "its name", |metrics| {
+            metrics.value("redis_script_running_info", &labels).is_some()
+        })
+    }
+
+    fn kill(self, server: &Server) {
+        let command = if self == Self::Script { "SCRIPT" } else { "FUNCTION" };
+        assert_eq!(server.call(&[command, "KILL"]), Value::Okay);
+    }
+}
+
+/// Loads the function, and gives what can be run on this server.
+fn load_endless(server: &Server) -> Vec<Endless> {
+    if !server.kind().has_functions() {
+        return vec![Endless::Script];
+    }
+    let reply = server.call(&["FUNCTION", "LOAD", ENDLESS_LIBRARY]);
+    assert!(!matches!(reply, Value::ServerError(_)), "FUNCTION LOAD: {reply:?}");
+    vec![Endless::Script, Endless::Function]
+}
+
+fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
+    const BLOCKAGES: u64 = 6;
+    let server = Server::builder(kind).config("lua-time-limit 700").start();
+    let what = load_endless(&server);
+    let proxy = Proxy::start(server.addr());
+    let url = format!("redis://{}", proxy.addr());
+    let log = server.log_path();
+    let exporter = Exporter::start(&[
+        "--redis.addr",
+        &url,
+        "--redis.log-file",
+        log.to_str().unwrap(),
+        // No answer is taken for a blockage, however late it is on this machine.
+        "--heartbeat.blocked-after=2s",
+    ]);
+    exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
+        metrics.sum("redis_script_exporter_polls_total", &[]) >= 2.0
+    });
+    proxy.set(Mode::Jitter(Duration::from_millis(500)));
+    for number in 1..=BLOCKAGES {
+        // At any time between two answers.
+        thread::sleep(Duration::from_millis(400).mul_f64(rand::random()));
+        let endless = what[rand::random_range(0..what.len())];
+        let mut client = endless.begin(&server);
+        endless.wait_for_name(&exporter);
+        endless.kill(&server);
+        assert!(matches!(client.receive(), Value::ServerError(_)), "it was killed");
+        let metrics = attributed(&exporter, number);
+        assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), number as f64, "{endless:?}");
+    }
+    let metrics = exporter.metrics();
+    let counted: u64 = ["script", "function"].iter().map(|cause| blockages(&metrics, cause).0).sum();
+    assert_eq!(counted, BLOCKAGES, "{}", exporter.logs());
+    assert_eq!(metrics.sum("redis_script_busy_episodes_total", &[]), BLOCKAGES as f64);
+}
+
+fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
+    const TIME_LIMIT: Duration = Duration::from_secs(2);
+    if !kind.has_functions() {
+        return;
+    }
+    for (one, two) in [(Endless::Script, Endless::Function), (Endless::Function, Endless::Script)] {
+        let limit = format!("lua-time-limit {}", TIME_LIMIT.as_millis());
+        let server = Server::builder(kind).config(limit).start();
+        load_endless(&server);
+        let log = server.log_path();
+        let flags = ["--redis.log-file", log.to_str().unwrap(), "--heartbeat.blocked-after=1s"];
+        let exporter = started(&server, &flags);
+        let _first = one.begin(&server);
+        one.wait_for_name(&exporter);
+        one.kill(&server);
+        let _second = two.begin(&server);
+        let began = Instant::now();
+        let metrics = two.wait_for_name(&exporter);
+        assert_eq!(state(&metrics, &target_of(&server)), format!("busy_{}", two.label()));
+        let lasted = began.elapsed();
+        two.kill(&server);
+        let metrics = attributed(&exporter, 2);
+        let (episodes, seconds) = blockages(&metrics, two.label());
+        assert_eq!((blockages(&metrics, one.label()).0, episodes), (1, 1), "{}", exporter.logs());
+        // Not when it was seen to be BUSY, which is the time limit later.
+        let least = lasted.saturating_sub(TIME_LIMIT / 2).as_secs_f64();
+        assert!(seconds > least, "{one:?}, {two:?}: {seconds} s of {lasted:?}");
+        for one in ["script", "function"] {
+            let busy = number(&metrics, "redis_script_busy_episodes_total", &[("kind", one)]);
+            assert_eq!(busy, Some(1), "{one}");
+        }
+        let ended = |parts: &[&str]| lines_with(&exporter.logs(), parts).len();
+        eventually(LIMIT, "the log to tell of both", || (ended(&["blockage ended"]) >= 2).then_some(()));
+        for (cause, name) in [("cause=script", ENDLESS_SHA1), ("cause=function", ENDLESS_FUNCTION)] {
+            assert_eq!(ended(&["blockage ended", cause, name]), 1, "{}", exporter.logs());
+        }
+    }
 }
 
 fn the_exporter_can_start_while_the_server_is_busy(kind: Kind) {

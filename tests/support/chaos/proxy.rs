@@ -28,6 +28,8 @@ pub(crate) enum Mode {
     HalfCloseToServer,
     /// Everything comes later.
     Delay(Duration),
+    /// Each answer comes later by a random time up to this.
+    Jitter(Duration),
     /// Everything comes a byte at a time.
     Drip,
 }
@@ -172,6 +174,10 @@ fn carry(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStrea
             }
             Mode::Delay(time) if reply => {
                 thread::sleep(time);
+                to.write_all(data)
+            }
+            Mode::Jitter(most) if reply => {
+                thread::sleep(most.mul_f64(rand::random()));
                 to.write_all(data)
             }
             Mode::Drip if reply => data.iter().try_for_each(|byte| {
