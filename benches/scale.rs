@@ -3,7 +3,7 @@
 //!
 //! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of the targets (default 20) are real
 //! servers, as far as there are that many; the others are played by this process, which answers as a Redis 7.0 does
-//! (`tests/captured/`). Fails if 1,000 targets need more than is required, or if the growth is worse than linear.
+//! (`src/parse/captured/`). Fails if 1,000 targets need more than is required, or if the growth is worse than linear.
 
 #![allow(
     clippy::unwrap_used,
@@ -64,7 +64,7 @@ const RING: u64 = 128;
 /// Scripts that a played server runs.
 const SCRIPTS: u64 = 3;
 
-const INFO: &[u8] = include_bytes!("../tests/captured/redis-7.0-resp2-info.resp");
+const INFO: &[u8] = include_bytes!("../src/parse/captured/redis-7.0-resp2-info.resp");
 
 fn main() -> ExitCode {
     let wanted = std::env::var("SCALE_REAL").map_or(20, |count| count.parse().expect("a number of servers"));

@@ -1,4 +1,4 @@
-//! Replies of real servers, byte for byte (`tests/captured/`): what they mean, and that no damage to them is more than
+//! Replies of real servers, byte for byte (`captured/`): what they mean, and that no damage to them is more than
 //! a reply that is not understood. They are of Redis 6.2.14, Redis 7.0.15 and Valkey 9.1.2, in both protocol versions.
 
 use std::collections::BTreeMap;
@@ -18,9 +18,10 @@ use crate::script::{Call, Command, Library};
 
 /// Name (`redis-7.0-resp2-slowlog`) and bytes of each reply.
 static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captured");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/parse/captured");
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     files
+        .filter(|file| file.extension().is_some_and(|ending| ending == "resp"))
         .map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(&file).unwrap()))
         .collect()
 });
