@@ -10,38 +10,26 @@
 //!  └─────────────────────────────────────────────────┘          └─────────────────────┘
 //! ```
 //!
-//! `poll` asks a server through [`redis`](mod@redis); [`parse`] makes types of the replies; [`script`] says
+//! `poll` asks a server through `client`; [`parse`] makes types of the replies; [`script`] says
 //! which script a slow log entry is about; [`watch`] decides what it all means, on (observation, time) and without
 //! I/O; [`fleet`] holds the numbers; [`metrics`] turns them into text and [`web`] serves it. A scrape never touches
 //! a server.
 
-pub mod catalogue;
-pub mod check;
 pub mod cli;
+mod client;
 pub mod clock;
-pub mod collect;
+pub mod commands;
 pub mod config;
-pub mod discover;
-pub mod documents;
+mod convert;
 pub mod fleet;
-mod gzip;
-pub mod healthcheck;
-mod journal;
 pub mod lint;
-mod logfile;
 pub mod logging;
 pub mod metrics;
-pub mod number;
 pub mod parse;
 mod poll;
-pub mod probes;
-pub mod redis;
-pub mod reload;
 pub mod script;
 mod shell;
-pub mod shipped;
 pub mod state;
-mod supervisor;
 mod text;
 pub mod watch;
 pub mod web;
@@ -53,9 +41,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
+use crate::fleet::reload::Reloader;
+use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
 use crate::metrics::PageError;
-use crate::reload::Reloader;
-use crate::supervisor::{Supervisor, UnexpectedEnd};
 use crate::web::Door;
 
 /// Why the exporter ended by itself.
@@ -86,7 +74,7 @@ pub async fn run(
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
     supervisor.start("the probes", |stop| probes.keep(stop));
-    supervisor.start("the discovery", |stop| discover::keep(Arc::clone(&fleet), stop));
+    supervisor.start("the discovery", |stop| fleet::discovery::keep(Arc::clone(&fleet), stop));
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());

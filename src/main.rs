@@ -10,14 +10,13 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use redis_script_exporter::cli::{CheckFlags, Cli, Command};
 use redis_script_exporter::clock::Clock;
-use redis_script_exporter::config::{Config, Endpoint, WebConfig};
-use redis_script_exporter::fleet::Fleet;
-use redis_script_exporter::probes::Probes;
-use redis_script_exporter::reload::Reloader;
+use redis_script_exporter::commands::{assets, catalogue, check, documents, healthcheck};
+use redis_script_exporter::config::{Config, Endpoint, WebConfig, load_scripts};
+use redis_script_exporter::fleet::probes::Probes;
+use redis_script_exporter::fleet::reload::Reloader;
+use redis_script_exporter::fleet::{Fleet, discovery};
 use redis_script_exporter::web::Door;
-use redis_script_exporter::{
-    catalogue, check, collect, discover, documents, healthcheck, lint, logging, run, shipped,
-};
+use redis_script_exporter::{lint, logging, run};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,13 +66,13 @@ fn start() -> Result<ExitCode, Failed> {
         Err(error) => return Err(Failed::usage(usage_line(&error))),
     };
     match &cli.command {
-        Some(Command::Rules) => return printed(shipped::print_rules(&mut io::stdout().lock())),
+        Some(Command::Rules) => return printed(assets::print_rules(&mut io::stdout().lock())),
         Some(Command::Dashboards { output }) => {
-            return printed(shipped::write_dashboards(output, &mut io::stdout().lock()));
+            return printed(assets::write_dashboards(output, &mut io::stdout().lock()));
         }
         Some(Command::Catalogue(args)) => {
             let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
-            let collected = runtime()?.block_on(collect::run(&cli, args, &mut out, &mut notes));
+            let collected = runtime()?.block_on(catalogue::run(&cli, args, &mut out, &mut notes));
             return collected
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| if error.is_usage() { Failed::usage(error) } else { Failed::other(error) });
@@ -134,7 +133,7 @@ fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> 
                 "{entry}: {server} is not checked: allow of the entry does not admit it"
             );
         };
-        let found = discover::find(discoveries, &targets, now, refused).await.map_err(Failed::other)?;
+        let found = discovery::find(discoveries, &targets, now, refused).await.map_err(Failed::other)?;
         targets.extend(found);
         check::run(&targets, flags, waiting).await.map_err(Failed::usage)
     })?;
@@ -172,7 +171,7 @@ async fn export(cli: Cli, config: Config) -> Result<(), Failed> {
     let hangup = signal(SignalKind::hangup())
         .map_err(|error| Failed::other(format!("cannot wait for signals: {error}")))?;
     let targets = config.targets.len();
-    let names = catalogue::load(&config.script_dirs).map_err(Failed::usage)?;
+    let names = load_scripts(&config.script_dirs).map_err(Failed::usage)?;
     let fleet =
         Fleet::new(config.targets, config.state_file.as_deref(), Clock::start()).map_err(Failed::usage)?;
     fleet.set_catalogue(names);

@@ -9,6 +9,7 @@ mod allow;
 mod credentials;
 mod discovery;
 mod file;
+mod script_dirs;
 mod web_file;
 mod yaml;
 
@@ -25,6 +26,7 @@ pub use self::allow::Allow;
 pub(crate) use self::allow::allowing;
 pub use self::credentials::{Credentials, Password, Passwords};
 pub use self::discovery::{Discovery, Method};
+pub use self::script_dirs::{ScriptDirError, load as load_scripts};
 pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 

@@ -19,7 +19,7 @@ const STDIN: &str = "-";
 
 /// Reads all files that are named, and all that end in `.lua` in folders that are named. Hidden folders and `node_modules`
 /// are only looked into if they are named themselves. Bytes that are no UTF-8 stand for nothing that a rule looks at.
-pub(super) fn each(
+pub(crate) fn each(
     paths: &[PathBuf],
     stdin: &mut impl Read,
     mut tell: impl FnMut(&str, Result<String, String>),

@@ -3,35 +3,27 @@
 //! `files` finds the scripts, `tokens` and `parse` read them, `facts` says what they do (commands, loops, where values come
 //! from), `rules` judges, `allow` takes out what comments allow, `report` is that as data, `text` and `sarif` word it.
 
-mod allow;
-mod commands;
-mod facts;
+mod analysis;
 mod files;
-mod header;
-mod parse;
-mod report;
+mod output;
 mod rules;
-mod sarif;
-mod syntax;
-mod template;
+mod source;
 #[cfg(test)]
 mod tests;
-mod text;
-mod tokens;
 
 use std::borrow::Cow;
 use std::io::Read;
 use std::thread;
 
-use self::allow::Allowances;
-use self::facts::Facts;
-use self::header::Header;
-use self::report::clean;
-pub use self::report::{Finding, Related, Report, Unreadable};
+use self::analysis::facts::Facts;
+use self::output::report::clean;
+pub use self::output::report::{Finding, Related, Report, Unreadable};
 use self::rules::Found;
 pub use self::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity, rule};
-use self::syntax::Position;
-use self::tokens::Tokens;
+use self::source::header::Header;
+use self::source::suppressions::Allowances;
+use self::source::syntax::Position;
+use self::source::tokens::Tokens;
 use crate::cli::LintFlags;
 
 /// The stack on which a script is read: it is asked for, and taken only as far as the script is nested.
@@ -104,15 +96,15 @@ fn find(source: &str, enabled: &[String]) -> (Vec<Found>, usize) {
         if source.contains("\r\n") { Cow::from(source.replace("\r\n", "\n")) } else { source.into() };
     let (header, body) = Header::read(&source);
     let tokens: Vec<_> = Tokens::new(body).collect();
-    let mut found = match tokens::too_complex(tokens.iter().copied()) {
+    let mut found = match source::tokens::too_complex(tokens.iter().copied()) {
         Some(token) => {
             let position = Position { line: token.line, column: token.column + 1 };
             vec![Found::new("too-complex", position, "this is nested too deep to be read")]
         }
-        None => match parse::parse(body) {
+        None => match source::parse::parse(body) {
             Ok(script) => rules::check(&Facts::new(&script), header),
             Err((position, message)) => {
-                let template = template::at(position, &source);
+                let template = source::template::at(position, &source);
                 vec![template.unwrap_or_else(|| Found::new("syntax-error", position, message))]
             }
         },
@@ -121,8 +113,10 @@ fn find(source: &str, enabled: &[String]) -> (Vec<Found>, usize) {
     if source.starts_with('\u{feff}') {
         found.push(Found::new("syntax-error", begin, "it begins with a byte order mark, which is no Lua"));
     }
-    found.extend(header::problem(&source).map(|problem| Found::new("invalid-shebang", begin, problem)));
-    found.extend(template::in_strings(&tokens));
+    found.extend(
+        source::header::problem(&source).map(|problem| Found::new("invalid-shebang", begin, problem)),
+    );
+    found.extend(source::template::in_strings(&tokens));
     let is_off =
         |rule: &str| OFF_BY_DEFAULT.contains(&rule) && !enabled.iter().any(|enabled| enabled == rule);
     found.retain(|found| !is_off(found.rule));

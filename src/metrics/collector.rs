@@ -6,8 +6,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::{FAMILIES, Family, Kind};
+use crate::convert::float;
 use crate::fleet::{Fleet, Watched};
-use crate::number::float;
 use crate::script::Catalogue;
 use crate::watch;
 

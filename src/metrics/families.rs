@@ -2,7 +2,7 @@
 
 use super::collector::Samples;
 use crate::clock::Moment;
-use crate::number::float;
+use crate::convert::float;
 use crate::parse::{CommandStats, ErrorStats, Number};
 use crate::script::Command;
 use crate::watch::{Feature, Severity, State, Target};

@@ -7,6 +7,7 @@ mod collector;
 mod discovery;
 mod document;
 mod families;
+pub(crate) mod gzip;
 mod page;
 mod reload;
 

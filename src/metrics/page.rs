@@ -13,7 +13,7 @@ use super::collector::{Targets, of_one};
 use super::discovery::DiscoveryState;
 use super::reload::ConfigState;
 use crate::fleet::{Fleet, Watched};
-use crate::gzip::Part;
+use crate::metrics::gzip::Part;
 use crate::script::Catalogue;
 use crate::state::Store;
 

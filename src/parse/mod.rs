@@ -7,24 +7,24 @@ mod cluster_nodes;
 mod config;
 #[cfg(test)]
 mod corpus;
+mod error_reply;
 mod function_list;
 mod function_stats;
 mod info;
 mod log_line;
 mod recorded;
-mod refusal;
 mod reply;
 mod sentinel;
 mod slowlog;
 
 pub use self::cluster_nodes::{ClusterNode, ClusterNodes};
 pub use self::config::Settings;
+pub use self::error_reply::{BusyKind, Refusal};
 pub use self::function_list::function_list;
 pub use self::function_stats::{RunningFunction, function_stats};
 pub use self::info::{CommandStats, ErrorStats, Info, Kills, Number, SECTIONS, SlowlogPast};
 pub use self::log_line::{SlowScriptLine, slow_script_line};
 pub use self::recorded::recorded_scripts;
-pub use self::refusal::{BusyKind, Refusal};
 pub use self::reply::{Malformed, bytes, integer};
 pub use self::sentinel::{HostPort, SentinelServer, sentinel_list, sentinel_master};
 pub use self::slowlog::{Entry, SlowlogReply};

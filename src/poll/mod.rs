@@ -4,6 +4,7 @@
 //! sent behind it: that it is unanswered is what we want to know. Deciding what it means is
 //! [`watch`](crate::watch)'s.
 
+pub(crate) mod log_file;
 mod session;
 mod waiter;
 
@@ -16,9 +17,9 @@ use tracing::{Level, debug};
 
 use self::session::Session;
 use self::waiter::Waiter;
+use crate::client::{Connection, Link, TlsSetup, connect_within};
 use crate::fleet::Watched;
-use crate::journal::Priority;
-use crate::redis::{Connection, Link, TlsSetup, connect_within};
+use crate::logging::event_log::Priority;
 use crate::watch::Observation;
 
 /// The first pause before a connection that was lost at once is dialled again; it doubles from there.

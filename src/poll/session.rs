@@ -7,12 +7,12 @@ use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{Over, unauthorized, unreachable};
+use crate::client::{Connection, Failure, Question, TOO_MANY_CLIENTS};
 use crate::config::TargetConfig;
 use crate::fleet::Watched;
 use crate::parse::{
     Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
-use crate::redis::{Connection, Failure, Question, TOO_MANY_CLIENTS};
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 
 /// FUNCTION STATS is asked this often while a function runs: its reply holds all arguments of the call.

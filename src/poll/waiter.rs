@@ -8,8 +8,8 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::{Over, unreachable};
+use crate::client::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
 use crate::fleet::Watched;
-use crate::redis::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
 use crate::watch::Observation;
 
 /// A timer that fires so late means that this process was not given the processor.

@@ -3,14 +3,9 @@
 mod catalogue;
 mod command;
 mod identity;
-mod javascript;
 mod labels;
-mod lua;
-mod sources;
 
-pub use self::catalogue::{Catalogue, Remark, ScriptFile};
+pub use self::catalogue::{Catalogue, Library, Remark, ScriptFile, Sources};
 pub use self::command::Command;
 pub use self::identity::{Call, Identity, Label, Origin, Sha1Digits, sha1_of};
 pub use self::labels::{Labels, OTHER};
-pub use self::lua::Library;
-pub use self::sources::Sources;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::number::millis;
+use crate::convert::millis;
 use crate::parse::{Entry, SlowlogPast, SlowlogReply};
 
 /// Most entries to ask for at once: the reply has to fit the memory that a reply may take.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::number::micros;
+use crate::convert::micros;
 
 /// Callers that are counted per script and command.
 const COUNTED: usize = 16;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::number::{float, micros};
+use crate::convert::{float, micros};
 
 /// Counts of durations by upper bound. Two histograms of one metric share their bounds.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
 use crate::clock::Moment;
-use crate::number::micros;
+use crate::convert::micros;
 use crate::parse::{BusyKind, Entry};
 use crate::script::{Call, Identity, Origin};
 

@@ -5,12 +5,12 @@
 
 mod account;
 mod blockage;
-mod book;
 mod callers;
 mod event;
 mod exporter;
 mod histogram;
 mod latest;
+mod ledger;
 mod liveness;
 mod scripts;
 mod server;
@@ -18,12 +18,12 @@ mod target;
 
 pub use self::account::{Account, Take};
 pub use self::blockage::Cause;
-pub use self::book::Book;
 pub use self::callers::{Caller, Callers, Calls};
 pub use self::event::{Event, SlowCall};
 pub use self::exporter::{ExporterNumbers, FailureReason, Feature};
 pub use self::histogram::Histogram;
 pub use self::latest::LatestCalls;
+pub use self::ledger::Book;
 pub use self::liveness::{LastBlockage, Liveness, Runner, State};
 pub use self::scripts::{LastCall, Named, Scripts, Series, Severity};
 pub use self::server::ServerFacts;

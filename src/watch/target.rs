@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, SavedAccount, Take, Who};
-use super::book::{Book, Books};
 use super::event::Event;
 use super::exporter::{ExporterNumbers, FailureReason, Feature};
 use super::latest::LatestCalls;
+use super::ledger::{Book, Books};
 use super::liveness::{Liveness, Runner, State};
 use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};

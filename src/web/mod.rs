@@ -1,17 +1,10 @@
-//! The HTTP side: endpoints and the server that limits what clients can make it hold.
+//! The HTTP side: the server that limits what clients can make it hold, who is let in, and the endpoints.
 
-mod body;
-mod compress;
-mod connections;
-mod door;
-mod lifecycle;
-mod probe;
-mod routes;
-mod sd;
+mod auth;
+mod endpoints;
 mod server;
 mod status;
-mod watched;
 
-pub use self::door::{Door, DoorError, TlsFileError};
-pub use self::routes::router;
+pub use self::auth::{Door, DoorError, TlsFileError};
+pub use self::endpoints::router;
 pub use self::server::serve;

@@ -20,7 +20,7 @@ const STALE_AFTER: Duration = Duration::from_secs(30);
 /// How much a problem hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     /// Nothing, or little, is seen of what happens.
     Blind,
     /// Some of what happens is not seen.
@@ -31,16 +31,16 @@ pub(super) enum Weight {
 
 /// Something that hides the truth, or makes a blockage worse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// A word for programs; stays the same.
-    pub(super) kind: &'static str,
-    pub(super) weight: Weight,
+    pub(crate) kind: &'static str,
+    pub(crate) weight: Weight,
     /// What it means, and what to do.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// All problems of a target, the heaviest first.
-pub(super) fn problems(config: &TargetConfig, target: &Target, now: Moment) -> Vec<Problem> {
+pub(crate) fn problems(config: &TargetConfig, target: &Target, now: Moment) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     found.unseen(target);
     found.refused(config, target);
@@ -144,7 +144,7 @@ impl Found {
                      CONFIG SET slowlog-log-slower-than {} or less.",
                     spoken(threshold),
                     spoken(warning),
-                    crate::number::micros(warning)
+                    crate::convert::micros(warning)
                 ),
             ),
             _ => {}
@@ -216,20 +216,20 @@ impl Found {
 
 /// A command that ends what blocks a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Kill {
+pub(crate) struct Kill {
     /// What the server is to be told.
-    pub(super) command: &'static str,
+    pub(crate) command: &'static str,
     /// The same for a shell.
-    pub(super) shell: String,
+    pub(crate) shell: String,
 }
 
 /// What can be done about a blockage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// Commands, one of which applies.
-    pub(super) kill: Vec<Kill>,
+    pub(crate) kill: Vec<Kill>,
     /// When they work, and what an error means.
-    pub(super) advice: String,
+    pub(crate) advice: String,
 }
 
 const SCRIPT_KILL: &str = "SCRIPT KILL";
@@ -244,7 +244,7 @@ const NO_PERMISSION: &str = " If the answer is NOPERM, the exporter's user is no
     one that is.";
 
 /// What can be done about the blockage of this target.
-pub(super) fn way(config: &TargetConfig, target: &Target, now: Moment) -> Way {
+pub(crate) fn way(config: &TargetConfig, target: &Target, now: Moment) -> Way {
     let kills = |commands: &[&'static str]| commands.iter().map(|command| kill(config, command)).collect();
     let mut way = match target.liveness().state() {
         State::Busy(BusyKind::Script) => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },

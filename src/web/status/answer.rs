@@ -28,7 +28,7 @@ const HEADERS: &[(&str, &str)] = &[
 const JSON: &str = "application/json";
 
 /// An answer of the API. `now` is not part of what tells whether anything has changed.
-pub(super) fn json<T: Serialize>(request: &HeaderMap, now: Duration, answer: &T) -> Response {
+pub(crate) fn json<T: Serialize>(request: &HeaderMap, now: Duration, answer: &T) -> Response {
     let body = match serde_json::to_string(answer) {
         Ok(body) => body,
         Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
@@ -41,13 +41,13 @@ pub(super) fn json<T: Serialize>(request: &HeaderMap, now: Duration, answer: &T)
 }
 
 /// Text that may be known already.
-pub(super) fn text(request: &HeaderMap, content_type: &'static str, body: String) -> Response {
+pub(crate) fn text(request: &HeaderMap, content_type: &'static str, body: String) -> Response {
     let tag = tag(&body);
     tagged(request, &tag, content_type, || body)
 }
 
 /// An error of the API: what is wrong, and what would be right.
-pub(super) fn error(status: StatusCode, problem: &str) -> Response {
+pub(crate) fn error(status: StatusCode, problem: &str) -> Response {
     let body = serde_json::json!({ "error": problem }).to_string();
     let mut response = (status, [(header::CONTENT_TYPE, JSON)], body).into_response();
     harden(response.headers_mut());

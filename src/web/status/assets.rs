@@ -3,15 +3,15 @@
 use super::text::html;
 
 /// A file with its content type.
-pub(super) struct Asset {
+pub(crate) struct Asset {
     /// Where it is served.
-    pub(super) path: &'static str,
-    pub(super) content_type: &'static str,
-    pub(super) text: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) content_type: &'static str,
+    pub(crate) text: &'static str,
 }
 
 /// What the page loads. The paths are reserved in `config`.
-pub(super) const ASSETS: &[Asset] = &[
+pub(crate) const ASSETS: &[Asset] = &[
     Asset {
         path: "/status.css",
         content_type: "text/css; charset=utf-8",
@@ -29,7 +29,7 @@ pub(super) const ASSETS: &[Asset] = &[
 ];
 
 /// The page itself, with what is true without JavaScript.
-pub(super) fn page(telemetry_path: &str, summary: &str) -> String {
+pub(crate) fn page(telemetry_path: &str, summary: &str) -> String {
     // Relative, so that the page also works below a path of a proxy.
     let metrics = telemetry_path.trim_start_matches('/');
     include_str!("assets/status.html")

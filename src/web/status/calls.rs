@@ -13,7 +13,7 @@ use crate::watch::SlowCall;
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub(super) struct CallsAnswer {
+pub(crate) struct CallsAnswer {
     offset: usize,
     limit: usize,
     /// Whether there are more that fit the query.
@@ -44,7 +44,7 @@ struct CallRow {
 
 impl CallsAnswer {
     /// The calls that were asked for.
-    pub(super) fn of(fleet: &Fleet, query: &CallsQuery) -> Self {
+    pub(crate) fn of(fleet: &Fleet, query: &CallsQuery) -> Self {
         let most = query.part.offset.saturating_add(query.part.limit).saturating_add(1);
         let mut found: Vec<(Arc<str>, Arc<SlowCall>)> = Vec::new();
         let catalogue = fleet.catalogue();

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The worst state of all targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// A target is blocked or BUSY.
     Blocked,
     /// A target can't be reached, or does not accept the exporter.
@@ -20,17 +20,17 @@ pub(super) enum Level {
 
 /// The headline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Headline {
-    pub(super) level: Level,
+pub(crate) struct Headline {
+    pub(crate) level: Level,
     /// The worst state, and how many targets are in it.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The other states, and how many targets answer.
-    pub(super) details: String,
+    pub(crate) details: String,
 }
 
 impl Headline {
     /// The headline for `states`: the number of targets in each state.
-    pub(super) fn of(states: &BTreeMap<&'static str, usize>) -> Self {
+    pub(crate) fn of(states: &BTreeMap<&'static str, usize>) -> Self {
         let in_state = |state: &str| states.get(state).copied().unwrap_or_default();
         let (all, ok) = (states.values().sum::<usize>(), in_state("ok"));
         let blocked =

@@ -16,4 +16,4 @@ mod summary;
 mod targets;
 mod text;
 
-pub(super) use self::routes::router;
+pub(crate) use self::routes::router;

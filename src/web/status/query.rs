@@ -9,7 +9,7 @@ use crate::watch::{Severity, State};
 const USUAL_LIMIT: usize = 50;
 
 /// Most rows of an answer.
-pub(super) const MOST_ROWS: usize = 500;
+pub(crate) const MOST_ROWS: usize = 500;
 
 /// Most characters of a text to look for.
 const LONGEST_TEXT: usize = 256;
@@ -17,15 +17,15 @@ const LONGEST_TEXT: usize = 256;
 /// A query that can't be answered, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct BadQuery(String);
+pub(crate) struct BadQuery(String);
 
 /// A part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// Rows to leave out first.
-    pub(super) offset: usize,
+    pub(crate) offset: usize,
     /// Rows to give at the most.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
 }
 
 impl Default for Part {
@@ -36,7 +36,7 @@ impl Default for Part {
 
 /// What scripts are sorted by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// The time of all calls together.
     #[default]
     Total,
@@ -64,47 +64,47 @@ const ORDERS: &[(&str, Order)] = &[
 
 /// What `/api/v1/targets` was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TargetsQuery {
+pub(crate) struct TargetsQuery {
     /// Only targets whose name holds this, in lower case.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Only targets in this state.
-    pub(super) state: Option<State>,
-    pub(super) part: Part,
+    pub(crate) state: Option<State>,
+    pub(crate) part: Part,
 }
 
 /// What `/api/v1/scripts` was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ScriptsQuery {
+pub(crate) struct ScriptsQuery {
     /// Only this target.
-    pub(super) target: Option<String>,
+    pub(crate) target: Option<String>,
     /// Only scripts whose label, SHA1 or name holds this, in lower case.
-    pub(super) text: String,
-    pub(super) order: Order,
+    pub(crate) text: String,
+    pub(crate) order: Order,
     /// The smallest first.
-    pub(super) rising: bool,
-    pub(super) part: Part,
+    pub(crate) rising: bool,
+    pub(crate) part: Part,
 }
 
 /// What `/api/v1/slow` was asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct CallsQuery {
+pub(crate) struct CallsQuery {
     /// Only calls on this target.
-    pub(super) target: Option<String>,
+    pub(crate) target: Option<String>,
     /// Only calls of the script with this label or SHA1.
-    pub(super) script: Option<String>,
+    pub(crate) script: Option<String>,
     /// Only calls by this command.
-    pub(super) command: Option<Command>,
+    pub(crate) command: Option<Command>,
     /// Only calls that are at least so slow.
-    pub(super) severity: Option<Severity>,
+    pub(crate) severity: Option<Severity>,
     /// Only calls that ended at this time or later, since the Unix epoch.
-    pub(super) since: Duration,
+    pub(crate) since: Duration,
     /// Calls at the most.
-    pub(super) part: Part,
+    pub(crate) part: Part,
 }
 
 impl TargetsQuery {
     /// Reads the part of a URL behind `?`.
-    pub(super) fn parse(query: &str) -> Result<Self, BadQuery> {
+    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
@@ -122,7 +122,7 @@ impl TargetsQuery {
 
 impl ScriptsQuery {
     /// Reads the part of a URL behind `?`.
-    pub(super) fn parse(query: &str) -> Result<Self, BadQuery> {
+    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
@@ -139,7 +139,7 @@ impl ScriptsQuery {
 
 impl CallsQuery {
     /// Reads the part of a URL behind `?`.
-    pub(super) fn parse(query: &str) -> Result<Self, BadQuery> {
+    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
@@ -190,7 +190,7 @@ impl Part {
     }
 
     /// This part of the rows.
-    pub(super) fn of<T>(self, rows: impl IntoIterator<Item = T>) -> Vec<T> {
+    pub(crate) fn of<T>(self, rows: impl IntoIterator<Item = T>) -> Vec<T> {
         rows.into_iter().skip(self.offset).take(self.limit).collect()
     }
 }

@@ -49,7 +49,7 @@ struct Made<T> {
 }
 
 /// The page at `/`, its files, and `/api/`.
-pub(in crate::web) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
+pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
     let site = Site {
         fleet,
         telemetry_path: config.telemetry_path.clone(),

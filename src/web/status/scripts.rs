@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::query::{Order, ScriptsQuery};
 use super::targets::BySeverity;
 use super::text::precise;
+use crate::convert::float;
 use crate::fleet::Fleet;
-use crate::number::float;
 use crate::script::{Catalogue, Identity, Label};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
 
@@ -25,7 +25,7 @@ const MOST_SOURCE: (usize, usize) = (40, 4096);
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub(super) struct ScriptsAnswer {
+pub(crate) struct ScriptsAnswer {
     /// Scripts that fit the query.
     total: usize,
     offset: usize,
@@ -89,7 +89,7 @@ struct CallerRow {
 
 /// A script over several targets and commands.
 #[derive(Debug)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     label: Label,
     identity: Option<Identity>,
     commands: BTreeSet<&'static str>,
@@ -122,7 +122,7 @@ struct Merged {
 }
 
 /// All scripts of these targets, or of one.
-pub(super) fn sums(fleet: &Fleet, only: Option<&str>) -> Vec<Sum> {
+pub(crate) fn sums(fleet: &Fleet, only: Option<&str>) -> Vec<Sum> {
     let mut sums: HashMap<Label, Sum> = HashMap::new();
     let catalogue = fleet.catalogue();
     for watched in fleet.targets().iter() {
@@ -294,7 +294,7 @@ impl MergedCallers {
 
 impl ScriptsAnswer {
     /// What was asked for of all scripts; with what `sources` knows of their sources.
-    pub(super) fn of(sums: &[Sum], query: &ScriptsQuery, sources: Option<&Fleet>) -> Self {
+    pub(crate) fn of(sums: &[Sum], query: &ScriptsQuery, sources: Option<&Fleet>) -> Self {
         let mut fitting: Vec<&Sum> = sums.iter().filter(|sum| sum.holds(&query.text)).collect();
         fitting.sort_by(|one, other| {
             let order = one.compare(other, query.order);

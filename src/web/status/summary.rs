@@ -12,7 +12,7 @@ use super::text::{spoken, visible};
 const MOST_TARGETS: usize = 20;
 
 /// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
-pub(super) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
+pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
     let Headline { text: worst, details, .. } = Headline::of(&states(rows));
     let mut text = format!("{worst} {details}\n");
     let blocked: Vec<(&TargetRow, &BlockedRow)> =

@@ -16,7 +16,7 @@ use crate::script::Catalogue;
 use crate::watch::{Liveness, Severity, State, Target};
 
 /// The word for a target that has not been tried yet.
-pub(super) const UNTRIED: &str = "untried";
+pub(crate) const UNTRIED: &str = "untried";
 
 /// Problems that the summary shows, and targets that it names for each.
 const MOST_PROBLEMS: usize = 12;
@@ -24,7 +24,7 @@ const MOST_NAMES: usize = 4;
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub(super) struct TargetsAnswer {
+pub(crate) struct TargetsAnswer {
     version: &'static str,
     shows: Shows,
     summary: Summary,
@@ -75,17 +75,17 @@ struct ProblemCount {
 
 /// One target.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct TargetRow {
-    pub(super) target: Arc<str>,
-    pub(super) state: &'static str,
+pub(crate) struct TargetRow {
+    pub(crate) target: Arc<str>,
+    pub(crate) state: &'static str,
     /// Whether it is watched only because `/probe` is asked for it.
     probed: bool,
     /// When the state began; `None` before the first try.
     since: Option<f64>,
     /// Why it holds, where there is something to say.
-    pub(super) detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// What goes on, if the server is blocked or BUSY.
-    pub(super) blocked: Option<BlockedRow>,
+    pub(crate) blocked: Option<BlockedRow>,
     last_blockage: Option<LastBlockageRow>,
     server: Option<ServerRow>,
     thresholds: BySeverity<f64>,
@@ -94,29 +94,29 @@ pub(super) struct TargetRow {
     last_slow_call: Option<u64>,
     /// Slow log entries that were gone before they could be read.
     lost_entries: u64,
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// A value for each severity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(super) struct BySeverity<T> {
-    pub(super) warning: T,
-    pub(super) critical: T,
+pub(crate) struct BySeverity<T> {
+    pub(crate) warning: T,
+    pub(crate) critical: T,
 }
 
 /// A blockage that goes on.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct BlockedRow {
-    pub(super) since: f64,
+pub(crate) struct BlockedRow {
+    pub(crate) since: f64,
     /// Whether the server answers BUSY: only then it takes a kill.
-    pub(super) busy: bool,
+    pub(crate) busy: bool,
     /// `script`, `function` or `module`, once that is known.
-    pub(super) kind: Option<&'static str>,
+    pub(crate) kind: Option<&'static str>,
     /// The label of what runs, once that is known.
-    pub(super) script: Option<String>,
-    pub(super) sha1: Option<String>,
-    pub(super) kill: Vec<Kill>,
-    pub(super) advice: String,
+    pub(crate) script: Option<String>,
+    pub(crate) sha1: Option<String>,
+    pub(crate) kill: Vec<Kill>,
+    pub(crate) advice: String,
 }
 
 /// The latest blockage that has ended.
@@ -138,7 +138,7 @@ struct ServerRow {
 }
 
 /// All targets, the worst first: by how bad the state is, then by how long it has been blocked, then in their own order.
-pub(super) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
+pub(crate) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
     let catalogue = fleet.catalogue();
     let mut rows: Vec<Arc<TargetRow>> =
         fleet.targets().iter().map(|watched| Arc::new(TargetRow::of(watched, &catalogue))).collect();
@@ -150,7 +150,7 @@ pub(super) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
 
 impl TargetsAnswer {
     /// What was asked for of `rows`.
-    pub(super) fn of(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
+    pub(crate) fn of(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
         let fitting: Vec<&Arc<TargetRow>> = rows
             .iter()
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
@@ -205,7 +205,7 @@ impl Summary {
 }
 
 /// The number of targets in each state.
-pub(super) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
+pub(crate) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
     let mut states = BTreeMap::new();
     for row in rows {
         *states.entry(row.state).or_default() += 1;

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::number::float;
+use crate::convert::float;
 
 /// The text on one line, with every character that can't be seen (control characters, marks that turn the direction of
 /// writing around) written out as `\u{202e}`.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -19,7 +19,7 @@ pub(super) fn visible(text: &str) -> String {
 }
 
 /// The text with what HTML gives a meaning to written out.
-pub(super) fn html(text: &str) -> String {
+pub(crate) fn html(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -35,17 +35,17 @@ pub(super) fn html(text: &str) -> String {
 }
 
 /// Seconds, exact to the millisecond.
-pub(super) fn seconds(duration: Duration) -> f64 {
-    float(crate::number::millis(duration)) / 1e3
+pub(crate) fn seconds(duration: Duration) -> f64 {
+    float(crate::convert::millis(duration)) / 1e3
 }
 
 /// Seconds, exact to the microsecond.
-pub(super) fn precise(duration: Duration) -> f64 {
-    float(crate::number::micros(duration)) / 1e6
+pub(crate) fn precise(duration: Duration) -> f64 {
+    float(crate::convert::micros(duration)) / 1e6
 }
 
 /// A duration for people: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
-pub(super) fn spoken(duration: Duration) -> String {
+pub(crate) fn spoken(duration: Duration) -> String {
     let whole = duration.as_secs();
     let mut text = String::new();
     // Writing to a String can't fail.

@@ -1,0 +1,16 @@
+//! The edge to a server: connect, TLS, ask one question at a time, classify errors.
+
+mod command;
+mod connection;
+mod dial;
+mod reply_limit;
+mod tls;
+mod tls_alert;
+
+pub use self::command::{Question, TopologyQuestion};
+pub(crate) use self::connection::TOO_MANY_CLIENTS;
+pub use self::connection::{Connection, Failure};
+pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
+pub use self::dial::{DialError, Link, Peer, Reach, addresses_of, connect, connect_within, reach};
+pub(crate) use self::tls::AnyCertificate;
+pub use self::tls::{TlsCache, TlsError, TlsSetup};

@@ -1,0 +1,205 @@
+//! Asking one server about all: a connection of its own, and a limit on the time for everything.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ::redis::Value;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::topology::Answer;
+use crate::client::{Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect_within};
+use crate::config::{Discovery, Endpoint, Method};
+use crate::parse::{ClusterNodes, HostPort, Malformed, Refusal, sentinel_list, sentinel_master};
+
+/// How long it may take to connect, TLS and login included.
+const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
+
+/// How long an answer may take. A server that is blocked gives none; then another one is asked.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// The most Sentinels that one may name.
+const MOST_SENTINELS: usize = 100;
+
+/// A server that is asked about all.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) endpoint: Endpoint,
+    /// The address that the connection leads to.
+    ip: Option<IpAddr>,
+    connection: Connection,
+}
+
+/// What a peer told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// For each topology, in order: what it knows, or why it tells nothing.
+    pub(super) answers: Vec<Result<Answer, String>>,
+    /// Who else could be asked.
+    pub(super) others: Vec<Endpoint>,
+}
+
+impl Peer {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// Why that is not possible, for the log.
+    pub(super) async fn connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
+        let connecting = Self::try_connect(entry, endpoint);
+        timeout(CONNECT_LIMIT, connecting)
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {} ms", CONNECT_LIMIT.as_millis())))
+    }
+
+    async fn try_connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
+        let target = entry.target(endpoint.clone());
+        let address = target.address.clone();
+        let link = connect_within(&endpoint, Some(&entry.allow)).await;
+        let mut link = link.map_err(|error| error.to_string())?;
+        let ip = match &link.peer {
+            Socket::Tcp(address) => Some(address.ip()),
+            Socket::Unix(_) => None,
+        };
+        if target.address.tls {
+            let at = endpoint.clone();
+            // It reads the certificates, as they are now.
+            let setup = spawn_blocking(move || TlsSetup::new(&target.tls, &at)).await;
+            let setup = setup.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            link = setup.begin(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
+        }
+        let mut connection = Connection::open(link).await.map_err(|failure| failure.to_string())?;
+        let user = entry.credentials.user.as_deref();
+        let password = match entry.credentials.password.clone() {
+            None => None,
+            Some(password) => {
+                let read =
+                    spawn_blocking(move || password.read()).await.map_err(|error| error.to_string())?;
+                read?.of(user, &address)?
+            }
+        };
+        if let Some(password) = password {
+            let login = connection.authenticate(user, &password).await;
+            let user = entry.credentials.user_shown();
+            login.map_err(|failure| match (&failure, &entry.method) {
+                (Failure::Refused(Refusal::Unauthorized { text }), Method::Sentinel { .. })
+                    if !text.starts_with("WRONGPASS") =>
+                {
+                    format!(
+                        "AUTH as user {user:?} was refused with {text}; if the Sentinel has no password, give \
+                         sentinel: {{}}"
+                    )
+                }
+                (Failure::Refused(Refusal::Unauthorized { text }), _) => {
+                    format!("AUTH as user {user:?} was refused with {text}; check the user and the password")
+                }
+                _ => failure.to_string(),
+            })?;
+        }
+        Ok(Self { endpoint, ip, connection })
+    }
+
+    /// Asks what it knows. Without an answer in time it gives an error; the connection is of no use then.
+    ///
+    /// # Errors
+    /// Why there is no answer, for the log.
+    pub(super) async fn ask(&mut self, entry: &Discovery) -> Result<Told, String> {
+        match &entry.method {
+            Method::Cluster => self.ask_node(entry).await,
+            Method::Sentinel { masters } => self.ask_sentinel(entry, masters).await,
+        }
+    }
+
+    async fn ask_node(&mut self, entry: &Discovery) -> Result<Told, String> {
+        let question = TopologyQuestion::ClusterNodes;
+        let value = self.answer(entry, question).await?;
+        let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(question, problem))?;
+        let servers = cluster.nodes.into_iter().filter_map(|node| {
+            let host = node.host.or_else(|| self.ip.map(|ip| ip.to_canonical().to_string()))?;
+            Some((node.id, endpoint((host, node.port))))
+        });
+        let servers: Vec<_> = servers.collect();
+        let others = servers.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        let answer = Answer { from: cluster.myself, servers, serves: cluster.has_slots, complete: true };
+        Ok(Told { answers: vec![Ok(answer)], others })
+    }
+
+    async fn ask_sentinel(&mut self, entry: &Discovery, masters: &[String]) -> Result<Told, String> {
+        let mut told = Told::default();
+        for master in masters {
+            let master_question = TopologyQuestion::SentinelMaster(master);
+            let value = match self.try_answer(master_question).await? {
+                Ok(value) => value,
+                // It may know the other masters.
+                Err(refusal) => {
+                    let problem = refused(entry, master_question, &refusal);
+                    told.answers.push(Err(format!("{problem} (master {master:?})")));
+                    continue;
+                }
+            };
+            let found = sentinel_master(value).map_err(|problem| malformed(master_question, problem))?;
+            let question = TopologyQuestion::SentinelReplicas(master);
+            let value = self.answer(entry, question).await?;
+            let replicas = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
+            let servers = found.address.into_iter().chain(replicas).map(|at| {
+                let endpoint = endpoint(at);
+                (endpoint.to_string(), endpoint)
+            });
+            // It learns of replicas from the master alone: one that was reset knows none for up to 10 s.
+            let complete = found.known;
+            told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true, complete }));
+            let question = TopologyQuestion::SentinelSentinels(master);
+            let value = self.answer(entry, question).await?;
+            let sentinels = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
+            told.others.extend(sentinels.into_iter().take(MOST_SENTINELS).map(endpoint));
+        }
+        Ok(told)
+    }
+
+    /// The answer to a question that must be answered.
+    async fn answer(&mut self, entry: &Discovery, question: TopologyQuestion<'_>) -> Result<Value, String> {
+        self.try_answer(question).await?.map_err(|refusal| refused(entry, question, &refusal))
+    }
+
+    /// The answer to a question, or how it is refused.
+    async fn try_answer(&mut self, question: TopologyQuestion<'_>) -> Result<Result<Value, Refusal>, String> {
+        match timeout(ANSWER_LIMIT, self.connection.ask_topology(question)).await {
+            Ok(Ok(value)) => Ok(Ok(value)),
+            Ok(Err(Failure::Refused(refusal))) => Ok(Err(refusal)),
+            Ok(Err(failure)) => Err(failure.to_string()),
+            Err(_) => {
+                Err(format!("{} was not answered within {} s", question.name(), ANSWER_LIMIT.as_secs()))
+            }
+        }
+    }
+}
+
+fn endpoint((host, port): HostPort) -> Endpoint {
+    Endpoint::Tcp(host, port).normal()
+}
+
+fn malformed(question: TopologyQuestion<'_>, problem: Malformed) -> String {
+    format!("{}: {problem}", question.name())
+}
+
+/// How a question was refused, and what to do about it.
+fn refused(entry: &Discovery, question: TopologyQuestion<'_>, refusal: &Refusal) -> String {
+    let name = question.name();
+    let user = entry.credentials.user_shown();
+    match refusal {
+        Refusal::NoPermission => {
+            let grant = question.grant();
+            format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}")
+        }
+        Refusal::Unauthorized { text } => {
+            format!("{name} was refused: {text}; give a user and a password that are accepted")
+        }
+        Refusal::Unknown if matches!(entry.method, Method::Sentinel { .. }) => {
+            format!("the server does not know {name}: give the address of a Sentinel")
+        }
+        Refusal::Unknown => format!("the server does not know {name}"),
+        Refusal::Busy { .. } => format!("{name} was refused: the server is BUSY"),
+        Refusal::Loading => format!("{name} was refused: the server is loading its data"),
+        Refusal::MasterDown => format!("{name} was refused: the server has lost its master"),
+        Refusal::Other { text } => format!("{name} was refused: {text}"),
+    }
+}

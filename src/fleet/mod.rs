@@ -1,0 +1,1017 @@
+//! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
+
+pub mod discovery;
+pub mod probes;
+pub mod reload;
+pub(crate) mod supervisor;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::client::{DialError, Link, Peer, TlsCache, TlsError, TlsSetup};
+use crate::clock::{Clock, Moment};
+use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
+use crate::logging::event_log::{self, Limiter, Priority};
+use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
+use crate::state::Store;
+use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
+
+/// The targets at one moment, in the order in which they are shown.
+pub type Targets = Arc<[Arc<Watched>]>;
+
+/// What there is to discover.
+pub type Discoveries = Arc<[Arc<Discovery>]>;
+
+/// The most targets that may be watched because they were discovered, whatever there is to discover.
+const MOST_DISCOVERED: usize = 10_000;
+
+/// Interval at which it is looked for log lines that were omitted.
+const OMITTED_LOOKED_AT: Duration = Duration::from_secs(1);
+
+/// All targets.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The targets that are watched now; whoever runs their tasks waits for changes.
+    targets: watch::Sender<Targets>,
+    /// What there is to discover; whoever does it waits for changes.
+    discoveries: watch::Sender<Discoveries>,
+    /// How discovery goes, by the name of the entry.
+    progress: Mutex<BTreeMap<Arc<str>, Progress>>,
+    /// Held by whoever changes which targets there are besides the probed ones, from the first look to the last.
+    composing: Mutex<()>,
+    /// Servers that were found out to be watched under another address already, by the name of the entry.
+    aliases: Mutex<HashMap<Arc<str>, Aliases>>,
+    clock: Clock,
+    /// Grows with every change of any target's numbers, and of the targets themselves.
+    changes: Arc<AtomicU64>,
+    /// Keeps the account over restarts, if there is a state file.
+    store: Option<Arc<Store>>,
+    names: Names,
+    sources: Arc<Mutex<Sources>>,
+    /// Held while certificates are read, never over an await.
+    certificates: Mutex<TlsCache>,
+    /// Whether the configuration was understood when it was last read.
+    config_works: AtomicBool,
+    /// When it last was, in seconds since the Unix epoch.
+    config_read: AtomicU64,
+}
+
+/// Targets that could take the place of those that are watched. While there is one, no other is made and nothing is
+/// discovered.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
+    targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
+    discoveries: Discoveries,
+    _composing: MutexGuard<'a, ()>,
+}
+
+/// What was found out about servers of one entry that are watched under another address.
+type Aliases = HashMap<Endpoint, Reached>;
+
+/// The discovery of one entry, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// The name of the entry.
+    pub name: Arc<str>,
+    /// Whether all was told when it was last asked.
+    pub works: bool,
+    /// How many targets it has.
+    pub targets: usize,
+    /// How many servers are not connected to, because they are not where they may be.
+    pub refused: usize,
+}
+
+/// How the discovery of one entry goes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// Whether all was told when it was last asked; `None` before the first time.
+    works: Option<bool>,
+    /// Whether all targets of the first time have been tried.
+    settled: bool,
+    /// Servers that are no targets, because they are not where they may be.
+    refused: usize,
+}
+
+/// What came of servers that were found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Targets that are new.
+    pub(crate) started: Vec<Arc<str>>,
+    /// Targets that are no longer watched.
+    pub(crate) ended: Vec<Arc<str>>,
+    /// Servers that are not watched as discovered ones, and why.
+    pub(crate) problems: Vec<(Endpoint, String)>,
+    /// Servers for which there is no room.
+    pub(crate) left_out: usize,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Targets that go on as they were.
+    pub kept: usize,
+    /// Targets that are asked in another way from now on.
+    pub changed: usize,
+    /// New targets.
+    pub started: usize,
+    /// Targets that are no longer watched.
+    pub ended: usize,
+}
+
+/// The names of scripts, which a reload may replace at any time.
+#[derive(Debug, Clone, Default)]
+struct Names(Arc<RwLock<Arc<Catalogue>>>);
+
+impl Names {
+    fn get(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One target: what to watch, how to get there, and its numbers.
+#[derive(Debug)]
+pub struct Watched {
+    config: TargetConfig,
+    /// One for all spellings of its address.
+    identity: Endpoint,
+    /// What came of dialling it last.
+    dialled: Mutex<Dialled>,
+    /// Replaced when the certificates are read again.
+    tls: Mutex<Option<TlsSetup>>,
+    clock: Clock,
+    changes: Arc<AtomicU64>,
+    store: Option<Arc<Store>>,
+    names: Names,
+    sources: Arc<Mutex<Sources>>,
+    /// Scripts whose source this server was asked for.
+    asked: Mutex<BTreeSet<Sha1Digits>>,
+    /// Limits the log lines; held for a moment, never over an await.
+    log: Mutex<Limiter>,
+    /// Held for a step or a read of the numbers, never over an await.
+    target: Mutex<Target>,
+}
+
+/// What came of dialling a target.
+#[derive(Debug, Default)]
+struct Dialled {
+    /// Where the last connection that was made led to, and whether that is this machine.
+    reached: Option<(SocketAddr, bool)>,
+    /// Whether the last attempt led to where it may not be connected to.
+    refused: bool,
+}
+
+/// What the last connection to a server shows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reached {
+    socket: SocketAddr,
+    /// Whether the socket is of this machine.
+    here: bool,
+    /// Whether it is asked with TLS. Then one socket may lead to several servers, by the name that is asked for.
+    tls: bool,
+    run_id: Option<String>,
+}
+
+impl Reached {
+    /// Whether both are one server. A `run_id` alone, which a server can copy and a failover moves, does not make them one,
+    /// but where both are at the same port of this machine.
+    fn is(&self, other: &Self) -> bool {
+        let one_process = self.run_id.is_some() && self.run_id == other.run_id;
+        if self.socket == other.socket {
+            one_process || !(self.tls || other.tls)
+        } else {
+            one_process && self.here && other.here && self.socket.port() == other.socket.port()
+        }
+    }
+}
+
+impl Fleet {
+    /// The configured targets, not tried yet. What a former process left in the state file goes on; a file that can't be
+    /// used is told of, and no error.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn new(targets: Vec<TargetConfig>, state: Option<&Path>, clock: Clock) -> Result<Self, TlsError> {
+        let fleet = Self {
+            targets: watch::Sender::new(Arc::new([])),
+            discoveries: watch::Sender::new(Arc::new([])),
+            progress: Mutex::default(),
+            composing: Mutex::default(),
+            aliases: Mutex::default(),
+            clock,
+            changes: Arc::new(AtomicU64::new(0)),
+            store: state.map(|path| Arc::new(Store::open(path, clock))),
+            names: Names::default(),
+            sources: Arc::default(),
+            certificates: Mutex::default(),
+            config_works: AtomicBool::new(true),
+            config_read: AtomicU64::new(clock.now().unix.as_secs()),
+        };
+        fleet.install(targets.into_iter().map(|config| fleet.prepare(config)).collect::<Result<_, _>>()?);
+        Ok(fleet)
+    }
+
+    /// A target that is ready to be watched, and is so once it is among those that are installed.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
+        let tls = self.tls_of(&config)?;
+        let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
+        Ok(Arc::new(Watched {
+            target: Mutex::new(self.target(&config, saved)),
+            identity: config.address.endpoint.identity(),
+            config,
+            dialled: Mutex::default(),
+            tls: Mutex::new(tls),
+            clock: self.clock,
+            changes: Arc::clone(&self.changes),
+            names: self.names.clone(),
+            sources: Arc::clone(&self.sources),
+            asked: Mutex::default(),
+            log: Mutex::default(),
+            store: self.store.clone(),
+        }))
+    }
+
+    /// How to begin TLS with a target; `None` if its address does not want it.
+    fn tls_of(&self, config: &TargetConfig) -> Result<Option<TlsSetup>, TlsError> {
+        if !config.address.tls {
+            return Ok(None);
+        }
+        self.certificates().setup(&config.tls, &config.address.endpoint).map(Some)
+    }
+
+    /// Reads the certificates of modules.
+    ///
+    /// # Errors
+    /// Files that can't be used.
+    pub(crate) fn check_modules(&self, modules: &Modules) -> Result<(), TlsError> {
+        let mut certificates = self.certificates();
+        modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
+    }
+
+    fn certificates(&self) -> MutexGuard<'_, TlsCache> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The numbers of a target that was not tried yet, going on from what was saved.
+    fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
+        let mut target = Target::new(config);
+        if self.store.is_some() {
+            target.save_first();
+        }
+        if let Some(saved) = saved
+            && !target.restore(saved)
+        {
+            warn!(
+                target = &*config.name,
+                "it had other buckets before: the histograms of run times start anew"
+            );
+        }
+        target
+    }
+
+    /// What it would take to watch these targets, and to discover these, in place of those that the configuration names
+    /// now. Those whose configuration is the same stay. What was discovered stays if its entry does, as that says now.
+    ///
+    /// # Errors
+    /// TLS files that can't be used.
+    pub fn plan(
+        &self,
+        mut targets: Vec<TargetConfig>,
+        discoveries: Vec<Discovery>,
+        modules: &Modules,
+    ) -> Result<Plan<'_>, TlsError> {
+        let composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certificates().forget();
+        self.check_modules(modules)?;
+        let now = self.targets();
+        let before = Arc::clone(&self.discoveries.borrow());
+        let same = |mut new: Discovery| {
+            before.iter().for_each(|old| new.succeed(old));
+            before.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into())
+        };
+        let discoveries: Discoveries = discoveries.into_iter().map(same).collect();
+        let mut taken = Taken::default();
+        for config in &targets {
+            taken.add(config, None);
+        }
+        for watched in now.iter() {
+            let by = watched.config.discovered.as_ref();
+            let entry = discoveries.iter().find(|entry| by == Some(&entry.name));
+            let config = entry.map(|entry| entry.target(watched.config.address.endpoint.clone()));
+            if let Some(config) = config.filter(|config| taken.by(config).is_none()) {
+                taken.add(&config, None);
+                targets.push(config);
+            }
+        }
+        let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
+        let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
+            Some(watched) if watched.config == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
+            _ => Ok((self.prepare(config)?, None)),
+        });
+        Ok(Plan { targets: planned.collect::<Result<_, _>>()?, discoveries, _composing: composing })
+    }
+
+    /// Watches the targets of a plan from now on, and those that probes started, if their modules are still among
+    /// `modules`. Those that stay keep their connections and numbers; one that is asked in another way, but at the same
+    /// address, goes on with its account of the slow log.
+    pub fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> Change {
+        let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
+        self.targets.send_modify(|targets| {
+            let mut before: HashMap<&str, &Arc<Watched>> =
+                targets.iter().map(|watched| (watched.name(), watched)).collect();
+            let mut after = Vec::with_capacity(targets.len().max(plan.targets.len()));
+            for (watched, tls) in plan.targets {
+                match before.remove(watched.name()) {
+                    Some(old) if Arc::ptr_eq(old, &watched) => {
+                        *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                        change.kept += 1;
+                    }
+                    Some(old) if old.config.address.endpoint == watched.config.address.endpoint => {
+                        self.hand_over(old, &watched);
+                        change.changed += 1;
+                    }
+                    Some(_) => {
+                        change.started += 1;
+                        change.ended += 1;
+                    }
+                    None => change.started += 1,
+                }
+                after.push(watched);
+            }
+            let stays = |watched: &&Arc<Watched>| {
+                let module = watched.config.module.as_ref();
+                before.contains_key(watched.name())
+                    && module
+                        .is_some_and(|one| modules.get(&one.name).is_some_and(|now| Arc::ptr_eq(one, now)))
+            };
+            let probed: Vec<_> = targets.iter().filter(stays).cloned().collect();
+            for watched in &probed {
+                // Those of its module were read for the plan.
+                if let Ok(tls) = self.tls_of(&watched.config) {
+                    *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                }
+            }
+            change.kept += probed.len();
+            change.ended += before.len().saturating_sub(probed.len());
+            after.extend(probed);
+            *targets = after.into();
+        });
+        self.put_discoveries(plan.discoveries);
+        self.changes.fetch_add(1, Ordering::Release);
+        change
+    }
+
+    /// Discovers these from now on; nothing of them is watched before it is found.
+    pub fn discover(&self, discoveries: Vec<Discovery>) {
+        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_discoveries(discoveries.into_iter().map(Arc::new).collect());
+    }
+
+    fn put_discoveries(&self, discoveries: Discoveries) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
+        for entry in discoveries.iter() {
+            progress.entry(Arc::clone(&entry.name)).or_default();
+        }
+        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        aliases.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
+        self.discoveries.send_replace(discoveries);
+    }
+
+    /// Watches the servers that were found for an entry, and no others of it. A server that is watched already, under
+    /// whatever name, is not watched twice: the first one stays.
+    pub(crate) fn set_discovered(&self, entry: &Arc<Discovery>, found: &BTreeSet<Endpoint>) -> Found {
+        let mut result = Found::default();
+        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.discoveries.borrow().iter().any(|one| Arc::ptr_eq(one, entry)) {
+            return result;
+        }
+        let now = self.targets();
+        let of_entry = |one: &Watched| one.config.discovered.as_ref() == Some(&entry.name);
+        let before: HashMap<&str, &Arc<Watched>> =
+            now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
+        let mut taken = Taken::default();
+        for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
+            taken.add(&one.config, one.reached());
+        }
+        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        let aliases = aliases.entry(Arc::clone(&entry.name)).or_default();
+        aliases.retain(|endpoint, _| found.contains(endpoint));
+        let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
+        let room = MOST_DISCOVERED.saturating_sub(others);
+        let mut after: Vec<Arc<Watched>> = Vec::with_capacity(found.len());
+        // What is watched goes on under the spelling that it has.
+        let mut configs: Vec<(&Endpoint, TargetConfig)> =
+            found.iter().map(|endpoint| (endpoint, entry.target(endpoint.clone()))).collect();
+        configs.sort_by_key(|(_, config)| !before.contains_key(&*config.name));
+        for (endpoint, config) in configs {
+            let watched = before.get(&*config.name).filter(|one| one.config == config);
+            let reached = watched.and_then(|one| one.reached());
+            let same = reached.as_ref().and_then(|(reached, _)| taken.same(reached));
+            if let Some(other) = same {
+                aliases.insert(endpoint.clone(), other.reached.clone());
+            }
+            // Its name may lead elsewhere by now: that is looked at again when the other one has changed.
+            let known =
+                aliases.get(endpoint).and_then(|alias| taken.same(alias).filter(|one| one.reached == *alias));
+            if known.is_none() {
+                aliases.remove(endpoint);
+            }
+            let by = taken.by(&config).or_else(|| known.map(|one| &one.name));
+            if let Some(by) = by {
+                result.problems.push((endpoint.clone(), format!("it is watched already, as {by}")));
+                continue;
+            }
+            taken.add(&config, reached);
+            if let Some(same) = watched {
+                after.push(Arc::clone(same));
+            } else if after.len() >= room {
+                result.left_out += 1;
+            } else {
+                match self.prepare(config) {
+                    Ok(watched) => after.push(watched),
+                    Err(error) => result.problems.push((endpoint.clone(), error.to_string())),
+                }
+            }
+        }
+        after.sort_by(|one, other| one.config.address.endpoint.cmp(&other.config.address.endpoint));
+        let names: HashMap<&str, &Arc<Watched>> = after.iter().map(|one| (one.name(), one)).collect();
+        let name = |one: &Arc<Watched>| Arc::clone(&one.config.name);
+        result.started = after.iter().filter(|one| !before.contains_key(one.name())).map(&name).collect();
+        result.ended =
+            before.values().filter(|one| !names.contains_key(one.name())).map(|one| name(one)).collect();
+        let same = before.len() == after.len()
+            && after.iter().all(|one| before.get(one.name()).is_some_and(|old| Arc::ptr_eq(old, one)));
+        if same {
+            return result;
+        }
+        self.targets.send_modify(|targets| {
+            for old in targets.iter() {
+                // It may have been probed until now.
+                let new = names.get(old.name()).filter(|new| !Arc::ptr_eq(old, new));
+                if let Some(new) = new
+                    && new.config.address.endpoint == old.config.address.endpoint
+                {
+                    self.hand_over(old, new);
+                }
+            }
+            let others = targets.iter().filter(|one| !of_entry(one) && !names.contains_key(one.name()));
+            let (probed, configured): (Vec<_>, Vec<_>) = others.cloned().partition(|one| one.is_probed());
+            *targets = configured.into_iter().chain(after.iter().cloned()).chain(probed).collect();
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// What there is to discover, and every change of it.
+    pub(crate) fn discoveries(&self) -> watch::Receiver<Discoveries> {
+        self.discoveries.subscribe()
+    }
+
+    /// Discovery has asked for an entry, and was told all or not; `refused` servers may not be connected to.
+    pub(crate) fn discovery_went(&self, entry: &Discovery, works: bool, refused: usize) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = progress.get_mut(&entry.name) {
+            let before = (progress.works.replace(works), std::mem::replace(&mut progress.refused, refused));
+            if before != (Some(works), refused) {
+                self.changes.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// How many targets of an entry have turned out to be where they may not be connected to.
+    pub(crate) fn dials_refused(&self, entry: &str) -> usize {
+        let targets = self.targets();
+        let its = targets.iter().filter(|one| one.config.discovered.as_deref() == Some(entry));
+        its.filter(|one| one.lock_dialled().refused).count()
+    }
+
+    /// How the discovery of each entry goes.
+    #[must_use]
+    pub fn discovered(&self) -> Vec<Discovered> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let targets = self.targets();
+        let count = |name: &Arc<str>| {
+            targets.iter().filter(|one| one.config.discovered.as_ref() == Some(name)).count()
+        };
+        let rows = progress.into_iter().map(|(name, one)| {
+            let refused = one.refused.saturating_add(self.dials_refused(&name));
+            Discovered { works: one.works == Some(true), targets: count(&name), refused, name }
+        });
+        rows.collect()
+    }
+
+    /// What was read of the slow log until now is known to the target that takes the place of `old`.
+    fn hand_over(&self, old: &Watched, new: &Watched) {
+        let saved = {
+            let numbers = old.numbers();
+            let was_read = numbers.exporter().last_poll.is_some();
+            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
+        };
+        if saved.is_some() {
+            let mut numbers = new.numbers();
+            *numbers = self.target(&new.config, saved);
+            numbers.succeed(&mut old.numbers());
+        }
+        if let Some(store) = &self.store {
+            store.wake();
+        }
+    }
+
+    /// Watches one more target, unless one of its name is watched already, or a probed one at its address in whatever
+    /// spelling, or there are as many probed ones as there may be. Gives the one that is watched; `None` if there is none
+    /// then either.
+    pub(crate) fn add_probed(&self, watched: &Arc<Watched>, most: usize) -> Option<Arc<Watched>> {
+        let mut found = None;
+        self.targets.send_if_modified(|targets| {
+            let same =
+                |one: &&Arc<Watched>| one.name() == watched.name() || one.is_probed_at(&watched.identity);
+            found = targets.iter().find(same).cloned();
+            let probed = targets.iter().filter(|one| one.is_probed()).count();
+            if found.is_some() || probed >= most {
+                return false;
+            }
+            found = Some(Arc::clone(watched));
+            *targets = targets.iter().chain(std::iter::once(watched)).cloned().collect();
+            true
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        found
+    }
+
+    /// No longer watches the probed targets that are `over`.
+    pub(crate) fn end_probed(&self, over: impl Fn(&Watched) -> bool) {
+        let ended = self.targets.send_if_modified(|targets| {
+            let before = targets.len();
+            let stays = |one: &&Arc<Watched>| !(one.is_probed() && over(one));
+            *targets = targets.iter().filter(stays).cloned().collect();
+            targets.len() < before
+        });
+        if ended {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The target of this name, if it is watched.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Watched>> {
+        self.targets().iter().find(|watched| watched.name() == name).cloned()
+    }
+
+    /// The probed target at an address in whatever spelling.
+    #[must_use]
+    pub fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<Watched>> {
+        let identity = endpoint.identity();
+        self.targets().iter().find(|watched| watched.is_probed_at(&identity)).cloned()
+    }
+
+    /// The probed target without TLS whose last connection led to a socket.
+    #[must_use]
+    pub fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<Watched>> {
+        let leads = |watched: &Watched| {
+            let reached = watched.lock_dialled().reached;
+            !watched.config.address.tls && reached.is_some_and(|(reached, _)| reached == socket)
+        };
+        self.targets().iter().find(|watched| watched.is_probed() && leads(watched)).cloned()
+    }
+
+    /// The configuration was read again, and understood or not.
+    pub fn config_was_read(&self, works: bool) {
+        self.config_works.store(works, Ordering::Relaxed);
+        if works {
+            self.config_read.store(self.clock.now().unix.as_secs(), Ordering::Relaxed);
+        }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the configuration was understood when it was last read, and when it last was (Unix time).
+    #[must_use]
+    pub fn config_state(&self) -> (bool, u64) {
+        (self.config_works.load(Ordering::Relaxed), self.config_read.load(Ordering::Relaxed))
+    }
+
+    /// The state file.
+    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.as_ref()
+    }
+
+    /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
+    /// among them end, and their numbers go with them.
+    fn install(&self, targets: Vec<Arc<Watched>>) {
+        self.targets.send_replace(targets.into());
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The targets that are watched now.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        Arc::clone(&self.targets.borrow())
+    }
+
+    /// The targets that are watched, and every change of them.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Targets> {
+        self.targets.subscribe()
+    }
+
+    /// The names of scripts and their sources, from `--script.dir`.
+    #[must_use]
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.names.get()
+    }
+
+    /// The source of a script, or of a function's library: from its file, else as a server told it. Whether it may be shown
+    /// is for the caller to know (`--web.show-source`).
+    #[must_use]
+    pub fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
+        let catalogue = self.catalogue();
+        if let Some(source) = catalogue.source(script) {
+            return Some(Arc::clone(source));
+        }
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.get(Sha1Digits::new(&script.sha1)?).cloned()
+    }
+
+    /// From now on scripts have these names, also those that were counted before.
+    pub fn set_catalogue(&self, catalogue: Catalogue) {
+        *self.names.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The clock that all observations are timed by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// A number that is another one after any change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Logs how many log lines of each target were omitted, until `stop`.
+    pub(crate) async fn keep_log(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(OMITTED_LOOKED_AT) => {}
+            }
+            self.log_omitted(false);
+        }
+    }
+
+    /// Logs how many log lines of each target were omitted, if it is time to; `at_end` if there will be no other time.
+    pub(crate) fn log_omitted(&self, at_end: bool) {
+        self.targets().iter().for_each(|watched| watched.log_omitted(at_end));
+    }
+
+    /// Whether every target that the configuration names has been tried once, and whatever was discovered first. Servers
+    /// that are discovered later change nothing.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let targets = self.targets();
+        let tried = |watched: &Arc<Watched>| watched.numbers().liveness().tried();
+        for (name, one) in progress.iter_mut().filter(|(_, one)| !one.settled) {
+            let mut its = targets.iter().filter(|watched| watched.config.discovered.as_ref() == Some(name));
+            one.settled = one.works.is_some() && its.all(tried);
+        }
+        let mut named =
+            targets.iter().filter(|watched| !watched.is_probed() && watched.config.discovered.is_none());
+        progress.values().all(|one| one.settled) && named.all(tried)
+    }
+}
+
+/// Names and addresses that targets have.
+#[derive(Debug, Default)]
+struct Taken {
+    names: HashSet<Arc<str>>,
+    /// By the identities of their addresses.
+    endpoints: HashMap<Endpoint, Arc<str>>,
+    /// Targets that were reached, by the socket.
+    sockets: HashMap<SocketAddr, Vec<Occupant>>,
+    /// Those of this machine whose `run_id` is known, by that.
+    processes: HashMap<String, Vec<Occupant>>,
+}
+
+/// A target that was reached.
+#[derive(Debug, Clone)]
+struct Occupant {
+    name: Arc<str>,
+    reached: Reached,
+    /// Whether the server answers, so that what is known of it is not of long ago.
+    up: bool,
+}
+
+impl Taken {
+    fn add(&mut self, config: &TargetConfig, reached: Option<(Reached, bool)>) {
+        self.names.insert(Arc::clone(&config.name));
+        let endpoint = config.address.endpoint.identity();
+        self.endpoints.entry(endpoint).or_insert_with(|| Arc::clone(&config.name));
+        if let Some((reached, up)) = reached {
+            let occupant = Occupant { name: Arc::clone(&config.name), reached, up };
+            if let Some(run_id) = occupant.reached.run_id.clone().filter(|_| occupant.reached.here) {
+                self.processes.entry(run_id).or_default().push(occupant.clone());
+            }
+            self.sockets.entry(occupant.reached.socket).or_default().push(occupant);
+        }
+    }
+
+    /// The target that has the address, in whatever spelling, or the name already.
+    fn by(&self, config: &TargetConfig) -> Option<&Arc<str>> {
+        let endpoint = config.address.endpoint.identity();
+        let leads_to = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Tcp(host, port) => Some(SocketAddr::new(host.parse().ok()?, *port)),
+            Endpoint::Unix(_) => None,
+        };
+        let plain = |socket| {
+            let occupants = self.sockets.get(&socket).into_iter().flatten();
+            occupants.filter(|one| !one.reached.tls && !config.address.tls).map(|one| &one.name).next()
+        };
+        let by_endpoint = self.endpoints.get(&endpoint).or_else(|| leads_to(&endpoint).and_then(plain));
+        by_endpoint.or_else(|| self.names.get(&config.name))
+    }
+
+    /// The target that is the server which was reached.
+    fn same(&self, reached: &Reached) -> Option<&Occupant> {
+        let by_process = reached.run_id.as_ref().and_then(|run_id| self.processes.get(run_id));
+        let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
+        occupants.into_iter().find(|one| one.up && one.reached.is(reached))
+    }
+}
+
+impl Watched {
+    /// What to watch and how.
+    #[must_use]
+    pub fn config(&self) -> &TargetConfig {
+        &self.config
+    }
+
+    /// The label `target`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Whether a probe started it: its series are shown to probes only.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        self.config.module.is_some()
+    }
+
+    fn is_probed_at(&self, identity: &Endpoint) -> bool {
+        self.is_probed() && self.identity == *identity
+    }
+
+    /// It was dialled.
+    pub(crate) fn dialled(&self, result: Result<&Link, &DialError>) {
+        let mut dialled = self.lock_dialled();
+        dialled.refused = matches!(result, Err(DialError::NotAllowed));
+        if let Ok(Link { peer: Peer::Tcp(socket), here, .. }) = result {
+            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
+            dialled.reached = Some((socket, *here));
+        }
+    }
+
+    fn lock_dialled(&self) -> MutexGuard<'_, Dialled> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last connection to it shows, and whether it answers; `None` before the first one.
+    fn reached(&self) -> Option<(Reached, bool)> {
+        let (socket, here) = self.lock_dialled().reached?;
+        let numbers = self.numbers();
+        let run_id = numbers.server().info().run_id.clone();
+        let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
+        Some((reached, numbers.liveness().state().is_up()))
+    }
+
+    /// How to begin TLS; `None` if the address does not want it.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsSetup> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The time by the fleet's clock.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// The clock itself.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The numbers, to be read; keep it short.
+    pub fn numbers(&self) -> MutexGuard<'_, Target> {
+        // A step that panicked has ended its task, and with it the process; what it left is still readable.
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A script whose source is not known, and that this server was not asked for yet.
+    pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.has_room() {
+            return None;
+        }
+        let names = self.names.get();
+        let unknown = numbers.scripts().known().filter(|script| names.source(script).is_none());
+        unknown
+            .filter_map(|script| Sha1Digits::new(&script.sha1))
+            .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
+    }
+
+    /// This server is asked for a script's source now, and not again.
+    pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha1);
+    }
+
+    /// Keeps a source that the server told.
+    pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).keep(sha1, body);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes an observation: changes the numbers and writes the log lines of what it led to.
+    pub(crate) fn observe(&self, observation: Observation) -> Next {
+        let now = self.now();
+        let (reaction, unsaved) = {
+            let mut numbers = self.numbers();
+            let reaction = numbers.step(observation, now);
+            (reaction, numbers.is_unsaved())
+        };
+        if let Some(store) = self.store.as_ref().filter(|_| unsaved) {
+            store.wake();
+        }
+        self.tell(&reaction.events);
+        reaction.next
+    }
+
+    /// A snapshot is saved, or can't be: what it has may be shown and told now.
+    pub(crate) fn saved(&self, snapshot: Snapshot) {
+        let events = self.numbers().saved(snapshot);
+        self.tell(&events);
+    }
+
+    fn tell(&self, events: &[Event]) {
+        self.changes.fetch_add(1, Ordering::Release);
+        if events.is_empty() {
+            return;
+        }
+        let names = self.names.get();
+        let now = self.now().mono;
+        for event in events.iter().filter(|event| !event_log::is_silent(event)) {
+            if self.log().admit_event(event, now) {
+                event_log::write(&self.config.name, event, &names);
+            }
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Limiter> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place among the log lines of this target; `false` if there are too many of them now.
+    pub(crate) fn may_log(&self, priority: Priority) -> bool {
+        self.log().admit(priority, self.now().mono)
+    }
+
+    /// Logs how many log lines of this target were omitted, if it is time to; `at_end` if there will be no other time.
+    pub(crate) fn log_omitted(&self, at_end: bool) {
+        let omitted = if at_end { self.log().rest() } else { self.log().due(self.now().mono) };
+        if let Some(omitted) = omitted {
+            event_log::write_omitted(&self.config.name, omitted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::Config;
+    use crate::parse::Info;
+
+    const R1: &str = "run_id:1\r\n";
+    const R2: &str = "run_id:2\r\n";
+
+    /// A fleet with these configured targets and one entry with `discover`, named `c`, that may connect to everything.
+    fn fleet(targets: &str, scheme: &str) -> (Fleet, Arc<Discovery>) {
+        fleet_with(targets, &format!("addr: '{scheme}://10.0.0.1', discover: cluster, allow: ['*:*']"))
+    }
+
+    fn fleet_with(targets: &str, entry: &str) -> (Fleet, Arc<Discovery>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, format!("targets: [{targets}{{name: c, {entry}}}]")).unwrap();
+        let words =
+            ["redis-script-exporter", "--config.file", path.to_str().unwrap(), "--redis.tls-insecure"];
+        let config = Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap();
+        let fleet = Fleet::new(config.targets, None, Clock::start()).unwrap();
+        fleet.discover(config.discoveries);
+        let entry = Arc::clone(&fleet.discoveries.borrow()[0]);
+        (fleet, entry)
+    }
+
+    /// The names that are watched once the servers at these hosts were found.
+    fn found(fleet: &Fleet, entry: &Arc<Discovery>, hosts: &[&str]) -> Vec<String> {
+        let endpoints = hosts.iter().map(|host| Endpoint::Tcp((*host).to_owned(), 6379).normal()).collect();
+        fleet.set_discovered(entry, &endpoints);
+        fleet.targets().iter().map(|one| one.name().to_owned()).collect()
+    }
+
+    /// The target has connected to this address, and the server has told this.
+    fn reaches(fleet: &Fleet, name: &str, ip: &str, info: &str) {
+        let watched = fleet.find(name).unwrap();
+        let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
+        watched.lock_dialled().reached = Some((socket, socket.ip().is_loopback()));
+        watched.observe(Observation::Connected);
+        watched.observe(Observation::Answered { since: watched.now().mono });
+        watched.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
+        assert!(watched.numbers().liveness().state().is_up(), "{name}");
+    }
+
+    #[test]
+    fn servers_that_are_found_under_many_spellings_are_one_target_that_stays() {
+        let (fleet, entry) = fleet("", "redis");
+        let spellings = ["localhost", "127.0.0.1", "::ffff:127.0.0.1", "2130706433", "LOCALHOST."];
+        assert_eq!(found(&fleet, &entry, &spellings[..1]), ["c/localhost:6379"]);
+        assert_eq!(found(&fleet, &entry, &spellings), ["c/localhost:6379"], "it goes on as it was");
+        assert_eq!(found(&fleet, &entry, &spellings[1..4]), ["c/127.0.0.1:6379"]);
+    }
+
+    #[test]
+    fn one_socket_is_one_server_and_is_looked_at_again_when_that_changes() {
+        let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
+        let hosts = ["10.0.0.7", "a.example"];
+        let all = ["own", "c/10.0.0.7:6379", "c/a.example:6379"];
+        assert_eq!(found(&fleet, &entry, &hosts), all);
+        // The address is known for what it is, and the name when it was reached.
+        reaches(&fleet, "own", "10.0.0.7", R1);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
+        reaches(&fleet, "c/a.example:6379", "10.0.0.7", R1);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own"]);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own"], "and it stays so");
+        // The configured one cannot be reached: the name may lead elsewhere by now.
+        let own = fleet.find("own").unwrap();
+        own.observe(Observation::Unreachable { detail: String::new() });
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
+        // It leads to another server.
+        reaches(&fleet, "own", "10.0.0.8", R2);
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/10.0.0.7:6379", "c/a.example:6379"]);
+    }
+
+    /// Behind one socket with TLS there may be many servers, told apart by the name that is asked for.
+    #[test]
+    fn with_tls_it_takes_the_run_id_too() {
+        let (fleet, entry) = fleet("{name: own, addr: 'rediss://own.example'}, ", "rediss");
+        let hosts = ["a.example", "b.example"];
+        found(&fleet, &entry, &hosts);
+        for (name, info) in [("own", R1), ("c/a.example:6379", R1), ("c/b.example:6379", R2)] {
+            reaches(&fleet, name, "10.0.0.7", info);
+        }
+        assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/b.example:6379"]);
+    }
+
+    /// A server can say whatever it likes: elsewhere it hides no other one by that.
+    #[test]
+    fn a_run_id_makes_one_server_of_two_addresses_of_this_machine_only() {
+        let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
+        found(&fleet, &entry, &["10.0.0.8", "::1"]);
+        reaches(&fleet, "own", "127.0.0.1", R1);
+        reaches(&fleet, "c/10.0.0.8:6379", "10.0.0.8", R1);
+        reaches(&fleet, "c/[::1]:6379", "::1", R1);
+        assert_eq!(found(&fleet, &entry, &["10.0.0.8", "::1"]), ["own", "c/10.0.0.8:6379"]);
+    }
+
+    #[test]
+    fn what_an_entry_has_learned_outlives_a_reload() {
+        let (fleet, entry) = fleet_with("", "addr: 'redis://cache.example', discover: cluster");
+        let admits = |entry: &Discovery| entry.allow.admits_address([10, 9, 9, 1].into(), 1);
+        assert!(!admits(&entry));
+        entry.allow.learn([[10, 9, 9, 200].into()]);
+        for (text, goes_on) in [
+            ("addr: 'redis://cache.example', discover: cluster, slow: {warning: 10ms}", true),
+            ("addr: 'redis://other.example', discover: cluster", false),
+        ] {
+            let (_, new) = fleet_with("", text);
+            let plan = fleet.plan(Vec::new(), vec![Discovery::clone(&new)], &Modules::new()).unwrap();
+            assert_eq!(admits(&plan.discoveries[0]), goes_on, "{text}");
+        }
+    }
+}

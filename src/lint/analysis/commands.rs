@@ -1,0 +1,177 @@
+//! What commands do, as far as it matters to a script: whether they write, and whether their reply grows with the data.
+//!
+//! The flags are those of `COMMAND INFO` of Redis 7.0 and Valkey 9.1.
+
+/// What a command does to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It reads.
+    Reads,
+    /// It writes: SCRIPT KILL is refused from then on.
+    Writes,
+    /// It writes nothing, but is sent to replicas: refused where there is `no-writes`.
+    Replicates,
+    /// The command is not known.
+    Unknown,
+}
+
+const READS: &str = "\
+    BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP ECHO EXISTS EXPIRETIME GEODIST GEOHASH GEOPOS \
+    GEORADIUSBYMEMBER_RO GEORADIUS_RO GEOSEARCH GET GETBIT GETRANGE HEXISTS HEXPIRETIME HGET HGETALL HKEYS \
+    HLEN HMGET HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSTRLEN HTTL HVALS INFO KEYS LCS LINDEX LLEN LOLWUT LPOS \
+    LRANGE MEMORY MGET OBJECT PEXPIRETIME PING PTTL PUBSUB RANDOMKEY SCAN SCARD SDIFF SINTER SINTERCARD \
+    SISMEMBER SMEMBERS SMISMEMBER SORT_RO SRANDMEMBER SSCAN STRLEN SUBSTR SUNION TIME TOUCH TTL TYPE XINFO \
+    XLEN XPENDING XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZINTERCARD ZLEXCOUNT ZMSCORE ZRANDMEMBER \
+    ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE \
+    ZUNION";
+
+const WRITES: &str = "\
+    APPEND BITFIELD BITOP BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN COPY DECR DECRBY DEL \
+    EXPIRE EXPIREAT FLUSHALL FLUSHDB GEOADD GEORADIUS GEORADIUSBYMEMBER GEOSEARCHSTORE GETDEL GETEX GETSET \
+    HDEL HEXPIRE HEXPIREAT HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMSET HPERSIST HPEXPIRE HPEXPIREAT HSET \
+    HSETEX HSETNX INCR INCRBY INCRBYFLOAT LINSERT LMOVE LMPOP LPOP LPUSH LPUSHX LREM LSET LTRIM MIGRATE MOVE \
+    MSET MSETNX PERSIST PEXPIRE PEXPIREAT PFADD PFMERGE PSETEX RENAME RENAMENX RESTORE RPOP RPOPLPUSH RPUSH \
+    RPUSHX SADD SDIFFSTORE SET SETBIT SETEX SETNX SETRANGE SINTERSTORE SMOVE SORT SPOP SREM SUNIONSTORE \
+    SWAPDB UNLINK XACK XADD XAUTOCLAIM XCLAIM XDEL XGROUP XREADGROUP XSETID XTRIM ZADD ZDIFFSTORE ZINCRBY \
+    ZINTERSTORE ZMPOP ZPOPMAX ZPOPMIN ZRANGESTORE ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE \
+    ZUNIONSTORE";
+
+const REPLICATES: &str = "\
+    PFCOUNT PUBLISH SPUBLISH";
+
+/// Commands whose first argument is no key.
+const WITHOUT_KEY: &str = "\
+    BITOP DBSIZE ECHO FLUSHALL FLUSHDB INFO KEYS LMPOP LOLWUT MEMORY MIGRATE OBJECT PING PUBLISH PUBSUB \
+    RANDOMKEY SCAN SINTERCARD SPUBLISH SWAPDB TIME XGROUP XINFO XREAD XREADGROUP ZDIFF ZINTER ZINTERCARD \
+    ZMPOP ZUNION";
+
+/// Whether a word is in a list of words.
+pub(crate) fn contains(words: &str, word: &str) -> bool {
+    words.split(' ').any(|one| one == word)
+}
+
+/// What a command, in capitals, does.
+pub(crate) fn effect(command: &str) -> Effect {
+    let is_in = |commands: &str| contains(commands, command);
+    if is_in(READS) {
+        Effect::Reads
+    } else if is_in(WRITES) {
+        Effect::Writes
+    } else if is_in(REPLICATES) {
+        Effect::Replicates
+    } else {
+        Effect::Unknown
+    }
+}
+
+/// Whether the first argument of a known command is a key.
+pub(crate) fn begins_with_key(command: &str) -> bool {
+    effect(command) != Effect::Unknown && !contains(WITHOUT_KEY, command)
+}
+
+/// How much a command reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of a collection that is mostly large where it matters.
+    Whole,
+    /// All fields of a hash: mostly an object with a few.
+    WholeHash,
+}
+
+/// An argument of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Argument {
+    /// The constants that it may be.
+    pub(crate) constants: Vec<String>,
+    /// Whether it may be something else.
+    pub(crate) is_open: bool,
+    /// Whether that may be a negative number: a position from the end.
+    pub(crate) from_end: bool,
+}
+
+/// How much a command reads by its arguments; `None` if there is a bound, or it is not known.
+pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
+    let has = |option: &str| {
+        let mut constants = args.iter().flat_map(|argument| &argument.constants);
+        constants.any(|argument| argument.eq_ignore_ascii_case(option))
+    };
+    let from_the_front = |argument: &Argument| {
+        let is_position = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        argument.constants.iter().any(is_position) || (argument.is_open && !argument.from_end)
+    };
+    let to_the_end = |argument: &Argument| argument.constants.iter().any(|text| text.starts_with('-'));
+    let is_constant = |index: usize| args.get(index).is_some_and(|argument| !argument.is_open);
+    let all = match command {
+        "HGETALL" | "HKEYS" | "HVALS" => return Some(Extent::WholeHash),
+        "SMEMBERS" | "SUNION" | "SINTER" | "SDIFF" | "ZUNION" | "ZINTER" | "ZDIFF" | "KEYS" => true,
+        "ZRANGE" if has("BYSCORE") || has("BYLEX") => !has("LIMIT"),
+        "LRANGE" | "ZRANGE" | "ZREVRANGE" => {
+            args.get(1).is_some_and(from_the_front) && args.get(2).is_some_and(to_the_end)
+        }
+        "SORT" | "SORT_RO" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => {
+            !has("LIMIT")
+        }
+        "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
+        _ => false,
+    };
+    all.then_some(Extent::Whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent_of(words: &str) -> Option<Extent> {
+        let mut words = words.split(' ');
+        let command = words.next().unwrap();
+        let argument = |word: &str| Argument {
+            constants: word.split('|').filter(|word| !word.ends_with('?')).map(str::to_owned).collect(),
+            is_open: word.contains('?'),
+            from_end: word.contains("-?"),
+        };
+        let args: Vec<_> = words.map(argument).collect();
+        extent(command, &args)
+    }
+
+    #[test]
+    fn the_lists_are_sorted_and_apart() {
+        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY] {
+            assert!(list.split(' ').is_sorted());
+        }
+        assert!(READS.split(' ').all(|command| !contains(WRITES, command)));
+        assert!(WITHOUT_KEY.split(' ').all(|command| effect(command) != Effect::Unknown));
+    }
+
+    #[test]
+    fn whole_collections_are_told_from_ranges() {
+        for words in [
+            "SMEMBERS ?",
+            "LRANGE ? 0 -1",
+            "LRANGE ? ? -1",
+            "LRANGE ? 0|-? -?|-1",
+            "ZRANGE ? 0 -1 WITHSCORES",
+            "ZREVRANGE ? 5 -1",
+            "ZRANGE ? -inf ? BYSCORE",
+            "ZRANGEBYSCORE ? -inf ?",
+            "XRANGE ? - +",
+            "SORT ?",
+        ] {
+            assert_eq!(extent_of(words), Some(Extent::Whole), "{words}");
+        }
+        for words in [
+            "LRANGE ? 0 99",
+            "LRANGE ? -100 -1",
+            "LRANGE ? -? -1",
+            "LRANGE ? 0 ?",
+            "ZRANGE ? 0 0",
+            "ZRANGE ? 0 ? BYSCORE LIMIT 0 10",
+            "ZRANGEBYSCORE ? 0 ? limit 0 ?",
+            "XRANGE ? - + COUNT 10",
+            "SPOP ?",
+            "GET ?",
+        ] {
+            assert_eq!(extent_of(words), None, "{words}");
+        }
+        assert_eq!(extent_of("HGETALL ?"), Some(Extent::WholeHash));
+    }
+}

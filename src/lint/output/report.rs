@@ -1,0 +1,134 @@
+//! What was found, as data: text, JSON and SARIF are made of it. The fields are the JSON, which `docs/lint.md` describes.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{sarif, text};
+use crate::cli::LintFormat;
+use crate::lint::rules::Severity;
+use crate::text::is_hidden;
+
+/// Most findings that are kept of one file.
+pub(crate) const MOST_OF_A_FILE: usize = 200;
+
+/// Most findings that are kept in all.
+const MOST: usize = 10_000;
+
+/// What was found in some files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// 0 if nothing is as bad as `--fail-on`, else 1; 2 if a file could not be read.
+    pub exit_code: u8,
+    /// Scripts that were looked at.
+    pub files: usize,
+    /// Findings that comments allow.
+    pub allowed: usize,
+    /// Findings that are left out because there are too many.
+    pub omitted: usize,
+    /// What was found, by file and line.
+    pub findings: Vec<Finding>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Something in a script that becomes a problem one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The character on the line, from 1.
+    pub column: usize,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rule that found it.
+    pub rule: &'static str,
+    /// Why.
+    pub message: String,
+    /// What to do instead.
+    pub instead: &'static str,
+    /// Another place that has to do with it.
+    pub related: Option<Related>,
+    /// The line of the script.
+    #[serde(skip)]
+    pub source: String,
+}
+
+/// Another place in the same file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// The line, from 1.
+    pub line: usize,
+    /// The character on the line, from 1.
+    pub column: usize,
+    /// What is there.
+    pub message: String,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// The file, as it was named.
+    pub file: String,
+    /// Why.
+    pub message: String,
+}
+
+impl Report {
+    /// Adds what was found in a file, as far as it is at least this severe.
+    pub(crate) fn add(&mut self, mut findings: Vec<Finding>, least: Severity) {
+        findings.retain(|finding| finding.severity >= least);
+        let room = MOST_OF_A_FILE.min(MOST.saturating_sub(self.findings.len()));
+        self.omitted += findings.len().saturating_sub(room);
+        // The worst stay.
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        findings.truncate(room);
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        self.findings.append(&mut findings);
+    }
+
+    /// Sets the exit code.
+    pub(crate) fn conclude(&mut self, fail_on: Severity) {
+        let fails = self.findings.iter().any(|finding| finding.severity >= fail_on);
+        self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
+    }
+
+    /// Prints it. Colours are for the stream to take out again where they are not wanted.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, format: LintFormat, out: &mut impl Write) -> io::Result<()> {
+        match format {
+            LintFormat::Text => text::print(self, out)?,
+            LintFormat::Json => {
+                serde_json::to_writer_pretty(&mut *out, self)?;
+                writeln!(out)?;
+            }
+            LintFormat::Sarif => {
+                serde_json::to_writer_pretty(&mut *out, &sarif::log(self))?;
+                writeln!(out)?;
+            }
+        }
+        out.flush()
+    }
+}
+
+/// Text from elsewhere, made safe for terminals and bounded: what moves the cursor, changes colours or the direction of
+/// reading is escaped.
+pub(crate) fn clean(text: &str, longest: usize) -> String {
+    let mut cleaned = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count >= longest {
+            cleaned.push('…');
+            break;
+        }
+        match character {
+            '\t' => cleaned.push(' '),
+            character if is_hidden(character) => cleaned.extend(character.escape_unicode()),
+            character => cleaned.push(character),
+        }
+    }
+    cleaned
+}

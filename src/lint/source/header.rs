@@ -1,0 +1,133 @@
+//! The first line of a script: `#!lua name=… flags=…`.
+
+/// What the flags promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flags {
+    /// `no-writes` is among them.
+    NoWrites,
+    /// It is not.
+    Others,
+}
+
+/// What the first line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// It is Lua already.
+    None,
+    /// A script for EVAL.
+    Script(Flags),
+    /// A function library.
+    Library,
+}
+
+impl Header {
+    /// Reads the first line, and gives the source without it: servers take it off too. Line numbers stay. A byte order mark
+    /// before it is passed over; servers refuse it.
+    pub(crate) fn read(source: &str) -> (Self, &str) {
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        if !source.starts_with("#!") {
+            return (Self::None, source);
+        }
+        let (line, rest) =
+            source.split_at_checked(source.find('\n').unwrap_or(source.len())).unwrap_or_default();
+        let mut words = line.split_ascii_whitespace();
+        if words.clone().any(|word| word.starts_with("name=")) {
+            return (Self::Library, rest);
+        }
+        let flags = words.find_map(|word| word.strip_prefix("flags=")).unwrap_or_default();
+        let no_writes = flags.split(',').any(|flag| flag == "no-writes");
+        (Self::Script(if no_writes { Flags::NoWrites } else { Flags::Others }), rest)
+    }
+}
+
+/// Flags that scripts may have: those of Redis 7.0 and Valkey, then those of Upstash and Dragonfly.
+const FLAGS: [&str; 8] = [
+    "no-writes",
+    "allow-oom",
+    "allow-stale",
+    "no-cluster",
+    "allow-cross-slot-keys",
+    "allow-key-locking",
+    "disable-atomicity",
+    "allow-undeclared-keys",
+];
+
+/// Reason for which servers refuse the first line, if they do (measured on Redis 7.0.15: `evalExtractShebangFlags` and
+/// `functionExtractLibMetaData`).
+pub(crate) fn problem(source: &str) -> Option<String> {
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source).strip_prefix("#!")?;
+    let Some((line, _)) = source.split_once('\n') else {
+        return Some("nothing follows the #! line".to_owned());
+    };
+    let mut words = line.split_ascii_whitespace();
+    let engine = words.next().filter(|_| !line.starts_with([' ', '\t'])).unwrap_or_default();
+    let is_library = words.clone().any(|word| word.starts_with("name="));
+    // Only FUNCTION LOAD takes it in any letter case.
+    if engine != "lua" && !(is_library && engine.eq_ignore_ascii_case("lua")) {
+        return Some(format!("the server knows the engine lua only, not `{engine}`"));
+    }
+    for word in words {
+        let word = word.trim_matches(['"', '\'']);
+        match word.strip_prefix("flags=") {
+            _ if is_library && word.starts_with("name=") => {}
+            Some(flags) if !is_library => {
+                let mut flags = flags.split(',').filter(|_| !flags.is_empty());
+                if let Some(flag) = flags.find(|flag| !FLAGS.contains(&flag.trim_matches(['"', '\'']))) {
+                    return Some(format!("the server does not know the flag `{flag}`"));
+                }
+            }
+            _ => return Some(format!("the server does not know the option `{word}` here")),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_taken_off() {
+        for (source, expected) in [
+            ("return 1", (Header::None, "return 1")),
+            ("#!lua\nreturn 1", (Header::Script(Flags::Others), "\nreturn 1")),
+            ("#!lua flags=allow-stale,no-writes\nx", (Header::Script(Flags::NoWrites), "\nx")),
+            ("#!lua name=l\nx", (Header::Library, "\nx")),
+            ("\u{feff}#!lua", (Header::Script(Flags::Others), "")),
+        ] {
+            assert_eq!(Header::read(source), expected, "{source}");
+        }
+    }
+
+    /// As Redis 7.0.15 answers SCRIPT LOAD and FUNCTION LOAD.
+    #[test]
+    fn lines_that_servers_refuse_have_a_problem() {
+        for (line, part) in [
+            ("#!lua", None),
+            ("#!lua flags=", None),
+            ("#!lua flags=no-writes,allow-cross-slot-keys", None),
+            ("#!lua flags=no-writes\r", None),
+            ("#!lua flags=\"no-writes\"", None),
+            ("#!lua flags=allow-key-locking", None),
+            ("#!lua name=library", None),
+            ("#!LUA name=library", None),
+            ("return '#!lua flags=x'", None),
+            ("-- #!/usr/bin/lua", None),
+            ("#!lua flags=nowrites", Some("`nowrites`")),
+            ("#!lua flags=no-writes, allow-oom", Some("``")),
+            ("#!lua flags=no-writes,", Some("``")),
+            ("#!lua flag=no-writes", Some("`flag=no-writes`")),
+            ("#!lua no-writes", Some("`no-writes`")),
+            ("#!LUA", Some("`LUA`")),
+            ("#! lua", Some("``")),
+            ("#!/usr/bin/env lua", Some("`/usr/bin/env`")),
+            ("#!/usr/bin/lua name=library", Some("`/usr/bin/lua`")),
+            ("#!lua name=library flags=no-writes", Some("`flags=no-writes`")),
+            ("#!lua name=library version=1", Some("`version=1`")),
+        ] {
+            let problem = problem(&format!("{line}\nreturn 1"));
+            assert_eq!(problem.is_some(), part.is_some(), "{line}: {problem:?}");
+            assert!(part.is_none_or(|part| problem.is_some_and(|problem| problem.contains(part))), "{line}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Sources of scripts that servers have told: for the status page, never for a label.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::script::identity::{Sha1Digits, sha1_of};
+
+/// Most sources that are kept.
+const MOST_SOURCES: usize = 1000;
+
+/// Most bytes that are kept of a source: its beginning is what is shown.
+const LONGEST_KEPT: usize = 8 << 10;
+
+/// Sources by SHA1; the first that come are kept.
+#[derive(Debug, Default)]
+pub struct Sources {
+    bodies: BTreeMap<Sha1Digits, Arc<[u8]>>,
+}
+
+impl Sources {
+    /// Whether another one would be kept.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.bodies.len() < MOST_SOURCES
+    }
+
+    /// Keeps a source, if it is the one with this SHA1 and there is room.
+    pub fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
+        if self.has_room() && sha1_of(body) == sha1.as_str() {
+            let kept = body.get(..LONGEST_KEPT).unwrap_or(body);
+            self.bodies.insert(sha1, kept.into());
+        }
+    }
+
+    /// The source of the script with this SHA1; of a long one, the beginning.
+    #[must_use]
+    pub fn get(&self, sha1: Sha1Digits) -> Option<&Arc<[u8]>> {
+        self.bodies.get(&sha1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sha1(body: &[u8]) -> Sha1Digits {
+        Sha1Digits::new(&sha1_of(body)).unwrap()
+    }
+
+    #[test]
+    fn sources_are_kept_within_limits() {
+        let mut sources = Sources::default();
+        let long = vec![b'x'; LONGEST_KEPT + 9];
+        sources.keep(sha1(&long), &long);
+        assert_eq!(sources.get(sha1(&long)).unwrap().len(), LONGEST_KEPT);
+        sources.keep(sha1(b"another"), b"not that one");
+        assert!(sources.get(sha1(b"another")).is_none());
+        for number in 0..MOST_SOURCES {
+            let body = number.to_string();
+            sources.keep(sha1(body.as_bytes()), body.as_bytes());
+        }
+        assert_eq!((sources.bodies.len(), sources.has_room()), (MOST_SOURCES, false));
+    }
+}
