@@ -2,6 +2,7 @@ FROM rust:1.95-slim-bookworm AS builder
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
+COPY tests/support tests/support
 COPY alerts alerts
 COPY dashboards dashboards
 # The build context has no history to ask for the revision: give it with --build-arg.

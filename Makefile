@@ -30,7 +30,7 @@ test: ## everything that must hold: lint, alert rules, documentation, unit and i
 
 lint: ## formatting, clippy, documentation without warnings
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 
 check-alerts: ## check and test the alert rules and the Alertmanager example with promtool and amtool

@@ -17,10 +17,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
-#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests; each uses its part")]
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,15 +27,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use redis::Value;
-use support::client::Client;
-use support::exporter::Exporter;
-use support::http;
-use support::metrics::Metrics;
-use support::process::{Process, find_program};
-use support::scripts::{BUSY_LOOP, busy_eval, eval};
-use support::server::{Kind, Server, available, free_port};
-use support::wait::eventually;
 use tempfile::TempDir;
+use test_support::client::Client;
+use test_support::exporter::Exporter;
+use test_support::http;
+use test_support::metrics::Metrics;
+use test_support::process::{Process, find_program};
+use test_support::scripts::{BUSY_LOOP, busy_eval, eval};
+use test_support::server::{Kind, Server, available, free_port};
+use test_support::wait::eventually;
 
 /// How long anything may take to come about.
 const LIMIT: Duration = Duration::from_secs(30);

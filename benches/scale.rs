@@ -21,10 +21,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
-#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests; each uses its part")]
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -35,11 +31,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use support::client::Client;
-use support::exporter::Exporter;
-use support::http::Connection;
-use support::scripts::{BUSY_LOOP, eval};
-use support::server::{Server, available};
+use test_support::client::Client;
+use test_support::exporter::Exporter;
+use test_support::http::Connection;
+use test_support::scripts::{BUSY_LOOP, eval};
+use test_support::server::{Server, available};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -16,10 +16,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a demonstration goes by the wall clock")]
 
-#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests; each uses its part")]
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -32,13 +28,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::client::{Client, is_error, text};
-use support::exporter::Exporter;
-use support::http;
-use support::metrics::Metrics;
-use support::monitoring::{self, Alertmanager, Page, Prometheus, Receiver, Status, shipped};
-use support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
-use support::server::{Kind, Server, available};
+use test_support::client::{Client, is_error, text};
+use test_support::exporter::Exporter;
+use test_support::http;
+use test_support::metrics::Metrics;
+use test_support::monitoring::{self, Alertmanager, Page, Prometheus, Receiver, Status, shipped};
+use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
+use test_support::server::{Kind, Server, available};
 
 /// From when on the server answers BUSY. Its default of 5 s would only make the demonstration longer.
 const TIME_LIMIT: Duration = Duration::from_secs(4);

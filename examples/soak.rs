@@ -16,15 +16,11 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a soak goes by the wall clock")]
 
-#[allow(dead_code, unused_imports, unused_macros, reason = "shared with the tests; each uses its part")]
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::process::ExitCode;
 use std::time::Duration;
 
-use support::chaos::{self, Plan};
-use support::server::available;
+use test_support::chaos::{self, Plan};
+use test_support::server::available;
 
 /// How long it takes unless told otherwise.
 const USUAL: u64 = 300;

@@ -13,12 +13,13 @@ use crate::common::{
     LIMIT, QUICK, SPIN, begin, calls, lines_with, load_spin, logs_milliseconds, number, repository, spin,
     state, target_of,
 };
-use crate::support::client::{Client, is_error, text};
-use crate::support::exporter::{Builder, Exporter};
-use crate::support::metrics::Metrics;
-use crate::support::scripts::{busy_eval, busy_fcall, load_library};
-use crate::support::server::{Kind, Server, on_each_server};
-use crate::support::wait::eventually;
+use test_support::client::{Client, is_error, text};
+use test_support::exporter::{Builder, Exporter};
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::scripts::{busy_eval, busy_fcall, load_library};
+use test_support::server::{Kind, Server};
+use test_support::wait::eventually;
 
 on_each_server!(
     the_readmes_user_can_everything,

@@ -9,12 +9,13 @@ use crate::common::{
     LIMIT, Logged, SPIN, calls, lines_with, load_spin, logs_milliseconds, next_id, number, slowlog, spin,
     target_of, wait_for_scripts, watch, whole,
 };
-use crate::support::client::{Client, is_error, text};
-use crate::support::exporter::Exporter;
-use crate::support::metrics::Metrics;
-use crate::support::scripts::{BUSY_LOOP, busy_eval, evalsha, load};
-use crate::support::server::{Kind, Server, on_each_server};
-use crate::support::wait::{eventually, eventually_or_tell};
+use test_support::client::{Client, is_error, text};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::scripts::{BUSY_LOOP, busy_eval, evalsha, load};
+use test_support::server::{Kind, Server};
+use test_support::wait::{eventually, eventually_or_tell};
 
 on_each_server!(
     thirteen_calls_of_four_scripts,

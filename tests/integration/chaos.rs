@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::chaos::{self, Plan};
-use crate::support::server::{Kind, on_each_server};
+use test_support::chaos::{self, Plan};
+use test_support::on_each_server;
+use test_support::server::Kind;
 
 on_each_server!(the_account_holds);
 

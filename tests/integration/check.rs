@@ -12,11 +12,12 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::{LIMIT, assert_golden, repository};
-use crate::support::client::is_error;
-use crate::support::exporter::{Exporter, Finished, binary};
-use crate::support::scripts::{busy_eval, busy_fcall, load_library};
-use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
-use crate::support::wait::eventually;
+use test_support::client::is_error;
+use test_support::exporter::{Exporter, Finished, binary};
+use test_support::on_each_server;
+use test_support::scripts::{busy_eval, busy_fcall, load_library};
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::wait::eventually;
 
 on_each_server!(
     an_idle_server_has_nothing_to_complain_of,

@@ -15,11 +15,11 @@ use crate::common::{
     LIMIT, QUICK, SPIN, assert_golden, lines_with, logs_milliseconds, repository, spin, state,
 };
 use crate::common::{begin, target_of, wait_for_scripts};
-use crate::support::exporter::{Builder, Exporter, Finished};
-use crate::support::http::Connection;
-use crate::support::server::{Kind, Server, free_port, run_on};
-use crate::support::tls::Certificates;
-use crate::support::wait::eventually;
+use test_support::exporter::{Builder, Exporter, Finished};
+use test_support::http::Connection;
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::eventually;
 
 /// The exit code for wrong usage.
 const USAGE: i32 = 64;

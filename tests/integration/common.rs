@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::support::client::{Client, text};
-use crate::support::exporter::{Builder, Exporter};
-use crate::support::metrics::{Labels, Metrics};
-use crate::support::server::{Builder as ServerBuilder, Kind, Server};
+use test_support::client::{Client, text};
+use test_support::exporter::{Builder, Exporter};
+use test_support::metrics::{Labels, Metrics};
+use test_support::server::{Builder as ServerBuilder, Kind, Server};
 
 /// How long something may take that happens at once on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

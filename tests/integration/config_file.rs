@@ -6,8 +6,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, assert_golden, begin, repository, state, target_of};
-use crate::support::exporter::Exporter;
-use crate::support::server::{Kind, Server, run_on};
+use test_support::exporter::Exporter;
+use test_support::server::{Kind, Server, run_on};
 
 /// Starts the exporter on a file that it should refuse, and gives its one line.
 #[track_caller]

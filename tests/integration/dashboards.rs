@@ -13,12 +13,12 @@ use redis::Value;
 use serde_json::{Value as Json, json};
 
 use crate::common::{LIMIT, QUICK, repository, target_of};
-use crate::support::client::{is_error, text};
-use crate::support::exporter::Exporter;
-use crate::support::monitoring::{self, Prometheus};
-use crate::support::scripts::{self, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
-use crate::support::server::{Kind, Server, available};
-use crate::support::wait::eventually_or_tell;
+use test_support::client::{is_error, text};
+use test_support::exporter::Exporter;
+use test_support::monitoring::{self, Prometheus};
+use test_support::scripts::{self, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
+use test_support::server::{Kind, Server, available};
+use test_support::wait::eventually_or_tell;
 
 /// What `DASHBOARDS_PREVIEW` names is the folder for the pages that show the dashboards with their answers.
 const PREVIEW: &str = "DASHBOARDS_PREVIEW";

@@ -14,13 +14,14 @@ use tempfile::TempDir;
 
 use crate::common::{LIMIT, lines_with, logs_milliseconds, number, slowlog, spin, state, target_of};
 use crate::common::{SPIN, whole};
-use crate::support::client::{Client, text};
-use crate::support::exporter::Exporter;
-use crate::support::metrics::Metrics;
-use crate::support::process::Process;
-use crate::support::server::{Builder, Kind, Server, free_port, on_each_server, run_on};
-use crate::support::tls::Certificates;
-use crate::support::wait::{eventually, eventually_or_tell};
+use test_support::client::{Client, text};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::process::Process;
+use test_support::server::{Builder, Kind, Server, free_port, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::{eventually, eventually_or_tell};
 
 on_each_server!(a_cluster_is_followed, what_sentinels_watch_is_followed);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::support::exporter::Exporter;
+use test_support::exporter::Exporter;
 
 /// One instruction: its name and what follows.
 struct Instruction {

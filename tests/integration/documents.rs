@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::repository;
-use crate::support::exporter::Exporter;
+use test_support::exporter::Exporter;
 
 #[test]
 fn bash_completes_flags_with_dots() {

@@ -20,11 +20,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::{LIMIT, QUICK, lines_with, watch};
 use crate::http_abuse::{many_sockets, peak_memory};
-use crate::support::exporter::{Exporter, Finished};
-use crate::support::http::{self, Connection, Response};
-use crate::support::server::{Kind, Server, free_port, run_on};
-use crate::support::tls::Certificates;
-use crate::support::wait::eventually_or_tell;
+use test_support::exporter::{Exporter, Finished};
+use test_support::http::{self, Connection, Response};
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::eventually_or_tell;
 
 /// A password, and its hash of the usual cost and of the lowest.
 const PASSWORD: &str = "open sesame";

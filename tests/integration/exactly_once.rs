@@ -12,12 +12,13 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, begin, lines_with, number, slowlog, target_of, watch, whole};
-use crate::support::chaos::proxy::{Mode, Proxy};
-use crate::support::client::{Client, text};
-use crate::support::exporter::Exporter;
-use crate::support::metrics::Metrics;
-use crate::support::server::{Kind, Server, on_each_server, run_on};
-use crate::support::wait::eventually;
+use test_support::chaos::proxy::{Mode, Proxy};
+use test_support::client::{Client, text};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::server::{Kind, Server, run_on};
+use test_support::wait::eventually;
 
 on_each_server!(
     a_replica_and_promoted_again,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::common::{LIMIT, assert_golden, begin, number, target_of, wait_for_scripts};
-use crate::support::client::is_error;
-use crate::support::exporter::Exporter;
-use crate::support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
-use crate::support::server::{Kind, Server, run_on};
+use test_support::client::is_error;
+use test_support::exporter::Exporter;
+use test_support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
+use test_support::server::{Kind, Server, run_on};
 
 #[test]
 fn the_metrics_are_as_written_down() {

@@ -16,10 +16,11 @@ use tempfile::TempDir;
 use crate::common::{
     LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, whole,
 };
-use crate::support::exporter::Exporter;
-use crate::support::metrics::Metrics;
-use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
-use crate::support::wait::eventually;
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::wait::eventually;
 
 on_each_server!(a_server_that_goes_and_comes_back, a_server_that_is_absent_at_the_start);
 

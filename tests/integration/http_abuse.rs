@@ -11,8 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::{LIMIT, QUICK, watch};
-use crate::support::exporter::Exporter;
-use crate::support::server::{Kind, Server, free_port, run_on};
+use test_support::exporter::Exporter;
+use test_support::server::{Kind, Server, free_port, run_on};
 
 /// A scrape beside abuse may take so long on a machine that does other things too. Clients that hold all connections
 /// would make it wait for longer: until their time to send a request is over (5 s).

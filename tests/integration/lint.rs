@@ -12,8 +12,8 @@ use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
 
 use crate::common::{assert_golden, repository};
-use crate::support::cache;
-use crate::support::exporter::{Finished, binary};
+use test_support::cache;
+use test_support::exporter::{Finished, binary};
 
 /// Folder of the set.
 const SET: &str = "tests/lint";

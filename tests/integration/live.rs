@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::common::{LIMIT, lines_with, number, state, target_of, whole};
-use crate::support::chaos::proxy::{Mode, Proxy};
-use crate::support::client::{Client, is_error};
-use crate::support::exporter::Exporter;
-use crate::support::metrics::Metrics;
-use crate::support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
-use crate::support::server::{Kind, Server, available, on_each_server};
-use crate::support::wait::eventually;
+use test_support::chaos::proxy::{Mode, Proxy};
+use test_support::client::{Client, is_error};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
+use test_support::server::{Kind, Server, available};
+use test_support::wait::eventually;
 
 on_each_server!(
     a_runaway_script_is_blocked_then_busy_then_over,

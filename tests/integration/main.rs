@@ -14,10 +14,6 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
 
-#[allow(dead_code, reason = "shared with the demo and the benchmark; each uses its part")]
-#[path = "../support/mod.rs"]
-mod support;
-
 mod access;
 mod account;
 mod chaos;

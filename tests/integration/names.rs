@@ -11,12 +11,13 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, calls, lines_with, repository, slowlog, wait_for_scripts, watch};
-use crate::support::cache;
-use crate::support::client::{Client, text};
-use crate::support::exporter::Exporter;
-use crate::support::process::{Process, find_program};
-use crate::support::scripts::{BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, load, load_library};
-use crate::support::server::{Builder, Kind, Server, on_each_server};
+use test_support::cache;
+use test_support::client::{Client, text};
+use test_support::exporter::Exporter;
+use test_support::on_each_server;
+use test_support::process::{Process, find_program};
+use test_support::scripts::{BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, load, load_library};
+use test_support::server::{Builder, Kind, Server};
 
 on_each_server!(
     every_call_carries_its_files_name,

@@ -14,14 +14,15 @@ use serde_json::Value as Json;
 use crate::common::{
     LIMIT, QUICK, begin, load_spin, logs_milliseconds, repository, spin, wait_for_scripts, watch,
 };
-use crate::support::cache;
-use crate::support::client::{Client, is_error};
-use crate::support::exporter::Exporter;
-use crate::support::http::Connection;
-use crate::support::process::find_program;
-use crate::support::scripts::{busy_eval, busy_fcall, load_library};
-use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
-use crate::support::tls::Certificates;
+use test_support::cache;
+use test_support::client::{Client, is_error};
+use test_support::exporter::Exporter;
+use test_support::http::Connection;
+use test_support::on_each_server;
+use test_support::process::find_program;
+use test_support::scripts::{busy_eval, busy_fcall, load_library};
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::tls::Certificates;
 
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 

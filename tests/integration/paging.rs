@@ -13,12 +13,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::common::{begin, target_of};
-use crate::support::client::{is_error, text};
-use crate::support::exporter::{Builder, Exporter, binary};
-use crate::support::monitoring::{Alertmanager, Page, Prometheus, Receiver, Status, available, shipped};
-use crate::support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
-use crate::support::server::{Kind, Server, run_on};
-use crate::support::wait::{eventually, eventually_or_tell};
+use test_support::client::{is_error, text};
+use test_support::exporter::{Builder, Exporter, binary};
+use test_support::monitoring::{Alertmanager, Page, Prometheus, Receiver, Status, available, shipped};
+use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
+use test_support::server::{Kind, Server, run_on};
+use test_support::wait::{eventually, eventually_or_tell};
 
 /// How long a page may take here, on a machine that does other things too. What it takes is printed.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::{LIMIT, state};
-use crate::support::client::Client;
-use crate::support::exporter::Exporter;
 use nix::sys::signal::Signal;
+use test_support::client::Client;
+use test_support::exporter::Exporter;
 
-use crate::support::process::{Process, find_program};
-use crate::support::server::Kind;
-use crate::support::wait::eventually;
+use test_support::process::{Process, find_program};
+use test_support::server::Kind;
+use test_support::wait::eventually;
 
 /// The server's address, in a network of two that only exists between the test and its namespace.
 const SERVER: &str = "10.231.77.2";

@@ -11,14 +11,14 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
-use crate::support::client::{Client, text};
-use crate::support::exporter::Exporter;
-use crate::support::http::Response;
-use crate::support::metrics::Metrics;
-use crate::support::monitoring::{Builder, Prometheus, available, shipped};
-use crate::support::server::{Kind, Server, free_port, run_on};
-use crate::support::tls::Certificates;
-use crate::support::wait::{eventually, eventually_or_tell};
+use test_support::client::{Client, text};
+use test_support::exporter::Exporter;
+use test_support::http::Response;
+use test_support::metrics::Metrics;
+use test_support::monitoring::{Builder, Prometheus, available, shipped};
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::{eventually, eventually_or_tell};
 
 const PROBED: &str = "redis_script_exporter_probed_targets";
 

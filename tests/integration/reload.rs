@@ -12,13 +12,13 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, number, spin, state, target_of};
-use crate::support::client::{Client, text};
-use crate::support::exporter::Exporter;
-use crate::support::http::{Connection, Response};
-use crate::support::metrics::Metrics;
-use crate::support::server::{Kind, Server, run_on};
-use crate::support::tls::Certificates;
-use crate::support::wait::eventually;
+use test_support::client::{Client, text};
+use test_support::exporter::Exporter;
+use test_support::http::{Connection, Response};
+use test_support::metrics::Metrics;
+use test_support::server::{Kind, Server, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::eventually;
 
 const RELOADED: &str = "redis_script_exporter_config_last_reload_successful";
 
@@ -189,7 +189,7 @@ fn a_reload_goes_on_when_its_client_hangs_up() {
         let pipe = file.folder.path().join("password");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         file.write(&format!("targets:\n{}", entry_with("a", &server, ", password_file: password")));
-        let mut stream = crate::support::http::connect(exporter.addr()).unwrap();
+        let mut stream = test_support::http::connect(exporter.addr()).unwrap();
         stream.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
         thread::sleep(std::time::Duration::from_millis(300));
         drop(stream);

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::support::client::{Client, is_error, text};
-use crate::support::metrics::Metrics;
-use crate::support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
-use crate::support::server::{Kind, Server, on_each_server};
-use crate::support::tls::Certificates;
-use crate::support::wait::eventually;
+use test_support::client::{Client, is_error, text};
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, load_library};
+use test_support::server::{Kind, Server};
+use test_support::tls::Certificates;
+use test_support::wait::eventually;
 
 on_each_server!(
     starts_stops_and_restarts,

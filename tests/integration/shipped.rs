@@ -5,8 +5,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::common::repository;
-use crate::support::exporter::{Exporter, binary};
-use crate::support::monitoring::shipped;
+use test_support::exporter::{Exporter, binary};
+use test_support::monitoring::shipped;
 
 #[test]
 fn rules_are_printed_whatever_the_environment_says() {

@@ -6,10 +6,11 @@ use std::path::Path;
 use rcgen::ExtendedKeyUsagePurpose;
 
 use crate::common::{LIMIT, QUICK, SPIN, begin, calls, lines_with, number, spin, state, wait_for_scripts};
-use crate::support::client::Client;
-use crate::support::exporter::Exporter;
-use crate::support::server::{Kind, Server, on_each_server};
-use crate::support::tls::Certificates;
+use test_support::client::Client;
+use test_support::exporter::Exporter;
+use test_support::on_each_server;
+use test_support::server::{Kind, Server};
+use test_support::tls::Certificates;
 
 on_each_server!(
     a_server_with_an_own_authority,

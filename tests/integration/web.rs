@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{LIMIT, QUICK, SPIN, begin, logs_milliseconds, spin, wait_for_scripts, watch};
-use crate::support::exporter::Exporter;
-use crate::support::http::{self, Connection};
-use crate::support::metrics::Metrics;
-use crate::support::process::find_program;
-use crate::support::server::{Kind, Server, free_port, on_each_server, run_on};
+use test_support::exporter::Exporter;
+use test_support::http::{self, Connection};
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::process::find_program;
+use test_support::server::{Kind, Server, free_port, run_on};
 
 on_each_server!(promtool_finds_nothing_to_say);
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Path of the folder. `None` if the environment names neither it nor a home.
-pub(crate) fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let folder =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("REDIS_SCRIPT_EXPORTER_CACHE").or_else(|| {
@@ -15,8 +15,8 @@ pub(crate) fn folder() -> Option<PathBuf> {
 }
 
 /// Folder of the modules `name`, if they are those that `source/package-lock.json` of the repository pins.
-pub(crate) fn modules(name: &str, source: &str) -> Option<PathBuf> {
-    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join(source).join("package-lock.json");
+pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source).join("package-lock.json");
     let folder = folder()?.join(name);
     let installed = fs::read(folder.join("installed.json")).ok()?;
     (installed == fs::read(pinned).ok()?).then_some(folder)
@@ -24,7 +24,7 @@ pub(crate) fn modules(name: &str, source: &str) -> Option<PathBuf> {
 
 /// Reports that a test, or a part of it, is skipped because something is not installed. Panics if `CI=true`.
 #[track_caller]
-pub(crate) fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{reason}");
     // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
     let _ = writeln!(std::io::stderr(), "\nSKIPPED: {reason}");

@@ -33,7 +33,7 @@ impl Read for &Stream {
 }
 
 /// One connection to a server.
-pub(crate) struct Client {
+pub struct Client {
     stream: Stream,
     /// Keeps what has arrived of a reply that is not complete.
     parser: Parser,
@@ -42,7 +42,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects over TCP.
-    pub(crate) fn connect(addr: SocketAddr) -> Self {
+    pub fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&addr, LIMIT).expect("the server accepts a connection");
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SLICE)).unwrap();
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// Connects over a unix socket.
-    pub(crate) fn connect_unix(path: &Path) -> Self {
+    pub fn connect_unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("the server accepts a connection");
         stream.set_read_timeout(Some(SLICE)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
@@ -63,26 +63,26 @@ impl Client {
     }
 
     /// Sets how long a reply may take.
-    pub(crate) fn with_limit(mut self, limit: Duration) -> Self {
+    pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// Authenticates; panics if the server refuses.
-    pub(crate) fn auth(&mut self, user: &str, password: &str) {
+    pub fn auth(&mut self, user: &str, password: &str) {
         let reply = self.call(&["AUTH", user, password]);
         assert_eq!(reply, Value::Okay, "AUTH of {user}");
     }
 
     /// Sends a command and waits for its reply.
     #[track_caller]
-    pub(crate) fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+    pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
         self.send(args);
         self.receive()
     }
 
     /// Sends a command without waiting. Replies come in the order of the commands.
-    pub(crate) fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_ref().to_vec()).collect();
         let bytes = redis::pack_command(&args);
         match &mut self.stream {
@@ -94,14 +94,14 @@ impl Client {
 
     /// Waits for the next reply; panics if it does not come within the client's limit.
     #[track_caller]
-    pub(crate) fn receive(&mut self) -> Value {
+    pub fn receive(&mut self) -> Value {
         let limit = self.limit;
         self.receive_within(limit).unwrap_or_else(|| panic!("no reply within {limit:?}"))
     }
 
     /// The next reply if it comes within `limit`. One that does not can still be received later.
     #[track_caller]
-    pub(crate) fn receive_within(&mut self, limit: Duration) -> Option<Value> {
+    pub fn receive_within(&mut self, limit: Duration) -> Option<Value> {
         let start = Instant::now();
         loop {
             match self.parser.parse_value(&self.stream) {
@@ -118,7 +118,7 @@ impl Client {
 
     /// The fields of one or more sections of INFO (several at once need Redis 7.0).
     #[track_caller]
-    pub(crate) fn info(&mut self, sections: &[&str]) -> BTreeMap<String, String> {
+    pub fn info(&mut self, sections: &[&str]) -> BTreeMap<String, String> {
         let reply = self.call(&[&["INFO"], sections].concat());
         text(&reply)
             .lines()
@@ -130,7 +130,7 @@ impl Client {
 
 /// The text of a string, status or error reply; panics on anything else.
 #[track_caller]
-pub(crate) fn text(reply: &Value) -> String {
+pub fn text(reply: &Value) -> String {
     match reply {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::SimpleString(text) => text.clone(),
@@ -141,6 +141,6 @@ pub(crate) fn text(reply: &Value) -> String {
 }
 
 /// Whether a reply is the error with this code, such as `BUSY`.
-pub(crate) fn is_error(reply: &Value, code: &str) -> bool {
+pub fn is_error(reply: &Value, code: &str) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == code)
 }

@@ -18,41 +18,36 @@ use super::wait::eventually_or_tell;
 /// How long the exporter may take to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The program: what cargo built for a test or benchmark, else the one beside the running example.
-pub(crate) fn binary() -> PathBuf {
-    option_env!("CARGO_BIN_EXE_redis-script-exporter").map_or_else(
-        || {
-            let example = std::env::current_exe().expect("the path of the running program");
-            let profile = example.parent().and_then(|examples| examples.parent());
-            profile.expect("an example is in target/PROFILE/examples").join("redis-script-exporter")
-        },
-        PathBuf::from,
-    )
+/// Path of the exporter that cargo built beside the running test, benchmark or example.
+pub fn binary() -> PathBuf {
+    let program = std::env::current_exe().expect("the path of the running program");
+    let profile = program.parent().and_then(|folder| folder.parent());
+    profile.expect("a program is in target/PROFILE/deps or examples").join("redis-script-exporter")
 }
 
 /// What the exporter is started with.
 #[derive(Clone, Default)]
-pub(crate) struct Builder {
+pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
 
 impl Builder {
     /// Adds command-line arguments.
-    pub(crate) fn args<A: AsRef<str>>(mut self, args: &[A]) -> Self {
+    pub fn args<A: AsRef<str>>(mut self, args: &[A]) -> Self {
         self.args.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Starts the exporter on a free loopback port and waits until it listens.
     #[track_caller]
-    pub(crate) fn start(self) -> Exporter {
+    pub fn start(self) -> Exporter {
         let mut process = self.args(&["--web.listen-address", "127.0.0.1:0"]).spawn(Stdio::null());
         let stderr = process.child().stderr.take().expect("a pipe");
         let logs = Arc::new(Mutex::new(Vec::new()));
@@ -78,7 +73,7 @@ impl Builder {
 
     /// Runs the exporter to its end, for flags that it should refuse. Nothing is added to the arguments.
     #[track_caller]
-    pub(crate) fn run(self) -> Finished {
+    pub fn run(self) -> Finished {
         let mut process = self.spawn(Stdio::piped());
         let mut out = process.child().stdout.take().expect("a pipe");
         let mut err = process.child().stderr.take().expect("a pipe");
@@ -135,14 +130,14 @@ fn listening(line: &str) -> Option<SocketAddr> {
 
 /// What a run of the exporter that came to its end left.
 #[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// A running exporter. It ends when this is dropped.
-pub(crate) struct Exporter {
+pub struct Exporter {
     process: Process,
     addr: SocketAddr,
     logs: Arc<Mutex<Vec<String>>>,
@@ -153,33 +148,33 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Starts the exporter with these flags and a free port.
     #[track_caller]
-    pub(crate) fn start<A: AsRef<str>>(args: &[A]) -> Self {
+    pub fn start<A: AsRef<str>>(args: &[A]) -> Self {
         Self::builder().args(args).start()
     }
 
     /// What the exporter is started with, to be added to.
-    pub(crate) fn builder() -> Builder {
+    pub fn builder() -> Builder {
         Builder::default()
     }
 
     /// The address that it listens on.
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Gets a page on a connection of its own.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Response {
+    pub fn get(&self, path: &str) -> Response {
         http::get(self.addr, path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.logs()))
     }
 
     /// Scrapes `/metrics`.
     #[track_caller]
-    pub(crate) fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> Metrics {
         let response = self.get("/metrics");
         assert_eq!(response.status, 200, "GET /metrics: {}", response.body);
         Metrics::parse(&response.body)
@@ -187,12 +182,7 @@ impl Exporter {
 
     /// Scrapes until `condition` holds. Panics with `what`, the last scrape and the logs when `limit` has passed.
     #[track_caller]
-    pub(crate) fn wait_for(
-        &self,
-        limit: Duration,
-        what: &str,
-        condition: impl Fn(&Metrics) -> bool,
-    ) -> Metrics {
+    pub fn wait_for(&self, limit: Duration, what: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
         eventually_or_tell(limit, what, || {
             let metrics = self.metrics();
             if condition(&metrics) {
@@ -204,37 +194,37 @@ impl Exporter {
     }
 
     /// What it has logged so far.
-    pub(crate) fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         self.logs.lock().unwrap().join("\n")
     }
 
     /// What it has logged since this was asked last; [`Self::logs`] does not have it any more.
-    pub(crate) fn take_logs(&self) -> Vec<String> {
+    pub fn take_logs(&self) -> Vec<String> {
         std::mem::take(&mut *self.logs.lock().unwrap())
     }
 
     /// Ends it by a signal and gives everything that it logged since it was last asked.
     #[track_caller]
-    pub(crate) fn end_with_logs(mut self, signal: Signal) -> Vec<String> {
+    pub fn end_with_logs(mut self, signal: Signal) -> Vec<String> {
         self.end_by(signal);
         self.reader.join().expect("reading the log does not fail");
         std::mem::take(&mut *self.logs.lock().unwrap())
     }
 
     /// Stops the process as a whole (SIGSTOP), or lets it go on (SIGCONT).
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
     }
 
     /// Asks it to end (SIGTERM); gives its exit status and the time that it took.
     #[track_caller]
-    pub(crate) fn terminate(&mut self) -> (ExitStatus, Duration) {
+    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         self.end_by(Signal::SIGTERM)
     }
 
     /// Sends it a signal that should end it; gives its exit status and the time that it took.
     #[track_caller]
-    pub(crate) fn end_by(&mut self, signal: Signal) -> (ExitStatus, Duration) {
+    pub fn end_by(&mut self, signal: Signal) -> (ExitStatus, Duration) {
         let start = Instant::now();
         self.process.signal(signal);
         let status = self.process.wait(LIMIT);
@@ -244,7 +234,7 @@ impl Exporter {
     }
 
     /// Kills it.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill();
     }
 }

@@ -9,33 +9,33 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
+pub struct Response {
+    pub status: u16,
     /// Names in lower case.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 impl Response {
     /// The value of a header; `name` in lower case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// A connection that is kept over requests.
-pub(crate) struct Connection<S: Read = TcpStream> {
+pub struct Connection<S: Read = TcpStream> {
     stream: BufReader<S>,
 }
 
 impl Connection {
-    pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
+    pub fn open(addr: SocketAddr) -> io::Result<Self> {
         Ok(Self::over(connect(addr)?))
     }
 }
 
 /// A socket on which nothing waits for ever.
-pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&addr, LIMIT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
@@ -45,28 +45,23 @@ pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
 
 impl<S: Read + Write> Connection<S> {
     /// Speaks HTTP on a stream that is there.
-    pub(crate) fn over(stream: S) -> Self {
+    pub fn over(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
+    pub fn get(&mut self, path: &str) -> io::Result<Response> {
         self.request("GET", path, &[])
     }
 
     /// Sends a request without a body, with `headers` added, and reads the answer.
-    pub(crate) fn request(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> io::Result<Response> {
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
         let (mut response, body) = self.request_bytes(method, path, headers)?;
         response.body = String::from_utf8(body).map_err(Error::other)?;
         Ok(response)
     }
 
     /// The same for a body that is no text: it is beside the answer, not in it.
-    pub(crate) fn request_bytes(
+    pub fn request_bytes(
         &mut self,
         method: &str,
         path: &str,
@@ -131,6 +126,6 @@ impl<S: Read + Write> Connection<S> {
 }
 
 /// One request on a connection of its own.
-pub(crate) fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
+pub fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
     Connection::open(addr)?.request("GET", path, &[("Connection", "close")])
 }

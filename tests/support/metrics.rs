@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels to look for: a series may have more.
-pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 /// One series and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
-    pub(crate) name: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) value: f64,
+pub struct Sample {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
 }
 
 impl Sample {
@@ -20,22 +20,22 @@ impl Sample {
     }
 
     /// A label's value; empty if the series does not have it, as Prometheus sees it.
-    pub(crate) fn label(&self, label: &str) -> &str {
+    pub fn label(&self, label: &str) -> &str {
         self.labels.get(label).map_or("", String::as_str)
     }
 }
 
 /// Everything that one scrape brought.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
-    pub(crate) text: String,
+pub struct Metrics {
+    pub text: String,
     samples: Vec<Sample>,
 }
 
 impl Metrics {
     /// Panics on a line that is not in the exposition format.
     #[track_caller]
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let samples = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -46,7 +46,7 @@ impl Metrics {
 
     /// The value of the one series with this name and these labels. Panics if there are several.
     #[track_caller]
-    pub(crate) fn value(&self, name: &str, labels: Labels<'_>) -> Option<f64> {
+    pub fn value(&self, name: &str, labels: Labels<'_>) -> Option<f64> {
         let mut found = self.samples.iter().filter(|sample| sample.matches(name, labels));
         let first = found.next()?;
         assert!(found.next().is_none(), "several series match {name} {labels:?}: {:#?}", self.series(name));
@@ -54,22 +54,22 @@ impl Metrics {
     }
 
     /// The sum over all series with this name and these labels; 0 if there is none.
-    pub(crate) fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
+    pub fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
         self.samples.iter().filter(|sample| sample.matches(name, labels)).map(|sample| sample.value).sum()
     }
 
     /// All series with this name.
-    pub(crate) fn series(&self, name: &str) -> Vec<&Sample> {
+    pub fn series(&self, name: &str) -> Vec<&Sample> {
         self.samples.iter().filter(|sample| sample.name == name).collect()
     }
 
     /// Every series and its value.
-    pub(crate) fn samples(&self) -> &[Sample] {
+    pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
     /// The names of all series.
-    pub(crate) fn names(&self) -> BTreeSet<&str> {
+    pub fn names(&self) -> BTreeSet<&str> {
         self.samples.iter().map(|sample| sample.name.as_str()).collect()
     }
 }

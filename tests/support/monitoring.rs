@@ -52,19 +52,19 @@ const WEBHOOKS: &str = "http://127.0.0.1:9095/";
 
 /// A file of this project, such as `alerts/redis-script.rules.yml`.
 #[track_caller]
-pub(crate) fn shipped(path: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+pub fn shipped(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// Whether this machine has Prometheus and Alertmanager.
-pub(crate) fn installed() -> bool {
+pub fn installed() -> bool {
     prometheus().is_some() && alertmanager().is_some()
 }
 
 /// Like [`installed`], for a test: to be skipped is said loudly, and is an error when `CI=true`.
 #[track_caller]
-pub(crate) fn available() -> bool {
+pub fn available() -> bool {
     if installed() {
         return true;
     }
@@ -86,30 +86,30 @@ fn alertmanager() -> Option<PathBuf> {
 
 /// Whether an alert has begun or has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum Status {
     Firing,
     Resolved,
 }
 
 /// One alert of one notification. A notification repeats the other alerts of its group that still fire.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) received_at: Instant,
+pub struct Page {
+    pub received_at: Instant,
     /// The name of the receiver in Alertmanager's configuration that it was routed to.
-    pub(crate) receiver: String,
-    pub(crate) status: Status,
-    pub(crate) alertname: String,
-    pub(crate) severity: String,
+    pub receiver: String,
+    pub status: Status,
+    pub alertname: String,
+    pub severity: String,
     /// All labels, those above too.
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// When Prometheus saw it fire first, in RFC 3339.
-    pub(crate) starts_at: String,
+    pub starts_at: String,
 }
 
 impl Page {
     /// A label's value; empty if the alert does not have it.
-    pub(crate) fn label(&self, label: &str) -> &str {
+    pub fn label(&self, label: &str) -> &str {
         self.labels.get(label).map_or("", String::as_str)
     }
 
@@ -138,7 +138,7 @@ impl Page {
 }
 
 /// A webhook that Alertmanager notifies.
-pub(crate) struct Receiver {
+pub struct Receiver {
     addr: SocketAddr,
     pages: Arc<Mutex<Vec<Page>>>,
     stopping: Arc<AtomicBool>,
@@ -147,7 +147,7 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// Starts it.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
         let addr = listener.local_addr().unwrap();
         let pages = Arc::new(Mutex::new(Vec::new()));
@@ -170,18 +170,18 @@ impl Receiver {
     }
 
     /// Where it takes notifications.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
 
     /// All that has come so far, in order.
-    pub(crate) fn pages(&self) -> Vec<Page> {
+    pub fn pages(&self) -> Vec<Page> {
         self.pages.lock().unwrap().clone()
     }
 
     /// Waits until `find` finds what it looks for. Panics with `what` and all pages when `limit` has passed.
     #[track_caller]
-    pub(crate) fn wait_for<T>(&self, limit: Duration, what: &str, find: impl Fn(&[Page]) -> Option<T>) -> T {
+    pub fn wait_for<T>(&self, limit: Duration, what: &str, find: impl Fn(&[Page]) -> Option<T>) -> T {
         eventually_or_tell(limit, what, || {
             let pages = self.pages();
             find(&pages).ok_or_else(|| format!("{pages:#?}"))
@@ -289,13 +289,13 @@ fn request(addr: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
 }
 
 /// A running Alertmanager. It ends when this is dropped.
-pub(crate) struct Alertmanager(Service);
+pub struct Alertmanager(Service);
 
 impl Alertmanager {
     /// Starts it with a configuration as it stands, such as the shipped example, except that `receiver` is in the place of
     /// the webhooks at [`WEBHOOKS`].
     #[track_caller]
-    pub(crate) fn start(config: &str, receiver: &Receiver) -> Self {
+    pub fn start(config: &str, receiver: &Receiver) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let file = dir.path().join("alertmanager.yml");
         assert!(config.contains(WEBHOOKS), "nobody would be notified: {config}");
@@ -311,13 +311,13 @@ impl Alertmanager {
     }
 
     /// Where its page and its API are.
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.0.addr
     }
 
     /// Sends it alerts as Prometheus would, each a set of labels.
     #[track_caller]
-    pub(crate) fn post(&self, alerts: &[Json]) {
+    pub fn post(&self, alerts: &[Json]) {
         let alerts: Vec<_> = alerts.iter().map(|labels| json!({ "labels": labels })).collect();
         let body = Json::from(alerts).to_string();
         let mut stream = super::http::connect(self.addr()).expect("Alertmanager listens");
@@ -335,7 +335,7 @@ impl Alertmanager {
 
     /// The labels of all alerts that are inhibited now.
     #[track_caller]
-    pub(crate) fn inhibited(&self) -> Vec<Json> {
+    pub fn inhibited(&self) -> Vec<Json> {
         let answer = request(self.addr(), "GET", "/api/v2/alerts").expect("Alertmanager answers");
         let mut alerts: Json = serde_json::from_str(&answer.body).expect("the API answers in JSON");
         let alerts = alerts.as_array_mut().expect("a list of alerts").iter_mut();
@@ -348,7 +348,7 @@ impl Alertmanager {
 
 /// What a Prometheus is started with.
 #[derive(Default)]
-pub(crate) struct Builder {
+pub struct Builder {
     jobs: Vec<(String, SocketAddr, Duration)>,
     /// Labels of all targets of `jobs`.
     labels: BTreeMap<String, String>,
@@ -360,43 +360,43 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Scrapes `/metrics` there every second.
-    pub(crate) fn scrape(self, job: &str, addr: SocketAddr) -> Self {
+    pub fn scrape(self, job: &str, addr: SocketAddr) -> Self {
         self.scrape_every(job, addr, INTERVAL)
     }
 
     /// Scrapes `/metrics` there at this interval.
-    pub(crate) fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
+    pub fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
         self.jobs.push((job.to_owned(), addr, interval));
         self
     }
 
     /// Gives the targets of all jobs a label.
-    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
+    pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// Adds an entry of `scrape_configs` as it stands. Its targets are not waited for by [`Prometheus::wait_ready`].
-    pub(crate) fn scrape_config(mut self, config: Json) -> Self {
+    pub fn scrape_config(mut self, config: Json) -> Self {
         self.scrape_configs.push(config);
         self
     }
 
     /// Adds a file of rules, by its text. They are evaluated every second unless a group says otherwise.
-    pub(crate) fn rules(mut self, text: impl Into<String>) -> Self {
+    pub fn rules(mut self, text: impl Into<String>) -> Self {
         self.rules.push(text.into());
         self
     }
 
     /// Sends alerts there.
-    pub(crate) fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
+    pub fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
         self.alertmanager = Some(alertmanager.addr());
         self
     }
 
     /// Starts Prometheus and waits until it answers. It scrapes some seconds later: [`Prometheus::wait_ready`].
     #[track_caller]
-    pub(crate) fn start(self) -> Prometheus {
+    pub fn start(self) -> Prometheus {
         let dir = TempDir::new().expect("a temporary directory");
         let rule_files = self.rules.iter().enumerate().map(|(index, text)| {
             let file = dir.path().join(format!("rules-{index}.yml"));
@@ -458,7 +458,7 @@ fn write_target(dir: &Path, job: &str, addr: SocketAddr, first: SocketAddr) {
 }
 
 /// A running Prometheus. It ends when this is dropped.
-pub(crate) struct Prometheus {
+pub struct Prometheus {
     service: Service,
     jobs: Vec<(String, SocketAddr, Duration)>,
     alertmanagers: usize,
@@ -466,30 +466,30 @@ pub(crate) struct Prometheus {
 
 impl Prometheus {
     /// What it is started with, to be added to.
-    pub(crate) fn builder() -> Builder {
+    pub fn builder() -> Builder {
         Builder::default()
     }
 
     /// Starts it with a configuration as it stands. Relative paths in it start at `dir`.
     #[track_caller]
-    pub(crate) fn start_with(config: &str, dir: TempDir) -> Self {
+    pub fn start_with(config: &str, dir: TempDir) -> Self {
         Self { service: serve(dir, config), jobs: Vec::new(), alertmanagers: 0 }
     }
 
     /// Where its page and its API are.
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.service.addr
     }
 
     /// Waits until [`Prometheus::readiness`] finds nothing missing: about 10 s after the start.
     #[track_caller]
-    pub(crate) fn wait_ready(&self) {
+    pub fn wait_ready(&self) {
         eventually_or_tell(LIMIT, "Prometheus to scrape and evaluate", || self.readiness());
     }
 
     /// Whether every target was scraped, every rule was evaluated and Alertmanager is known; if not, how far it is.
     #[track_caller]
-    pub(crate) fn readiness(&self) -> Result<(), String> {
+    pub fn readiness(&self) -> Result<(), String> {
         let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
         let targets = list(&self.api("targets?state=active"), "activeTargets");
         let scraped = targets.iter().filter(|target| target["health"] != "unknown").count();
@@ -506,7 +506,7 @@ impl Prometheus {
     /// Scrapes a job's target at another address from now on, under the label `instance` that it had: what a restarted
     /// exporter is to Prometheus. Returns when it was scraped there, up to 10 s later.
     #[track_caller]
-    pub(crate) fn move_target(&self, job: &str, addr: SocketAddr) {
+    pub fn move_target(&self, job: &str, addr: SocketAddr) {
         let first = self.jobs.iter().find(|(name, ..)| name == job).expect("a job that is scraped").1;
         write_target(self.service.dir.path(), job, addr, first);
         let url = format!("http://{addr}/metrics");
@@ -520,13 +520,13 @@ impl Prometheus {
 
     /// What an expression gives now: the API's `data`, with `resultType` and `result`.
     #[track_caller]
-    pub(crate) fn query(&self, promql: &str) -> Json {
+    pub fn query(&self, promql: &str) -> Json {
         self.api(&format!("query?query={}", escaped(promql)))
     }
 
     /// What an expression gave over the `last` so and so long, a value every `step`: the API's `data`.
     #[track_caller]
-    pub(crate) fn query_range(&self, promql: &str, last: Duration, step: Duration) -> Json {
+    pub fn query_range(&self, promql: &str, last: Duration, step: Duration) -> Json {
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is set").as_secs_f64();
         self.api(&format!(
@@ -539,24 +539,24 @@ impl Prometheus {
 
     /// The groups of rules, as the API gives them.
     #[track_caller]
-    pub(crate) fn rule_groups(&self) -> Vec<Json> {
+    pub fn rule_groups(&self) -> Vec<Json> {
         self.api("rules")["groups"].as_array().cloned().unwrap_or_default()
     }
 
     /// The URLs of the Alertmanagers that alerts are sent to.
     #[track_caller]
-    pub(crate) fn alertmanagers(&self) -> Vec<Json> {
+    pub fn alertmanagers(&self) -> Vec<Json> {
         self.api("alertmanagers")["activeAlertmanagers"].as_array().cloned().unwrap_or_default()
     }
 
     /// The alerts that are pending or firing now, as the API gives them.
     #[track_caller]
-    pub(crate) fn alerts(&self) -> Vec<Json> {
+    pub fn alerts(&self) -> Vec<Json> {
         self.api("alerts")["alerts"].as_array().cloned().unwrap_or_default()
     }
 
     /// What it logged: warnings and errors.
-    pub(crate) fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         self.service.logs()
     }
 

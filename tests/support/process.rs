@@ -48,7 +48,7 @@ static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
 });
 
 /// A program on the `PATH`.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     // Debian keeps servers in folders that an ordinary user's PATH does not have.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -56,7 +56,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// A running child process; ended on drop.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     /// How it is ended: SIGKILL, or SIGTERM for a program that has children of its own to take along.
     end: Signal,
@@ -64,7 +64,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program`; `set_up` adds arguments, environment and streams.
-    pub(crate) fn start(program: &Path, end: Signal, set_up: impl FnOnce(&mut Command)) -> io::Result<Self> {
+    pub fn start(program: &Path, end: Signal, set_up: impl FnOnce(&mut Command)) -> io::Result<Self> {
         let mut command = match SETPRIV.as_deref() {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
@@ -81,17 +81,17 @@ impl Process {
     }
 
     /// The child itself, for its streams.
-    pub(crate) fn child(&mut self) -> &mut Child {
+    pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// The process id.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal, unless the process has ended.
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         if self.exit_status().is_none() {
             let pid = i32::try_from(self.pid()).expect("a process id fits an i32");
             signal::kill(Pid::from_raw(pid), signal).expect("our own child can be signalled");
@@ -99,12 +99,12 @@ impl Process {
     }
 
     /// The exit status, if the process has ended.
-    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our own child can be waited for")
     }
 
     /// Waits until the process ends, at most for `limit`.
-    pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
             let status = self.exit_status();
@@ -116,7 +116,7 @@ impl Process {
     }
 
     /// Kills the process and waits for its end. SIGKILL ends a stopped process too.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }

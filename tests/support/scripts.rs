@@ -14,7 +14,7 @@ use redis::Value;
 use super::client::{Client, text};
 
 /// Keeps the server busy for `ARGV[1]` milliseconds.
-pub(crate) const BUSY_LOOP: &str = "\
+pub const BUSY_LOOP: &str = "\
 local os = rawget(_G, 'os')
 local began, start = os and os.clock(), redis.call('TIME')
 local wanted = tonumber(ARGV[1]) / 1000
@@ -25,10 +25,10 @@ return 1
 ";
 
 /// The name of the function that [`BUSY_LIBRARY`] brings.
-pub(crate) const BUSY_FUNCTION: &str = "busy_loop";
+pub const BUSY_FUNCTION: &str = "busy_loop";
 
 /// The same as a function library, for servers that have functions.
-pub(crate) const BUSY_LIBRARY: &str = "\
+pub const BUSY_LIBRARY: &str = "\
 #!lua name=busy
 local function busy_loop(keys, args)
   local os = rawget(_G, 'os')
@@ -43,22 +43,22 @@ redis.register_function{function_name='busy_loop', callback=busy_loop, flags={'n
 ";
 
 /// The command that runs [`BUSY_LOOP`] for `time`.
-pub(crate) fn busy_eval(time: Duration) -> Vec<String> {
+pub fn busy_eval(time: Duration) -> Vec<String> {
     eval(BUSY_LOOP, time)
 }
 
 /// The command that runs `body`, some variant of [`BUSY_LOOP`], for `time`.
-pub(crate) fn eval(body: &str, time: Duration) -> Vec<String> {
+pub fn eval(body: &str, time: Duration) -> Vec<String> {
     command("EVAL", body, time)
 }
 
 /// The command that runs a loaded script for `time`.
-pub(crate) fn evalsha(sha1: &str, time: Duration) -> Vec<String> {
+pub fn evalsha(sha1: &str, time: Duration) -> Vec<String> {
     command("EVALSHA", sha1, time)
 }
 
 /// The command that runs the function of [`BUSY_LIBRARY`] for `time`.
-pub(crate) fn busy_fcall(time: Duration) -> Vec<String> {
+pub fn busy_fcall(time: Duration) -> Vec<String> {
     command("FCALL", BUSY_FUNCTION, time)
 }
 
@@ -68,13 +68,13 @@ fn command(name: &str, script: &str, time: Duration) -> Vec<String> {
 
 /// Loads a script and gives its SHA1.
 #[track_caller]
-pub(crate) fn load(client: &mut Client, body: &str) -> String {
+pub fn load(client: &mut Client, body: &str) -> String {
     text(&client.call(&["SCRIPT", "LOAD", body]))
 }
 
 /// Loads [`BUSY_LIBRARY`].
 #[track_caller]
-pub(crate) fn load_library(client: &mut Client) {
+pub fn load_library(client: &mut Client) {
     let reply = client.call(&["FUNCTION", "LOAD", "REPLACE", BUSY_LIBRARY]);
     assert!(!matches!(reply, Value::ServerError(_)), "FUNCTION LOAD: {reply:?}");
 }

@@ -27,7 +27,7 @@ const TRIES: u32 = 5;
 
 /// A server that we support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Redis62,
     Redis70,
     Valkey91,
@@ -35,10 +35,10 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them, the demo's favourite first.
-    pub(crate) const ALL: [Self; 3] = [Self::Redis70, Self::Valkey91, Self::Redis62];
+    pub const ALL: [Self; 3] = [Self::Redis70, Self::Valkey91, Self::Redis62];
 
     /// The server's program, if this machine has it: what the environment names, else what `scripts/setup.sh` installed.
-    pub(crate) fn binary(self) -> Option<PathBuf> {
+    pub fn binary(self) -> Option<PathBuf> {
         static REDIS_70: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
             find_program("redis-server").filter(|program| {
                 let output = Command::new(program).arg("--version").output();
@@ -54,13 +54,13 @@ impl Kind {
     }
 
     /// Whether the server has functions (FCALL, FUNCTION STATS).
-    pub(crate) fn has_functions(self) -> bool {
+    pub fn has_functions(self) -> bool {
         self != Self::Redis62
     }
 
     /// Whether this machine's build of the server speaks TLS. Told to, and given no certificate, one that does complains
     /// about the certificate; the others about the setting, or that they can't.
-    pub(crate) fn has_tls(self) -> bool {
+    pub fn has_tls(self) -> bool {
         let Some(program) = self.binary() else { return false };
         let output =
             Command::new(program).args(["--port", "0", "--tls-port", "1"]).stdin(Stdio::null()).output();
@@ -86,12 +86,12 @@ fn cached(program: &str) -> Option<PathBuf> {
 }
 
 /// The servers that this machine has.
-pub(crate) fn available() -> Vec<Kind> {
+pub fn available() -> Vec<Kind> {
     Kind::ALL.into_iter().filter(|kind| kind.binary().is_some()).collect()
 }
 
 /// Runs a test on a server; one that this machine does not have is skipped loudly, and an error when `CI=true`.
-pub(crate) fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
+pub fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
     if kind.binary().is_some() {
         return test(kind);
     }
@@ -99,10 +99,11 @@ pub(crate) fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
 }
 
 /// Makes a test for each server out of each function that takes a [`Kind`]: `mytest::redis_62` and so on.
+#[macro_export]
 macro_rules! on_each_server {
     ($($test:ident),+ $(,)?) => {$(
         mod $test {
-            use crate::support::server::{Kind, run_on};
+            use $crate::server::{Kind, run_on};
 
             #[test]
             fn redis_62() {
@@ -121,13 +122,12 @@ macro_rules! on_each_server {
         }
     )+};
 }
-pub(crate) use on_each_server;
 
 /// A loopback port that nobody listens on.
 ///
 /// From below the range that the kernel takes for outgoing connections: a client that keeps trying to reach a stopped
 /// server's port in that range would some day be given that very port, and connect to itself.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -141,7 +141,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// What a server is started with.
-pub(crate) struct Builder {
+pub struct Builder {
     kind: Kind,
     config: Vec<String>,
     args: Vec<String>,
@@ -153,38 +153,38 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Adds a line to the configuration file. Later lines win.
-    pub(crate) fn config(mut self, line: impl Into<String>) -> Self {
+    pub fn config(mut self, line: impl Into<String>) -> Self {
         self.config.push(line.into());
         self
     }
 
     /// Adds command-line arguments.
-    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+    pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
         self
     }
 
     /// Adds a variable to the server's environment.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Uses an ACL file with these lines (`user NAME …`).
-    pub(crate) fn acl(mut self, lines: &[&str]) -> Self {
+    pub fn acl(mut self, lines: &[&str]) -> Self {
         self.acl = Some(lines.join("\n") + "\n");
         self
     }
 
     /// Listens on a unix socket too.
-    pub(crate) fn unix_socket(mut self) -> Self {
+    pub fn unix_socket(mut self) -> Self {
         self.unix_socket = true;
         self
     }
 
     /// Listens with TLS on a second port. A client's certificate is checked if it shows one; require it with
     /// `config("tls-auth-clients yes")`.
-    pub(crate) fn tls(mut self, certificates: &Certificates) -> Self {
+    pub fn tls(mut self, certificates: &Certificates) -> Self {
         self.tls = true;
         self.config(format!("tls-ca-cert-file {}", certificates.ca().display()))
             .config(format!("tls-cert-file {}", certificates.server_cert().display()))
@@ -194,7 +194,7 @@ impl Builder {
 
     /// Starts the server and waits until it serves.
     #[track_caller]
-    pub(crate) fn start(self) -> Server {
+    pub fn start(self) -> Server {
         let binary = self.kind.binary().unwrap_or_else(|| panic!("{} is not on this machine", self.kind));
         let dir = TempDir::new().expect("a temporary directory");
         let mut failure = String::new();
@@ -285,7 +285,7 @@ fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<
 }
 
 /// A running server. It ends when this is dropped.
-pub(crate) struct Server {
+pub struct Server {
     /// Before the directory: fields are dropped in order, and the server must not outlive its files.
     process: Process,
     dir: TempDir,
@@ -300,12 +300,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server with its defaults (no persistence, log in its directory).
     #[track_caller]
-    pub(crate) fn start(kind: Kind) -> Self {
+    pub fn start(kind: Kind) -> Self {
         Self::builder(kind).start()
     }
 
     /// What a server is started with, to be added to.
-    pub(crate) fn builder(kind: Kind) -> Builder {
+    pub fn builder(kind: Kind) -> Builder {
         Builder {
             kind,
             config: Vec::new(),
@@ -317,95 +317,95 @@ impl Server {
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The address as `--redis.addr` takes it.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
     }
 
     /// The address of the TLS port; the certificate is for `localhost` and `127.0.0.1`.
     #[track_caller]
-    pub(crate) fn tls_url(&self) -> String {
+    pub fn tls_url(&self) -> String {
         format!("rediss://localhost:{}", self.tls_port.expect("a server that was started with TLS"))
     }
 
     /// The path of the unix socket.
-    pub(crate) fn unix_socket(&self) -> PathBuf {
+    pub fn unix_socket(&self) -> PathBuf {
         self.dir().join("server.sock")
     }
 
     /// The address of the unix socket.
-    pub(crate) fn unix_url(&self) -> String {
+    pub fn unix_url(&self) -> String {
         format!("unix://{}", self.unix_socket().display())
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(crate) fn log_path(&self) -> PathBuf {
+    pub fn log_path(&self) -> PathBuf {
         self.dir().join("server.log")
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// A new connection, not authenticated.
     #[track_caller]
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::connect(self.addr())
     }
 
     /// Sends one command on a connection of its own.
     #[track_caller]
-    pub(crate) fn call<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
+    pub fn call<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
         self.client().call(args)
     }
 
     /// Changes a setting while the server runs.
     #[track_caller]
-    pub(crate) fn config_set(&self, name: &str, value: &str) {
+    pub fn config_set(&self, name: &str, value: &str) {
         assert_eq!(self.call(&["CONFIG", "SET", name, value]), Value::Okay, "CONFIG SET {name} {value}");
     }
 
     /// Ends the server in an orderly way (SIGTERM).
     #[track_caller]
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.process.signal(Signal::SIGTERM);
         assert!(self.process.wait(LIMIT).is_some(), "{} did not stop within {LIMIT:?}", self.kind);
     }
 
     /// Kills the server.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill();
     }
 
     /// Stops the process as a whole (SIGSTOP): the kernel still accepts connections, nobody answers.
-    pub(crate) fn pause(&mut self) {
+    pub fn pause(&mut self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
     /// Lets a paused server go on.
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.process.signal(Signal::SIGCONT);
     }
 
     /// Starts the server again, on the same port and in the same directory, and waits until it serves. One that still
     /// runs is killed first.
     #[track_caller]
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         let log = self.log_path();
         let offset = fs::metadata(&log).map_or(0, |log| usize::try_from(log.len()).unwrap());
         self.relaunch();
@@ -414,7 +414,7 @@ impl Server {
     }
 
     /// Starts the server again without waiting until it serves, to be seen while it loads its data.
-    pub(crate) fn relaunch(&mut self) {
+    pub fn relaunch(&mut self) {
         self.kill();
         self.process = launch(&self.binary, self.dir.path(), &self.args, &self.env);
     }

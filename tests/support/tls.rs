@@ -9,14 +9,14 @@ use rcgen::{
 use tempfile::TempDir;
 
 /// A certificate authority, and what it signed for a server at `localhost` and for a client, as PEM files.
-pub(crate) struct Certificates {
+pub struct Certificates {
     dir: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certificates {
     /// Makes them.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let mut params = params(&[], "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +36,7 @@ impl Certificates {
     }
 
     /// Signs a certificate for a party; the files are `NAME.pem` and `NAME.key`.
-    pub(crate) fn issue(&self, name: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, expired: bool) {
+    pub fn issue(&self, name: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, expired: bool) {
         let key = KeyPair::generate().unwrap();
         let mut params = params(names, name);
         params.extended_key_usages = vec![usage];
@@ -50,32 +50,32 @@ impl Certificates {
     }
 
     /// The authority's certificate.
-    pub(crate) fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
     /// The server's certificate.
-    pub(crate) fn server_cert(&self) -> PathBuf {
+    pub fn server_cert(&self) -> PathBuf {
         self.file("server.pem")
     }
 
     /// The server's key.
-    pub(crate) fn server_key(&self) -> PathBuf {
+    pub fn server_key(&self) -> PathBuf {
         self.file("server.key")
     }
 
     /// The client's certificate.
-    pub(crate) fn client_cert(&self) -> PathBuf {
+    pub fn client_cert(&self) -> PathBuf {
         self.file("client.pem")
     }
 
     /// The client's key.
-    pub(crate) fn client_key(&self) -> PathBuf {
+    pub fn client_key(&self) -> PathBuf {
         self.file("client.key")
     }
 
     /// A file beside the others.
-    pub(crate) fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 }

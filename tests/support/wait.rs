@@ -8,13 +8,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Waits until `attempt` gives something. Panics with `what` when `limit` has passed.
 #[track_caller]
-pub(crate) fn eventually<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     eventually_or_tell(limit, what, || attempt().ok_or("not yet"))
 }
 
 /// Like [`eventually`], for an attempt that tells what it saw instead: the panic shows the last such state.
 #[track_caller]
-pub(crate) fn eventually_or_tell<T, S: std::fmt::Display>(
+pub fn eventually_or_tell<T, S: std::fmt::Display>(
     limit: Duration,
     what: &str,
     mut attempt: impl FnMut() -> Result<T, S>,

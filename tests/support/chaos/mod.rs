@@ -7,7 +7,7 @@
 //!
 //! Not promised, and reckoned apart: entries that a server held unread when it died.
 
-pub(crate) mod proxy;
+pub mod proxy;
 mod site;
 mod watch;
 
@@ -27,18 +27,18 @@ use super::server::Kind;
 
 /// What is to happen.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Servers: of each kind one that is watched directly, and two behind one address.
-    pub(crate) kinds: Vec<Kind>,
+    pub kinds: Vec<Kind>,
     /// How long faults go on; the final reckoning comes after that.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// What all choices are drawn from.
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     sum: Sum,
     /// Script calls that the log told.
     told: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Report {
     seconds: u64,
     seed: u64,
     /// What does not hold, with all that is known about it.
-    pub(crate) failures: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 impl fmt::Display for Report {
@@ -74,7 +74,7 @@ impl fmt::Display for Report {
 }
 
 /// Lets it happen.
-pub(crate) fn run(plan: &Plan) -> Report {
+pub fn run(plan: &Plan) -> Report {
     let stage = Stage::new();
     let dir = TempDir::new().expect("a temporary directory");
     let (kill, requests) = channel();

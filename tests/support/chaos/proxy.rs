@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::server::free_port;
+use crate::server::free_port;
 
 /// How often a connection without traffic looks whether it is to be cut.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What happens on the way from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// All goes through.
     Pass,
     /// New connections are accepted and closed.
@@ -43,14 +43,14 @@ struct Inner {
 }
 
 /// The address. It is gone when this is dropped.
-pub(crate) struct Proxy {
+pub struct Proxy {
     addr: SocketAddr,
     inner: Arc<Inner>,
 }
 
 impl Proxy {
     /// Listens on a free port, and leads to `backend`.
-    pub(crate) fn start(backend: SocketAddr) -> Self {
+    pub fn start(backend: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let inner = Arc::new(Inner {
@@ -73,28 +73,28 @@ impl Proxy {
         Self { addr, inner }
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Leads elsewhere from now on; connections that exist are cut.
-    pub(crate) fn switch(&self, backend: SocketAddr) {
+    pub fn switch(&self, backend: SocketAddr) {
         *self.inner.backend.lock().unwrap() = backend;
         self.cut();
     }
 
     /// Cuts all connections that exist.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.inner.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether all goes through: what was to happen once has happened.
-    pub(crate) fn passes(&self) -> bool {
+    pub fn passes(&self) -> bool {
         *self.inner.mode.lock().unwrap() == Mode::Pass
     }
 
     /// What happens from now on.
-    pub(crate) fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Mode) {
         *self.inner.mode.lock().unwrap() = mode;
     }
 }

@@ -11,9 +11,9 @@ use redis::Value;
 
 use super::proxy::{Mode, Proxy};
 use super::watch::{Page, Stage, Told};
-use crate::support::client::{Client, is_error, text};
-use crate::support::server::{Kind, Server};
-use crate::support::wait::eventually;
+use crate::client::{Client, is_error, text};
+use crate::server::{Kind, Server};
+use crate::wait::eventually;
 
 /// How long the exporter may take to account for everything: it may be dead for some seconds of that, more than once.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
@@ -45,21 +45,21 @@ redis.register_function{function_name='runaway', callback=function() while true 
 
 /// What a site comes to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sum {
+pub struct Sum {
     /// Entries that were written while watched, less those that died unread.
-    pub(crate) written: u64,
-    pub(crate) counted: u64,
-    pub(crate) lost: u64,
+    pub written: u64,
+    pub counted: u64,
+    pub lost: u64,
     /// Counted entries that are script calls.
-    pub(crate) scripts: u64,
+    pub scripts: u64,
     /// Entries that a server held unread when it died.
-    pub(crate) unread: u64,
+    pub unread: u64,
     /// Lost entries by what made them so.
-    pub(crate) lost_by: BTreeMap<&'static str, u64>,
+    pub lost_by: BTreeMap<&'static str, u64>,
 }
 
 impl Sum {
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.written += other.written;
         self.counted += other.counted;
         self.lost += other.lost;
@@ -92,7 +92,7 @@ struct Backend {
 }
 
 /// A watched address.
-pub(crate) struct Site<'a> {
+pub struct Site<'a> {
     stage: &'a Stage,
     name: String,
     backends: Vec<Backend>,
@@ -220,7 +220,7 @@ impl Backend {
 }
 
 impl<'a> Site<'a> {
-    pub(crate) fn new(
+    pub fn new(
         stage: &'a Stage,
         kind: Kind,
         servers: usize,
@@ -248,7 +248,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -258,7 +258,7 @@ impl<'a> Site<'a> {
     }
 
     /// As `--redis.addr` takes it.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.target())
     }
 
@@ -275,7 +275,7 @@ impl<'a> Site<'a> {
     }
 
     /// All of it: faults for `time`, then the final reckoning.
-    pub(crate) fn act(&mut self, time: Duration) -> Sum {
+    pub fn act(&mut self, time: Duration) -> Sum {
         for index in 0..self.backends.len() {
             self.first_contact(index);
         }

@@ -13,9 +13,9 @@ use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::exporter::{Builder, Exporter};
-use crate::support::http;
-use crate::support::metrics::{Labels, Metrics};
+use crate::exporter::{Builder, Exporter};
+use crate::http;
+use crate::metrics::{Labels, Metrics};
 
 /// Time between two scrapes.
 const SCRAPE_PAUSE: Duration = Duration::from_millis(60);
@@ -24,7 +24,7 @@ const SCRAPE_PAUSE: Duration = Duration::from_millis(60);
 const EVENTS: usize = 200;
 
 /// Who the events of the exporter are about.
-pub(crate) const EXPORTER: &str = "exporter";
+pub const EXPORTER: &str = "exporter";
 
 /// Lines of the exporter's log that are kept for that.
 const LINES: usize = 60;
@@ -42,27 +42,27 @@ const KEPT: [&str; 7] = [
 
 /// What the exporter says of one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub(crate) scripts: u64,
-    pub(crate) others: u64,
-    pub(crate) lost: u64,
+pub struct Told {
+    pub scripts: u64,
+    pub others: u64,
+    pub lost: u64,
 }
 
 impl Told {
-    pub(crate) fn total(self) -> u64 {
+    pub fn total(self) -> u64 {
         self.scripts + self.others + self.lost
     }
 }
 
 /// A scrape, and when it was asked for.
 #[derive(Clone)]
-pub(crate) struct Page {
-    pub(crate) asked: Instant,
-    pub(crate) metrics: Arc<Metrics>,
+pub struct Page {
+    pub asked: Instant,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Page {
-    pub(crate) fn told(&self, target: &str) -> Told {
+    pub fn told(&self, target: &str) -> Told {
         let value = |name: &str, labels: Labels<'_>| {
             let labels = [labels, &[("target", target)]].concat();
             whole(self.metrics.value(name, &labels).unwrap_or_default())
@@ -89,11 +89,11 @@ struct RunTold {
 }
 
 /// What all threads share.
-pub(crate) struct Stage {
+pub struct Stage {
     begun: Instant,
     /// Held for writing while the exporter is sent a signal that ends it; for reading by whoever needs it to live.
-    pub(crate) gate: RwLock<()>,
-    pub(crate) over: AtomicBool,
+    pub gate: RwLock<()>,
+    pub over: AtomicBool,
     addr: Mutex<Option<SocketAddr>>,
     page: Mutex<Option<Page>>,
     scraped: Condvar,
@@ -107,7 +107,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             begun: Instant::now(),
             gate: RwLock::default(),
@@ -125,16 +125,16 @@ impl Stage {
     }
 
     /// Whether everybody should come to an end.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// Notes what happens, for whoever has to find out what went wrong.
-    pub(crate) fn event(&self, who: &str, text: &str) {
+    pub fn event(&self, who: &str, text: &str) {
         let mut all = self.events.lock().unwrap();
         let events = all.entry(who.to_owned()).or_default();
         events.push_back(format!("{:9.3} {who}: {text}", self.begun.elapsed().as_secs_f64()));
@@ -144,20 +144,20 @@ impl Stage {
     }
 
     /// Counts a fault.
-    pub(crate) fn fault(&self, kind: &'static str) {
+    pub fn fault(&self, kind: &'static str) {
         *self.faults.lock().unwrap().entry(kind).or_default() += 1;
     }
 
-    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         self.faults.lock().unwrap().clone()
     }
 
-    pub(crate) fn scrapes(&self) -> u64 {
+    pub fn scrapes(&self) -> u64 {
         *self.scrapes.lock().unwrap()
     }
 
     /// Something does not hold: all that is known is kept, and everybody comes to an end.
-    pub(crate) fn fail(&self, who: &str, text: &str) {
+    pub fn fail(&self, who: &str, text: &str) {
         let mut failures = self.failures.lock().unwrap();
         if !failures.is_empty() {
             // What comes after the first one may well come of it.
@@ -183,12 +183,12 @@ impl Stage {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn failures(&self) -> Vec<String> {
+    pub fn failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
     }
 
     /// The first page that was asked for after `since`, if there is one within `limit`.
-    pub(crate) fn page_after(&self, since: Instant, limit: Duration) -> Option<Page> {
+    pub fn page_after(&self, since: Instant, limit: Duration) -> Option<Page> {
         let page = self.page.lock().unwrap();
         let old = |page: &mut Option<Page>| page.as_ref().is_none_or(|page| page.asked <= since);
         let (page, _) = self.scraped.wait_timeout_while(page, limit, old).unwrap();
@@ -196,7 +196,7 @@ impl Stage {
     }
 
     /// A run of a server has ended: these are the ids that were written in it while it was watched.
-    pub(crate) fn run_ended(&self, run: &str, due: std::ops::Range<u64>) {
+    pub fn run_ended(&self, run: &str, due: std::ops::Range<u64>) {
         self.runs.lock().unwrap().entry(run.to_owned()).or_default().due = Some(due);
     }
 
@@ -219,7 +219,7 @@ impl Stage {
     }
 
     /// Script calls that were told, and of those the ones that were never written.
-    pub(crate) fn told_calls(&self) -> (u64, Vec<String>) {
+    pub fn told_calls(&self) -> (u64, Vec<String>) {
         let runs = self.runs.lock().unwrap();
         let mut invented = Vec::new();
         let mut told = 0;
@@ -242,7 +242,7 @@ fn told_call(line: &str) -> Option<(&str, u64)> {
 }
 
 /// Scrapes until all is over: every counter goes on from where it was, in whatever life of the exporter.
-pub(crate) fn scrape(stage: &Stage) {
+pub fn scrape(stage: &Stage) {
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
     while !stage.is_over() {
         thread::sleep(SCRAPE_PAUSE);
@@ -292,7 +292,7 @@ fn inconsistency(metrics: &Metrics) -> Option<String> {
 }
 
 /// The exporter's own faults, one after the other, until all is over. `requests` ask for a SIGKILL after a time.
-pub(crate) fn live_and_die(stage: &Stage, args: &[String], seed: u64, requests: &Receiver<Duration>) {
+pub fn live_and_die(stage: &Stage, args: &[String], seed: u64, requests: &Receiver<Duration>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let start = |rng: &mut StdRng| {
         let poll = ["50ms", "200ms", "1s"][rng.random_range(0..3)];

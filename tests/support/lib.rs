@@ -1,0 +1,20 @@
+//! Shared by the integration tests, the demo and the benchmarks: real servers, the real exporter, a client that can
+//! wait for a blocked server, a reader of `/metrics`, and the real Prometheus and Alertmanager.
+//!
+//! Everything that is started here is ended by its own process id when its value is dropped, also while a test panics,
+//! and by the kernel when this process is killed.
+
+#![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
+
+pub mod cache;
+pub mod chaos;
+pub mod client;
+pub mod exporter;
+pub mod http;
+pub mod metrics;
+pub mod monitoring;
+pub mod process;
+pub mod scripts;
+pub mod server;
+pub mod tls;
+pub mod wait;
