@@ -90,8 +90,9 @@ fn scripts_run_as_long_as_told(kind: Kind) {
         let Value::Array(entry) = &log[0] else { panic!("an entry is a list") };
         let Value::Int(took) = entry[2] else { panic!("a duration is a number") };
         let wanted = command[3].parse::<i64>().unwrap() * 1000;
-        // The script goes by the server's clock, which may be a little off the one that times it. Under load it may be much longer, but not until the time limit ends all illusions.
-        assert!((wanted - 1000..wanted * 5).contains(&took), "{command:?} took {took} us");
+        // The script goes by the server's clock, which may differ a little from the one that times it. On a busy machine
+        // it may take much longer, so there is no upper limit.
+        assert!(took >= wanted - 1000, "{command:?} took {took} us");
     }
 }
 
