@@ -236,8 +236,14 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_slowlog_lost_entries_total",
         &[],
-        "Slow log entries that were overwritten or reset before they could be read, from the gaps in their ids.",
+        "Slow log entries that could not be counted, from the gaps in their ids: overwritten or reset before they could be read, or unreadable.",
         |target, _, out| out.count(&[], target.lost()),
+    ),
+    counter(
+        "redis_script_slowlog_unreadable_entries_total",
+        &[],
+        "Slow log entries in a form that the exporter does not know; redis_script_slowlog_lost_entries_total contains them.",
+        |target, _, out| out.count(&[], target.unreadable()),
     ),
     gauge(
         "redis_script_slowlog_length",
@@ -402,10 +408,10 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_capability",
         &["feature"],
-        "1 if the server lets the exporter ask this, 0 if it refuses, does not have it, or was not asked yet.",
+        "1 if the server lets the exporter ask this, 0 if it refuses, does not have it, or was not asked yet; slowlog is also 0 while no entry of the slow log can be read.",
         |target, _, out| {
             for feature in Feature::ALL {
-                out.flag(&[feature.as_str()], target.exporter().capability(feature) == Some(true));
+                out.flag(&[feature.as_str()], target.capability(feature) == Some(true));
             }
         },
     ),

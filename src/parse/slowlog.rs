@@ -1,5 +1,6 @@
 //! SLOWLOG GET. An entry is id, end time (whole seconds), duration (µs), arguments, client address, client
-//! name: the last two since Redis 4; newer servers and forks may add more, which is passed over.
+//! name: the last two since Redis 4; newer servers and forks may add more, which is passed over. Redis Enterprise and
+//! Redis Cloud have one more element before the arguments: text (`Complexity info: N:16`, `N:16,M:2`) or null.
 
 use std::time::Duration;
 
@@ -56,8 +57,10 @@ pub struct SlowlogReply {
     pub entries: Vec<Entry>,
     /// Elements of the reply, readable or not: fewer than asked for means that the ring holds no more.
     pub received: usize,
-    /// Elements that were no entries.
+    /// Elements that could not be read as entries.
     pub malformed: usize,
+    /// Ids of those of them that have one, rising, none of a readable entry among them.
+    pub unreadable: Vec<u64>,
 }
 
 impl SlowlogReply {
@@ -69,13 +72,30 @@ impl SlowlogReply {
     pub fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
         let elements = items(value)?;
         let received = elements.len();
-        let mut entries: Vec<Entry> =
-            elements.into_iter().filter_map(|element| entry(element, privacy).ok()).collect();
-        let malformed = received - entries.len();
+        let (mut entries, mut unreadable, mut malformed) = (Vec::new(), Vec::new(), 0);
+        for element in elements {
+            let id = id(&element);
+            match entry(element, privacy) {
+                Ok(entry) => entries.push(entry),
+                Err(_) => {
+                    malformed += 1;
+                    unreadable.extend(id);
+                }
+            }
+        }
         entries.sort_by_key(|entry| entry.id);
         entries.dedup_by_key(|entry| entry.id);
-        Ok(Self { entries, received, malformed })
+        unreadable.sort_unstable();
+        unreadable.dedup();
+        unreadable.retain(|id| entries.binary_search_by_key(id, |entry| entry.id).is_err());
+        Ok(Self { entries, received, malformed, unreadable })
     }
+}
+
+/// The id of an element, whether or not the rest of it can be read.
+fn id(element: &Value) -> Option<u64> {
+    let Value::Array(fields) = element else { return None };
+    unsigned(fields.first()?).ok()
 }
 
 fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
@@ -84,7 +104,11 @@ fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
     let id = unsigned(&next()?)?;
     let ended_at = unsigned(&next()?)?;
     let duration = Duration::from_micros(unsigned(&next()?)?);
-    let mut given = items(next()?)?.into_iter();
+    let mut arguments = next()?;
+    if !matches!(arguments, Value::Array(_)) {
+        arguments = next()?;
+    }
+    let mut given = items(arguments)?.into_iter();
     let mut arguments = given.by_ref().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
     if privacy.show_keys {
         let keys = usize::try_from(announced_keys(&arguments).min(KEPT_KEYS)).unwrap_or(0);
@@ -158,12 +182,44 @@ mod tests {
         assert_eq!((new.entries[0].client.as_str(), new.entries[0].client_name.as_str()), ("a", "b"));
     }
 
+    /// Redis Enterprise and Redis Cloud; the first is what one of them sent.
+    #[test]
+    fn an_element_before_the_arguments_is_passed_over() {
+        for extra in [
+            "$21\r\nComplexity info: N:16\r\n",
+            "$8\r\nN:16,M:2\r\n",
+            "+N:1\r\n",
+            "$-1\r\n",
+            "*-1\r\n",
+            ":7\r\n",
+        ] {
+            for (fields, client) in [(7, "$11\r\n127.0.0.1:5\r\n$1\r\nw\r\n"), (5, "")] {
+                let reply = format!(
+                    "*1\r\n*{fields}\r\n:5\r\n:1795650000\r\n:9000000\r\n{extra}*3\r\n$7\r\nevalsha\r\n$3\r\nabc\r\n$1\r\n0\r\n{client}"
+                );
+                let reply = parse(reply.as_bytes()).unwrap();
+                let expected = Entry {
+                    id: 5,
+                    ended_at: 1_795_650_000,
+                    duration: Duration::from_secs(9),
+                    arguments: vec![b"evalsha".to_vec(), b"abc".to_vec(), b"0".to_vec()],
+                    client: if client.is_empty() { "" } else { "127.0.0.1:5" }.to_owned(),
+                    client_name: if client.is_empty() { "" } else { "w" }.to_owned(),
+                };
+                assert_eq!((reply.malformed, reply.entries), (0, vec![expected]), "{extra:?} {fields}");
+            }
+        }
+    }
+
     #[test]
     fn a_broken_entry_does_not_hide_the_others() {
         let reply =
             parse(b"*3\r\n:7\r\n*4\r\n:5\r\n:2\r\n:-3\r\n*0\r\n*4\r\n:4\r\n:2\r\n:3\r\n*0\r\n").unwrap();
         assert_eq!((reply.received, reply.malformed, reply.entries.len()), (3, 2, 1));
+        assert_eq!(reply.unreadable, [5], "the account needs the id");
         assert_eq!(parse(b"*1\r\n:7\r\n").unwrap().malformed, 1);
+        let twice = parse(b"*3\r\n*1\r\n:4\r\n*4\r\n:4\r\n:2\r\n:3\r\n*0\r\n*1\r\n:4\r\n").unwrap();
+        assert_eq!((twice.malformed, twice.unreadable.len(), twice.entries.len()), (2, 0, 1));
         assert!(parse(b"+OK\r\n").is_err());
         assert_eq!(parse(b"*0\r\n").unwrap(), SlowlogReply::default());
     }
@@ -223,6 +279,7 @@ mod tests {
             if let Ok(reply) = SlowlogReply::parse(value, Privacy::default()) {
                 prop_assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id));
                 prop_assert!(reply.entries.len() + reply.malformed <= reply.received);
+                prop_assert!(reply.unreadable.len() <= reply.malformed);
             }
         }
     }

@@ -382,7 +382,10 @@ impl<'a> Session<'a> {
             if reply.malformed > 0 {
                 self.poll_failed(
                     question,
-                    Malformed::new("a list of slow log entries in each element").into(),
+                    Malformed::new(
+                        "a list of readable entries: those that can't be read are counted as lost",
+                    )
+                    .into(),
                 )?;
             }
             match self.watched.observe(Observation::Slowlog(reply)) {

@@ -202,7 +202,7 @@ mod tests {
             entry(3, 2500, &[b"FCALL", b"f\"\n\xff", b"0"]),
             entry(4, 20, &[b"KEYS", b"*"]),
         ];
-        let reply = SlowlogReply { received: entries.len(), entries, malformed: 0 };
+        let reply = SlowlogReply { received: entries.len() + 1, entries, malformed: 1, unreadable: vec![1] };
         read_on(&mut target, &reply, 102);
         target
     }
@@ -221,14 +221,14 @@ mod tests {
         let mut after = Target::new(&config(&[]));
         assert!(after.restore(saved.clone()));
         assert_eq!(after.snapshot(moment(103)).saved(), saved);
-        assert_eq!((after.lost(), after.scripts().entries()), (2, (2, 1)));
+        assert_eq!((after.lost(), after.unreadable(), after.scripts().entries()), (2, 1, (2, 1)));
         // The server that it knows goes on; the entry that came meanwhile is new, those before are not.
         let info = "run_id:abc\r\nuptime_in_seconds:50\r\n";
         after.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(150));
         let reply = SlowlogReply {
             entries: vec![entry(4, 20, &[b"KEYS"]), entry(5, 1500, &[b"EVAL", b"return 1", b"0"])],
             received: 2,
-            malformed: 0,
+            ..SlowlogReply::default()
         };
         read_on(&mut after, &reply, 151);
         assert_eq!((after.lost(), after.scripts().entries()), (2, (3, 1)));

@@ -88,8 +88,10 @@ pub enum Take {
     Done {
         /// The entries that were not taken before.
         new: Vec<Entry>,
-        /// Entries that were overwritten or reset before they could be read.
+        /// Entries that were overwritten or reset before they could be read, or are unreadable.
         lost: u64,
+        /// The unreadable ones among the lost.
+        unreadable: u64,
     },
 }
 
@@ -148,6 +150,8 @@ pub struct Account {
     broken_since: Option<Duration>,
     /// The position comes from a former process, and the server's log has not confirmed it yet.
     restored: bool,
+    /// Whether any entry of this server's log could be read when there was one.
+    readable: bool,
 }
 
 impl Default for Account {
@@ -168,6 +172,7 @@ impl Default for Account {
             revision: 0,
             broken_since: None,
             restored: false,
+            readable: true,
         }
     }
 }
@@ -213,6 +218,11 @@ impl Account {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether entries can be read: false while all that the server's log holds can't be.
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable
     }
 
     fn move_to(&mut self, position: Position) {
@@ -301,6 +311,7 @@ impl Account {
             None => Position::Unread(IfEmpty::from_past(who)),
         };
         self.restored = false;
+        self.readable = true;
         self.revision = self.revision.saturating_add(1);
         self.run_id = who.run_id.map(str::to_owned);
         self.ask = 1;
@@ -313,26 +324,31 @@ impl Account {
         let asked = self.ask();
         // Fewer than asked for is the whole ring; and more than the limit can't be had.
         let whole = reply.received < asked || asked >= self.limit;
-        let ends =
-            reply.entries.first().map(|entry| entry.id).zip(reply.entries.last().map(|entry| entry.id));
+        let ends = ends(&reply);
+        let unread = reply.entries.is_empty() && reply.received > 0;
+        if !unread {
+            self.readable |= reply.received > 0;
+        } else if whole {
+            self.readable = false;
+        }
         match (self.position, ends) {
+            // Something is there, and none of it can be read: perhaps what lies below it can.
+            (_, ends) if unread && !whole && (ends.is_none() || self.readable) => {
+                self.ask = asked.saturating_mul(2).saturating_add(1).min(self.limit);
+                Take::More
+            }
             (Position::Unread(empty), None) if reply.received == 0 => {
                 self.move_to(match empty {
                     IfEmpty::NextIsZero => Position::Next(0),
                     IfEmpty::Probably => Position::Empty { from_zero: true },
                     IfEmpty::Unknown => Position::Empty { from_zero: false },
                 });
-                self.settle(reply.entries, 0, now)
+                self.settle(reply.entries, 0, 0, now)
             }
-            // Something is there, and none of it can be read: perhaps what lies below it can.
-            (_, None) if reply.received > 0 && !whole => {
-                self.ask = asked.saturating_mul(2).saturating_add(1).min(self.limit);
-                Take::More
-            }
-            (_, None) => self.settle(reply.entries, 0, now),
+            (_, None) => self.settle(reply.entries, 0, 0, now),
             (Position::Unread(_), Some((_, newest))) => {
                 self.move_to(Position::Next(newest.saturating_add(1)));
-                self.settle(Vec::new(), 0, now)
+                self.settle(Vec::new(), 0, 0, now)
             }
             (Position::Empty { from_zero }, Some((oldest, newest))) => {
                 if !whole {
@@ -341,7 +357,7 @@ impl Account {
                 }
                 let overflowed = u64::try_from(reply.received).unwrap_or(u64::MAX) >= self.ring;
                 let base = if overflowed && from_zero { 0 } else { oldest };
-                self.take_from(base, newest, reply.entries, now)
+                self.take_from(base, newest, reply, now)
             }
             (Position::Next(next), Some((_, newest))) if newest.saturating_add(1) < next => {
                 self.rewound = true;
@@ -353,24 +369,28 @@ impl Account {
                     self.ask = usize::try_from(missing).unwrap_or(usize::MAX).min(self.limit);
                     return Take::More;
                 }
-                self.take_from(next, newest, reply.entries, now)
+                self.take_from(next, newest, reply, now)
             }
         }
     }
 
-    /// Takes the entries with ids from `base` to `newest`; those that are missing are lost.
-    fn take_from(&mut self, base: u64, newest: u64, mut entries: Vec<Entry>, now: Duration) -> Take {
+    /// Takes the entries with ids from `base` to `newest`; those that are missing are lost, or can't be read.
+    fn take_from(&mut self, base: u64, newest: u64, reply: SlowlogReply, now: Duration) -> Take {
+        let SlowlogReply { mut entries, unreadable, .. } = reply;
         entries.retain(|entry| entry.id >= base);
         let due = newest.saturating_add(1).saturating_sub(base);
         let lost = due.saturating_sub(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+        let unreadable = unreadable.iter().filter(|id| **id >= base).count();
+        let unreadable = u64::try_from(unreadable).unwrap_or(u64::MAX).min(lost);
         self.move_to(Position::Next(newest.saturating_add(1)));
         self.restored = false;
-        self.settle(entries, lost, now)
+        self.settle(entries, lost, unreadable, now)
     }
 
     /// The log was read to its end: decides how much to ask for next, and when.
-    fn settle(&mut self, new: Vec<Entry>, lost: u64, now: Duration) -> Take {
-        self.ask = if new.len() > 1 { new.len().saturating_mul(2) } else { 1 };
+    fn settle(&mut self, new: Vec<Entry>, lost: u64, unreadable: u64, now: Duration) -> Take {
+        let received = new.len().saturating_add(usize::try_from(unreadable).unwrap_or(usize::MAX));
+        self.ask = if received > 1 { received.saturating_mul(2) } else { 1 };
         let written = lost.saturating_add(u64::try_from(new.len()).unwrap_or(u64::MAX));
         let elapsed = now.saturating_sub(self.read_until.replace(now).unwrap_or_default());
         self.pace = Some(match self.pace {
@@ -388,7 +408,18 @@ impl Account {
             self.limit = self.limit.saturating_mul(2).min(MOST_ENTRIES);
             self.limited_at = now;
         }
-        Take::Done { new, lost }
+        Take::Done { new, lost, unreadable }
+    }
+}
+
+/// The lowest and the highest id of a reply, those of unreadable entries included.
+fn ends(reply: &SlowlogReply) -> Option<(u64, u64)> {
+    let entries = &reply.entries;
+    let read = entries.first().map(|entry| entry.id).zip(entries.last().map(|entry| entry.id));
+    let unreadable = reply.unreadable.first().copied().zip(reply.unreadable.last().copied());
+    match (read, unreadable) {
+        (Some(read), Some(other)) => Some((read.0.min(other.0), read.1.max(other.1))),
+        (read, unreadable) => read.or(unreadable),
     }
 }
 
@@ -419,6 +450,8 @@ mod tests {
         ring: VecDeque<u64>,
         max: usize,
         reset: bool,
+        /// Every so many entries can't be read; none if it is 0.
+        strange: u64,
     }
 
     impl Server {
@@ -435,10 +468,13 @@ mod tests {
         }
 
         fn get(&self, count: usize) -> SlowlogReply {
-            let mut entries: Vec<Entry> = self.ring.iter().take(count).map(|id| entry(*id)).collect();
-            let received = entries.len();
-            entries.reverse();
-            SlowlogReply { entries, received, malformed: 0 }
+            let mut ids: Vec<u64> = self.ring.iter().take(count).copied().collect();
+            ids.reverse();
+            let received = ids.len();
+            let (unreadable, ids): (Vec<u64>, Vec<u64>) =
+                ids.into_iter().partition(|id| self.strange > 0 && id % self.strange == 0);
+            let entries = ids.into_iter().map(entry).collect();
+            SlowlogReply { entries, received, malformed: unreadable.len(), unreadable }
         }
     }
 
@@ -476,12 +512,12 @@ mod tests {
 
         /// Polls as the edge does; `between` entries are written between two requests of one poll.
         fn poll(&mut self, server: &mut Server, between: u64, now: Duration) {
-            for _ in 0..8 {
+            for _ in 0..16 {
                 let reply = server.get(self.account.ask());
                 match self.account.take(reply, now) {
                     Take::More => server.write(between),
                     Take::Rewound => self.identify(server, now),
-                    Take::Done { new, lost } => {
+                    Take::Done { new, lost, .. } => {
                         self.lost += lost;
                         for entry in new {
                             self.repeated += u64::from(!self.taken.insert((server.run_id, entry.id)));
@@ -706,11 +742,61 @@ mod tests {
     fn an_entry_that_cannot_be_read_hides_none_below_it() {
         let (mut server, mut watcher) = started(128);
         watcher.poll(&mut server, 0, NOW);
-        let unreadable = |count: usize| SlowlogReply { entries: vec![], received: count, malformed: count };
-        assert_eq!(watcher.account.take(unreadable(1), NOW), Take::More);
-        assert_eq!(watcher.account.ask(), 3);
-        let reply = SlowlogReply { entries: vec![entry(0)], received: 2, malformed: 1 };
-        assert!(matches!(watcher.account.take(reply, NOW), Take::Done { new, lost: 0 } if new.len() == 1));
+        let reply = |entries: &[u64], unreadable: &[u64], unknown: usize| SlowlogReply {
+            entries: entries.iter().map(|id| entry(*id)).collect(),
+            received: entries.len() + unreadable.len() + unknown,
+            malformed: unreadable.len() + unknown,
+            unreadable: unreadable.to_vec(),
+        };
+        let account = &mut watcher.account;
+        assert_eq!(account.take(reply(&[], &[], 1), NOW), Take::More);
+        assert_eq!(account.ask(), 3);
+        assert!(
+            matches!(account.take(reply(&[0], &[], 1), NOW), Take::Done { new, lost: 0, .. } if new.len() == 1)
+        );
+        // Those with an id are part of the account, the newest one too.
+        let done = |new: &[u64], lost, unreadable| Take::Done {
+            new: new.iter().map(|id| entry(*id)).collect(),
+            lost,
+            unreadable,
+        };
+        assert_eq!(account.take(reply(&[], &[4], 0), NOW), Take::More);
+        assert_eq!(account.take(reply(&[3], &[2, 4], 0), NOW), Take::More);
+        assert_eq!(account.take(reply(&[3], &[2, 4], 0), NOW), done(&[3], 3, 2));
+        assert!(account.is_readable());
+        assert_eq!(account.take(reply(&[3], &[2, 4], 0), NOW), done(&[], 0, 0), "nothing is counted twice");
+    }
+
+    #[test]
+    fn a_log_of_which_nothing_can_be_read_is_known_and_still_counted() {
+        let (mut server, mut watcher) = started(128);
+        watcher.poll(&mut server, 0, NOW);
+        let account = &mut watcher.account;
+        let mut written = 0;
+        let mut poll = |account: &mut Account, more: u64| {
+            written += more;
+            for _ in 0..10 {
+                let ask = u64::try_from(account.ask()).unwrap();
+                let ids: Vec<u64> = (written.saturating_sub(ask)..written).collect();
+                let reply = SlowlogReply {
+                    received: ids.len(),
+                    malformed: ids.len(),
+                    unreadable: ids,
+                    ..SlowlogReply::default()
+                };
+                if let Take::Done { new, lost, unreadable } = account.take(reply, NOW) {
+                    return (new.len(), lost, unreadable, account.is_readable());
+                }
+            }
+            panic!("it asks for more and more");
+        };
+        assert_eq!(poll(account, 5), (0, 5, 5, false));
+        assert_eq!(poll(account, 0), (0, 0, 0, false));
+        assert_eq!(account.ask(), 1, "a quiet log is not read to its end each time");
+        assert_eq!(poll(account, 2), (0, 2, 2, false));
+        let one = SlowlogReply { entries: vec![entry(7)], received: 1, ..SlowlogReply::default() };
+        assert!(matches!(account.take(one, NOW), Take::Done { lost: 0, unreadable: 0, .. }));
+        assert!(account.is_readable());
     }
 
     #[test]
@@ -862,9 +948,15 @@ mod tests {
         /// Any interleaving: counted + lost = written while watched, and nothing twice. What a server held
         /// unread when it ended, and what another server wrote before it was first read, is not due.
         #[test]
-        fn counted_and_lost_are_what_was_written(steps in prop::collection::vec(any_step(), 0..60)) {
+        fn counted_and_lost_are_what_was_written(
+            steps in prop::collection::vec(any_step(), 0..60),
+            strange in 0..4_u64,
+        ) {
             let mut now = Duration::from_secs(100);
             let mut servers = [Server::new(1, 128, Duration::ZERO), Server::new(2, 128, Duration::ZERO)];
+            for server in &mut servers {
+                server.strange = strange;
+            }
             servers[1].write(77);
             let (mut active, mut runs) = (0, 2);
             let mut watcher = Watcher::default();
@@ -902,7 +994,7 @@ mod tests {
                             due += server.next - from;
                         }
                         runs += 1;
-                        *server = Server::new(runs, 128, now + Duration::from_secs(1));
+                        *server = Server { strange, ..Server::new(runs, 128, now + Duration::from_secs(1)) };
                         server.write(5);
                         now += Duration::from_secs(delay);
                         due_from[active] = Some(0);

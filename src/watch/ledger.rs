@@ -17,8 +17,10 @@ use super::scripts::Scripts;
 pub struct Book {
     /// Numbers of scripts.
     pub scripts: Scripts,
-    /// Slow log entries that were gone before they could be read.
+    /// Slow log entries that were gone before they could be read, or are unreadable.
     pub lost: u64,
+    /// The unreadable ones among the lost.
+    pub unreadable: u64,
     /// The latest slow calls; in memory only, never in the state file.
     pub latest: LatestCalls,
 }
@@ -136,6 +138,7 @@ mod tests {
         let mut books = Books::new(Book {
             scripts: Scripts::new(slow, [1.0].into(), 10),
             lost: 0,
+            unreadable: 0,
             latest: LatestCalls::default(),
         });
         if saves {

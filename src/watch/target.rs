@@ -178,8 +178,11 @@ const HEARTBEATS: [(Heartbeat, Feature); 3] = [
 pub struct SavedTarget {
     account: SavedAccount,
     scripts: SavedScripts,
-    /// Slow log entries that were gone before they could be read.
+    /// Slow log entries that were gone before they could be read, or are unreadable.
     lost: u64,
+    /// The unreadable ones among them.
+    #[serde(default)]
+    unreadable: u64,
     server: SavedServer,
     /// BUSY errors that the exporter itself drew.
     busy_replies: u64,
@@ -205,6 +208,7 @@ impl Snapshot {
             account: self.account.clone(),
             scripts: self.book.scripts.saved(),
             lost: self.book.lost,
+            unreadable: self.book.unreadable,
             server: self.server.clone(),
             busy_replies: self.busy_replies,
         }
@@ -243,7 +247,7 @@ impl Target {
     #[must_use]
     pub fn new(config: &TargetConfig) -> Self {
         let scripts = Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts);
-        let book = Book { scripts, lost: 0, latest: LatestCalls::default() };
+        let book = Book { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
             name: Arc::clone(&config.name),
             liveness: Liveness::default(),
@@ -267,12 +271,13 @@ impl Target {
     /// Takes over what a former process saved; called before the target is tried. Whether all of it could be: histograms
     /// of other bounds start anew.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
-        let SavedTarget { account, scripts, lost, server, busy_replies } = saved;
+        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies } = saved;
         self.account = Account::restored(account);
         self.server = ServerFacts::restored(server);
         self.exporter.busy_replies = busy_replies;
         self.books.restore(|book| {
             book.lost = lost;
+            book.unreadable = unreadable;
             book.scripts.restore(scripts)
         })
     }
@@ -334,10 +339,29 @@ impl Target {
         &self.exporter
     }
 
-    /// Slow log entries that were gone before they could be read.
+    /// Slow log entries that were gone before they could be read, or are unreadable.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.books.shown().lost
+    }
+
+    /// The unreadable ones among the lost slow log entries.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.books.shown().unreadable
+    }
+
+    /// Whether entries of the slow log can be read: false while all that it holds can't be.
+    #[must_use]
+    pub fn reads_slowlog(&self) -> bool {
+        self.account.is_readable()
+    }
+
+    /// Whether the server lets us ask this and the answer can be read; `None` until it is known.
+    #[must_use]
+    pub fn capability(&self, feature: Feature) -> Option<bool> {
+        let granted = self.exporter.capability(feature);
+        granted.map(|granted| granted && (feature != Feature::Slowlog || self.reads_slowlog()))
     }
 
     /// The latest slow calls.
@@ -502,17 +526,18 @@ impl Target {
     }
 
     fn slowlog(&mut self, reply: SlowlogReply, now: Moment, events: &mut Vec<Event>) -> Next {
-        let (new, lost) = match self.account.take(reply, now.mono) {
+        let (new, lost, unreadable) = match self.account.take(reply, now.mono) {
             Take::More => return Next::ReadOn,
             Take::Rewound => return Next::Identify,
-            Take::Done { new, lost } => (new, lost),
+            Take::Done { new, lost, unreadable } => (new, lost, unreadable),
         };
         let mut ended = Vec::new();
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
-        let tell = self.tell_lost(lost, now);
+        let tell = self.tell_lost(lost.saturating_sub(unreadable), now);
         if !new.is_empty() || lost > 0 || tell.is_some() {
             self.books.change(events, |book, events| {
                 book.lost = book.lost.saturating_add(lost);
+                book.unreadable = book.unreadable.saturating_add(unreadable);
                 events.extend(tell);
                 for call in new.iter().filter_map(|entry| book.scripts.take(entry)) {
                     book.latest.push(call.clone());

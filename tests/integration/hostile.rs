@@ -855,6 +855,115 @@ fn a_flood_of_made_up_slow_calls() {
     assert!(memory < 2 * MOST_MEMORY, "{} KiB", memory >> 10);
 }
 
+/// The slow log as SLOWLOG GET gives it, newest entry first.
+fn slow_log(words: &[String], entries: &[Vec<u8>]) -> Vec<u8> {
+    if words[1] == "len" {
+        return format!(":{}\r\n", entries.len()).into_bytes();
+    }
+    let count: usize = words[2].parse().unwrap();
+    array(&entries[..count.min(entries.len())])
+}
+
+/// Waits until the page has a problem of this kind for the one target, and it has this weight.
+#[track_caller]
+fn wait_for_problem(exporter: &Exporter, kind: &str, weight: &str) {
+    eventually(LIMIT, &format!("the problem {kind}, {weight}"), || {
+        let answer: serde_json::Value = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
+        let problems = answer["targets"][0]["problems"].as_array().unwrap();
+        problems.iter().any(|problem| problem["kind"] == kind && problem["weight"] == weight).then_some(())
+    });
+}
+
+/// Redis Enterprise and Redis Cloud: one more element, before the arguments.
+#[test]
+fn the_slow_log_of_redis_enterprise_is_counted() {
+    let entry = |id: i64, complexity: Option<&str>, clients: bool| {
+        let complexity = complexity.map_or(b"$-1\r\n".to_vec(), bulk);
+        let call = array(&[bulk("evalsha"), bulk("7825e9dfe2d12df8d37533bad1bfbfacd98c46ea"), bulk("0")]);
+        let number = |number: i64| format!(":{number}\r\n").into_bytes();
+        let mut fields = vec![number(id), number(1_795_650_000), number(9_000_000), complexity, call];
+        if clients {
+            fields.extend([bulk("127.0.0.1:5"), bulk("w")]);
+        }
+        array(&fields)
+    };
+    let log = [
+        entry(3, None, false),
+        entry(2, Some("N:16,M:2"), false),
+        entry(1, None, true),
+        entry(0, Some("Complexity info: N:16"), true),
+    ];
+    let begun = Arc::new(AtomicBool::new(false));
+    let written = Arc::clone(&begun);
+    let hostile = Hostile::answering(move |words| match words[0].as_str() {
+        "slowlog" => slow_log(words, if written.load(Ordering::Relaxed) { &log } else { &[] }),
+        _ => quiet(words),
+    });
+    let url = format!("redis://{}", hostile.addr);
+    let exporter = Exporter::builder().args(&["--redis.addr", &url]).args(&QUICK).start();
+    let polled = [("feature", "slowlog")];
+    exporter.wait_for(LIMIT, "the empty slow log", |metrics| {
+        number(metrics, "redis_script_exporter_capability", &polled) == Some(1)
+    });
+    begun.store(true, Ordering::Relaxed);
+    let metrics = crate::common::wait_for_scripts(&exporter, 4);
+    assert_eq!(number(&metrics, "redis_script_slowlog_lost_entries_total", &[]), Some(0));
+    assert_eq!(whole(metrics.sum("redis_script_duration_seconds_count", &[("script", "7825e9dfe2d1")])), 4);
+    let check = Exporter::builder().args(&["check", "--redis.addr", &url]).run();
+    assert_eq!(check.status.code(), Some(1), "{check:?}");
+    assert!(check.stdout.contains("4 slow script calls"), "{check:?}");
+}
+
+#[test]
+fn a_slow_log_in_a_form_that_is_not_known() {
+    let number_of = |number: i64| format!(":{number}\r\n").into_bytes();
+    let unknown = move |id: i64| array(&[number_of(id), bulk("2026-11-25"), bulk("9 s"), bulk("evalsha")]);
+    let known = move |id: i64| {
+        array(&[number_of(id), number_of(1), number_of(9_000_000), array(&[bulk("FCALL"), bulk("f")])])
+    };
+    let log: Arc<std::sync::Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let served = Arc::clone(&log);
+    let hostile = Hostile::answering(move |words| match words[0].as_str() {
+        "slowlog" => slow_log(words, &served.lock().unwrap()),
+        _ => quiet(words),
+    });
+    let url = format!("redis://{}", hostile.addr);
+    let exporter = Exporter::builder().args(&["--redis.addr", &url]).args(&QUICK).start();
+    let capability = |metrics: &Metrics| {
+        number(metrics, "redis_script_exporter_capability", &[("feature", "slowlog")]).unwrap()
+    };
+    let lost = |metrics: &Metrics| {
+        ["lost", "unreadable"].map(|what| {
+            number(metrics, &format!("redis_script_slowlog_{what}_entries_total"), &[]).unwrap_or(u64::MAX)
+        })
+    };
+    let check = || Exporter::builder().args(&["check", "--redis.addr", &url]).run();
+    exporter.wait_for(LIMIT, "the empty slow log", |metrics| capability(metrics) == 1);
+
+    log.lock().unwrap().splice(0..0, [2, 1, 0].map(unknown));
+    let metrics = exporter.wait_for(LIMIT, "the unreadable entries", |metrics| lost(metrics) == [3, 3]);
+    assert_eq!(capability(&metrics), 0);
+    wait_for_problem(&exporter, "slowlog_unreadable", "blind");
+    assert_eq!(lines_with(&exporter.logs(), &["level=warn", "SLOWLOG GET"]).len(), 1);
+    let checked = check();
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(
+        checked.stdout.starts_with("WARNING")
+            && checked.stdout.contains("no entry of the slow log can be read")
+    );
+
+    // One of a known form between others is counted, and the log is read as often as ever.
+    log.lock().unwrap().splice(0..0, [unknown(5), known(4), unknown(3)]);
+    let metrics = exporter.wait_for(LIMIT, "the readable entry", |metrics| {
+        lost(metrics) == [5, 5] && whole(metrics.sum("redis_script_slowlog_entries_total", &[])) == 1
+    });
+    assert_eq!(capability(&metrics), 1);
+    wait_for_problem(&exporter, "slowlog_unreadable", "partial");
+    let checked = check();
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("5 of 6 slow log entries can't be read"), "{checked:?}");
+}
+
 fn a_server_that_goes_and_comes_back(kind: Kind) {
     let mut server = logs_milliseconds(kind).start();
     let exporter = crate::common::watch(&server, &[]);

@@ -45,6 +45,7 @@ pub(super) fn judge(config: &TargetConfig, seen: &Seen, since: Option<Duration>)
         grants(config, seen, &mut findings);
         settings(config, seen, &mut findings);
     }
+    unreadable(seen, &mut findings);
     let slowlog = slowlog(config, seen, since);
     if let Some(slowlog) = &slowlog {
         slow_scripts(slowlog, &mut findings);
@@ -332,6 +333,23 @@ fn slowlog(config: &TargetConfig, seen: &Seen, since: Option<Duration>) -> Optio
     })
 }
 
+/// Entries of the slow log that are in a form that is not known.
+fn unreadable(seen: &Seen, findings: &mut Vec<Finding>) {
+    let Some(reply) = seen.slowlog.as_ref().filter(|reply| reply.malformed > 0) else { return };
+    let (unreadable, received) = (reply.malformed, reply.received);
+    let message = if reply.entries.is_empty() {
+        format!(
+            "no entry of the slow log can be read ({unreadable} were tried): no slow script is seen at all"
+        )
+    } else {
+        format!("{unreadable} of {received} slow log entries can't be read: slow scripts may be among them")
+    };
+    findings.push(Finding {
+        advice: strings(&["Their form is not known. Please report it, with the answer to SLOWLOG GET 1."]),
+        ..finding(Status::Warning, "slowlog_unreadable", message)
+    });
+}
+
 fn slow_scripts(slowlog: &SlowlogReport, findings: &mut Vec<Finding>) {
     let calls: u64 = slowlog.scripts.iter().map(|script| script.slow_calls).sum();
     let worst = slowlog.scripts.iter().max_by_key(|script| script.max);
@@ -361,7 +379,10 @@ fn answer_to(seen: &Seen, question: Question) -> Option<&Answer> {
 }
 
 fn capability(config: &TargetConfig, seen: &Seen, question: Question) -> Capability {
+    let unreadable = matches!(question, Question::SlowlogGet(_))
+        && seen.slowlog.as_ref().is_some_and(|reply| reply.malformed > 0 && reply.entries.is_empty());
     let result = match answer_to(seen, question) {
+        Some(Answer::Works) if unreadable => CapabilityResult::Error,
         None => CapabilityResult::NotTried,
         Some(Answer::Works) => CapabilityResult::Works,
         Some(Answer::NotGranted) => CapabilityResult::NotGranted,

@@ -174,7 +174,26 @@ impl Found {
 
     /// Numbers that are too low.
     fn numbers(&mut self, config: &TargetConfig, target: &Target, now: Moment) {
-        let lost = target.lost();
+        let unreadable = target.unreadable();
+        if !target.reads_slowlog() {
+            self.add(
+                "slowlog_unreadable",
+                Weight::Blind,
+                "No entry of the slow log is in a form that the exporter can read: no script call is counted. What is new \
+                 is counted as lost. Please report it, with the answer to SLOWLOG GET 1.",
+            );
+        } else if unreadable > 0 {
+            self.add(
+                "slowlog_unreadable",
+                Weight::Partial,
+                format!(
+                    "{unreadable} slow log {} not in a form that the exporter can read: the counts are too low by as much. \
+                     Please report it, with such an entry of SLOWLOG GET.",
+                    if unreadable == 1 { "entry was" } else { "entries were" }
+                ),
+            );
+        }
+        let lost = target.lost().saturating_sub(unreadable);
         if lost > 0 {
             self.add(
                 "entries_lost",

@@ -92,7 +92,7 @@ pub(crate) struct TargetRow {
     slow_calls: BySeverity<u64>,
     /// When the latest slow call ended.
     last_slow_call: Option<u64>,
-    /// Slow log entries that were gone before they could be read.
+    /// Slow log entries that were gone before they could be read, or are unreadable.
     lost_entries: u64,
     pub(crate) problems: Vec<Problem>,
 }
