@@ -30,6 +30,13 @@ pub enum Question {
     SetName,
 }
 
+/// Most memory that the reply to a short question may take: a line, or an error.
+pub(super) const SMALL_REPLY: usize = 4 << 10;
+
+/// Most memory that the reply to a long question may take: some thousand slow log entries with all their arguments, a
+/// function that runs with all of its own.
+const LARGE_REPLY: usize = 16 << 20;
+
 /// The name that our connections have in CLIENT LIST.
 const CLIENT_NAME: &str = "redis-script-exporter";
 
@@ -48,6 +55,19 @@ impl Question {
             Self::FunctionList => "FUNCTION LIST",
             Self::ScriptShow(_) => "SCRIPT SHOW",
             Self::SetName => "CLIENT SETNAME",
+        }
+    }
+
+    /// Most memory that its reply may take.
+    pub(super) const fn reply_limit(self) -> usize {
+        match self {
+            Self::Ping => 1 << 10,
+            Self::Transaction | Self::SlowlogLen | Self::SetName => SMALL_REPLY,
+            Self::ConfigGet(_) => 64 << 10,
+            Self::Info(_) => 1 << 20,
+            Self::SlowlogGet(_) | Self::FunctionStats | Self::FunctionList | Self::ScriptShow(_) => {
+                LARGE_REPLY
+            }
         }
     }
 
@@ -135,6 +155,14 @@ impl TopologyQuestion<'_> {
             Self::SentinelMaster(_) => "SENTINEL MASTER",
             Self::SentinelReplicas(_) => "SENTINEL REPLICAS",
             Self::SentinelSentinels(_) => "SENTINEL SENTINELS",
+        }
+    }
+
+    /// Most memory that its reply may take: thousands of servers.
+    pub(super) const fn reply_limit(self) -> usize {
+        match self {
+            Self::ClusterNodes | Self::SentinelReplicas(_) | Self::SentinelSentinels(_) => 8 << 20,
+            Self::SentinelMaster(_) => 64 << 10,
         }
     }
 

@@ -7,7 +7,7 @@ use ::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::command::{Question, Request, TopologyQuestion};
+use super::command::{Question, Request, SMALL_REPLY, TopologyQuestion};
 use super::dial::Link;
 use super::reply_limit::{Meter, Metered};
 use crate::parse::Refusal;
@@ -22,8 +22,13 @@ pub enum Failure {
     #[error("the server refused: {0:?}")]
     Refused(Refusal),
     /// The reply is larger than we take; the connection is of no use any more.
-    #[error("the reply is larger than {} MiB", super::reply_limit::REPLY_LIMIT >> 20)]
-    TooLarge,
+    #[error("the reply to {command} is larger than {}", size(*limit))]
+    TooLarge {
+        /// The command.
+        command: &'static str,
+        /// Most memory that its reply may take, bytes.
+        limit: usize,
+    },
     /// What came is no reply; the connection is of no use any more.
     #[error("what came is not the Redis protocol")]
     NotRedis,
@@ -33,6 +38,18 @@ pub enum Failure {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Lost(String),
+}
+
+/// A limit in words.
+fn size(bytes: usize) -> String {
+    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+}
+
+/// What is asked now: for messages.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    command: &'static str,
+    limit: usize,
 }
 
 /// A connection to a server.
@@ -50,7 +67,8 @@ impl Connection {
     /// # Errors
     /// The link is closed already.
     pub async fn open(link: Link) -> Result<Self, Failure> {
-        let meter = Meter::default();
+        let asked = Asked { command: "nothing", limit: SMALL_REPLY };
+        let meter = Meter::new(asked.limit);
         let stream = Metered::new(link.into_stream(), meter.clone());
         let settings =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
@@ -58,7 +76,7 @@ impl Connection {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
-            .map_err(|error| lost(&error, &meter))?;
+            .map_err(|error| lost(&error, &meter, asked))?;
         Ok(Self { requests, meter, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 
@@ -67,7 +85,7 @@ impl Connection {
     /// # Errors
     /// Why there is none.
     pub fn ask(&mut self, question: Question) -> impl Future<Output = Result<Value, Failure>> + use<> {
-        self.send(question.request())
+        self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
     }
 
     /// Asks where other servers are.
@@ -78,7 +96,7 @@ impl Connection {
         &mut self,
         question: TopologyQuestion<'_>,
     ) -> impl Future<Output = Result<Value, Failure>> + use<> {
-        self.send(question.request())
+        self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
     }
 
     /// Logs in.
@@ -96,7 +114,7 @@ impl Connection {
             auth.arg(user);
         }
         auth.arg(password.expose_secret());
-        let answer = self.send(Request::One(auth));
+        let answer = self.send(Request::One(auth), Asked { command: "AUTH", limit: SMALL_REPLY });
         async move {
             match answer.await {
                 Ok(_) => Ok(()),
@@ -113,10 +131,14 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, request: Request) -> impl Future<Output = Result<Value, Failure>> + use<> {
+    fn send(
+        &mut self,
+        request: Request,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Value, Failure>> + use<> {
         let mut requests = self.requests.clone();
         let meter = self.meter.clone();
-        meter.reset();
+        meter.reset(asked.limit);
         async move {
             let replies = match request {
                 Request::One(command) => {
@@ -128,7 +150,7 @@ impl Connection {
                 }
             };
             let mut last = Value::Nil;
-            for reply in replies.map_err(|error| lost(&error, &meter))? {
+            for reply in replies.map_err(|error| lost(&error, &meter, asked))? {
                 match reply {
                     Value::ServerError(error) => {
                         let refusal = Refusal::parse(error.code(), error.details().unwrap_or_default());
@@ -143,9 +165,11 @@ impl Connection {
 }
 
 /// Why the connection is of no use any more.
-fn lost(error: &RedisError, meter: &Meter) -> Failure {
-    if meter.exceeded() {
-        Failure::TooLarge
+fn lost(error: &RedisError, meter: &Meter, asked: Asked) -> Failure {
+    if meter.exceeded() && !meter.is_foreign() {
+        Failure::TooLarge { command: asked.command, limit: asked.limit }
+    } else if meter.exceeded() {
+        Failure::NotRedis
     } else if matches!(error.kind(), ::redis::ErrorKind::Parse) {
         Failure::NotRedis
     } else if error.is_timeout() {
@@ -177,8 +201,9 @@ mod tests {
     #[tokio::test]
     async fn why_reading_failed_says_more_than_that_the_connection_is_gone() {
         let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        let meter = Meter::default();
-        let lost_with = |meter: &Meter| match lost(&gone, meter) {
+        let asked = Asked { command: "PING", limit: 1 << 10 };
+        let meter = Meter::new(asked.limit);
+        let lost_with = |meter: &Meter| match lost(&gone, meter, asked) {
             Failure::Lost(why) => why,
             other => panic!("{other:?}"),
         };

@@ -5,37 +5,58 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most memory that one reply may take: some thousand slow log entries with all their arguments.
-pub(super) const REPLY_LIMIT: usize = 16 << 20;
-
 /// What a value takes in memory besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
 
+/// First bytes of replies, in either version of the protocol.
+const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
+
 /// What the stream that receives replies tells: the memory that the present one takes, and why it broke.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Meter(Arc<Told>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told {
+    /// Memory that the present reply takes.
     memory: AtomicUsize,
+    /// Most memory that it may take.
+    limit: AtomicUsize,
+    /// Whether it begins like no reply.
+    foreign: AtomicBool,
     broke: OnceLock<String>,
 }
 
 impl Meter {
-    /// A new question is asked: its reply starts at 0.
-    pub(super) fn reset(&self) {
+    /// A meter of what may come before a question is asked: an error reply.
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Arc::new(Told {
+            memory: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            foreign: AtomicBool::new(false),
+            broke: OnceLock::new(),
+        }))
+    }
+
+    /// A new question is asked: its reply starts at 0 and may take as much as `limit`.
+    pub(super) fn reset(&self, limit: usize) {
         self.0.memory.store(0, Ordering::Relaxed);
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Whether the present reply is larger than we take.
     pub(super) fn exceeded(&self) -> bool {
-        self.0.memory.load(Ordering::Relaxed) > REPLY_LIMIT
+        self.0.memory.load(Ordering::Relaxed) > self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether the present reply begins like no reply.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.0.foreign.load(Ordering::Relaxed)
     }
 
     /// Why reading failed, if it did: whoever asks after that is only told that the connection is gone.
@@ -46,7 +67,11 @@ impl Meter {
     fn add(&self, bytes: &[u8]) {
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));
-        self.0.memory.fetch_add(size, Ordering::Relaxed);
+        if self.0.memory.fetch_add(size, Ordering::Relaxed) == 0
+            && let Some(first) = bytes.first()
+        {
+            self.0.foreign.store(!TYPES.contains(first), Ordering::Relaxed);
+        }
     }
 }
 
@@ -104,10 +129,13 @@ mod tests {
 
     use super::*;
 
+    /// A limit for these tests.
+    const LIMIT: usize = 1 << 20;
+
     #[tokio::test]
     async fn small_elements_weigh_what_they_take_in_memory() {
         let (mut server, client) = tokio::io::duplex(1 << 16);
-        let meter = Meter::default();
+        let meter = Meter::new(LIMIT);
         let mut metered = Metered::new(client, meter.clone());
         tokio::spawn(async move { while server.write_all(&b":1\r\n".repeat(1000)).await.is_ok() {} });
         let mut received = 0;
@@ -116,8 +144,21 @@ mod tests {
             received += count;
         }
         assert!(meter.exceeded());
-        assert!(received < REPLY_LIMIT / 10, "{received}");
-        meter.reset();
+        assert!(received < LIMIT / 10, "{received}");
+        meter.reset(LIMIT);
         assert!(!meter.exceeded());
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_known_by_its_first_byte() {
+        for (sent, foreign) in
+            [("+PONG\r\n", false), ("*1\r\n+HTTP\r\n", false), ("HTTP/1.1 400 Bad Request\r\n", true)]
+        {
+            let meter = Meter::new(8);
+            let mut metered = Metered::new(sent.as_bytes(), meter.clone());
+            while metered.read_u8().await.is_ok() {}
+            assert!(meter.exceeded());
+            assert_eq!(meter.is_foreign(), foreign, "{sent:?}");
+        }
     }
 }

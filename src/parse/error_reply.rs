@@ -170,10 +170,14 @@ mod tests {
         ] {
             assert_eq!(parse(line), Refusal::Unauthorized { text: line.to_owned() });
         }
-        let Refusal::Other { text } = Refusal::parse("ERR", &format!("a\nb\u{1b}[31m{}", "x".repeat(500)))
+        let Refusal::Other { text } =
+            Refusal::parse("ERR", &format!("a\nb\u{1b}[31m\u{202e}\u{200b}{}", "x".repeat(500)))
         else {
             panic!()
         };
-        assert!(text.chars().count() <= LONGEST_TEXT && !text.contains(['\n', '\u{1b}']), "{text}");
+        assert!(
+            text.chars().count() <= LONGEST_TEXT && !text.contains(['\n', '\u{1b}', '\u{202e}', '\u{200b}']),
+            "{text}"
+        );
     }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::reply::{Malformed, bytes, integer, pairs};
+use super::reply::{MAX_TEXT, Malformed, bytes, integer, pairs};
 
 /// The function that runs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningFunction {
-    /// The function's registered name.
+    /// The function's registered name, at most its first 256 bytes.
     pub name: Vec<u8>,
     /// How long it has been running.
     pub running_for: Option<Duration>,
@@ -28,7 +28,11 @@ pub fn function_stats(value: Value) -> Result<Option<RunningFunction>, Malformed
     let (mut name, mut running_for) = (None, None);
     for (field, value) in pairs(running)? {
         match field.as_str() {
-            "name" => name = Some(bytes(value)?),
+            "name" => {
+                let mut text = bytes(value)?;
+                text.truncate(MAX_TEXT);
+                name = Some(text);
+            }
             "duration_ms" => {
                 running_for =
                     integer(&value).ok().and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
@@ -56,6 +60,9 @@ mod tests {
         let expected =
             RunningFunction { name: b"slow".to_vec(), running_for: Some(Duration::from_millis(1200)) };
         assert_eq!(parse(&format!("*4\r\n$14\r\nrunning_script\r\n{running}{engines}")), Ok(Some(expected)));
+        let long =
+            format!("*2\r\n$14\r\nrunning_script\r\n*2\r\n$4\r\nname\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+        assert_eq!(parse(&long).unwrap().unwrap().name.len(), MAX_TEXT);
         assert!(parse("*0\r\n").is_err());
         assert!(parse("*2\r\n$14\r\nrunning_script\r\n*0\r\n").is_err());
     }

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::reply::kept;
 use crate::script::Command;
 
 /// The sections that are read.
@@ -72,7 +73,8 @@ pub struct ErrorStats {
     pub noscript: u64,
 }
 
-/// What one or more INFO sections told. What was not told is `None` or missing.
+/// What one or more INFO sections told. What was not told is `None` or missing. Texts are cut to 256 bytes and have no
+/// control characters, marks of the writing direction or zero-width characters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Info {
     /// Identity of the server's process.
@@ -141,7 +143,7 @@ impl Info {
     }
 
     fn from_fields(sections: &HashSet<String>, fields: &HashMap<&str, &str>) -> Self {
-        let text = |name: &str| fields.get(name).map(|value| (*value).to_owned());
+        let text = |name: &str| fields.get(name).map(|value| kept(value));
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
         let compatible_major =
             fields.get("redis_version").and_then(|version| version.split('.').next()?.parse().ok());
@@ -301,6 +303,27 @@ mod tests {
         let old = Info::parse(b"# Commandstats\r\ncmdstat_slowlog:calls=1,usec=1\r\n");
         assert_eq!(old.slowlog_past, Some(SlowlogPast::Unclear));
         assert_eq!(Info::parse(b"# Server\r\n").slowlog_past, None);
+    }
+
+    #[test]
+    fn texts_are_cut_and_cleaned() {
+        let hostile = format!("\u{1b}[2J\u{202e}\u{200b}x\u{9b}{}", "\u{e9}".repeat(1 << 20));
+        for fields in [
+            &["run_id", "server_name", "valkey_version", "redis_mode", "role"][..],
+            &["redis_version", "server_mode"],
+        ] {
+            let text: String = fields.iter().map(|name| format!("{name}:{hostile}\r\n")).collect();
+            let Info { run_id, server, version, mode, role, .. } = Info::parse(text.as_bytes());
+            let texts: Vec<String> = [run_id, server, version, mode, role].into_iter().flatten().collect();
+            assert!(texts.len() >= 2, "{fields:?}");
+            for text in texts.iter().filter(|text| *text != "redis") {
+                assert!(
+                    text.starts_with("[2Jx\u{e9}") && (250..=256).contains(&text.len()),
+                    "{fields:?}: {text:?}"
+                );
+            }
+        }
+        assert_eq!(Info::parse("run_id:\u{200b}\r\n".as_bytes()).run_id, None);
     }
 
     #[test]

@@ -26,5 +26,6 @@ pub use self::info::{CommandStats, ErrorStats, Info, Kills, Number, SECTIONS, Sl
 pub use self::log_line::{SlowScriptLine, slow_script_line};
 pub use self::recorded::recorded_scripts;
 pub use self::reply::{Malformed, bytes, integer};
+pub(crate) use self::reply::{is_hidden, printable};
 pub use self::sentinel::{HostPort, SentinelServer, sentinel_list, sentinel_master};
 pub use self::slowlog::{Entry, SlowlogReply};

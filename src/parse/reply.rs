@@ -75,7 +75,52 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     Ok(pairs)
 }
 
-/// Text of a server, made safe to print: one line, no control characters, at most `longest` characters.
-pub(super) fn printable(text: &str, longest: usize) -> String {
-    text.trim().chars().filter(|c| !c.is_control()).take(longest).collect()
+/// Most bytes that are kept of a server's text.
+pub(super) const MAX_TEXT: usize = 256;
+
+/// Tests for characters that show nothing or change how others are shown: control characters (C0 and C1), marks of the
+/// writing direction, zero-width characters, separators of lines, tags.
+#[must_use]
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text from elsewhere, made safe to print: one line, no [hidden characters](is_hidden), at most `longest` characters.
+#[must_use]
+pub(crate) fn printable(text: &str, longest: usize) -> String {
+    text.trim().chars().filter(|c| !is_hidden(*c)).take(longest).collect()
+}
+
+/// Text of a server that is kept: without hidden characters, and of at most [`MAX_TEXT`] bytes.
+pub(super) fn kept(text: &str) -> String {
+    let mut kept = printable(text, MAX_TEXT);
+    while kept.len() > MAX_TEXT {
+        kept.pop();
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_shows_what_it_is() {
+        assert_eq!(kept(" a\u{1b}[31m\u{9b}b\u{202e}c\u{2066}d\u{200b}\u{feff}e\r\n\0"), "a[31mbcde");
+        assert_eq!(kept("naïve \u{1f600}"), "naïve \u{1f600}");
+        assert_eq!(kept(&"é".repeat(1000)), "é".repeat(128));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_bounded(text in any::<String>(), times in 1..300_usize) {
+            let kept = kept(&text.repeat(times));
+            prop_assert!(kept.len() <= MAX_TEXT && !kept.contains(is_hidden));
+        }
+    }
 }

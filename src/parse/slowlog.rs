@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::reply::{Malformed, bytes, integer, items, printable};
+use super::reply::{MAX_TEXT, Malformed, bytes, integer, is_hidden, items, printable};
 use crate::config::Privacy;
 use crate::script::Command;
 
@@ -28,8 +28,8 @@ pub struct Entry {
     pub ended_at: u64,
     /// How long it ran.
     pub duration: Duration,
-    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128. Then a script call's first keys,
-    /// if they were asked for.
+    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128, and all but a script are cut to
+    /// 256 here. Then a script call's first keys, if they were asked for.
     pub arguments: Vec<Vec<u8>>,
     /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
     pub client: String,
@@ -42,10 +42,7 @@ impl Entry {
     pub fn keys(&self) -> impl Iterator<Item = String> {
         let keys = self.arguments.iter().skip(KEPT_ARGUMENTS);
         keys.map(|key| {
-            String::from_utf8_lossy(key)
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect()
+            String::from_utf8_lossy(key).chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
         })
     }
 }
@@ -113,6 +110,14 @@ fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
     if privacy.show_keys {
         let keys = usize::try_from(announced_keys(&arguments).min(KEPT_KEYS)).unwrap_or(0);
         arguments.extend(given.take(keys).filter_map(|key| bytes(key).ok()));
+    }
+    // A script that some server shows whole has to stay whole: its SHA1 is computed.
+    let script = arguments.first().and_then(|name| Command::from_name(name)).map(|_| 1);
+    for (index, argument) in arguments.iter_mut().enumerate() {
+        if argument.len() > MAX_TEXT && Some(index) != script {
+            argument.truncate(MAX_TEXT);
+            argument.shrink_to_fit();
+        }
     }
     let mut text = || fields.next().and_then(|value| bytes(value).ok()).unwrap_or_default();
     if privacy.hide_clients {
@@ -255,6 +260,19 @@ mod tests {
         assert_eq!((shown.client.as_str(), shown.client_name.as_str()), ("10.0.0.9:1", "worker"));
         let hidden = one(&["EVAL", "return 1", "0"], hide);
         assert_eq!((hidden.client.as_str(), hidden.client_name.as_str()), ("", ""));
+    }
+
+    #[test]
+    fn arguments_are_cut_but_for_scripts() {
+        let show = Privacy { show_keys: true, ..Privacy::default() };
+        let long = "x".repeat(10_000);
+        let lengths =
+            |arguments: &[&str]| one(arguments, show).arguments.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&["EVAL", &long, "1", &long]), [4, 10_000, 1, 256]);
+        assert_eq!(lengths(&["SET", &long, &long]), [3, 256, 256]);
+        assert_eq!(lengths(&[&long, &long]), [256, 256]);
+        let call = ["FCALL", "f", "1", "a\u{202e}\u{200b}b"];
+        assert_eq!(one(&call, show).keys().collect::<Vec<_>>(), ["a\u{fffd}\u{fffd}b"]);
     }
 
     pub(super) fn any_value() -> impl Strategy<Value = Value> {

@@ -450,7 +450,7 @@ impl<'a> Session<'a> {
             }
             Err(failure) => {
                 match failure {
-                    Failure::TooLarge => self.too_large(question),
+                    Failure::TooLarge { .. } => self.too_large(question, &failure),
                     Failure::Lost(_) if matches!(question, Question::SlowlogGet(_)) => {
                         self.watched.observe(Observation::SlowlogBroken);
                     }
@@ -565,14 +565,14 @@ impl<'a> Session<'a> {
     }
 
     /// A reply was larger than we take: asks for less next time.
-    fn too_large(&self, question: Question) {
-        let detail = Failure::TooLarge.to_string();
+    fn too_large(&self, question: Question, failure: &Failure) {
+        let detail = failure.to_string();
         match (question, question.feature()) {
             (Question::SlowlogGet(_), _) => {
                 self.watched.observe(Observation::SlowlogTooLarge);
             }
             (_, Some(feature)) => {
-                self.capability(feature, false, Some(format!("{}: {detail}", question.name())));
+                self.capability(feature, false, Some(detail.clone()));
             }
             (_, None) => {}
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::command::Command;
+use crate::parse::is_hidden;
 
 /// Bytes of an argument that the slow log keeps.
 const KEPT_BYTES: usize = 128;
@@ -139,7 +140,7 @@ impl Identity {
         }
         let name: String = String::from_utf8_lossy(name)
             .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
             .collect();
         Self { label: Label::new(&name), sha1: String::new(), name, origin: Origin::Server }
     }

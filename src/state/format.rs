@@ -11,6 +11,15 @@ use sha1::{Digest, Sha1};
 
 use crate::watch::SavedTarget;
 
+/// A file that is larger is not read, and none is written.
+pub(super) const LARGEST: usize = 256 << 20;
+
+/// Most of the file that one target may take.
+const LONGEST_LINE: usize = LARGEST / 4;
+
+/// Room for head and end.
+const ENDS: usize = 4 << 10;
+
 /// What the head says that the file is.
 const FORMAT: &str = "redis-script-exporter state";
 
@@ -77,12 +86,47 @@ impl TargetLine {
         Ok(Self { seen, text })
     }
 
+    /// The line without what is worth least of it; `None` if nothing can be left out.
+    fn shorter(&self) -> Option<Self> {
+        let mut line = parse_line::<Line>(self.text.trim_end()).ok()?;
+        line.saved.shorten().then(|| Self::new(&line.target, line.seen, line.saved).ok()).flatten()
+    }
+
     /// What it says.
     ///
     /// # Errors
     /// It is no such line.
     pub(super) fn saved(&self) -> Result<SavedTarget, FormatError> {
         Ok(parse_line::<Line>(self.text.trim_end())?.saved)
+    }
+}
+
+/// Shortens the longest lines until the file that they make can be read again, so that what one target takes costs no
+/// other. Gives the targets of which something is left out.
+pub(super) fn fit(lines: &mut BTreeMap<String, TargetLine>) -> Vec<String> {
+    fit_within(lines, LONGEST_LINE, LARGEST - ENDS)
+}
+
+fn fit_within(lines: &mut BTreeMap<String, TargetLine>, longest: usize, most: usize) -> Vec<String> {
+    let mut total: usize = lines.values().map(|line| line.text.len()).sum();
+    let mut shortened = Vec::new();
+    loop {
+        let long = lines.iter().max_by_key(|(_, line)| line.text.len());
+        let Some((target, line)) = long.filter(|(_, line)| total > most || line.text.len() > longest) else {
+            return shortened;
+        };
+        let (target, shorter) = (target.clone(), line.shorter());
+        total -= line.text.len();
+        match shorter {
+            Some(line) => {
+                total += line.text.len();
+                lines.insert(target.clone(), line);
+            }
+            None => drop(lines.remove(&target)),
+        }
+        if !shortened.contains(&target) {
+            shortened.push(target);
+        }
     }
 }
 
@@ -102,11 +146,20 @@ pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serd
     Ok(text)
 }
 
-/// The targets' lines of a file.
+/// What a file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// The targets' lines.
+    pub(super) lines: BTreeMap<String, TargetLine>,
+    /// Lines that can't be understood although they are as they were written.
+    pub(super) unreadable: usize,
+}
+
+/// The targets' lines of a file. One that can't be understood costs no other.
 ///
 /// # Errors
 /// It is not such a file, or not a whole one.
-pub(super) fn read(text: &str) -> Result<BTreeMap<String, TargetLine>, FormatError> {
+pub(super) fn read(text: &str) -> Result<Contents, FormatError> {
     let damaged = |what: &str| FormatError::Damaged(what.to_owned());
     let (head, body) = text.split_once('\n').ok_or(FormatError::Foreign)?;
     // The version first: what another version says beside it is not known here.
@@ -128,15 +181,19 @@ pub(super) fn read(text: &str) -> Result<BTreeMap<String, TargetLine>, FormatErr
     if end.sha1 != checksum(before_end) {
         return Err(damaged("its checksum does not fit"));
     }
-    let mut targets = BTreeMap::new();
+    let (mut targets, mut unreadable) = (BTreeMap::new(), 0);
     for line in lines.lines() {
-        let Line { target, seen, saved: _ } = parse_line(line)?;
-        targets.insert(target, TargetLine { seen, text: format!("{line}\n") });
+        match parse_line(line) {
+            Ok(Line { target, seen, saved: _ }) => {
+                targets.insert(target, TargetLine { seen, text: format!("{line}\n") });
+            }
+            Err(_) => unreadable += 1,
+        }
     }
-    if targets.len() != end.targets {
+    if targets.len() + unreadable != end.targets {
         return Err(damaged("targets are missing"));
     }
-    Ok(targets)
+    Ok(Contents { lines: targets, unreadable })
 }
 
 fn parse_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, FormatError> {
@@ -216,7 +273,7 @@ mod tests {
     fn what_is_written_is_read_and_goes_on() {
         let target = used();
         let text = file_of(&target);
-        let lines = read(&text).unwrap();
+        let lines = read(&text).unwrap().lines;
         let saved = lines["a:1"].saved().unwrap();
         let mut after = Target::new(&config(&[]));
         assert!(after.restore(saved.clone()));
@@ -260,7 +317,68 @@ mod tests {
         let other = format!("{{\"format\":\"{FORMAT}\",\"version\":2,\"more\":1}}\n");
         assert_eq!(read(&other).unwrap_err(), FormatError::Version(2));
         let empty = write(&BTreeMap::new()).unwrap();
-        assert_eq!(read(&empty).unwrap().len(), 0);
+        assert_eq!(read(&empty).unwrap().lines.len(), 0);
+    }
+
+    /// Lines of these targets, each of so many scripts.
+    fn lines_of(targets: &[(&str, u64)]) -> BTreeMap<String, TargetLine> {
+        let line = |(name, scripts): &(&str, u64)| {
+            let mut target = used();
+            for id in 0..*scripts {
+                let call = entry(5 + id, 100, &[b"FCALL", format!("f{id}").as_bytes(), b"0"]);
+                let reply = SlowlogReply { received: 1, entries: vec![call], ..SlowlogReply::default() };
+                target.step(Observation::Slowlog(reply), moment(104));
+            }
+            let saved = target.snapshot(moment(105)).saved();
+            ((*name).to_owned(), TargetLine::new(name, 105, saved).unwrap())
+        };
+        targets.iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_one_target_takes_costs_no_other() {
+        let lines = lines_of(&[("a", 0), ("b", 90), ("c", 0)]);
+        let lengths = |lines: &BTreeMap<String, TargetLine>| {
+            lines.values().map(|line| line.text.len()).collect::<Vec<_>>()
+        };
+        let (small, large) = (lengths(&lines)[0], lengths(&lines)[1]);
+        assert!(large > 10 * small);
+        for (longest, most) in [(large - 1, usize::MAX), (usize::MAX, large)] {
+            let mut fitted = lines.clone();
+            assert_eq!(fit_within(&mut fitted, longest, most), ["b"]);
+            assert_eq!((&fitted["a"], &fitted["c"]), (&lines["a"], &lines["c"]));
+            // The position and the sums are kept.
+            let mut after = Target::new(&config(&[]));
+            assert!(after.restore(fitted["b"].saved().unwrap()));
+            let reply = SlowlogReply {
+                received: 1,
+                entries: vec![entry(95, 100, &[b"KEYS"])],
+                ..SlowlogReply::default()
+            };
+            read_on(&mut after, &reply, 106);
+            assert_eq!((after.lost(), after.unreadable()), (2, 1));
+            assert_eq!((after.scripts().entries(), after.scripts().series().count()), ((92, 2), 0));
+            assert_eq!(fit_within(&mut fitted, longest, most), [] as [&str; 0]);
+        }
+        let mut fitted = lines.clone();
+        assert_eq!(fit_within(&mut fitted, usize::MAX, 1).len(), 3, "in the end lines are left out");
+        assert!(fitted.is_empty());
+        assert_eq!(fit(&mut lines.clone()), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_understood_costs_no_other() {
+        let lines = lines_of(&[("a", 0), ("b", 1), ("c", 0)]);
+        let text = write(&lines).unwrap();
+        let (body, _) = text.trim_end().rsplit_once('\n').unwrap();
+        // As another version of the exporter may write it.
+        let body = body.replace("{\"target\":\"b\",", "{\"target\":\"b\",\"more\":1,") + "\n";
+        let end = serde_json::to_string(&End { targets: 3, sha1: checksum(&body) }).unwrap();
+        let contents = read(&format!("{body}{end}\n")).unwrap();
+        assert_eq!((contents.lines.len(), contents.unreadable), (2, 1));
+        assert_eq!((&contents.lines["a"], &contents.lines["c"]), (&lines["a"], &lines["c"]));
+        // Where the checksum does not fit nothing is believed.
+        assert!(read(&text.replace("{\"target\":\"b\",", "{\"target\":\"b\",\"more\":1,")).is_err());
     }
 
     #[test]
@@ -288,7 +406,7 @@ mod tests {
             bytes[position] = byte;
             if let Ok(changed) = String::from_utf8(bytes) {
                 // White space in the head or the end means nothing.
-                let same = read(&changed).is_ok_and(|lines| Ok(lines) == read(&text));
+                let same = read(&changed).is_ok_and(|contents| Ok(contents) == read(&text));
                 prop_assert!(same || read(&changed).is_err());
             }
         }

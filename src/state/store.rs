@@ -19,13 +19,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::format::{self, FormatError, TargetLine};
+use super::format::{self, Contents, FormatError, LARGEST, TargetLine};
 use crate::clock::Clock;
 use crate::fleet::{Fleet, Watched};
 use crate::watch::{SavedTarget, Snapshot};
-
-/// A file that is larger is not read.
-const LARGEST: u64 = 256 << 20;
 
 /// While nothing changes the file is written this often, so that it tells until when the servers' logs were read.
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
@@ -58,6 +55,8 @@ pub(crate) struct Store {
     failures: AtomicU64,
     /// Whether the last write succeeded.
     works: AtomicBool,
+    /// Whether something had to be left out of the last write.
+    shortened: AtomicBool,
 }
 
 /// Why what a former process left can't be used.
@@ -78,8 +77,19 @@ impl Store {
     /// begins with a baseline.
     pub(crate) fn open(path: &Path, clock: Clock) -> Self {
         let lines = match read(path) {
-            Ok(Some(lines)) => {
+            Ok(Some(Contents { lines, unreadable })) => {
                 info!(file = %path.display(), targets = lines.len(), "state file read: the account goes on");
+                if unreadable > 0 {
+                    let aside = aside(path);
+                    let kept = fs::copy(path, &aside).ok().map(|_| aside.display().to_string());
+                    warn!(
+                        file = %path.display(),
+                        targets = unreadable,
+                        copy = kept,
+                        "lines of the state file cannot be understood: slow log entries of these targets that are there \
+                         now are taken for known"
+                    );
+                }
                 lines
             }
             Ok(None) => {
@@ -105,6 +115,7 @@ impl Store {
             writes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             works: AtomicBool::new(true),
+            shortened: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +188,16 @@ impl Store {
             }
             lines.retain(|_, line| seen.saturating_sub(line.seen) <= KEEP_GONE);
             drop_oldest(&mut lines, MOST_LINES);
+            let shortened = format::fit(&mut lines);
+            let before = self.shortened.swap(!shortened.is_empty(), Ordering::Relaxed);
+            if !before && !shortened.is_empty() {
+                warn!(
+                    file = %self.path.display(),
+                    targets = shortened.len(),
+                    first = shortened.first(),
+                    "the state file would be too large: numbers of the scripts of these targets are not kept over a restart"
+                );
+            }
             format::write(&lines)?
         };
         let folder = folder(&self.path);
@@ -290,7 +311,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// The lines of a file; `None` if there is none, or an empty one.
-fn read(path: &Path) -> Result<Option<BTreeMap<String, TargetLine>>, ReadError> {
+fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?,
@@ -299,8 +320,8 @@ fn read(path: &Path) -> Result<Option<BTreeMap<String, TargetLine>>, ReadError> 
         return Err(ReadError::NotAFile);
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
+    File::open(path)?.take(u64::try_from(LARGEST + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    if bytes.len() > LARGEST {
         return Err(ReadError::TooLarge);
     }
     if bytes.is_empty() {
@@ -315,11 +336,16 @@ fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     if !matches!(error, ReadError::Format(_) | ReadError::TooLarge) {
         return None;
     }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".unusable");
-    let aside = PathBuf::from(aside);
+    let aside = aside(path);
     fs::rename(path, &aside).ok()?;
     Some(aside)
+}
+
+/// The name under which a file that can't be used is kept.
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".unusable");
+    aside.into()
 }
 
 #[cfg(test)]

@@ -106,6 +106,13 @@ pub struct SavedAccount {
     read_until: Option<u64>,
 }
 
+impl SavedAccount {
+    /// Forgets the positions in the logs of other servers. Whether there were any.
+    pub(super) fn forget_others(&mut self) -> bool {
+        !std::mem::take(&mut self.others).is_empty()
+    }
+}
+
 /// Who answers at the target's address, as INFO tells.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Who<'a> {

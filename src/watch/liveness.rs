@@ -18,11 +18,14 @@ use super::exporter::request_histogram;
 use super::histogram::Histogram;
 use crate::clock::Moment;
 use crate::convert::micros;
-use crate::parse::{BusyKind, Entry};
+use crate::parse::{BusyKind, Entry, printable};
 use crate::script::{Call, Identity, Origin};
 
 /// Most blockages that wait for the slow log.
 const MOST_ENDED: usize = 16;
+
+/// Most characters that are kept of why a state holds: certificates and error replies have a part in it.
+const LONGEST_DETAIL: usize = 400;
 
 /// How long a bad state holds before it is told again.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
@@ -643,6 +646,7 @@ impl Liveness {
     }
 
     fn change(&mut self, to: State, detail: Option<String>, now: Moment, events: &mut Vec<Event>) {
+        let detail = detail.map(|detail| printable(&detail, LONGEST_DETAIL));
         self.detail.clone_from(&detail);
         if self.state != to || !self.tried {
             let from = self.tried.then_some(self.state);
@@ -932,6 +936,14 @@ mod tests {
         liveness.busy(BusyKind::Script, ms(200), at(1200), &mut events);
         liveness.complained(at(1300), &mut events);
         assert_eq!((liveness.state(), liveness.blocked(at(1400))), (State::Busy(BusyKind::Script), ms(1200)));
+    }
+
+    #[test]
+    fn why_a_state_holds_is_cut_and_cleaned() {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.unreachable(format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000)), at(0), &mut events);
+        let detail = liveness.detail().unwrap();
+        assert!(detail.starts_with("nox") && detail.len() == LONGEST_DETAIL, "{detail}");
     }
 
     #[test]

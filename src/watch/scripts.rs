@@ -158,6 +158,14 @@ pub struct SavedScripts {
     other_entries: u64,
 }
 
+impl SavedScripts {
+    /// Forgets the numbers of each script, and keeps those of all together. Whether there were any.
+    pub(super) fn forget_each(&mut self) -> bool {
+        let (known, series) = (std::mem::take(&mut self.known), std::mem::take(&mut self.series));
+        !known.is_empty() || !series.is_empty()
+    }
+}
+
 /// The numbers of a target's scripts.
 #[derive(Debug, Clone)]
 pub struct Scripts {

@@ -188,6 +188,14 @@ pub struct SavedTarget {
     busy_replies: u64,
 }
 
+impl SavedTarget {
+    /// Leaves out what is worth least: positions in the logs of other servers, then the numbers of each script. Whether
+    /// there was any.
+    pub(crate) fn shorten(&mut self) -> bool {
+        self.account.forget_others() || self.scripts.forget_each()
+    }
+}
+
 /// A target as it was at one moment, to be saved.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {

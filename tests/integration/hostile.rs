@@ -533,9 +533,87 @@ fn huge_lengths() {
 
 #[test]
 fn deep_nesting() {
-    let hostile = Hostile::start(always(b"*1\r\n".repeat(1_000_000)));
-    let (exporter, _) = endures(&hostile, &["unreachable"]);
-    says(&exporter, &hostile, &["not the Redis protocol"]);
+    let nested = b"*1\r\n".repeat(1_000_000);
+    let everywhere = Hostile::start(always(nested.clone()));
+    let (exporter, _) = endures(&everywhere, &["unreachable"]);
+    says(&exporter, &everywhere, &["state=unreachable", "larger than 1 KiB"]);
+    let slow_log = Hostile::answering(move |words| {
+        if words.starts_with(&["slowlog".to_owned(), "get".to_owned()]) {
+            nested.clone()
+        } else {
+            quiet(words)
+        }
+    });
+    let (exporter, _) = endures(&slow_log, &["ok", "unreachable"]);
+    says(&exporter, &slow_log, &["not the Redis protocol"]);
+}
+
+/// What a reply may take depends on what was asked, and the line that tells names both.
+#[test]
+fn replies_that_are_too_large_for_what_was_asked() {
+    for (command, size, words) in [
+        ("ping", 2 << 10, "the reply to PING is larger than 1 KiB"),
+        ("info", 2 << 20, "the reply to INFO is larger than 1 MiB"),
+        ("config", 100 << 10, "the reply to CONFIG GET is larger than 64 KiB"),
+        ("client", 10 << 10, "the reply to CLIENT SETNAME is larger than 4 KiB"),
+        ("multi", 10 << 10, "the reply to MULTI and EXEC is larger than 4 KiB"),
+        ("slowlog", 20 << 20, "the reply to SLOWLOG GET is larger than 16 MiB"),
+    ] {
+        let large = bulk("x".repeat(size));
+        let hostile = Hostile::answering(move |words| {
+            if words[0] == command && words.get(1).is_none_or(|word| word != "len") {
+                large.clone()
+            } else {
+                quiet(words)
+            }
+        });
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&QUICK)
+            .start();
+        eventually(LIMIT, &format!("the line about {command}"), || {
+            (!lines_with(&exporter.logs(), &["level=warn", words]).is_empty()).then_some(())
+        });
+        eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
+        assert!(exporter.logs().lines().count() < MOST_LINES, "{}", exporter.logs());
+    }
+}
+
+/// A server that calls itself something else each time, at length: memory, labels and the state file stay small, and the
+/// next process goes on.
+#[test]
+fn names_without_end() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let hostile = Hostile::answering(move |words| match words[0].as_str() {
+        "info" => {
+            let name =
+                format!("\u{1b}[2J\u{202e}{}{}", asked.fetch_add(1, Ordering::Relaxed), "x".repeat(180_000));
+            let info = INFO.replace("0123456789abcdef", &name).replace("7.0.15", &format!("7.0.{name}"));
+            bulk(info.replace("standalone", &name).replace("master", &name))
+        }
+        _ => quiet(words),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
+    let state_file = format!("--state.file={}", file.display());
+    let flags: Vec<&str> = QUICK.into_iter().chain([&*state_file]).collect();
+    let (mut exporter, metrics) = endures_with(&hostile, &["ok"], &flags);
+    for series in metrics.series("redis_script_target_info") {
+        for label in ["version", "role", "mode"] {
+            let text = series.label(label);
+            assert!(text.len() <= 256 && !text.contains(['\u{1b}', '\u{202e}']), "{label}: {text:?}");
+        }
+    }
+    exporter.terminate();
+    let size = fs::metadata(&file).unwrap().len();
+    assert!(size < 100_000, "a state file of {size} bytes");
+    let next = Exporter::start(&["--redis.addr", &format!("redis://{}", hostile.addr), &state_file]);
+    assert_eq!(
+        lines_with(&next.logs(), &["state file read: the account goes on"]).len(),
+        1,
+        "{}",
+        next.logs()
+    );
 }
 
 #[test]
@@ -981,10 +1059,13 @@ fn a_server_that_goes_and_comes_back(kind: Kind) {
             .wait_for(LIMIT, "the server to be gone", |metrics| state(metrics, &target) == "unreachable");
         assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
         let names = metrics.names();
-        assert!(before.iter().all(|name| names.contains(name.as_str())), "no series is gone with the server");
+        let gone: Vec<&String> = before.iter().filter(|name| !names.contains(name.as_str())).collect();
+        assert!(gone.is_empty(), "series are gone with the server: {gone:?}");
         server.restart();
-        let metrics =
-            exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
+        let metrics = exporter.wait_for(LIMIT, "the server to be back, and all of its numbers", |metrics| {
+            let names = metrics.names();
+            state(metrics, &target) == "ok" && before.iter().all(|name| names.contains(name.as_str()))
+        });
         assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
         let lines = lines_with(&exporter.logs(), &["state=unreachable"]);
         assert_eq!(lines.len(), round + 1, "{}", exporter.logs());

@@ -303,7 +303,9 @@ impl Probe<'_> {
                 Refusal::Other { text } => Answer::Odd(text),
             },
             // The slow log is asked for last, so nothing more is wanted of this connection.
-            Err(failure @ Failure::TooLarge) => Answer::Odd(failure.to_string()),
+            Err(failure @ Failure::TooLarge { .. }) if matches!(question, Question::SlowlogGet(_)) => {
+                Answer::Odd(failure.to_string())
+            }
             Err(failure) => return Err(Standing::Unreachable(lost(&failure))),
         };
         self.note(question, noted);
@@ -377,6 +379,8 @@ fn lost(failure: &Failure) -> Unreachable {
         Failure::NotRedis => Unreachable::NotRedis,
         Failure::Unacknowledged => Unreachable::Silence(failure.to_string()),
         Failure::Lost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::Full,
-        Failure::Refused(_) | Failure::TooLarge | Failure::Lost(_) => Unreachable::Lost(failure.to_string()),
+        Failure::Refused(_) | Failure::TooLarge { .. } | Failure::Lost(_) => {
+            Unreachable::Lost(failure.to_string())
+        }
     }
 }
