@@ -15,12 +15,14 @@
 //! I/O; [`fleet`] holds the numbers; [`metrics`] turns them into text and [`web`] serves it. A scrape never touches
 //! a server.
 
+mod blocking;
 pub mod cli;
 mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
 mod convert;
+mod files;
 pub mod fleet;
 pub mod lint;
 pub mod logging;

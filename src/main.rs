@@ -72,14 +72,14 @@ fn start() -> Result<ExitCode, Failed> {
         }
         Some(Command::Catalogue(args)) => {
             let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
-            let collected = runtime()?.block_on(catalogue::run(&cli, args, &mut out, &mut notes));
+            let collected = block_on(catalogue::run(&cli, args, &mut out, &mut notes))?;
             return collected
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| if error.is_usage() { Failed::usage(error) } else { Failed::other(error) });
         }
         Some(Command::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(Failed::usage)?;
-            let healthy = runtime()?.block_on(healthcheck::ask(&web)).map_err(Failed::other);
+            let healthy = block_on(healthcheck::ask(&web))?.map_err(Failed::other);
             return healthy.map(|()| ExitCode::SUCCESS);
         }
         Some(Command::Check(flags)) => {
@@ -123,7 +123,7 @@ fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> 
             let _ = writeln!(io::stderr(), "{}", check::waiting_line(target, flags.timeout));
         }
     };
-    let report = runtime()?.block_on(async {
+    let report = block_on(async {
         let Config { mut targets, discoveries, .. } = config;
         let now = Clock::start().now().mono;
         let refused = |entry: &str, server: &Endpoint| {
@@ -136,9 +136,17 @@ fn check_servers(config: Config, flags: CheckFlags) -> Result<ExitCode, Failed> 
         let found = discovery::find(discoveries, &targets, now, refused).await.map_err(Failed::other)?;
         targets.extend(found);
         check::run(&targets, flags, waiting).await.map_err(Failed::usage)
-    })?;
+    })??;
     printed(report.print(flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
+}
+
+/// Runs a subcommand to its end. What hangs then, a name that does not resolve, is not waited for.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 fn runtime() -> Result<Runtime, Failed> {

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::blocking::{self, NAMES};
 use crate::config::{Allow, Endpoint};
 
 /// How long a name may take to resolve and a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a name may take to resolve; less than the above, so that the error says what it was.
+const RESOLVE_TIMEOUT: Duration = Duration::from_millis(2800);
 
 /// How long one address of a name may take, so that another one gets its turn.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1400);
@@ -147,7 +151,7 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
 /// # Errors
 /// What the resolver said.
 pub async fn addresses_of(host: &str, port: u16) -> io::Result<impl Iterator<Item = SocketAddr> + use<>> {
-    Ok(lookup_host((host, port)).await?.collect::<Vec<_>>().into_iter())
+    Ok(blocking::resolve(&NAMES, host, port, RESOLVE_TIMEOUT).await?.into_iter())
 }
 
 /// Whether `peer` accepts connections now.

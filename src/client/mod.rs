@@ -13,4 +13,5 @@ pub use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
 pub use self::dial::{DialError, Link, Peer, Reach, addresses_of, connect, connect_within, reach};
 pub(crate) use self::tls::AnyCertificate;
+pub(crate) use self::tls::tls_key;
 pub use self::tls::{TlsCache, TlsError, TlsSetup};

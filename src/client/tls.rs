@@ -1,7 +1,8 @@
 //! TLS to a server: rustls with its `ring` provider, the system's roots or one's own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -12,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::dial::Link;
 use super::tls_alert::LastWords;
+use crate::blocking::folder_of;
 use crate::config::{Endpoint, Given, TlsFiles};
 
 /// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
@@ -86,12 +88,14 @@ impl TlsSetup {
 
 /// Certificates that were read, for all targets that have the same ones: a thousand targets don't keep the system's roots a
 /// thousand times.
+///
+/// Nothing is locked while files are read: one that hangs keeps nobody from the others.
 #[derive(Default)]
-pub struct TlsCache(Vec<(TlsFiles, TlsConnector)>);
+pub struct TlsCache(Mutex<Vec<(TlsFiles, TlsConnector)>>);
 
 impl std::fmt::Debug for TlsCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(files, _)| files)).finish()
+        f.debug_list().entries(self.known().iter().map(|(files, _)| files)).finish()
     }
 }
 
@@ -100,7 +104,7 @@ impl TlsCache {
     ///
     /// # Errors
     /// A file that can't be used, or no system certificates.
-    pub fn setup(&mut self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
+    pub fn setup(&self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
         TlsSetup::with(self.connector(files)?, files, endpoint)
     }
 
@@ -108,23 +112,41 @@ impl TlsCache {
     ///
     /// # Errors
     /// A file that can't be used, or no system certificates.
-    pub fn check(&mut self, files: &TlsFiles) -> Result<(), TlsError> {
+    pub fn check(&self, files: &TlsFiles) -> Result<(), TlsError> {
         self.connector(files).map(drop)
     }
 
-    /// From now on the files are read again.
-    pub fn forget(&mut self) {
-        self.0.clear();
+    /// From now on these certificates are known, in place of all that were read before.
+    pub fn replace(&self, certificates: Self) {
+        *self.known() = certificates.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 
-    fn connector(&mut self, files: &TlsFiles) -> Result<TlsConnector, TlsError> {
-        if let Some((_, connector)) = self.0.iter().find(|(known, _)| known == files) {
-            return Ok(connector.clone());
-        }
-        let connector = connector(files)?;
-        self.0.push((files.clone(), connector.clone()));
-        Ok(connector)
+    fn known(&self) -> MutexGuard<'_, Vec<(TlsFiles, TlsConnector)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn connector(&self, files: &TlsFiles) -> Result<TlsConnector, TlsError> {
+        let find = |known: &[(TlsFiles, TlsConnector)]| {
+            known.iter().find(|(known, _)| known == files).map(|(_, connector)| connector.clone())
+        };
+        let known = find(&self.known());
+        if let Some(connector) = known {
+            return Ok(connector);
+        }
+        let read = connector(files)?;
+        let mut known = self.known();
+        // Somebody else may have read them meanwhile.
+        Ok(find(&known).unwrap_or_else(|| {
+            known.push((files.clone(), read.clone()));
+            read
+        }))
+    }
+}
+
+/// The key of jobs that read these files ([`blocking`](crate::blocking)).
+pub(crate) fn tls_key(files: &TlsFiles) -> &OsStr {
+    let client = files.client.as_ref().map(|(cert, _)| cert);
+    files.ca.as_ref().or(client).map_or(OsStr::new("system certificates"), |file| folder_of(file))
 }
 
 fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
@@ -220,5 +242,38 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn certificates_that_hang_keep_nobody_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("ca.pem");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let cache = Arc::new(TlsCache::default());
+        let (hanging, files) =
+            (Arc::clone(&cache), TlsFiles { ca: Some(pipe.clone()), ..TlsFiles::default() });
+        let reader = thread::spawn(move || hanging.check(&files));
+        // Waits for the reader, and keeps it waiting.
+        let writer = File::options().write(true).open(&pipe).unwrap();
+        let (sender, receiver) = channel();
+        let other = Arc::clone(&cache);
+        thread::spawn(move || {
+            let read = other.check(&TlsFiles { insecure: true, ..TlsFiles::default() });
+            sender.send(read).unwrap();
+        });
+        let read = receiver.recv_timeout(Duration::from_secs(20));
+        drop(writer);
+        assert!(reader.join().unwrap().is_err(), "nothing was written");
+        assert!(read.expect("it is read meanwhile").is_ok());
     }
 }

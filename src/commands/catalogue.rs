@@ -205,7 +205,8 @@ async fn ask(
     let mut connection = Connection::open(link).await.map_err(|failure| failed("the connection", failure))?;
     if let Some(password) = &target.credentials.password {
         let user = target.credentials.user.as_deref();
-        let password = password.read().and_then(|passwords| passwords.of(user, &target.address));
+        let passwords = password.read_within(PATIENCE).await;
+        let password = passwords.and_then(|passwords| passwords.of(user, &target.address));
         if let Some(password) = password.map_err(CollectError::Password)? {
             timeout(PATIENCE, connection.authenticate(user, &password))
                 .await

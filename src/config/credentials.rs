@@ -1,6 +1,7 @@
 //! Who we are at a server. Passwords are never shown: [`SecretString`] has no `Display` and an empty `Debug`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Address, ConfigError};
 use crate::cli::Cli;
+use crate::files;
 
 /// The user of a connection that names none.
 const DEFAULT_USER: &str = "default";
@@ -57,13 +59,12 @@ impl PartialEq for Password {
     }
 }
 
-/// Password files that are read now: a file is read by one task at a time, so that a folder which hangs (a network file
-/// system) holds up one thread and not all of them.
+/// Password files that are read now: a file is read by one task at a time, so that a pipe answers one after the other.
 static READING: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> =
     LazyLock::new(Mutex::default);
 
 impl Password {
-    /// The password as it is now, as [`Self::read`] reads it, on a thread that may wait.
+    /// The password as it is now, as [`Self::read`] reads it, without waiting for the file on the caller's thread.
     ///
     /// # Errors
     /// As there; or the file could not be read within `limit`.
@@ -73,15 +74,9 @@ impl Password {
             let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(reading.entry(path.clone()).or_default())
         };
-        let this = self.clone();
         let read = async {
-            let turn = turn.lock_owned().await;
-            let reading = tokio::task::spawn_blocking(move || {
-                let read = this.read();
-                drop(turn);
-                read
-            });
-            reading.await.unwrap_or_else(|stopped| Err(stopped.to_string()))
+            let _turn = turn.lock().await;
+            Self::of_file(path, files::read_text(path).await)
         };
         timeout(limit, read).await.unwrap_or_else(|_| {
             Err(format!("the password file {} could not be read within {limit:?}", path.display()))
@@ -96,12 +91,15 @@ impl Password {
     pub fn read(&self) -> Result<Passwords, String> {
         match self {
             Self::Given(secret) => Ok(Passwords::One(secret.clone())),
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map(SecretString::from)
-                    .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
-                Passwords::parse(path, text.expose_secret())
-            }
+            Self::File(path) => Self::of_file(path, files::read_text_here(path)),
+        }
+    }
+
+    /// The passwords that a file holds.
+    fn of_file(path: &Path, text: io::Result<String>) -> Result<Passwords, String> {
+        match text.map(SecretString::from) {
+            Ok(text) => Passwords::parse(path, text.expose_secret()),
+            Err(error) => Err(format!("cannot read the password file {}: {error}", path.display())),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Address, Allow, Credentials, Endpoint, TargetConfig};
+use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TlsFiles};
 
 /// Servers to learn of, and how to watch them.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,11 @@ impl Discovery {
     #[must_use]
     pub fn label(&self, endpoint: &Endpoint) -> String {
         if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
+    }
+
+    /// The certificates of the servers, if they are asked with TLS.
+    pub(crate) fn tls(&self) -> Option<&TlsFiles> {
+        self.server.address.tls.then_some(&self.server.tls)
     }
 
     /// The server at an address as a target. With TLS if the seeds are asked with TLS.

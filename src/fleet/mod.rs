@@ -57,8 +57,7 @@ pub struct Fleet {
     store: Option<Arc<Store>>,
     names: Names,
     sources: Arc<Mutex<Sources>>,
-    /// Held while certificates are read, never over an await.
-    certificates: Mutex<TlsCache>,
+    certificates: TlsCache,
     /// Whether the configuration was understood when it was last read.
     config_works: AtomicBool,
     /// When it last was, in seconds since the Unix epoch.
@@ -212,7 +211,7 @@ impl Fleet {
             store: state.map(|path| Arc::new(Store::open(path, clock))),
             names: Names::default(),
             sources: Arc::default(),
-            certificates: Mutex::default(),
+            certificates: TlsCache::default(),
             config_works: AtomicBool::new(true),
             config_read: AtomicU64::new(clock.now().unix.as_secs()),
         };
@@ -248,7 +247,7 @@ impl Fleet {
         if !config.address.tls {
             return Ok(None);
         }
-        self.certificates().setup(&config.tls, &config.address.endpoint).map(Some)
+        self.certificates.setup(&config.tls, &config.address.endpoint).map(Some)
     }
 
     /// Reads the certificates of modules.
@@ -256,12 +255,15 @@ impl Fleet {
     /// # Errors
     /// Files that can't be used.
     pub(crate) fn check_modules(&self, modules: &Modules) -> Result<(), TlsError> {
-        let mut certificates = self.certificates();
-        modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
+        check_modules(&self.certificates, modules)
     }
 
-    fn certificates(&self) -> MutexGuard<'_, TlsCache> {
-        self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads the certificates of an entry's servers.
+    ///
+    /// # Errors
+    /// Files that can't be used.
+    pub(crate) fn check_discovery(&self, entry: &Discovery) -> Result<(), TlsError> {
+        entry.tls().map_or(Ok(()), |tls| self.certificates.check(tls))
     }
 
     /// The numbers of a target that was not tried yet, going on from what was saved.
@@ -292,9 +294,18 @@ impl Fleet {
         discoveries: Vec<Discovery>,
         modules: &Modules,
     ) -> Result<Plan<'_>, TlsError> {
+        // All files are read before anybody is kept waiting, and those of before are known until then: they may hang.
+        let certificates = TlsCache::default();
+        check_modules(&certificates, modules)?;
+        for target in targets.iter().filter(|target| target.address.tls) {
+            certificates.check(&target.tls)?;
+        }
+        for tls in discoveries.iter().filter_map(Discovery::tls) {
+            // One that can't be used is told when the entry is asked.
+            let _ = certificates.check(tls);
+        }
         let composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.certificates().forget();
-        self.check_modules(modules)?;
+        self.certificates.replace(certificates);
         let now = self.targets();
         let before = Arc::clone(&self.discoveries.borrow());
         let same = |mut new: Discovery| {
@@ -750,6 +761,10 @@ impl Taken {
         let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
         occupants.into_iter().find(|one| one.up && one.reached.is(reached))
     }
+}
+
+fn check_modules(certificates: &TlsCache, modules: &Modules) -> Result<(), TlsError> {
+    modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
 }
 
 impl Watched {

@@ -9,12 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::blocking::{self, PROBED_NAMES};
 use crate::client::TlsError;
 use crate::config::{Address, Endpoint, Module, Modules, ProbeLimits, TargetConfig};
 use crate::fleet::{Change, Fleet, Plan, Watched};
@@ -31,9 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a name may take to resolve.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Names that are resolved at the same time, so that probes of many don't take all threads.
-const MOST_LOOKUPS: usize = 16;
 
 /// The longest name of a host.
 const LONGEST_HOST: usize = 253;
@@ -81,7 +77,6 @@ pub struct Probes {
     probed: Mutex<HashMap<Arc<str>, Duration>>,
     /// Addresses whose refusal was told.
     told: Mutex<BTreeSet<String>>,
-    lookups: Semaphore,
 }
 
 impl Probes {
@@ -97,7 +92,6 @@ impl Probes {
             modules: RwLock::new(modules),
             probed: Mutex::default(),
             told: Mutex::default(),
-            lookups: Semaphore::new(MOST_LOOKUPS),
         })
     }
 
@@ -142,7 +136,7 @@ impl Probes {
         }
         let fleet = Arc::clone(&self.fleet);
         let wanted = config.clone();
-        // It reads certificates.
+        // Its certificates were read with the configuration.
         let watched = tokio::task::spawn_blocking(move || fleet.prepare(wanted)).await??;
         let added = {
             let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
@@ -206,11 +200,7 @@ impl Probes {
         if !module.allow.admits_addresses(port) {
             return None;
         }
-        let resolved = async {
-            let _place = self.lookups.acquire().await.ok()?;
-            lookup_host((host, port)).await.ok()
-        };
-        let found: Vec<SocketAddr> = timeout(RESOLVE_TIMEOUT, resolved).await.ok()??.collect();
+        let found = blocking::resolve(&PROBED_NAMES, host, port, RESOLVE_TIMEOUT).await.ok()?;
         found.iter().any(|one| module.allow.admits_address(one.ip(), port)).then(|| {
             let sockets = found.into_iter().map(|one| SocketAddr::new(one.ip().to_canonical(), port));
             // The resolver gives one for each kind of socket.

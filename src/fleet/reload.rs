@@ -1,10 +1,12 @@
 //! Reading the configuration again while the exporter runs: at SIGHUP, and at `POST /-/reload`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tracing::{error, info};
 
+use crate::blocking::FILES;
 use crate::cli::Cli;
 use crate::client::TlsError;
 use crate::config::{Config, ConfigError, ScriptDirError, load_scripts};
@@ -23,9 +25,12 @@ pub enum ReloadError {
     /// Certificates that can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The exporter is about to stop.
+    /// The reload ended before its time.
     #[error("it was not read to its end: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+    /// The files were not read to their end.
+    #[error("the files were not read to their end: {0}")]
+    Unread(std::io::Error),
 }
 
 /// Reads the configuration again.
@@ -66,9 +71,9 @@ impl Reloader {
     async fn run(self: Arc<Self>) -> Result<(), ReloadError> {
         let _running = self.running.lock().await;
         let this = Arc::clone(&self);
-        // It waits for the disk.
-        let read = tokio::task::spawn_blocking(move || this.read()).await;
-        let result = read.map_err(ReloadError::from).and_then(|result| result);
+        // Whoever asked waits for as long as the files take.
+        let read = FILES.run("configuration", Duration::MAX, move || this.read()).await;
+        let result = read.unwrap_or_else(|unfinished| Err(ReloadError::Unread(unfinished.into())));
         match &result {
             Ok(Change { kept, changed, started, ended }) => {
                 info!(kept, changed, started, ended, "configuration read again");

@@ -165,7 +165,10 @@ impl<'a> Session<'a> {
     async fn log_in(&mut self) -> Result<(), Over> {
         let TargetConfig { credentials, address, .. } = self.watched.config();
         let Some(password) = &credentials.password else { return Ok(()) };
-        let passwords = password.read_within(PASSWORD_LIMIT).await;
+        let passwords = tokio::select! {
+            () = self.waiter.stop.cancelled() => return Err(Over::Stopped),
+            passwords = password.read_within(PASSWORD_LIMIT) => passwords,
+        };
         let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
         let Some(password) = password.map_err(|problem| unauthorized(self.watched, problem))? else {
             return Ok(());

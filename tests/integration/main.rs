@@ -28,6 +28,7 @@ mod documents;
 mod door;
 mod exactly_once;
 mod golden;
+mod hanging;
 mod hostile;
 mod http_abuse;
 mod lint;

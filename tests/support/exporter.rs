@@ -28,6 +28,8 @@ pub fn binary() -> PathBuf {
 /// What the exporter is started with.
 #[derive(Clone, Default)]
 pub struct Builder {
+    /// A program that runs the exporter, with its arguments; none for the exporter itself.
+    wrapper: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -36,6 +38,13 @@ impl Builder {
     /// Adds command-line arguments.
     pub fn args<A: AsRef<str>>(mut self, args: &[A]) -> Self {
         self.args.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Has a program run it: the path of the exporter and its arguments are added to these words. The program must become
+    /// the exporter (`exec`).
+    pub fn wrapper(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -96,9 +105,12 @@ impl Builder {
     }
 
     fn spawn(&self, stdout: Stdio) -> Process {
-        Process::start(&binary(), Signal::SIGKILL, |command| {
+        let mut program = self.wrapper.iter().map(PathBuf::from).chain([binary()]);
+        let first = program.next().expect("the exporter at least");
+        Process::start(&first, Signal::SIGKILL, |command| {
             clear_environment(command);
             command
+                .args(program)
                 .args(&self.args)
                 .envs(self.env.iter().map(|(name, value)| (name, value)))
                 .stdin(Stdio::null())

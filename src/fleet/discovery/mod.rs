@@ -23,7 +23,8 @@ use tracing::{debug, info, warn};
 
 use self::peer::{Peer, Told};
 use self::topology::{Answer, MOST_SERVERS, Topology};
-use crate::client::addresses_of;
+use crate::blocking::FILES;
+use crate::client::{addresses_of, tls_key};
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
 use crate::logging::event_log::{Limiter, Omitted, Priority};
@@ -46,6 +47,9 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time for the lookup of one name.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the certificates of the servers may take to be read.
+const FILES_LIMIT: Duration = Duration::from_secs(5);
 
 /// How many servers are many.
 const MANY: usize = 100;
@@ -158,16 +162,14 @@ impl Follower {
                 target.is_some_and(|target| target.numbers().liveness().state() == State::Unreachable)
             };
             self.rounds.look_up |= self.fleet.dials_refused(&entry.name) > 0;
-            let problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
+            let mut problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
             let found = self.rounds.endpoints();
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
             // Where one of several masters is not known, the servers of the others are.
             if problem.is_none() || !found.is_empty() {
-                let (fleet, entry) = (Arc::clone(&self.fleet), Arc::clone(&entry));
-                // It reads certificates.
-                match spawn_blocking(move || fleet.set_discovered(&entry, &found)).await {
+                match self.set_discovered(&entry, found).await {
                     Ok(found) => self.tell(&found),
-                    Err(error) => debug!(%error, "the exporter stops"),
+                    Err(why) => problem = problem.or(Some(why)),
                 }
             }
             let refused: Vec<String> = self.rounds.refused().into_iter().map(Endpoint::to_string).collect();
@@ -176,6 +178,27 @@ impl Follower {
             self.tell_problem(problem);
             sleep(pause).await;
         }
+    }
+
+    /// Watches the servers that were found.
+    ///
+    /// # Errors
+    /// Certificates that can't be read in time, or the end of the exporter.
+    async fn set_discovered(
+        &self,
+        entry: &Arc<Discovery>,
+        found: BTreeSet<Endpoint>,
+    ) -> Result<Found, String> {
+        if let Some(tls) = entry.tls() {
+            let (fleet, one) = (Arc::clone(&self.fleet), Arc::clone(entry));
+            // One that can't be used is told with the servers that can't be watched for it.
+            let _ = FILES
+                .run(tls_key(tls), FILES_LIMIT, move || fleet.check_discovery(&one))
+                .await
+                .map_err(|unfinished| format!("cannot read the certificates: {unfinished}"))?;
+        }
+        let (fleet, entry) = (Arc::clone(&self.fleet), Arc::clone(entry));
+        spawn_blocking(move || fleet.set_discovered(&entry, &found)).await.map_err(|error| error.to_string())
     }
 
     fn tell(&mut self, found: &Found) {

@@ -4,16 +4,21 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::redis::Value;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::topology::Answer;
-use crate::client::{Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect_within};
+use crate::blocking::FILES;
+use crate::client::{
+    Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect_within, tls_key,
+};
 use crate::config::{Discovery, Endpoint, Method};
 use crate::parse::{ClusterNodes, HostPort, Malformed, Refusal, sentinel_list, sentinel_master};
 
 /// How long it may take to connect, TLS and login included.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
+
+/// How long the password or the certificates may take to be read; less than the above, so that the error says what it was.
+const FILES_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long an answer may take. A server that is blocked gives none; then another one is asked.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -63,19 +68,17 @@ impl Peer {
         if target.address.tls {
             let at = endpoint.clone();
             // It reads the certificates, as they are now.
-            let setup = spawn_blocking(move || TlsSetup::new(&target.tls, &at)).await;
-            let setup = setup.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            let key = tls_key(&target.tls).to_owned();
+            let setup = FILES.run(key, FILES_LIMIT, move || TlsSetup::new(&target.tls, &at)).await;
+            let setup = setup.map_err(|unfinished| format!("cannot read the certificates: {unfinished}"))?;
+            let setup = setup.map_err(|error| error.to_string())?;
             link = setup.begin(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
         }
         let mut connection = Connection::open(link).await.map_err(|failure| failure.to_string())?;
         let user = entry.credentials.user.as_deref();
-        let password = match entry.credentials.password.clone() {
+        let password = match &entry.credentials.password {
             None => None,
-            Some(password) => {
-                let read =
-                    spawn_blocking(move || password.read()).await.map_err(|error| error.to_string())?;
-                read?.of(user, &address)?
-            }
+            Some(password) => password.read_within(FILES_LIMIT).await?.of(user, &address)?,
         };
         if let Some(password) = password {
             let login = connection.authenticate(user, &password).await;

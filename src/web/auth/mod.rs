@@ -20,10 +20,14 @@ use tracing::{info, warn};
 
 use self::passwords::{Gate, Users};
 pub use self::tls::TlsFileError;
+use crate::blocking::FILES;
 use crate::config::{ConfigError, WebFile};
 
 /// Files are looked at when somebody knocks, but not more often than this.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a request waits for the files; then it goes by what they said before.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// The path that needs no password, so that whoever restarts a container that has died needs none.
 const OPEN_PATH: &str = "/-/healthy";
@@ -55,11 +59,11 @@ pub enum DoorError {
 /// Who is let in, and how.
 #[derive(Debug)]
 pub struct Door {
-    rules: Mutex<Arc<Rules>>,
+    rules: Arc<Mutex<Arc<Rules>>>,
     /// Outlives the rules: passwords that were found right stay so until their hashes change.
     gate: Arc<Gate>,
     /// Without a file there is nothing to look at.
-    watch: Option<tokio::sync::Mutex<Watch>>,
+    watch: Option<Arc<tokio::sync::Mutex<Watch>>>,
 }
 
 /// What the files say.
@@ -125,7 +129,7 @@ impl Door {
     pub fn open(file: Option<&Path>) -> Result<Self, DoorError> {
         let gate = Arc::new(Gate::new().map_err(|_| DoorError::Random)?);
         let Some(path) = file else {
-            return Ok(Self { rules: Mutex::default(), gate, watch: None });
+            return Ok(Self { rules: Arc::default(), gate, watch: None });
         };
         let (files, rules) = read(path);
         let rules = rules?;
@@ -136,7 +140,8 @@ impl Door {
             );
         }
         let watch = Watch { path: path.to_owned(), files, looked: Instant::now() };
-        Ok(Self { rules: Mutex::new(Arc::new(rules)), gate, watch: Some(tokio::sync::Mutex::new(watch)) })
+        let (rules, watch) = (Mutex::new(Arc::new(rules)), tokio::sync::Mutex::new(watch));
+        Ok(Self { rules: Arc::new(rules), gate, watch: Some(Arc::new(watch)) })
     }
 
     /// How to begin TLS with a client that has just come; `None`: it is not spoken.
@@ -173,24 +178,35 @@ impl Door {
 
     /// Looks whether the files have changed, if that was not done a moment ago or is being done.
     async fn look(&self) {
-        let Some(Ok(mut watch)) = self.watch.as_ref().map(tokio::sync::Mutex::try_lock) else { return };
+        let Some(Ok(mut watch)) = self.watch.as_ref().map(|watch| Arc::clone(watch).try_lock_owned()) else {
+            return;
+        };
         if watch.looked.elapsed() < LOOK_INTERVAL {
             return;
         }
         watch.looked = Instant::now();
-        let (path, files) = (watch.path.clone(), watch.files.clone());
-        let again = move || files.iter().any(Seen::has_changed).then(|| read(&path));
-        // It can't fail unless the exporter is about to stop.
-        let Ok(Some((files, rules))) = tokio::task::spawn_blocking(again).await else { return };
-        watch.files = files;
-        let before = self.rules();
-        match rules {
-            Ok(rules) if rules.tls.is_some() != before.tls.is_some() => tell(&DoorError::TlsSwitched),
+        let rules = Arc::clone(&self.rules);
+        // Goes on if it takes longer, and nobody looks meanwhile.
+        let _ = FILES.run("web configuration", LOOK_LIMIT, move || watch.look(&rules)).await;
+    }
+}
+
+impl Watch {
+    /// Reads the files again if one has changed, and has what they say hold from now on.
+    fn look(&mut self, rules: &Mutex<Arc<Rules>>) {
+        if !self.files.iter().any(Seen::has_changed) {
+            return;
+        }
+        let (files, read) = read(&self.path);
+        self.files = files;
+        let before = Arc::clone(&rules.lock().unwrap_or_else(PoisonError::into_inner));
+        match read {
+            Ok(now) if now.tls.is_some() != before.tls.is_some() => tell(&DoorError::TlsSwitched),
             // A file that is being written is empty for a moment, or lacks its end: that must open no door.
-            Ok(rules) if rules.users.is_none() && before.users.is_some() => tell(&DoorError::UsersRemoved),
-            Ok(rules) => {
-                *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-                info!(file = %watch.path.display(), "read the web configuration again");
+            Ok(now) if now.users.is_none() && before.users.is_some() => tell(&DoorError::UsersRemoved),
+            Ok(now) => {
+                *rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+                info!(file = %self.path.display(), "read the web configuration again");
             }
             Err(problem) => tell(&problem),
         }

@@ -1,0 +1,332 @@
+//! Names that do not resolve and files that hang: pages, logins, the state file and the other targets go on, on few
+//! threads, and SIGTERM ends the process.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, QUICK, lines_with, number, state, target_of, whole};
+use test_support::exporter::Exporter;
+use test_support::http::Connection;
+use test_support::metrics::Metrics;
+use test_support::process::find_program;
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::wait::eventually;
+
+/// Threads of the process itself, of pages, logins and the state file (few of which there are at a time), and the 16 that may
+/// hang.
+const MAX_THREADS: usize = 12 + 16;
+
+/// Time in which a page has to come, on a machine that runs other tests too. One that hangs never comes.
+const PAGE_LIMIT: Duration = Duration::from_secs(4);
+
+/// Time that SIGTERM may take.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Replaces a file by a pipe that nobody writes to.
+fn replace_by_pipe(path: &Path) {
+    fs::remove_file(path).unwrap();
+    make_pipe(path);
+}
+
+fn threads(exporter: &Exporter) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("the number of threads");
+    line.trim().parse().unwrap()
+}
+
+fn get_in_time(exporter: &Exporter, path: &str) {
+    let begun = Instant::now();
+    assert_eq!(exporter.get(path).status, 200);
+    assert!(begun.elapsed() < PAGE_LIMIT, "{path} took {:?}", begun.elapsed());
+}
+
+#[track_caller]
+fn ends_in_time(mut exporter: Exporter) {
+    let (status, took) = exporter.terminate();
+    assert!(status.success(), "{status}");
+    assert!(took < STOP_LIMIT, "SIGTERM took {took:?}");
+}
+
+/// A name server that never answers, played by a socket that nobody reads; needs root, as does the mount namespace in which
+/// the exporter gets a `resolv.conf` of its own.
+#[test]
+fn names_that_do_not_resolve_hold_up_nothing_else() {
+    let resolver = UdpSocket::bind((Ipv4Addr::new(127, 53, 53, 53), 53)).ok();
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("resolv.conf"), "nameserver 127.53.53.53\n").unwrap();
+    let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", path("resolv.conf"));
+    let unshare = find_program("unshare").map(|program| program.to_str().unwrap().to_owned());
+    let wrapper = [unshare.as_deref().unwrap_or_default(), "-m", "sh", "-c", &mount, "sh"];
+    let works = |wrapper: &[&str]| {
+        Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").status().is_ok_and(|status| status.success())
+    };
+    if resolver.is_none() || !works(&wrapper) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: no mount namespace with a name server of its own could be made (it needs root and util-linux)"
+        );
+        return;
+    }
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let mut config = format!("targets:\n  - {{name: fine, addr: '{}'}}\n", server.url());
+        for number in 0..300 {
+            writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
+        }
+        fs::write(path("config.yml"), config).unwrap();
+        fs::write(
+            path("web.yml"),
+            format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap()),
+        )
+        .unwrap();
+        let exporter = Exporter::builder()
+            .wrapper(&wrapper)
+            .args(&["--config.file", &path("config.yml"), "--state.file", &path("state")])
+            .args(&["--web.config.file", &path("web.yml")])
+            .args(&QUICK)
+            .start();
+        let mut writes = Vec::new();
+        let begun = Instant::now();
+        // Long enough for each name to be looked up twice before the first lookup ends.
+        for round in 0.. {
+            let login = if round % 2 == 0 { "alice:sesame".to_owned() } else { format!("alice:{round}") };
+            let header = format!("Basic {}", BASE64_STANDARD.encode(login));
+            let asked = Instant::now();
+            let mut connection = Connection::open(exporter.addr()).unwrap();
+            let response = connection.request("GET", "/metrics", &[("Authorization", &header)]).unwrap();
+            assert!(asked.elapsed() < PAGE_LIMIT, "a page took {:?}", asked.elapsed());
+            assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
+            if round % 2 == 1 {
+                assert_eq!(response.status, 401);
+                continue;
+            }
+            let metrics = Metrics::parse(&response.body);
+            writes.push(number(&metrics, "redis_script_exporter_state_writes_total", &[]).unwrap());
+            // Without a change the file is written every 10 s.
+            let written = begun.elapsed() > LIMIT || writes.last() > writes.first();
+            if begun.elapsed() > Duration::from_secs(9) && written {
+                assert_eq!(state(&metrics, "fine"), "ok");
+                assert_eq!(state(&metrics, "hanging299.example:6379"), "unreachable");
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(writes.last() > writes.first(), "the state file is no longer written: {writes:?}");
+        ends_in_time(exporter);
+        // Nor does a subcommand wait for a lookup that it has given up.
+        let begun = Instant::now();
+        let asked = Exporter::builder()
+            .wrapper(&wrapper)
+            .args(&["healthcheck", "--web.listen-address", "hanging.example:9121"])
+            .run();
+        assert_eq!(asked.status.code(), Some(1), "{}", asked.stderr);
+        assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
+    });
+}
+
+/// A server that accepts connections and closes them at once, so that everybody connects again and again.
+struct Closing {
+    port: u16,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Closing {
+    /// Its thread ends with the tests.
+    fn start() -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let closing = Self { port: listener.local_addr().unwrap().port(), accepted: Arc::default() };
+        let accepted = Arc::clone(&closing.accepted);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                drop(stream);
+                accepted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        closing
+    }
+}
+
+#[test]
+fn password_files_and_certificates_that_hang_take_few_threads() {
+    run_on(Kind::Redis70, |kind| {
+        let (server, closing) = (Server::start(kind), Closing::start());
+        let certificates = test_support::tls::Certificates::new();
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut config = format!("targets:\n  - {{name: fine, addr: '{}'}}\n", server.url());
+        let mut files = Vec::new();
+        let port = closing.port;
+        for number in 0..100 {
+            // Each in a folder of its own, as Kubernetes mounts secrets.
+            fs::create_dir(path(&format!("{number}"))).unwrap();
+            let password = format!("{number}/password");
+            fs::write(path(&password), "sesame").unwrap();
+            files.push(path(&password));
+            let line = match number % 4 {
+                0 => format!(
+                    "discover: cluster, addrs: ['redis://127.0.0.1:{port}', 'redis://127.0.0.2:{port}']"
+                ),
+                1 => {
+                    let ca = format!("{number}/ca.pem");
+                    fs::copy(certificates.ca(), path(&ca)).unwrap();
+                    files.push(path(&ca));
+                    format!(
+                        "discover: cluster, addrs: ['rediss://127.0.0.1:{port}', 'rediss://127.0.0.2:{port}'], \
+                         tls: {{ca_file: {ca}}}"
+                    )
+                }
+                _ => format!("addr: 'redis://127.0.0.1:{port}'"),
+            };
+            writeln!(config, "  - {{name: t{number}, {line}, password_file: {password}}}").unwrap();
+        }
+        fs::write(path("config.yml"), config).unwrap();
+        let (config, saved) = (path("config.yml"), path("state"));
+        let flags = ["--config.file", config.to_str().unwrap(), "--state.file", saved.to_str().unwrap()];
+        let exporter = Exporter::builder().args(&flags).args(&QUICK).start();
+        for file in &files {
+            replace_by_pipe(file);
+        }
+        let target = "fine";
+        exporter.wait_for(LIMIT, "the healthy server", |metrics| state(metrics, target) == "ok");
+        let begun = Instant::now();
+        let writes = |metrics: &Metrics| number(metrics, "redis_script_exporter_state_writes_total", &[]);
+        let before = writes(&exporter.metrics());
+        while begun.elapsed() < Duration::from_secs(8) {
+            get_in_time(&exporter, "/metrics");
+            assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(closing.accepted.load(Ordering::Relaxed) > 100, "nobody connects");
+        let metrics =
+            exporter.wait_for(LIMIT, "the state file to be written", |metrics| writes(metrics) > before);
+        assert_eq!(state(&metrics, target), "ok");
+        ends_in_time(exporter);
+    });
+}
+
+#[test]
+fn a_password_is_read_from_a_pipe_that_somebody_writes_to() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("requirepass sesame").start();
+        let folder = TempDir::new().unwrap();
+        let pipe = folder.path().join("password");
+        make_pipe(&pipe);
+        let (written, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let writer = {
+            let (pipe, written, over) = (pipe.clone(), Arc::clone(&written), Arc::clone(&over));
+            thread::spawn(move || {
+                while over.load(Ordering::Relaxed) == 0 {
+                    // Waits for a reader.
+                    if File::options().write(true).open(&pipe).unwrap().write_all(b"sesame\n").is_ok() {
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Until the reader has closed its end.
+                    thread::sleep(Duration::from_millis(100));
+                }
+            })
+        };
+        let flag = format!("--redis.password-file={}", pipe.display());
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url(), &flag]).args(&QUICK).start();
+        let target = target_of(&server);
+        exporter.wait_for(LIMIT, "the login", |metrics| state(metrics, &target) == "ok");
+        assert!(written.load(Ordering::Relaxed) >= 2, "at the start and at the login");
+        over.store(1, Ordering::Relaxed);
+        // Lets the writer go on that waits for a reader.
+        drop(File::options().read(true).write(true).open(&pipe).unwrap());
+        ends_in_time(exporter);
+        let opened = File::options().read(true).write(true).open(&pipe).unwrap();
+        writer.join().unwrap();
+        drop(opened);
+    });
+}
+
+#[test]
+fn a_start_does_not_wait_for_a_pipe_without_a_writer() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("password");
+    make_pipe(&pipe);
+    let flag = format!("--redis.password-file={}", pipe.display());
+    let finished = Exporter::builder().args(&["--redis.addr=redis://127.0.0.1:1", &flag]).run();
+    assert_eq!(finished.status.code(), Some(64), "{}", finished.stderr);
+    assert!(finished.stderr.contains("cannot read the password file"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_log_file_that_is_a_pipe_is_told_and_ends_with_the_process() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("log");
+    make_pipe(&pipe);
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let exporter = Exporter::start(&["--redis.addr", &url, "--redis.log-file", pipe.to_str().unwrap()]);
+    eventually(LIMIT, "a line about the file", || {
+        let lines =
+            lines_with(&exporter.logs(), &["--redis.log-file cannot be read", "not a regular file"]).len();
+        (lines == 1).then_some(())
+    });
+    get_in_time(&exporter, "/metrics");
+    ends_in_time(exporter);
+}
+
+#[test]
+fn a_log_file_that_is_huge_after_a_rotation_is_read_from_near_its_end() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let folder = TempDir::new().unwrap();
+        let log = folder.path().join("log");
+        fs::write(&log, "old\n").unwrap();
+        let flags = ["--redis.addr", &server.url(), "--redis.log-file", log.to_str().unwrap()];
+        let exporter = Exporter::builder().args(&flags).args(&QUICK).start();
+        let target = target_of(&server);
+        exporter.wait_for(LIMIT, "the server", |metrics| state(metrics, &target) == "ok");
+        let fresh = folder.path().join("fresh");
+        File::create(&fresh).unwrap().set_len(200 << 30).unwrap();
+        fs::rename(&fresh, &log).unwrap();
+        eventually(LIMIT, "a line about the file", || {
+            (lines_with(&exporter.logs(), &["--redis.log-file has grown"]).len() == 1).then_some(())
+        });
+        let before = whole(exporter.metrics().sum("redis_script_exporter_polls_total", &[]));
+        exporter.wait_for(LIMIT, "more polls", |metrics| {
+            whole(metrics.sum("redis_script_exporter_polls_total", &[])) > before + 3
+        });
+        ends_in_time(exporter);
+    });
+}
+
+#[test]
+fn a_web_configuration_that_hangs_holds_up_one_request_for_a_moment() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("web.yml");
+    fs::write(&file, format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap()))
+        .unwrap();
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let exporter = Exporter::start(&["--redis.addr", &url, "--web.config.file", file.to_str().unwrap()]);
+    replace_by_pipe(&file);
+    let (begun, login) = (Instant::now(), format!("Basic {}", BASE64_STANDARD.encode("alice:sesame")));
+    while begun.elapsed() < Duration::from_secs(7) {
+        let asked = Instant::now();
+        let mut connection = Connection::open(exporter.addr()).unwrap();
+        let response = connection.request("GET", "/metrics", &[("Authorization", &login)]).unwrap();
+        assert_eq!(response.status, 200);
+        assert!(asked.elapsed() < PAGE_LIMIT, "a page took {:?}", asked.elapsed());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
+    ends_in_time(exporter);
+}
