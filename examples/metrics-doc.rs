@@ -2,5 +2,5 @@
 #![expect(clippy::print_stdout, reason = "this is what it is for")]
 
 fn main() {
-    print!("{}", redis_script_exporter::metrics::document());
+    print!("{}", redis_script_exporter::metrics_document());
 }

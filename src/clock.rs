@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 /// A point in time on both clocks: one that never jumps, and one that people and servers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// What `unix` was at the start of the process, and the time since by a clock that never jumps: it never falls, and
     /// can be compared with what a former process noted.
-    pub mono: Duration,
+    pub(crate) mono: Duration,
     /// Since the Unix epoch, by this machine's clock; may jump.
-    pub unix: Duration,
+    pub(crate) unix: Duration,
 }
 
 /// Reads the time.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// The start of the process.
     start: Instant,
     /// The time since the Unix epoch at `start`: where `Moment::mono` begins.
@@ -26,19 +26,19 @@ pub struct Clock {
 impl Clock {
     /// A clock whose two sides agree now.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start: Instant::now(), epoch: unix() }
     }
 
     /// The time on both clocks.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment { mono: self.epoch.saturating_add(self.start.elapsed()), unix: unix() }
     }
 
     /// The instant at which the monotonic side shows `mono`; the start of the process for what was before.
     #[must_use]
-    pub fn instant(&self, mono: Duration) -> Instant {
+    pub(crate) fn instant(&self, mono: Duration) -> Instant {
         self.start + mono.saturating_sub(self.epoch)
     }
 }

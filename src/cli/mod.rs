@@ -3,6 +3,8 @@
 //! This module turns words into a [`Cli`]; whether the values make sense together is decided in
 //! [`config`](crate::config).
 
+mod error;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use clap_complete::Shell;
 use secrecy::SecretString;
 
+pub(crate) use self::error::usage_line;
 use crate::lint::{OFF_BY_DEFAULT, Severity};
 
 /// What the environment variable of a flag begins with.
@@ -37,64 +40,64 @@ const ENV_ALIASES: &[(&str, &str)] = &[
     disable_help_subcommand = true
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do instead of exporting.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
 
     /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
     #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true,
           value_parser = NonEmptyStringValueParser::new())]
-    pub redis_addr: Vec<String>,
+    pub(crate) redis_addr: Vec<String>,
 
     /// ACL user to log in as, for addresses that name none
     #[arg(long = "redis.user", value_name = "USER", global = true, value_parser = NonEmptyStringValueParser::new())]
-    pub redis_user: Option<String>,
+    pub(crate) redis_user: Option<String>,
 
     /// Password, for addresses that carry none; others can see it in the process list: prefer the file
     #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
           hide_default_value = true, allow_hyphen_values = true, global = true)]
-    pub redis_password: Option<SecretString>,
+    pub(crate) redis_password: Option<SecretString>,
 
     /// File that holds the password (its first line), or a JSON map of addresses to passwords; read again at every
     /// connect
     #[arg(long = "redis.password-file", value_name = "FILE", global = true)]
-    pub redis_password_file: Option<PathBuf>,
+    pub(crate) redis_password_file: Option<PathBuf>,
 
     /// CA certificates (PEM) to trust instead of the system's
     #[arg(long = "redis.tls-ca-file", value_name = "FILE", global = true)]
-    pub redis_tls_ca_file: Option<PathBuf>,
+    pub(crate) redis_tls_ca_file: Option<PathBuf>,
 
     /// Client certificate (PEM) to show the server
     #[arg(long = "redis.tls-cert-file", value_name = "FILE", global = true)]
-    pub redis_tls_cert_file: Option<PathBuf>,
+    pub(crate) redis_tls_cert_file: Option<PathBuf>,
 
     /// Private key (PEM) of the client certificate
     #[arg(long = "redis.tls-key-file", value_name = "FILE", global = true)]
-    pub redis_tls_key_file: Option<PathBuf>,
+    pub(crate) redis_tls_key_file: Option<PathBuf>,
 
     /// Accept any certificate: the connection is encrypted, but not authenticated
     #[arg(long = "redis.tls-insecure", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new(), global = true)]
-    pub redis_tls_insecure: bool,
+    pub(crate) redis_tls_insecure: bool,
 
     /// File of targets and of modules for /probe (YAML); read again at SIGHUP
     #[arg(long = "config.file", value_name = "FILE", global = true)]
-    pub config_file: Option<PathBuf>,
+    pub(crate) config_file: Option<PathBuf>,
 
     /// A target of /probe is watched until it was not probed for so long
     #[arg(long = "probe.idle-timeout", value_name = "DURATION", default_value = "10m",
           value_parser = humantime::parse_duration)]
-    pub probe_idle_timeout: Duration,
+    pub(crate) probe_idle_timeout: Duration,
 
     /// Targets that may be watched for /probe at the same time
     #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
-    pub probe_max_targets: usize,
+    pub(crate) probe_max_targets: usize,
 
     /// The server's own log file, to name a script while it runs; needs exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]
-    pub redis_log_file: Option<PathBuf>,
+    pub(crate) redis_log_file: Option<PathBuf>,
 
     /// Address to serve HTTP on; port 0 picks a free one; repeatable
     #[arg(
@@ -103,69 +106,69 @@ pub struct Cli {
         default_value = "0.0.0.0:10379",
         global = true
     )]
-    pub web_listen_address: Vec<String>,
+    pub(crate) web_listen_address: Vec<String>,
 
     /// File that turns on TLS and passwords for HTTP, in the format of Prometheus exporters; read again when it changes
     #[arg(long = "web.config.file", value_name = "FILE", global = true)]
-    pub web_config_file: Option<PathBuf>,
+    pub(crate) web_config_file: Option<PathBuf>,
 
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    pub web_telemetry_path: String,
+    pub(crate) web_telemetry_path: String,
 
     /// Allow POST /-/reload
     #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
-    pub web_enable_lifecycle: bool,
+    pub(crate) web_enable_lifecycle: bool,
 
     /// Show the sources of scripts on the status page: from --script.dir, and from servers that tell them (Valkey 8)
     #[arg(long = "web.show-source", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
-    pub web_show_source: bool,
+    pub(crate) web_show_source: bool,
 
     /// Show the first keys of slow calls on the status page and in the API; without this they are never kept
     #[arg(long = "web.show-keys", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
-    pub web_show_keys: bool,
+    pub(crate) web_show_keys: bool,
 
     /// Keep clients' addresses and names out of the status page, the API and the log lines
     #[arg(long = "web.hide-clients", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
-    pub web_hide_clients: bool,
+    pub(crate) web_hide_clients: bool,
 
     /// How often the slow log is read
     #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",
           value_parser = humantime::parse_duration)]
-    pub poll_interval: Duration,
+    pub(crate) poll_interval: Duration,
 
     /// How often INFO and CONFIG are read
     #[arg(long = "poll.info-interval", value_name = "DURATION", default_value = "5s",
           value_parser = humantime::parse_duration)]
-    pub poll_info_interval: Duration,
+    pub(crate) poll_info_interval: Duration,
 
     /// How often the server is asked for a sign of life
     #[arg(long = "heartbeat.interval", value_name = "DURATION", default_value = "200ms",
           value_parser = humantime::parse_duration)]
-    pub heartbeat_interval: Duration,
+    pub(crate) heartbeat_interval: Duration,
 
     /// A request that stays unanswered for so long means that the server is blocked
     #[arg(long = "heartbeat.blocked-after", value_name = "DURATION", default_value = "250ms",
           value_parser = humantime::parse_duration)]
-    pub heartbeat_blocked_after: Duration,
+    pub(crate) heartbeat_blocked_after: Duration,
 
     /// A call that takes so long is slow: severity "warning"
     #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s", global = true,
           value_parser = humantime::parse_duration)]
-    pub slow_warning: Duration,
+    pub(crate) slow_warning: Duration,
 
     /// A call that takes so long is slow: severity "critical"
     #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s", global = true,
           value_parser = humantime::parse_duration)]
-    pub slow_critical: Duration,
+    pub(crate) slow_critical: Duration,
 
     /// Upper bounds of the duration histogram, in seconds, separated by commas
     #[arg(
@@ -174,32 +177,32 @@ pub struct Cli {
         value_delimiter = ',',
         default_value = "0.01,0.025,0.05,0.1,0.25,0.5,1,2,5,10,20,30,60"
     )]
-    pub slow_buckets: Vec<f64>,
+    pub(crate) slow_buckets: Vec<f64>,
 
     /// Script labels per target; further scripts are counted under "other"
     #[arg(long = "script.max-series", value_name = "N", default_value = "100")]
-    pub script_max_series: usize,
+    pub(crate) script_max_series: usize,
 
     /// File that keeps the account of the slow log over restarts of the exporter; made if it is not there
     #[arg(long = "state.file", value_name = "FILE")]
-    pub state_file: Option<PathBuf>,
+    pub(crate) state_file: Option<PathBuf>,
 
     /// Folder of Lua files (or of JavaScript that carries scripts) that give scripts their names; repeatable
     #[arg(long = "script.dir", value_name = "DIR")]
-    pub script_dir: Vec<PathBuf>,
+    pub(crate) script_dir: Vec<PathBuf>,
 
     /// Least severe log lines to write
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
-    pub log_level: LogLevel,
+    pub(crate) log_level: LogLevel,
 
     /// Format of the log lines
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 }
 
 /// What can be done instead of exporting.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Ask the exporter that runs here whether it is healthy; exit code 0 or 1
     Healthcheck,
     /// Print the alert rules for Prometheus
@@ -244,31 +247,31 @@ A comment allows a finding: -- redis-script-lint: allow(rule) reason; for the wh
 
 /// Flags of `lint`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct LintFlags {
+pub(crate) struct LintFlags {
     /// Lua files, folders of them, or - for standard input
     #[arg(value_name = "FILE", required = true)]
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
 
     /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
-    pub format: LintFormat,
+    pub(crate) format: LintFormat,
 
     /// Least severe findings to print; those of --fail-on are printed in any case
     #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
-    pub level: Severity,
+    pub(crate) level: Severity,
 
     /// Least severe findings that make the exit code 1
     #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
-    pub fail_on: Severity,
+    pub(crate) fail_on: Severity,
 
     /// Check a rule that is off by default as well; repeatable
     #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(OFF_BY_DEFAULT))]
-    pub enable: Vec<String>,
+    pub(crate) enable: Vec<String>,
 }
 
 /// Values of `--format` of `lint`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LintFormat {
+pub(crate) enum LintFormat {
     /// File, line, why, and what to do instead.
     Text,
     /// One JSON object.
@@ -279,23 +282,23 @@ pub enum LintFormat {
 
 /// Flags of `check` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
-pub struct CheckFlags {
+pub(crate) struct CheckFlags {
     /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
-    pub format: CheckFormat,
+    pub(crate) format: CheckFormat,
 
     /// How long a server may take to answer; one that is blocked is waited for so long, to see what it is BUSY with
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = check_timeout)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// Pass over slow calls that ended longer ago than this; by default all that the slow log holds count
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub since: Option<Duration>,
+    pub(crate) since: Option<Duration>,
 }
 
 /// Values of `--format` of `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckFormat {
+pub(crate) enum CheckFormat {
     /// One line that says it all, then the details of each server.
     Text,
     /// That one line.
@@ -318,28 +321,28 @@ fn check_timeout(text: &str) -> Result<Duration, String> {
 
 /// Where to find scripts, and where to write them.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct CatalogueArgs {
+pub(crate) struct CatalogueArgs {
     /// Server to ask: for the scripts that its slow log names (Valkey 8.0 and later), and its function libraries (7.0 and
     /// later); credentials and TLS as for the exporter
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
-    pub from_redis: Option<String>,
+    pub(crate) from_redis: Option<String>,
 
     /// Recording to read: the output of MONITOR, or an append-only file; repeatable
     #[arg(long, value_name = "FILE")]
-    pub from_file: Vec<PathBuf>,
+    pub(crate) from_file: Vec<PathBuf>,
 
     /// A further script to ask the server for; repeatable
     #[arg(long, value_name = "SHA1", requires = "from_redis")]
-    pub sha: Vec<String>,
+    pub(crate) sha: Vec<String>,
 
     /// Folder to write the scripts into; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "scripts")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
 }
 
 /// Values of `--log.level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// What ends or endangers the exporter.
     Error,
     /// What somebody should look at.
@@ -354,7 +357,7 @@ pub enum LogLevel {
 
 /// Values of `--log.format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// `key=value` pairs.
     Logfmt,
     /// One JSON object a line.
@@ -367,7 +370,10 @@ impl Cli {
     ///
     /// # Errors
     /// clap's own: wrong usage, and also `--help` and `--version`.
-    pub fn parse_words<I, T>(args: I, env: impl Fn(&str) -> Option<String>) -> Result<Self, clap::Error>
+    pub(crate) fn parse_words<I, T>(
+        args: I,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
@@ -388,7 +394,7 @@ impl Cli {
     /// The definition for documents (man pages, completions): the environment leaves no trace in it, and each
     /// subcommand has just the flags that it makes use of.
     #[must_use]
-    pub fn documented() -> clap::Command {
+    pub(crate) fn documented() -> clap::Command {
         let command = command(|_| None);
         let shared = shared_flags(&command);
         command.mut_args(|arg| arg.global(false)).mut_subcommands(|subcommand| {

@@ -7,7 +7,7 @@ use crate::watch::Feature;
 
 /// A question to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// PING.
     Ping,
     /// MULTI and EXEC, an empty transaction.
@@ -43,7 +43,7 @@ const CLIENT_NAME: &str = "redis-script-exporter";
 impl Question {
     /// The command as it is named in messages.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ping => "PING",
             Self::Transaction => "MULTI and EXEC",
@@ -73,7 +73,7 @@ impl Question {
 
     /// What an ACL has to grant for it.
     #[must_use]
-    pub const fn grant(self) -> &'static str {
+    pub(crate) const fn grant(self) -> &'static str {
         match self {
             Self::Ping => "+ping",
             Self::Transaction => "+multi +exec",
@@ -90,7 +90,7 @@ impl Question {
 
     /// The feature whose capability its answer shows; `None` where nothing depends on it.
     #[must_use]
-    pub const fn feature(self) -> Option<Feature> {
+    pub(crate) const fn feature(self) -> Option<Feature> {
         match self {
             Self::Ping => Some(Feature::Ping),
             Self::Transaction => Some(Feature::Transaction),
@@ -107,7 +107,7 @@ impl Question {
     /// Whether a server answers it while it is BUSY: then the answer does not prove that the server is free. EXEC, which is
     /// the answer to a transaction, is refused.
     #[must_use]
-    pub const fn is_answered_while_busy(self) -> bool {
+    pub(crate) const fn is_answered_while_busy(self) -> bool {
         matches!(self, Self::FunctionStats)
     }
 
@@ -135,7 +135,7 @@ impl Question {
 
 /// A question about other servers: where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TopologyQuestion<'a> {
+pub(crate) enum TopologyQuestion<'a> {
     /// CLUSTER NODES.
     ClusterNodes,
     /// SENTINEL MASTER of a master's name.
@@ -149,7 +149,7 @@ pub enum TopologyQuestion<'a> {
 impl TopologyQuestion<'_> {
     /// The command as it is named in messages.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ClusterNodes => "CLUSTER NODES",
             Self::SentinelMaster(_) => "SENTINEL MASTER",
@@ -168,7 +168,7 @@ impl TopologyQuestion<'_> {
 
     /// What an ACL has to grant for it. Redis 6.2 takes these too, although it knows no subcommands otherwise.
     #[must_use]
-    pub const fn grant(self) -> &'static str {
+    pub(crate) const fn grant(self) -> &'static str {
         match self {
             Self::ClusterNodes => "+cluster|nodes",
             Self::SentinelMaster(_) => "+sentinel|master",

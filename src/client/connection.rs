@@ -17,7 +17,7 @@ pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The server answered with an error; the connection goes on.
     #[error("the server refused: {0:?}")]
     Refused(Refusal),
@@ -54,7 +54,7 @@ struct Asked {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     requests: MultiplexedConnection,
     meter: Meter,
     /// Moves bytes; the connection ends with it.
@@ -66,7 +66,7 @@ impl Connection {
     ///
     /// # Errors
     /// The link is closed already.
-    pub async fn open(link: Link) -> Result<Self, Failure> {
+    pub(crate) async fn open(link: Link) -> Result<Self, Failure> {
         let asked = Asked { command: "nothing", limit: SMALL_REPLY };
         let meter = Meter::new(asked.limit);
         let stream = Metered::new(link.into_stream(), meter.clone());
@@ -84,7 +84,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn ask(&mut self, question: Question) -> impl Future<Output = Result<Value, Failure>> + use<> {
+    pub(crate) fn ask(&mut self, question: Question) -> impl Future<Output = Result<Value, Failure>> + use<> {
         self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
     }
 
@@ -92,7 +92,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub fn ask_topology(
+    pub(crate) fn ask_topology(
         &mut self,
         question: TopologyQuestion<'_>,
     ) -> impl Future<Output = Result<Value, Failure>> + use<> {
@@ -104,7 +104,7 @@ impl Connection {
     /// # Errors
     /// Why that failed. The server's words are dropped but for the first: servers that don't know AUTH repeat its
     /// arguments.
-    pub fn authenticate(
+    pub(crate) fn authenticate(
         &mut self,
         user: Option<&str>,
         password: &SecretString,

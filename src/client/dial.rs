@@ -40,12 +40,12 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A connection of the transport; nothing is said on it yet.
-pub struct Link {
+pub(crate) struct Link {
     stream: Box<dyn Stream>,
     /// Where it leads, so that the same server can be dialled again.
-    pub peer: Peer,
+    pub(crate) peer: Peer,
     /// Whether it leads to this machine.
-    pub here: bool,
+    pub(crate) here: bool,
 }
 
 impl Link {
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Link {
 
 /// Where a connection leads: one socket, after name resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// An IP address and a port.
     Tcp(SocketAddr),
     /// The path of a unix socket.
@@ -75,7 +75,7 @@ pub enum Peer {
 
 /// Why no connection could be made.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The name has no address.
     #[error("cannot resolve {host}: {source}")]
     Resolve {
@@ -97,7 +97,7 @@ pub enum DialError {
 
 /// Whether a server's kernel accepts connections.
 #[derive(Debug)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// It does; the connection is held so that the server does not see one after the other.
     Accepted(Link),
     /// Nobody listens there.
@@ -110,7 +110,7 @@ pub enum Reach {
 ///
 /// # Errors
 /// What keeps the connection from being made, of the last address that was tried.
-pub async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
     connect_within(endpoint, None).await
 }
 
@@ -119,7 +119,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
 ///
 /// # Errors
 /// What keeps the connection from being made, of the last address that was tried.
-pub async fn connect_within(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
+pub(crate) async fn connect_within(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
     timeout(CONNECT_TIMEOUT, connect_any(endpoint, allow)).await.unwrap_or(Err(DialError::Timeout))
 }
 
@@ -150,12 +150,15 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
 ///
 /// # Errors
 /// What the resolver said.
-pub async fn addresses_of(host: &str, port: u16) -> io::Result<impl Iterator<Item = SocketAddr> + use<>> {
+pub(crate) async fn addresses_of(
+    host: &str,
+    port: u16,
+) -> io::Result<impl Iterator<Item = SocketAddr> + use<>> {
     Ok(blocking::resolve(&NAMES, host, port, RESOLVE_TIMEOUT).await?.into_iter())
 }
 
 /// Whether `peer` accepts connections now.
-pub async fn reach(peer: &Peer) -> Reach {
+pub(crate) async fn reach(peer: &Peer) -> Reach {
     match timeout(REACH_TIMEOUT, open(peer)).await {
         Ok(Ok(link)) => Reach::Accepted(link),
         Ok(Err(error)) if is_refusal(&error) => Reach::Refused(error),

@@ -7,11 +7,11 @@ mod reply_limit;
 mod tls;
 mod tls_alert;
 
-pub use self::command::{Question, TopologyQuestion};
+pub(crate) use self::command::{Question, TopologyQuestion};
 pub(crate) use self::connection::TOO_MANY_CLIENTS;
-pub use self::connection::{Connection, Failure};
+pub(crate) use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};
-pub use self::dial::{DialError, Link, Peer, Reach, addresses_of, connect, connect_within, reach};
+pub(crate) use self::dial::{DialError, Link, Peer, Reach, addresses_of, connect, connect_within, reach};
 pub(crate) use self::tls::AnyCertificate;
 pub(crate) use self::tls::tls_key;
-pub use self::tls::{TlsCache, TlsError, TlsSetup};
+pub(crate) use self::tls::{TlsCache, TlsError, TlsSetup};

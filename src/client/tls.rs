@@ -19,7 +19,7 @@ use crate::config::{Endpoint, Given, TlsFiles};
 /// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{given}: {problem}")]
-pub struct TlsError {
+pub(crate) struct TlsError {
     given: Given,
     problem: Problem,
 }
@@ -43,7 +43,7 @@ enum Problem {
 
 /// How to begin TLS with one server.
 #[derive(Clone)]
-pub struct TlsSetup {
+pub(crate) struct TlsSetup {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
@@ -59,7 +59,7 @@ impl TlsSetup {
     ///
     /// # Errors
     /// A file that can't be used, or no system certificates.
-    pub fn new(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
+    pub(crate) fn new(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
         Self::with(connector(files)?, files, endpoint)
     }
 
@@ -79,7 +79,7 @@ impl TlsSetup {
     ///
     /// # Errors
     /// What the server or its certificate did wrong, in words.
-    pub async fn begin(&self, link: Link) -> std::io::Result<Link> {
+    pub(crate) async fn begin(&self, link: Link) -> std::io::Result<Link> {
         let peer = link.peer.clone();
         let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
         Ok(Link::new(LastWords(stream), peer))
@@ -91,7 +91,7 @@ impl TlsSetup {
 ///
 /// Nothing is locked while files are read: one that hangs keeps nobody from the others.
 #[derive(Default)]
-pub struct TlsCache(Mutex<Vec<(TlsFiles, TlsConnector)>>);
+pub(crate) struct TlsCache(Mutex<Vec<(TlsFiles, TlsConnector)>>);
 
 impl std::fmt::Debug for TlsCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +104,7 @@ impl TlsCache {
     ///
     /// # Errors
     /// A file that can't be used, or no system certificates.
-    pub fn setup(&self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
+    pub(crate) fn setup(&self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
         TlsSetup::with(self.connector(files)?, files, endpoint)
     }
 
@@ -112,12 +112,12 @@ impl TlsCache {
     ///
     /// # Errors
     /// A file that can't be used, or no system certificates.
-    pub fn check(&self, files: &TlsFiles) -> Result<(), TlsError> {
+    pub(crate) fn check(&self, files: &TlsFiles) -> Result<(), TlsError> {
         self.connector(files).map(drop)
     }
 
     /// From now on these certificates are known, in place of all that were read before.
-    pub fn replace(&self, certificates: Self) {
+    pub(crate) fn replace(&self, certificates: Self) {
         *self.known() = certificates.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 

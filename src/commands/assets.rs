@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// The alert rules.
-pub const RULES: &str = include_str!("../../alerts/redis-script.rules.yml");
+pub(crate) const RULES: &str = include_str!("../../alerts/redis-script.rules.yml");
 
 /// The dashboards: name of the file, and its text.
-pub const DASHBOARDS: [(&str, &str); 2] = [
+pub(crate) const DASHBOARDS: [(&str, &str); 2] = [
     ("redis-scripts-overview.json", include_str!("../../dashboards/redis-scripts-overview.json")),
     ("redis-script-detail.json", include_str!("../../dashboards/redis-script-detail.json")),
 ];
@@ -18,7 +18,7 @@ pub const DASHBOARDS: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// Those of `out`.
-pub fn print_rules(out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_rules(out: &mut impl Write) -> io::Result<()> {
     out.write_all(RULES.as_bytes())?;
     out.flush()
 }
@@ -27,7 +27,7 @@ pub fn print_rules(out: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the file system, with the path, and those of `out`.
-pub fn write_dashboards(folder: &Path, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write_dashboards(folder: &Path, out: &mut impl Write) -> io::Result<()> {
     let at = |path: &Path, error: &io::Error| {
         // Not as it is: a failure to write a file must not pass for a closed pipe.
         io::Error::other(format!("cannot write {}: {error}", path.display()))

@@ -26,7 +26,7 @@ const LONGEST_RECORDING: u64 = 512 << 20;
 
 /// Why there is no catalogue.
 #[derive(Debug, thiserror::Error)]
-pub enum CollectError {
+pub(crate) enum CollectError {
     /// Nowhere to look.
     #[error("catalogue: give --from-redis URL or --from-file FILE")]
     NoSource,
@@ -83,7 +83,7 @@ pub enum CollectError {
 impl CollectError {
     /// Whether the flags are wrong.
     #[must_use]
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::NoSource | Self::NoSha1(_) | Self::Config(_) | Self::Tls(_))
     }
 }
@@ -109,7 +109,7 @@ impl Found {
 ///
 /// # Errors
 /// Wrong flags, a server that can't be asked, a file that can't be read or written.
-pub async fn run(
+pub(crate) async fn run(
     cli: &Cli,
     args: &CatalogueArgs,
     out: &mut impl Write,

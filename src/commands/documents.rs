@@ -16,7 +16,7 @@ const PROGRAM: &str = "redis-script-exporter";
 ///
 /// # Errors
 /// Those of `out`.
-pub fn print_completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     // Into memory first: the generator panics where it can't write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::documented(), PROGRAM, &mut script);
@@ -34,7 +34,7 @@ pub fn print_completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn print_man_page(out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_man_page(out: &mut impl Write) -> io::Result<()> {
     let (_, page) = man_pages()?.into_iter().next().unwrap_or_default();
     out.write_all(&page)?;
     out.flush()
@@ -45,7 +45,7 @@ pub fn print_man_page(out: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the file system, with the path, and those of `out`.
-pub fn write_man_pages(folder: &Path, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write_man_pages(folder: &Path, out: &mut impl Write) -> io::Result<()> {
     let at = |path: &Path, error: &io::Error| {
         // Not as it is: a failure to write a file must not pass for a closed pipe.
         io::Error::other(format!("cannot write {}: {error}", path.display()))

@@ -37,7 +37,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// What is wrong, in one line.
-pub async fn ask(web: &WebConfig) -> Result<(), String> {
+pub(crate) async fn ask(web: &WebConfig) -> Result<(), String> {
     let address = web.listen.first().map(ListenAddress::from_here).unwrap_or_default();
     let asked = async {
         if web.config_file.is_none() {

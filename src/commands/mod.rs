@@ -1,7 +1,135 @@
-//! The subcommands, one file or folder each.
+//! The subcommands, one file or folder each; without one the exporter serves.
 
-pub mod assets;
-pub mod catalogue;
-pub mod check;
-pub mod documents;
-pub mod healthcheck;
+mod assets;
+mod catalogue;
+mod check;
+mod documents;
+mod healthcheck;
+mod lint;
+mod serve;
+
+use std::cell::RefCell;
+use std::env::VarError;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command, usage_line};
+use crate::config::{Config, WebConfig};
+
+/// Exit code for wrong flags or a wrong configuration (`EX_USAGE` of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// Worker threads of the runtime; tasks mostly wait.
+const WORKERS: usize = 2;
+
+/// Error that ends the program, with its exit code.
+struct CommandError {
+    exit_code: u8,
+    message: String,
+}
+
+impl CommandError {
+    /// Wrong flags or configuration.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
+    fn usage(message: impl ToString) -> Self {
+        Self { exit_code: EXIT_USAGE, message: message.to_string() }
+    }
+
+    /// Any other failure.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
+    fn other(message: impl ToString) -> Self {
+        Self { exit_code: 1, message: message.to_string() }
+    }
+}
+
+/// Runs the program with this process' arguments and environment. An error is one line on stderr.
+#[must_use]
+pub fn run() -> ExitCode {
+    match dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            let line = error.message.replace(['\n', '\r'], " ");
+            // stderr may be closed.
+            let _ = writeln!(io::stderr(), "redis-script-exporter: {line}");
+            ExitCode::from(error.exit_code)
+        }
+    }
+}
+
+/// Parses the command line and runs its subcommand.
+fn dispatch() -> Result<ExitCode, CommandError> {
+    let not_unicode = RefCell::new(None);
+    let parsed = Cli::parse_words(std::env::args_os(), |name| {
+        std::env::var(name)
+            .inspect_err(|error| {
+                if matches!(error, VarError::NotUnicode(_)) {
+                    not_unicode.replace(Some(name.to_owned()));
+                }
+            })
+            .ok()
+    });
+    if let Some(name) = not_unicode.take() {
+        return Err(CommandError::usage(format!("the environment variable {name} is not valid UTF-8")));
+    }
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // --help and --version
+        Err(error) if !error.use_stderr() => return printed(error.print()),
+        Err(error) => return Err(CommandError::usage(usage_line(&error))),
+    };
+    match &cli.command {
+        None => serve::run(cli),
+        Some(Command::Rules) => printed(assets::print_rules(&mut io::stdout().lock())),
+        Some(Command::Dashboards { output }) => {
+            printed(assets::write_dashboards(output, &mut io::stdout().lock()))
+        }
+        Some(Command::Catalogue(args)) => {
+            let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
+            block_on(catalogue::run(&cli, args, &mut out, &mut notes))?.map(|()| ExitCode::SUCCESS).map_err(
+                |error| match error.is_usage() {
+                    true => CommandError::usage(error),
+                    false => CommandError::other(error),
+                },
+            )
+        }
+        Some(Command::Healthcheck) => {
+            let web = WebConfig::from_cli(&cli).map_err(CommandError::usage)?;
+            block_on(healthcheck::ask(&web))?.map_err(CommandError::other)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Check(flags)) => {
+            check::run(Config::from_cli(&cli).map_err(CommandError::usage)?, *flags)
+        }
+        Some(Command::Lint(flags)) => lint::run(flags),
+        Some(Command::Completions { shell }) => {
+            printed(documents::print_completions(*shell, &mut io::stdout().lock()))
+        }
+        Some(Command::Man { output: None }) => printed(documents::print_man_page(&mut io::stdout().lock())),
+        Some(Command::Man { output: Some(folder) }) => {
+            printed(documents::write_man_pages(folder, &mut io::stdout().lock()))
+        }
+    }
+}
+
+/// Runs a subcommand's future to its end. Threads that hang then, in a name that does not resolve, are not waited for.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+fn runtime() -> Result<Runtime, CommandError> {
+    let built = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    built.map_err(|error| CommandError::other(format!("cannot start the runtime: {error}")))
+}
+
+/// Exit status of printing; a closed pipe is not an error.
+fn printed(result: io::Result<()>) -> Result<ExitCode, CommandError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::other(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -11,18 +11,18 @@ use super::credentials::{Credentials, Password};
 
 /// Where a server is, and whether to speak TLS to it. Displayed as the label `target`: `host:port` or a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Where to connect to.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// Whether the connection begins with a TLS handshake.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// The URL asked for any certificate to be accepted (`#insecure`).
     pub(crate) insecure: bool,
 }
 
 /// Where to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// A host (name or IP address, without brackets) and a port.
     Tcp(String, u16),
     /// The path of a unix socket.
@@ -33,7 +33,7 @@ impl Endpoint {
     /// This endpoint in its usual spelling: a name in lower case without a dot at its end, an IP address as
     /// [`IpAddr`] is displayed.
     #[must_use]
-    pub fn normal(self) -> Self {
+    pub(crate) fn normal(self) -> Self {
         let Self::Tcp(host, port) = self else { return self };
         let host = ip_of(&host).map_or_else(|| normal_name(&host), |ip| ip.to_string());
         Self::Tcp(host, port)
@@ -42,7 +42,7 @@ impl Endpoint {
     /// One value for all spellings of an endpoint that are known to be the same without asking a resolver. To be
     /// compared, not to be connected to: `localhost` is `127.0.0.1`, and so is `0.0.0.0`.
     #[must_use]
-    pub fn identity(&self) -> Self {
+    pub(crate) fn identity(&self) -> Self {
         let Self::Tcp(host, port) = self.clone().normal() else { return self.clone() };
         let host = match (host.as_str(), host.parse()) {
             ("localhost", _) => Ipv4Addr::LOCALHOST.to_string(),
@@ -115,7 +115,7 @@ impl Address {
     ///
     /// # Errors
     /// What is wrong with it. The text never repeats the URL, which may hold a password.
-    pub fn parse(text: &str) -> Result<(Self, Credentials), String> {
+    pub(crate) fn parse(text: &str) -> Result<(Self, Credentials), String> {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
         let mut url = ::redis::parse_redis_url(&full).ok_or_else(|| {

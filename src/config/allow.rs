@@ -16,7 +16,7 @@ const MOST_LEARNED: usize = 64;
 
 /// Where to connect to. What no rule names is never connected to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allow {
+pub(crate) struct Allow {
     rules: Vec<Rule>,
     /// Further networks, at every port; `None` if there are none ever.
     learned: Option<Learned>,
@@ -112,12 +112,12 @@ impl Allow {
 
     /// Whether the networks of what names resolve to are admitted, once they are [learned](Self::learn).
     #[must_use]
-    pub fn learns(&self) -> bool {
+    pub(crate) fn learns(&self) -> bool {
         self.learned.is_some()
     }
 
     /// Admits the networks of these addresses from now on, here and in all copies.
-    pub fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+    pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         let Some(Learned(learned)) = &self.learned else { return };
         let mut learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
         for network in addresses.into_iter().map(Range::around) {
@@ -138,7 +138,7 @@ impl Allow {
 
     /// Whether an endpoint may be connected to as far as can be told without resolving its name.
     #[must_use]
-    pub fn may_admit(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn may_admit(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp(host, port) = endpoint else { return false };
         match ip_of(host) {
             Some(ip) => self.admits_address(ip, *port) || self.admits_name(host, *port),
@@ -148,7 +148,7 @@ impl Allow {
 
     /// Whether a host may be connected to whatever it resolves to, because of its name.
     #[must_use]
-    pub fn admits_name(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn admits_name(&self, host: &str, port: u16) -> bool {
         let host = normal_name(host);
         // What is an address is admitted as one.
         let name = ip_of(&host).is_none();
@@ -161,14 +161,14 @@ impl Allow {
 
     /// Whether any address may be connected to at this port because of what it is, not of how it is called.
     #[must_use]
-    pub fn admits_addresses(&self, port: u16) -> bool {
+    pub(crate) fn admits_addresses(&self, port: u16) -> bool {
         let mut rules = self.rules.iter().filter(|rule| rule.ports.contains(&port));
         self.learns() || rules.any(|rule| matches!(rule.place, Place::Range(_)))
     }
 
     /// Whether an address may be connected to, whatever it is called.
     #[must_use]
-    pub fn admits_address(&self, address: IpAddr, port: u16) -> bool {
+    pub(crate) fn admits_address(&self, address: IpAddr, port: u16) -> bool {
         let by_rule =
             self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
                 Place::Anywhere => true,

@@ -18,16 +18,16 @@ const DEFAULT_USER: &str = "default";
 
 /// Who we are at a server. Without a password nothing is sent.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The ACL user; none means the server's default user.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The password, or where to find it.
-    pub password: Option<Password>,
+    pub(crate) password: Option<Password>,
 }
 
 /// A password, or where to find it.
 #[derive(Debug, Clone)]
-pub enum Password {
+pub(crate) enum Password {
     /// The password itself.
     Given(SecretString),
     /// A file whose first line is the password, or which is a JSON map of addresses to passwords. It is read at every
@@ -37,7 +37,7 @@ pub enum Password {
 
 /// Content of [`Password`] when it was read.
 #[derive(Debug)]
-pub enum Passwords {
+pub(crate) enum Passwords {
     /// One password for every address.
     One(SecretString),
     /// Passwords by address, of a file in the format of `redis_exporter`'s `REDIS_PASSWORD_FILE`.
@@ -68,7 +68,7 @@ impl Password {
     ///
     /// # Errors
     /// As there; or the file could not be read within `limit`.
-    pub async fn read_within(&self, limit: Duration) -> Result<Passwords, String> {
+    pub(crate) async fn read_within(&self, limit: Duration) -> Result<Passwords, String> {
         let Self::File(path) = self else { return self.read() };
         let turn = {
             let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl Password {
     /// # Errors
     /// The file can't be read, is empty, or is neither a password nor a map: which file, and why. The text repeats
     /// nothing of the file.
-    pub fn read(&self) -> Result<Passwords, String> {
+    pub(crate) fn read(&self) -> Result<Passwords, String> {
         match self {
             Self::Given(secret) => Ok(Passwords::One(secret.clone())),
             Self::File(path) => Self::of_file(path, files::read_text_here(path)),
@@ -143,7 +143,7 @@ impl Passwords {
     ///
     /// # Errors
     /// A map has none for this address: which file, and which address.
-    pub fn of(self, user: Option<&str>, address: &Address) -> Result<Option<SecretString>, String> {
+    pub(crate) fn of(self, user: Option<&str>, address: &Address) -> Result<Option<SecretString>, String> {
         let (file, entries) = match self {
             Self::One(password) => return Ok(Some(password)),
             Self::ByAddress { file, entries } => (file, entries),
@@ -201,7 +201,7 @@ impl Credentials {
 
     /// The name to use for us in messages to the operator.
     #[must_use]
-    pub fn user_shown(&self) -> &str {
+    pub(crate) fn user_shown(&self) -> &str {
         self.user.as_deref().unwrap_or(DEFAULT_USER)
     }
 }

@@ -6,17 +6,17 @@ use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TlsFiles};
 
 /// Servers to learn of, and how to watch them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     /// What messages and metrics call it: the name of the entry, else its first address.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Whom to ask.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Whom to ask first; at least one, all TCP.
-    pub seeds: Vec<Endpoint>,
+    pub(crate) seeds: Vec<Endpoint>,
     /// Where to connect to and log in, both to ask and to watch.
-    pub allow: Arc<Allow>,
+    pub(crate) allow: Arc<Allow>,
     /// Who we are where we ask.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// Whether the labels of the servers begin with the name.
     pub(super) named: bool,
     /// How each server is watched; it has the name and the address of the first seed.
@@ -25,7 +25,7 @@ pub struct Discovery {
 
 /// How servers are learnt of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// By CLUSTER NODES, of any node.
     Cluster,
     /// By SENTINEL MASTER and REPLICAS.
@@ -38,7 +38,7 @@ pub enum Method {
 impl Discovery {
     /// The label `target` of the server at an address.
     #[must_use]
-    pub fn label(&self, endpoint: &Endpoint) -> String {
+    pub(crate) fn label(&self, endpoint: &Endpoint) -> String {
         if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
     }
 
@@ -49,7 +49,7 @@ impl Discovery {
 
     /// The server at an address as a target. With TLS if the seeds are asked with TLS.
     #[must_use]
-    pub fn target(&self, endpoint: Endpoint) -> TargetConfig {
+    pub(crate) fn target(&self, endpoint: Endpoint) -> TargetConfig {
         TargetConfig {
             name: self.label(&endpoint).into(),
             address: Address { endpoint, ..self.server.address.clone() },

@@ -590,7 +590,8 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::config::{Config, Passwords, Privacy};
+    use crate::config::credentials::Passwords;
+    use crate::config::{Config, Privacy};
 
     /// What comes of a file with this text, beside which `secret` holds a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {

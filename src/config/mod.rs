@@ -20,14 +20,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::address::{Address, Endpoint};
-pub use self::allow::Allow;
+pub(crate) use self::address::{Address, Endpoint};
+pub(crate) use self::allow::Allow;
 #[cfg(test)]
 pub(crate) use self::allow::allowing;
-pub use self::credentials::{Credentials, Password, Passwords};
-pub use self::discovery::{Discovery, Method};
-pub use self::script_dirs::{ScriptDirError, load as load_scripts};
-pub use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
+pub(crate) use self::credentials::Credentials;
+pub(crate) use self::discovery::{Discovery, Method};
+pub(crate) use self::script_dirs::{ScriptDirError, load as load_scripts};
+pub(crate) use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 
 /// The shortest interval that a flag may set: anything faster is a load, not a measurement.
@@ -58,7 +58,7 @@ const RESERVED_PATHS: &[&str] = &[
 /// A wrong setting: the flag, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{flag}: {problem}")]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     /// The flag (or the flag and the number of its occurrence).
     flag: String,
     /// What is wrong, and what would be right.
@@ -73,46 +73,46 @@ impl ConfigError {
 
 /// Everything that the exporter was told, valid as a whole.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// The servers to watch; no name twice, and at least one unless there are modules or something to discover.
-    pub targets: Vec<TargetConfig>,
+    pub(crate) targets: Vec<TargetConfig>,
     /// Where to learn of more servers; no name twice.
-    pub discoveries: Vec<Discovery>,
+    pub(crate) discoveries: Vec<Discovery>,
     /// What can be probed and how, by the name of the module.
-    pub modules: Modules,
+    pub(crate) modules: Modules,
     /// What probes may start.
-    pub probes: ProbeLimits,
+    pub(crate) probes: ProbeLimits,
     /// Folders of files that give scripts their names.
-    pub script_dirs: Vec<PathBuf>,
+    pub(crate) script_dirs: Vec<PathBuf>,
     /// The HTTP side.
-    pub web: WebConfig,
+    pub(crate) web: WebConfig,
     /// Where the account is kept over restarts.
-    pub state_file: Option<PathBuf>,
+    pub(crate) state_file: Option<PathBuf>,
 }
 
 /// What probes may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbeLimits {
+pub(crate) struct ProbeLimits {
     /// A target ends when it was not probed for so long.
-    pub idle_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     /// Targets at the same time.
-    pub max_targets: usize,
+    pub(crate) max_targets: usize,
 }
 
 /// Modules by their names.
-pub type Modules = BTreeMap<String, Arc<Module>>;
+pub(crate) type Modules = BTreeMap<String, Arc<Module>>;
 
 /// What can be probed, and how.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Module {
+pub(crate) struct Module {
     /// The name that a probe gives.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its targets may be.
-    pub allow: Allow,
+    pub(crate) allow: Allow,
     /// Who we are there.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// Certificates for TLS. If there are any settings, nothing is said without TLS.
-    pub tls: Option<TlsFiles>,
+    pub(crate) tls: Option<TlsFiles>,
     /// What a target has that the flags set for all.
     settings: Settings,
 }
@@ -130,7 +130,7 @@ struct Settings {
 impl Module {
     /// A target of this module. If there are settings for TLS, it is asked with TLS whatever its address says.
     #[must_use]
-    pub fn target(self: &Arc<Self>, address: Address) -> TargetConfig {
+    pub(crate) fn target(self: &Arc<Self>, address: Address) -> TargetConfig {
         let address = Address { tls: address.tls || self.tls.is_some(), ..address };
         let tls = self.tls.clone().unwrap_or_default();
         let target = self.settings.target(address, self.credentials.clone(), &tls);
@@ -161,83 +161,83 @@ impl Settings {
 
 /// One server to watch and how.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TargetConfig {
+pub(crate) struct TargetConfig {
     /// The label `target`.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Where it is, and whether to speak TLS.
-    pub address: Address,
+    pub(crate) address: Address,
     /// Who we are there.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// Certificates, if the address wants TLS.
-    pub tls: TlsFiles,
+    pub(crate) tls: TlsFiles,
     /// What of a call may be kept and told.
-    pub privacy: Privacy,
+    pub(crate) privacy: Privacy,
     /// When to ask for what.
-    pub intervals: Intervals,
+    pub(crate) intervals: Intervals,
     /// What counts as slow.
-    pub slow: Thresholds,
+    pub(crate) slow: Thresholds,
     /// Upper bounds of the duration histogram in seconds, rising.
-    pub buckets: Arc<[f64]>,
+    pub(crate) buckets: Arc<[f64]>,
     /// Script labels that the target may have besides `other`; at least 1.
-    pub max_scripts: usize,
+    pub(crate) max_scripts: usize,
     /// The server's own log, if it can be read from here.
-    pub log_file: Option<PathBuf>,
+    pub(crate) log_file: Option<PathBuf>,
     /// The module that it is probed with; `None` if the configuration names it.
-    pub module: Option<Arc<Module>>,
+    pub(crate) module: Option<Arc<Module>>,
     /// The name of the [`Discovery`] that found it; `None` if the configuration or a probe names it.
-    pub discovered: Option<Arc<str>>,
+    pub(crate) discovered: Option<Arc<str>>,
     /// The `allow` of the [`Discovery`] that found it.
-    pub within: Option<Arc<Allow>>,
+    pub(crate) within: Option<Arc<Allow>>,
 }
 
 impl TargetConfig {
     /// Where it may be connected to; `None` if the configuration names it, so that it may be anywhere.
     #[must_use]
-    pub fn allow(&self) -> Option<&Allow> {
+    pub(crate) fn allow(&self) -> Option<&Allow> {
         self.within.as_deref().or_else(|| self.module.as_ref().map(|module| &module.allow))
     }
 }
 
 /// When to ask a target for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intervals {
+pub(crate) struct Intervals {
     /// SLOWLOG.
-    pub poll: Duration,
+    pub(crate) poll: Duration,
     /// INFO and CONFIG.
-    pub info: Duration,
+    pub(crate) info: Duration,
     /// A sign of life.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// A request that is unanswered for so long means that the server is blocked.
-    pub blocked_after: Duration,
+    pub(crate) blocked_after: Duration,
 }
 
 /// What counts as slow; `warning` is at most `critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     /// At or over this: severity `warning`.
-    pub warning: Duration,
+    pub(crate) warning: Duration,
     /// At or over this: severity `critical` (and `warning`).
-    pub critical: Duration,
+    pub(crate) critical: Duration,
 }
 
 /// Certificates for TLS to a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// CA certificates to trust instead of the system's.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Client certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
     /// Accept any certificate.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// The name that the server's certificate has to be for, if it is not the host's.
-    pub server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
     /// Where this is told, for messages.
-    pub given: Given,
+    pub(crate) given: Given,
 }
 
 /// Where a setting stands: a flag, or a line of the file. Where that is makes no difference to the setting.
 #[derive(Debug, Clone)]
-pub struct Given(Arc<str>);
+pub(crate) struct Given(Arc<str>);
 
 impl PartialEq for Given {
     fn eq(&self, _: &Self) -> bool {
@@ -261,19 +261,19 @@ impl fmt::Display for Given {
 
 /// What of a call may be kept and told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Privacy {
+pub(crate) struct Privacy {
     /// Keep the first keys of slow calls for the status page and the API.
-    pub show_keys: bool,
+    pub(crate) show_keys: bool,
     /// Forget clients' addresses and names as soon as they are read.
-    pub hide_clients: bool,
+    pub(crate) hide_clients: bool,
     /// Ask servers for the sources of scripts and show them on the status page and in the API.
-    pub show_source: bool,
+    pub(crate) show_source: bool,
 }
 
 impl Privacy {
     /// What the flags ask for.
     #[must_use]
-    pub fn from_cli(cli: &Cli) -> Self {
+    pub(crate) fn from_cli(cli: &Cli) -> Self {
         Self {
             show_keys: cli.web_show_keys,
             hide_clients: cli.web_hide_clients,
@@ -284,33 +284,33 @@ impl Privacy {
 
 /// The HTTP side.
 #[derive(Debug, Clone)]
-pub struct WebConfig {
+pub(crate) struct WebConfig {
     /// Addresses to listen on; at least one.
-    pub listen: Vec<ListenAddress>,
+    pub(crate) listen: Vec<ListenAddress>,
     /// Path of the metrics; begins with `/`.
-    pub telemetry_path: String,
+    pub(crate) telemetry_path: String,
     /// TLS and passwords, in a file that is read when the exporter starts and when it changes.
-    pub config_file: Option<PathBuf>,
+    pub(crate) config_file: Option<PathBuf>,
     /// What of a call may be shown.
-    pub privacy: Privacy,
+    pub(crate) privacy: Privacy,
     /// Whether `POST /-/reload` is allowed.
-    pub enable_lifecycle: bool,
+    pub(crate) enable_lifecycle: bool,
 }
 
 /// `host:port`, `:port` or `[v6]:port`, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress(String);
+pub(crate) struct ListenAddress(String);
 
 impl ListenAddress {
     /// What to bind: a missing host is every address.
     #[must_use]
-    pub fn to_bind(&self) -> String {
+    pub(crate) fn to_bind(&self) -> String {
         if self.0.starts_with(':') { format!("[::]{}", self.0) } else { self.0.clone() }
     }
 
     /// Where the exporter that listens here is reached from the same machine.
     #[must_use]
-    pub fn from_here(&self) -> String {
+    pub(crate) fn from_here(&self) -> String {
         match self.0.rsplit_once(':') {
             Some(("" | "0.0.0.0", port)) => format!("127.0.0.1:{port}"),
             Some(("[::]", port)) => format!("[::1]:{port}"),
@@ -330,7 +330,7 @@ impl Config {
     ///
     /// # Errors
     /// The first setting that is wrong.
-    pub fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
+    pub(crate) fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
         let settings = Settings {
             intervals: intervals(cli)?,
             slow: thresholds(cli)?,
@@ -467,7 +467,7 @@ impl WebConfig {
     ///
     /// # Errors
     /// The first setting that is wrong.
-    pub fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
+    pub(crate) fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
         let path = cli.web_telemetry_path.as_str();
         let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
         if !path.starts_with('/') || !plain {

@@ -28,7 +28,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// A folder that can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("--script.dir: cannot read the folder {}: {source}", path.display())]
-pub struct ScriptDirError {
+pub(crate) struct ScriptDirError {
     /// The folder.
     path: PathBuf,
     /// Why.
@@ -40,7 +40,7 @@ pub struct ScriptDirError {
 ///
 /// # Errors
 /// One of the folders themselves can't be read.
-pub fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
+pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
     let mut walk = Walk::default();
     for folder in folders {
         let failed = |source| ScriptDirError { path: folder.clone(), source };

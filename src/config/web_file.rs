@@ -69,43 +69,43 @@ const KEYS: &[&str] = &[
 
 /// What the file says, valid by itself.
 #[derive(Debug, Default)]
-pub struct WebFile {
+pub(crate) struct WebFile {
     /// How to speak TLS; plain HTTP without it.
-    pub tls: Option<TlsServer>,
+    pub(crate) tls: Option<TlsServer>,
     /// Headers that every response has.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// The bcrypt hash of each user's password; without any, nobody is asked for one.
-    pub users: BTreeMap<String, SecretString>,
+    pub(crate) users: BTreeMap<String, SecretString>,
 }
 
 /// How to speak TLS with clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsServer {
+pub(crate) struct TlsServer {
     /// The certificate (PEM), with those between it and its authority.
-    pub cert: PathBuf,
+    pub(crate) cert: PathBuf,
     /// Its private key (PEM).
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
     /// Whether clients have to show a certificate.
-    pub client_auth: ClientAuth,
+    pub(crate) client_auth: ClientAuth,
     /// What clients' certificates are signed by (PEM); there if `client_auth` verifies them.
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
     /// A client's certificate has to be for one of these names; any where there are none.
-    pub allowed_sans: Vec<String>,
+    pub(crate) allowed_sans: Vec<String>,
     /// The lowest version; at most `max_version`.
-    pub min_version: TlsVersion,
+    pub(crate) min_version: TlsVersion,
     /// The highest version.
-    pub max_version: TlsVersion,
+    pub(crate) max_version: TlsVersion,
     /// Cipher suites of TLS 1.2 to offer, by their standard names; all where there are none.
-    pub cipher_suites: Vec<String>,
+    pub(crate) cipher_suites: Vec<String>,
     /// Key exchange groups to offer, the best first; the usual ones where there are none.
-    pub groups: Vec<KeyExchange>,
+    pub(crate) groups: Vec<KeyExchange>,
     /// Whether the server's order of cipher suites counts, not the client's.
-    pub prefer_server_order: bool,
+    pub(crate) prefer_server_order: bool,
 }
 
 /// Whether clients have to show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
+pub(crate) enum ClientAuth {
     /// They are not asked.
     None,
     /// They are asked, and what they show is not looked at.
@@ -127,7 +127,7 @@ impl ClientAuth {
 
 /// A version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
+pub(crate) enum TlsVersion {
     /// TLS 1.2.
     Tls12,
     /// TLS 1.3.
@@ -136,7 +136,7 @@ pub enum TlsVersion {
 
 /// A group for the exchange of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyExchange {
+pub(crate) enum KeyExchange {
     /// X25519.
     X25519,
     /// NIST P-256.
@@ -184,7 +184,7 @@ impl WebFile {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable =
             |error: io::Error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()));
         let mut bytes = Vec::new();
@@ -395,5 +395,19 @@ impl Reader<'_> {
 
     fn error(&self, at: Location, key: &str, problem: impl AsRef<str>) -> ConfigError {
         ConfigError::new(FLAG, format!("{}: {key}: {}", self.place(at), problem.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_names_certificates_users_and_headers() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/web-config.example.yml");
+        let file = WebFile::read(&example).unwrap();
+        let tls = file.tls.unwrap();
+        assert!(tls.cert.starts_with(example.parent().unwrap()), "{tls:?}");
+        assert!(!file.users.is_empty() && !file.headers.is_empty());
     }
 }

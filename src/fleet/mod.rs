@@ -1,8 +1,8 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
-pub mod discovery;
-pub mod probes;
-pub mod reload;
+pub(crate) mod discovery;
+pub(crate) mod probes;
+pub(crate) mod reload;
 pub(crate) mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -26,10 +26,10 @@ use crate::state::Store;
 use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
 
 /// The targets at one moment, in the order in which they are shown.
-pub type Targets = Arc<[Arc<Watched>]>;
+pub(crate) type Targets = Arc<[Arc<Watched>]>;
 
 /// What there is to discover.
-pub type Discoveries = Arc<[Arc<Discovery>]>;
+pub(crate) type Discoveries = Arc<[Arc<Discovery>]>;
 
 /// The most targets that may be watched because they were discovered, whatever there is to discover.
 const MOST_DISCOVERED: usize = 10_000;
@@ -39,7 +39,7 @@ const OMITTED_LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// All targets.
 #[derive(Debug)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     /// The targets that are watched now; whoever runs their tasks waits for changes.
     targets: watch::Sender<Targets>,
     /// What there is to discover; whoever does it waits for changes.
@@ -67,7 +67,7 @@ pub struct Fleet {
 /// Targets that could take the place of those that are watched. While there is one, no other is made and nothing is
 /// discovered.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
     targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
     discoveries: Discoveries,
@@ -79,15 +79,15 @@ type Aliases = HashMap<Endpoint, Reached>;
 
 /// The discovery of one entry, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// The name of the entry.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Whether all was told when it was last asked.
-    pub works: bool,
+    pub(crate) works: bool,
     /// How many targets it has.
-    pub targets: usize,
+    pub(crate) targets: usize,
     /// How many servers are not connected to, because they are not where they may be.
-    pub refused: usize,
+    pub(crate) refused: usize,
 }
 
 /// How the discovery of one entry goes.
@@ -116,15 +116,15 @@ pub(crate) struct Found {
 
 /// What came of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// Targets that go on as they were.
-    pub kept: usize,
+    pub(crate) kept: usize,
     /// Targets that are asked in another way from now on.
-    pub changed: usize,
+    pub(crate) changed: usize,
     /// New targets.
-    pub started: usize,
+    pub(crate) started: usize,
     /// Targets that are no longer watched.
-    pub ended: usize,
+    pub(crate) ended: usize,
 }
 
 /// The names of scripts, which a reload may replace at any time.
@@ -139,7 +139,7 @@ impl Names {
 
 /// One target: what to watch, how to get there, and its numbers.
 #[derive(Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     config: TargetConfig,
     /// One for all spellings of its address.
     identity: Endpoint,
@@ -199,7 +199,11 @@ impl Fleet {
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn new(targets: Vec<TargetConfig>, state: Option<&Path>, clock: Clock) -> Result<Self, TlsError> {
+    pub(crate) fn new(
+        targets: Vec<TargetConfig>,
+        state: Option<&Path>,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),
             discoveries: watch::Sender::new(Arc::new([])),
@@ -223,7 +227,7 @@ impl Fleet {
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
+    pub(crate) fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
         let tls = self.tls_of(&config)?;
         let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
         Ok(Arc::new(Watched {
@@ -288,7 +292,7 @@ impl Fleet {
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub fn plan(
+    pub(crate) fn plan(
         &self,
         mut targets: Vec<TargetConfig>,
         discoveries: Vec<Discovery>,
@@ -337,7 +341,7 @@ impl Fleet {
     /// Watches the targets of a plan from now on, and those that probes started, if their modules are still among
     /// `modules`. Those that stay keep their connections and numbers; one that is asked in another way, but at the same
     /// address, goes on with its account of the slow log.
-    pub fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> Change {
+    pub(crate) fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> Change {
         let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
         self.targets.send_modify(|targets| {
             let mut before: HashMap<&str, &Arc<Watched>> =
@@ -385,7 +389,7 @@ impl Fleet {
     }
 
     /// Discovers these from now on; nothing of them is watched before it is found.
-    pub fn discover(&self, discoveries: Vec<Discovery>) {
+    pub(crate) fn discover(&self, discoveries: Vec<Discovery>) {
         let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
         self.put_discoveries(discoveries.into_iter().map(Arc::new).collect());
     }
@@ -511,7 +515,7 @@ impl Fleet {
 
     /// How the discovery of each entry goes.
     #[must_use]
-    pub fn discovered(&self) -> Vec<Discovered> {
+    pub(crate) fn discovered(&self) -> Vec<Discovered> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let targets = self.targets();
         let count = |name: &Arc<str>| {
@@ -577,20 +581,20 @@ impl Fleet {
 
     /// The target of this name, if it is watched.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Arc<Watched>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Watched>> {
         self.targets().iter().find(|watched| watched.name() == name).cloned()
     }
 
     /// The probed target at an address in whatever spelling.
     #[must_use]
-    pub fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<Watched>> {
+    pub(crate) fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<Watched>> {
         let identity = endpoint.identity();
         self.targets().iter().find(|watched| watched.is_probed_at(&identity)).cloned()
     }
 
     /// The probed target without TLS whose last connection led to a socket.
     #[must_use]
-    pub fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<Watched>> {
+    pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<Watched>> {
         let leads = |watched: &Watched| {
             let reached = watched.lock_dialled().reached;
             !watched.config.address.tls && reached.is_some_and(|(reached, _)| reached == socket)
@@ -599,7 +603,7 @@ impl Fleet {
     }
 
     /// The configuration was read again, and understood or not.
-    pub fn config_was_read(&self, works: bool) {
+    pub(crate) fn config_was_read(&self, works: bool) {
         self.config_works.store(works, Ordering::Relaxed);
         if works {
             self.config_read.store(self.clock.now().unix.as_secs(), Ordering::Relaxed);
@@ -609,7 +613,7 @@ impl Fleet {
 
     /// Whether the configuration was understood when it was last read, and when it last was (Unix time).
     #[must_use]
-    pub fn config_state(&self) -> (bool, u64) {
+    pub(crate) fn config_state(&self) -> (bool, u64) {
         (self.config_works.load(Ordering::Relaxed), self.config_read.load(Ordering::Relaxed))
     }
 
@@ -627,7 +631,7 @@ impl Fleet {
 
     /// The targets that are watched now.
     #[must_use]
-    pub fn targets(&self) -> Targets {
+    pub(crate) fn targets(&self) -> Targets {
         Arc::clone(&self.targets.borrow())
     }
 
@@ -638,14 +642,14 @@ impl Fleet {
 
     /// The names of scripts and their sources, from `--script.dir`.
     #[must_use]
-    pub fn catalogue(&self) -> Arc<Catalogue> {
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         self.names.get()
     }
 
     /// The source of a script, or of a function's library: from its file, else as a server told it. Whether it may be shown
     /// is for the caller to know (`--web.show-source`).
     #[must_use]
-    pub fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
+    pub(crate) fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
         let catalogue = self.catalogue();
         if let Some(source) = catalogue.source(script) {
             return Some(Arc::clone(source));
@@ -655,20 +659,20 @@ impl Fleet {
     }
 
     /// From now on scripts have these names, also those that were counted before.
-    pub fn set_catalogue(&self, catalogue: Catalogue) {
+    pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
         *self.names.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The clock that all observations are timed by.
     #[must_use]
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
     /// A number that is another one after any change.
     #[must_use]
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
@@ -691,7 +695,7 @@ impl Fleet {
     /// Whether every target that the configuration names has been tried once, and whatever was discovered first. Servers
     /// that are discovered later change nothing.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let targets = self.targets();
         let tried = |watched: &Arc<Watched>| watched.numbers().liveness().tried();
@@ -770,19 +774,19 @@ fn check_modules(certificates: &TlsCache, modules: &Modules) -> Result<(), TlsEr
 impl Watched {
     /// What to watch and how.
     #[must_use]
-    pub fn config(&self) -> &TargetConfig {
+    pub(crate) fn config(&self) -> &TargetConfig {
         &self.config
     }
 
     /// The label `target`.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.config.name
     }
 
     /// Whether a probe started it: its series are shown to probes only.
     #[must_use]
-    pub fn is_probed(&self) -> bool {
+    pub(crate) fn is_probed(&self) -> bool {
         self.config.module.is_some()
     }
 
@@ -815,24 +819,24 @@ impl Watched {
 
     /// How to begin TLS; `None` if the address does not want it.
     #[must_use]
-    pub fn tls(&self) -> Option<TlsSetup> {
+    pub(crate) fn tls(&self) -> Option<TlsSetup> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The time by the fleet's clock.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
 
     /// The clock itself.
     #[must_use]
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
     /// The numbers, to be read; keep it short.
-    pub fn numbers(&self) -> MutexGuard<'_, Target> {
+    pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
         // A step that panicked has ended its task, and with it the process; what it left is still readable.
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }

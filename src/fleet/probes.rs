@@ -42,7 +42,7 @@ const LOOKS_PER_TIMEOUT: u32 = 20;
 
 /// Why a probe is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// The target is no address that could be probed.
     #[error("target {0}")]
     Target(String),
@@ -68,7 +68,7 @@ pub enum ProbeError {
 
 /// Starts and ends the targets of probes.
 #[derive(Debug)]
-pub struct Probes {
+pub(crate) struct Probes {
     fleet: Arc<Fleet>,
     limits: ProbeLimits,
     /// Held for writing while the targets of another configuration are put in place.
@@ -84,7 +84,7 @@ impl Probes {
     ///
     /// # Errors
     /// TLS files of a module that can't be used.
-    pub fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Result<Self, TlsError> {
+    pub(crate) fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Result<Self, TlsError> {
         fleet.check_modules(&modules)?;
         Ok(Self {
             fleet,
@@ -112,7 +112,7 @@ impl Probes {
     ///
     /// # Errors
     /// Why it is not watched.
-    pub async fn target(&self, text: &str, module: Option<&str>) -> Result<Arc<Watched>, ProbeError> {
+    pub(crate) async fn target(&self, text: &str, module: Option<&str>) -> Result<Arc<Watched>, ProbeError> {
         if let Some(watched) = self.fleet.find(text).filter(|watched| !watched.is_probed()) {
             return Ok(watched);
         }

@@ -15,7 +15,7 @@ use crate::fleet::{Change, Fleet};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(crate) enum ReloadError {
     /// The file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -35,7 +35,7 @@ pub enum ReloadError {
 
 /// Reads the configuration again.
 #[derive(Debug)]
-pub struct Reloader {
+pub(crate) struct Reloader {
     fleet: Arc<Fleet>,
     probes: Arc<Probes>,
     /// The flags, which name the files.
@@ -47,13 +47,13 @@ pub struct Reloader {
 impl Reloader {
     /// For a fleet and probes that were made from these flags.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, probes: Arc<Probes>, cli: Cli) -> Self {
+    pub(crate) fn new(fleet: Arc<Fleet>, probes: Arc<Probes>, cli: Cli) -> Self {
         Self { fleet, probes, cli, running: Mutex::default() }
     }
 
     /// What can be probed.
     #[must_use]
-    pub fn probes(&self) -> &Arc<Probes> {
+    pub(crate) fn probes(&self) -> &Arc<Probes> {
         &self.probes
     }
 
@@ -62,7 +62,7 @@ impl Reloader {
     ///
     /// # Errors
     /// What is wrong.
-    pub async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
         let this = Arc::clone(self);
         // On a task of its own: whoever asked may go away before it is done.
         tokio::spawn(async move { this.run().await }).await?

@@ -14,7 +14,7 @@ use crate::poll::{self, log_file};
 /// A task ended that never should.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of {name} ended unexpectedly")]
-pub struct UnexpectedEnd {
+pub(crate) struct UnexpectedEnd {
     /// What it was for.
     name: String,
 }

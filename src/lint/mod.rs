@@ -4,7 +4,6 @@
 //! from), `rules` judges, `allow` takes out what comments allow, `report` is that as data, `text` and `sarif` word it.
 
 mod analysis;
-mod files;
 mod output;
 mod rules;
 mod source;
@@ -12,49 +11,28 @@ mod source;
 mod tests;
 
 use std::borrow::Cow;
-use std::io::Read;
 use std::thread;
 
 use self::analysis::facts::Facts;
 use self::output::report::clean;
 pub use self::output::report::{Finding, Related, Report, Unreadable};
+pub(crate) use self::output::sarif::log as sarif;
+pub(crate) use self::output::text::print as print_text;
 use self::rules::Found;
 pub use self::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity, rule};
 use self::source::header::Header;
 use self::source::suppressions::Allowances;
 use self::source::syntax::Position;
 use self::source::tokens::Tokens;
-use crate::cli::LintFlags;
 
 /// The stack on which a script is read: it is asked for, and taken only as far as the script is nested.
 const STACK: usize = 64 << 20;
 
 /// Most characters of a message.
-const LONGEST_MESSAGE: usize = 300;
+const MAX_MESSAGE: usize = 300;
 
 /// Most characters of a line of a script, and of a file's name.
-const LONGEST_LINE: usize = 200;
-
-/// Reads the scripts that the flags name, `-` from `stdin`.
-pub fn run(flags: &LintFlags, stdin: &mut impl Read) -> Report {
-    let mut report = Report::default();
-    files::each(&flags.paths, stdin, |file, content| {
-        let file = clean(file, LONGEST_LINE);
-        match content {
-            Ok(source) => {
-                report.files += 1;
-                let (findings, allowed) = lint(&file, &source, &flags.enable);
-                report.allowed += allowed;
-                report.add(findings, flags.level.min(flags.fail_on));
-            }
-            Err(message) => {
-                report.unreadable.push(Unreadable { file, message: clean(&message, LONGEST_MESSAGE) });
-            }
-        }
-    });
-    report.conclude(flags.fail_on);
-    report
-}
+const MAX_LINE: usize = 200;
 
 /// What is found in a script, and how many more findings its comments allow. Rules that are [`OFF_BY_DEFAULT`] are checked if
 /// they are `enabled`.
@@ -77,14 +55,14 @@ pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usiz
             column: found.position.column,
             severity: rule.severity,
             rule: rule.name,
-            message: clean(&found.message, LONGEST_MESSAGE),
+            message: clean(&found.message, MAX_MESSAGE),
             instead: rule.instead,
             related: found.related.map(|(position, message)| Related {
                 line: position.line,
                 column: position.column,
-                message: clean(&message, LONGEST_MESSAGE),
+                message: clean(&message, MAX_MESSAGE),
             }),
-            source: clean(line.trim(), LONGEST_LINE),
+            source: clean(line.trim(), MAX_LINE),
         })
     });
     (findings.collect(), allowed)

@@ -34,7 +34,7 @@ const SENTENCES: [&str; 2] = ["message", "problem"];
 ///
 /// # Errors
 /// Logging was set up before.
-pub fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
+pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

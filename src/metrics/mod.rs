@@ -12,4 +12,4 @@ mod page;
 mod reload;
 
 pub use self::document::document;
-pub use self::page::{CONTENT_TYPE, Page, PageError, text_of};
+pub(crate) use self::page::{CONTENT_TYPE, Page, PageError, text_of};

@@ -18,7 +18,7 @@ use crate::script::Catalogue;
 use crate::state::Store;
 
 /// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Numbers of the process itself (memory, open files) are at most this old.
 const LONGEST_KEPT: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ const SHORT_BYTES: usize = 64 << 10;
 
 /// Metrics that can't be shown.
 #[derive(Debug, thiserror::Error)]
-pub enum PageError {
+pub(crate) enum PageError {
     /// A name, a label or a value is not allowed.
     #[error("cannot make the metrics' text: {0}")]
     Text(#[from] prometheus::Error),
@@ -45,17 +45,17 @@ pub enum PageError {
 
 /// The text of `/metrics` at one moment: `live`, then `kept`, then `end`.
 #[derive(Debug, Clone)]
-pub struct PageText {
+pub(crate) struct PageText {
     /// What changes with the time.
-    pub live: Bytes,
+    pub(crate) live: Bytes,
     /// The rest, shared by all that ask for it while it is kept.
-    pub kept: Bytes,
+    pub(crate) kept: Bytes,
     /// What a compressed text ends with.
-    pub end: Bytes,
+    pub(crate) end: Bytes,
 }
 
 /// The text of `/metrics`.
-pub struct Page {
+pub(crate) struct Page {
     fleet: Arc<Fleet>,
     /// What only changes when something happens.
     settled: Registry,
@@ -96,7 +96,7 @@ impl Page {
     ///
     /// # Errors
     /// Metrics whose names or labels are not allowed.
-    pub fn new(fleet: Arc<Fleet>) -> Result<Self, PageError> {
+    pub(crate) fn new(fleet: Arc<Fleet>) -> Result<Self, PageError> {
         let settled = Registry::new();
         settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
@@ -116,7 +116,7 @@ impl Page {
     ///
     /// # Errors
     /// Metrics that can't be written as text, or the end of the exporter.
-    pub async fn text(self: &Arc<Self>) -> Result<PageText, PageError> {
+    pub(crate) async fn text(self: &Arc<Self>) -> Result<PageText, PageError> {
         let kept = self.newest().await?;
         let live = self.live_text()?;
         Ok(PageText { live: live.into(), kept: kept.plain.clone(), end: Bytes::new() })
@@ -126,7 +126,7 @@ impl Page {
     ///
     /// # Errors
     /// Metrics that can't be written as text, or the end of the exporter.
-    pub async fn gzip(self: &Arc<Self>) -> Result<PageText, PageError> {
+    pub(crate) async fn gzip(self: &Arc<Self>) -> Result<PageText, PageError> {
         let kept = self.newest().await?;
         if !kept.gzip.initialized() {
             // A task of its own, so that the work is not begun again when the client that asked first hangs up.
@@ -200,7 +200,7 @@ impl Page {
 ///
 /// # Errors
 /// Metrics that can't be written as text.
-pub fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
+pub(crate) fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
     Ok(TextEncoder::new().encode_to_string(&of_one(watched, names))?)
 }
 

@@ -10,26 +10,26 @@ const LONGEST_ID: usize = 64;
 
 /// A cluster as one of its nodes sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClusterNodes {
+pub(crate) struct ClusterNodes {
     /// The node that told it.
-    pub myself: Option<String>,
+    pub(crate) myself: Option<String>,
     /// The nodes that have an address and are past their handshake. One that the others hold for failed is among them.
-    pub nodes: Vec<ClusterNode>,
+    pub(crate) nodes: Vec<ClusterNode>,
     /// Whether any node serves slots. A node that was reset, and one that has never met another, is a cluster of its own
     /// without any.
-    pub has_slots: bool,
+    pub(crate) has_slots: bool,
 }
 
 /// A node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterNode {
+pub(crate) struct ClusterNode {
     /// What the cluster calls it; it stays the same over failovers and changes of the address.
-    pub id: String,
+    pub(crate) id: String,
     /// Where it is: the host name that it announces, else its IP address; `None` for the node that told it, if that does
     /// not know its own address.
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
     /// Its port, of the kind (TLS or not) of the connection that was asked on.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl ClusterNodes {
@@ -37,7 +37,7 @@ impl ClusterNodes {
     ///
     /// # Errors
     /// The reply does not list nodes.
-    pub fn parse(value: Value) -> Result<Self, Malformed> {
+    pub(crate) fn parse(value: Value) -> Result<Self, Malformed> {
         let text = bytes(value)?;
         let text = String::from_utf8_lossy(&text);
         let mut cluster = Self::default();

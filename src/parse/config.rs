@@ -8,28 +8,28 @@ use super::reply::{Malformed, bytes, pairs};
 
 /// The settings that were told; others stay as they are when merged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `slowlog-log-slower-than`: `Some(None)` when the slow log is off (a negative value).
-    pub slowlog_threshold: Option<Option<Duration>>,
+    pub(crate) slowlog_threshold: Option<Option<Duration>>,
     /// `slowlog-max-len`, entries.
-    pub slowlog_max_len: Option<u64>,
+    pub(crate) slowlog_max_len: Option<u64>,
     /// `busy-reply-threshold` (7.0+) or `lua-time-limit`; zero means that the server never answers BUSY.
-    pub time_limit: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
 }
 
 impl Settings {
     /// Parameters to ask for, where one CONFIG GET takes several (7.0+).
-    pub const PARAMETERS: &[&str] =
+    pub(crate) const PARAMETERS: &[&str] =
         &["slowlog-log-slower-than", "slowlog-max-len", "lua-time-limit", "busy-reply-threshold"];
 
     /// Parameters to ask for one by one, on older servers.
-    pub const PARAMETERS_BEFORE_7: &[&str] = &["slowlog-*", "lua-time-limit"];
+    pub(crate) const PARAMETERS_BEFORE_7: &[&str] = &["slowlog-*", "lua-time-limit"];
 
     /// Reads a reply; parameters that are not known are passed over.
     ///
     /// # Errors
     /// The reply holds no names and values.
-    pub fn parse(value: Value) -> Result<Self, Malformed> {
+    pub(crate) fn parse(value: Value) -> Result<Self, Malformed> {
         let mut settings = Self::default();
         for (name, value) in pairs(value)? {
             let Some(number) =
@@ -53,7 +53,7 @@ impl Settings {
     }
 
     /// Takes over what `newer` tells.
-    pub fn merge(&mut self, newer: Self) {
+    pub(crate) fn merge(&mut self, newer: Self) {
         self.slowlog_threshold = newer.slowlog_threshold.or(self.slowlog_threshold);
         self.slowlog_max_len = newer.slowlog_max_len.or(self.slowlog_max_len);
         self.time_limit = newer.time_limit.or(self.time_limit);
@@ -61,7 +61,7 @@ impl Settings {
 
     /// Whether nothing was told: the server hides the parameters instead of refusing the command.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

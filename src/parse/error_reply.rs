@@ -4,7 +4,7 @@ use super::reply::printable;
 
 /// What keeps a server BUSY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BusyKind {
+pub(crate) enum BusyKind {
     /// EVAL and its kin: SCRIPT KILL applies.
     Script,
     /// FCALL and its kin: FUNCTION KILL applies.
@@ -15,11 +15,11 @@ pub enum BusyKind {
 
 impl BusyKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Script, Self::Function, Self::Module];
+    pub(crate) const ALL: [Self; 3] = [Self::Script, Self::Function, Self::Module];
 
     /// The value of the labels `kind` and `cause`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Script => "script",
             Self::Function => "function",
@@ -30,7 +30,7 @@ impl BusyKind {
 
 /// An error reply, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A script, function or module command runs for longer than the time limit.
     Busy {
         /// What runs.
@@ -65,7 +65,7 @@ impl Refusal {
     /// Understands an error reply from its first word and the rest. The facts: Redis 6.2.14, 7.0.15 and
     /// Valkey 9.1.2, measured.
     #[must_use]
-    pub fn parse(code: &str, detail: &str) -> Self {
+    pub(crate) fn parse(code: &str, detail: &str) -> Self {
         let text = || printable(&format!("{code} {detail}"), LONGEST_TEXT);
         match code {
             "BUSY" => Self::Busy { kind: busy_kind(detail), counted: true },

@@ -8,7 +8,7 @@ use super::reply::{Malformed, bytes, items, pairs};
 ///
 /// # Errors
 /// The reply is no list of libraries with their code.
-pub fn function_list(value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
+pub(crate) fn function_list(value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
     let code = |library| {
         let mut fields = pairs(library)?.into_iter();
         let code = fields.find(|(name, _)| name == "library_code");

@@ -8,18 +8,18 @@ use super::reply::{MAX_TEXT, Malformed, bytes, integer, pairs};
 
 /// The function that runs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningFunction {
+pub(crate) struct RunningFunction {
     /// The function's registered name, at most its first 256 bytes.
-    pub name: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     /// How long it has been running.
-    pub running_for: Option<Duration>,
+    pub(crate) running_for: Option<Duration>,
 }
 
 /// The function that runs, if one does. The arguments in the reply are dropped.
 ///
 /// # Errors
 /// The reply has no `running_script`, or one without a name.
-pub fn function_stats(value: Value) -> Result<Option<RunningFunction>, Malformed> {
+pub(crate) fn function_stats(value: Value) -> Result<Option<RunningFunction>, Malformed> {
     let running = pairs(value)?.into_iter().find(|(name, _)| name == "running_script");
     let (_, running) = running.ok_or(Malformed::new("FUNCTION STATS with a running_script"))?;
     if matches!(running, Value::Nil | Value::Boolean(false)) {

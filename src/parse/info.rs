@@ -9,11 +9,12 @@ use super::reply::kept;
 use crate::script::Command;
 
 /// The sections that are read.
-pub const SECTIONS: &[&str] = &["server", "commandstats", "errorstats", "memory", "stats", "replication"];
+pub(crate) const SECTIONS: &[&str] =
+    &["server", "commandstats", "errorstats", "memory", "stats", "replication"];
 
 /// A single number of INFO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Number {
+pub(crate) enum Number {
     /// Scripts in the EVAL cache.
     CachedScripts,
     /// Registered functions.
@@ -49,65 +50,65 @@ const NUMBERS: &[(Number, &[&str])] = &[
 
 /// The server's own count of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CommandStats {
+pub(crate) struct CommandStats {
     /// Calls that ran.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// Their time, µs.
-    pub micros: u64,
+    pub(crate) micros: u64,
     /// Calls that were refused before they ran (BUSY among them).
-    pub rejected: u64,
+    pub(crate) rejected: u64,
     /// Calls that ended with an error.
-    pub failed: u64,
+    pub(crate) failed: u64,
 }
 
 /// The server's count of the error replies that concern scripts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ErrorStats {
+pub(crate) struct ErrorStats {
     /// `-BUSY`.
-    pub busy: u64,
+    pub(crate) busy: u64,
     /// `-UNKILLABLE`.
-    pub unkillable: u64,
+    pub(crate) unkillable: u64,
     /// `-NOTBUSY`.
-    pub notbusy: u64,
+    pub(crate) notbusy: u64,
     /// `-NOSCRIPT`.
-    pub noscript: u64,
+    pub(crate) noscript: u64,
 }
 
 /// What one or more INFO sections told. What was not told is `None` or missing. Texts are cut to 256 bytes and have no
 /// control characters, marks of the writing direction or zero-width characters.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Info {
+pub(crate) struct Info {
     /// Identity of the server's process.
-    pub run_id: Option<String>,
+    pub(crate) run_id: Option<String>,
     /// `redis` or `valkey`, or what a fork calls itself.
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Version of the server (Valkey's own, not the Redis version that it is compatible with).
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Major version of the Redis that the server is compatible with.
-    pub compatible_major: Option<u32>,
+    pub(crate) compatible_major: Option<u32>,
     /// `standalone`, `cluster` or `sentinel`.
-    pub mode: Option<String>,
+    pub(crate) mode: Option<String>,
     /// `master` or `slave`, as the server says it.
-    pub role: Option<String>,
+    pub(crate) role: Option<String>,
     /// Time since the server's start, in whole seconds.
-    pub uptime: Option<Duration>,
+    pub(crate) uptime: Option<Duration>,
     /// The server's clock.
-    pub server_time: Option<Duration>,
+    pub(crate) server_time: Option<Duration>,
     /// Counts of script commands; those that the server never saw are missing. `None`: not told.
-    pub commands: Option<HashMap<Command, CommandStats>>,
+    pub(crate) commands: Option<HashMap<Command, CommandStats>>,
     /// Successful SCRIPT KILL and FUNCTION KILL; `None` before 7.0, which does not count subcommands.
-    pub kills: Option<Kills>,
+    pub(crate) kills: Option<Kills>,
     /// Whether ids of the slow log may have been used up without a trace in it. `None`: not told.
-    pub slowlog_past: Option<SlowlogPast>,
+    pub(crate) slowlog_past: Option<SlowlogPast>,
     /// Counts of errors. `None`: not told.
-    pub errors: Option<ErrorStats>,
+    pub(crate) errors: Option<ErrorStats>,
     /// Single numbers.
-    pub numbers: HashMap<Number, u64>,
+    pub(crate) numbers: HashMap<Number, u64>,
 }
 
 /// What the command statistics say about the slow log's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlowlogPast {
+pub(crate) enum SlowlogPast {
     /// Never reset, no setting changed: if it is empty, its next id is 0.
     Untouched,
     /// It may have been reset, or kept no entries for a while.
@@ -118,17 +119,17 @@ pub enum SlowlogPast {
 
 /// Successful kills.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kills {
+pub(crate) struct Kills {
     /// SCRIPT KILL.
-    pub script: u64,
+    pub(crate) script: u64,
     /// FUNCTION KILL.
-    pub function: u64,
+    pub(crate) function: u64,
 }
 
 impl Info {
     /// Reads the text of one or more sections. Lines that are not understood are passed over.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let mut sections = HashSet::new();
         let mut fields = HashMap::new();
@@ -201,7 +202,7 @@ impl Info {
     }
 
     /// Adds what another section told.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         fn fill<T>(mine: &mut Option<T>, other: Option<T>) {
             if other.is_some() {
                 *mine = other;

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 /// What the server says about the script that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlowScriptLine {
+pub(crate) struct SlowScriptLine {
     /// The SHA1 (EVAL and EVALSHA) or the name of the function (FCALL).
-    pub name: String,
+    pub(crate) name: String,
     /// How long it had been running when the line was written.
-    pub running_for: Duration,
+    pub(crate) running_for: Duration,
 }
 
 /// Reads a line, if it is the one.
 #[must_use]
-pub fn slow_script_line(line: &str) -> Option<SlowScriptLine> {
+pub(crate) fn slow_script_line(line: &str) -> Option<SlowScriptLine> {
     let (_, rest) = line.split_once("low script detected: still in execution after ")?;
     let (milliseconds, rest) = rest.split_once(" milliseconds")?;
     let running_for = Duration::from_millis(milliseconds.parse().ok()?);

@@ -12,7 +12,7 @@ const MOST_WORDS: usize = 1 << 20;
 /// The bodies in calls of SCRIPT LOAD, EVAL and FUNCTION LOAD, in the order of the recording. Whatever else is in it is
 /// passed over.
 #[must_use]
-pub fn recorded_scripts(recording: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn recorded_scripts(recording: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut rest = recording;
     while !rest.is_empty() {

@@ -5,15 +5,15 @@ use ::redis::Value;
 /// A reply that is not of the form its command promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not {expected}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// What it should have been.
-    pub expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 impl Malformed {
     /// A reply that should have been `expected`.
     #[must_use]
-    pub const fn new(expected: &'static str) -> Self {
+    pub(crate) const fn new(expected: &'static str) -> Self {
         Self { expected }
     }
 }
@@ -22,7 +22,7 @@ impl Malformed {
 ///
 /// # Errors
 /// The value is no integer in the range of `i64`.
-pub fn integer(value: &Value) -> Result<i64, Malformed> {
+pub(crate) fn integer(value: &Value) -> Result<i64, Malformed> {
     let parsed = match value {
         Value::Int(number) => Some(*number),
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
@@ -36,7 +36,7 @@ pub fn integer(value: &Value) -> Result<i64, Malformed> {
 ///
 /// # Errors
 /// The value is no text.
-pub fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
+pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into_bytes()),

@@ -6,24 +6,24 @@ use super::announced::announced;
 use super::reply::{Malformed, bytes, items, pairs};
 
 /// A host and a port.
-pub type HostPort = (String, u16);
+pub(crate) type HostPort = (String, u16);
 
 /// A server as a Sentinel sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentinelServer {
+pub(crate) struct SentinelServer {
     /// Where it is; `None` if what is told can't be an address.
-    pub address: Option<HostPort>,
+    pub(crate) address: Option<HostPort>,
     /// Whether the Sentinel reaches it, and has read its INFO since it was told of it, or was reset: only by a master's INFO
     /// it knows the replicas. It has no `runid` before (Redis 7.0's `sentinelResetMaster` drops it; measured on 7.0.15 and
     /// Valkey 9.1.2).
-    pub known: bool,
+    pub(crate) known: bool,
 }
 
 /// A server, of SENTINEL MASTER.
 ///
 /// # Errors
 /// The reply does not describe a server.
-pub fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
+pub(crate) fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
     let (mut ip, mut port, mut down, mut read) = (None, None, false, false);
     for (name, value) in pairs(value)? {
         match name.as_str() {
@@ -47,7 +47,7 @@ pub fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
 ///
 /// # Errors
 /// The reply is no list of servers.
-pub fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
+pub(crate) fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
     let read = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
     Ok(read.into_iter().filter_map(|server| server.address).collect())
 }

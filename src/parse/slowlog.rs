@@ -21,25 +21,25 @@ const LONGEST_NAME: usize = 128;
 
 /// One entry of the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Grows by one with every entry of a server's life.
-    pub id: u64,
+    pub(crate) id: u64,
     /// When the command ended, in whole seconds since the Unix epoch by the server's clock.
-    pub ended_at: u64,
+    pub(crate) ended_at: u64,
     /// How long it ran.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128, and all but a script are cut to
     /// 256 here. Then a script call's first keys, if they were asked for.
-    pub arguments: Vec<Vec<u8>>,
+    pub(crate) arguments: Vec<Vec<u8>>,
     /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
-    pub client: String,
+    pub(crate) client: String,
     /// Name that the client gave itself; often empty.
-    pub client_name: String,
+    pub(crate) client_name: String,
 }
 
 impl Entry {
     /// The keys that were kept, made printable.
-    pub fn keys(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
         let keys = self.arguments.iter().skip(KEPT_ARGUMENTS);
         keys.map(|key| {
             String::from_utf8_lossy(key).chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
@@ -49,15 +49,15 @@ impl Entry {
 
 /// What SLOWLOG GET told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SlowlogReply {
+pub(crate) struct SlowlogReply {
     /// The entries that could be read, oldest first, no id twice.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// Elements of the reply, readable or not: fewer than asked for means that the ring holds no more.
-    pub received: usize,
+    pub(crate) received: usize,
     /// Elements that could not be read as entries.
-    pub malformed: usize,
+    pub(crate) malformed: usize,
     /// Ids of those of them that have one, rising, none of a readable entry among them.
-    pub unreadable: Vec<u64>,
+    pub(crate) unreadable: Vec<u64>,
 }
 
 impl SlowlogReply {
@@ -66,7 +66,7 @@ impl SlowlogReply {
     ///
     /// # Errors
     /// The reply is no array.
-    pub fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
+    pub(crate) fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
         let elements = items(value)?;
         let received = elements.len();
         let (mut entries, mut unreadable, mut malformed) = (Vec::new(), Vec::new(), 0);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A command that runs a script or a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Command {
+pub(crate) enum Command {
     /// EVAL: the body comes with the call.
     Eval,
     /// EVALSHA: the script is named by its SHA1.
@@ -22,12 +22,12 @@ pub enum Command {
 
 impl Command {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Eval, Self::Evalsha, Self::EvalRo, Self::EvalshaRo, Self::Fcall, Self::FcallRo];
 
     /// The value of the label `command`: the name in lower case.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Eval => "eval",
             Self::Evalsha => "evalsha",
@@ -40,13 +40,13 @@ impl Command {
 
     /// The command of this name, whatever its letter case.
     #[must_use]
-    pub fn from_name(name: &[u8]) -> Option<Self> {
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|command| name.eq_ignore_ascii_case(command.as_str().as_bytes()))
     }
 
     /// Whether it runs a function, so that FUNCTION KILL applies.
     #[must_use]
-    pub const fn is_function(self) -> bool {
+    pub(crate) const fn is_function(self) -> bool {
         matches!(self, Self::Fcall | Self::FcallRo)
     }
 }

@@ -22,18 +22,18 @@ const LABEL_DIGITS: usize = 12;
 /// A value of the label `script`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct Label(Arc<str>);
+pub(crate) struct Label(Arc<str>);
 
 impl Label {
     /// The label with this text.
     #[must_use]
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(text.into())
     }
 
     /// Its text.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -58,12 +58,12 @@ impl fmt::Display for Label {
 
 /// A SHA1 of 40 digits in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sha1Digits([u8; 40]);
+pub(crate) struct Sha1Digits([u8; 40]);
 
 impl Sha1Digits {
     /// The SHA1 in this text, in any letter case; `None` if it is none.
     #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
+    pub(crate) fn new(text: &str) -> Option<Self> {
         let mut digits: [u8; 40] = text.as_bytes().try_into().ok()?;
         digits.make_ascii_lowercase();
         digits.iter().all(u8::is_ascii_hexdigit).then_some(Self(digits))
@@ -71,7 +71,7 @@ impl Sha1Digits {
 
     /// Its digits.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -79,7 +79,7 @@ impl Sha1Digits {
 /// How much is known of a script, and from where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Only a fingerprint: the body was cut.
     Approximate,
     /// The SHA1 was computed from the whole body.
@@ -93,7 +93,7 @@ pub enum Origin {
 impl Origin {
     /// The value of the label `origin`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Approximate => "approximate",
             Self::Computed => "computed",
@@ -106,22 +106,22 @@ impl Origin {
 /// What is known of one script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The value of the label `script`, where the catalogue has no name for it: 12 digits of the SHA1, a function's name,
     /// or `~` and 12 digits.
-    pub label: Label,
+    pub(crate) label: Label,
     /// The SHA1, 40 digits in lower case; empty for functions and cut bodies.
-    pub sha1: String,
+    pub(crate) sha1: String,
     /// The function's name; empty for scripts.
-    pub name: String,
+    pub(crate) name: String,
     /// Where this is from.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 impl Identity {
     /// A script that is named by its SHA1, in any letter case. `None` if it is no SHA1.
     #[must_use]
-    pub fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
+    pub(crate) fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
         let text = std::str::from_utf8(sha1).ok()?;
         if text.len() != 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -134,7 +134,7 @@ impl Identity {
     /// A function, by the name that the caller gave. Names of real functions are letters, digits and `_`
     /// (documentation of FUNCTION LOAD); anything else is made printable, and what is too long is fingerprinted.
     #[must_use]
-    pub fn from_function(name: &[u8]) -> Self {
+    pub(crate) fn from_function(name: &[u8]) -> Self {
         if name.is_empty() || name.len() > KEPT_BYTES {
             return Self::fingerprint(name, name.len());
         }
@@ -177,19 +177,19 @@ impl Identity {
 
 /// A call of a script, as the slow log tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub(crate) struct Call {
     /// The command.
-    pub command: Command,
+    pub(crate) command: Command,
     /// What it ran.
-    pub script: Identity,
+    pub(crate) script: Identity,
     /// The number of keys that the caller announced; `None` if that is no number.
-    pub keys: Option<u64>,
+    pub(crate) keys: Option<u64>,
 }
 
 impl Call {
     /// The call in a slow log entry's arguments; `None` if it is no script call.
     #[must_use]
-    pub fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
+    pub(crate) fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
         let mut arguments = arguments.iter();
         let command = Command::from_name(arguments.next()?)?;
         let script = arguments.next()?;
@@ -214,7 +214,7 @@ fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
 
 /// The SHA1 that the server has for this body, 40 digits in lower case.
 #[must_use]
-pub fn sha1_of(body: &[u8]) -> String {
+pub(crate) fn sha1_of(body: &[u8]) -> String {
     hex(&Sha1::digest(body))
 }
 

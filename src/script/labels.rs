@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::identity::{Identity, Label};
 
 /// The label of the scripts that came after the limit was reached.
-pub const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The script labels that a target has given out.
 #[derive(Debug, Clone)]
-pub struct Labels {
+pub(crate) struct Labels {
     /// How many there may be besides [`OTHER`].
     max: usize,
     /// What is known of each; at most `max`.
@@ -21,12 +21,12 @@ pub struct Labels {
 impl Labels {
     /// No labels yet, room for `max`.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { max, known: BTreeMap::new(), other: Label::new(OTHER) }
     }
 
     /// Takes back labels that were given out before, as far as there is room.
-    pub fn restore(&mut self, known: Vec<Identity>) {
+    pub(crate) fn restore(&mut self, known: Vec<Identity>) {
         for identity in known {
             self.assign(&identity);
         }
@@ -34,18 +34,18 @@ impl Labels {
 
     /// Whether this label was given out, or is that of the rest.
     #[must_use]
-    pub fn has(&self, label: &Label) -> bool {
+    pub(crate) fn has(&self, label: &Label) -> bool {
         *label == self.other || self.known.contains_key(label)
     }
 
     /// The label for scripts that have none of their own.
     #[must_use]
-    pub fn other(&self) -> &Label {
+    pub(crate) fn other(&self) -> &Label {
         &self.other
     }
 
     /// The label to count `script` under, and whether that is its own (not [`OTHER`]).
-    pub fn assign(&mut self, script: &Identity) -> (Label, bool) {
+    pub(crate) fn assign(&mut self, script: &Identity) -> (Label, bool) {
         if script.label == self.other {
             return (self.other.clone(), false);
         }
@@ -60,7 +60,7 @@ impl Labels {
     }
 
     /// Adds the SHA1 that the server named for a script of which only the fingerprint was known.
-    pub fn resolve(&mut self, label: &Label, sha1: &Identity) {
+    pub(crate) fn resolve(&mut self, label: &Label, sha1: &Identity) {
         if let Some(known) = self.known.get_mut(label)
             && known.sha1.is_empty()
             && known.name.is_empty()
@@ -71,12 +71,12 @@ impl Labels {
 
     /// What is known of this label.
     #[must_use]
-    pub fn get(&self, label: &Label) -> Option<&Identity> {
+    pub(crate) fn get(&self, label: &Label) -> Option<&Identity> {
         self.known.get(label)
     }
 
     /// What is known of each label.
-    pub fn known(&self) -> impl Iterator<Item = &Identity> {
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.known.values()
     }
 }

@@ -5,7 +5,7 @@ mod command;
 mod identity;
 mod labels;
 
-pub use self::catalogue::{Catalogue, Library, Remark, ScriptFile, Sources};
-pub use self::command::Command;
-pub use self::identity::{Call, Identity, Label, Origin, Sha1Digits, sha1_of};
-pub use self::labels::{Labels, OTHER};
+pub(crate) use self::catalogue::{Catalogue, Library, ScriptFile, Sources};
+pub(crate) use self::command::Command;
+pub(crate) use self::identity::{Call, Identity, Label, Origin, Sha1Digits, sha1_of};
+pub(crate) use self::labels::{Labels, OTHER};

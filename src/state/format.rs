@@ -28,7 +28,7 @@ const VERSION: u32 = 1;
 
 /// Why a file can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
+pub(crate) enum FormatError {
     /// Something else.
     #[error("it is not a state file of redis-script-exporter")]
     Foreign,

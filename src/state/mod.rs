@@ -3,5 +3,4 @@
 mod format;
 mod store;
 
-pub use self::format::FormatError;
 pub(crate) use self::store::Store;

@@ -79,7 +79,7 @@ enum IfEmpty {
 
 /// What a SLOWLOG reply means for the account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Take {
+pub(crate) enum Take {
     /// The reply does not reach back far enough: ask again for [`Account::ask`] entries.
     More,
     /// The ids went backwards, so another server process answers: find out who, and ask again.
@@ -98,7 +98,7 @@ pub enum Take {
 /// What is kept of an account over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedAccount {
+pub(crate) struct SavedAccount {
     run_id: Option<String>,
     position: Position,
     others: VecDeque<(String, u64)>,
@@ -115,18 +115,18 @@ impl SavedAccount {
 
 /// Who answers at the target's address, as INFO tells.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Who<'a> {
+pub(crate) struct Who<'a> {
     /// `run_id`; `None` if the server does not tell.
-    pub run_id: Option<&'a str>,
+    pub(crate) run_id: Option<&'a str>,
     /// Time since its start, in whole seconds.
-    pub uptime: Option<Duration>,
+    pub(crate) uptime: Option<Duration>,
     /// What is known of its slow log's past.
-    pub past: Option<SlowlogPast>,
+    pub(crate) past: Option<SlowlogPast>,
 }
 
 /// The account of one target.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub(crate) struct Account {
     /// The server process that answers; `None` if it does not tell.
     run_id: Option<String>,
     /// Where we are in its log.
@@ -187,7 +187,7 @@ impl Default for Account {
 impl Account {
     /// The account as a former process left it. Its clock and ours are compared by the Unix time.
     #[must_use]
-    pub fn restored(saved: SavedAccount) -> Self {
+    pub(crate) fn restored(saved: SavedAccount) -> Self {
         let SavedAccount { run_id, position, mut others, read_until } = saved;
         others.truncate(REMEMBERED);
         let account = Self {
@@ -205,7 +205,7 @@ impl Account {
 
     /// What is to be kept over restarts of the exporter.
     #[must_use]
-    pub fn saved(&self, now: Moment) -> SavedAccount {
+    pub(crate) fn saved(&self, now: Moment) -> SavedAccount {
         let unix = |mono: Duration| now.unix.saturating_sub(now.mono.saturating_sub(mono));
         SavedAccount {
             run_id: self.run_id.clone(),
@@ -217,13 +217,13 @@ impl Account {
 
     /// Whether a server was ever identified or read: else there is nothing to go on from.
     #[must_use]
-    pub fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.run_id.is_some() || !matches!(self.position, Position::Unread(_))
     }
 
     /// A number that is another one when something has changed that has to be saved at once.
     #[must_use]
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
@@ -241,7 +241,7 @@ impl Account {
 
     /// Entries to ask the server for: 1 on a quiet server, more after a burst.
     #[must_use]
-    pub fn ask(&self) -> usize {
+    pub(crate) fn ask(&self) -> usize {
         self.ask.clamp(1, self.limit)
     }
 
@@ -252,32 +252,32 @@ impl Account {
     /// script and the commands inside it are logged both, which halves that. With the servers' defaults (128 entries,
     /// 10 ms) that is 640 ms, and nothing is overwritten before it is read, whenever a burst begins.
     #[must_use]
-    pub fn interval(&self, longest: Duration) -> Duration {
+    pub(crate) fn interval(&self, longest: Duration) -> Duration {
         let ring = u32::try_from(self.ring).unwrap_or(u32::MAX);
         let fills = (self.threshold.saturating_mul(ring) / 2).max(SHORTEST_QUIET);
         self.pace.unwrap_or(longest).min(longest).min(fills)
     }
 
     /// Takes note of `slowlog-log-slower-than`; `None` while the log is off.
-    pub fn set_threshold(&mut self, threshold: Option<Duration>) {
+    pub(crate) fn set_threshold(&mut self, threshold: Option<Duration>) {
         // Of a log that is off nothing is known of what it will be when it is on again.
         self.threshold = threshold.unwrap_or(DEFAULT_THRESHOLD);
     }
 
     /// Takes note of `slowlog-max-len`; what is more than we ask for makes no difference.
-    pub fn set_ring(&mut self, entries: u64) {
+    pub(crate) fn set_ring(&mut self, entries: u64) {
         self.ring = entries.clamp(1, u64::try_from(MOST_ENTRIES).unwrap_or(u64::MAX));
     }
 
     /// A reply was larger than we take: ask for half as many for a while.
-    pub fn too_large(&mut self, now: Duration) {
+    pub(crate) fn too_large(&mut self, now: Duration) {
         self.limit = (self.ask() / 2).max(1);
         self.limited_at = now;
     }
 
     /// The connection broke at `now` (monotonic) while the log was read. That is an accident; but if it goes on, the server
     /// closes it because the reply is larger than its `client-output-buffer-limit`: then ask for half as many.
-    pub fn broken(&mut self, now: Duration) {
+    pub(crate) fn broken(&mut self, now: Duration) {
         let since = *self.broken_since.get_or_insert(now);
         if now.saturating_sub(since) >= ACCIDENTS && self.ask() > 1 {
             self.too_large(now);
@@ -285,7 +285,7 @@ impl Account {
     }
 
     /// Notes which server answers at `now` (monotonic).
-    pub fn identify(&mut self, who: Who<'_>, now: Duration) {
+    pub(crate) fn identify(&mut self, who: Who<'_>, now: Duration) {
         let rewound = std::mem::take(&mut self.rewound);
         let same = who.run_id.is_none() || self.run_id.is_none() || who.run_id == self.run_id.as_deref();
         if self.contacted && same {
@@ -326,7 +326,7 @@ impl Account {
     }
 
     /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now` (monotonic).
-    pub fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
+    pub(crate) fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
         self.broken_since = None;
         let asked = self.ask();
         // Fewer than asked for is the whole ring; and more than the limit can't be had.

@@ -15,7 +15,7 @@ const SLACK: f64 = 2.0;
 
 /// What a blockage turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// A script (EVAL and its kin).
     Script,
     /// A function (FCALL and its kin).
@@ -30,11 +30,12 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Script, Self::Function, Self::Module, Self::Command, Self::Unknown];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Script, Self::Function, Self::Module, Self::Command, Self::Unknown];
 
     /// The value of the label `cause`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Script => "script",
             Self::Function => "function",

@@ -17,17 +17,17 @@ const COUNTED: usize = 16;
 
 /// A client, as far as it stays the same over connections.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Its address without the port; a unix socket's path; empty if it is not known.
-    pub host: Arc<str>,
+    pub(crate) host: Arc<str>,
     /// The name that it gave itself; often empty.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
 }
 
 impl Caller {
     /// The client at this address, of this name.
     #[must_use]
-    pub fn new(client: &str, name: &str) -> Self {
+    pub(crate) fn new(client: &str, name: &str) -> Self {
         Self { host: host(client).into(), name: name.into() }
     }
 
@@ -48,20 +48,20 @@ fn host(client: &str) -> &str {
 
 /// The calls of one caller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Calls {
+pub(crate) struct Calls {
     /// Calls at the most.
-    pub at_most: u64,
+    pub(crate) at_most: u64,
     /// How many of them may be somebody else's.
-    pub uncertain: u64,
+    pub(crate) uncertain: u64,
     /// Time of the calls that are surely its own, µs.
-    pub micros: u64,
+    pub(crate) micros: u64,
     /// When the latest ended, in seconds since the Unix epoch by the server's clock.
-    pub last_seen: u64,
+    pub(crate) last_seen: u64,
 }
 
 /// The heaviest callers of one script.
 #[derive(Debug, Clone, Default)]
-pub struct Callers {
+pub(crate) struct Callers {
     /// At most [`COUNTED`].
     counted: BTreeMap<Caller, Calls>,
 }
@@ -96,13 +96,13 @@ impl Callers {
     }
 
     /// The callers that are counted.
-    pub fn counted(&self) -> impl Iterator<Item = (&Caller, &Calls)> {
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (&Caller, &Calls)> {
         self.counted.iter()
     }
 
     /// Calls that somebody who is not counted may have made at the most.
     #[must_use]
-    pub fn uncounted_at_most(&self) -> u64 {
+    pub(crate) fn uncounted_at_most(&self) -> u64 {
         if self.counted.len() < COUNTED {
             return 0;
         }

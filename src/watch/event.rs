@@ -11,7 +11,7 @@ use crate::script::{Call, Label};
 
 /// Something that happened to a target.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The state changed.
     StateChanged {
         /// The state before; `None` for the first one that is known.
@@ -77,23 +77,23 @@ pub enum Event {
 
 /// A script call at or over a threshold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlowCall {
+pub(crate) struct SlowCall {
     /// Id of the slow log entry.
-    pub id: u64,
+    pub(crate) id: u64,
     /// When it ended, in whole seconds since the Unix epoch by the server's clock.
-    pub ended_at: u64,
+    pub(crate) ended_at: u64,
     /// The highest threshold that it reached.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What was called.
-    pub call: Call,
+    pub(crate) call: Call,
     /// The label that it was counted under.
-    pub label: Label,
+    pub(crate) label: Label,
     /// How long it ran.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// Address of the client.
-    pub client: String,
+    pub(crate) client: String,
     /// Name that the client gave itself.
-    pub client_name: String,
+    pub(crate) client_name: String,
     /// Its first keys, if they were asked for (`--web.show-keys`); never in a log line.
-    pub keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
 }

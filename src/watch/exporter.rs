@@ -19,7 +19,7 @@ pub(super) fn request_histogram() -> Histogram {
 
 /// Why a poll failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailureReason {
+pub(crate) enum FailureReason {
     /// The server answered BUSY.
     Busy,
     /// The connection broke.
@@ -40,7 +40,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Busy,
         Self::Connection,
         Self::Loading,
@@ -53,7 +53,7 @@ impl FailureReason {
 
     /// Why a poll failed that was refused in this way.
     #[must_use]
-    pub const fn of(refusal: &Refusal) -> Self {
+    pub(crate) const fn of(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::Busy { .. } => Self::Busy,
             Refusal::Loading | Refusal::MasterDown => Self::Loading,
@@ -65,7 +65,7 @@ impl FailureReason {
 
     /// The value of the label `reason`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
             Self::Connection => "connection",
@@ -81,7 +81,7 @@ impl FailureReason {
 
 /// Something that a server may let us ask or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Feature {
+pub(crate) enum Feature {
     /// CONFIG GET.
     Config,
     /// FUNCTION STATS.
@@ -102,7 +102,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Config,
         Self::FunctionStats,
         Self::Info,
@@ -115,7 +115,7 @@ impl Feature {
 
     /// The value of the label `feature`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Config => "config",
             Self::FunctionStats => "function_stats",
@@ -131,17 +131,17 @@ impl Feature {
 
 /// The exporter's own numbers about a target.
 #[derive(Debug, Clone)]
-pub struct ExporterNumbers {
+pub(crate) struct ExporterNumbers {
     /// Polls of SLOWLOG or INFO that were begun.
-    pub polls: u64,
+    pub(crate) polls: u64,
     /// Those that failed; every reason exists.
-    pub failures: BTreeMap<FailureReason, u64>,
+    pub(crate) failures: BTreeMap<FailureReason, u64>,
     /// How long answered polls took.
-    pub poll_duration: Histogram,
+    pub(crate) poll_duration: Histogram,
     /// When a poll was last answered, since the Unix epoch.
-    pub last_poll: Option<Duration>,
+    pub(crate) last_poll: Option<Duration>,
     /// BUSY errors that the exporter itself drew and the server counted.
-    pub busy_replies: u64,
+    pub(crate) busy_replies: u64,
     /// What the server lets us ask, and since when this is known (monotonic); missing until it is.
     capabilities: BTreeMap<Feature, (bool, Duration)>,
 }
@@ -162,7 +162,7 @@ impl Default for ExporterNumbers {
 impl ExporterNumbers {
     /// Whether the server lets us ask this; `None` until it is known.
     #[must_use]
-    pub fn capability(&self, feature: Feature) -> Option<bool> {
+    pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
         self.capabilities.get(&feature).map(|(available, _)| *available)
     }
 

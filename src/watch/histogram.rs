@@ -9,7 +9,7 @@ use crate::convert::{float, micros};
 
 /// Counts of durations by upper bound. Two histograms of one metric share their bounds.
 #[derive(Debug, Clone)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// Upper bounds in seconds, rising.
     bounds: Arc<[f64]>,
     /// Observations at or under each bound and over the one before; the last is for those over all bounds.
@@ -21,7 +21,7 @@ pub struct Histogram {
 /// What is kept of a histogram over restarts of the exporter; its bounds are kept elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedHistogram {
+pub(crate) struct SavedHistogram {
     counts: Vec<u64>,
     sum: u64,
 }
@@ -29,12 +29,12 @@ pub struct SavedHistogram {
 impl Histogram {
     /// What is to be kept over restarts of the exporter.
     #[must_use]
-    pub fn saved(&self) -> SavedHistogram {
+    pub(crate) fn saved(&self) -> SavedHistogram {
         SavedHistogram { counts: self.counts.to_vec(), sum: self.sum }
     }
 
     /// Adds what was saved of a histogram with the same bounds. Whether it has as many counts as that takes.
-    pub fn add(&mut self, saved: &SavedHistogram) -> bool {
+    pub(crate) fn add(&mut self, saved: &SavedHistogram) -> bool {
         if saved.counts.len() != self.counts.len() {
             return false;
         }
@@ -47,13 +47,13 @@ impl Histogram {
 
     /// An empty histogram with these upper bounds (seconds, rising).
     #[must_use]
-    pub fn new(bounds: Arc<[f64]>) -> Self {
+    pub(crate) fn new(bounds: Arc<[f64]>) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
         Self { bounds, counts, sum: 0 }
     }
 
     /// Counts one duration.
-    pub fn observe(&mut self, duration: Duration) {
+    pub(crate) fn observe(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let index = self.bounds.partition_point(|bound| *bound < seconds);
         if let Some(count) = self.counts.get_mut(index) {
@@ -63,7 +63,7 @@ impl Histogram {
     }
 
     /// Upper bound (seconds) and number of observations at or under it, in rising order, without `+Inf`.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.bounds.iter().zip(&self.counts).scan(0_u64, |total, (bound, count)| {
             *total = total.saturating_add(*count);
             Some((*bound, *total))
@@ -71,12 +71,12 @@ impl Histogram {
     }
 
     /// Upper bound (seconds; `None` for those over all bounds) and number of observations of each bucket by itself.
-    pub fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
         self.bounds.iter().copied().map(Some).chain(std::iter::once(None)).zip(self.counts.iter().copied())
     }
 
     /// Adds the observations of another one. Where its bounds differ, they are counted under the next higher bound.
-    pub fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         for (bound, more) in other.buckets() {
             let index = bound.map_or(self.bounds.len(), |bound| self.bounds.partition_point(|b| *b < bound));
             if let Some(count) = self.counts.get_mut(index) {
@@ -89,7 +89,7 @@ impl Histogram {
     /// The duration (seconds) that the share `q` of the observations does not pass, estimated as `histogram_quantile`
     /// of Prometheus does it, and never over `longest`. `None` if there are none.
     #[must_use]
-    pub fn quantile(&self, q: f64, longest: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, q: f64, longest: f64) -> Option<f64> {
         let rank = q * float(self.count());
         let (mut before, mut low) = (0.0, 0.0);
         for (bound, count) in self.buckets().filter(|_| rank > 0.0) {
@@ -105,13 +105,13 @@ impl Histogram {
 
     /// Number of observations.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.counts.iter().fold(0, |total, count| total.saturating_add(*count))
     }
 
     /// Sum of the observations, seconds.
     #[must_use]
-    pub fn sum(&self) -> f64 {
+    pub(crate) fn sum(&self) -> f64 {
         float(self.sum) / 1e6
     }
 }

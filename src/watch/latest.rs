@@ -12,7 +12,7 @@ const KEPT: usize = 32;
 
 /// The latest slow calls. Copies share the calls.
 #[derive(Debug, Clone, Default)]
-pub struct LatestCalls {
+pub(crate) struct LatestCalls {
     /// The oldest first; at most [`KEPT`].
     calls: VecDeque<Arc<SlowCall>>,
 }
@@ -27,7 +27,7 @@ impl LatestCalls {
     }
 
     /// The calls, the newest first.
-    pub fn newest_first(&self) -> impl Iterator<Item = &Arc<SlowCall>> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Arc<SlowCall>> {
         self.calls.iter().rev()
     }
 }

@@ -14,15 +14,15 @@ use super::scripts::Scripts;
 
 /// What the slow log has come to.
 #[derive(Debug, Clone)]
-pub struct Book {
+pub(crate) struct Book {
     /// Numbers of scripts.
-    pub scripts: Scripts,
+    pub(crate) scripts: Scripts,
     /// Slow log entries that were gone before they could be read, or are unreadable.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// The unreadable ones among the lost.
-    pub unreadable: u64,
+    pub(crate) unreadable: u64,
     /// The latest slow calls; in memory only, never in the state file.
-    pub latest: LatestCalls,
+    pub(crate) latest: LatestCalls,
 }
 
 /// A target's book, as it is and as it may be shown.

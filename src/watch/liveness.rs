@@ -32,7 +32,7 @@ const REMIND_AFTER: Duration = Duration::from_secs(600);
 
 /// How the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub(crate) enum State {
     /// It answers.
     Ok,
     /// It accepts connections and answers nothing.
@@ -49,7 +49,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Ok,
         Self::Blocked,
         Self::Busy(BusyKind::Script),
@@ -62,7 +62,7 @@ impl State {
 
     /// The value of the label `state`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Blocked => "blocked",
@@ -77,30 +77,30 @@ impl State {
 
     /// Whether the server answers at all, blocked and BUSY included.
     #[must_use]
-    pub const fn is_up(self) -> bool {
+    pub(crate) const fn is_up(self) -> bool {
         !matches!(self, Self::Unauthorized | Self::Unreachable)
     }
 }
 
 /// What runs and blocks the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Runner {
+pub(crate) struct Runner {
     /// A script or a function.
-    pub kind: BusyKind,
+    pub(crate) kind: BusyKind,
     /// Which one.
-    pub script: Identity,
+    pub(crate) script: Identity,
 }
 
 impl Runner {
     /// A function, by the name that FUNCTION STATS gives.
     #[must_use]
-    pub fn function(name: &[u8]) -> Self {
+    pub(crate) fn function(name: &[u8]) -> Self {
         Self { kind: BusyKind::Function, script: Identity::from_function(name) }
     }
 
     /// What the server's log names: the SHA1 of a script, else the name of a function.
     #[must_use]
-    pub fn logged(name: &str) -> Self {
+    pub(crate) fn logged(name: &str) -> Self {
         Identity::from_sha1(name.as_bytes(), Origin::Server)
             .map_or_else(|| Self::function(name.as_bytes()), |script| Self { kind: BusyKind::Script, script })
     }
@@ -172,29 +172,29 @@ struct Past {
 
 /// Ended blockages of one cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How many.
-    pub episodes: u64,
+    pub(crate) episodes: u64,
     /// Their time together, µs.
-    pub micros: u64,
+    pub(crate) micros: u64,
 }
 
 /// The latest blockage that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastBlockage {
+pub(crate) struct LastBlockage {
     /// When it began, since the Unix epoch.
-    pub began: Duration,
+    pub(crate) began: Duration,
     /// How long it was.
-    pub blocked: Duration,
+    pub(crate) blocked: Duration,
     /// By what.
-    pub cause: Cause,
+    pub(crate) cause: Cause,
     /// The script or function, if it is known.
-    pub script: Option<Identity>,
+    pub(crate) script: Option<Identity>,
 }
 
 /// The state of a target and its blockages.
 #[derive(Debug, Clone)]
-pub struct Liveness {
+pub(crate) struct Liveness {
     /// The state that holds.
     state: State,
     /// Whether the target has been tried: reached, or found to be out of reach.
@@ -254,65 +254,65 @@ impl Default for Liveness {
 impl Liveness {
     /// The state that holds.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
     /// Whether the target has been tried: reached, or found to be out of reach.
     #[must_use]
-    pub fn tried(&self) -> bool {
+    pub(crate) fn tried(&self) -> bool {
         self.tried
     }
 
     /// How long the state has held.
     #[must_use]
-    pub fn held(&self, now: Moment) -> Duration {
+    pub(crate) fn held(&self, now: Moment) -> Duration {
         now.mono.saturating_sub(self.since)
     }
 
     /// Why the state holds, where there is something to say.
     #[must_use]
-    pub fn detail(&self) -> Option<&str> {
+    pub(crate) fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
     /// The latest blockage that has ended.
     #[must_use]
-    pub fn last_blockage(&self) -> Option<&LastBlockage> {
+    pub(crate) fn last_blockage(&self) -> Option<&LastBlockage> {
         self.last_blockage.as_ref()
     }
 
     /// Whether it has ever answered anything.
     #[must_use]
-    pub fn has_answered(&self) -> bool {
+    pub(crate) fn has_answered(&self) -> bool {
         self.last_answer.is_some()
     }
 
     /// How long the server has been blocked now; zero if it is not.
     #[must_use]
-    pub fn blocked(&self, now: Moment) -> Duration {
+    pub(crate) fn blocked(&self, now: Moment) -> Duration {
         self.episode.as_ref().map_or(Duration::ZERO, |episode| now.mono.saturating_sub(episode.since))
     }
 
     /// What runs and blocks the server, if it is known.
     #[must_use]
-    pub fn runner(&self) -> Option<&Runner> {
+    pub(crate) fn runner(&self) -> Option<&Runner> {
         self.episode.as_ref()?.runner.as_ref().map(|(runner, _)| runner)
     }
 
     /// Ended blockages by cause; every cause exists.
-    pub fn tallies(&self) -> impl Iterator<Item = (Cause, Tally)> {
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (Cause, Tally)> {
         Cause::ALL.into_iter().zip(self.tallies)
     }
 
     /// Times that the server went BUSY, by kind; every kind exists.
-    pub fn busy_episodes(&self) -> impl Iterator<Item = (BusyKind, u64)> {
+    pub(crate) fn busy_episodes(&self) -> impl Iterator<Item = (BusyKind, u64)> {
         BusyKind::ALL.into_iter().zip(self.busy_episodes)
     }
 
     /// Round trips of the heartbeat.
     #[must_use]
-    pub fn heartbeats(&self) -> &Histogram {
+    pub(crate) fn heartbeats(&self) -> &Histogram {
         &self.heartbeats
     }
 

@@ -18,7 +18,7 @@ use crate::script::{Call, Catalogue, Command, Identity, Label, Labels};
 /// How slow a slow call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// At or over `--slow.warning`.
     Warning,
     /// At or over `--slow.critical`.
@@ -27,11 +27,11 @@ pub enum Severity {
 
 impl Severity {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Warning, Self::Critical];
+    pub(crate) const ALL: [Self; 2] = [Self::Warning, Self::Critical];
 
     /// The value of the label `severity`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",
             Self::Critical => "critical",
@@ -42,7 +42,7 @@ impl Severity {
 impl Thresholds {
     /// The duration from which on a call has this severity.
     #[must_use]
-    pub fn of(&self, severity: Severity) -> Duration {
+    pub(crate) fn of(&self, severity: Severity) -> Duration {
         match severity {
             Severity::Warning => self.warning,
             Severity::Critical => self.critical,
@@ -53,28 +53,28 @@ impl Thresholds {
 /// The latest call of a severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LastCall {
+pub(crate) struct LastCall {
     /// When it ended, in whole seconds since the Unix epoch by the server's clock.
-    pub ended_at: u64,
+    pub(crate) ended_at: u64,
     /// How long it ran.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
 }
 
 /// The numbers of one script as run by one command.
 #[derive(Debug, Clone)]
-pub struct Series {
+pub(crate) struct Series {
     /// Run times of all calls found in the slow log.
-    pub durations: Histogram,
+    pub(crate) durations: Histogram,
     /// The latest call of each severity.
-    pub last: BTreeMap<Severity, LastCall>,
+    pub(crate) last: BTreeMap<Severity, LastCall>,
     /// Calls of each severity; one that is critical counts in both. What is missing is 0.
-    pub slow_calls: BTreeMap<Severity, u64>,
+    pub(crate) slow_calls: BTreeMap<Severity, u64>,
     /// The longest call.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
     /// When the first call and the latest one ended, in whole seconds since the Unix epoch by the server's clock.
-    pub seen: (u64, u64),
+    pub(crate) seen: (u64, u64),
     /// Who calls it; in memory only, never in the state file.
-    pub callers: Callers,
+    pub(crate) callers: Callers,
 }
 
 impl Series {
@@ -111,7 +111,7 @@ impl Series {
 /// Numbers of scripts as they are shown: under the catalogue's names. The numbers themselves are kept by what the slow log
 /// tells, so that a name may come and go without a call being lost or shown twice.
 #[derive(Debug)]
-pub struct Named<'a> {
+pub(crate) struct Named<'a> {
     /// By command and name; what has one name is added up.
     series: BTreeMap<(Command, Label), Cow<'a, Series>>,
     /// What is known of each name.
@@ -120,12 +120,12 @@ pub struct Named<'a> {
 
 impl Named<'_> {
     /// Numbers by command and name.
-    pub fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+    pub(crate) fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, &**series))
     }
 
     /// What is known of each name.
-    pub fn known(&self) -> impl Iterator<Item = &Identity> {
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.known.values()
     }
 }
@@ -146,7 +146,7 @@ struct SavedSeries {
 /// What is kept of a target's scripts over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedScripts {
+pub(crate) struct SavedScripts {
     /// Bounds of the duration histograms.
     buckets: Vec<f64>,
     /// What is known of each script label.
@@ -168,7 +168,7 @@ impl SavedScripts {
 
 /// The numbers of a target's scripts.
 #[derive(Debug, Clone)]
-pub struct Scripts {
+pub(crate) struct Scripts {
     /// What counts as slow.
     slow: Thresholds,
     /// Bounds of the duration histograms.
@@ -190,7 +190,7 @@ pub struct Scripts {
 impl Scripts {
     /// No calls yet.
     #[must_use]
-    pub fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
+    pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
         let pairs = Command::ALL
             .into_iter()
             .flat_map(|command| Severity::ALL.map(|severity| ((command, severity), 0)));
@@ -208,7 +208,7 @@ impl Scripts {
 
     /// What is to be kept over restarts of the exporter.
     #[must_use]
-    pub fn saved(&self) -> SavedScripts {
+    pub(crate) fn saved(&self) -> SavedScripts {
         let series = self.series.iter().map(|((command, script), series)| SavedSeries {
             command: *command,
             script: script.clone(),
@@ -306,23 +306,23 @@ impl Scripts {
 
     /// What counts as slow.
     #[must_use]
-    pub fn slow(&self) -> Thresholds {
+    pub(crate) fn slow(&self) -> Thresholds {
         self.slow
     }
 
     /// Numbers by command and script label.
-    pub fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+    pub(crate) fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, series))
     }
 
     /// Slow calls by command and severity; every pair exists.
-    pub fn slow_calls(&self) -> impl Iterator<Item = (Command, Severity, u64)> {
+    pub(crate) fn slow_calls(&self) -> impl Iterator<Item = (Command, Severity, u64)> {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
     /// The numbers under the names that the catalogue has for the scripts.
     #[must_use]
-    pub fn named(&self, catalogue: &Catalogue) -> Named<'_> {
+    pub(crate) fn named(&self, catalogue: &Catalogue) -> Named<'_> {
         let mut named = Named { series: BTreeMap::new(), known: BTreeMap::new() };
         for script in self.labels.known() {
             let script = catalogue.identify(script);
@@ -342,19 +342,19 @@ impl Scripts {
     }
 
     /// What is known of each script label.
-    pub fn known(&self) -> impl Iterator<Item = &Identity> {
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.labels.known()
     }
 
     /// Calls filed under `other`.
     #[must_use]
-    pub fn overflow(&self) -> u64 {
+    pub(crate) fn overflow(&self) -> u64 {
         self.overflow
     }
 
     /// Slow log entries read: script calls, and others.
     #[must_use]
-    pub fn entries(&self) -> (u64, u64) {
+    pub(crate) fn entries(&self) -> (u64, u64) {
         (self.script_entries, self.other_entries)
     }
 }

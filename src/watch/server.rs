@@ -7,7 +7,7 @@ use crate::parse::{ErrorStats, Info, Number, Settings};
 
 /// The latest that was told; what was not told is missing.
 #[derive(Debug, Clone, Default)]
-pub struct ServerFacts {
+pub(crate) struct ServerFacts {
     /// INFO, the latest of each section.
     info: Info,
     /// Error counts, without the BUSY errors that the exporter drew itself.
@@ -29,7 +29,7 @@ pub struct ServerFacts {
 /// What is kept of it over restarts of the exporter: what tells our own BUSY errors from those of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedServer {
+pub(crate) struct SavedServer {
     run_id: Option<String>,
     commands_processed: Option<u64>,
     busy_told: u64,
@@ -40,7 +40,7 @@ pub struct SavedServer {
 impl ServerFacts {
     /// What is to be kept over restarts of the exporter.
     #[must_use]
-    pub fn saved(&self) -> SavedServer {
+    pub(crate) fn saved(&self) -> SavedServer {
         SavedServer {
             run_id: self.info.run_id.clone(),
             commands_processed: self.info.numbers.get(&Number::CommandsProcessed).copied(),
@@ -52,7 +52,7 @@ impl ServerFacts {
 
     /// What a former process saved.
     #[must_use]
-    pub fn restored(saved: SavedServer) -> Self {
+    pub(crate) fn restored(saved: SavedServer) -> Self {
         let mut info = Info { run_id: saved.run_id, ..Info::default() };
         info.numbers.extend(saved.commands_processed.map(|count| (Number::CommandsProcessed, count)));
         Self {
@@ -66,25 +66,25 @@ impl ServerFacts {
 
     /// INFO, the latest of each section.
     #[must_use]
-    pub fn info(&self) -> &Info {
+    pub(crate) fn info(&self) -> &Info {
         &self.info
     }
 
     /// Error counts, without the BUSY errors that the exporter drew itself.
     #[must_use]
-    pub fn errors(&self) -> Option<ErrorStats> {
+    pub(crate) fn errors(&self) -> Option<ErrorStats> {
         self.errors
     }
 
     /// CONFIG.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// Entries in the slow log.
     #[must_use]
-    pub fn slowlog_length(&self) -> Option<u64> {
+    pub(crate) fn slowlog_length(&self) -> Option<u64> {
         self.slowlog_length
     }
 

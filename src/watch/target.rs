@@ -33,7 +33,7 @@ const TELL_LOST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the edge saw.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Observation {
+pub(crate) enum Observation {
     /// A new connection was made; nothing was asked on it yet.
     Connected,
     /// An ordinary answer came to a request that a BUSY server refuses.
@@ -175,7 +175,7 @@ const HEARTBEATS: [(Heartbeat, Feature); 3] = [
 /// What is kept of a target over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedTarget {
+pub(crate) struct SavedTarget {
     account: SavedAccount,
     scripts: SavedScripts,
     /// Slow log entries that were gone before they could be read, or are unreadable.
@@ -225,7 +225,7 @@ impl Snapshot {
 
 /// All numbers of one target.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// The label `target`.
     name: Arc<str>,
     /// State and blockages.
@@ -253,7 +253,7 @@ pub struct Target {
 impl Target {
     /// A target that was never tried.
     #[must_use]
-    pub fn new(config: &TargetConfig) -> Self {
+    pub(crate) fn new(config: &TargetConfig) -> Self {
         let scripts = Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts);
         let book = Book { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
@@ -319,62 +319,62 @@ impl Target {
 
     /// The label `target`.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// State and blockages.
     #[must_use]
-    pub fn liveness(&self) -> &Liveness {
+    pub(crate) fn liveness(&self) -> &Liveness {
         &self.liveness
     }
 
     /// Numbers of scripts.
     #[must_use]
-    pub fn scripts(&self) -> &Scripts {
+    pub(crate) fn scripts(&self) -> &Scripts {
         &self.books.shown().scripts
     }
 
     /// What the server says about itself.
     #[must_use]
-    pub fn server(&self) -> &ServerFacts {
+    pub(crate) fn server(&self) -> &ServerFacts {
         &self.server
     }
 
     /// The exporter's own numbers.
     #[must_use]
-    pub fn exporter(&self) -> &ExporterNumbers {
+    pub(crate) fn exporter(&self) -> &ExporterNumbers {
         &self.exporter
     }
 
     /// Slow log entries that were gone before they could be read, or are unreadable.
     #[must_use]
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.books.shown().lost
     }
 
     /// The unreadable ones among the lost slow log entries.
     #[must_use]
-    pub fn unreadable(&self) -> u64 {
+    pub(crate) fn unreadable(&self) -> u64 {
         self.books.shown().unreadable
     }
 
     /// Whether entries of the slow log can be read: false while all that it holds can't be.
     #[must_use]
-    pub fn reads_slowlog(&self) -> bool {
+    pub(crate) fn reads_slowlog(&self) -> bool {
         self.account.is_readable()
     }
 
     /// Whether the server lets us ask this and the answer can be read; `None` until it is known.
     #[must_use]
-    pub fn capability(&self, feature: Feature) -> Option<bool> {
+    pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
         let granted = self.exporter.capability(feature);
         granted.map(|granted| granted && (feature != Feature::Slowlog || self.reads_slowlog()))
     }
 
     /// The latest slow calls.
     #[must_use]
-    pub fn latest_calls(&self) -> &LatestCalls {
+    pub(crate) fn latest_calls(&self) -> &LatestCalls {
         &self.books.shown().latest
     }
 

@@ -5,6 +5,6 @@ mod endpoints;
 mod server;
 mod status;
 
-pub use self::auth::{Door, DoorError, TlsFileError};
-pub use self::endpoints::router;
-pub use self::server::serve;
+pub(crate) use self::auth::Door;
+pub(crate) use self::endpoints::router;
+pub(crate) use self::server::serve;

@@ -836,10 +836,6 @@ fn the_example_is_valid() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/web-config.example.yml");
     let text = std::fs::read_to_string(&example).unwrap();
     let site = Site::new(&text);
-    let file = redis_script_exporter::config::WebFile::read(&example).unwrap();
-    let tls = file.tls.unwrap();
-    assert!(tls.cert.starts_with(example.parent().unwrap()), "{tls:?}");
-    assert!(!file.users.is_empty() && !file.headers.is_empty());
     let exporter = site.start();
     assert_eq!(site.client().get(exporter.addr(), "/-/healthy").unwrap().status, 200);
     assert_eq!(site.client().get(exporter.addr(), "/metrics").unwrap().status, 401);

@@ -1,13 +1,9 @@
 //! What a check found, as data: the text and the JSON are made of it. The fields are the JSON, which `docs/check.md`
 //! describes.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-
-use super::text;
-use crate::cli::CheckFormat;
 
 /// Most characters of a text that came from a server.
 const LONGEST_TEXT: usize = 200;
@@ -15,7 +11,7 @@ const LONGEST_TEXT: usize = 200;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     /// Nothing to do.
     Ok,
     /// Something to look at.
@@ -27,7 +23,7 @@ pub enum Status {
 impl Status {
     /// The exit code, as Nagios has it.
     #[must_use]
-    pub const fn exit_code(self) -> u8 {
+    pub(crate) const fn exit_code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Warning => 1,
@@ -37,7 +33,7 @@ impl Status {
 
     /// The word that a line begins with.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::Warning => "WARNING",
@@ -48,94 +44,94 @@ impl Status {
 
 /// What a check of some servers found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The worst status.
-    pub status: Status,
+    pub(crate) status: Status,
     /// The exit code that goes with it.
-    pub exit_code: u8,
+    pub(crate) exit_code: u8,
     /// All of it in one line.
-    pub summary: String,
+    pub(crate) summary: String,
     /// The servers, in the order in which they were named.
-    pub servers: Vec<ServerReport>,
+    pub(crate) servers: Vec<ServerReport>,
 }
 
 /// What was found at one server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ServerReport {
+pub(crate) struct ServerReport {
     /// Its address, as in the label `target`.
-    pub target: String,
+    pub(crate) target: String,
     /// The worst of its findings.
-    pub status: Status,
+    pub(crate) status: Status,
     /// How it stands: a value of the label `state`.
-    pub state: &'static str,
+    pub(crate) state: &'static str,
     /// How to talk to it from a shell, as the user of the check and without its password.
-    pub shell: String,
+    pub(crate) shell: String,
     /// Whether that logs in.
     #[serde(skip)]
-    pub logs_in: bool,
+    pub(crate) logs_in: bool,
     /// What it says about itself; `None` if it did not.
-    pub server: Option<ServerFacts>,
+    pub(crate) server: Option<ServerFacts>,
     /// What blocks it now.
-    pub blocked: Option<Blocked>,
+    pub(crate) blocked: Option<Blocked>,
     /// What the user may ask.
-    pub capabilities: Vec<Capability>,
+    pub(crate) capabilities: Vec<Capability>,
     /// The settings that matter; `None` where they are unknown.
-    pub settings: Option<SettingsReport>,
+    pub(crate) settings: Option<SettingsReport>,
     /// What is in the slow log; `None` if it could not be read.
-    pub slowlog: Option<SlowlogReport>,
+    pub(crate) slowlog: Option<SlowlogReport>,
     /// What is wrong, the worst first.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ServerFacts {
+pub(crate) struct ServerFacts {
     /// `redis`, `valkey`, or what a fork calls itself.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Its version.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// `master` or `slave`, as the server says it.
-    pub role: Option<String>,
+    pub(crate) role: Option<String>,
     /// `standalone`, `cluster` or `sentinel`.
-    pub mode: Option<String>,
+    pub(crate) mode: Option<String>,
     /// Time since its start.
-    pub uptime_seconds: Option<u64>,
+    pub(crate) uptime_seconds: Option<u64>,
     /// BUSY errors that its clients got since then, or since CONFIG RESETSTAT.
-    pub busy_errors: Option<u64>,
+    pub(crate) busy_errors: Option<u64>,
 }
 
 /// What blocks a server now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Blocked {
+pub(crate) struct Blocked {
     /// `script`, `function` or `module`; `None` if the server does not tell.
-    pub kind: Option<&'static str>,
+    pub(crate) kind: Option<&'static str>,
     /// The command that ends it; `None` if there is none, or it is not known.
-    pub kill: Option<&'static str>,
+    pub(crate) kill: Option<&'static str>,
     /// The function that runs.
-    pub function: Option<String>,
+    pub(crate) function: Option<String>,
     /// How long it has been running, by FUNCTION STATS.
     #[serde(rename = "running_seconds", serialize_with = "seconds_if_any")]
-    pub running: Option<Duration>,
+    pub(crate) running: Option<Duration>,
     /// How long the check waited without any answer.
     #[serde(rename = "unanswered_seconds", serialize_with = "seconds")]
-    pub unanswered: Duration,
+    pub(crate) unanswered: Duration,
 }
 
 /// Whether something can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Capability {
+pub(crate) struct Capability {
     /// The command.
-    pub command: &'static str,
+    pub(crate) command: &'static str,
     /// Whether it works.
-    pub result: CapabilityResult,
+    pub(crate) result: CapabilityResult,
     /// The line that grants it, where that is missing.
-    pub fix: Option<String>,
+    pub(crate) fix: Option<String>,
 }
 
 /// Whether a command works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CapabilityResult {
+pub(crate) enum CapabilityResult {
     /// It does.
     Works,
     /// The user may not run it.
@@ -152,100 +148,92 @@ pub enum CapabilityResult {
 
 /// The settings that matter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SettingsReport {
+pub(crate) struct SettingsReport {
     /// Whether the slow log is on.
-    pub slowlog_enabled: Option<bool>,
+    pub(crate) slowlog_enabled: Option<bool>,
     /// What takes so long is in the slow log.
     #[serde(rename = "slowlog_threshold_seconds", serialize_with = "seconds_if_any")]
-    pub slowlog_threshold: Option<Duration>,
+    pub(crate) slowlog_threshold: Option<Duration>,
     /// Entries that the slow log can hold.
-    pub slowlog_max_length: Option<u64>,
+    pub(crate) slowlog_max_length: Option<u64>,
     /// After so long a server that runs a script answers BUSY; 0 means never.
     #[serde(rename = "time_limit_seconds", serialize_with = "seconds_if_any")]
-    pub time_limit: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
 }
 
 /// What is in the slow log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SlowlogReport {
+pub(crate) struct SlowlogReport {
     /// Entries that it holds.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Entries that were looked at: the newest ones.
-    pub read: usize,
+    pub(crate) read: usize,
     /// Calls of scripts and functions among them.
-    pub script_calls: u64,
+    pub(crate) script_calls: u64,
     /// The scripts and functions, the one that took most time first.
-    pub scripts: Vec<SlowScript>,
+    pub(crate) scripts: Vec<SlowScript>,
 }
 
 /// A script in the slow log, as run by one command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SlowScript {
+pub(crate) struct SlowScript {
     /// A value of the label `script`.
-    pub script: String,
+    pub(crate) script: String,
     /// The SHA1, where it is known.
-    pub sha1: Option<String>,
+    pub(crate) sha1: Option<String>,
     /// The command.
-    pub command: &'static str,
+    pub(crate) command: &'static str,
     /// Calls in the slow log.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// Those at or over `--slow.warning`.
-    pub slow_calls: u64,
+    pub(crate) slow_calls: u64,
     /// The severity of the longest one; `None` if it is below `--slow.warning`.
-    pub severity: Option<Status>,
+    pub(crate) severity: Option<Status>,
     /// The longest call.
     #[serde(rename = "max_seconds", serialize_with = "seconds")]
-    pub max: Duration,
+    pub(crate) max: Duration,
     /// All calls together.
     #[serde(rename = "total_seconds", serialize_with = "seconds")]
-    pub total: Duration,
+    pub(crate) total: Duration,
     /// When the latest call ended, in whole seconds since the Unix epoch by the server's clock.
-    pub last_seen_timestamp_seconds: u64,
+    pub(crate) last_seen_timestamp_seconds: u64,
     /// How long ago that was.
     #[serde(skip)]
-    pub last_seen_ago: Duration,
+    pub(crate) last_seen_ago: Duration,
     /// Who called: the names that the clients gave themselves, else their hosts.
-    pub callers: Vec<String>,
+    pub(crate) callers: Vec<String>,
 }
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How bad it is.
-    pub severity: Status,
+    pub(crate) severity: Status,
     /// What it is, for programs; see `docs/check.md`.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// What it is, for people.
-    pub message: String,
+    pub(crate) message: String,
     /// What follows from it, and what to do.
-    pub advice: Vec<String>,
+    pub(crate) advice: Vec<String>,
     /// Commands that end it, for the prompt of `redis-cli`.
-    pub commands: Vec<String>,
+    pub(crate) commands: Vec<String>,
 }
 
 impl Report {
     /// Puts together what was found at each server.
     #[must_use]
-    pub fn new(servers: Vec<ServerReport>) -> Self {
+    pub(crate) fn new(servers: Vec<ServerReport>) -> Self {
         let status = servers.iter().map(|server| server.status).max().unwrap_or(Status::Ok);
         let summary = summary(status, &servers);
         Self { status, exit_code: status.exit_code(), summary, servers }
     }
+}
 
-    /// Prints it. Colours are for the stream to take out again where they are not wanted.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn print(&self, format: CheckFormat, out: &mut impl Write) -> io::Result<()> {
-        match format {
-            CheckFormat::Text => text::print(self, out)?,
-            CheckFormat::Summary => text::print_summary(self, out)?,
-            CheckFormat::Json => {
-                serde_json::to_writer_pretty(&mut *out, self)?;
-                writeln!(out)?;
-            }
-        }
-        out.flush()
+impl ServerFacts {
+    /// Name and version of the server, if it reported any.
+    pub(super) fn name_and_version(&self) -> Option<String> {
+        let parts: Vec<&str> = [&self.name, &self.version].into_iter().filter_map(Option::as_deref).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
     }
 }
 
@@ -255,7 +243,7 @@ fn summary(status: Status, servers: &[ServerReport]) -> String {
     let findings: Vec<(&ServerReport, &Finding)> =
         worst.flat_map(|server| server.findings.iter().map(move |finding| (server, finding))).collect();
     let text = match (findings.as_slice(), servers) {
-        ([], [server]) => match server.server.as_ref().and_then(text::name_and_version) {
+        ([], [server]) => match server.server.as_ref().and_then(ServerFacts::name_and_version) {
             Some(name) => format!("{}: {name}, nothing to complain of", server.target),
             None => format!("{}: nothing to complain of", server.target),
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{CapabilityResult, Report, ServerFacts, ServerReport, SlowScript, SlowlogReport, Status};
+use super::report::{CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status};
 
 /// Columns of text.
 const WIDTH: usize = 100;
@@ -60,7 +60,7 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     write!(out, "{BOLD}{}{BOLD:#}", server.target)?;
     if let Some(facts) = &server.server {
         let uptime = facts.uptime_seconds.map(|up| format!("up {}", short(Duration::from_secs(up))));
-        let parts = [name_and_version(facts), facts.role.clone(), facts.mode.clone(), uptime];
+        let parts = [facts.name_and_version(), facts.role.clone(), facts.mode.clone(), uptime];
         write!(out, "  {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     }
     writeln!(out)?;
@@ -248,12 +248,6 @@ fn wrap(text: &str) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Name and version of a server, if it told any.
-pub(super) fn name_and_version(facts: &ServerFacts) -> Option<String> {
-    let parts: Vec<&str> = [&facts.name, &facts.version].into_iter().filter_map(Option::as_deref).collect();
-    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 /// A duration in few characters.

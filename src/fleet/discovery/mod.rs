@@ -99,7 +99,7 @@ pub(crate) async fn keep(fleet: Arc<Fleet>, stop: CancellationToken) {
 ///
 /// # Errors
 /// What is not told: the entry, and why.
-pub async fn find(
+pub(crate) async fn find(
     entries: Vec<Discovery>,
     targets: &[TargetConfig],
     now: Duration,
@@ -125,7 +125,7 @@ pub async fn find(
 /// Servers that there are to discover are not told.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot discover the servers of {entry}: {problem}")]
-pub struct FindError {
+pub(crate) struct FindError {
     entry: Arc<str>,
     problem: String,
 }

@@ -1,5 +1,5 @@
 //! Findings → text, JSON, SARIF.
 
 pub(crate) mod report;
-mod sarif;
+pub(crate) mod sarif;
 pub(crate) mod text;

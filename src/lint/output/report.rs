@@ -1,12 +1,9 @@
 //! What was found, as data: text, JSON and SARIF are made of it. The fields are the JSON, which `docs/lint.md` describes.
 
-use std::io::{self, Write};
-
 use serde::Serialize;
 
-use super::{sarif, text};
-use crate::cli::LintFormat;
 use crate::lint::rules::Severity;
+use crate::lint::{MAX_LINE, MAX_MESSAGE, lint};
 use crate::text::is_hidden;
 
 /// Most findings that are kept of one file.
@@ -95,23 +92,26 @@ impl Report {
         self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
     }
 
-    /// Prints it. Colours are for the stream to take out again where they are not wanted.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn print(&self, format: LintFormat, out: &mut impl Write) -> io::Result<()> {
-        match format {
-            LintFormat::Text => text::print(self, out)?,
-            LintFormat::Json => {
-                serde_json::to_writer_pretty(&mut *out, self)?;
-                writeln!(out)?;
+    /// Adds a file: the findings of its content that are at least `least`, or the reason for which it can't be read.
+    pub(crate) fn add_file(
+        &mut self,
+        file: &str,
+        content: Result<String, String>,
+        enabled: &[String],
+        least: Severity,
+    ) {
+        let file = clean(file, MAX_LINE);
+        match content {
+            Ok(source) => {
+                self.files += 1;
+                let (findings, allowed) = lint(&file, &source, enabled);
+                self.allowed += allowed;
+                self.add(findings, least);
             }
-            LintFormat::Sarif => {
-                serde_json::to_writer_pretty(&mut *out, &sarif::log(self))?;
-                writeln!(out)?;
+            Err(message) => {
+                self.unreadable.push(Unreadable { file, message: clean(&message, MAX_MESSAGE) });
             }
         }
-        out.flush()
     }
 }
 

@@ -8,17 +8,17 @@ use memchr::{memchr, memmem};
 
 /// A function library's own words about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
+pub(crate) struct Library {
     /// Its name, from the first line: `#!lua name=…`.
-    pub name: String,
+    pub(crate) name: String,
     /// The functions that it registers, in the order of the source, none twice.
-    pub functions: Vec<String>,
+    pub(crate) functions: Vec<String>,
 }
 
 impl Library {
     /// The library in this source; `None` if it is none.
     #[must_use]
-    pub fn read(source: &[u8]) -> Option<Self> {
+    pub(crate) fn read(source: &[u8]) -> Option<Self> {
         let line = source.split(|byte| *byte == b'\n').next()?;
         let line = std::str::from_utf8(line).ok()?.strip_prefix("#!")?;
         let mut words = line.split_ascii_whitespace();

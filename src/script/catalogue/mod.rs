@@ -12,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::lua::Library;
+pub(crate) use self::lua::Library;
 use self::lua::given_name;
-pub use self::sources::Sources;
+pub(crate) use self::sources::Sources;
 use crate::script::identity::{Identity, Label, Origin, sha1_of};
 use crate::script::labels::OTHER;
 
@@ -32,19 +32,19 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A file that may hold scripts.
 #[derive(Debug, Clone)]
-pub struct ScriptFile {
+pub(crate) struct ScriptFile {
     /// The last part of the path of the folder that was named, for files of two folders that have the same path.
-    pub folder: String,
+    pub(crate) folder: String,
     /// The path below that folder, with `/` between its parts.
-    pub path: String,
+    pub(crate) path: String,
     /// The content.
-    pub content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl ScriptFile {
     /// Whether a file of this name may hold scripts.
     #[must_use]
-    pub fn is_one(name: &str) -> bool {
+    pub(crate) fn is_one(name: &str) -> bool {
         ending(name)
             .is_some_and(|ending| LUA_ENDINGS.contains(&ending) || JAVASCRIPT_ENDINGS.contains(&ending))
     }
@@ -67,11 +67,11 @@ fn ending(name: &str) -> Option<&str> {
 
 /// Something about the files that somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// Whether scripts may be without a name because of it.
-    pub is_warning: bool,
+    pub(crate) is_warning: bool,
     /// What it is, and what to do about it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// A script that has a name.
@@ -93,7 +93,7 @@ enum Cut {
 
 /// The names of scripts.
 #[derive(Debug, Clone, Default)]
-pub struct Catalogue {
+pub(crate) struct Catalogue {
     /// The scripts; what is below points into this.
     known: Vec<Known>,
     /// By the SHA1 of each form in which a script may be sent.
@@ -107,7 +107,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// The names of the scripts in these files. Where two could have one name, the first file keeps it.
     #[must_use]
-    pub fn new(files: &[ScriptFile]) -> (Self, Vec<Remark>) {
+    pub(crate) fn new(files: &[ScriptFile]) -> (Self, Vec<Remark>) {
         let mut catalogue = Self::default();
         let (mut remarks, mut taken) = (Vec::new(), HashSet::new());
         for file in files {
@@ -187,13 +187,13 @@ impl Catalogue {
 
     /// The name of a script: the catalogue's if it has one, else its own label.
     #[must_use]
-    pub fn label(&self, script: &Identity) -> Label {
+    pub(crate) fn label(&self, script: &Identity) -> Label {
         self.find(script).map_or_else(|| script.label.clone(), |(label, _, _)| label.clone())
     }
 
     /// What is known of a script, with what the catalogue knows.
     #[must_use]
-    pub fn identify(&self, script: &Identity) -> Identity {
+    pub(crate) fn identify(&self, script: &Identity) -> Identity {
         let Some((label, _, sha1)) = self.find(script) else { return script.clone() };
         let sha1 = if script.sha1.is_empty() { sha1.unwrap_or_default() } else { &script.sha1 };
         Identity {
@@ -206,14 +206,14 @@ impl Catalogue {
 
     /// The source of a script, or of the library of a function, as it is in its file.
     #[must_use]
-    pub fn source(&self, script: &Identity) -> Option<&Arc<[u8]>> {
+    pub(crate) fn source(&self, script: &Identity) -> Option<&Arc<[u8]>> {
         let (_, index, _) = self.find(script)?;
         self.known.get(index).map(|known| &known.body)
     }
 
     /// How many scripts and functions it has names for.
     #[must_use]
-    pub fn size(&self) -> (usize, usize) {
+    pub(crate) fn size(&self) -> (usize, usize) {
         (self.known.len(), self.functions.len())
     }
 

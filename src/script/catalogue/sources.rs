@@ -13,19 +13,19 @@ const LONGEST_KEPT: usize = 8 << 10;
 
 /// Sources by SHA1; the first that come are kept.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     bodies: BTreeMap<Sha1Digits, Arc<[u8]>>,
 }
 
 impl Sources {
     /// Whether another one would be kept.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.bodies.len() < MOST_SOURCES
     }
 
     /// Keeps a source, if it is the one with this SHA1 and there is room.
-    pub fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
+    pub(crate) fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
         if self.has_room() && sha1_of(body) == sha1.as_str() {
             let kept = body.get(..LONGEST_KEPT).unwrap_or(body);
             self.bodies.insert(sha1, kept.into());
@@ -34,7 +34,7 @@ impl Sources {
 
     /// The source of the script with this SHA1; of a long one, the beginning.
     #[must_use]
-    pub fn get(&self, sha1: Sha1Digits) -> Option<&Arc<[u8]>> {
+    pub(crate) fn get(&self, sha1: Sha1Digits) -> Option<&Arc<[u8]>> {
         self.bodies.get(&sha1)
     }
 }

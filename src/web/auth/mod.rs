@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use self::passwords::{Gate, Users};
-pub use self::tls::TlsFileError;
+pub(crate) use self::tls::TlsFileError;
 use crate::blocking::FILES;
 use crate::config::{ConfigError, WebFile};
 
@@ -34,7 +34,7 @@ const OPEN_PATH: &str = "/-/healthy";
 
 /// A file of `--web.config.file` that can't be used, or one that it names.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub(crate) enum DoorError {
     /// The file itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -58,7 +58,7 @@ pub enum DoorError {
 
 /// Who is let in, and how.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     rules: Arc<Mutex<Arc<Rules>>>,
     /// Outlives the rules: passwords that were found right stay so until their hashes change.
     gate: Arc<Gate>,
@@ -126,7 +126,7 @@ impl Door {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn open(file: Option<&Path>) -> Result<Self, DoorError> {
+    pub(crate) fn open(file: Option<&Path>) -> Result<Self, DoorError> {
         let gate = Arc::new(Gate::new().map_err(|_| DoorError::Random)?);
         let Some(path) = file else {
             return Ok(Self { rules: Arc::default(), gate, watch: None });

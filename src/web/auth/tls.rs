@@ -16,7 +16,7 @@ use crate::config::{ClientAuth, KeyExchange, TlsServer, TlsVersion};
 
 /// TLS that can't be set up: which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsFileError {
+pub(crate) enum TlsFileError {
     /// A file that can't be read, or holds no certificate or key.
     #[error("{key}: cannot use {}: {problem}", file.display())]
     File {

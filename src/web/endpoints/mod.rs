@@ -34,7 +34,11 @@ struct Site {
 ///
 /// # Errors
 /// Metrics whose names or labels are not allowed.
-pub fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Router, PageError> {
+pub(crate) fn router(
+    config: &WebConfig,
+    fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
+) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet))?);
     let status = status::router(config, Arc::clone(&fleet));
     let site = Arc::new(Site { fleet: Arc::clone(&fleet), page });

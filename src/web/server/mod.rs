@@ -60,7 +60,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TELL_ACCEPT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Serves `router` on all `listeners` to whom `door` lets in, until `stop`. The limits hold for all of them together.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, door: Arc<Door>, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    door: Arc<Door>,
+    stop: CancellationToken,
+) {
     let connections = Arc::new(Connections::default());
     let site = Site { router, door };
     let mut tasks = JoinSet::new();

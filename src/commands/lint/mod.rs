@@ -1,0 +1,37 @@
+//! `redis-script-exporter lint`: reads Lua scripts and reports what will make a server BUSY.
+
+mod files;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::{CommandError, printed};
+use crate::cli::{LintFlags, LintFormat};
+use crate::lint::{self, Report};
+
+/// Lints the scripts that the flags name, `-` from stdin, and prints the findings.
+pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
+    let mut report = Report::default();
+    files::each(&flags.paths, &mut io::stdin().lock(), |file, content| {
+        report.add_file(file, content, &flags.enable, flags.level.min(flags.fail_on));
+    });
+    report.conclude(flags.fail_on);
+    printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;
+    Ok(ExitCode::from(report.exit_code))
+}
+
+/// Prints a report. The stream removes colours where they are not wanted.
+fn print(report: &Report, format: LintFormat, out: &mut impl Write) -> io::Result<()> {
+    match format {
+        LintFormat::Text => lint::print_text(report, out)?,
+        LintFormat::Json => {
+            serde_json::to_writer_pretty(&mut *out, report)?;
+            writeln!(out)?;
+        }
+        LintFormat::Sarif => {
+            serde_json::to_writer_pretty(&mut *out, &lint::sarif(report))?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()
+}

@@ -1,0 +1,148 @@
+//! The exporter itself: binds, watches the targets and serves their metrics until SIGINT or SIGTERM.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{CommandError, runtime};
+use crate::cli::Cli;
+use crate::clock::Clock;
+use crate::config::{Config, WebConfig, load_scripts};
+use crate::fleet::probes::Probes;
+use crate::fleet::reload::Reloader;
+use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
+use crate::fleet::{Fleet, discovery};
+use crate::logging;
+use crate::metrics::PageError;
+use crate::web::{self, Door};
+
+/// Maximum time for tasks to end after they were told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reason for which the exporter ends by itself.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    /// The metrics can't be shown.
+    #[error(transparent)]
+    Metrics(#[from] PageError),
+    /// A task ended unexpectedly.
+    #[error(transparent)]
+    Task(#[from] UnexpectedEnd),
+}
+
+/// Runs the exporter until a signal stops it.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    let config = Config::from_cli(&cli).map_err(CommandError::usage)?;
+    logging::start(cli.log_level, cli.log_format).map_err(CommandError::other)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(start(cli, config));
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Binds the listeners, then serves.
+async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|error| CommandError::other(format!("cannot wait for signals: {error}")))?;
+    let targets = config.targets.len();
+    let names = load_scripts(&config.script_dirs).map_err(CommandError::usage)?;
+    let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
+        .map_err(CommandError::usage)?;
+    fleet.set_catalogue(names);
+    fleet.discover(config.discoveries);
+    let fleet = Arc::new(fleet);
+    let probes =
+        Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(CommandError::usage)?;
+    let door = Door::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
+    let mut listeners = Vec::with_capacity(config.web.listen.len());
+    for address in &config.web.listen {
+        let bound = TcpListener::bind(address.to_bind()).await;
+        let listener = bound.map_err(|error| {
+            CommandError::other(format!("--web.listen-address: cannot listen on {address}: {error}"))
+        })?;
+        listeners.push(listener);
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), revision = env!("BUILD_REVISION"), targets, "starting");
+    for listener in &listeners {
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "listening");
+        }
+    }
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), Arc::new(probes), cli));
+    tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
+    serve(fleet, reloader, &config.web, door, listeners, stop).await.map_err(CommandError::other)?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Watches the fleet's targets and serves their metrics on `listeners` until `stop`.
+///
+/// # Errors
+/// A task that ended unexpectedly.
+async fn serve(
+    fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
+    web: &WebConfig,
+    door: Door,
+    listeners: Vec<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let probes = Arc::clone(reloader.probes());
+    let router = web::router(web, Arc::clone(&fleet), reloader)?;
+    let mut supervisor = Supervisor::new(stop.child_token());
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
+    supervisor.start("the probes", |stop| probes.keep(stop));
+    supervisor.start("the discovery", |stop| discovery::keep(Arc::clone(&fleet), stop));
+    supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
+    // Ends after all others, so that what they have read is saved.
+    let mut keeper = Supervisor::new(CancellationToken::new());
+    if let Some(store) = fleet.store() {
+        keeper.start("the state file", |stop| Arc::clone(store).keep(Arc::clone(&fleet), stop));
+    }
+    let mut targets = fleet.subscribe();
+    let result = loop {
+        let now = Arc::clone(&targets.borrow_and_update());
+        supervisor.watch(&now);
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            end = supervisor.unexpected_end() => break Err(end.into()),
+            end = keeper.unexpected_end() => break Err(end.into()),
+            // The fleet is held, so the sender lives.
+            _ = targets.changed() => {}
+        }
+    };
+    supervisor.stop().await;
+    keeper.stop().await;
+    fleet.log_omitted(true);
+    result
+}
+
+/// Cancels `stop` at the first SIGINT or SIGTERM.
+async fn stop_on_signal(stop: CancellationToken) {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            let name = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            };
+            info!(signal = name, "stopping");
+        }
+        (Err(error), _) | (_, Err(error)) => error!(%error, "cannot wait for signals"),
+    }
+    stop.cancel();
+}
+
+/// Reloads the configuration at each SIGHUP.
+async fn reload_on_signal(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        // The reloader logs and counts failures.
+        let _ = reloader.reload().await;
+    }
+}
