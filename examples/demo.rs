@@ -185,7 +185,7 @@ fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<Event>) -> bo
 
 /// What happens to a script, from which the time to a page is taken.
 #[derive(Clone, Copy, PartialEq)]
-enum Moment {
+enum Timestamps {
     Began,
     Busy,
     Ended,
@@ -195,7 +195,7 @@ enum Moment {
 #[derive(Clone)]
 struct Clock {
     begin: Instant,
-    moments: Arc<Mutex<Vec<(Moment, Instant)>>>,
+    moments: Arc<Mutex<Vec<(Timestamps, Instant)>>>,
 }
 
 impl Default for Clock {
@@ -214,7 +214,7 @@ impl Clock {
         println!("{:6.1} s  {who:<9} {what}", at.duration_since(self.begin).as_secs_f64());
     }
 
-    fn mark(&self, moment: Moment) {
+    fn mark(&self, moment: Timestamps) {
         self.moments.lock().unwrap().push((moment, Instant::now()));
     }
 
@@ -222,14 +222,14 @@ impl Clock {
     fn since(&self, page: &Page) -> String {
         let moments = self.moments.lock().unwrap();
         let wanted = match (page.status, page.alertname.as_str()) {
-            (Status::Firing, "RedisScriptRunning") => Moment::Began,
-            (Status::Firing, "RedisScriptBusy") => Moment::Busy,
-            _ => Moment::Ended,
+            (Status::Firing, "RedisScriptRunning") => Timestamps::Began,
+            (Status::Firing, "RedisScriptBusy") => Timestamps::Busy,
+            _ => Timestamps::Ended,
         };
         let what = match wanted {
-            Moment::Began => "it began",
-            Moment::Busy => "BUSY",
-            Moment::Ended => "it ended",
+            Timestamps::Began => "it began",
+            Timestamps::Busy => "BUSY",
+            Timestamps::Ended => "it ended",
         };
         let at = moments.iter().rev().find(|&&(moment, at)| moment == wanted && at <= page.received_at);
         at.map_or_else(String::new, |&(_, at)| {
@@ -316,7 +316,7 @@ impl Story {
     /// Runs something until it ends or is killed; another client meanwhile finds out what that means for everybody.
     fn block(&self, caller: &mut Client, name: &str, command: &[String], kind: &str) {
         let mut other = Client::connect(self.server);
-        self.clock.mark(Moment::Began);
+        self.clock.mark(Timestamps::Began);
         self.say(&format!("{} {name} begins", command[0]));
         caller.send(command);
         other.send(&["GET", "cart:42"]);
@@ -331,7 +331,7 @@ impl Story {
                     if let Some(answer) = other.receive_within(LOOK)
                         && is_error(&answer, "BUSY")
                     {
-                        self.clock.mark(Moment::Busy);
+                        self.clock.mark(Timestamps::Busy);
                         self.say(&format!("another client gets: {}", first_sentence(&text(&answer))));
                         busy_since = Some(Instant::now());
                     }
@@ -344,7 +344,7 @@ impl Story {
                 Some(_) => {}
             }
         };
-        self.clock.mark(Moment::Ended);
+        self.clock.mark(Timestamps::Ended);
         self.say(&format!("it ended: {}", first_sentence(&outcome(&end))));
         thread::sleep(BREATH);
     }

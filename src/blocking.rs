@@ -1,7 +1,7 @@
 //! Work that may hang: name resolution and files, on threads of its own.
 //!
 //! Neither the system's resolver nor a file on a network file system has a time limit, and a thread that waits for one
-//! cannot be stopped. So this work has a few threads per kind ([`MAX_THREADS`] in all), and never those of the runtime's
+//! cannot be stopped. So this work has a few threads per kind (16 in all), and never those of the runtime's
 //! pool, which pages, logins and the state file need. The caller waits with a limit of its own. Jobs with the same key run
 //! one after the other: a file or a name that hangs holds one thread. Nobody waits for these threads when the process ends.
 

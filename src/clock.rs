@@ -1,4 +1,4 @@
-//! The two clocks. Everything that decides takes a [`Moment`] as an argument; only this file reads the time.
+//! The two clocks. Everything that decides takes a [`Timestamps`] as an argument; only this file reads the time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A point in time on both clocks: one that never jumps, and one that people and servers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment {
+pub(crate) struct Timestamps {
     /// What `unix` was at the start of the process, and the time since by a clock that never jumps: it never falls, and
     /// can be compared with what a former process noted.
     pub(crate) mono: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Moment {
 pub(crate) struct Clock {
     /// The start of the process.
     start: Instant,
-    /// The time since the Unix epoch at `start`: where `Moment::mono` begins.
+    /// The time since the Unix epoch at `start`: where `Timestamps::mono` begins.
     epoch: Duration,
 }
 
@@ -32,8 +32,8 @@ impl Clock {
 
     /// The time on both clocks.
     #[must_use]
-    pub(crate) fn now(&self) -> Moment {
-        Moment { mono: self.epoch.saturating_add(self.start.elapsed()), unix: unix() }
+    pub(crate) fn now(&self) -> Timestamps {
+        Timestamps { mono: self.epoch.saturating_add(self.start.elapsed()), unix: unix() }
     }
 
     /// The instant at which the monotonic side shows `mono`; the start of the process for what was before.

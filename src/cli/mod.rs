@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use clap_complete::Shell;
 use secrecy::SecretString;
 
@@ -43,7 +43,7 @@ const ENV_ALIASES: &[(&str, &str)] = &[
 pub(crate) struct Cli {
     /// What to do instead of exporting.
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Subcommand>,
 
     /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
     #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true,
@@ -201,8 +201,8 @@ pub(crate) struct Cli {
 }
 
 /// What can be done instead of exporting.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub(crate) enum Command {
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub(crate) enum Subcommand {
     /// Ask the exporter that runs here whether it is healthy; exit code 0 or 1
     Healthcheck,
     /// Print the alert rules for Prometheus
@@ -494,7 +494,7 @@ mod tests {
                 (cli.redis_addr, cli.redis_user.as_deref()),
                 (vec![address.to_owned()], Some("someone"))
             );
-            assert!(matches!(cli.command, Some(Command::Check(_))));
+            assert!(matches!(cli.command, Some(Subcommand::Check(_))));
         }
         let both = parse(&["check", "--redis.addr=a", "--redis.addr=b", "--slow.warning=3ms"], &[]).unwrap();
         assert_eq!((both.redis_addr.len(), both.slow_warning), (2, Duration::from_millis(3)));

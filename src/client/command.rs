@@ -7,7 +7,7 @@ use crate::watch::Feature;
 
 /// A question to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum Command {
     /// PING.
     Ping,
     /// MULTI and EXEC, an empty transaction.
@@ -40,7 +40,7 @@ const LARGE_REPLY: usize = 16 << 20;
 /// The name that our connections have in CLIENT LIST.
 const CLIENT_NAME: &str = "redis-script-exporter";
 
-impl Question {
+impl Command {
     /// The command as it is named in messages.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
@@ -135,7 +135,7 @@ impl Question {
 
 /// A question about other servers: where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TopologyQuestion<'a> {
+pub(crate) enum TopologyCommand<'a> {
     /// CLUSTER NODES.
     ClusterNodes,
     /// SENTINEL MASTER of a master's name.
@@ -146,7 +146,7 @@ pub(crate) enum TopologyQuestion<'a> {
     SentinelSentinels(&'a str),
 }
 
-impl TopologyQuestion<'_> {
+impl TopologyCommand<'_> {
     /// The command as it is named in messages.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {

@@ -7,10 +7,10 @@ use ::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::command::{Question, Request, SMALL_REPLY, TopologyQuestion};
+use super::command::{Command, Request, SMALL_REPLY, TopologyCommand};
 use super::dial::Link;
-use super::reply_limit::{Meter, Metered};
-use crate::parse::Refusal;
+use super::reply_limit::{LimitedReply, ReplyLimit};
+use crate::parse::ErrorReply;
 
 /// What a server that has as many clients as it may have says to a new one.
 pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
@@ -20,7 +20,7 @@ pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
 pub(crate) enum Failure {
     /// The server answered with an error; the connection goes on.
     #[error("the server refused: {0:?}")]
-    Refused(Refusal),
+    ErrorReply(ErrorReply),
     /// The reply is larger than we take; the connection is of no use any more.
     #[error("the reply to {command} is larger than {}", size(*limit))]
     TooLarge {
@@ -56,7 +56,7 @@ struct Asked {
 #[derive(Debug)]
 pub(crate) struct Connection {
     requests: MultiplexedConnection,
-    meter: Meter,
+    meter: ReplyLimit,
     /// Moves bytes; the connection ends with it.
     _driver: AbortOnDropHandle<()>,
 }
@@ -68,8 +68,8 @@ impl Connection {
     /// The link is closed already.
     pub(crate) async fn open(link: Link) -> Result<Self, Failure> {
         let asked = Asked { command: "nothing", limit: SMALL_REPLY };
-        let meter = Meter::new(asked.limit);
-        let stream = Metered::new(link.into_stream(), meter.clone());
+        let meter = ReplyLimit::new(asked.limit);
+        let stream = LimitedReply::new(link.into_stream(), meter.clone());
         let settings =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         // Time limits are wrong for us: a request that stays unanswered is what we look for.
@@ -84,7 +84,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn ask(&mut self, question: Question) -> impl Future<Output = Result<Value, Failure>> + use<> {
+    pub(crate) fn ask(&mut self, question: Command) -> impl Future<Output = Result<Value, Failure>> + use<> {
         self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
     }
 
@@ -94,7 +94,7 @@ impl Connection {
     /// Why there is no answer.
     pub(crate) fn ask_topology(
         &mut self,
-        question: TopologyQuestion<'_>,
+        question: TopologyCommand<'_>,
     ) -> impl Future<Output = Result<Value, Failure>> + use<> {
         self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
     }
@@ -119,12 +119,12 @@ impl Connection {
             match answer.await {
                 Ok(_) => Ok(()),
                 // Said to whoever comes, whatever they ask.
-                Err(Failure::Refused(Refusal::Other { text })) if text.contains(TOO_MANY_CLIENTS) => {
+                Err(Failure::ErrorReply(ErrorReply::Other { text })) if text.contains(TOO_MANY_CLIENTS) => {
                     Err(Failure::Lost(TOO_MANY_CLIENTS.to_owned()))
                 }
-                Err(Failure::Refused(Refusal::Unauthorized { text } | Refusal::Other { text })) => {
+                Err(Failure::ErrorReply(ErrorReply::Unauthorized { text } | ErrorReply::Other { text })) => {
                     let code = text.split(' ').next().unwrap_or_default().to_owned();
-                    Err(Failure::Refused(Refusal::Unauthorized { text: code }))
+                    Err(Failure::ErrorReply(ErrorReply::Unauthorized { text: code }))
                 }
                 Err(failure) => Err(failure),
             }
@@ -153,8 +153,8 @@ impl Connection {
             for reply in replies.map_err(|error| lost(&error, &meter, asked))? {
                 match reply {
                     Value::ServerError(error) => {
-                        let refusal = Refusal::parse(error.code(), error.details().unwrap_or_default());
-                        return Err(Failure::Refused(refusal));
+                        let refusal = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
+                        return Err(Failure::ErrorReply(refusal));
                     }
                     reply => last = reply,
                 }
@@ -165,12 +165,10 @@ impl Connection {
 }
 
 /// Why the connection is of no use any more.
-fn lost(error: &RedisError, meter: &Meter, asked: Asked) -> Failure {
+fn lost(error: &RedisError, meter: &ReplyLimit, asked: Asked) -> Failure {
     if meter.exceeded() && !meter.is_foreign() {
         Failure::TooLarge { command: asked.command, limit: asked.limit }
-    } else if meter.exceeded() {
-        Failure::NotRedis
-    } else if matches!(error.kind(), ::redis::ErrorKind::Parse) {
+    } else if meter.exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
         Failure::NotRedis
     } else if error.is_timeout() {
         Failure::Unacknowledged
@@ -202,13 +200,14 @@ mod tests {
     async fn why_reading_failed_says_more_than_that_the_connection_is_gone() {
         let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         let asked = Asked { command: "PING", limit: 1 << 10 };
-        let meter = Meter::new(asked.limit);
-        let lost_with = |meter: &Meter| match lost(&gone, meter, asked) {
+        let meter = ReplyLimit::new(asked.limit);
+        let lost_with = |meter: &ReplyLimit| match lost(&gone, meter, asked) {
             Failure::Lost(why) => why,
             other => panic!("{other:?}"),
         };
         assert!(lost_with(&meter).contains("broken pipe"), "{}", lost_with(&meter));
-        let mut metered = Metered::new(Refusing("received fatal alert: CertificateRequired"), meter.clone());
+        let mut metered =
+            LimitedReply::new(Refusing("received fatal alert: CertificateRequired"), meter.clone());
         assert!(metered.read_u8().await.is_err());
         assert_eq!(lost_with(&meter), "received fatal alert: CertificateRequired");
     }

@@ -101,7 +101,7 @@ pub(crate) enum Reach {
     /// It does; the connection is held so that the server does not see one after the other.
     Accepted(Link),
     /// Nobody listens there.
-    Refused(io::Error),
+    ErrorReply(io::Error),
     /// It can't be told: nothing came back, or the queue of new connections is full.
     Unclear,
 }
@@ -161,7 +161,7 @@ pub(crate) async fn addresses_of(
 pub(crate) async fn reach(peer: &Peer) -> Reach {
     match timeout(REACH_TIMEOUT, open(peer)).await {
         Ok(Ok(link)) => Reach::Accepted(link),
-        Ok(Err(error)) if is_refusal(&error) => Reach::Refused(error),
+        Ok(Err(error)) if is_refusal(&error) => Reach::ErrorReply(error),
         Ok(Err(_)) | Err(_) => Reach::Unclear,
     }
 }

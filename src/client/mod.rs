@@ -7,7 +7,7 @@ mod reply_limit;
 mod tls;
 mod tls_alert;
 
-pub(crate) use self::command::{Question, TopologyQuestion};
+pub(crate) use self::command::{Command, TopologyCommand};
 pub(crate) use self::connection::TOO_MANY_CLIENTS;
 pub(crate) use self::connection::{Connection, Failure};
 pub(crate) use self::dial::{BREAKS_UNACKNOWLEDGED, UNACKNOWLEDGED_LIMIT};

@@ -19,7 +19,7 @@ const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
 
 /// What the stream that receives replies tells: the memory that the present one takes, and why it broke.
 #[derive(Debug, Clone)]
-pub(super) struct Meter(Arc<Told>);
+pub(super) struct ReplyLimit(Arc<Told>);
 
 #[derive(Debug)]
 struct Told {
@@ -32,7 +32,7 @@ struct Told {
     broke: OnceLock<String>,
 }
 
-impl Meter {
+impl ReplyLimit {
     /// A meter of what may come before a question is asked: an error reply.
     pub(super) fn new(limit: usize) -> Self {
         Self(Arc::new(Told {
@@ -77,18 +77,18 @@ impl Meter {
 
 /// A stream whose incoming bytes are measured; over the limit, reading is an error.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct LimitedReply<S> {
     stream: S,
-    meter: Meter,
+    meter: ReplyLimit,
 }
 
-impl<S> Metered<S> {
-    pub(super) fn new(stream: S, meter: Meter) -> Self {
+impl<S> LimitedReply<S> {
+    pub(super) fn new(stream: S, meter: ReplyLimit) -> Self {
         Self { stream, meter }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LimitedReply<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -109,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedReply<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -135,8 +135,8 @@ mod tests {
     #[tokio::test]
     async fn small_elements_weigh_what_they_take_in_memory() {
         let (mut server, client) = tokio::io::duplex(1 << 16);
-        let meter = Meter::new(LIMIT);
-        let mut metered = Metered::new(client, meter.clone());
+        let meter = ReplyLimit::new(LIMIT);
+        let mut metered = LimitedReply::new(client, meter.clone());
         tokio::spawn(async move { while server.write_all(&b":1\r\n".repeat(1000)).await.is_ok() {} });
         let mut received = 0;
         let mut buffer = vec![0; 4096];
@@ -154,8 +154,8 @@ mod tests {
         for (sent, foreign) in
             [("+PONG\r\n", false), ("*1\r\n+HTTP\r\n", false), ("HTTP/1.1 400 Bad Request\r\n", true)]
         {
-            let meter = Meter::new(8);
-            let mut metered = Metered::new(sent.as_bytes(), meter.clone());
+            let meter = ReplyLimit::new(8);
+            let mut metered = LimitedReply::new(sent.as_bytes(), meter.clone());
             while metered.read_u8().await.is_ok() {}
             assert!(meter.exceeded());
             assert_eq!(meter.is_foreign(), foreign, "{sent:?}");

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 use super::dial::Link;
-use super::tls_alert::LastWords;
+use super::tls_alert::TlsAlert;
 use crate::blocking::folder_of;
 use crate::config::{Endpoint, Given, TlsFiles};
 
@@ -82,7 +82,7 @@ impl TlsSetup {
     pub(crate) async fn begin(&self, link: Link) -> std::io::Result<Link> {
         let peer = link.peer.clone();
         let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
-        Ok(Link::new(LastWords(stream), peer))
+        Ok(Link::new(TlsAlert(stream), peer))
     }
 }
 

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A TLS stream that looks for an alert when it can't be written to any more.
 #[derive(Debug)]
-pub(super) struct LastWords<S>(pub(super) S);
+pub(super) struct TlsAlert<S>(pub(super) S);
 
-impl<S: AsyncRead + Unpin> LastWords<S> {
+impl<S: AsyncRead + Unpin> TlsAlert<S> {
     fn instead_of(&mut self, error: io::Error, cx: &mut Context<'_>) -> io::Error {
         if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             return error;
@@ -27,7 +27,7 @@ impl<S: AsyncRead + Unpin> LastWords<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LastWords<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TlsAlert<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -37,7 +37,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LastWords<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LastWords<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsAlert<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.0).poll_write(cx, bytes));
         Poll::Ready(written.map_err(|error| self.instead_of(error, cx)))
@@ -89,10 +89,10 @@ mod tests {
     #[tokio::test]
     async fn an_alert_says_more_than_a_broken_pipe() {
         let alert = io::Error::new(io::ErrorKind::InvalidData, "received fatal alert: CertificateRequired");
-        let told = LastWords(Gone(Some(alert))).write_all(b"x").await.unwrap_err();
+        let told = TlsAlert(Gone(Some(alert))).write_all(b"x").await.unwrap_err();
         assert!(told.to_string().contains("CertificateRequired"), "{told}");
         for silent in [None, Some(io::ErrorKind::ConnectionReset.into())] {
-            let told = LastWords(Gone(silent)).write_all(b"x").await.unwrap_err();
+            let told = TlsAlert(Gone(silent)).write_all(b"x").await.unwrap_err();
             assert_eq!(told.kind(), io::ErrorKind::BrokenPipe);
         }
     }

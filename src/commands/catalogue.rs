@@ -10,10 +10,10 @@ use ::redis::Value;
 use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
-use crate::client::{Connection, DialError, Failure, Question, TlsError, TlsSetup, connect};
+use crate::client::{Command, Connection, DialError, Failure, TlsError, TlsSetup, connect};
 use crate::config::{Config, ConfigError, Privacy, TargetConfig};
-use crate::parse::{Malformed, Refusal, SlowlogReply, bytes, function_list, recorded_scripts};
-use crate::script::{Command, Identity, Library, Origin, Sha1Digits, sha1_of};
+use crate::parse::{ErrorReply, Malformed, SlowlogReply, bytes, function_list, recorded_scripts};
+use crate::script::{Identity, Library, Origin, ScriptCommand, Sha1Digits, sha1_of};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ENTRIES: usize = 10_000;
 
 /// The longest recording that is read.
-const LONGEST_RECORDING: u64 = 512 << 20;
+const MAX_RECORDING: u64 = 512 << 20;
 
 /// Why there is no catalogue.
 #[derive(Debug, thiserror::Error)]
@@ -145,8 +145,8 @@ pub(crate) async fn run(
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut recording = Vec::new();
-    File::open(path)?.take(LONGEST_RECORDING + 1).read_to_end(&mut recording)?;
-    if recording.len() > usize::try_from(LONGEST_RECORDING).unwrap_or(usize::MAX) {
+    File::open(path)?.take(MAX_RECORDING + 1).read_to_end(&mut recording)?;
+    if recording.len() > usize::try_from(MAX_RECORDING).unwrap_or(usize::MAX) {
         return Err(io::Error::other("larger than 512 MiB: give a part of it"));
     }
     Ok(recording)
@@ -214,31 +214,31 @@ async fn ask(
                 .map_err(|failure| failed("AUTH", failure))?;
         }
     }
-    if let Some(reply) = put(&mut connection, Question::SlowlogGet(ENTRIES), found).await? {
+    if let Some(reply) = put(&mut connection, Command::SlowlogGet(ENTRIES), found).await? {
         for entry in SlowlogReply::parse(reply, Privacy::default())?.entries {
             let mut words = entry.arguments.into_iter();
             let (Some(command), Some(script)) =
-                (words.next().and_then(|name| Command::from_name(&name)), words.next())
+                (words.next().and_then(|name| ScriptCommand::from_name(&name)), words.next())
             else {
                 continue;
             };
             match command {
-                Command::Evalsha | Command::EvalshaRo => {
+                ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => {
                     let script = Identity::from_sha1(&script, Origin::Server);
                     wanted.extend(script.and_then(|script| Sha1Digits::new(&script.sha1)));
                 }
                 // The slow log keeps short bodies whole.
-                Command::Eval | Command::EvalRo if script.len() <= 128 => found.add(script),
+                ScriptCommand::Eval | ScriptCommand::EvalRo if script.len() <= 128 => found.add(script),
                 _ => {}
             }
         }
     }
     for sha1 in wanted {
-        if let Some(body) = put(&mut connection, Question::ScriptShow(sha1), found).await? {
+        if let Some(body) = put(&mut connection, Command::ScriptShow(sha1), found).await? {
             found.add(bytes(body)?);
         }
     }
-    if let Some(libraries) = put(&mut connection, Question::FunctionList, found).await? {
+    if let Some(libraries) = put(&mut connection, Command::FunctionList, found).await? {
         for code in function_list(libraries)? {
             found.add(code);
         }
@@ -249,25 +249,25 @@ async fn ask(
 /// The answer to a question; `None`, and a note, where the server does not give it.
 async fn put(
     connection: &mut Connection,
-    question: Question,
+    question: Command,
     found: &mut Found,
 ) -> Result<Option<Value>, CollectError> {
     let name = question.name();
     let answer = timeout(PATIENCE, connection.ask(question)).await.map_err(|_| CollectError::Silent)?;
     let note = match answer {
         Ok(value) => return Ok(Some(value)),
-        Err(Failure::Refused(refusal)) => match (question, refusal) {
-            (_, Refusal::NoPermission) => format!("{name} may not be run: grant it ({})", question.grant()),
-            (Question::ScriptShow(_), Refusal::Unknown) => {
+        Err(Failure::ErrorReply(refusal)) => match (question, refusal) {
+            (_, ErrorReply::NoPermission) => format!("{name} may not be run: grant it ({})", question.grant()),
+            (Command::ScriptShow(_), ErrorReply::Unknown) => {
                 "the server has no SCRIPT SHOW (Valkey 8.0 and later have it), so scripts that are called by EVALSHA \
                  can't be had from it; a recording of MONITOR has them: --from-file"
                     .to_owned()
             }
-            (_, Refusal::Unknown) => format!("the server has no {name}"),
-            (Question::ScriptShow(sha1), Refusal::Other { .. }) => {
+            (_, ErrorReply::Unknown) => format!("the server has no {name}"),
+            (Command::ScriptShow(sha1), ErrorReply::Other { .. }) => {
                 format!("the server has forgotten the script {}", sha1.as_str())
             }
-            (_, refusal) => return Err(CollectError::Failed { question: name, failure: Failure::Refused(refusal) }),
+            (_, refusal) => return Err(CollectError::Failed { question: name, failure: Failure::ErrorReply(refusal) }),
         },
         Err(failure) => return Err(CollectError::Failed { question: name, failure }),
     };

@@ -38,7 +38,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(300);
 /// # Errors
 /// What is wrong, in one line.
 pub(crate) async fn ask(web: &WebConfig) -> Result<(), String> {
-    let address = web.listen.first().map(ListenAddress::from_here).unwrap_or_default();
+    let address = web.listen.first().map(ListenAddress::local_address).unwrap_or_default();
     let asked = async {
         if web.config_file.is_none() {
             return ask_plain(&address).await;

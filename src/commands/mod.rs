@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cli::{Cli, Command, usage_line};
+use crate::cli::{Cli, Subcommand, usage_line};
 use crate::config::{Config, WebConfig};
 
 /// Exit code for wrong flags or a wrong configuration (`EX_USAGE` of sysexits.h).
@@ -81,33 +81,34 @@ fn dispatch() -> Result<ExitCode, CommandError> {
     };
     match &cli.command {
         None => serve::run(cli),
-        Some(Command::Rules) => printed(assets::print_rules(&mut io::stdout().lock())),
-        Some(Command::Dashboards { output }) => {
+        Some(Subcommand::Rules) => printed(assets::print_rules(&mut io::stdout().lock())),
+        Some(Subcommand::Dashboards { output }) => {
             printed(assets::write_dashboards(output, &mut io::stdout().lock()))
         }
-        Some(Command::Catalogue(args)) => {
+        Some(Subcommand::Catalogue(args)) => {
             let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
             block_on(catalogue::run(&cli, args, &mut out, &mut notes))?.map(|()| ExitCode::SUCCESS).map_err(
-                |error| match error.is_usage() {
-                    true => CommandError::usage(error),
-                    false => CommandError::other(error),
+                |error| {
+                    if error.is_usage() { CommandError::usage(error) } else { CommandError::other(error) }
                 },
             )
         }
-        Some(Command::Healthcheck) => {
+        Some(Subcommand::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(CommandError::usage)?;
             block_on(healthcheck::ask(&web))?.map_err(CommandError::other)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Check(flags)) => {
+        Some(Subcommand::Check(flags)) => {
             check::run(Config::from_cli(&cli).map_err(CommandError::usage)?, *flags)
         }
-        Some(Command::Lint(flags)) => lint::run(flags),
-        Some(Command::Completions { shell }) => {
+        Some(Subcommand::Lint(flags)) => lint::run(flags),
+        Some(Subcommand::Completions { shell }) => {
             printed(documents::print_completions(*shell, &mut io::stdout().lock()))
         }
-        Some(Command::Man { output: None }) => printed(documents::print_man_page(&mut io::stdout().lock())),
-        Some(Command::Man { output: Some(folder) }) => {
+        Some(Subcommand::Man { output: None }) => {
+            printed(documents::print_man_page(&mut io::stdout().lock()))
+        }
+        Some(Subcommand::Man { output: Some(folder) }) => {
             printed(documents::write_man_pages(folder, &mut io::stdout().lock()))
         }
     }

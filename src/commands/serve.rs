@@ -19,7 +19,7 @@ use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
 use crate::fleet::{Fleet, discovery};
 use crate::logging;
 use crate::metrics::PageError;
-use crate::web::{self, Door};
+use crate::web::{self, WebAuth};
 
 /// Maximum time for tasks to end after they were told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let fleet = Arc::new(fleet);
     let probes =
         Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(CommandError::usage)?;
-    let door = Door::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
+    let door = WebAuth::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
@@ -90,7 +90,7 @@ async fn serve(
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     web: &WebConfig,
-    door: Door,
+    door: WebAuth,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {

@@ -12,7 +12,7 @@ use super::address::{ip_of, normal_name};
 const DEFAULT_PORT: u16 = 6379;
 
 /// Networks that are remembered of what the names of an entry have resolved to; the oldest gives way.
-const MOST_LEARNED: usize = 64;
+const MAX_LEARNED: usize = 64;
 
 /// Where to connect to. What no rule names is never connected to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Allow {
         for network in addresses.into_iter().map(Range::around) {
             learned.retain(|known| *known != network);
             learned.push_back(network);
-            if learned.len() > MOST_LEARNED {
+            if learned.len() > MAX_LEARNED {
                 learned.pop_front();
             }
         }

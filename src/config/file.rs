@@ -27,10 +27,10 @@ use super::{
 const FLAG: &str = "--config.file";
 
 /// A file that is larger is not read.
-const LARGEST: u64 = 16 << 20;
+const MAX_SIZE: u64 = 16 << 20;
 
 /// The longest name of a target or a module.
-const LONGEST_NAME: usize = 200;
+const MAX_NAME: usize = 200;
 
 /// What holds for a target that says nothing else: the flags.
 pub(super) struct Defaults {
@@ -174,9 +174,9 @@ pub(super) fn read(
     let unreadable =
         |error: io::Error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()));
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-        return Err(unreadable(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20))));
+    File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_SIZE) {
+        return Err(unreadable(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20))));
     }
     let text = String::from_utf8(bytes)
         .map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;
@@ -392,7 +392,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
 
     fn module(&self, name: &str, entry: &Spanned<ProbeModule>) -> Result<Module, ConfigError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) {
             let problem = "the name of a module is made of letters, digits, - _ and .";
             return Err(self.error(entry.referenced, "modules", problem));
         }
@@ -472,8 +472,8 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
 
     fn check_name(&self, name: &Text) -> Result<(), ConfigError> {
         let Spanned { value, referenced, .. } = name;
-        if value.is_empty() || value.len() > LONGEST_NAME || value.chars().any(char::is_control) {
-            let problem = format!("must be 1 to {LONGEST_NAME} bytes without control characters");
+        if value.is_empty() || value.len() > MAX_NAME || value.chars().any(char::is_control) {
+            let problem = format!("must be 1 to {MAX_NAME} bytes without control characters");
             return Err(self.error(*referenced, "name", problem));
         }
         Ok(())

@@ -31,10 +31,10 @@ pub(crate) use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, 
 use crate::cli::Cli;
 
 /// The shortest interval that a flag may set: anything faster is a load, not a measurement.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The longest interval that a flag may set.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What `--probe.idle-timeout` may be.
 const IDLE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -310,7 +310,7 @@ impl ListenAddress {
 
     /// Where the exporter that listens here is reached from the same machine.
     #[must_use]
-    pub(crate) fn from_here(&self) -> String {
+    pub(crate) fn local_address(&self) -> String {
         match self.0.rsplit_once(':') {
             Some(("" | "0.0.0.0", port)) => format!("127.0.0.1:{port}"),
             Some(("[::]", port)) => format!("[::1]:{port}"),
@@ -413,7 +413,7 @@ fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {
 }
 
 fn check_interval(interval: Duration) -> Result<(), &'static str> {
-    let fine = (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval);
+    let fine = (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval);
     if fine { Ok(()) } else { Err("must be between 10ms and 1h") }
 }
 
@@ -565,7 +565,7 @@ mod tests {
             ("10.0.0.1:1", "10.0.0.1:1", "10.0.0.1:1"),
         ] {
             let address = ListenAddress(given.to_owned());
-            assert_eq!((address.to_bind().as_str(), address.from_here().as_str()), (bind, here));
+            assert_eq!((address.to_bind().as_str(), address.local_address().as_str()), (bind, here));
         }
     }
 }

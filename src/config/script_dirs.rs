@@ -11,19 +11,19 @@ use tracing::{debug, info, warn};
 use crate::script::{Catalogue, ScriptFile};
 
 /// How deep folders may be nested.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// Most files that are read.
-const MOST_FILES: usize = 10_000;
+const MAX_FILES: usize = 10_000;
 
 /// Most files and folders that are looked at.
-const MOST_ENTRIES: usize = 200_000;
+const MAX_ENTRIES: usize = 200_000;
 
 /// The largest file that is read. Servers take larger scripts; nobody writes them.
-const LARGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Most bytes that are read in all: they are kept, to be shown.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A folder that can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ impl Walk {
     fn folder(&mut self, root: &str, below: &str, entries: Vec<PathBuf>, depth: usize) {
         for entry in entries {
             self.entries += 1;
-            if self.entries > MOST_ENTRIES {
+            if self.entries > MAX_ENTRIES {
                 self.limit = Some("200000 files and folders");
                 return;
             }
@@ -113,7 +113,7 @@ impl Walk {
             if metadata.is_dir() {
                 if !self.folders.insert(key(&metadata)) {
                     debug!(path = %entry.display(), "--script.dir: this folder was read already");
-                } else if depth >= DEEPEST {
+                } else if depth >= MAX_DEPTH {
                     self.limit = Some("16 folders deep");
                 } else {
                     match sorted(&entry) {
@@ -128,21 +128,21 @@ impl Walk {
     }
 
     fn file(&mut self, root: &str, path: String, place: &Path, metadata: &Metadata) {
-        if metadata.len() > LARGEST_FILE {
+        if metadata.len() > MAX_FILE_SIZE {
             warn!(path = %place.display(), "--script.dir: left out: larger than 1 MiB");
             return;
         }
-        if self.files.len() >= MOST_FILES {
+        if self.files.len() >= MAX_FILES {
             self.limit = Some("10000 files");
             return;
         }
-        if self.bytes.saturating_add(metadata.len()) > MOST_BYTES {
+        if self.bytes.saturating_add(metadata.len()) > MAX_BYTES {
             self.limit = Some("64 MiB");
             return;
         }
         let mut content = Vec::new();
         // The file may grow while it is read.
-        match File::open(place).and_then(|file| file.take(LARGEST_FILE).read_to_end(&mut content)) {
+        match File::open(place).and_then(|file| file.take(MAX_FILE_SIZE).read_to_end(&mut content)) {
             Ok(_) => {
                 self.bytes = self.bytes.saturating_add(metadata.len());
                 self.files.push(ScriptFile { folder: root.to_owned(), path, content });

@@ -20,7 +20,7 @@ use super::{ConfigError, yaml};
 const FLAG: &str = "--web.config.file";
 
 /// Nobody has so many users.
-const LARGEST: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 20;
 
 /// Costs of a hash that are accepted. The highest takes seconds already, and each further step would double that.
 const COSTS: RangeInclusive<u32> = 4..=16;
@@ -189,10 +189,10 @@ impl WebFile {
             |error: io::Error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()));
         let mut bytes = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+            .and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes))
             .map_err(unreadable)?;
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-            return Err(unreadable(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20))));
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_SIZE) {
+            return Err(unreadable(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20))));
         }
         let text = String::from_utf8(bytes)
             .map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;

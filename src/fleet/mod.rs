@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::client::{DialError, Link, Peer, TlsCache, TlsError, TlsSetup};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Timestamps};
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
@@ -26,13 +26,13 @@ use crate::state::Store;
 use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
 
 /// The targets at one moment, in the order in which they are shown.
-pub(crate) type Targets = Arc<[Arc<Watched>]>;
+pub(crate) type Targets = Arc<[Arc<TargetHandle>]>;
 
 /// What there is to discover.
 pub(crate) type Discoveries = Arc<[Arc<Discovery>]>;
 
 /// The most targets that may be watched because they were discovered, whatever there is to discover.
-const MOST_DISCOVERED: usize = 10_000;
+const MAX_DISCOVERED: usize = 10_000;
 
 /// Interval at which it is looked for log lines that were omitted.
 const OMITTED_LOOKED_AT: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ pub(crate) struct Fleet {
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     /// In the order in which they are shown; with how to begin TLS from now on, for those that stay.
-    targets: Vec<(Arc<Watched>, Option<TlsSetup>)>,
+    targets: Vec<(Arc<TargetHandle>, Option<TlsSetup>)>,
     discoveries: Discoveries,
     _composing: MutexGuard<'a, ()>,
 }
@@ -139,7 +139,7 @@ impl Names {
 
 /// One target: what to watch, how to get there, and its numbers.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct TargetHandle {
     config: TargetConfig,
     /// One for all spellings of its address.
     identity: Endpoint,
@@ -227,10 +227,10 @@ impl Fleet {
     ///
     /// # Errors
     /// TLS files that can't be used.
-    pub(crate) fn prepare(&self, config: TargetConfig) -> Result<Arc<Watched>, TlsError> {
+    pub(crate) fn prepare(&self, config: TargetConfig) -> Result<Arc<TargetHandle>, TlsError> {
         let tls = self.tls_of(&config)?;
         let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
-        Ok(Arc::new(Watched {
+        Ok(Arc::new(TargetHandle {
             target: Mutex::new(self.target(&config, saved)),
             identity: config.address.endpoint.identity(),
             config,
@@ -330,7 +330,8 @@ impl Fleet {
                 targets.push(config);
             }
         }
-        let now: HashMap<&str, &Arc<Watched>> = now.iter().map(|watched| (watched.name(), watched)).collect();
+        let now: HashMap<&str, &Arc<TargetHandle>> =
+            now.iter().map(|watched| (watched.name(), watched)).collect();
         let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
             Some(watched) if watched.config == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
             _ => Ok((self.prepare(config)?, None)),
@@ -344,7 +345,7 @@ impl Fleet {
     pub(crate) fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> Change {
         let mut change = Change { kept: 0, changed: 0, started: 0, ended: 0 };
         self.targets.send_modify(|targets| {
-            let mut before: HashMap<&str, &Arc<Watched>> =
+            let mut before: HashMap<&str, &Arc<TargetHandle>> =
                 targets.iter().map(|watched| (watched.name(), watched)).collect();
             let mut after = Vec::with_capacity(targets.len().max(plan.targets.len()));
             for (watched, tls) in plan.targets {
@@ -365,7 +366,7 @@ impl Fleet {
                 }
                 after.push(watched);
             }
-            let stays = |watched: &&Arc<Watched>| {
+            let stays = |watched: &&Arc<TargetHandle>| {
                 let module = watched.config.module.as_ref();
                 before.contains_key(watched.name())
                     && module
@@ -414,8 +415,8 @@ impl Fleet {
             return result;
         }
         let now = self.targets();
-        let of_entry = |one: &Watched| one.config.discovered.as_ref() == Some(&entry.name);
-        let before: HashMap<&str, &Arc<Watched>> =
+        let of_entry = |one: &TargetHandle| one.config.discovered.as_ref() == Some(&entry.name);
+        let before: HashMap<&str, &Arc<TargetHandle>> =
             now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
         let mut taken = Taken::default();
         for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
@@ -425,8 +426,8 @@ impl Fleet {
         let aliases = aliases.entry(Arc::clone(&entry.name)).or_default();
         aliases.retain(|endpoint, _| found.contains(endpoint));
         let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
-        let room = MOST_DISCOVERED.saturating_sub(others);
-        let mut after: Vec<Arc<Watched>> = Vec::with_capacity(found.len());
+        let room = MAX_DISCOVERED.saturating_sub(others);
+        let mut after: Vec<Arc<TargetHandle>> = Vec::with_capacity(found.len());
         // What is watched goes on under the spelling that it has.
         let mut configs: Vec<(&Endpoint, TargetConfig)> =
             found.iter().map(|endpoint| (endpoint, entry.target(endpoint.clone()))).collect();
@@ -462,8 +463,8 @@ impl Fleet {
             }
         }
         after.sort_by(|one, other| one.config.address.endpoint.cmp(&other.config.address.endpoint));
-        let names: HashMap<&str, &Arc<Watched>> = after.iter().map(|one| (one.name(), one)).collect();
-        let name = |one: &Arc<Watched>| Arc::clone(&one.config.name);
+        let names: HashMap<&str, &Arc<TargetHandle>> = after.iter().map(|one| (one.name(), one)).collect();
+        let name = |one: &Arc<TargetHandle>| Arc::clone(&one.config.name);
         result.started = after.iter().filter(|one| !before.contains_key(one.name())).map(&name).collect();
         result.ended =
             before.values().filter(|one| !names.contains_key(one.name())).map(|one| name(one)).collect();
@@ -529,7 +530,7 @@ impl Fleet {
     }
 
     /// What was read of the slow log until now is known to the target that takes the place of `old`.
-    fn hand_over(&self, old: &Watched, new: &Watched) {
+    fn hand_over(&self, old: &TargetHandle, new: &TargetHandle) {
         let saved = {
             let numbers = old.numbers();
             let was_read = numbers.exporter().last_poll.is_some();
@@ -548,11 +549,12 @@ impl Fleet {
     /// Watches one more target, unless one of its name is watched already, or a probed one at its address in whatever
     /// spelling, or there are as many probed ones as there may be. Gives the one that is watched; `None` if there is none
     /// then either.
-    pub(crate) fn add_probed(&self, watched: &Arc<Watched>, most: usize) -> Option<Arc<Watched>> {
+    pub(crate) fn add_probed(&self, watched: &Arc<TargetHandle>, most: usize) -> Option<Arc<TargetHandle>> {
         let mut found = None;
         self.targets.send_if_modified(|targets| {
-            let same =
-                |one: &&Arc<Watched>| one.name() == watched.name() || one.is_probed_at(&watched.identity);
+            let same = |one: &&Arc<TargetHandle>| {
+                one.name() == watched.name() || one.is_probed_at(&watched.identity)
+            };
             found = targets.iter().find(same).cloned();
             let probed = targets.iter().filter(|one| one.is_probed()).count();
             if found.is_some() || probed >= most {
@@ -567,10 +569,10 @@ impl Fleet {
     }
 
     /// No longer watches the probed targets that are `over`.
-    pub(crate) fn end_probed(&self, over: impl Fn(&Watched) -> bool) {
+    pub(crate) fn end_probed(&self, over: impl Fn(&TargetHandle) -> bool) {
         let ended = self.targets.send_if_modified(|targets| {
             let before = targets.len();
-            let stays = |one: &&Arc<Watched>| !(one.is_probed() && over(one));
+            let stays = |one: &&Arc<TargetHandle>| !(one.is_probed() && over(one));
             *targets = targets.iter().filter(stays).cloned().collect();
             targets.len() < before
         });
@@ -581,21 +583,21 @@ impl Fleet {
 
     /// The target of this name, if it is watched.
     #[must_use]
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<Watched>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<TargetHandle>> {
         self.targets().iter().find(|watched| watched.name() == name).cloned()
     }
 
     /// The probed target at an address in whatever spelling.
     #[must_use]
-    pub(crate) fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<Watched>> {
+    pub(crate) fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<TargetHandle>> {
         let identity = endpoint.identity();
         self.targets().iter().find(|watched| watched.is_probed_at(&identity)).cloned()
     }
 
     /// The probed target without TLS whose last connection led to a socket.
     #[must_use]
-    pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<Watched>> {
-        let leads = |watched: &Watched| {
+    pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<TargetHandle>> {
+        let leads = |watched: &TargetHandle| {
             let reached = watched.lock_dialled().reached;
             !watched.config.address.tls && reached.is_some_and(|(reached, _)| reached == socket)
         };
@@ -624,7 +626,7 @@ impl Fleet {
 
     /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
     /// among them end, and their numbers go with them.
-    fn install(&self, targets: Vec<Arc<Watched>>) {
+    fn install(&self, targets: Vec<Arc<TargetHandle>>) {
         self.targets.send_replace(targets.into());
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -698,7 +700,7 @@ impl Fleet {
     pub(crate) fn is_ready(&self) -> bool {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let targets = self.targets();
-        let tried = |watched: &Arc<Watched>| watched.numbers().liveness().tried();
+        let tried = |watched: &Arc<TargetHandle>| watched.numbers().liveness().tried();
         for (name, one) in progress.iter_mut().filter(|(_, one)| !one.settled) {
             let mut its = targets.iter().filter(|watched| watched.config.discovered.as_ref() == Some(name));
             one.settled = one.works.is_some() && its.all(tried);
@@ -771,7 +773,7 @@ fn check_modules(certificates: &TlsCache, modules: &Modules) -> Result<(), TlsEr
     modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
 }
 
-impl Watched {
+impl TargetHandle {
     /// What to watch and how.
     #[must_use]
     pub(crate) fn config(&self) -> &TargetConfig {
@@ -825,7 +827,7 @@ impl Watched {
 
     /// The time by the fleet's clock.
     #[must_use]
-    pub(crate) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Timestamps {
         self.clock.now()
     }
 

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::blocking::{self, PROBED_NAMES};
 use crate::client::TlsError;
 use crate::config::{Address, Endpoint, Module, Modules, ProbeLimits, TargetConfig};
-use crate::fleet::{Change, Fleet, Plan, Watched};
+use crate::fleet::{Change, Fleet, Plan, TargetHandle};
 use crate::watch::State;
 
 /// The module of a probe that names none.
@@ -32,10 +32,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest name of a host.
-const LONGEST_HOST: usize = 253;
+const MAX_HOST: usize = 253;
 
 /// Refused addresses that are told; more are not.
-const MOST_TOLD: usize = 1000;
+const MAX_TOLD: usize = 1000;
 
 /// How often idle targets are looked for: at least so many times within the timeout.
 const LOOKS_PER_TIMEOUT: u32 = 20;
@@ -112,7 +112,11 @@ impl Probes {
     ///
     /// # Errors
     /// Why it is not watched.
-    pub(crate) async fn target(&self, text: &str, module: Option<&str>) -> Result<Arc<Watched>, ProbeError> {
+    pub(crate) async fn target(
+        &self,
+        text: &str,
+        module: Option<&str>,
+    ) -> Result<Arc<TargetHandle>, ProbeError> {
         if let Some(watched) = self.fleet.find(text).filter(|watched| !watched.is_probed()) {
             return Ok(watched);
         }
@@ -159,7 +163,11 @@ impl Probes {
     }
 
     /// The target that is watched under the name or at the address, if it is asked in the way that is asked for.
-    fn same(&self, watched: Arc<Watched>, config: &TargetConfig) -> Result<Arc<Watched>, ProbeError> {
+    fn same(
+        &self,
+        watched: Arc<TargetHandle>,
+        config: &TargetConfig,
+    ) -> Result<Arc<TargetHandle>, ProbeError> {
         let known = watched.config();
         let mut config = TargetConfig { name: Arc::clone(&known.name), ..config.clone() };
         config.address.endpoint.clone_from(&known.address.endpoint);
@@ -172,7 +180,7 @@ impl Probes {
 
     /// The target of another name that is watched at this address: in another spelling, or by the only socket that the
     /// name leads to.
-    fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<Watched>> {
+    fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<TargetHandle>> {
         self.fleet.find_probed(&config.address.endpoint).or_else(|| match sockets {
             [socket] if !config.address.tls => self.fleet.find_probed_by_socket(*socket),
             _ => None,
@@ -211,9 +219,9 @@ impl Probes {
     /// Tells of a refused address, once.
     fn tell(&self, target: &str, module: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MOST_TOLD && told.insert(target.to_owned()) {
+        if told.len() < MAX_TOLD && told.insert(target.to_owned()) {
             warn!(target, module, "probe refused: the module's allow list does not admit this target");
-            if told.len() == MOST_TOLD {
+            if told.len() == MAX_TOLD {
                 warn!("more refused targets are not told of");
             }
         }
@@ -243,7 +251,7 @@ impl Probes {
 }
 
 /// Waits for the first numbers of a target that was not tried yet, but not for long.
-async fn known(watched: Arc<Watched>) -> Arc<Watched> {
+async fn known(watched: Arc<TargetHandle>) -> Arc<TargetHandle> {
     let tried = watched.numbers().liveness().tried();
     if !tried {
         let _ = timeout(FIRST_WAIT, first_numbers(&watched)).await;
@@ -252,7 +260,7 @@ async fn known(watched: Arc<Watched>) -> Arc<Watched> {
 }
 
 /// Waits until there is something to tell of a target: the first numbers of its slow log, or why there are none.
-async fn first_numbers(watched: &Watched) {
+async fn first_numbers(watched: &TargetHandle) {
     let known = || {
         let numbers = watched.numbers();
         let exporter = numbers.exporter();
@@ -281,7 +289,7 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
         return Err("must be a host and a port".to_owned());
     };
     let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
-    if host.is_empty() || host.len() > LONGEST_HOST || !plain || *port == 0 {
+    if host.is_empty() || host.len() > MAX_HOST || !plain || *port == 0 {
         return Err("is no host name or address with a port from 1 on".to_owned());
     }
     // One name for one server.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Targets, Watched};
+use crate::fleet::{TargetHandle, Targets};
 use crate::poll::{self, log_file};
 
 /// A task ended that never should.
@@ -27,7 +27,7 @@ pub(crate) struct Supervisor {
     /// Each gives what it was for, and whether it was told to end.
     tasks: JoinSet<(String, bool)>,
     /// The targets whose tasks run, and what ends them.
-    watched: Vec<(Arc<Watched>, CancellationToken)>,
+    watched: Vec<(Arc<TargetHandle>, CancellationToken)>,
 }
 
 impl Supervisor {
@@ -59,7 +59,7 @@ impl Supervisor {
 
     /// Starts the tasks of targets that are new and ends those of targets that are gone.
     pub(crate) fn watch(&mut self, targets: &Targets) {
-        let wanted: HashSet<*const Watched> = targets.iter().map(Arc::as_ptr).collect();
+        let wanted: HashSet<*const TargetHandle> = targets.iter().map(Arc::as_ptr).collect();
         self.watched.retain(|(watched, stop)| {
             let stays = wanted.contains(&Arc::as_ptr(watched));
             if !stays {
@@ -67,7 +67,7 @@ impl Supervisor {
             }
             stays
         });
-        let running: HashSet<*const Watched> =
+        let running: HashSet<*const TargetHandle> =
             self.watched.iter().map(|(watched, _)| Arc::as_ptr(watched)).collect();
         for target in targets.iter().filter(|target| !running.contains(&Arc::as_ptr(target))) {
             let stop = self.stop.child_token();

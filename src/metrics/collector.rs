@@ -7,7 +7,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::families::{FAMILIES, Family, Kind};
 use crate::convert::float;
-use crate::fleet::{Fleet, Watched};
+use crate::fleet::{Fleet, TargetHandle};
 use crate::script::Catalogue;
 use crate::watch;
 
@@ -49,7 +49,7 @@ impl Collector for Targets {
 }
 
 /// All families of one target, those without a sample left out, in the order of their names.
-pub(super) fn of_one(watched: &Arc<Watched>, names: &Catalogue) -> Vec<MetricFamily> {
+pub(super) fn of_one(watched: &Arc<TargetHandle>, names: &Catalogue) -> Vec<MetricFamily> {
     let families: Vec<&'static Family> = FAMILIES.iter().collect();
     let mut families = collect(&families, std::iter::once(watched), names);
     families.retain(|family| !family.get_metric().is_empty());
@@ -59,7 +59,7 @@ pub(super) fn of_one(watched: &Arc<Watched>, names: &Catalogue) -> Vec<MetricFam
 
 fn collect<'a>(
     families: &[&'static Family],
-    targets: impl Iterator<Item = &'a Arc<Watched>>,
+    targets: impl Iterator<Item = &'a Arc<TargetHandle>>,
     names: &Catalogue,
 ) -> Vec<MetricFamily> {
     let mut samples: Vec<Vec<Metric>> = families.iter().map(|_| Vec::new()).collect();

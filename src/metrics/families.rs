@@ -1,10 +1,10 @@
 //! Every metric of a target: name, type, labels, help and where its samples come from, in one row.
 
 use super::collector::Samples;
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::convert::float;
 use crate::parse::{CommandStats, ErrorStats, Number};
-use crate::script::Command;
+use crate::script::ScriptCommand;
 use crate::watch::{Feature, Severity, State, Target};
 
 /// What kind of metric it is.
@@ -28,7 +28,7 @@ pub(super) struct Family {
     /// Whether it changes with the time alone, so that it is made anew on every scrape.
     pub(super) live: bool,
     /// Its samples for one target.
-    pub(super) samples: fn(&Target, Moment, &mut Samples<'_>),
+    pub(super) samples: fn(&Target, Timestamps, &mut Samples<'_>),
 }
 
 const fn family(
@@ -36,7 +36,7 @@ const fn family(
     kind: Kind,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Moment, &mut Samples<'_>),
+    samples: fn(&Target, Timestamps, &mut Samples<'_>),
 ) -> Family {
     Family { name, kind, labels, help, live: false, samples }
 }
@@ -45,7 +45,7 @@ const fn counter(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Moment, &mut Samples<'_>),
+    samples: fn(&Target, Timestamps, &mut Samples<'_>),
 ) -> Family {
     family(name, Kind::Counter, labels, help, samples)
 }
@@ -54,7 +54,7 @@ const fn gauge(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Moment, &mut Samples<'_>),
+    samples: fn(&Target, Timestamps, &mut Samples<'_>),
 ) -> Family {
     family(name, Kind::Gauge, labels, help, samples)
 }
@@ -63,7 +63,7 @@ const fn histogram(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Moment, &mut Samples<'_>),
+    samples: fn(&Target, Timestamps, &mut Samples<'_>),
 ) -> Family {
     family(name, Kind::Histogram, labels, help, samples)
 }
@@ -426,7 +426,7 @@ pub(super) const FAMILIES: &[Family] = &[
 /// A sample for each command, from the server's own counts; 0 for commands that it never saw.
 fn commands(target: &Target, out: &mut Samples<'_>, value: fn(CommandStats) -> f64) {
     if let Some(commands) = &target.server().info().commands {
-        for command in Command::ALL {
+        for command in ScriptCommand::ALL {
             out.value(&[command.as_str()], value(commands.get(&command).copied().unwrap_or_default()));
         }
     }

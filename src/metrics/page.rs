@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::collector::{Targets, of_one};
 use super::discovery::DiscoveryState;
 use super::reload::ConfigState;
-use crate::fleet::{Fleet, Watched};
+use crate::fleet::{Fleet, TargetHandle};
 use crate::metrics::gzip::Part;
 use crate::script::Catalogue;
 use crate::state::Store;
@@ -21,7 +21,7 @@ use crate::state::Store;
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Numbers of the process itself (memory, open files) are at most this old.
-const LONGEST_KEPT: Duration = Duration::from_secs(1);
+const MAX_KEPT: Duration = Duration::from_secs(1);
 
 /// How many targets' text is made in place; that of more is made on a thread of its own.
 const FEW_TARGETS: usize = 20;
@@ -160,7 +160,7 @@ impl Page {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.as_ref()?;
         let age = now.saturating_sub(kept.made);
-        let fresh = age < kept.took || kept.version == self.fleet.version() && age < LONGEST_KEPT;
+        let fresh = age < kept.took || kept.version == self.fleet.version() && age < MAX_KEPT;
         fresh.then(|| Arc::clone(&kept.text))
     }
 
@@ -200,7 +200,7 @@ impl Page {
 ///
 /// # Errors
 /// Metrics that can't be written as text.
-pub(crate) fn text_of(watched: &Arc<Watched>, names: &Catalogue) -> Result<String, PageError> {
+pub(crate) fn text_of(watched: &Arc<TargetHandle>, names: &Catalogue) -> Result<String, PageError> {
     Ok(TextEncoder::new().encode_to_string(&of_one(watched, names))?)
 }
 

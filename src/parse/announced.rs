@@ -2,14 +2,14 @@
 //! connects to: they are read as strictly as they can be.
 
 /// The longest name of a host.
-const LONGEST_HOST: usize = 253;
+const MAX_HOST: usize = 253;
 
 /// The host and the port that something announces, if they can be an address. Names are in lower case and without the dot
 /// at their end, so that one server has one name.
 pub(super) fn announced(host: &str, port: &str) -> Option<(String, u16)> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    let fits = !host.is_empty() && host.len() <= LONGEST_HOST && host.chars().all(plain);
+    let fits = !host.is_empty() && host.len() <= MAX_HOST && host.chars().all(plain);
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|port| digits && *port != 0)?;
     fits.then(|| (host.to_ascii_lowercase(), port))

@@ -6,7 +6,7 @@ use super::announced::announced;
 use super::reply::{Malformed, bytes};
 
 /// The longest identity of a node that is kept; servers have 40 hex digits.
-const LONGEST_ID: usize = 64;
+const MAX_ID: usize = 64;
 
 /// A cluster as one of its nodes sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl ClusterNodes {
         let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
         // Slots that migrate are in brackets; only those without are served.
         let slots = words.skip(5).any(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        let plain = id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let plain = id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if id.is_empty() || !plain {
             return None;
         }

@@ -10,6 +10,7 @@ use super::reply::{Malformed, bytes, pairs};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// `slowlog-log-slower-than`: `Some(None)` when the slow log is off (a negative value).
+    #[expect(clippy::option_option, reason = "not reported, off, and on are three states")]
     pub(crate) slowlog_threshold: Option<Option<Duration>>,
     /// `slowlog-max-len`, entries.
     pub(crate) slowlog_max_len: Option<u64>,

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{
-    BusyKind, Info, Refusal, Settings, SlowlogReply, bytes, function_list, function_stats, integer,
+    BusyKind, ErrorReply, Info, Settings, SlowlogReply, bytes, function_list, function_stats, integer,
     recorded_scripts, slow_script_line,
 };
 use crate::config::Privacy;
-use crate::script::{Call, Command, Library};
+use crate::script::{Call, Library, ScriptCommand};
 
 /// Name (`redis-7.0-resp2-slowlog`) and bytes of each reply.
 static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
@@ -43,14 +43,15 @@ fn each_slow_log_is_read_whole() {
     for (server, reply) in replies("slowlog") {
         let reply = SlowlogReply::parse(reply, Privacy::default()).unwrap();
         assert_eq!((reply.malformed, reply.received), (0, reply.entries.len()), "{server}");
-        let calls: Vec<Command> = reply
+        let calls: Vec<ScriptCommand> = reply
             .entries
             .iter()
             .filter_map(|entry| Some(Call::from_arguments(&entry.arguments)?.command))
             .collect();
-        let mut expected = vec![Command::Eval, Command::Eval, Command::Evalsha, Command::Eval];
+        let mut expected =
+            vec![ScriptCommand::Eval, ScriptCommand::Eval, ScriptCommand::Evalsha, ScriptCommand::Eval];
         if !server.starts_with("redis-6.2") {
-            expected.push(Command::Fcall);
+            expected.push(ScriptCommand::Fcall);
         }
         assert_eq!(calls, expected, "{server}");
         assert!(reply.entries.iter().any(|entry| entry.client_name == "worker-7"), "{server}");
@@ -73,7 +74,7 @@ fn each_info_and_config_is_understood() {
         assert!(info.version.unwrap().starts_with(rest.split_once('-').unwrap().0), "{server}");
         assert_eq!(info.run_id.map(|run_id| run_id.len()), Some(40), "{server}");
         assert_eq!(info.role.as_deref(), Some("master"), "{server}");
-        assert!(info.commands.unwrap()[&Command::Eval].calls >= 3, "{server}");
+        assert!(info.commands.unwrap()[&ScriptCommand::Eval].calls >= 3, "{server}");
         assert!(info.errors.unwrap().noscript >= 1, "{server}");
     }
     for (server, reply) in replies("config") {
@@ -105,20 +106,22 @@ fn each_refusal_is_understood() {
     let refusals = |what: &'static str| {
         replies(what).into_iter().map(move |(server, reply)| {
             let Value::ServerError(error) = reply else { panic!("{server}: {what} is an error") };
-            (server, Refusal::parse(error.code(), error.details().unwrap_or_default()))
+            (server, ErrorReply::parse(error.code(), error.details().unwrap_or_default()))
         })
     };
     for (server, refusal) in refusals("error-busy") {
         let kind = if server.starts_with("redis-6.2") { BusyKind::Script } else { BusyKind::Function };
-        assert_eq!(refusal, Refusal::Busy { kind, counted: true }, "{server}");
+        assert_eq!(refusal, ErrorReply::Busy { kind, counted: true }, "{server}");
     }
     for (server, refusal) in refusals("error-busy-script") {
-        assert_eq!(refusal, Refusal::Busy { kind: BusyKind::Script, counted: true }, "{server}");
+        assert_eq!(refusal, ErrorReply::Busy { kind: BusyKind::Script, counted: true }, "{server}");
     }
-    assert!(refusals("error-noperm").all(|(_, refusal)| refusal == Refusal::NoPermission));
-    assert!(refusals("error-wrongpass").all(|(_, refusal)| matches!(refusal, Refusal::Unauthorized { .. })));
+    assert!(refusals("error-noperm").all(|(_, refusal)| refusal == ErrorReply::NoPermission));
+    assert!(
+        refusals("error-wrongpass").all(|(_, refusal)| matches!(refusal, ErrorReply::Unauthorized { .. }))
+    );
     for what in ["error-noscript", "error-script"] {
-        assert!(refusals(what).all(|(_, refusal)| matches!(refusal, Refusal::Other { .. })), "{what}");
+        assert!(refusals(what).all(|(_, refusal)| matches!(refusal, ErrorReply::Other { .. })), "{what}");
     }
 }
 
@@ -213,7 +216,7 @@ fn read_by_all(value: &Value) {
         let _ = Library::read(&library);
     }
     if let Value::ServerError(error) = value {
-        let _ = Refusal::parse(error.code(), error.details().unwrap_or_default());
+        let _ = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
     }
     if let Ok(text) = bytes(value.clone()) {
         let _ = (Info::parse(&text), recorded_scripts(&text));

@@ -30,7 +30,7 @@ impl BusyKind {
 
 /// An error reply, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum ErrorReply {
     /// A script, function or module command runs for longer than the time limit.
     Busy {
         /// What runs.
@@ -59,14 +59,14 @@ pub(crate) enum Refusal {
 }
 
 /// How much of a server's text is passed on.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT: usize = 200;
 
-impl Refusal {
+impl ErrorReply {
     /// Understands an error reply from its first word and the rest. The facts: Redis 6.2.14, 7.0.15 and
     /// Valkey 9.1.2, measured.
     #[must_use]
     pub(crate) fn parse(code: &str, detail: &str) -> Self {
-        let text = || printable(&format!("{code} {detail}"), LONGEST_TEXT);
+        let text = || printable(&format!("{code} {detail}"), MAX_TEXT);
         match code {
             "BUSY" => Self::Busy { kind: busy_kind(detail), counted: true },
             // EXEC while BUSY: "-EXECABORT Transaction discarded because of: BUSY Redis is busy …".
@@ -110,14 +110,14 @@ fn words(text: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Refusal {
+    fn parse(line: &str) -> ErrorReply {
         let (code, detail) = words(line);
-        Refusal::parse(code, detail)
+        ErrorReply::parse(code, detail)
     }
 
     #[test]
     fn captured_error_replies_are_understood() {
-        let busy = |kind, counted| Refusal::Busy { kind, counted };
+        let busy = |kind, counted| ErrorReply::Busy { kind, counted };
         for (line, expected) in [
             (
                 "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
@@ -134,16 +134,19 @@ mod tests {
             ),
             (
                 "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command",
-                Refusal::NoPermission,
+                ErrorReply::NoPermission,
             ),
-            ("LOADING Redis is loading the dataset in memory", Refusal::Loading),
+            ("LOADING Redis is loading the dataset in memory", ErrorReply::Loading),
             (
                 "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-                Refusal::MasterDown,
+                ErrorReply::MasterDown,
             ),
-            ("NOPERM this user has no permissions to run the 'slowlog|get' command", Refusal::NoPermission),
-            ("ERR unknown command 'CONFIG', with args beginning with: 'GET' 'x' ", Refusal::Unknown),
-            ("ERR unknown subcommand 'STATS'. Try FUNCTION HELP.", Refusal::Unknown),
+            (
+                "NOPERM this user has no permissions to run the 'slowlog|get' command",
+                ErrorReply::NoPermission,
+            ),
+            ("ERR unknown command 'CONFIG', with args beginning with: 'GET' 'x' ", ErrorReply::Unknown),
+            ("ERR unknown subcommand 'STATS'. Try FUNCTION HELP.", ErrorReply::Unknown),
         ] {
             assert_eq!(parse(line), expected, "{line}");
         }
@@ -157,7 +160,7 @@ mod tests {
             "EXECABORT Transaction discarded because of previous errors.",
             "",
         ] {
-            assert!(matches!(parse(line), Refusal::Other { .. }), "{line}");
+            assert!(matches!(parse(line), ErrorReply::Other { .. }), "{line}");
         }
     }
 
@@ -168,15 +171,15 @@ mod tests {
             "NOAUTH Authentication required.",
             "DENIED Redis is running in protected mode",
         ] {
-            assert_eq!(parse(line), Refusal::Unauthorized { text: line.to_owned() });
+            assert_eq!(parse(line), ErrorReply::Unauthorized { text: line.to_owned() });
         }
-        let Refusal::Other { text } =
-            Refusal::parse("ERR", &format!("a\nb\u{1b}[31m\u{202e}\u{200b}{}", "x".repeat(500)))
+        let ErrorReply::Other { text } =
+            ErrorReply::parse("ERR", &format!("a\nb\u{1b}[31m\u{202e}\u{200b}{}", "x".repeat(500)))
         else {
             panic!()
         };
         assert!(
-            text.chars().count() <= LONGEST_TEXT && !text.contains(['\n', '\u{1b}', '\u{202e}', '\u{200b}']),
+            text.chars().count() <= MAX_TEXT && !text.contains(['\n', '\u{1b}', '\u{202e}', '\u{200b}']),
             "{text}"
         );
     }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::reply::kept;
-use crate::script::Command;
+use crate::script::ScriptCommand;
 
 /// The sections that are read.
 pub(crate) const SECTIONS: &[&str] =
@@ -95,7 +95,7 @@ pub(crate) struct Info {
     /// The server's clock.
     pub(crate) server_time: Option<Duration>,
     /// Counts of script commands; those that the server never saw are missing. `None`: not told.
-    pub(crate) commands: Option<HashMap<Command, CommandStats>>,
+    pub(crate) commands: Option<HashMap<ScriptCommand, CommandStats>>,
     /// Successful SCRIPT KILL and FUNCTION KILL; `None` before 7.0, which does not count subcommands.
     pub(crate) kills: Option<Kills>,
     /// Whether ids of the slow log may have been used up without a trace in it. `None`: not told.
@@ -165,7 +165,7 @@ impl Info {
             uptime: number("uptime_in_seconds").map(Duration::from_secs),
             server_time: number("server_time_usec").map(Duration::from_micros),
             commands: told.then(|| {
-                Command::ALL
+                ScriptCommand::ALL
                     .into_iter()
                     .filter_map(|command| Some((command, stats(command.as_str())?)))
                     .collect()
@@ -272,10 +272,10 @@ mod tests {
         for text in [REDIS_7, REDIS_62, VALKEY_9] {
             let info = Info::parse(text);
             let commands = info.commands.unwrap();
-            assert_eq!(commands.get(&Command::Eval).unwrap().calls, 3);
-            assert_eq!(commands.get(&Command::Eval).unwrap().failed, 1);
-            assert_eq!(commands.get(&Command::Evalsha).unwrap().calls, 2);
-            assert!(!commands.contains_key(&Command::EvalshaRo));
+            assert_eq!(commands.get(&ScriptCommand::Eval).unwrap().calls, 3);
+            assert_eq!(commands.get(&ScriptCommand::Eval).unwrap().failed, 1);
+            assert_eq!(commands.get(&ScriptCommand::Evalsha).unwrap().calls, 2);
+            assert!(!commands.contains_key(&ScriptCommand::EvalshaRo));
             let errors = info.errors.unwrap();
             assert_eq!((errors.busy, errors.notbusy, errors.noscript), (2, 1, 1));
             assert_eq!(info.numbers[&Number::CachedScripts], 3);
@@ -313,7 +313,8 @@ mod tests {
             &["run_id", "server_name", "valkey_version", "redis_mode", "role"][..],
             &["redis_version", "server_mode"],
         ] {
-            let text: String = fields.iter().map(|name| format!("{name}:{hostile}\r\n")).collect();
+            let lines: Vec<String> = fields.iter().map(|name| format!("{name}:{hostile}\r\n")).collect();
+            let text = lines.concat();
             let Info { run_id, server, version, mode, role, .. } = Info::parse(text.as_bytes());
             let texts: Vec<String> = [run_id, server, version, mode, role].into_iter().flatten().collect();
             assert!(texts.len() >= 2, "{fields:?}");

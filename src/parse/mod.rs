@@ -19,7 +19,7 @@ mod slowlog;
 
 pub(crate) use self::cluster_nodes::ClusterNodes;
 pub(crate) use self::config::Settings;
-pub(crate) use self::error_reply::{BusyKind, Refusal};
+pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;
 pub(crate) use self::function_stats::{RunningFunction, function_stats};
 pub(crate) use self::info::{CommandStats, ErrorStats, Info, Number, SECTIONS, SlowlogPast};

@@ -7,7 +7,7 @@ use memchr::{memchr, memmem};
 const KEPT_WORDS: usize = 4;
 
 /// Most words that a command may have.
-const MOST_WORDS: usize = 1 << 20;
+const MAX_WORDS: usize = 1 << 20;
 
 /// The bodies in calls of SCRIPT LOAD, EVAL and FUNCTION LOAD, in the order of the recording. Whatever else is in it is
 /// passed over.
@@ -50,7 +50,7 @@ fn script(words: Vec<Vec<u8>>) -> Option<Vec<u8>> {
 fn wire(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
     let (count, mut rest) = number(bytes.strip_prefix(b"*")?)?;
     let mut words = Vec::new();
-    for _ in 0..Some(count).filter(|count| (1..=MOST_WORDS).contains(count))? {
+    for _ in 0..Some(count).filter(|count| (1..=MAX_WORDS).contains(count))? {
         let (length, after) = number(rest.strip_prefix(b"$")?)?;
         let (word, after) = after.split_at_checked(length)?;
         if words.len() < KEPT_WORDS {

@@ -8,7 +8,7 @@ use ::redis::Value;
 
 use super::reply::{MAX_TEXT, Malformed, bytes, integer, is_hidden, items, printable};
 use crate::config::Privacy;
-use crate::script::Command;
+use crate::script::ScriptCommand;
 
 /// Arguments that are kept of an entry: the command, the script, the number of keys.
 const KEPT_ARGUMENTS: usize = 3;
@@ -17,7 +17,7 @@ const KEPT_ARGUMENTS: usize = 3;
 const KEPT_KEYS: u64 = 8;
 
 /// Most characters of a client's address or name that are kept.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// One entry of the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +72,11 @@ impl SlowlogReply {
         let (mut entries, mut unreadable, mut malformed) = (Vec::new(), Vec::new(), 0);
         for element in elements {
             let id = id(&element);
-            match entry(element, privacy) {
-                Ok(entry) => entries.push(entry),
-                Err(_) => {
-                    malformed += 1;
-                    unreadable.extend(id);
-                }
+            if let Ok(entry) = entry(element, privacy) {
+                entries.push(entry);
+            } else {
+                malformed += 1;
+                unreadable.extend(id);
             }
         }
         entries.sort_by_key(|entry| entry.id);
@@ -112,7 +111,7 @@ fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
         arguments.extend(given.take(keys).filter_map(|key| bytes(key).ok()));
     }
     // A script that some server shows whole has to stay whole: its SHA1 is computed.
-    let script = arguments.first().and_then(|name| Command::from_name(name)).map(|_| 1);
+    let script = arguments.first().and_then(|name| ScriptCommand::from_name(name)).map(|_| 1);
     for (index, argument) in arguments.iter_mut().enumerate() {
         if argument.len() > MAX_TEXT && Some(index) != script {
             argument.truncate(MAX_TEXT);
@@ -130,15 +129,15 @@ fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
             client_name: String::new(),
         });
     }
-    let client = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
-    let client_name = printable(&String::from_utf8_lossy(&text()), LONGEST_NAME);
+    let client = printable(&String::from_utf8_lossy(&text()), MAX_NAME);
+    let client_name = printable(&String::from_utf8_lossy(&text()), MAX_NAME);
     Ok(Entry { id, ended_at, duration, arguments, client, client_name })
 }
 
 /// The number of keys that a script call announces; 0 for anything else, whose arguments are nobody's business.
 fn announced_keys(arguments: &[Vec<u8>]) -> u64 {
     let [command, _, keys] = arguments else { return 0 };
-    let keys = Command::from_name(command).and_then(|_| std::str::from_utf8(keys).ok()?.parse().ok());
+    let keys = ScriptCommand::from_name(command).and_then(|_| std::str::from_utf8(keys).ok()?.parse().ok());
     keys.unwrap_or(0)
 }
 

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::blocking::{LOG_FILES, Unfinished, folder_of};
 use crate::files;
-use crate::fleet::Watched;
+use crate::fleet::TargetHandle;
 use crate::logging::event_log::Priority;
 use crate::parse::{SlowScriptLine, slow_script_line};
 use crate::watch::Observation;
@@ -39,17 +39,17 @@ const MAX_LOOK: u64 = 1 << 20;
 const MAX_BEHIND: u64 = 32 << 20;
 
 /// The longest line that is looked at; the rest of a longer one is passed over.
-const LONGEST_LINE: usize = 4 << 10;
+const MAX_LINE: usize = 4 << 10;
 
 /// Follows `path` until `stop`, and passes on what it names.
-pub(crate) async fn follow(watched: Arc<Watched>, path: &Path, stop: CancellationToken) {
+pub(crate) async fn follow(watched: Arc<TargetHandle>, path: &Path, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = follow_on(&watched, path) => {}
     }
 }
 
-async fn follow_on(watched: &Watched, path: &Path) {
+async fn follow_on(watched: &TargetHandle, path: &Path) {
     let target = watched.name();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,7 +102,7 @@ async fn follow_on(watched: &Watched, path: &Path) {
     }
 }
 
-fn complain(watched: &Watched, path: &Path, error: &io::Error) {
+fn complain(watched: &TargetHandle, path: &Path, error: &io::Error) {
     if !watched.may_log(Priority::Medium) {
         return;
     }
@@ -215,7 +215,7 @@ impl Open {
 /// Makes lines of bytes that come in pieces.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The beginning of a line whose end has not come; at most [`LONGEST_LINE`] bytes.
+    /// The beginning of a line whose end has not come; at most [`MAX_LINE`] bytes.
     begun: Vec<u8>,
     /// The beginning of the line was not read: what comes of it is no line.
     within: bool,
@@ -228,7 +228,7 @@ impl Lines {
 
     fn feed(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = LONGEST_LINE.saturating_sub(self.begun.len());
+            let room = MAX_LINE.saturating_sub(self.begun.len());
             self.begun.extend(piece.iter().take(room));
             if piece.ends_with(b"\n") {
                 if !std::mem::take(&mut self.within) {
@@ -340,7 +340,7 @@ mod tests {
             lines.feed(&[b'x'; 10_000], &mut |line: &str| seen.push(line.to_owned()));
         }
         lines.feed(b"\n\xff\n", &mut |line: &str| seen.push(line.to_owned()));
-        assert_eq!((seen.len(), seen[0].len(), seen[1].as_str()), (2, LONGEST_LINE, "\u{fffd}"));
-        assert!(lines.begun.capacity() <= 2 * LONGEST_LINE);
+        assert_eq!((seen.len(), seen[0].len(), seen[1].as_str()), (2, MAX_LINE, "\u{fffd}"));
+        assert!(lines.begun.capacity() <= 2 * MAX_LINE);
     }
 }

@@ -18,7 +18,7 @@ use tracing::{Level, debug};
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, Link, TlsSetup, connect_within};
-use crate::fleet::Watched;
+use crate::fleet::TargetHandle;
 use crate::logging::event_log::Priority;
 use crate::watch::Observation;
 
@@ -26,7 +26,7 @@ use crate::watch::Observation;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest such pause.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A connection that worked for so long is dialled again at once.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a session is over.
 #[derive(Debug)]
-enum Over {
+enum SessionEnd {
     /// The exporter stops.
     Stopped,
     /// The connection is of no use any more.
@@ -46,23 +46,23 @@ enum Over {
 }
 
 /// Watches one target until `stop`.
-pub(crate) async fn watch(watched: Arc<Watched>, stop: CancellationToken) {
+pub(crate) async fn watch(watched: Arc<TargetHandle>, stop: CancellationToken) {
     poll(&watched, stop).await;
     // It may be no longer among the fleet's.
     watched.log_omitted(true);
 }
 
-async fn poll(watched: &Watched, stop: CancellationToken) {
+async fn poll(watched: &TargetHandle, stop: CancellationToken) {
     let mut backoff = Backoff::default();
     // A port that accepts and then says nothing, again and again, is no blocked server.
     let mut doubtful = false;
     loop {
         let began = watched.now().mono;
         let over = session(watched, &stop, doubtful).await;
-        doubtful = matches!(over, Over::Mute(_));
+        doubtful = matches!(over, SessionEnd::Mute(_));
         match over {
-            Over::Stopped => return,
-            Over::Broken(detail) | Over::Mute(detail) => {
+            SessionEnd::Stopped => return,
+            SessionEnd::Broken(detail) | SessionEnd::Mute(detail) => {
                 if tracing::enabled!(Level::DEBUG) && watched.may_log(Priority::Low) {
                     debug!(target = &*watched.config().name, detail, "connection ended");
                 }
@@ -88,18 +88,18 @@ struct Backoff {
 
 impl Backoff {
     fn next(&mut self) -> Duration {
-        let pause = self.last.map_or(Duration::ZERO, |last| (last * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF));
+        let pause = self.last.map_or(Duration::ZERO, |last| (last * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF));
         self.last = Some(pause);
         pause.mul_f64(rand::random_range(0.5..=1.0))
     }
 }
 
 /// One connection, from the first byte to the last.
-async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) -> Over {
+async fn session(watched: &TargetHandle, stop: &CancellationToken, doubtful: bool) -> SessionEnd {
     let config = watched.config();
     let connecting = connect_within(&config.address.endpoint, config.allow());
     let link = tokio::select! {
-        () = stop.cancelled() => return Over::Stopped,
+        () = stop.cancelled() => return SessionEnd::Stopped,
         link = connecting => link,
     };
     watched.dialled(link.as_ref());
@@ -124,7 +124,7 @@ async fn session(watched: &Watched, stop: &CancellationToken, doubtful: bool) ->
 
 /// The TLS handshake. A blocked server leaves it unanswered; but so does a port that does not speak TLS (Redis waits
 /// for the rest of what it takes for a command), so an address that has never answered is not waited for without end.
-async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Result<Link, Over> {
+async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Result<Link, SessionEnd> {
     let watched = waiter.watched;
     let known = watched.numbers().liveness().has_answered();
     let handshake = tls.begin(link);
@@ -138,17 +138,17 @@ async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Resul
             let detail =
                 format!("the TLS handshake was not answered within {seconds} s; does this port speak TLS?");
             watched.observe(Observation::Unreachable { detail: detail.clone() });
-            Err(Over::Mute(detail))
+            Err(SessionEnd::Mute(detail))
         }
     }
 }
 
-fn unreachable(watched: &Watched, detail: String) -> Over {
+fn unreachable(watched: &TargetHandle, detail: String) -> SessionEnd {
     watched.observe(Observation::Unreachable { detail: detail.clone() });
-    Over::Broken(detail)
+    SessionEnd::Broken(detail)
 }
 
-fn unauthorized(watched: &Watched, detail: String) -> Over {
+fn unauthorized(watched: &TargetHandle, detail: String) -> SessionEnd {
     watched.observe(Observation::Unauthorized { detail: detail.clone() });
-    Over::Broken(detail)
+    SessionEnd::Broken(detail)
 }

@@ -6,12 +6,12 @@ use ::redis::Value;
 use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
-use super::{Over, unauthorized, unreachable};
-use crate::client::{Connection, Failure, Question, TOO_MANY_CLIENTS};
+use super::{SessionEnd, unauthorized, unreachable};
+use crate::client::{Command, Connection, Failure, TOO_MANY_CLIENTS};
 use crate::config::TargetConfig;
-use crate::fleet::Watched;
+use crate::fleet::TargetHandle;
 use crate::parse::{
-    Info, Malformed, Refusal, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
+    ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 
@@ -31,22 +31,25 @@ const PASSWORD_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum Unanswered {
     /// The server said no, and the connection goes on.
-    Refused(Refusal),
+    ErrorReply(ErrorReply),
     /// What it said is not of the form that the command promises.
     Malformed(Malformed),
     /// The session is over.
-    Over(Over),
+    Over(SessionEnd),
 }
 
 impl Unanswered {
     /// Whether the same question may well be answered later.
     fn is_for_now(&self) -> bool {
-        matches!(self, Self::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown))
+        matches!(
+            self,
+            Self::ErrorReply(ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown)
+        )
     }
 }
 
-impl From<Over> for Unanswered {
-    fn from(over: Over) -> Self {
+impl From<SessionEnd> for Unanswered {
+    fn from(over: SessionEnd) -> Self {
         Self::Over(over)
     }
 }
@@ -61,7 +64,7 @@ impl From<Malformed> for Unanswered {
 pub(super) struct Session<'a> {
     connection: Connection,
     waiter: Waiter<'a>,
-    watched: &'a Watched,
+    watched: &'a TargetHandle,
     /// Whether the server has answered anything on this connection.
     answered: bool,
     /// Whether it was found out which server answers.
@@ -107,7 +110,7 @@ impl<'a> Session<'a> {
     }
 
     /// Logs in and works until the connection or the exporter ends.
-    pub(super) async fn run(mut self) -> Over {
+    pub(super) async fn run(mut self) -> SessionEnd {
         if let Err(over) = self.log_in().await {
             return over;
         }
@@ -115,7 +118,7 @@ impl<'a> Session<'a> {
             let (due, action) = self.next_action();
             let clock = self.watched.clock();
             tokio::select! {
-                () = self.waiter.stop.cancelled() => return Over::Stopped,
+                () = self.waiter.stop.cancelled() => return SessionEnd::Stopped,
                 () = sleep_until(clock.instant(due)) => {}
             }
             let result = match action {
@@ -162,11 +165,11 @@ impl<'a> Session<'a> {
         actions.into_iter().min_by_key(|(due, _)| *due).unwrap_or((Duration::ZERO, Action::Heartbeat))
     }
 
-    async fn log_in(&mut self) -> Result<(), Over> {
+    async fn log_in(&mut self) -> Result<(), SessionEnd> {
         let TargetConfig { credentials, address, .. } = self.watched.config();
         let Some(password) = &credentials.password else { return Ok(()) };
         let passwords = tokio::select! {
-            () = self.waiter.stop.cancelled() => return Err(Over::Stopped),
+            () = self.waiter.stop.cancelled() => return Err(SessionEnd::Stopped),
             passwords = password.read_within(PASSWORD_LIMIT) => passwords,
         };
         let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
@@ -175,11 +178,13 @@ impl<'a> Session<'a> {
         };
         let answer = self.connection.authenticate(credentials.user.as_deref(), &password);
         match self.waiter.wait(answer).await? {
-            Ok(()) | Err(Failure::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown)) => {
-                Ok(())
-            }
-            Err(Failure::Refused(refusal)) => {
-                let code = if let Refusal::Unauthorized { text } = &refusal { text.as_str() } else { "ERR" };
+            Ok(())
+            | Err(Failure::ErrorReply(
+                ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
+            )) => Ok(()),
+            Err(Failure::ErrorReply(refusal)) => {
+                let code =
+                    if let ErrorReply::Unauthorized { text } = &refusal { text.as_str() } else { "ERR" };
                 let user = credentials.user_shown();
                 let hint = match code {
                     "WRONGPASS" => "check the user and the password",
@@ -195,13 +200,13 @@ impl<'a> Session<'a> {
     }
 
     /// Asks for a sign of life.
-    async fn heartbeat(&mut self) -> Result<(), Over> {
+    async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
         let now = self.watched.now();
         self.last.heartbeat = Some(now.mono);
         let question = match self.watched.numbers().heartbeat(now) {
-            Heartbeat::Ping => Question::Ping,
-            Heartbeat::Transaction => Question::Transaction,
-            Heartbeat::SlowlogLen => Question::SlowlogLen,
+            Heartbeat::Ping => Command::Ping,
+            Heartbeat::Transaction => Command::Transaction,
+            Heartbeat::SlowlogLen => Command::SlowlogLen,
         };
         let first = !self.answered;
         let answer = self.exchange(question).await?;
@@ -209,14 +214,14 @@ impl<'a> Session<'a> {
         self.watched.observe(Observation::Heartbeat { round_trip });
         match &answer {
             // Said to whoever comes, before the connection is closed.
-            Err(Refusal::Other { text }) if first && text.contains(TOO_MANY_CLIENTS) => {
+            Err(ErrorReply::Other { text }) if first && text.contains(TOO_MANY_CLIENTS) => {
                 return Err(unreachable(self.watched, format!("the server refused us: {text}")));
             }
             // MISCONF and the like: another heartbeat shows what this one can't.
-            Err(Refusal::Other { text }) if question == Question::Ping => {
+            Err(ErrorReply::Other { text }) if question == Command::Ping => {
                 self.capability(Feature::Ping, false, Some(format!("PING is answered with: {text}")));
             }
-            Err(Refusal::MasterDown) if question == Question::Ping => {
+            Err(ErrorReply::MasterDown) if question == Command::Ping => {
                 self.capability(Feature::Ping, false, None);
             }
             _ => {}
@@ -225,10 +230,10 @@ impl<'a> Session<'a> {
     }
 
     /// Asks which function runs.
-    async fn name_function(&mut self) -> Result<(), Over> {
+    async fn name_function(&mut self) -> Result<(), SessionEnd> {
         let sent = self.watched.now().mono;
         self.last.naming = Some(sent);
-        let answer = self.exchange(Question::FunctionStats).await?;
+        let answer = self.exchange(Command::FunctionStats).await?;
         match answer.as_ref().ok().map(|value| function_stats(value.clone())) {
             // An answer that says that the server is still busy.
             Some(Ok(Some(function))) => {
@@ -237,16 +242,16 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Some(Err(malformed)) => {
-                self.trouble(Question::FunctionStats, malformed.to_string());
+                self.trouble(Command::FunctionStats, malformed.to_string());
                 self.capability(Feature::FunctionStats, false, None);
                 Ok(())
             }
-            Some(Ok(None)) | None => done(self.understand(Question::FunctionStats, sent, answer)),
+            Some(Ok(None)) | None => done(self.understand(Command::FunctionStats, sent, answer)),
         }
     }
 
     /// Finds out which server answers. `false` if it can't tell now, and is to be asked again.
-    async fn identify(&mut self) -> Result<bool, Over> {
+    async fn identify(&mut self) -> Result<bool, SessionEnd> {
         if !self.worth_asking(Feature::Info) {
             if !self.identified {
                 self.watched.observe(Observation::Anonymous);
@@ -262,7 +267,7 @@ impl<'a> Session<'a> {
             }
             Err(unanswered) => {
                 let later = unanswered.is_for_now();
-                self.poll_failed(Question::Info(SECTIONS), unanswered)?;
+                self.poll_failed(Command::Info(SECTIONS), unanswered)?;
                 if later {
                     return Ok(false);
                 }
@@ -273,7 +278,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads INFO, CONFIG and the length of the slow log.
-    async fn read_info(&mut self) -> Result<(), Over> {
+    async fn read_info(&mut self) -> Result<(), SessionEnd> {
         self.last.info = Some(self.watched.now().mono);
         if !self.identify().await? {
             self.last.info = None;
@@ -286,7 +291,7 @@ impl<'a> Session<'a> {
         if !self.worth_asking(Feature::SlowlogLength) {
             return Ok(());
         }
-        let length = self.ask(Question::SlowlogLen).await;
+        let length = self.ask(Command::SlowlogLen).await;
         if let Some(length) = length.as_ref().ok().and_then(|value| u64::try_from(integer(value).ok()?).ok())
         {
             self.watched.observe(Observation::SlowlogLength(length));
@@ -297,31 +302,31 @@ impl<'a> Session<'a> {
     /// All sections of INFO, in one question where the server takes several (7.0+).
     async fn info(&mut self) -> Result<Info, Unanswered> {
         if !self.identified {
-            let server = self.info_of(Question::Info(&["server"])).await?;
+            let server = self.info_of(Command::Info(&["server"])).await?;
             self.several = server.compatible_major.is_some_and(|major| major >= 7);
         }
         if self.several {
-            match self.info_of(Question::Info(SECTIONS)).await {
-                Err(Unanswered::Refused(Refusal::Other { .. })) => self.several = false,
+            match self.info_of(Command::Info(SECTIONS)).await {
+                Err(Unanswered::ErrorReply(ErrorReply::Other { .. })) => self.several = false,
                 answer => return answer,
             }
         }
         let mut info = Info::default();
         for section in SECTIONS.chunks(1) {
-            info.merge(self.info_of(Question::Info(section)).await?);
+            info.merge(self.info_of(Command::Info(section)).await?);
         }
         Ok(info)
     }
 
-    async fn info_of(&mut self, question: Question) -> Result<Info, Unanswered> {
+    async fn info_of(&mut self, question: Command) -> Result<Info, Unanswered> {
         Ok(Info::parse(&bytes(self.ask(question).await?)?))
     }
 
     /// What is done once on every connection: a name for CLIENT LIST, and a try of what is needed during BUSY.
-    async fn introduce(&mut self) -> Result<(), Over> {
-        done(self.ask(Question::SetName).await)?;
+    async fn introduce(&mut self) -> Result<(), SessionEnd> {
+        done(self.ask(Command::SetName).await)?;
         if self.worth_asking(Feature::Transaction) {
-            done(self.ask(Question::Transaction).await)?;
+            done(self.ask(Command::Transaction).await)?;
         }
         // Servers before 7.0 have no functions; one that does not tell its version is asked.
         let before_7 = self.watched.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
@@ -333,7 +338,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn read_settings(&mut self) -> Result<(), Over> {
+    async fn read_settings(&mut self) -> Result<(), SessionEnd> {
         if !self.worth_asking(Feature::Config) {
             return Ok(());
         }
@@ -343,11 +348,11 @@ impl<'a> Session<'a> {
         let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         let mut settings = Settings::default();
         for chunk in parameters.chunks(step) {
-            let question = Question::ConfigGet(chunk);
+            let question = Command::ConfigGet(chunk);
             let answer = self.ask(question).await;
             match answer.and_then(|value| Ok(Settings::parse(value)?)) {
                 Ok(part) => settings.merge(part),
-                Err(Unanswered::Refused(_)) => return Ok(()),
+                Err(Unanswered::ErrorReply(_)) => return Ok(()),
                 Err(unanswered) => return self.poll_failed(question, unanswered),
             }
         }
@@ -359,7 +364,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads what is new in the slow log.
-    async fn read_slowlog(&mut self) -> Result<(), Over> {
+    async fn read_slowlog(&mut self) -> Result<(), SessionEnd> {
         let began = self.watched.now().mono;
         self.last.poll = Some(began);
         if !self.worth_asking(Feature::Slowlog) {
@@ -368,7 +373,7 @@ impl<'a> Session<'a> {
         }
         self.watched.observe(Observation::PollBegan);
         for _ in 0..READS_PER_POLL {
-            let question = Question::SlowlogGet(self.watched.numbers().slowlog_ask());
+            let question = Command::SlowlogGet(self.watched.numbers().slowlog_ask());
             let answer = self.ask(question).await;
             let privacy = self.watched.config().privacy;
             let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
@@ -408,23 +413,23 @@ impl<'a> Session<'a> {
     }
 
     /// Fetches the source of a script that is not known.
-    async fn read_source(&mut self) -> Result<(), Over> {
+    async fn read_source(&mut self) -> Result<(), SessionEnd> {
         self.last.source = Some(self.watched.now().mono);
         let wanted = self.watched.wanted_source(&self.watched.numbers());
         let Some(sha1) = wanted else { return Ok(()) };
-        let answer = self.ask(Question::ScriptShow(sha1)).await;
+        let answer = self.ask(Command::ScriptShow(sha1)).await;
         match &answer {
             Ok(Value::BulkString(body)) => {
                 self.watched.asks_source(sha1);
                 self.watched.keep_source(sha1, body);
             }
             // It may yet be granted, or the server replaced by one that has it.
-            Err(Unanswered::Refused(
-                Refusal::NoPermission
-                | Refusal::Unknown
-                | Refusal::Busy { .. }
-                | Refusal::Loading
-                | Refusal::MasterDown,
+            Err(Unanswered::ErrorReply(
+                ErrorReply::NoPermission
+                | ErrorReply::Unknown
+                | ErrorReply::Busy { .. }
+                | ErrorReply::Loading
+                | ErrorReply::MasterDown,
             )) => {}
             // It is not there any more, or too large.
             _ => self.watched.asks_source(sha1),
@@ -433,28 +438,28 @@ impl<'a> Session<'a> {
     }
 
     /// Asks a question and understands what its answer says about the server's state.
-    async fn ask(&mut self, question: Question) -> Result<Value, Unanswered> {
+    async fn ask(&mut self, question: Command) -> Result<Value, Unanswered> {
         let sent = self.watched.now().mono;
         let answer = self.exchange(question).await?;
         self.understand(question, sent, answer)
     }
 
     /// Sends a question and waits for what comes.
-    async fn exchange(&mut self, question: Question) -> Result<Result<Value, Refusal>, Over> {
+    async fn exchange(&mut self, question: Command) -> Result<Result<Value, ErrorReply>, SessionEnd> {
         let answer = self.connection.ask(question);
         match self.waiter.wait(answer).await? {
             Ok(value) => {
                 (self.answered, self.waiter.doubtful) = (true, false);
                 Ok(Ok(value))
             }
-            Err(Failure::Refused(refusal)) => {
+            Err(Failure::ErrorReply(refusal)) => {
                 (self.answered, self.waiter.doubtful) = (true, false);
                 Ok(Err(refusal))
             }
             Err(failure) => {
                 match failure {
                     Failure::TooLarge { .. } => self.too_large(question, &failure),
-                    Failure::Lost(_) if matches!(question, Question::SlowlogGet(_)) => {
+                    Failure::Lost(_) if matches!(question, Command::SlowlogGet(_)) => {
                         self.watched.observe(Observation::SlowlogBroken);
                     }
                     Failure::NotRedis if self.answered => self.trouble(question, failure.to_string()),
@@ -467,9 +472,9 @@ impl<'a> Session<'a> {
 
     fn understand(
         &self,
-        question: Question,
+        question: Command,
         sent: Duration,
-        answer: Result<Value, Refusal>,
+        answer: Result<Value, ErrorReply>,
     ) -> Result<Value, Unanswered> {
         let refusal = match answer {
             Ok(value) => {
@@ -488,30 +493,31 @@ impl<'a> Session<'a> {
             Err(refusal) => refusal,
         };
         let observation = match &refusal {
-            Refusal::Busy { kind, counted } => {
+            ErrorReply::Busy { kind, counted } => {
                 Observation::Busy { kind: *kind, counted: *counted, since: sent }
             }
-            Refusal::Loading => Observation::Loading { since: sent },
-            Refusal::Unauthorized { text } => {
+            ErrorReply::Loading => Observation::Loading { since: sent },
+            ErrorReply::Unauthorized { text } => {
                 let text = text.trim_end_matches('.');
                 let detail = format!("{text}; give a user and a password that the server accepts");
                 return Err(Unanswered::Over(unauthorized(self.watched, detail)));
             }
-            Refusal::MasterDown | Refusal::NoPermission | Refusal::Unknown | Refusal::Other { .. } => {
-                Observation::Complained
-            }
+            ErrorReply::MasterDown
+            | ErrorReply::NoPermission
+            | ErrorReply::Unknown
+            | ErrorReply::Other { .. } => Observation::Complained,
         };
         self.refused(question, &refusal);
         self.watched.observe(observation);
-        Err(Unanswered::Refused(refusal))
+        Err(Unanswered::ErrorReply(refusal))
     }
 
     /// Notes what can't be asked here, and what to do about it.
-    fn refused(&self, question: Question, refusal: &Refusal) {
+    fn refused(&self, question: Command, refusal: &ErrorReply) {
         let Some(feature) = question.feature() else { return };
         let command = question.name();
         match refusal {
-            Refusal::NoPermission => {
+            ErrorReply::NoPermission => {
                 let user = self.watched.config().credentials.user_shown();
                 let grant = question.grant();
                 let problem =
@@ -519,10 +525,10 @@ impl<'a> Session<'a> {
                 self.capability(feature, false, Some(problem));
             }
             // Servers before 7.0 have no functions, and only Valkey shows scripts: that is how they are.
-            Refusal::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
+            ErrorReply::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
                 self.capability(feature, false, None);
             }
-            Refusal::Unknown => {
+            ErrorReply::Unknown => {
                 self.capability(feature, false, Some(format!("the server does not know {command}")));
             }
             _ => {}
@@ -543,12 +549,12 @@ impl<'a> Session<'a> {
     }
 
     /// Counts a poll that failed, and tells why if that shows nowhere else.
-    fn poll_failed(&self, question: Question, unanswered: Unanswered) -> Result<(), Over> {
+    fn poll_failed(&self, question: Command, unanswered: Unanswered) -> Result<(), SessionEnd> {
         let reason = match &unanswered {
-            Unanswered::Over(Over::Stopped) => None,
-            Unanswered::Over(Over::Broken(_) | Over::Mute(_)) => Some(FailureReason::Connection),
+            Unanswered::Over(SessionEnd::Stopped) => None,
+            Unanswered::Over(SessionEnd::Broken(_) | SessionEnd::Mute(_)) => Some(FailureReason::Connection),
             Unanswered::Malformed(_) => Some(FailureReason::Malformed),
-            Unanswered::Refused(refusal) => Some(FailureReason::of(refusal)),
+            Unanswered::ErrorReply(refusal) => Some(FailureReason::of(refusal)),
         };
         if let Some(reason) = reason {
             self.watched.observe(Observation::PollFailed { reason });
@@ -556,22 +562,22 @@ impl<'a> Session<'a> {
         match unanswered {
             Unanswered::Over(over) => return Err(over),
             Unanswered::Malformed(malformed) => self.trouble(question, malformed.to_string()),
-            Unanswered::Refused(Refusal::Other { text }) => self.trouble(question, text),
-            Unanswered::Refused(_) => {}
+            Unanswered::ErrorReply(ErrorReply::Other { text }) => self.trouble(question, text),
+            Unanswered::ErrorReply(_) => {}
         }
         Ok(())
     }
 
     /// Tells of an unexpected answer.
-    fn trouble(&self, question: Question, detail: String) {
+    fn trouble(&self, question: Command, detail: String) {
         self.watched.observe(Observation::Trouble { command: question.name(), detail });
     }
 
     /// A reply was larger than we take: asks for less next time.
-    fn too_large(&self, question: Question, failure: &Failure) {
+    fn too_large(&self, question: Command, failure: &Failure) {
         let detail = failure.to_string();
         match (question, question.feature()) {
-            (Question::SlowlogGet(_), _) => {
+            (Command::SlowlogGet(_), _) => {
                 self.watched.observe(Observation::SlowlogTooLarge);
             }
             (_, Some(feature)) => {
@@ -584,20 +590,20 @@ impl<'a> Session<'a> {
     }
 
     /// The connection is of no use any more. Where it never was, or the network lost it, nobody is there.
-    fn broken(&self, failure: &Failure) -> Over {
+    fn broken(&self, failure: &Failure) -> SessionEnd {
         let detail = failure.to_string();
         if self.answered && *failure != Failure::Unacknowledged {
-            return Over::Broken(detail);
+            return SessionEnd::Broken(detail);
         }
         self.watched.observe(Observation::Unreachable { detail: detail.clone() });
-        if self.answered { Over::Broken(detail) } else { Over::Mute(detail) }
+        if self.answered { SessionEnd::Broken(detail) } else { SessionEnd::Mute(detail) }
     }
 }
 
 /// What remains of an answer that only its effects were wanted of.
-fn done<T>(answer: Result<T, Unanswered>) -> Result<(), Over> {
+fn done<T>(answer: Result<T, Unanswered>) -> Result<(), SessionEnd> {
     match answer {
-        Ok(_) | Err(Unanswered::Refused(_) | Unanswered::Malformed(_)) => Ok(()),
+        Ok(_) | Err(Unanswered::ErrorReply(_) | Unanswered::Malformed(_)) => Ok(()),
         Err(Unanswered::Over(over)) => Err(over),
     }
 }

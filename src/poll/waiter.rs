@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::{Over, unreachable};
+use super::{SessionEnd, unreachable};
 use crate::client::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
-use crate::fleet::Watched;
+use crate::fleet::TargetHandle;
 use crate::watch::Observation;
 
 /// A timer that fires so late means that this process was not given the processor.
@@ -20,7 +20,7 @@ const REACH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Waits for answers, and notices when they don't come.
 pub(super) struct Waiter<'a> {
-    pub(super) watched: &'a Watched,
+    pub(super) watched: &'a TargetHandle,
     pub(super) stop: &'a CancellationToken,
     /// Where the connection leads.
     pub(super) peer: Peer,
@@ -33,7 +33,7 @@ pub(super) struct Waiter<'a> {
 impl Waiter<'_> {
     /// Waits for what was sent just now. Without an answer for too long, a second connection, of which nothing
     /// but its being accepted is wanted, tells a server that is blocked from one that is gone.
-    pub(super) async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Over> {
+    pub(super) async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, SessionEnd> {
         let clock = self.watched.clock();
         let since = clock.now().mono;
         let patience = self.watched.config().intervals.blocked_after;
@@ -43,7 +43,7 @@ impl Waiter<'_> {
             tokio::select! {
                 biased;
                 answer = &mut answer => return Ok(answer),
-                () = self.stop.cancelled() => return Err(Over::Stopped),
+                () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
                 () = sleep_until(clock.instant(blocked_at)) => {}
             }
             // A timer that fires late means that we were not given the processor: the answer may lie there unread.
@@ -68,13 +68,13 @@ impl Waiter<'_> {
             let (tried, reached) = tokio::select! {
                 biased;
                 answer = &mut answer => return Ok(answer),
-                () = self.stop.cancelled() => return Err(Over::Stopped),
+                () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
                 reached = reaching => reached,
             };
             self.last_reach = Some((tried, matches!(reached, Reach::Accepted(_))));
             match reached {
                 Reach::Accepted(link) => break Some(link),
-                Reach::Refused(error) => {
+                Reach::ErrorReply(error) => {
                     return Err(unreachable(
                         self.watched,
                         format!("it does not answer, and cannot be connected to: {error}"),
@@ -101,7 +101,7 @@ impl Waiter<'_> {
         tokio::select! {
             biased;
             answer = &mut answer => Ok(answer),
-            () = self.stop.cancelled() => Err(Over::Stopped),
+            () = self.stop.cancelled() => Err(SessionEnd::Stopped),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A command that runs a script or a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Command {
+pub(crate) enum ScriptCommand {
     /// EVAL: the body comes with the call.
     Eval,
     /// EVALSHA: the script is named by its SHA1.
@@ -20,7 +20,7 @@ pub(crate) enum Command {
     FcallRo,
 }
 
-impl Command {
+impl ScriptCommand {
     /// All of them, in the order of the documentation.
     pub(crate) const ALL: [Self; 6] =
         [Self::Eval, Self::Evalsha, Self::EvalRo, Self::EvalshaRo, Self::Fcall, Self::FcallRo];

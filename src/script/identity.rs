@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use super::command::Command;
+use super::command::ScriptCommand;
 use crate::parse::is_hidden;
 
 /// Bytes of an argument that the slow log keeps.
@@ -179,7 +179,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     /// The command.
-    pub(crate) command: Command,
+    pub(crate) command: ScriptCommand,
     /// What it ran.
     pub(crate) script: Identity,
     /// The number of keys that the caller announced; `None` if that is no number.
@@ -191,15 +191,15 @@ impl Call {
     #[must_use]
     pub(crate) fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
         let mut arguments = arguments.iter();
-        let command = Command::from_name(arguments.next()?)?;
+        let command = ScriptCommand::from_name(arguments.next()?)?;
         let script = arguments.next()?;
         let keys = arguments.next().and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
         let script = match command {
-            Command::Eval | Command::EvalRo => Identity::from_body(script),
+            ScriptCommand::Eval | ScriptCommand::EvalRo => Identity::from_body(script),
             // What is no SHA1 names no script; it is told apart from others, and never repeated as text.
-            Command::Evalsha | Command::EvalshaRo => Identity::from_sha1(script, Origin::Server)
+            ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => Identity::from_sha1(script, Origin::Server)
                 .unwrap_or_else(|| Identity::fingerprint(script, script.len())),
-            Command::Fcall | Command::FcallRo => Identity::from_function(script),
+            ScriptCommand::Fcall | ScriptCommand::FcallRo => Identity::from_function(script),
         };
         Some(Self { command, script, keys })
     }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(evalsha.script.label, eval.script.label);
         assert_eq!((eval.script.sha1.as_str(), evalsha.script.sha1.as_str()), (RETURN_1, RETURN_1));
         assert_eq!((eval.script.origin, evalsha.script.origin), (Origin::Computed, Origin::Server));
-        assert_eq!((eval.command, eval.keys, evalsha.keys), (Command::Eval, Some(0), Some(2)));
+        assert_eq!((eval.command, eval.keys, evalsha.keys), (ScriptCommand::Eval, Some(0), Some(2)));
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_arguments_give_a_short_printable_label(
-            command in prop::sample::select(Command::ALL.to_vec()),
+            command in prop::sample::select(ScriptCommand::ALL.to_vec()),
             arguments in prop::collection::vec(any::<Vec<u8>>(), 1..4),
         ) {
             let mut all = vec![command.as_str().as_bytes().to_vec()];

@@ -6,6 +6,6 @@ mod identity;
 mod labels;
 
 pub(crate) use self::catalogue::{Catalogue, Library, ScriptFile, Sources};
-pub(crate) use self::command::Command;
+pub(crate) use self::command::ScriptCommand;
 pub(crate) use self::identity::{Call, Identity, Label, Origin, Sha1Digits, sha1_of};
 pub(crate) use self::labels::{Labels, OTHER};

@@ -12,10 +12,10 @@ use sha1::{Digest, Sha1};
 use crate::watch::SavedTarget;
 
 /// A file that is larger is not read, and none is written.
-pub(super) const LARGEST: usize = 256 << 20;
+pub(super) const MAX_SIZE: usize = 256 << 20;
 
 /// Most of the file that one target may take.
-const LONGEST_LINE: usize = LARGEST / 4;
+const MAX_LINE: usize = MAX_SIZE / 4;
 
 /// Room for head and end.
 const ENDS: usize = 4 << 10;
@@ -104,7 +104,7 @@ impl TargetLine {
 /// Shortens the longest lines until the file that they make can be read again, so that what one target takes costs no
 /// other. Gives the targets of which something is left out.
 pub(super) fn fit(lines: &mut BTreeMap<String, TargetLine>) -> Vec<String> {
-    fit_within(lines, LONGEST_LINE, LARGEST - ENDS)
+    fit_within(lines, MAX_LINE, MAX_SIZE - ENDS)
 }
 
 fn fit_within(lines: &mut BTreeMap<String, TargetLine>, longest: usize, most: usize) -> Vec<String> {
@@ -213,15 +213,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::Moment;
+    use crate::clock::Timestamps;
     use crate::config::Config;
     use crate::parse::{Entry, SlowlogReply};
     use crate::watch::{Observation, Target};
 
     use std::time::Duration;
 
-    fn moment(seconds: u64) -> Moment {
-        Moment { mono: Duration::from_secs(seconds), unix: Duration::from_secs(seconds) }
+    fn moment(seconds: u64) -> Timestamps {
+        Timestamps { mono: Duration::from_secs(seconds), unix: Duration::from_secs(seconds) }
     }
 
     fn config(flags: &[&str]) -> crate::config::TargetConfig {
@@ -358,12 +358,12 @@ mod tests {
             read_on(&mut after, &reply, 106);
             assert_eq!((after.lost(), after.unreadable()), (2, 1));
             assert_eq!((after.scripts().entries(), after.scripts().series().count()), ((92, 2), 0));
-            assert_eq!(fit_within(&mut fitted, longest, most), [] as [&str; 0]);
+            assert!(fit_within(&mut fitted, longest, most).is_empty());
         }
         let mut fitted = lines.clone();
         assert_eq!(fit_within(&mut fitted, usize::MAX, 1).len(), 3, "in the end lines are left out");
         assert!(fitted.is_empty());
-        assert_eq!(fit(&mut lines.clone()), [] as [&str; 0]);
+        assert!(fit(&mut lines.clone()).is_empty());
     }
 
     #[test]

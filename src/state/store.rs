@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::format::{self, Contents, FormatError, LARGEST, TargetLine};
+use super::format::{self, Contents, FormatError, MAX_SIZE, TargetLine};
 use crate::clock::Clock;
-use crate::fleet::{Fleet, Watched};
+use crate::fleet::{Fleet, TargetHandle};
 use crate::watch::{SavedTarget, Snapshot};
 
 /// While nothing changes the file is written this often, so that it tells until when the servers' logs were read.
@@ -31,13 +31,13 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest pause between two writes while there is something to write.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Targets that are no longer watched are kept for so long, in seconds: they may come back.
 const KEEP_GONE: u64 = 7 * 86_400;
 
 /// Lines of the file: whoever probes can make many targets come and go.
-const MOST_LINES: usize = 20_000;
+const MAX_LINES: usize = 20_000;
 
 /// Failures are told again after this time.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
@@ -64,7 +64,7 @@ pub(crate) struct Store {
 enum ReadError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("it is larger than {} MiB", LARGEST >> 20)]
+    #[error("it is larger than {} MiB", MAX_SIZE >> 20)]
     TooLarge,
     #[error("it is not a file")]
     NotAFile,
@@ -154,7 +154,7 @@ impl Store {
             }
             // At most a third of the time is spent on writing.
             let took = store.clock.now().mono.saturating_sub(began);
-            sleep((took * 2).min(LONGEST_PAUSE)).await;
+            sleep((took * 2).min(MAX_PAUSE)).await;
         }
     }
 
@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Replaces the file by one with these targets and those that are gone for not too long.
-    fn write(&self, targets: Vec<(Arc<Watched>, Snapshot)>, seen: u64) -> io::Result<()> {
+    fn write(&self, targets: Vec<(Arc<TargetHandle>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
             // There is nothing to keep of a target that was never reached, and whoever probes can make up many.
@@ -187,7 +187,7 @@ impl Store {
                 lines.insert(target.to_owned(), TargetLine::new(target, seen, snapshot.saved())?);
             }
             lines.retain(|_, line| seen.saturating_sub(line.seen) <= KEEP_GONE);
-            drop_oldest(&mut lines, MOST_LINES);
+            drop_oldest(&mut lines, MAX_LINES);
             let shortened = format::fit(&mut lines);
             let before = self.shortened.swap(!shortened.is_empty(), Ordering::Relaxed);
             if !before && !shortened.is_empty() {
@@ -229,7 +229,7 @@ fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, most: usize) {
 struct Writer {
     store: Arc<Store>,
     /// Each target's revision that the file has.
-    written: BTreeMap<Arc<str>, (Arc<Watched>, u64)>,
+    written: BTreeMap<Arc<str>, (Arc<TargetHandle>, u64)>,
     /// When all targets were last written, whether they had changed or not (monotonic).
     whole: Option<Duration>,
     /// A write that took too long and is not done yet.
@@ -245,13 +245,13 @@ impl Writer {
         let due =
             |at: Option<Duration>, interval| at.is_none_or(|at| now.mono.saturating_sub(at) >= interval);
         let whole = last || due(self.whole, IDLE_INTERVAL);
-        let snapshots: Vec<(Arc<Watched>, Snapshot)> = fleet
+        let snapshots: Vec<(Arc<TargetHandle>, Snapshot)> = fleet
             .targets()
             .iter()
             .map(|watched| (Arc::clone(watched), watched.numbers().snapshot(now)))
             .filter(|(watched, snapshot)| {
                 let written = self.written.get(&watched.config().name);
-                let same = |(before, revision): &(Arc<Watched>, u64)| {
+                let same = |(before, revision): &(Arc<TargetHandle>, u64)| {
                     Arc::ptr_eq(before, watched) && *revision == snapshot.revision
                 };
                 whole || !written.is_some_and(same)
@@ -285,7 +285,7 @@ impl Writer {
     }
 
     /// Writes one file at a time, on a thread that may block. One that takes too long is not waited for.
-    async fn write(&mut self, snapshots: Vec<(Arc<Watched>, Snapshot)>, seen: u64) -> io::Result<()> {
+    async fn write(&mut self, snapshots: Vec<(Arc<TargetHandle>, Snapshot)>, seen: u64) -> io::Result<()> {
         let too_long = || io::Error::new(io::ErrorKind::TimedOut, format!("not done within {WRITE_LIMIT:?}"));
         if let Some(before) = &mut self.unfinished {
             if !before.is_finished() {
@@ -320,8 +320,8 @@ fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
         return Err(ReadError::NotAFile);
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(u64::try_from(LARGEST + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
-    if bytes.len() > LARGEST {
+    File::open(path)?.take(u64::try_from(MAX_SIZE + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_SIZE {
         return Err(ReadError::TooLarge);
     }
     if bytes.is_empty() {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::convert::millis;
 use crate::parse::{Entry, SlowlogPast, SlowlogReply};
 
 /// Most entries to ask for at once: the reply has to fit the memory that a reply may take.
-const MOST_ENTRIES: usize = 16_384;
+const MAX_ENTRIES: usize = 16_384;
 
 /// Entries to ask for beyond those known, for what is written in the meantime.
 const MARGIN: u64 = 64;
@@ -33,7 +33,7 @@ const UPTIME_SLACK: Duration = Duration::from_secs(2);
 
 /// The shortest pause before the next poll of a ring that turns over quickly. Timers are not finer: what should come
 /// sooner comes at once, one request behind the answer to the other.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const MIN_PAUSE: Duration = Duration::from_millis(2);
 
 /// After this time a limit on what is asked for is doubled again.
 const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
 /// A quiet ring is never read more often than this, however low the server's threshold is.
-const SHORTEST_QUIET: Duration = Duration::from_millis(100);
+const MIN_QUIET: Duration = Duration::from_millis(100);
 
 /// Connections that break for so long whenever the log is read are no accidents.
 const ACCIDENTS: Duration = Duration::from_secs(5);
@@ -126,6 +126,7 @@ pub(crate) struct Who<'a> {
 
 /// The account of one target.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Account {
     /// The server process that answers; `None` if it does not tell.
     run_id: Option<String>,
@@ -168,7 +169,7 @@ impl Default for Account {
             position: Position::Unread(IfEmpty::Unknown),
             others: VecDeque::new(),
             ask: 1,
-            limit: MOST_ENTRIES,
+            limit: MAX_ENTRIES,
             rewound: false,
             contacted: false,
             ring: DEFAULT_RING,
@@ -205,7 +206,7 @@ impl Account {
 
     /// What is to be kept over restarts of the exporter.
     #[must_use]
-    pub(crate) fn saved(&self, now: Moment) -> SavedAccount {
+    pub(crate) fn saved(&self, now: Timestamps) -> SavedAccount {
         let unix = |mono: Duration| now.unix.saturating_sub(now.mono.saturating_sub(mono));
         SavedAccount {
             run_id: self.run_id.clone(),
@@ -254,7 +255,7 @@ impl Account {
     #[must_use]
     pub(crate) fn interval(&self, longest: Duration) -> Duration {
         let ring = u32::try_from(self.ring).unwrap_or(u32::MAX);
-        let fills = (self.threshold.saturating_mul(ring) / 2).max(SHORTEST_QUIET);
+        let fills = (self.threshold.saturating_mul(ring) / 2).max(MIN_QUIET);
         self.pace.unwrap_or(longest).min(longest).min(fills)
     }
 
@@ -266,7 +267,7 @@ impl Account {
 
     /// Takes note of `slowlog-max-len`; what is more than we ask for makes no difference.
     pub(crate) fn set_ring(&mut self, entries: u64) {
-        self.ring = entries.clamp(1, u64::try_from(MOST_ENTRIES).unwrap_or(u64::MAX));
+        self.ring = entries.clamp(1, u64::try_from(MAX_ENTRIES).unwrap_or(u64::MAX));
     }
 
     /// A reply was larger than we take: ask for half as many for a while.
@@ -402,17 +403,17 @@ impl Account {
         let elapsed = now.saturating_sub(self.read_until.replace(now).unwrap_or_default());
         self.pace = Some(match self.pace {
             // Slow down gradually: what comes in bursts comes again.
-            Some(interval) if written == 0 => interval.saturating_mul(2).max(SHORTEST_PAUSE),
+            Some(interval) if written == 0 => interval.saturating_mul(2).max(MIN_PAUSE),
             Some(interval) => {
                 let full = elapsed.as_micros().saturating_mul(self.ring.into()) / u128::from(written);
                 let full = Duration::from_micros(u64::try_from(full).unwrap_or(u64::MAX));
-                let pause = (full / RING_SHARE).min(interval.saturating_mul(2).max(SHORTEST_PAUSE));
-                if pause < SHORTEST_PAUSE { Duration::ZERO } else { pause }
+                let pause = (full / RING_SHARE).min(interval.saturating_mul(2).max(MIN_PAUSE));
+                if pause < MIN_PAUSE { Duration::ZERO } else { pause }
             }
             None => Duration::MAX,
         });
-        if self.limit < MOST_ENTRIES && now.saturating_sub(self.limited_at) >= LIMIT_RECOVERY {
-            self.limit = self.limit.saturating_mul(2).min(MOST_ENTRIES);
+        if self.limit < MAX_ENTRIES && now.saturating_sub(self.limited_at) >= LIMIT_RECOVERY {
+            self.limit = self.limit.saturating_mul(2).min(MAX_ENTRIES);
             self.limited_at = now;
         }
         Take::Done { new, lost, unreadable }
@@ -545,7 +546,7 @@ mod tests {
     impl Saved {
         /// Through the text, as it is in the file.
         fn of(watcher: &Watcher, now: Duration) -> Self {
-            let saved = watcher.account.saved(Moment { mono: now, unix: now });
+            let saved = watcher.account.saved(Timestamps { mono: now, unix: now });
             let text = serde_json::to_string(&saved).unwrap();
             Self { account: serde_json::from_str(&text).unwrap(), numbers: watcher.clone() }
         }
@@ -896,7 +897,7 @@ mod tests {
         for minute in 1..20 {
             account.take(SlowlogReply::default(), NOW + LIMIT_RECOVERY * minute);
         }
-        assert_eq!(account.limit, MOST_ENTRIES, "it recovers");
+        assert_eq!(account.limit, MAX_ENTRIES, "it recovers");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::liveness::Runner;
 use crate::parse::{BusyKind, Entry};
-use crate::script::Command;
+use crate::script::ScriptCommand;
 
 /// How far an entry's time may be off: its end is in whole seconds, and clocks are compared over a network.
 const SLACK: f64 = 2.0;
@@ -54,7 +54,7 @@ impl Cause {
     }
 
     fn of_entry(entry: &Entry) -> Self {
-        match entry.arguments.first().and_then(|name| Command::from_name(name)) {
+        match entry.arguments.first().and_then(|name| ScriptCommand::from_name(name)) {
             Some(command) if command.is_function() => Self::Function,
             Some(_) => Self::Script,
             None => Self::Command,

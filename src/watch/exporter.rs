@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::histogram::Histogram;
-use crate::parse::Refusal;
+use crate::parse::ErrorReply;
 
 /// Bounds for durations of single requests, seconds.
 const REQUEST_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -53,13 +53,13 @@ impl FailureReason {
 
     /// Why a poll failed that was refused in this way.
     #[must_use]
-    pub(crate) const fn of(refusal: &Refusal) -> Self {
+    pub(crate) const fn of(refusal: &ErrorReply) -> Self {
         match refusal {
-            Refusal::Busy { .. } => Self::Busy,
-            Refusal::Loading | Refusal::MasterDown => Self::Loading,
-            Refusal::Unauthorized { .. } => Self::Unauthorized,
-            Refusal::NoPermission | Refusal::Unknown => Self::Permission,
-            Refusal::Other { .. } => Self::Refused,
+            ErrorReply::Busy { .. } => Self::Busy,
+            ErrorReply::Loading | ErrorReply::MasterDown => Self::Loading,
+            ErrorReply::Unauthorized { .. } => Self::Unauthorized,
+            ErrorReply::NoPermission | ErrorReply::Unknown => Self::Permission,
+            ErrorReply::Other { .. } => Self::Refused,
         }
     }
 

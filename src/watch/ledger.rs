@@ -27,7 +27,7 @@ pub(crate) struct Book {
 
 /// A target's book, as it is and as it may be shown.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct Ledger {
     /// With everything that was read.
     latest: Arc<Book>,
     /// What may be shown while `latest` waits to be saved; `None` while nothing waits.
@@ -42,7 +42,7 @@ pub(super) struct Books {
     waiting: VecDeque<(u64, Event)>,
 }
 
-impl Books {
+impl Ledger {
     /// A book whose changes are shown at once.
     pub(super) fn new(book: Book) -> Self {
         Self {
@@ -133,9 +133,9 @@ mod tests {
     use super::*;
     use crate::config::Thresholds;
 
-    fn books(saves: bool) -> Books {
+    fn books(saves: bool) -> Ledger {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        let mut books = Books::new(Book {
+        let mut books = Ledger::new(Book {
             scripts: Scripts::new(slow, [1.0].into(), 10),
             lost: 0,
             unreadable: 0,
@@ -147,7 +147,7 @@ mod tests {
         books
     }
 
-    fn lose(books: &mut Books, count: u64) -> Vec<Event> {
+    fn lose(books: &mut Ledger, count: u64) -> Vec<Event> {
         let mut events = Vec::new();
         books.change(&mut events, |book, events| {
             book.lost += count;

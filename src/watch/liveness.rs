@@ -16,16 +16,16 @@ use super::blockage::{Cause, Ended};
 use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::convert::micros;
 use crate::parse::{BusyKind, Entry, printable};
 use crate::script::{Call, Identity, Origin};
 
 /// Most blockages that wait for the slow log.
-const MOST_ENDED: usize = 16;
+const MAX_ENDED: usize = 16;
 
 /// Most characters that are kept of why a state holds: certificates and error replies have a part in it.
-const LONGEST_DETAIL: usize = 400;
+const MAX_DETAIL: usize = 400;
 
 /// How long a bad state holds before it is told again.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
@@ -266,7 +266,7 @@ impl Liveness {
 
     /// How long the state has held.
     #[must_use]
-    pub(crate) fn held(&self, now: Moment) -> Duration {
+    pub(crate) fn held(&self, now: Timestamps) -> Duration {
         now.mono.saturating_sub(self.since)
     }
 
@@ -290,7 +290,7 @@ impl Liveness {
 
     /// How long the server has been blocked now; zero if it is not.
     #[must_use]
-    pub(crate) fn blocked(&self, now: Moment) -> Duration {
+    pub(crate) fn blocked(&self, now: Timestamps) -> Duration {
         self.episode.as_ref().map_or(Duration::ZERO, |episode| now.mono.saturating_sub(episode.since))
     }
 
@@ -327,20 +327,20 @@ impl Liveness {
     }
 
     /// A request that was sent at `since`, and that a BUSY server refuses, was answered.
-    pub(super) fn answered(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn answered(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
         self.last_free = self.last_free.max(since);
         self.presumed_free(now, events);
     }
 
     /// An answer came, and no better sign that the server is free is to be had from it.
-    pub(super) fn presumed_free(&mut self, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn presumed_free(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         self.end(now.mono, now, events);
         self.change(State::Ok, None, now, events);
     }
 
     /// An answer came that the server also gives while it is BUSY: it lives, and may be blocked still.
-    pub(super) fn complained(&mut self, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn complained(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         if self.episode.is_none() {
             self.presumed_free(now, events);
@@ -348,7 +348,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` is still unanswered, and the server's kernel accepts connections.
-    pub(super) fn silent(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn silent(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
         // A server that is BUSY and silent is inside one long command of the same script.
         if self.episode.is_none() {
             self.begin(since, now, events);
@@ -358,7 +358,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` was answered BUSY.
-    pub(super) fn busy(&mut self, kind: BusyKind, since: Duration, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn busy(&mut self, kind: BusyKind, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         match &self.episode {
             None => self.begin(since, now, events),
@@ -384,7 +384,7 @@ impl Liveness {
         name: &[u8],
         running_for: Option<Duration>,
         asked: Duration,
-        now: Moment,
+        now: Timestamps,
         events: &mut Vec<Event>,
     ) {
         self.busy(BusyKind::Function, asked, now, events);
@@ -419,7 +419,7 @@ impl Liveness {
         &mut self,
         runner: Runner,
         running_for: Duration,
-        now: Moment,
+        now: Timestamps,
         events: &mut Vec<Event>,
     ) {
         let began = now.mono.saturating_sub(running_for);
@@ -455,7 +455,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` was answered with: the server loads its data set.
-    pub(super) fn loading(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn loading(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         self.last_free = self.last_free.max(since);
         self.end(now.mono, now, events);
@@ -463,14 +463,14 @@ impl Liveness {
     }
 
     /// The server does not accept who we are.
-    pub(super) fn unauthorized(&mut self, detail: String, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn unauthorized(&mut self, detail: String, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         self.end(now.mono, now, events);
         self.change(State::Unauthorized, Some(detail), now, events);
     }
 
     /// The server can't be reached.
-    pub(super) fn unreachable(&mut self, detail: String, now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn unreachable(&mut self, detail: String, now: Timestamps, events: &mut Vec<Event>) {
         self.end(now.mono, now, events);
         self.change(State::Unreachable, Some(detail), now, events);
         // Its slow log can't be asked now, and may be gone.
@@ -525,20 +525,20 @@ impl Liveness {
         Some((script, attribution.culprit?)).filter(|(script, _)| !script.sha1.is_empty())
     }
 
-    fn begin(&mut self, since: Duration, now: Moment, events: &mut Vec<Event>) {
+    fn begin(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
         let since = since.clamp(self.last_end.min(now.mono), now.mono);
         self.episode = Some(Episode::new(since, now.mono));
         events.push(Event::BlockageBegan);
     }
 
     /// Takes what was named before the blockage was noticed.
-    fn recall(&mut self, now: Moment, events: &mut Vec<Event>) {
+    fn recall(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         if let Some((runner, began)) = self.early.take() {
             self.logged(runner, now.mono.saturating_sub(began), now, events);
         }
     }
 
-    fn went_busy(&mut self, kind: BusyKind, now: Moment, events: &mut Vec<Event>) {
+    fn went_busy(&mut self, kind: BusyKind, now: Timestamps, events: &mut Vec<Event>) {
         let blocked = self.blocked(now);
         let Some(episode) = self.episode.as_mut().filter(|episode| episode.busy.is_none()) else { return };
         episode.busy = Some(kind);
@@ -550,7 +550,7 @@ impl Liveness {
     }
 
     /// Ends the blockage at `began`, when something else began without a gap, and begins another one.
-    fn split(&mut self, began: Duration, now: Moment, events: &mut Vec<Event>) {
+    fn split(&mut self, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
         let Some(since) = self.episode.as_ref().map(|episode| episode.since) else { return };
         let began = began.clamp(since.min(now.mono), now.mono);
         self.end(began, now, events);
@@ -561,7 +561,7 @@ impl Liveness {
     }
 
     /// Like [`Self::split`], where the server is BUSY with the same kind of thing as before.
-    fn split_alike(&mut self, began: Duration, now: Moment, events: &mut Vec<Event>) {
+    fn split_alike(&mut self, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
         let busy =
             self.episode.as_ref().and_then(|episode| episode.busy.map(|kind| (kind, episode.last_busy)));
         self.split(began, now, events);
@@ -574,7 +574,7 @@ impl Liveness {
     }
 
     /// Names what runs, which began at `began` at the latest.
-    fn name(&mut self, runner: Runner, began: Duration, now: Moment, events: &mut Vec<Event>) {
+    fn name(&mut self, runner: Runner, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
         let began = began.clamp(self.last_free.min(now.mono), now.mono);
         let Some(episode) = &self.episode else { return };
         let named = episode.runner.as_ref().map(|(known, _)| known);
@@ -615,7 +615,7 @@ impl Liveness {
     }
 
     /// Names what has ended, if it is the one that ran then and was not named.
-    fn name_ended(&mut self, runner: Runner, began: Duration, now: Moment) {
+    fn name_ended(&mut self, runner: Runner, began: Duration, now: Timestamps) {
         let fits = |past: &&mut Past| {
             past.ended.runner.is_none()
                 && past.ended.busy == Some(runner.kind)
@@ -627,10 +627,10 @@ impl Liveness {
     }
 
     /// Ends the blockage, which lasted until `at`.
-    fn end(&mut self, at: Duration, now: Moment, events: &mut Vec<Event>) {
+    fn end(&mut self, at: Duration, now: Timestamps, events: &mut Vec<Event>) {
         let Some(episode) = self.episode.take() else { return };
         self.last_end = at;
-        if self.ended.len() >= MOST_ENDED
+        if self.ended.len() >= MAX_ENDED
             && let Some(oldest) = self.ended.pop_front()
         {
             self.settle(&oldest.ended, &[], None, events);
@@ -645,8 +645,8 @@ impl Liveness {
         self.ended.push_back(Past { since: episode.since, least: least.clamp(episode.since, at), ended });
     }
 
-    fn change(&mut self, to: State, detail: Option<String>, now: Moment, events: &mut Vec<Event>) {
-        let detail = detail.map(|detail| printable(&detail, LONGEST_DETAIL));
+    fn change(&mut self, to: State, detail: Option<String>, now: Timestamps, events: &mut Vec<Event>) {
+        let detail = detail.map(|detail| printable(&detail, MAX_DETAIL));
         self.detail.clone_from(&detail);
         if self.state != to || !self.tried {
             let from = self.tried.then_some(self.state);
@@ -662,7 +662,7 @@ impl Liveness {
 }
 
 /// The time since the Unix epoch at the monotonic time `mono`.
-fn unix(mono: Duration, now: Moment) -> Duration {
+fn unix(mono: Duration, now: Timestamps) -> Duration {
     now.unix.saturating_sub(now.mono.saturating_sub(mono))
 }
 
@@ -673,9 +673,9 @@ mod tests {
     use super::*;
 
     /// A moment so many milliseconds after the start.
-    fn at(ms: u64) -> Moment {
+    fn at(ms: u64) -> Timestamps {
         let since_start = Duration::from_millis(ms);
-        Moment { mono: since_start, unix: Duration::from_secs(1_700_000_000) + since_start }
+        Timestamps { mono: since_start, unix: Duration::from_secs(1_700_000_000) + since_start }
     }
 
     fn ms(ms: u64) -> Duration {
@@ -943,7 +943,7 @@ mod tests {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.unreachable(format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000)), at(0), &mut events);
         let detail = liveness.detail().unwrap();
-        assert!(detail.starts_with("nox") && detail.len() == LONGEST_DETAIL, "{detail}");
+        assert!(detail.starts_with("nox") && detail.len() == MAX_DETAIL, "{detail}");
     }
 
     #[test]

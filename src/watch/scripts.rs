@@ -13,7 +13,7 @@ use super::event::SlowCall;
 use super::histogram::{Histogram, SavedHistogram};
 use crate::config::Thresholds;
 use crate::parse::Entry;
-use crate::script::{Call, Catalogue, Command, Identity, Label, Labels};
+use crate::script::{Call, Catalogue, Identity, Label, Labels, ScriptCommand};
 
 /// How slow a slow call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,14 +113,14 @@ impl Series {
 #[derive(Debug)]
 pub(crate) struct Named<'a> {
     /// By command and name; what has one name is added up.
-    series: BTreeMap<(Command, Label), Cow<'a, Series>>,
+    series: BTreeMap<(ScriptCommand, Label), Cow<'a, Series>>,
     /// What is known of each name.
     known: BTreeMap<Label, Identity>,
 }
 
 impl Named<'_> {
     /// Numbers by command and name.
-    pub(crate) fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+    pub(crate) fn series(&self) -> impl Iterator<Item = (ScriptCommand, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, &**series))
     }
 
@@ -134,7 +134,7 @@ impl Named<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedSeries {
-    command: Command,
+    command: ScriptCommand,
     script: Label,
     durations: SavedHistogram,
     last: BTreeMap<Severity, LastCall>,
@@ -152,7 +152,7 @@ pub(crate) struct SavedScripts {
     /// What is known of each script label.
     known: Vec<Identity>,
     series: Vec<SavedSeries>,
-    slow_calls: Vec<(Command, Severity, u64)>,
+    slow_calls: Vec<(ScriptCommand, Severity, u64)>,
     overflow: u64,
     script_entries: u64,
     other_entries: u64,
@@ -176,9 +176,9 @@ pub(crate) struct Scripts {
     /// Labels given out.
     labels: Labels,
     /// Numbers by command and script label.
-    series: BTreeMap<(Command, Label), Series>,
+    series: BTreeMap<(ScriptCommand, Label), Series>,
     /// Slow calls by command and severity; every pair exists.
-    slow_calls: BTreeMap<(Command, Severity), u64>,
+    slow_calls: BTreeMap<(ScriptCommand, Severity), u64>,
     /// Calls filed under `other`.
     overflow: u64,
     /// Slow log entries that were script calls.
@@ -191,7 +191,7 @@ impl Scripts {
     /// No calls yet.
     #[must_use]
     pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
-        let pairs = Command::ALL
+        let pairs = ScriptCommand::ALL
             .into_iter()
             .flat_map(|command| Severity::ALL.map(|severity| ((command, severity), 0)));
         Self {
@@ -311,12 +311,12 @@ impl Scripts {
     }
 
     /// Numbers by command and script label.
-    pub(crate) fn series(&self) -> impl Iterator<Item = (Command, &Label, &Series)> {
+    pub(crate) fn series(&self) -> impl Iterator<Item = (ScriptCommand, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, series))
     }
 
     /// Slow calls by command and severity; every pair exists.
-    pub(crate) fn slow_calls(&self) -> impl Iterator<Item = (Command, Severity, u64)> {
+    pub(crate) fn slow_calls(&self) -> impl Iterator<Item = (ScriptCommand, Severity, u64)> {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
@@ -379,7 +379,7 @@ mod tests {
         Scripts::new(slow, [0.5, 1.0, 2.0].into(), max)
     }
 
-    fn slow_calls(scripts: &Scripts, command: Command, severity: Severity) -> u64 {
+    fn slow_calls(scripts: &Scripts, command: ScriptCommand, severity: Severity) -> u64 {
         scripts.slow_calls().find(|(c, s, _)| (*c, *s) == (command, severity)).unwrap().2
     }
 
@@ -390,8 +390,8 @@ mod tests {
         let warning = scripts.take(&entry(1000, &["EVAL", "return 1", "0"])).unwrap();
         let critical = scripts.take(&entry(2000, &["EVAL", "return 1", "0"])).unwrap();
         assert_eq!((warning.severity, critical.severity), (Severity::Warning, Severity::Critical));
-        assert_eq!(slow_calls(&scripts, Command::Eval, Severity::Warning), 2);
-        assert_eq!(slow_calls(&scripts, Command::Eval, Severity::Critical), 1);
+        assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Warning), 2);
+        assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Critical), 1);
         let (_, _, series) = scripts.series().next().unwrap();
         assert_eq!(series.durations.count(), 3);
         assert_eq!(series.last[&Severity::Warning].duration, Duration::from_secs(2));

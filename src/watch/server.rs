@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::parse::{ErrorStats, Info, Number, Settings};
 
 /// The latest that was told; what was not told is missing.
@@ -119,7 +119,7 @@ impl ServerFacts {
 
     /// Takes over what INFO told. `own_busy` is the number of BUSY errors that the exporter has drawn so far,
     /// `own_busy_elsewhere` how many of them before the present connection was made.
-    pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Moment) {
+    pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Timestamps) {
         let known = info.run_id.is_some() && self.info.run_id.is_some();
         if known && info.run_id != self.info.run_id {
             // Nothing that the former server told is true of this one.
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Moment = Moment { mono: Duration::from_secs(1), unix: Duration::from_secs(1000) };
+    const NOW: Timestamps = Timestamps { mono: Duration::from_secs(1), unix: Duration::from_secs(1000) };
 
     fn info(run_id: &str, commands: u64, busy: u64) -> Info {
         let text = format!(

@@ -10,11 +10,11 @@ use super::account::{Account, SavedAccount, Take, Who};
 use super::event::Event;
 use super::exporter::{ExporterNumbers, FailureReason, Feature};
 use super::latest::LatestCalls;
-use super::ledger::{Book, Books};
+use super::ledger::{Book, Ledger};
 use super::liveness::{Liveness, Runner, State};
 use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 use crate::script::Call;
@@ -233,7 +233,7 @@ pub(crate) struct Target {
     /// Position in the slow log.
     account: Account,
     /// What the slow log has come to.
-    books: Books,
+    books: Ledger,
     /// What the server says about itself.
     server: ServerFacts,
     /// The exporter's own numbers.
@@ -260,7 +260,7 @@ impl Target {
             name: Arc::clone(&config.name),
             liveness: Liveness::default(),
             account: Account::default(),
-            books: Books::new(book),
+            books: Ledger::new(book),
             server: ServerFacts::default(),
             exporter: ExporterNumbers::default(),
             own_busy_elsewhere: 0,
@@ -291,7 +291,7 @@ impl Target {
     }
 
     /// What there is to save now.
-    pub(crate) fn snapshot(&self, now: Moment) -> Snapshot {
+    pub(crate) fn snapshot(&self, now: Timestamps) -> Snapshot {
         Snapshot {
             begun: self.account.is_begun(),
             revision: self.books.revision(),
@@ -390,7 +390,7 @@ impl Target {
 
     /// How to ask for a sign of life at `now`: while BUSY in a way that draws no BUSY error, and always in one that is
     /// not refused for a reason of its own.
-    pub(crate) fn heartbeat(&self, now: Moment) -> Heartbeat {
+    pub(crate) fn heartbeat(&self, now: Timestamps) -> Heartbeat {
         if matches!(self.liveness.state(), State::Busy(_)) && self.may_ask(Feature::Transaction) {
             return Heartbeat::Transaction;
         }
@@ -413,7 +413,7 @@ impl Target {
     }
 
     /// Whether to ask this now: it is not known to be refused, or it is time to try again.
-    pub(crate) fn worth_asking(&self, feature: Feature, now: Moment) -> bool {
+    pub(crate) fn worth_asking(&self, feature: Feature, now: Timestamps) -> bool {
         self.exporter.worth_asking(feature, now.mono)
     }
 
@@ -423,7 +423,7 @@ impl Target {
     }
 
     /// Takes an observation made at `now`.
-    pub(crate) fn step(&mut self, observation: Observation, now: Moment) -> Reaction {
+    pub(crate) fn step(&mut self, observation: Observation, now: Timestamps) -> Reaction {
         let mut events = Vec::new();
         let before = (self.account.revision(), self.exporter.busy_replies);
         let next = self.apply(observation, now, &mut events);
@@ -433,7 +433,7 @@ impl Target {
         Reaction { events, next }
     }
 
-    fn apply(&mut self, observation: Observation, now: Moment, events: &mut Vec<Event>) -> Next {
+    fn apply(&mut self, observation: Observation, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let liveness = &mut self.liveness;
         match observation {
             Observation::Connected => {
@@ -522,7 +522,7 @@ impl Target {
     }
 
     /// Tells of an unexpected answer, once and then rarely.
-    fn trouble(&mut self, command: &'static str, detail: String, now: Moment, events: &mut Vec<Event>) {
+    fn trouble(&mut self, command: &'static str, detail: String, now: Timestamps, events: &mut Vec<Event>) {
         let due = self.told_trouble.get(command).is_none_or(|(before, at)| {
             let pause = if *before == detail { REMIND_AFTER } else { TELL_ANOTHER_AFTER };
             now.mono.saturating_sub(*at) >= pause
@@ -533,7 +533,7 @@ impl Target {
         }
     }
 
-    fn slowlog(&mut self, reply: SlowlogReply, now: Moment, events: &mut Vec<Event>) -> Next {
+    fn slowlog(&mut self, reply: SlowlogReply, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let (new, lost, unreadable) = match self.account.take(reply, now.mono) {
             Take::More => return Next::ReadOn,
             Take::Rewound => return Next::Identify,
@@ -563,7 +563,7 @@ impl Target {
     }
 
     /// What is to be told of lost entries: at once, and then now and then.
-    fn tell_lost(&mut self, count: u64, now: Moment) -> Option<Event> {
+    fn tell_lost(&mut self, count: u64, now: Timestamps) -> Option<Event> {
         self.untold_lost = self.untold_lost.saturating_add(count);
         let due = self.told_lost.is_none_or(|at| now.mono.saturating_sub(at) >= TELL_LOST_INTERVAL);
         if self.untold_lost == 0 || !due {

@@ -5,6 +5,6 @@ mod endpoints;
 mod server;
 mod status;
 
-pub(crate) use self::auth::Door;
+pub(crate) use self::auth::WebAuth;
 pub(crate) use self::endpoints::router;
 pub(crate) use self::server::serve;

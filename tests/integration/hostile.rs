@@ -28,14 +28,14 @@ on_each_server!(a_server_that_goes_and_comes_back, a_server_that_is_absent_at_th
 const IMPATIENT: [&str; 3] = [QUICK[0], QUICK[1], QUICK[2]];
 
 /// The most memory that the exporter may ever have taken, whatever a server sends.
-const MOST_MEMORY: u64 = 60 << 20;
+const MAX_MEMORY: u64 = 60 << 20;
 
 /// How long a hostile server is watched after it has shown what it can do.
 const A_WHILE: Duration = Duration::from_secs(3);
 
 /// The most lines that the log may have after that. One server that changes between two states tells so; it does not
 /// tell it at every attempt.
-const MOST_LINES: usize = 25;
+const MAX_LINES: usize = 25;
 
 /// A server that does what it likes with each of its connections.
 struct Hostile {
@@ -251,10 +251,10 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
         assert_eq!(lost, Some(0));
 
         let (memory, logs) = (peak_memory(&exporter), exporter.logs());
-        assert!(memory < MOST_MEMORY, "{} KiB at the most\n{logs}", memory >> 10);
+        assert!(memory < MAX_MEMORY, "{} KiB at the most\n{logs}", memory >> 10);
         let lines = lines_with(&logs, &[&bad_target]);
         assert!(!lines.is_empty(), "nothing is told: {logs}");
-        assert!(logs.lines().count() < MOST_LINES, "{logs}");
+        assert!(logs.lines().count() < MAX_LINES, "{logs}");
         assert!(lines.iter().all(|line| line.len() < 1000), "{logs}");
         found = Some((exporter, metrics));
     });
@@ -527,7 +527,7 @@ fn huge_lengths() {
                 && !lines_with(&exporter.logs(), &["level=warn"]).is_empty()
         });
         assert_eq!(exporter.get("/-/healthy").status, 200, "{answer:?}: {}", exporter.logs());
-        assert!(peak_memory(&exporter) < MOST_MEMORY, "{answer:?}");
+        assert!(peak_memory(&exporter) < MAX_MEMORY, "{answer:?}");
     }
 }
 
@@ -575,7 +575,7 @@ fn replies_that_are_too_large_for_what_was_asked() {
             (!lines_with(&exporter.logs(), &["level=warn", words]).is_empty()).then_some(())
         });
         eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
-        assert!(exporter.logs().lines().count() < MOST_LINES, "{}", exporter.logs());
+        assert!(exporter.logs().lines().count() < MAX_LINES, "{}", exporter.logs());
     }
 }
 
@@ -705,7 +705,7 @@ fn refusals_of_everything() {
         thread::sleep(Duration::from_millis(700));
         let metrics = exporter.metrics();
         assert!(states.contains(&state(&metrics, &hostile.target()).as_str()), "{refusal:?}");
-        assert!(exporter.logs().lines().count() < MOST_LINES, "{refusal:?}: {}", exporter.logs());
+        assert!(exporter.logs().lines().count() < MAX_LINES, "{refusal:?}: {}", exporter.logs());
     }
 }
 
@@ -816,7 +816,7 @@ fn a_slow_log_full_of_strange_things() {
     let logs = exporter.logs();
     assert!(logs.lines().all(|line| line.starts_with("ts=")), "a line is one line: {logs}");
     assert!(!logs.contains('\u{1b}'), "{logs}");
-    assert!(logs.lines().count() < MOST_LINES, "{logs}");
+    assert!(logs.lines().count() < MAX_LINES, "{logs}");
     assert_eq!(lines_with(&logs, &["level=warn", "SLOWLOG GET"]).len(), 1, "{logs}");
 }
 
@@ -930,7 +930,7 @@ fn a_flood_of_made_up_slow_calls() {
         let is_bad = |c: char| c.is_control() || matches!(c, '\u{200b}' | '\u{202e}');
         assert!(!line.contains(is_bad), "{line:?}");
     }
-    assert!(memory < 2 * MOST_MEMORY, "{} KiB", memory >> 10);
+    assert!(memory < 2 * MAX_MEMORY, "{} KiB", memory >> 10);
 }
 
 /// The slow log as SLOWLOG GET gives it, newest entry first.

@@ -19,7 +19,7 @@ use test_support::server::{Kind, Server, free_port, run_on};
 const PROMPT: Duration = Duration::from_secs(4);
 
 /// Most memory that the exporter may ever have used, in bytes.
-const MOST_MEMORY: u64 = 60_000_000;
+const MAX_MEMORY: u64 = 60_000_000;
 
 /// More than the exporter serves at a time.
 const CROWD: usize = 1000;
@@ -72,7 +72,7 @@ pub(crate) fn peak_memory(exporter: &Exporter) -> u64 {
 #[track_caller]
 fn assert_small(exporter: &Exporter) {
     let peak = peak_memory(exporter);
-    assert!(peak < MOST_MEMORY, "the exporter used {peak} bytes");
+    assert!(peak < MAX_MEMORY, "the exporter used {peak} bytes");
 }
 
 /// An exporter with a page of about 1 MB, and its server.

@@ -14,6 +14,12 @@ pub struct Certificates {
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
+impl Default for Certificates {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Certificates {
     /// Makes them.
     pub fn new() -> Self {

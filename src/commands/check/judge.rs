@@ -8,21 +8,21 @@ use super::report::{
     Status, clean,
 };
 use super::{slow, text};
-use crate::client::Question;
+use crate::client::Command;
 use crate::config::TargetConfig;
 use crate::parse::BusyKind;
 use crate::script::Call;
 
 /// Everything that the exporter asks, in the order of the report, and what is lost without it.
-const QUESTIONS: [(Question, &str); 8] = [
-    (Question::Ping, "blockages are noticed later"),
-    (Question::Info(&[]), "version, role and the counts of calls and errors are unknown"),
-    (Question::SlowlogGet(0), "no slow script is seen at all"),
-    (Question::SlowlogLen, "nobody sees how full the slow log is"),
-    (Question::ConfigGet(&[]), "nobody is told that the slow log is off or the time limit unsafe"),
-    (Question::FunctionStats, "a function is not named while it runs"),
-    (Question::SetName, "the exporter has no name in CLIENT LIST"),
-    (Question::Transaction, "watching a BUSY server adds to its count of BUSY errors"),
+const QUESTIONS: [(Command, &str); 8] = [
+    (Command::Ping, "blockages are noticed later"),
+    (Command::Info(&[]), "version, role and the counts of calls and errors are unknown"),
+    (Command::SlowlogGet(0), "no slow script is seen at all"),
+    (Command::SlowlogLen, "nobody sees how full the slow log is"),
+    (Command::ConfigGet(&[]), "nobody is told that the slow log is off or the time limit unsafe"),
+    (Command::FunctionStats, "a function is not named while it runs"),
+    (Command::SetName, "the exporter has no name in CLIENT LIST"),
+    (Command::Transaction, "watching a BUSY server adds to its count of BUSY errors"),
 ];
 
 /// A slow log of fewer entries is soon overwritten; this is the servers' default.
@@ -198,7 +198,7 @@ fn unreachable(why: &Unreachable) -> (String, &'static str) {
         Unreachable::Name(text) => {
             (clean(text), "Check the host name in --redis.addr, and the resolver here.")
         }
-        Unreachable::Refused(text) => (
+        Unreachable::ErrorReply(text) => (
             clean(text),
             "Nobody listens there: check the address and port, whether the server runs, and its setting bind.",
         ),
@@ -252,7 +252,7 @@ fn grants(config: &TargetConfig, seen: &Seen, findings: &mut Vec<Finding>) {
             ),
         };
         let severity =
-            if matches!(question, Question::SlowlogGet(_)) { Status::Critical } else { Status::Warning };
+            if matches!(question, Command::SlowlogGet(_)) { Status::Critical } else { Status::Warning };
         let advice = advice.iter().map(|&advice: &&str| advice.to_owned()).collect();
         findings.push(Finding { advice, commands, ..finding(severity, code, message) });
     }
@@ -374,12 +374,12 @@ fn slow_scripts(slowlog: &SlowlogReport, findings: &mut Vec<Finding>) {
     }
 }
 
-fn answer_to(seen: &Seen, question: Question) -> Option<&Answer> {
+fn answer_to(seen: &Seen, question: Command) -> Option<&Answer> {
     seen.answers.iter().find(|(asked, _)| asked.name() == question.name()).map(|(_, answer)| answer)
 }
 
-fn capability(config: &TargetConfig, seen: &Seen, question: Question) -> Capability {
-    let unreadable = matches!(question, Question::SlowlogGet(_))
+fn capability(config: &TargetConfig, seen: &Seen, question: Command) -> Capability {
+    let unreadable = matches!(question, Command::SlowlogGet(_))
         && seen.slowlog.as_ref().is_some_and(|reply| reply.malformed > 0 && reply.entries.is_empty());
     let result = match answer_to(seen, question) {
         Some(Answer::Works) if unreadable => CapabilityResult::Error,

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{Connection, DialError, Failure, Question, TOO_MANY_CLIENTS, TlsSetup, connect_within};
+use crate::client::{Command, Connection, DialError, Failure, TOO_MANY_CLIENTS, TlsSetup, connect_within};
 use crate::clock::Clock;
 use crate::config::{Privacy, TargetConfig};
 use crate::parse::{
-    BusyKind, Info, Refusal, RunningFunction, Settings, SlowlogReply, bytes, function_stats, integer,
+    BusyKind, ErrorReply, Info, RunningFunction, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 
 /// Sections of INFO that the check reads.
@@ -76,7 +76,7 @@ pub(super) enum Unreachable {
     /// The name has no address.
     Name(String),
     /// Nobody listens there.
-    Refused(String),
+    ErrorReply(String),
     /// Nothing comes back.
     Silence(String),
     /// The TLS handshake failed.
@@ -95,7 +95,7 @@ pub(super) struct Seen {
     /// How it stands.
     pub(super) standing: Standing,
     /// What became of each question that was asked, in that order.
-    pub(super) answers: Vec<(Question, Answer)>,
+    pub(super) answers: Vec<(Command, Answer)>,
     /// What INFO told.
     pub(super) info: Option<Info>,
     /// What CONFIG GET told.
@@ -165,20 +165,20 @@ impl Probe<'_> {
         let mut connection = self.connect(tls).await?;
         self.log_in(&mut connection).await?;
         // First, because the server does not count it as a BUSY error.
-        self.ask(&mut connection, Question::Transaction).await?;
-        self.ask(&mut connection, Question::Ping).await?;
-        self.ask(&mut connection, Question::SetName).await?;
+        self.ask(&mut connection, Command::Transaction).await?;
+        self.ask(&mut connection, Command::Ping).await?;
+        self.ask(&mut connection, Command::SetName).await?;
         self.read_info(&mut connection).await?;
         self.read_settings(&mut connection).await?;
         if self.major().is_some_and(|major| major < 7) {
-            self.seen.answers.push((Question::FunctionStats, Answer::NotThere));
+            self.seen.answers.push((Command::FunctionStats, Answer::NotThere));
         } else {
-            self.ask(&mut connection, Question::FunctionStats).await?;
+            self.ask(&mut connection, Command::FunctionStats).await?;
         }
-        if let Some(length) = self.ask(&mut connection, Question::SlowlogLen).await? {
+        if let Some(length) = self.ask(&mut connection, Command::SlowlogLen).await? {
             self.seen.slowlog_length = integer(&length).ok().and_then(|length| u64::try_from(length).ok());
         }
-        let question = Question::SlowlogGet(ENTRIES);
+        let question = Command::SlowlogGet(ENTRIES);
         if let Some(reply) = self.ask(&mut connection, question).await? {
             match SlowlogReply::parse(reply, Privacy::default()) {
                 Ok(reply) => self.seen.slowlog = Some(reply),
@@ -227,13 +227,18 @@ impl Probe<'_> {
         match answer {
             None => Err(Standing::Blocked { waited: self.since(began), handshake: false }),
             Some(
-                Ok(()) | Err(Failure::Refused(Refusal::Busy { .. } | Refusal::Loading | Refusal::MasterDown)),
+                Ok(())
+                | Err(Failure::ErrorReply(
+                    ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
+                )),
             ) => {
                 self.seen.slowest = self.seen.slowest.max(self.since(began));
                 Ok(())
             }
-            Some(Err(Failure::Refused(Refusal::Unauthorized { text }))) => Err(Standing::Unauthorized(text)),
-            Some(Err(Failure::Refused(_))) => Err(Standing::Unauthorized("ERR".to_owned())),
+            Some(Err(Failure::ErrorReply(ErrorReply::Unauthorized { text }))) => {
+                Err(Standing::Unauthorized(text))
+            }
+            Some(Err(Failure::ErrorReply(_))) => Err(Standing::Unauthorized("ERR".to_owned())),
             Some(Err(failure)) => Err(Standing::Unreachable(lost(&failure))),
         }
     }
@@ -241,7 +246,7 @@ impl Probe<'_> {
     async fn read_info(&mut self, connection: &mut Connection) -> Result<(), Standing> {
         // Before 7.0 INFO takes one section a call.
         for section in SECTIONS.chunks(1) {
-            let question = Question::Info(section);
+            let question = Command::Info(section);
             let Some(reply) = self.ask(connection, question).await? else { break };
             match bytes(reply) {
                 Ok(text) => self.seen.info.get_or_insert_default().merge(Info::parse(&text)),
@@ -256,7 +261,7 @@ impl Probe<'_> {
         let several = self.major().is_some_and(|major| major >= 7);
         let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         for chunk in parameters.chunks(if several { parameters.len() } else { 1 }) {
-            let question = Question::ConfigGet(chunk);
+            let question = Command::ConfigGet(chunk);
             let Some(reply) = self.ask(connection, question).await? else { return Ok(()) };
             match Settings::parse(reply) {
                 Ok(settings) => self.seen.settings.merge(settings),
@@ -264,7 +269,7 @@ impl Probe<'_> {
             }
         }
         if self.seen.settings.is_empty() {
-            self.note(Question::ConfigGet(&[]), Answer::Odd("it tells none of the settings".to_owned()));
+            self.note(Command::ConfigGet(&[]), Answer::Odd("it tells none of the settings".to_owned()));
         }
         Ok(())
     }
@@ -273,7 +278,7 @@ impl Probe<'_> {
     async fn ask(
         &mut self,
         connection: &mut Connection,
-        question: Question,
+        question: Command,
     ) -> Result<Option<Value>, Standing> {
         let began = self.clock.now().mono;
         let answer = self.wait(connection.ask(question)).await;
@@ -286,24 +291,26 @@ impl Probe<'_> {
                 self.note(question, Answer::Works);
                 return Ok(Some(value));
             }
-            Err(Failure::Refused(refusal)) => match refusal {
-                Refusal::Busy { kind, .. } => {
+            Err(Failure::ErrorReply(refusal)) => match refusal {
+                ErrorReply::Busy { kind, .. } => {
                     let function =
                         if kind == BusyKind::Function { self.running(connection).await } else { None };
                     return Err(Standing::Busy { kind, waited, function });
                 }
-                Refusal::Loading => return Err(Standing::Loading),
-                Refusal::Unauthorized { text } => return Err(Standing::Unauthorized(text)),
-                Refusal::Other { text } if first && text.contains(TOO_MANY_CLIENTS) => {
+                ErrorReply::Loading => return Err(Standing::Loading),
+                ErrorReply::Unauthorized { text } => return Err(Standing::Unauthorized(text)),
+                ErrorReply::Other { text } if first && text.contains(TOO_MANY_CLIENTS) => {
                     return Err(Standing::Unreachable(Unreachable::Full));
                 }
-                Refusal::NoPermission => Answer::NotGranted,
-                Refusal::Unknown => Answer::Unknown,
-                Refusal::MasterDown => Answer::Odd("MASTERDOWN: the link to its master is down".to_owned()),
-                Refusal::Other { text } => Answer::Odd(text),
+                ErrorReply::NoPermission => Answer::NotGranted,
+                ErrorReply::Unknown => Answer::Unknown,
+                ErrorReply::MasterDown => {
+                    Answer::Odd("MASTERDOWN: the link to its master is down".to_owned())
+                }
+                ErrorReply::Other { text } => Answer::Odd(text),
             },
             // The slow log is asked for last, so nothing more is wanted of this connection.
-            Err(failure @ Failure::TooLarge { .. }) if matches!(question, Question::SlowlogGet(_)) => {
+            Err(failure @ Failure::TooLarge { .. }) if matches!(question, Command::SlowlogGet(_)) => {
                 Answer::Odd(failure.to_string())
             }
             Err(failure) => return Err(Standing::Unreachable(lost(&failure))),
@@ -315,11 +322,11 @@ impl Probe<'_> {
     /// The function that runs, while the server is BUSY with one.
     async fn running(&mut self, connection: &mut Connection) -> Option<RunningFunction> {
         let until = self.deadline.max(self.clock.instant(self.clock.now().mono + NAMING_TIME));
-        let answer = timeout_at(until, connection.ask(Question::FunctionStats)).await.ok()?;
+        let answer = timeout_at(until, connection.ask(Command::FunctionStats)).await.ok()?;
         match answer {
             Ok(value) => function_stats(value).ok()?,
-            Err(Failure::Refused(Refusal::NoPermission)) => {
-                self.note(Question::FunctionStats, Answer::NotGranted);
+            Err(Failure::ErrorReply(ErrorReply::NoPermission)) => {
+                self.note(Command::FunctionStats, Answer::NotGranted);
                 None
             }
             Err(_) => None,
@@ -351,7 +358,7 @@ impl Probe<'_> {
     }
 
     /// Notes what became of a question; of one in several parts, the worst.
-    fn note(&mut self, question: Question, answer: Answer) {
+    fn note(&mut self, question: Command, answer: Answer) {
         let known = self.seen.answers.iter_mut().find(|(asked, _)| asked.name() == question.name());
         match known {
             None => self.seen.answers.push((question, answer)),
@@ -366,7 +373,7 @@ fn undialled(error: &DialError) -> Unreachable {
     match error {
         DialError::Resolve { .. } => Unreachable::Name(error.to_string()),
         DialError::Connect(source) if matches!(source.kind(), ConnectionRefused | NotFound) => {
-            Unreachable::Refused(error.to_string())
+            Unreachable::ErrorReply(error.to_string())
         }
         DialError::Connect(_) | DialError::NotAllowed | DialError::Timeout => {
             Unreachable::Silence(error.to_string())
@@ -379,7 +386,7 @@ fn lost(failure: &Failure) -> Unreachable {
         Failure::NotRedis => Unreachable::NotRedis,
         Failure::Unacknowledged => Unreachable::Silence(failure.to_string()),
         Failure::Lost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::Full,
-        Failure::Refused(_) | Failure::TooLarge { .. } | Failure::Lost(_) => {
+        Failure::ErrorReply(_) | Failure::TooLarge { .. } | Failure::Lost(_) => {
             Unreachable::Lost(failure.to_string())
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 /// Most characters of a text that came from a server.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT: usize = 200;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -264,7 +264,7 @@ pub(super) fn clean(text: &str) -> String {
         |c: char| if matches!(c, '"' | '\'' | '\\') { c.into() } else { c.escape_default().to_string() };
     let mut cleaned = String::new();
     for piece in text.chars().map(escape) {
-        if cleaned.len() + piece.len() > LONGEST_TEXT {
+        if cleaned.len() + piece.len() > MAX_TEXT {
             cleaned.push_str("...");
             break;
         }
@@ -293,6 +293,6 @@ mod tests {
             assert!(cleaned.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{cleaned:?}");
         }
         assert_eq!(clean("it's a \"name\" \\o/"), "it's a \"name\" \\o/");
-        assert!(clean(&"\u{1b}".repeat(1000)).len() <= LONGEST_TEXT + 3);
+        assert!(clean(&"\u{1b}".repeat(1000)).len() <= MAX_TEXT + 3);
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::report::{SlowScript, Status, clean};
 use crate::config::Thresholds;
 use crate::parse::Entry;
-use crate::script::{Call, Command, Label};
+use crate::script::{Call, Label, ScriptCommand};
 
 /// Callers that are named of one script.
-const MOST_CALLERS: usize = 10;
+const MAX_CALLERS: usize = 10;
 
 /// Sums up the entries that ended at or after `from` (whole seconds by the server's clock), the script that took most
 /// time first.
 pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Duration) -> Vec<SlowScript> {
-    let mut scripts: BTreeMap<(Label, Command), SlowScript> = BTreeMap::new();
+    let mut scripts: BTreeMap<(Label, ScriptCommand), SlowScript> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
         let Some(call) = Call::from_arguments(&entry.arguments) else { continue };
         let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
@@ -36,7 +36,7 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Durati
         script.total = script.total.saturating_add(entry.duration);
         script.last_seen_timestamp_seconds = script.last_seen_timestamp_seconds.max(entry.ended_at);
         if let Some(caller) = caller(entry)
-            && script.callers.len() < MOST_CALLERS
+            && script.callers.len() < MAX_CALLERS
             && !script.callers.contains(&caller)
         {
             script.callers.push(caller);

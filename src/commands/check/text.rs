@@ -14,7 +14,7 @@ const WIDTH: usize = 100;
 const INDENT: usize = 12;
 
 /// Scripts that the table shows.
-const MOST_ROWS: usize = 20;
+const MAX_ROWS: usize = 20;
 
 /// The widest that a script's name may be in the table.
 const WIDEST_SCRIPT: usize = 40;
@@ -183,7 +183,7 @@ fn print_slowlog(slowlog: &SlowlogReport, out: &mut impl Write) -> io::Result<()
         return Ok(());
     }
     let header = ["SCRIPT", "COMMAND", "CALLS", "MAX", "TOTAL", "LAST SEEN", "CALLERS"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = slowlog.scripts.iter().take(MOST_ROWS).map(row).collect();
+    let rows: Vec<[String; 7]> = slowlog.scripts.iter().take(MAX_ROWS).map(row).collect();
     let widths: [usize; 7] = std::array::from_fn(|column| {
         let column_cells = std::iter::once(&header).chain(&rows).filter_map(|row| row.get(column));
         column_cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -194,7 +194,7 @@ fn print_slowlog(slowlog: &SlowlogReport, out: &mut impl Write) -> io::Result<()
         let style = script.severity.map_or(Style::new(), style);
         writeln!(out, "  {style}{}{style:#}", line(row, widths))?;
     }
-    if let Some(more) = slowlog.scripts.len().checked_sub(MOST_ROWS).filter(|more| *more > 0) {
+    if let Some(more) = slowlog.scripts.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
         writeln!(out, "  {FAINT}and {more} more; --format json has them all{FAINT:#}")?;
     }
     writeln!(out)

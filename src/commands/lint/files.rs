@@ -6,13 +6,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read. Servers take larger scripts; nobody writes them.
-const LARGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// How deep folders may be nested.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Most files that are read.
-const MOST_FILES: usize = 100_000;
+const MAX_FILES: usize = 100_000;
 
 /// What stands for standard input.
 const STDIN: &str = "-";
@@ -35,16 +35,16 @@ pub(crate) fn each(
         while let Some((path, depth)) = next.pop() {
             let name = path.display().to_string();
             let is_folder = path.is_dir();
-            if is_folder && depth > DEEPEST {
-                tell(&name, Err(format!("more than {DEEPEST} folders deep")));
+            if is_folder && depth > MAX_DEPTH {
+                tell(&name, Err(format!("more than {MAX_DEPTH} folders deep")));
             } else if is_folder {
                 match inside(&path) {
                     // The last is taken first.
                     Ok(found) => next.extend(found.into_iter().rev().map(|found| (found, depth + 1))),
                     Err(error) => tell(&name, Err(error.to_string())),
                 }
-            } else if files >= MOST_FILES {
-                tell(&name, Err(format!("more than {MOST_FILES} files")));
+            } else if files >= MAX_FILES {
+                tell(&name, Err(format!("more than {MAX_FILES} files")));
                 return;
             } else if seen.insert(path.clone()) {
                 files += 1;
@@ -75,8 +75,8 @@ fn inside(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn read(source: &mut impl Read) -> Result<String, String> {
     let mut content = Vec::new();
-    source.take(LARGEST_FILE + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
-    if u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE) {
+    source.take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {
         return Err("larger than 1 MiB".to_owned());
     }
     Ok(match String::from_utf8(content) {

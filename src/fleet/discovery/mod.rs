@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::peer::{Peer, Told};
-use self::topology::{Answer, MOST_SERVERS, Topology};
+use self::topology::{Answer, MAX_SERVERS, Topology};
 use crate::blocking::FILES;
 use crate::client::{addresses_of, tls_key};
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
@@ -55,7 +55,7 @@ const FILES_LIMIT: Duration = Duration::from_secs(5);
 const MANY: usize = 100;
 
 /// Things that are told once are remembered up to this number.
-const MOST_TOLD: usize = 1000;
+const MAX_TOLD: usize = 1000;
 
 /// Runs a task for each entry that the fleet has, until `stop`.
 pub(crate) async fn keep(fleet: Arc<Fleet>, stop: CancellationToken) {
@@ -221,11 +221,11 @@ impl Follower {
         if left_out > 0 && self.told.insert("left out".to_owned()) {
             warn!(
                 discovery,
-                left_out, "too many servers: an entry may have {MOST_SERVERS}; these are not watched"
+                left_out, "too many servers: an entry may have {MAX_SERVERS}; these are not watched"
             );
         }
         for (endpoint, problem) in &found.problems {
-            let is_new = self.told.len() < MOST_TOLD && self.told.insert(format!("{endpoint} {problem}"));
+            let is_new = self.told.len() < MAX_TOLD && self.told.insert(format!("{endpoint} {problem}"));
             if is_new && self.log.admit(Priority::Medium, now) {
                 warn!(discovery, address = %endpoint, problem, "a server that was discovered is not watched as such");
             }
@@ -237,7 +237,7 @@ impl Follower {
         let discovery = &*self.rounds.entry.name;
         let now = self.fleet.clock().now().mono;
         for address in refused {
-            let is_new = self.told.len() < MOST_TOLD && self.told.insert(format!("{address} refused"));
+            let is_new = self.told.len() < MAX_TOLD && self.told.insert(format!("{address} refused"));
             if is_new && self.log.admit(Priority::Medium, now) {
                 warn!(
                     discovery,

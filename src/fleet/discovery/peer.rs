@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use super::topology::Answer;
 use crate::blocking::FILES;
 use crate::client::{
-    Connection, Failure, Peer as Socket, TlsSetup, TopologyQuestion, connect_within, tls_key,
+    Connection, Failure, Peer as Socket, TlsSetup, TopologyCommand, connect_within, tls_key,
 };
 use crate::config::{Discovery, Endpoint, Method};
-use crate::parse::{ClusterNodes, HostPort, Malformed, Refusal, sentinel_list, sentinel_master};
+use crate::parse::{ClusterNodes, ErrorReply, HostPort, Malformed, sentinel_list, sentinel_master};
 
 /// How long it may take to connect, TLS and login included.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -24,7 +24,7 @@ const FILES_LIMIT: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most Sentinels that one may name.
-const MOST_SENTINELS: usize = 100;
+const MAX_SENTINELS: usize = 100;
 
 /// A server that is asked about all.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Peer {
             let login = connection.authenticate(user, &password).await;
             let user = entry.credentials.user_shown();
             login.map_err(|failure| match (&failure, &entry.method) {
-                (Failure::Refused(Refusal::Unauthorized { text }), Method::Sentinel { .. })
+                (Failure::ErrorReply(ErrorReply::Unauthorized { text }), Method::Sentinel { .. })
                     if !text.starts_with("WRONGPASS") =>
                 {
                     format!(
@@ -92,7 +92,7 @@ impl Peer {
                          sentinel: {{}}"
                     )
                 }
-                (Failure::Refused(Refusal::Unauthorized { text }), _) => {
+                (Failure::ErrorReply(ErrorReply::Unauthorized { text }), _) => {
                     format!("AUTH as user {user:?} was refused with {text}; check the user and the password")
                 }
                 _ => failure.to_string(),
@@ -113,7 +113,7 @@ impl Peer {
     }
 
     async fn ask_node(&mut self, entry: &Discovery) -> Result<Told, String> {
-        let question = TopologyQuestion::ClusterNodes;
+        let question = TopologyCommand::ClusterNodes;
         let value = self.answer(entry, question).await?;
         let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(question, problem))?;
         let servers = cluster.nodes.into_iter().filter_map(|node| {
@@ -129,7 +129,7 @@ impl Peer {
     async fn ask_sentinel(&mut self, entry: &Discovery, masters: &[String]) -> Result<Told, String> {
         let mut told = Told::default();
         for master in masters {
-            let master_question = TopologyQuestion::SentinelMaster(master);
+            let master_question = TopologyCommand::SentinelMaster(master);
             let value = match self.try_answer(master_question).await? {
                 Ok(value) => value,
                 // It may know the other masters.
@@ -140,7 +140,7 @@ impl Peer {
                 }
             };
             let found = sentinel_master(value).map_err(|problem| malformed(master_question, problem))?;
-            let question = TopologyQuestion::SentinelReplicas(master);
+            let question = TopologyCommand::SentinelReplicas(master);
             let value = self.answer(entry, question).await?;
             let replicas = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
             let servers = found.address.into_iter().chain(replicas).map(|at| {
@@ -150,24 +150,27 @@ impl Peer {
             // It learns of replicas from the master alone: one that was reset knows none for up to 10 s.
             let complete = found.known;
             told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true, complete }));
-            let question = TopologyQuestion::SentinelSentinels(master);
+            let question = TopologyCommand::SentinelSentinels(master);
             let value = self.answer(entry, question).await?;
             let sentinels = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
-            told.others.extend(sentinels.into_iter().take(MOST_SENTINELS).map(endpoint));
+            told.others.extend(sentinels.into_iter().take(MAX_SENTINELS).map(endpoint));
         }
         Ok(told)
     }
 
     /// The answer to a question that must be answered.
-    async fn answer(&mut self, entry: &Discovery, question: TopologyQuestion<'_>) -> Result<Value, String> {
+    async fn answer(&mut self, entry: &Discovery, question: TopologyCommand<'_>) -> Result<Value, String> {
         self.try_answer(question).await?.map_err(|refusal| refused(entry, question, &refusal))
     }
 
     /// The answer to a question, or how it is refused.
-    async fn try_answer(&mut self, question: TopologyQuestion<'_>) -> Result<Result<Value, Refusal>, String> {
+    async fn try_answer(
+        &mut self,
+        question: TopologyCommand<'_>,
+    ) -> Result<Result<Value, ErrorReply>, String> {
         match timeout(ANSWER_LIMIT, self.connection.ask_topology(question)).await {
             Ok(Ok(value)) => Ok(Ok(value)),
-            Ok(Err(Failure::Refused(refusal))) => Ok(Err(refusal)),
+            Ok(Err(Failure::ErrorReply(refusal))) => Ok(Err(refusal)),
             Ok(Err(failure)) => Err(failure.to_string()),
             Err(_) => {
                 Err(format!("{} was not answered within {} s", question.name(), ANSWER_LIMIT.as_secs()))
@@ -180,29 +183,29 @@ fn endpoint((host, port): HostPort) -> Endpoint {
     Endpoint::Tcp(host, port).normal()
 }
 
-fn malformed(question: TopologyQuestion<'_>, problem: Malformed) -> String {
+fn malformed(question: TopologyCommand<'_>, problem: Malformed) -> String {
     format!("{}: {problem}", question.name())
 }
 
 /// How a question was refused, and what to do about it.
-fn refused(entry: &Discovery, question: TopologyQuestion<'_>, refusal: &Refusal) -> String {
+fn refused(entry: &Discovery, question: TopologyCommand<'_>, refusal: &ErrorReply) -> String {
     let name = question.name();
     let user = entry.credentials.user_shown();
     match refusal {
-        Refusal::NoPermission => {
+        ErrorReply::NoPermission => {
             let grant = question.grant();
             format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}")
         }
-        Refusal::Unauthorized { text } => {
+        ErrorReply::Unauthorized { text } => {
             format!("{name} was refused: {text}; give a user and a password that are accepted")
         }
-        Refusal::Unknown if matches!(entry.method, Method::Sentinel { .. }) => {
+        ErrorReply::Unknown if matches!(entry.method, Method::Sentinel { .. }) => {
             format!("the server does not know {name}: give the address of a Sentinel")
         }
-        Refusal::Unknown => format!("the server does not know {name}"),
-        Refusal::Busy { .. } => format!("{name} was refused: the server is BUSY"),
-        Refusal::Loading => format!("{name} was refused: the server is loading its data"),
-        Refusal::MasterDown => format!("{name} was refused: the server has lost its master"),
-        Refusal::Other { text } => format!("{name} was refused: {text}"),
+        ErrorReply::Unknown => format!("the server does not know {name}"),
+        ErrorReply::Busy { .. } => format!("{name} was refused: the server is BUSY"),
+        ErrorReply::Loading => format!("{name} was refused: the server is loading its data"),
+        ErrorReply::MasterDown => format!("{name} was refused: the server has lost its master"),
+        ErrorReply::Other { text } => format!("{name} was refused: {text}"),
     }
 }

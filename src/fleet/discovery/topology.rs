@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(3);
 const START_OVER: Duration = Duration::from_secs(30);
 
 /// The most servers of one topology; a label `target` costs memory here and in Prometheus.
-pub(super) const MOST_SERVERS: usize = 2000;
+pub(super) const MAX_SERVERS: usize = 2000;
 
 /// What one server told about all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Topology {
                 if !endpoints.contains(&&known.endpoint) {
                     known.endpoint = endpoint.clone();
                 }
-            } else if self.servers.len() < MOST_SERVERS {
+            } else if self.servers.len() < MAX_SERVERS {
                 self.servers.insert(id.to_owned(), Known { endpoint: endpoint.clone(), missing_since: None });
             } else {
                 self.left_out += 1;
@@ -278,7 +278,7 @@ mod tests {
     fn there_is_room_for_so_many() {
         let all: Vec<u16> = (1..=2100).collect();
         let topology = known(&all);
-        assert_eq!((topology.endpoints().len(), topology.left_out()), (MOST_SERVERS, 100));
+        assert_eq!((topology.endpoints().len(), topology.left_out()), (MAX_SERVERS, 100));
     }
 
     proptest! {

@@ -12,10 +12,10 @@ use crate::lint::source::syntax::{
 const FARTHEST: usize = 300;
 
 /// Steps in all. Beyond them nothing more is found: a script of 1 MiB that was made to take long takes seconds.
-const MOST_STEPS: usize = 5_000_000;
+const MAX_STEPS: usize = 5_000_000;
 
 /// Constants behind constants.
-const DEEPEST_CONSTANT: usize = 8;
+const MAX_CONSTANT_DEPTH: usize = 8;
 
 /// Global functions of Lua and of the server.
 const KNOWN_GLOBALS: &str = "\
@@ -83,7 +83,7 @@ pub(crate) struct Facts<'a> {
     summaries: Vec<Summary>,
     /// By loop.
     long: Vec<Option<Long>>,
-    /// What is left of [`MOST_STEPS`].
+    /// What is left of [`MAX_STEPS`].
     steps: Cell<usize>,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Facts<'a> {
             calls: HashMap::new(),
             summaries: Vec::new(),
             long: Vec::new(),
-            steps: Cell::new(MOST_STEPS),
+            steps: Cell::new(MAX_STEPS),
         };
         let made = (0..script.exprs.len()).filter_map(|id| Some((id, facts.read_call(id)?)));
         facts.calls = made.collect();
@@ -196,7 +196,7 @@ impl<'a> Facts<'a> {
 
     /// The constant that an expression stands for.
     pub(crate) fn constant(&self, id: ExprId) -> Option<String> {
-        constant(self.script, id, DEEPEST_CONSTANT)
+        constant(self.script, id, MAX_CONSTANT_DEPTH)
     }
 
     /// Whether this is the global function, or member of a global table, of this name.

@@ -7,10 +7,10 @@ use crate::lint::{MAX_LINE, MAX_MESSAGE, lint};
 use crate::text::is_hidden;
 
 /// Most findings that are kept of one file.
-pub(crate) const MOST_OF_A_FILE: usize = 200;
+pub(crate) const MAX_FINDINGS_PER_FILE: usize = 200;
 
 /// Most findings that are kept in all.
-const MOST: usize = 10_000;
+const MAX: usize = 10_000;
 
 /// What was found in some files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -77,7 +77,7 @@ impl Report {
     /// Adds what was found in a file, as far as it is at least this severe.
     pub(crate) fn add(&mut self, mut findings: Vec<Finding>, least: Severity) {
         findings.retain(|finding| finding.severity >= least);
-        let room = MOST_OF_A_FILE.min(MOST.saturating_sub(self.findings.len()));
+        let room = MAX_FINDINGS_PER_FILE.min(MAX.saturating_sub(self.findings.len()));
         self.omitted += findings.len().saturating_sub(room);
         // The worst stay.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

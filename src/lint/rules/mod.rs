@@ -371,7 +371,7 @@ fn unpacked(facts: &Facts<'_>, _: Header) -> Vec<Found> {
 }
 
 /// Functions within functions that the order of statements is followed into.
-const DEEPEST_CALL: usize = 32;
+const MAX_CALL_DEPTH: usize = 32;
 
 /// Follows a script in its order.
 struct Walk<'a> {
@@ -403,7 +403,7 @@ enum Flow {
 impl Walk<'_> {
     /// Goes through a function; `written` is the command that has written before. Gives the one that has written after.
     fn function(&mut self, id: FnId, written: Option<ExprId>, depth: usize) -> Option<ExprId> {
-        if depth < DEEPEST_CALL
+        if depth < MAX_CALL_DEPTH
             && self.seen.insert((id, written.is_some()))
             && let Some(function) = self.facts.script.functions.get(id)
         {
@@ -608,12 +608,12 @@ fn value_in_body(facts: &Facts<'_>, _: Header) -> Vec<Found> {
 }
 
 /// Digits that an identifier in a key has at least: fewer are versions and shards.
-const SHORTEST_ID: usize = 3;
+const MIN_ID: usize = 3;
 
 /// What in a key looks like data.
 fn data_in_key(key: &str) -> Option<&'static str> {
     let mut parts = key.split(|c: char| !c.is_ascii_alphanumeric());
-    let is_id = |part: &str| part.len() >= SHORTEST_ID && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id = |part: &str| part.len() >= MIN_ID && part.bytes().all(|byte| byte.is_ascii_digit());
     parts.any(is_id).then_some("a number")
 }
 

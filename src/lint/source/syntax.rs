@@ -17,10 +17,10 @@ pub(crate) type LoopId = usize;
 pub(crate) const SCRIPT: FnId = 0;
 
 /// Values of a variable that are looked at: hostile scripts have more.
-const MOST_VALUES: usize = 100;
+const MAX_VALUES: usize = 100;
 
 /// Values of a variable that are looked at for what it is a name of.
-const MOST_ALIASED: usize = 8;
+const MAX_ALIASED: usize = 8;
 
 /// Where something is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,7 +195,7 @@ impl Script {
     /// What a variable is given, as far as it is looked at.
     pub(crate) fn values(&self, id: VarId) -> &[Value] {
         let values = self.variables.get(id).map_or(&[][..], |variable| &variable.values);
-        values.get(..MOST_VALUES).unwrap_or(values)
+        values.get(..MAX_VALUES).unwrap_or(values)
     }
 
     /// The expressions whose values a variable is ever given.
@@ -232,7 +232,7 @@ impl Script {
     /// What a name stands for, or the expression itself.
     pub(crate) fn aliased(&self, id: ExprId) -> impl Iterator<Item = ExprId> {
         let values = match self.expr(id) {
-            Expr::Variable(variable) => Some(self.assigned(*variable).take(MOST_ALIASED)),
+            Expr::Variable(variable) => Some(self.assigned(*variable).take(MAX_ALIASED)),
             _ => None,
         };
         std::iter::once(id).chain(values.into_iter().flatten())

@@ -5,10 +5,10 @@
 use memchr::{memchr, memmem};
 
 /// Brackets and blocks within each other. Lua's own limit (`LUAI_MAXCCALLS`).
-const DEEPEST: usize = 200;
+const MAX_DEPTH: usize = 200;
 
 /// Operators and levels within each other that one expression may have.
-const MOST_OPERATORS: usize = 1000;
+const MAX_OPERATORS: usize = 1000;
 
 /// Operators of more than one character.
 const OPERATORS: [&str; 6] = ["...", "..", "==", "~=", "<=", ">="];
@@ -162,7 +162,7 @@ pub(crate) fn too_complex<'a>(tokens: impl IntoIterator<Item = Token<'a>>) -> Op
             }
             _ => {}
         }
-        if levels.len() > DEEPEST || total > MOST_OPERATORS {
+        if levels.len() > MAX_DEPTH || total > MAX_OPERATORS {
             return Some(token);
         }
     }

@@ -4,7 +4,7 @@
 //! This reads literals, not programs: what is put together at run time (`${…}`, `+`) is not found.
 
 /// How deep template literals may be nested.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Words that show that a text is a Lua script.
 const LUA: [&str; 6] = ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV["];
@@ -87,7 +87,7 @@ impl Reader<'_> {
                 b'/' if !self.after_value => self.regular_expression(),
                 b'"' | b'\'' => self.quoted(byte),
                 b'`' => {
-                    if depth >= DEEPEST {
+                    if depth >= MAX_DEPTH {
                         self.at = self.source.len();
                         return;
                     }

@@ -19,7 +19,7 @@ use crate::script::identity::{Identity, Label, Origin, sha1_of};
 use crate::script::labels::OTHER;
 
 /// Most characters of a name.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// Endings of files that are Lua.
 const LUA_ENDINGS: [&str; 1] = ["lua"];
@@ -245,15 +245,13 @@ fn free_name(
     let given = given_name(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body));
     let with_folder = format!("{}/{place}", file.folder);
     let usable = |name: &&str| {
-        let is_usable = !name.is_empty()
-            && *name != OTHER
-            && !name.starts_with('~')
-            && name.chars().count() <= LONGEST_NAME;
+        let is_usable =
+            !name.is_empty() && *name != OTHER && !name.starts_with('~') && name.chars().count() <= MAX_NAME;
         if !is_usable {
             remark(
                 true,
                 format!(
-                    "the name that {place:?} gives itself can't be used: up to {LONGEST_NAME} characters, not {OTHER:?}, no ~ at the beginning"
+                    "the name that {place:?} gives itself can't be used: up to {MAX_NAME} characters, not {OTHER:?}, no ~ at the beginning"
                 ),
             );
         }
@@ -274,7 +272,7 @@ fn free_name(
 /// A name that is printable and short enough: of a long one the end is kept, which says most.
 fn shortened(name: &str) -> Label {
     let name: Vec<char> = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    match name.len().checked_sub(LONGEST_NAME) {
+    match name.len().checked_sub(MAX_NAME) {
         None | Some(0) => Label::new(&name.iter().collect::<String>()),
         Some(more) => {
             Label::new(&std::iter::once('…').chain(name.into_iter().skip(more + 1)).collect::<String>())
@@ -439,9 +437,7 @@ mod tests {
         let path = format!("{}/end.lua", "x".repeat(300));
         let (catalogue, _) = Catalogue::new(&[file("d", &path, "return 1")]);
         let label = name(&catalogue, "EVAL", b"return 1");
-        assert!(
-            label.chars().count() == LONGEST_NAME && label.starts_with('…') && label.ends_with("/end.lua")
-        );
+        assert!(label.chars().count() == MAX_NAME && label.starts_with('…') && label.ends_with("/end.lua"));
     }
 
     #[test]

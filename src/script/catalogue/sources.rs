@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::script::identity::{Sha1Digits, sha1_of};
 
 /// Most sources that are kept.
-const MOST_SOURCES: usize = 1000;
+const MAX_SOURCES: usize = 1000;
 
 /// Most bytes that are kept of a source: its beginning is what is shown.
-const LONGEST_KEPT: usize = 8 << 10;
+const MAX_KEPT: usize = 8 << 10;
 
 /// Sources by SHA1; the first that come are kept.
 #[derive(Debug, Default)]
@@ -21,13 +21,13 @@ impl Sources {
     /// Whether another one would be kept.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
-        self.bodies.len() < MOST_SOURCES
+        self.bodies.len() < MAX_SOURCES
     }
 
     /// Keeps a source, if it is the one with this SHA1 and there is room.
     pub(crate) fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
         if self.has_room() && sha1_of(body) == sha1.as_str() {
-            let kept = body.get(..LONGEST_KEPT).unwrap_or(body);
+            let kept = body.get(..MAX_KEPT).unwrap_or(body);
             self.bodies.insert(sha1, kept.into());
         }
     }
@@ -50,15 +50,15 @@ mod tests {
     #[test]
     fn sources_are_kept_within_limits() {
         let mut sources = Sources::default();
-        let long = vec![b'x'; LONGEST_KEPT + 9];
+        let long = vec![b'x'; MAX_KEPT + 9];
         sources.keep(sha1(&long), &long);
-        assert_eq!(sources.get(sha1(&long)).unwrap().len(), LONGEST_KEPT);
+        assert_eq!(sources.get(sha1(&long)).unwrap().len(), MAX_KEPT);
         sources.keep(sha1(b"another"), b"not that one");
         assert!(sources.get(sha1(b"another")).is_none());
-        for number in 0..MOST_SOURCES {
+        for number in 0..MAX_SOURCES {
             let body = number.to_string();
             sources.keep(sha1(body.as_bytes()), body.as_bytes());
         }
-        assert_eq!((sources.bodies.len(), sources.has_room()), (MOST_SOURCES, false));
+        assert_eq!((sources.bodies.len(), sources.has_room()), (MAX_SOURCES, false));
     }
 }

@@ -34,7 +34,7 @@ const OPEN_PATH: &str = "/-/healthy";
 
 /// A file of `--web.config.file` that can't be used, or one that it names.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DoorError {
+pub(crate) enum WebAuthError {
     /// The file itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -58,7 +58,7 @@ pub(crate) enum DoorError {
 
 /// Who is let in, and how.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct WebAuth {
     rules: Arc<Mutex<Arc<Rules>>>,
     /// Outlives the rules: passwords that were found right stay so until their hashes change.
     gate: Arc<Gate>,
@@ -121,13 +121,13 @@ impl Seen {
     }
 }
 
-impl Door {
+impl WebAuth {
     /// Reads the file, and what it names. Without a file everybody is let in, over plain HTTP.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub(crate) fn open(file: Option<&Path>) -> Result<Self, DoorError> {
-        let gate = Arc::new(Gate::new().map_err(|_| DoorError::Random)?);
+    pub(crate) fn open(file: Option<&Path>) -> Result<Self, WebAuthError> {
+        let gate = Arc::new(Gate::new().map_err(|_| WebAuthError::Random)?);
         let Some(path) = file else {
             return Ok(Self { rules: Arc::default(), gate, watch: None });
         };
@@ -201,9 +201,9 @@ impl Watch {
         self.files = files;
         let before = Arc::clone(&rules.lock().unwrap_or_else(PoisonError::into_inner));
         match read {
-            Ok(now) if now.tls.is_some() != before.tls.is_some() => tell(&DoorError::TlsSwitched),
+            Ok(now) if now.tls.is_some() != before.tls.is_some() => tell(&WebAuthError::TlsSwitched),
             // A file that is being written is empty for a moment, or lacks its end: that must open no door.
-            Ok(now) if now.users.is_none() && before.users.is_some() => tell(&DoorError::UsersRemoved),
+            Ok(now) if now.users.is_none() && before.users.is_some() => tell(&WebAuthError::UsersRemoved),
             Ok(now) => {
                 *rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
                 info!(file = %self.path.display(), "read the web configuration again");
@@ -213,12 +213,12 @@ impl Watch {
     }
 }
 
-fn tell(problem: &DoorError) {
+fn tell(problem: &WebAuthError) {
     warn!(%problem, "the web configuration has changed and cannot be used; what was there before stays");
 }
 
 /// The files as they were before they were read, and what they say.
-fn read(path: &Path) -> (Vec<Seen>, Result<Rules, DoorError>) {
+fn read(path: &Path) -> (Vec<Seen>, Result<Rules, WebAuthError>) {
     let mut files = vec![Seen::now(path)];
     let file = match WebFile::read(path) {
         Ok(file) => file,

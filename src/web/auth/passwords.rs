@@ -16,13 +16,13 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use tokio::sync::Semaphore;
 
 /// Most passwords of each kind that are remembered.
-const MOST_REMEMBERED: usize = 256;
+const MAX_REMEMBERED: usize = 256;
 
 /// Most requests from one address that may wait for their password to be verified: more than a browser sends at once.
-const MOST_WAITING: usize = 16;
+const MAX_WAITING: usize = 16;
 
 /// Most passwords that are verified at a time, on any machine.
-const MOST_VERIFIED: usize = 4;
+const MAX_VERIFIED: usize = 4;
 
 /// What a client is told that has to say who it is.
 const CHALLENGE: &str = "Basic realm=\"redis-script-exporter\", charset=\"UTF-8\"";
@@ -95,7 +95,7 @@ impl Recent {
         if self.keys.insert(key) {
             self.order.push_back(key);
         }
-        if self.order.len() > MOST_REMEMBERED
+        if self.order.len() > MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.keys.remove(&oldest);
@@ -120,7 +120,7 @@ impl Gate {
         Ok(Self {
             secret,
             known: Mutex::default(),
-            turns: Arc::new(Semaphore::new((cores / 2).clamp(1, MOST_VERIFIED))),
+            turns: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_VERIFIED))),
             waiting: Mutex::default(),
         })
     }
@@ -220,7 +220,7 @@ impl<'a> Waiting<'a> {
         let peer = network(peer);
         let mut waiting = gate.waiting();
         let count = waiting.entry(peer).or_default();
-        if *count >= MOST_WAITING {
+        if *count >= MAX_WAITING {
             return None;
         }
         *count += 1;

@@ -11,10 +11,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use crate::fleet::{Fleet, Watched};
+use crate::fleet::{Fleet, TargetHandle};
 
 /// The longest name of a host with its port.
-const LONGEST_HOST: usize = 260;
+const MAX_HOST: usize = 260;
 
 /// The endpoint.
 pub(crate) fn routes(fleet: Arc<Fleet>) -> Router {
@@ -32,7 +32,7 @@ struct Group<'a> {
 async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let plain = |host: &&str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:[]".contains(c));
-    let Some(host) = host.filter(|host| !host.is_empty() && host.len() <= LONGEST_HOST).filter(plain) else {
+    let Some(host) = host.filter(|host| !host.is_empty() && host.len() <= MAX_HOST).filter(plain) else {
         let problem = "the header Host has to say where this exporter is\n";
         return (StatusCode::BAD_REQUEST, problem).into_response();
     };
@@ -41,7 +41,7 @@ async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Respon
     Json(groups).into_response()
 }
 
-fn group<'a>(host: &'a str, watched: &'a Watched) -> Group<'a> {
+fn group<'a>(host: &'a str, watched: &'a TargetHandle) -> Group<'a> {
     let (name, module) = (watched.name(), watched.config().module.as_ref());
     // The name does not have the scheme, by which the address asked for TLS where the module leaves it open.
     let scheme = watched.config().address.tls && module.is_some_and(|module| module.tls.is_none());

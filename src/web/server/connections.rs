@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at a time, over all listeners.
-pub(crate) const MOST_CONNECTIONS: usize = 512;
+pub(crate) const MAX_CONNECTIONS: usize = 512;
 
 /// Nothing taken of an answer for so long: the client has stopped reading, and may be displaced.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Bytes that clients may keep from being freed by not reading: texts that are no longer the newest.
-const MOST_STALE_BYTES: usize = 16 << 20;
+const MAX_STALE_BYTES: usize = 16 << 20;
 
 /// So many old texts may be held in any case, however long they are.
 const STALE_TEXTS: usize = 2;
@@ -85,17 +85,17 @@ pub(crate) struct Text {
 
 /// A connection's place; given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     slot: Arc<Slot>,
     connections: Arc<Connections>,
 }
 
 impl Connections {
     /// A place for a new connection. Where all are taken, another connection is displaced, or waited for.
-    pub(crate) async fn admit(self: &Arc<Self>) -> Place {
+    pub(crate) async fn admit(self: &Arc<Self>) -> ConnectionPermit {
         loop {
             if let Some(slot) = self.try_admit(Instant::now()) {
-                return Place { slot, connections: Arc::clone(self) };
+                return ConnectionPermit { slot, connections: Arc::clone(self) };
             }
             // However it ends, it is time to look again.
             let _ = timeout(LOOK_AGAIN, self.left.notified()).await;
@@ -104,7 +104,7 @@ impl Connections {
 
     fn try_admit(&self, now: Instant) -> Option<Arc<Slot>> {
         let mut table = self.table();
-        if table.slots.len() >= MOST_CONNECTIONS {
+        if table.slots.len() >= MAX_CONNECTIONS {
             let least = table
                 .slots
                 .values()
@@ -167,7 +167,7 @@ impl Table {
         let mut bytes = 0_usize;
         for (index, (_, length, holders)) in texts.into_iter().enumerate() {
             bytes = bytes.saturating_add(length);
-            if index >= STALE_TEXTS && bytes > MOST_STALE_BYTES {
+            if index >= STALE_TEXTS && bytes > MAX_STALE_BYTES {
                 for number in holders {
                     self.displace(number);
                 }
@@ -230,7 +230,7 @@ impl Slot {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// What is known of the connection.
     pub(crate) fn slot(&self) -> &Arc<Slot> {
         &self.slot
@@ -247,7 +247,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.table().slots.remove(&self.slot.number);
         self.connections.left.notify_one();
@@ -286,7 +286,7 @@ mod tests {
         *slots[1].phase() = Phase::Owes { since: at(start, 9_000) };
         assert!(connections.try_admit(at(start, 60_000)).is_some());
         assert_eq!(displaced(&slots), [2]);
-        assert_eq!(connections.table().slots.len(), MOST_CONNECTIONS);
+        assert_eq!(connections.table().slots.len(), MAX_CONNECTIONS);
     }
 
     #[test]

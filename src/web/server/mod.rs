@@ -27,9 +27,9 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::connections::{Connections, Place, Text};
-use self::progress::{WatchedBody, WatchedStream};
-use crate::web::auth::Door;
+use self::connections::{ConnectionPermit, Connections, Text};
+use self::progress::{ProgressBody, ProgressStream};
+use crate::web::auth::WebAuth;
 
 /// Time for a client to go through with TLS, to send a whole request head, and the longest pause between two requests: what idle clients hold
 /// comes free soon. Prometheus opens a new connection where its old one was closed.
@@ -39,10 +39,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most bytes of a request head.
-const MOST_HEAD_BYTES: usize = 16 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// Most header lines of a request.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 
 /// What TLS may hold of a response that a client does not read, in bytes.
 const TLS_BUFFER_BYTES: usize = 32 << 10;
@@ -63,7 +63,7 @@ const TELL_ACCEPT_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
-    door: Arc<Door>,
+    door: Arc<WebAuth>,
     stop: CancellationToken,
 ) {
     let connections = Arc::new(Connections::default());
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
 #[derive(Clone)]
 struct Site {
     router: Router,
-    door: Arc<Door>,
+    door: Arc<WebAuth>,
 }
 
 async fn serve_one(
@@ -142,7 +142,7 @@ async fn serve_one(
 async fn connection(
     stream: TcpStream,
     peer: IpAddr,
-    place: &Arc<Place>,
+    place: &Arc<ConnectionPermit>,
     site: Site,
     watcher: Watcher,
     stop: CancellationToken,
@@ -150,7 +150,7 @@ async fn connection(
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     // Below TLS: what a client has taken is what has left the socket.
-    let stream = WatchedStream::new(Box::pin(stream), Arc::clone(place.slot()));
+    let stream = ProgressStream::new(Box::pin(stream), Arc::clone(place.slot()));
     let Some(tls) = site.door.tls().await else {
         return requests(stream, peer, place, site, watcher).await;
     };
@@ -169,7 +169,7 @@ async fn connection(
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
-    place: &Arc<Place>,
+    place: &Arc<ConnectionPermit>,
     site: Site,
     watcher: Watcher,
 ) {
@@ -190,15 +190,15 @@ async fn requests(
                 place.hand_out(text);
             }
             Ok::<_, std::convert::Infallible>(
-                response.map(|body| WatchedBody::new(body, Arc::clone(place.slot()))),
+                response.map(|body| ProgressBody::new(body, Arc::clone(place.slot()))),
             )
         }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MOST_HEAD_BYTES)
-        .max_headers(MOST_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), answer);
     if let Err(error) = watcher.watch(served).await {
         debug!(%error, "an HTTP connection ended early");

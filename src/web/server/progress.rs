@@ -13,12 +13,12 @@ use super::connections::Slot;
 
 /// A socket that notes when its client takes something, and when it has taken all.
 #[derive(Debug)]
-pub(crate) struct WatchedStream<S> {
+pub(crate) struct ProgressStream<S> {
     stream: S,
     slot: Arc<Slot>,
 }
 
-impl<S> WatchedStream<S> {
+impl<S> ProgressStream<S> {
     /// Watches `stream` for `slot`.
     pub(crate) fn new(stream: S, slot: Arc<Slot>) -> Self {
         Self { stream, slot }
@@ -32,7 +32,7 @@ impl<S> WatchedStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -42,7 +42,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
         self.note(written)
@@ -76,19 +76,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 
 /// A body that notes when all of it has been handed to the connection (or it is not wanted any more).
 #[derive(Debug)]
-pub(crate) struct WatchedBody {
+pub(crate) struct ProgressBody {
     body: AxumBody,
     slot: Arc<Slot>,
 }
 
-impl WatchedBody {
+impl ProgressBody {
     /// Watches `body` for `slot`.
     pub(crate) fn new(body: AxumBody, slot: Arc<Slot>) -> Self {
         Self { body, slot }
     }
 }
 
-impl Body for WatchedBody {
+impl Body for ProgressBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -108,7 +108,7 @@ impl Body for WatchedBody {
     }
 }
 
-impl Drop for WatchedBody {
+impl Drop for ProgressBody {
     fn drop(&mut self) {
         self.slot.handed();
     }

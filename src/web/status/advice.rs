@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::text::spoken;
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::parse::BusyKind;
 use crate::shell;
@@ -40,7 +40,7 @@ pub(crate) struct Problem {
 }
 
 /// All problems of a target, the heaviest first.
-pub(crate) fn problems(config: &TargetConfig, target: &Target, now: Moment) -> Vec<Problem> {
+pub(crate) fn problems(config: &TargetConfig, target: &Target, now: Timestamps) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     found.unseen(target);
     found.refused(config, target);
@@ -173,7 +173,7 @@ impl Found {
     }
 
     /// Numbers that are too low.
-    fn numbers(&mut self, config: &TargetConfig, target: &Target, now: Moment) {
+    fn numbers(&mut self, config: &TargetConfig, target: &Target, now: Timestamps) {
         let unreadable = target.unreadable();
         if !target.reads_slowlog() {
             self.add(
@@ -263,7 +263,7 @@ const NO_PERMISSION: &str = " If the answer is NOPERM, the exporter's user is no
     one that is.";
 
 /// What can be done about the blockage of this target.
-pub(crate) fn way(config: &TargetConfig, target: &Target, now: Moment) -> Way {
+pub(crate) fn way(config: &TargetConfig, target: &Target, now: Timestamps) -> Way {
     let kills = |commands: &[&'static str]| commands.iter().map(|command| kill(config, command)).collect();
     let mut way = match target.liveness().state() {
         State::Busy(BusyKind::Script) => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },
@@ -283,7 +283,7 @@ pub(crate) fn way(config: &TargetConfig, target: &Target, now: Moment) -> Way {
 }
 
 /// A server that answers nothing at all.
-fn not_busy_yet(config: &TargetConfig, target: &Target, now: Moment) -> Way {
+fn not_busy_yet(config: &TargetConfig, target: &Target, now: Timestamps) -> Way {
     let limit = target.server().settings().time_limit;
     if limit == Some(Duration::ZERO) {
         return Way {

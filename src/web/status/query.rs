@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::script::Command;
+use crate::script::ScriptCommand;
 use crate::watch::{Severity, State};
 
 /// Rows that an answer holds unless asked otherwise.
 const USUAL_LIMIT: usize = 50;
 
 /// Most rows of an answer.
-pub(crate) const MOST_ROWS: usize = 500;
+pub(crate) const MAX_ROWS: usize = 500;
 
 /// Most characters of a text to look for.
-const LONGEST_TEXT: usize = 256;
+const MAX_TEXT: usize = 256;
 
 /// A query that can't be answered, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ pub(crate) struct CallsQuery {
     /// Only calls of the script with this label or SHA1.
     pub(crate) script: Option<String>,
     /// Only calls by this command.
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<ScriptCommand>,
     /// Only calls that are at least so slow.
     pub(crate) severity: Option<Severity>,
     /// Only calls that ended at this time or later, since the Unix epoch.
@@ -146,7 +146,7 @@ impl CallsQuery {
                 "target" => result.target = Some(text(&name, &value)?),
                 "script" => result.script = Some(text(&name, &value)?),
                 "command" => {
-                    let commands = Command::ALL.map(|command| (command.as_str(), command));
+                    let commands = ScriptCommand::ALL.map(|command| (command.as_str(), command));
                     result.command = Some(one_of(&name, &value, &commands)?);
                 }
                 "severity" => {
@@ -175,9 +175,9 @@ impl Part {
     fn set(&mut self, name: &str, value: &str, known: &str) -> Result<(), BadQuery> {
         match name {
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MOST_ROWS).contains(limit));
-                self.limit = limit
-                    .ok_or_else(|| bad(name, value, &format!("a whole number from 1 to {MOST_ROWS}")))?;
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_ROWS).contains(limit));
+                self.limit =
+                    limit.ok_or_else(|| bad(name, value, &format!("a whole number from 1 to {MAX_ROWS}")))?;
             }
             "offset" => {
                 self.offset = value.parse().map_err(|_| bad(name, value, "a whole number from 0 on"))?;
@@ -201,8 +201,8 @@ fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 fn text(name: &str, value: &str) -> Result<String, BadQuery> {
-    if value.chars().count() > LONGEST_TEXT {
-        return Err(BadQuery(format!("{name} is too long: {LONGEST_TEXT} characters are enough")));
+    if value.chars().count() > MAX_TEXT {
+        return Err(BadQuery(format!("{name} is too long: {MAX_TEXT} characters are enough")));
     }
     Ok(value.to_owned())
 }
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(query.part, Part { offset: 14, limit: 7 });
         assert_eq!(query.part.of(0..100), [14, 15, 16, 17, 18, 19, 20]);
         let query = CallsQuery::parse("severity=critical&command=fcall_ro&since=1.5&target=a%26b").unwrap();
-        assert_eq!((query.severity, query.command), (Some(Severity::Critical), Some(Command::FcallRo)));
+        assert_eq!((query.severity, query.command), (Some(Severity::Critical), Some(ScriptCommand::FcallRo)));
         assert_eq!((query.since, query.target.as_deref()), (Duration::from_millis(1500), Some("a&b")));
         assert_eq!(TargetsQuery::parse("").unwrap(), TargetsQuery::default());
     }

@@ -15,13 +15,13 @@ use crate::script::{Catalogue, Identity, Label};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
 
 /// Callers that an answer names per script.
-const MOST_CALLERS: usize = 8;
+const MAX_CALLERS: usize = 8;
 
 /// Targets that an answer names per script.
-const MOST_TARGETS: usize = 10;
+const MAX_TARGETS: usize = 10;
 
 /// Lines and bytes of a source that an answer has.
-const MOST_SOURCE: (usize, usize) = (40, 4096);
+const MAX_SOURCE: (usize, usize) = (40, 4096);
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -175,7 +175,7 @@ fn add(sums: &mut HashMap<Label, Sum>, catalogue: &Catalogue, target: &Arc<str>,
 
 /// The first lines of a source, as text.
 fn first_lines(source: &[u8]) -> String {
-    let (lines, bytes) = MOST_SOURCE;
+    let (lines, bytes) = MAX_SOURCE;
     let begin = source.get(..bytes).unwrap_or(source);
     let end = begin.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(lines - 1);
     let begin = end.and_then(|(end, _)| begin.get(..end)).unwrap_or(begin);
@@ -226,7 +226,7 @@ impl Sum {
             .map(|(target, calls)| TargetCalls { target: Arc::clone(target), calls: *calls })
             .collect();
         targets.sort_by_key(|target| std::cmp::Reverse(target.calls));
-        targets.truncate(MOST_TARGETS);
+        targets.truncate(MAX_TARGETS);
         let (callers, more_callers) = self.callers.rows();
         ScriptRow {
             script: self.label.to_string(),
@@ -282,12 +282,12 @@ impl MergedCallers {
                 last_seen: calls.last_seen,
             })
             .collect();
-        let more = rows.len() > MOST_CALLERS || self.hidden > 0;
+        let more = rows.len() > MAX_CALLERS || self.hidden > 0;
         rows.sort_by(|one, other| {
             let by_calls = other.calls_at_least.cmp(&one.calls_at_least);
             by_calls.then_with(|| (&one.client, &one.client_name).cmp(&(&other.client, &other.client_name)))
         });
-        rows.truncate(MOST_CALLERS);
+        rows.truncate(MAX_CALLERS);
         (rows, more)
     }
 }

@@ -9,7 +9,7 @@ use super::targets::{BlockedRow, TargetRow, states};
 use super::text::{spoken, visible};
 
 /// Targets of a kind that are written out.
-const MOST_TARGETS: usize = 20;
+const MAX_TARGETS: usize = 20;
 
 /// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
 pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
@@ -17,7 +17,7 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
     let mut text = format!("{worst} {details}\n");
     let blocked: Vec<(&TargetRow, &BlockedRow)> =
         rows.iter().filter_map(|row| Some((&**row, row.blocked.as_ref()?))).collect();
-    for (row, blocked) in blocked.iter().take(MOST_TARGETS) {
+    for (row, blocked) in blocked.iter().take(MAX_TARGETS) {
         describe(&mut text, row, blocked, now);
     }
     rest(&mut text, blocked.len());
@@ -27,7 +27,7 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
         // Writing to a String can't fail.
         let _ = writeln!(text, "\nWhat hides the truth:");
     }
-    for row in troubled.iter().take(MOST_TARGETS) {
+    for row in troubled.iter().take(MAX_TARGETS) {
         for problem in &row.problems {
             let _ = writeln!(text, "- {}: {}", visible(&row.target), visible(&problem.text));
         }
@@ -37,7 +37,7 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
 }
 
 fn rest(text: &mut String, count: usize) {
-    if let Some(more @ 1..) = count.checked_sub(MOST_TARGETS) {
+    if let Some(more @ 1..) = count.checked_sub(MAX_TARGETS) {
         let _ = writeln!(text, "… and {more} more.");
     }
 }

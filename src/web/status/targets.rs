@@ -9,9 +9,9 @@ use super::advice::{Kill, Problem, Weight, problems, way};
 use super::headline::Headline;
 use super::query::TargetsQuery;
 use super::text::{precise, seconds};
-use crate::clock::Moment;
+use crate::clock::Timestamps;
 use crate::config::{Privacy, Thresholds};
-use crate::fleet::{Fleet, Watched};
+use crate::fleet::{Fleet, TargetHandle};
 use crate::script::Catalogue;
 use crate::watch::{Liveness, Severity, State, Target};
 
@@ -19,8 +19,8 @@ use crate::watch::{Liveness, Severity, State, Target};
 pub(crate) const UNTRIED: &str = "untried";
 
 /// Problems that the summary shows, and targets that it names for each.
-const MOST_PROBLEMS: usize = 12;
-const MOST_NAMES: usize = 4;
+const MAX_PROBLEMS: usize = 12;
+const MAX_NAMES: usize = 4;
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -50,7 +50,7 @@ struct Summary {
     states: BTreeMap<&'static str, usize>,
     /// What hides the truth, by kind.
     problems: BTreeMap<&'static str, ProblemCount>,
-    /// The heaviest problems with their texts, at most [`MOST_PROBLEMS`].
+    /// The heaviest problems with their texts, at most [`MAX_PROBLEMS`].
     worst_problems: Vec<SharedProblem>,
     /// Number of further problems.
     more_problems: usize,
@@ -62,7 +62,7 @@ struct SharedProblem {
     #[serde(flatten)]
     problem: Problem,
     targets: usize,
-    /// The names of the first targets, at most [`MOST_NAMES`].
+    /// The names of the first targets, at most [`MAX_NAMES`].
     names: Vec<Arc<str>>,
 }
 
@@ -183,15 +183,15 @@ impl Summary {
                 }
                 if let Some(known) = shared.get_mut(place) {
                     known.targets += 1;
-                    if known.names.len() < MOST_NAMES {
+                    if known.names.len() < MAX_NAMES {
                         known.names.push(Arc::clone(&row.target));
                     }
                 }
             }
         }
         shared.sort_by_key(|shared| shared.problem.weight);
-        let more_problems = shared.len().saturating_sub(MOST_PROBLEMS);
-        shared.truncate(MOST_PROBLEMS);
+        let more_problems = shared.len().saturating_sub(MAX_PROBLEMS);
+        shared.truncate(MAX_PROBLEMS);
         let states = states(rows);
         Self {
             targets: rows.len(),
@@ -214,7 +214,7 @@ pub(crate) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
 }
 
 impl TargetRow {
-    fn of(watched: &Watched, catalogue: &Catalogue) -> Self {
+    fn of(watched: &TargetHandle, catalogue: &Catalogue) -> Self {
         let config = watched.config();
         let now = watched.now();
         let target = watched.numbers();
@@ -268,7 +268,12 @@ fn thresholds(slow: Thresholds) -> BySeverity<f64> {
     BySeverity { warning: precise(slow.warning), critical: precise(slow.critical) }
 }
 
-fn blocked(watched: &Watched, target: &Target, catalogue: &Catalogue, now: Moment) -> Option<BlockedRow> {
+fn blocked(
+    watched: &TargetHandle,
+    target: &Target,
+    catalogue: &Catalogue,
+    now: Timestamps,
+) -> Option<BlockedRow> {
     let liveness = target.liveness();
     let busy = match liveness.state() {
         State::Busy(kind) => Some(kind),
