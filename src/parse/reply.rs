@@ -2,6 +2,8 @@
 
 use ::redis::Value;
 
+use crate::text::is_hidden;
+
 /// A reply that is not of the form its command promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not {expected}")]
@@ -77,16 +79,6 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
 
 /// Most bytes that are kept of a server's text.
 pub(super) const MAX_TEXT: usize = 256;
-
-/// Tests for characters that show nothing or change how others are shown: control characters (C0 and C1), marks of the
-/// writing direction, zero-width characters, separators of lines, tags.
-#[must_use]
-pub(crate) fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
 
 /// Text from elsewhere, made safe to print: one line, no [hidden characters](is_hidden), at most `longest` characters.
 #[must_use]

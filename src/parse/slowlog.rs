@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::reply::{MAX_TEXT, Malformed, bytes, integer, is_hidden, items, printable};
+use super::reply::{MAX_TEXT, Malformed, bytes, integer, items, printable};
 use crate::config::Privacy;
 use crate::script::ScriptCommand;
+use crate::text::is_hidden;
 
 /// Arguments that are kept of an entry: the command, the script, the number of keys.
 const KEPT_ARGUMENTS: usize = 3;

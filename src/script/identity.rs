@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::command::ScriptCommand;
-use crate::parse::is_hidden;
+use crate::text::is_hidden;
 
 /// Bytes of an argument that the slow log keeps.
 const KEPT_BYTES: usize = 128;

@@ -126,7 +126,6 @@ pub(crate) struct Who<'a> {
 
 /// The account of one target.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Account {
     /// The server process that answers; `None` if it does not tell.
     run_id: Option<String>,
@@ -158,8 +157,17 @@ pub(crate) struct Account {
     broken_since: Option<Duration>,
     /// The position comes from a former process, and the server's log has not confirmed it yet.
     restored: bool,
-    /// Whether any entry of this server's log could be read when there was one.
-    readable: bool,
+    /// The form of the entries of this server's log, as of the last that were received.
+    form: Form,
+}
+
+/// Form of slow log entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Some of them can be read, or there were none yet.
+    Known,
+    /// None of them can be read.
+    Unknown,
 }
 
 impl Default for Account {
@@ -180,7 +188,7 @@ impl Default for Account {
             revision: 0,
             broken_since: None,
             restored: false,
-            readable: true,
+            form: Form::Known,
         }
     }
 }
@@ -230,7 +238,7 @@ impl Account {
 
     /// Whether entries can be read: false while all that the server's log holds can't be.
     pub(super) fn is_readable(&self) -> bool {
-        self.readable
+        self.form == Form::Known
     }
 
     fn move_to(&mut self, position: Position) {
@@ -319,7 +327,7 @@ impl Account {
             None => Position::Unread(IfEmpty::from_past(who)),
         };
         self.restored = false;
-        self.readable = true;
+        self.form = Form::Known;
         self.revision = self.revision.saturating_add(1);
         self.run_id = who.run_id.map(str::to_owned);
         self.ask = 1;
@@ -334,14 +342,14 @@ impl Account {
         let whole = reply.received < asked || asked >= self.limit;
         let ends = ends(&reply);
         let unread = reply.entries.is_empty() && reply.received > 0;
-        if !unread {
-            self.readable |= reply.received > 0;
-        } else if whole {
-            self.readable = false;
+        if !reply.entries.is_empty() {
+            self.form = Form::Known;
+        } else if unread && whole {
+            self.form = Form::Unknown;
         }
         match (self.position, ends) {
             // Something is there, and none of it can be read: perhaps what lies below it can.
-            (_, ends) if unread && !whole && (ends.is_none() || self.readable) => {
+            (_, ends) if unread && !whole && (ends.is_none() || self.is_readable()) => {
                 self.ask = asked.saturating_mul(2).saturating_add(1).min(self.limit);
                 Take::More
             }
