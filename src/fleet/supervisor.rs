@@ -51,6 +51,8 @@ impl Supervisor {
         stop: CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        // In the block itself it would take its size twice.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             task.await;
             (name, stop.is_cancelled())

@@ -1,7 +1,9 @@
 //! The targets' numbers as metric families.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prometheus::TextEncoder;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -28,6 +30,42 @@ impl Targets {
         let descriptions = families.iter().map(|family| description(family)).collect::<Result<_, _>>()?;
         Ok(Self { fleet, families, descriptions })
     }
+
+    /// The text of each family that has samples, by its name, in the order that a registry gives them. It is made target
+    /// by target: the samples of many targets take several times the memory of their text.
+    pub(super) fn texts(&self) -> Result<BTreeMap<&'static str, String>, prometheus::Error> {
+        let mut targets = self.fleet.targets().to_vec();
+        targets.retain(|watched| !watched.is_probed());
+        targets.sort_by(|one, other| one.config().name.cmp(&other.config().name));
+        let names = self.fleet.catalogue();
+        let mut texts: BTreeMap<&'static str, String> = BTreeMap::new();
+        let mut one = String::new();
+        for watched in &targets {
+            let collected = collect(&self.families, std::iter::once(watched), &names);
+            for (family, mut collected) in self.families.iter().zip(collected) {
+                if collected.get_metric().is_empty() {
+                    continue;
+                }
+                collected.mut_metric().sort_by(|one, other| values(one).cmp(values(other)));
+                one.clear();
+                TextEncoder::new().encode_utf8(&[collected], &mut one)?;
+                let text = texts.entry(family.name).or_default();
+                text.push_str(if text.is_empty() { &one } else { without_head(&one) });
+            }
+        }
+        Ok(texts)
+    }
+}
+
+/// The values of a sample's labels.
+fn values(metric: &Metric) -> impl Iterator<Item = &str> {
+    metric.get_label().iter().map(LabelPair::value)
+}
+
+/// A family's text without the lines of its help and type.
+fn without_head(text: &str) -> &str {
+    let rest = |text| str::split_once(text, '\n').map_or("", |(_, rest)| rest);
+    rest(rest(text))
 }
 
 fn description(family: &Family) -> Result<Desc, prometheus::Error> {
@@ -161,5 +199,37 @@ impl<'a> Samples<'a> {
             pair
         });
         Metric::from_label(pairs.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::parse::{Info, Settings};
+    use crate::watch::Observation;
+
+    /// Labels in every order, families that only some targets have.
+    #[test]
+    fn the_text_made_target_by_target_is_what_a_registry_makes() {
+        let words = ["redis-script-exporter", "--redis.addr=b:1", "--redis.addr=a:10", "--redis.addr=a:9"];
+        let cli = crate::cli::Cli::parse_words(words, |_| None).unwrap();
+        let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
+        let fleet = Arc::new(fleet);
+        let info = "# Server\r\nredis_version:7.0.15\r\n# Commandstats\r\n# Errorstats\r\n";
+        for watched in fleet.targets().iter().skip(1) {
+            watched.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
+        }
+        let settings = Settings { slowlog_max_len: Some(128), ..Settings::default() };
+        fleet.targets()[0].observe(Observation::Settings(settings));
+        let registry = Registry::new();
+        registry.register(Box::new(Targets::new(Arc::clone(&fleet), false).unwrap())).unwrap();
+        let expected = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let texts = Targets::new(fleet, false).unwrap().texts().unwrap();
+        assert!(expected.contains("redis_script_calls_total") && expected.contains("slowlog_max_length"));
+        assert_eq!(texts.into_values().collect::<String>(), expected);
     }
 }

@@ -57,11 +57,13 @@ pub(crate) struct PageText {
 /// The text of `/metrics`.
 pub(crate) struct Page {
     fleet: Arc<Fleet>,
-    /// What only changes when something happens.
+    /// What only changes when something happens, of the targets.
+    targets: Targets,
+    /// The same of the process.
     settled: Registry,
     /// What changes with the time.
     live: Registry,
-    /// The text of `settled`, with what it was made from.
+    /// The text of `targets` and `settled`, with what it was made from.
     kept: Mutex<Option<Kept>>,
     /// Held while the text is made: one scrape makes it, others that come meanwhile wait for that.
     making: tokio::sync::Mutex<()>,
@@ -98,7 +100,6 @@ impl Page {
     /// Metrics whose names or labels are not allowed.
     pub(crate) fn new(fleet: Arc<Fleet>) -> Result<Self, PageError> {
         let settled = Registry::new();
-        settled.register(Box::new(Targets::new(Arc::clone(&fleet), false)?))?;
         settled.register(build_info()?)?;
         settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
         settled.register(Box::new(DiscoveryState::new(Arc::clone(&fleet))?))?;
@@ -109,7 +110,15 @@ impl Page {
         settled.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let live = Registry::new();
         live.register(Box::new(Targets::new(Arc::clone(&fleet), true)?))?;
-        Ok(Self { fleet, settled, live, kept: Mutex::new(None), making: tokio::sync::Mutex::new(()) })
+        let targets = Targets::new(Arc::clone(&fleet), false)?;
+        Ok(Self {
+            fleet,
+            targets,
+            settled,
+            live,
+            kept: Mutex::new(None),
+            making: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// The text as it is now.
@@ -185,7 +194,14 @@ impl Page {
         let length = before.as_ref().map_or(0, |kept| kept.text.plain.len());
         drop(before);
         let mut text = String::with_capacity(length + length / 16);
-        TextEncoder::new().encode_utf8(&self.settled.gather(), &mut text)?;
+        let mut of_targets = self.targets.texts()?.into_iter().peekable();
+        for family in self.settled.gather() {
+            while let Some((_, earlier)) = of_targets.next_if(|(name, _)| *name < family.name()) {
+                text.push_str(&earlier);
+            }
+            TextEncoder::new().encode_utf8(&[family], &mut text)?;
+        }
+        of_targets.for_each(|(_, rest)| text.push_str(&rest));
         // It may be held for long by a client that does not read.
         text.shrink_to_fit();
         let text = Arc::new(KeptText { plain: text.into(), gzip: OnceCell::new() });
