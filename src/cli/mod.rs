@@ -17,6 +17,7 @@ use secrecy::SecretString;
 
 pub(crate) use self::error::usage_line;
 use crate::lint::{OFF_BY_DEFAULT, Severity};
+use crate::logging::{LogFormat, LogLevel};
 
 /// What the environment variable of a flag begins with.
 const ENV_PREFIX: &str = "REDIS_SCRIPT_EXPORTER_";
@@ -338,30 +339,6 @@ pub(crate) struct CatalogueArgs {
     /// Folder to write the scripts into; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "scripts")]
     pub(crate) output: PathBuf,
-}
-
-/// Values of `--log.level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    /// What ends or endangers the exporter.
-    Error,
-    /// What somebody should look at.
-    Warn,
-    /// Slow scripts, blockages, changes of state.
-    Info,
-    /// Every reconnect and retry.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// Values of `--log.format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// `key=value` pairs.
-    Logfmt,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Cli {

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
 use crate::client::{Command, Connection, DialError, Failure, TlsError, TlsSetup, connect};
-use crate::config::{Config, ConfigError, Privacy, TargetConfig};
-use crate::parse::{ErrorReply, Malformed, SlowlogReply, bytes, function_list, recorded_scripts};
+use crate::config::{Config, ConfigError, TargetConfig};
+use crate::parse::{ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts};
 use crate::script::{Identity, Library, Origin, ScriptCommand, Sha1Digits, sha1_of};
 
 /// How long an answer may take.

@@ -19,9 +19,10 @@ use super::credentials::{Credentials, Password};
 use super::discovery::{Discovery, Method};
 use super::yaml;
 use super::{
-    Address, ConfigError, Endpoint, Given, Module, Modules, Settings, TargetConfig, Thresholds, TlsFiles,
-    check_buckets, check_interval,
+    Address, ConfigError, Endpoint, Given, Module, Modules, Settings, TargetConfig, TlsFiles, check_buckets,
+    check_interval,
 };
+use crate::watch::Thresholds;
 
 /// The flag that names the file.
 const FLAG: &str = "--config.file";
@@ -590,8 +591,9 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::config::Config;
     use crate::config::credentials::Passwords;
-    use crate::config::{Config, Privacy};
+    use crate::parse::Privacy;
 
     /// What comes of a file with this text, beside which `secret` holds a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {

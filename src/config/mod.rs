@@ -29,6 +29,8 @@ pub(crate) use self::discovery::{Discovery, Method};
 pub(crate) use self::script_dirs::{ScriptDirError, load as load_scripts};
 pub(crate) use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
+use crate::parse::Privacy;
+use crate::watch::Thresholds;
 
 /// The shortest interval that a flag may set: anything faster is a load, not a measurement.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -211,15 +213,6 @@ pub(crate) struct Intervals {
     pub(crate) blocked_after: Duration,
 }
 
-/// What counts as slow; `warning` is at most `critical`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thresholds {
-    /// At or over this: severity `warning`.
-    pub(crate) warning: Duration,
-    /// At or over this: severity `critical` (and `warning`).
-    pub(crate) critical: Duration,
-}
-
 /// Certificates for TLS to a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
@@ -256,29 +249,6 @@ impl Default for Given {
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// What of a call may be kept and told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Privacy {
-    /// Keep the first keys of slow calls for the status page and the API.
-    pub(crate) show_keys: bool,
-    /// Forget clients' addresses and names as soon as they are read.
-    pub(crate) hide_clients: bool,
-    /// Ask servers for the sources of scripts and show them on the status page and in the API.
-    pub(crate) show_source: bool,
-}
-
-impl Privacy {
-    /// What the flags ask for.
-    #[must_use]
-    pub(crate) fn from_cli(cli: &Cli) -> Self {
-        Self {
-            show_keys: cli.web_show_keys,
-            hide_clients: cli.web_hide_clients,
-            show_source: cli.web_show_source,
-        }
     }
 }
 
@@ -335,7 +305,7 @@ impl Config {
             intervals: intervals(cli)?,
             slow: thresholds(cli)?,
             buckets: buckets(&cli.slow_buckets)?,
-            privacy: Privacy::from_cli(cli),
+            privacy: privacy(cli),
             max_scripts: cli.script_max_series,
         };
         let tls = tls_files(cli)?;
@@ -392,6 +362,14 @@ impl Config {
             web: WebConfig::from_cli(cli)?,
             state_file: cli.state_file.clone(),
         })
+    }
+}
+
+fn privacy(cli: &Cli) -> Privacy {
+    Privacy {
+        show_keys: cli.web_show_keys,
+        hide_clients: cli.web_hide_clients,
+        show_source: cli.web_show_source,
     }
 }
 
@@ -497,7 +475,7 @@ impl WebConfig {
             listen,
             telemetry_path: path.to_owned(),
             config_file: cli.web_config_file.clone(),
-            privacy: Privacy::from_cli(cli),
+            privacy: privacy(cli),
             enable_lifecycle: cli.web_enable_lifecycle,
         })
     }

@@ -272,7 +272,8 @@ impl Fleet {
 
     /// The numbers of a target that was not tried yet, going on from what was saved.
     fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
-        let mut target = Target::new(config);
+        let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
+        let mut target = Target::new(name, config.slow, buckets, config.max_scripts);
         if self.store.is_some() {
             target.save_first();
         }

@@ -6,6 +6,7 @@ pub(crate) mod event_log;
 
 use std::fmt::{self, Write as _};
 
+use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -18,7 +19,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::cli::{LogFormat, LogLevel};
 use crate::text::{Bounded, is_hidden};
 
 /// Most bytes of a field.
@@ -29,6 +29,30 @@ const MAX_SENTENCE: usize = 1024;
 
 /// Fields that hold sentences of this program, with texts from elsewhere within them.
 const SENTENCES: [&str; 2] = ["message", "problem"];
+
+/// Values of `--log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What ends or endangers the exporter.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Slow scripts, blockages, changes of state.
+    Info,
+    /// Every reconnect and retry.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Values of `--log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Begins to write the log lines of this program; those of libraries only from `warn` on.
 ///

@@ -10,10 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{
-    BusyKind, ErrorReply, Info, Settings, SlowlogReply, bytes, function_list, function_stats, integer,
-    recorded_scripts, slow_script_line,
+    BusyKind, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_list, function_stats,
+    integer, recorded_scripts, slow_script_line,
 };
-use crate::config::Privacy;
 use crate::script::{Call, Library, ScriptCommand};
 
 /// Name (`redis-7.0-resp2-slowlog`) and bytes of each reply.

@@ -27,4 +27,4 @@ pub(crate) use self::log_line::{SlowScriptLine, slow_script_line};
 pub(crate) use self::recorded::recorded_scripts;
 pub(crate) use self::reply::{Malformed, bytes, integer, printable};
 pub(crate) use self::sentinel::{HostPort, sentinel_list, sentinel_master};
-pub(crate) use self::slowlog::{Entry, SlowlogReply};
+pub(crate) use self::slowlog::{Entry, Privacy, SlowlogReply};

@@ -7,7 +7,6 @@ use std::time::Duration;
 use ::redis::Value;
 
 use super::reply::{MAX_TEXT, Malformed, bytes, integer, items, printable};
-use crate::config::Privacy;
 use crate::script::ScriptCommand;
 use crate::text::is_hidden;
 
@@ -19,6 +18,17 @@ const KEPT_KEYS: u64 = 8;
 
 /// Most characters of a client's address or name that are kept.
 const MAX_NAME: usize = 128;
+
+/// Data of calls and scripts that may be kept and shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Privacy {
+    /// Keep the first keys of slow calls for the status page and the API.
+    pub(crate) show_keys: bool,
+    /// Drop clients' addresses and names as soon as they are read.
+    pub(crate) hide_clients: bool,
+    /// Ask servers for the sources of scripts, and show them on the status page and in the API.
+    pub(crate) show_source: bool,
+}
 
 /// One entry of the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -218,6 +218,7 @@ mod tests {
     use crate::parse::{Entry, SlowlogReply};
     use crate::watch::{Observation, Target};
 
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn moment(seconds: u64) -> Timestamps {
@@ -228,6 +229,10 @@ mod tests {
         let words = std::iter::once("redis-script-exporter").chain(flags.iter().copied());
         let cli = crate::cli::Cli::parse_words(words, |_| None).unwrap();
         Config::from_cli(&cli).unwrap().targets.remove(0)
+    }
+
+    fn untried(config: &crate::config::TargetConfig) -> Target {
+        Target::new(Arc::clone(&config.name), config.slow, Arc::clone(&config.buckets), config.max_scripts)
     }
 
     fn entry(id: u64, ms: u64, arguments: &[&[u8]]) -> Entry {
@@ -250,7 +255,7 @@ mod tests {
 
     /// A target that has read some entries.
     fn used() -> Target {
-        let mut target = Target::new(&config(&[]));
+        let mut target = untried(&config(&[]));
         let info = "run_id:abc\r\nuptime_in_seconds:5\r\n# Commandstats\r\n# Errorstats\r\n# Stats\r\ntotal_commands_processed:7\r\n";
         target.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(100));
         target.step(Observation::Slowlog(SlowlogReply::default()), moment(101));
@@ -275,7 +280,7 @@ mod tests {
         let text = file_of(&target);
         let lines = read(&text).unwrap().lines;
         let saved = lines["a:1"].saved().unwrap();
-        let mut after = Target::new(&config(&[]));
+        let mut after = untried(&config(&[]));
         assert!(after.restore(saved.clone()));
         assert_eq!(after.snapshot(moment(103)).saved(), saved);
         assert_eq!((after.lost(), after.unreadable(), after.scripts().entries()), (2, 1, (2, 1)));
@@ -294,7 +299,7 @@ mod tests {
     #[test]
     fn other_settings_take_over_what_they_can() {
         let saved = used().snapshot(moment(103)).saved();
-        let mut fewer = Target::new(&config(&["--script.max-series=1"]));
+        let mut fewer = untried(&config(&["--script.max-series=1"]));
         assert!(fewer.restore(saved.clone()));
         let counts: Vec<_> = fewer
             .scripts()
@@ -303,7 +308,7 @@ mod tests {
             .collect();
         assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
         assert!(counts.contains(&("other".to_owned(), 1)), "{counts:?}");
-        let mut buckets = Target::new(&config(&["--slow.buckets=1,2"]));
+        let mut buckets = untried(&config(&["--slow.buckets=1,2"]));
         assert!(!buckets.restore(saved));
         assert_eq!(buckets.scripts().entries(), (2, 1));
         assert!(buckets.scripts().series().all(|(_, _, series)| series.durations.count() == 0));
@@ -348,7 +353,7 @@ mod tests {
             assert_eq!(fit_within(&mut fitted, longest, most), ["b"]);
             assert_eq!((&fitted["a"], &fitted["c"]), (&lines["a"], &lines["c"]));
             // The position and the sums are kept.
-            let mut after = Target::new(&config(&[]));
+            let mut after = untried(&config(&[]));
             assert!(after.restore(fitted["b"].saved().unwrap()));
             let reply = SlowlogReply {
                 received: 1,

@@ -357,7 +357,9 @@ mod tests {
     #[test]
     fn those_that_were_watched_last_are_kept() {
         let cli = clap::Parser::try_parse_from(["redis-script-exporter"]).unwrap();
-        let target = Target::new(&Config::from_cli(&cli).unwrap().targets[0]);
+        let config = &Config::from_cli(&cli).unwrap().targets[0];
+        let buckets = Arc::clone(&config.buckets);
+        let target = Target::new(Arc::clone(&config.name), config.slow, buckets, config.max_scripts);
         let now = Clock::start().now();
         let mut lines: BTreeMap<String, TargetLine> = (0..10_u64)
             .map(|seen| {

@@ -131,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Thresholds;
+    use crate::watch::scripts::Thresholds;
 
     fn books(saves: bool) -> Ledger {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };

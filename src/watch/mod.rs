@@ -21,6 +21,6 @@ pub(crate) use self::event::{Event, SlowCall};
 pub(crate) use self::exporter::{FailureReason, Feature};
 pub(crate) use self::histogram::Histogram;
 pub(crate) use self::liveness::{Liveness, State};
-pub(crate) use self::scripts::{Series, Severity};
+pub(crate) use self::scripts::{Series, Severity, Thresholds};
 pub(crate) use self::target::{Heartbeat, Next, Snapshot};
 pub(crate) use self::target::{Observation, SavedTarget, Target};

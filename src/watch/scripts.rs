@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::callers::{Caller, Callers};
 use super::event::SlowCall;
 use super::histogram::{Histogram, SavedHistogram};
-use crate::config::Thresholds;
 use crate::parse::Entry;
 use crate::script::{Call, Catalogue, Identity, Label, Labels, ScriptCommand};
 
@@ -37,6 +36,15 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+}
+
+/// Durations from which a call counts as slow; `warning` is at most `critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thresholds {
+    /// A call that takes at least this long has the severity `warning`.
+    pub(crate) warning: Duration,
+    /// A call that takes at least this long has the severities `warning` and `critical`.
+    pub(crate) critical: Duration,
 }
 
 impl Thresholds {

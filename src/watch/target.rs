@@ -12,10 +12,9 @@ use super::exporter::{ExporterNumbers, FailureReason, Feature};
 use super::latest::LatestCalls;
 use super::ledger::{Book, Ledger};
 use super::liveness::{Liveness, Runner, State};
-use super::scripts::{SavedScripts, Scripts};
+use super::scripts::{SavedScripts, Scripts, Thresholds};
 use super::server::{SavedServer, ServerFacts};
 use crate::clock::Timestamps;
-use crate::config::TargetConfig;
 use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 use crate::script::Call;
 
@@ -253,11 +252,11 @@ pub(crate) struct Target {
 impl Target {
     /// A target that was never tried.
     #[must_use]
-    pub(crate) fn new(config: &TargetConfig) -> Self {
-        let scripts = Scripts::new(config.slow, Arc::clone(&config.buckets), config.max_scripts);
+    pub(crate) fn new(name: Arc<str>, slow: Thresholds, buckets: Arc<[f64]>, max_scripts: usize) -> Self {
+        let scripts = Scripts::new(slow, buckets, max_scripts);
         let book = Book { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
-            name: Arc::clone(&config.name),
+            name,
             liveness: Liveness::default(),
             account: Account::default(),
             books: Ledger::new(book),

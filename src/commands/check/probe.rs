@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Command, Connection, DialError, Failure, TOO_MANY_CLIENTS, TlsSetup, connect_within};
 use crate::clock::Clock;
-use crate::config::{Privacy, TargetConfig};
+use crate::config::TargetConfig;
 use crate::parse::{
-    BusyKind, ErrorReply, Info, RunningFunction, Settings, SlowlogReply, bytes, function_stats, integer,
+    BusyKind, ErrorReply, Info, Privacy, RunningFunction, Settings, SlowlogReply, bytes, function_stats,
+    integer,
 };
 
 /// Sections of INFO that the check reads.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{SlowScript, Status, clean};
-use crate::config::Thresholds;
 use crate::parse::Entry;
 use crate::script::{Call, Label, ScriptCommand};
+use crate::watch::Thresholds;
 
 /// Callers that are named of one script.
 const MAX_CALLERS: usize = 10;

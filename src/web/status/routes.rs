@@ -16,8 +16,9 @@ use super::scripts::{ScriptsAnswer, Sum, sums};
 use super::summary::summary;
 use super::targets::{TargetRow, TargetsAnswer, rows};
 use super::{answer, text};
-use crate::config::{Privacy, WebConfig};
+use crate::config::WebConfig;
 use crate::fleet::Fleet;
+use crate::parse::Privacy;
 
 /// What was made of all targets is used again for so long: many open pages cost no more than a few.
 const KEPT_FOR: Duration = Duration::from_millis(200);

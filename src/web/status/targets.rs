@@ -10,10 +10,10 @@ use super::headline::Headline;
 use super::query::TargetsQuery;
 use super::text::{precise, seconds};
 use crate::clock::Timestamps;
-use crate::config::{Privacy, Thresholds};
 use crate::fleet::{Fleet, TargetHandle};
+use crate::parse::Privacy;
 use crate::script::Catalogue;
-use crate::watch::{Liveness, Severity, State, Target};
+use crate::watch::{Liveness, Severity, State, Target, Thresholds};
 
 /// The word for a target that has not been tried yet.
 pub(crate) const UNTRIED: &str = "untried";
