@@ -30,27 +30,27 @@ const MAX_SENTENCE: usize = 1024;
 /// Fields that hold sentences of this program, with texts from elsewhere within them.
 const SENTENCES: [&str; 2] = ["message", "problem"];
 
-/// Values of `--log.level`.
+/// Minimum level of log lines; the values of `--log.level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// What ends or endangers the exporter.
+    /// Failures that stop the exporter or put its counters at risk.
     Error,
-    /// What somebody should look at.
+    /// Problems that need attention.
     Warn,
-    /// Slow scripts, blockages, changes of state.
+    /// Slow scripts, blockages, state changes.
     Info,
-    /// Every reconnect and retry.
+    /// Reconnects and retries.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// Values of `--log.format`.
+/// Format of log lines; the values of `--log.format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// `key=value` pairs.
     Logfmt,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -1,0 +1,182 @@
+//! Flags of the exporter. The doc comment of a field is its help text.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser as _};
+use clap::{ArgAction, Parser};
+use secrecy::SecretString;
+
+use super::Subcommand;
+use crate::logging::{LogFormat, LogLevel};
+
+/// Flags of the exporter, and the subcommand if there is one. Flags marked `global` apply to subcommands too.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "redis-script-exporter",
+    version,
+    about,
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct Cli {
+    /// Subcommand; without one the exporter runs.
+    #[command(subcommand)]
+    pub(crate) command: Option<Subcommand>,
+
+    /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
+    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true,
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) redis_addr: Vec<String>,
+
+    /// ACL user for addresses without one
+    #[arg(long = "redis.user", value_name = "USER", global = true, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) redis_user: Option<String>,
+
+    /// Password for addresses without one; visible in the process list, so prefer --redis.password-file
+    #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
+          hide_default_value = true, allow_hyphen_values = true, global = true)]
+    pub(crate) redis_password: Option<SecretString>,
+
+    /// File with the password on its first line, or with a JSON map of addresses to passwords; read at every
+    /// connect
+    #[arg(long = "redis.password-file", value_name = "FILE", global = true)]
+    pub(crate) redis_password_file: Option<PathBuf>,
+
+    /// CA certificates (PEM) to trust instead of the system's
+    #[arg(long = "redis.tls-ca-file", value_name = "FILE", global = true)]
+    pub(crate) redis_tls_ca_file: Option<PathBuf>,
+
+    /// Client certificate (PEM) to present to the server
+    #[arg(long = "redis.tls-cert-file", value_name = "FILE", global = true)]
+    pub(crate) redis_tls_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of the client certificate
+    #[arg(long = "redis.tls-key-file", value_name = "FILE", global = true)]
+    pub(crate) redis_tls_key_file: Option<PathBuf>,
+
+    /// Accept any certificate; the connection is encrypted but not authenticated
+    #[arg(long = "redis.tls-insecure", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new(), global = true)]
+    pub(crate) redis_tls_insecure: bool,
+
+    /// YAML file of targets, and of modules for /probe; reloaded on SIGHUP
+    #[arg(long = "config.file", value_name = "FILE", global = true)]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Time without a probe after which a target of /probe is no longer watched
+    #[arg(long = "probe.idle-timeout", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub(crate) probe_idle_timeout: Duration,
+
+    /// Maximum number of targets of /probe that are watched at the same time
+    #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
+    pub(crate) probe_max_targets: usize,
+
+    /// Log file of the server, which names a script while it runs; requires exactly one --redis.addr
+    #[arg(long = "redis.log-file", value_name = "FILE")]
+    pub(crate) redis_log_file: Option<PathBuf>,
+
+    /// Address to listen on for HTTP; port 0 picks a free port; repeatable
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:10379",
+        global = true
+    )]
+    pub(crate) web_listen_address: Vec<String>,
+
+    /// File that enables TLS and basic auth, in the web configuration format of Prometheus exporters; reloaded when it
+    /// changes
+    #[arg(long = "web.config.file", value_name = "FILE", global = true)]
+    pub(crate) web_config_file: Option<PathBuf>,
+
+    /// Path under which metrics are served
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub(crate) web_telemetry_path: String,
+
+    /// Enable POST /-/reload
+    #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) web_enable_lifecycle: bool,
+
+    /// Show the sources of scripts on the status page: from --script.dir, and from servers that return them (Valkey 8)
+    #[arg(long = "web.show-source", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) web_show_source: bool,
+
+    /// Show the first keys of slow calls on the status page and in the API; if off, keys are not stored
+    #[arg(long = "web.show-keys", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) web_show_keys: bool,
+
+    /// Omit client addresses and names from the status page, the API and the logs
+    #[arg(long = "web.hide-clients", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) web_hide_clients: bool,
+
+    /// Interval between reads of the slow log
+    #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",
+          value_parser = humantime::parse_duration)]
+    pub(crate) poll_interval: Duration,
+
+    /// Interval between reads of INFO and CONFIG
+    #[arg(long = "poll.info-interval", value_name = "DURATION", default_value = "5s",
+          value_parser = humantime::parse_duration)]
+    pub(crate) poll_info_interval: Duration,
+
+    /// Interval between heartbeats
+    #[arg(long = "heartbeat.interval", value_name = "DURATION", default_value = "200ms",
+          value_parser = humantime::parse_duration)]
+    pub(crate) heartbeat_interval: Duration,
+
+    /// Time without a reply after which a server counts as blocked
+    #[arg(long = "heartbeat.blocked-after", value_name = "DURATION", default_value = "250ms",
+          value_parser = humantime::parse_duration)]
+    pub(crate) heartbeat_blocked_after: Duration,
+
+    /// Duration from which a call is slow with severity "warning"
+    #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s", global = true,
+          value_parser = humantime::parse_duration)]
+    pub(crate) slow_warning: Duration,
+
+    /// Duration from which a call is slow with severity "critical"
+    #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s", global = true,
+          value_parser = humantime::parse_duration)]
+    pub(crate) slow_critical: Duration,
+
+    /// Upper bounds of the duration histogram in seconds, separated by commas
+    #[arg(
+        long = "slow.buckets",
+        value_name = "SECONDS",
+        value_delimiter = ',',
+        default_value = "0.01,0.025,0.05,0.1,0.25,0.5,1,2,5,10,20,30,60"
+    )]
+    pub(crate) slow_buckets: Vec<f64>,
+
+    /// Maximum number of script labels per target; further scripts are counted under "other"
+    #[arg(long = "script.max-series", value_name = "N", default_value = "100")]
+    pub(crate) script_max_series: usize,
+
+    /// File that keeps the counters of the slow log across restarts of the exporter; created if missing
+    #[arg(long = "state.file", value_name = "FILE")]
+    pub(crate) state_file: Option<PathBuf>,
+
+    /// Directory of Lua files, or of JavaScript with embedded scripts, that names scripts; repeatable
+    #[arg(long = "script.dir", value_name = "DIR")]
+    pub(crate) script_dir: Vec<PathBuf>,
+
+    /// Minimum log level
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
+    pub(crate) log_level: LogLevel,
+
+    /// Log format
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
+    pub(crate) log_format: LogFormat,
+}

@@ -1,0 +1,151 @@
+//! Subcommands and their flags. The doc comment of a variant or a field is its help text.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::{Args, ValueEnum};
+use clap_complete::Shell;
+
+use crate::lint::{OFF_BY_DEFAULT, Severity};
+
+/// Subcommands.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// Check whether the exporter on this machine is healthy; exit code 0 or 1
+    Healthcheck,
+    /// Print the alert rules for Prometheus
+    Rules,
+    /// Write scripts to a directory for --script.dir, from a server that returns them or from a recording of MONITOR
+    Catalogue(CatalogueArgs),
+    /// Write the dashboards for Grafana and print their file names
+    Dashboards {
+        /// Output directory; created if missing
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
+    /// Diagnose servers: running scripts, slow scripts, settings and permissions; exit code 0 healthy, 1 warnings, 2
+    /// critical
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckFlags),
+    /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable files
+    #[command(after_help = LINT_EXIT_CODES)]
+    Lint(LintFlags),
+    /// Print the completion script of a shell
+    Completions {
+        /// Shell to generate the script for
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the man page, or write one for the program and each subcommand
+    Man {
+        /// Output directory for all pages; created if missing
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Text after the flags in `check --help`.
+const CHECK_EXIT_CODES: &str = "\
+Exit codes: 0 healthy; 1 warnings; 2 critical: a server is unreachable, rejects the credentials, is blocked or BUSY, or \
+its slow log cannot be read; 64 wrong flags";
+
+/// Text after the flags in `lint --help`.
+const LINT_EXIT_CODES: &str = "\
+Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read; 64 wrong flags\n\
+A comment suppresses a finding: -- redis-script-lint: allow(rule) reason; for the whole file: allow-file(rule)";
+
+/// Flags of `lint`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct LintFlags {
+    /// Lua files, directories of Lua files, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
+    pub(crate) format: LintFormat,
+
+    /// Minimum severity of printed findings; findings that reach --fail-on are always printed
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
+    pub(crate) level: Severity,
+
+    /// Minimum severity that makes the exit code 1
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", ignore_case = true)]
+    pub(crate) fail_on: Severity,
+
+    /// Enable a rule that is off by default; repeatable
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(OFF_BY_DEFAULT))]
+    pub(crate) enable: Vec<String>,
+}
+
+/// Values of `--format` of `lint`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LintFormat {
+    /// File, line, reason and remedy of each finding.
+    Text,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+/// Flags of `check` besides those shared with the exporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub(crate) struct CheckFlags {
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
+    pub(crate) format: CheckFormat,
+
+    /// Time limit per server; a blocked server is waited for this long, to learn what it is BUSY with
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = check_timeout)]
+    pub(crate) timeout: Duration,
+
+    /// Ignore slow calls that ended longer ago than this; by default the whole slow log counts
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
+}
+
+/// Values of `--format` of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// Summary line, then the details of each server.
+    Text,
+    /// Summary line only.
+    Summary,
+    /// One JSON object.
+    Json,
+}
+
+/// Minimum and maximum `--timeout` of `check`.
+const CHECK_TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+
+/// Parses `--timeout` of `check`.
+fn check_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout < CHECK_TIMEOUTS.0 || timeout > CHECK_TIMEOUTS.1 {
+        return Err("must be between 100ms and 1h".to_owned());
+    }
+    Ok(timeout)
+}
+
+/// Flags of `catalogue`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct CatalogueArgs {
+    /// Server to read from: the scripts that its slow log names (Valkey 8.0 and later), and its function libraries (7.0
+    /// and later); credentials and TLS as for the exporter
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) from_redis: Option<String>,
+
+    /// Recording to read: output of MONITOR, or an append-only file; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_file: Vec<PathBuf>,
+
+    /// Further script to request from the server; repeatable
+    #[arg(long, value_name = "SHA1", requires = "from_redis")]
+    pub(crate) sha: Vec<String>,
+
+    /// Output directory for the scripts; created if missing
+    #[arg(long, value_name = "DIR", default_value = "scripts")]
+    pub(crate) output: PathBuf,
+}
