@@ -5,7 +5,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -21,7 +20,7 @@ use test_support::on_each_server;
 use test_support::process::Process;
 use test_support::server::{Builder, Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
-use test_support::wait::{eventually, eventually_or_tell};
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
 on_each_server!(a_cluster_is_followed, what_sentinels_watch_is_followed);
 
@@ -193,8 +192,14 @@ impl Ledger {
         };
         let what = format!("{written} entries of {} to be accounted for", self.target);
         exporter.wait_for(LIMIT, &what, |metrics| accounted(metrics) >= written);
-        sleep(Duration::from_millis(200));
-        assert_eq!(accounted(&exporter.metrics()), written, "{}: counted + lost = written", self.target);
+        stays_true(Duration::from_millis(200), "counted + lost = written", || {
+            let accounted = accounted(&exporter.metrics());
+            if accounted == written {
+                Ok(())
+            } else {
+                Err(format!("{accounted} of {written}: {}", self.target))
+            }
+        });
         assert_eq!(number(&exporter.metrics(), "redis_script_slowlog_lost_entries_total", &labels), Some(0));
     }
 }
@@ -287,12 +292,13 @@ fn a_cluster_is_followed(kind: Kind) {
     let blocked = target_of(&servers[1]);
     let before =
         exporter.wait_for(LIMIT, "one to be blocked", |metrics| state(metrics, &blocked) == "blocked");
-    sleep(Duration::from_millis(1500));
-    let metrics = exporter.metrics();
-    for target in all.iter().filter(|target| **target != blocked) {
-        assert!(polls(&metrics, target) >= polls(&before, target) + 10.0, "{target} is polled");
-        assert_eq!(state(&metrics, target), "ok");
-    }
+    let metrics = exporter.wait_for(LIMIT, "polls of all others", |metrics| {
+        let mut others = all.iter().filter(|target| **target != blocked);
+        others.all(|target| {
+            polls(metrics, target) >= polls(&before, target) + 10.0 && state(metrics, target) == "ok"
+        })
+    });
+    assert_eq!(state(&metrics, &blocked), "blocked", "it was blocked all the time");
     assert_eq!((targets(&metrics), metrics.value(UP, &entry)), (all.clone(), Some(1.0)));
     assert_eq!(blocking.receive(), Value::Int(1));
     all_seen(&exporter, &all);
@@ -308,12 +314,17 @@ fn a_cluster_is_followed(kind: Kind) {
     });
     servers[2].kill();
     let promoted = has_role(&exporter, &target_of(&servers[5]), "master");
-    sleep(Duration::from_secs(6));
-    let metrics = exporter.metrics();
-    assert_eq!(state(&metrics, &dead), "unreachable", "what has failed is news");
-    assert_eq!(state(&metrics, &target_of(&servers[2])), "unreachable");
-    assert_eq!(metrics.value(UP, &entry), Some(1.0));
-    no_duplicates(&metrics);
+    let killed = target_of(&servers[2]);
+    exporter
+        .wait_for(LIMIT, "the killed one to be missed", |metrics| state(metrics, &killed) == "unreachable");
+    // Longer than a round of discovery: what has failed goes on being shown.
+    stays_true(Duration::from_secs(6), "two are unreachable", || {
+        let metrics = exporter.metrics();
+        no_duplicates(&metrics);
+        let holds = [&dead, &killed].iter().all(|target| state(&metrics, target) == "unreachable")
+            && metrics.value(UP, &entry) == Some(1.0);
+        if holds { Ok(()) } else { Err(metrics.text) }
+    });
     servers[0].restart();
     exporter.wait_for(LIMIT, "the seed to be back", |metrics| state(metrics, &dead) == "ok");
     for (index, ledger) in ledgers.iter().enumerate().filter(|(index, _)| ![0, 2].contains(index)) {
@@ -548,8 +559,10 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         let (winner, loser) = if name.starts_with("a/") { ("a", "b") } else { ("b", "a") };
         let only = |expected: &[&str]| expected.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(targets(&metrics), only(&["own", &name]));
-        sleep(Duration::from_secs(3));
-        assert_eq!(targets(&exporter.metrics()), only(&["own", &name]));
+        stays_true(Duration::from_secs(3), "these two are all", || {
+            let targets = targets(&exporter.metrics());
+            if targets == only(&["own", &name]) { Ok(()) } else { Err(format!("{targets:?}")) }
+        });
         let logs = exporter.logs();
         let told = lines_with(&logs, &["is not watched as such"]);
         assert_eq!(told.len(), 3, "the master by both, the replica by one, each once: {logs}");
@@ -673,9 +686,11 @@ fn what_keeps_discovery_from_working_is_told_once_with_what_to_do() {
         exporter.wait_for(LIMIT, "all to be told", |_| {
             lines_with(&exporter.logs(), &["discovery gets no answer"]).len() >= 4
         });
-        sleep(Duration::from_secs(3));
+        stays_true(Duration::from_secs(3), "one line each", || {
+            let logs = exporter.logs();
+            if lines_with(&logs, &["discovery gets no answer"]).len() == 4 { Ok(()) } else { Err(logs) }
+        });
         let logs = exporter.logs();
-        assert_eq!(lines_with(&logs, &["discovery gets no answer"]).len(), 4, "once each: {logs}");
         for (name, words) in [
             ("acl", "ACL SETUSER exporter +cluster|nodes"),
             ("plain", "cluster support disabled"),

@@ -20,7 +20,7 @@ use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::server::{Kind, Server, free_port, run_on};
-use test_support::wait::eventually;
+use test_support::wait::{eventually, stays_true};
 
 on_each_server!(a_server_that_goes_and_comes_back, a_server_that_is_absent_at_the_start);
 
@@ -382,9 +382,11 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     };
     exporter.wait_for(LIMIT, "one target, and two that are refused", seen);
     let rounds = node.connections();
-    thread::sleep(A_WHILE);
-    assert!(seen(&exporter.metrics()), "{}", exporter.metrics().text);
-    assert!(node.connections() <= rounds + 1, "kept connections");
+    stays_true(A_WHILE, "one target, on a kept connection", || {
+        let metrics = exporter.metrics();
+        let holds = seen(&metrics) && node.connections() <= rounds + 1;
+        if holds { Ok(()) } else { Err(metrics.text) }
+    });
     let logs = exporter.logs();
     for address in [format!("127.0.1.1:{far}"), "10.255.255.1:22".to_owned()] {
         let lines = lines_with(&logs, &["level=warn", &address, "allow of the entry does not admit it"]);
@@ -702,9 +704,10 @@ fn refusals_of_everything() {
         exporter.wait_for(LIMIT, &format!("what comes of {refusal:?}"), |metrics| {
             states.contains(&state(metrics, &hostile.target()).as_str())
         });
-        thread::sleep(Duration::from_millis(700));
-        let metrics = exporter.metrics();
-        assert!(states.contains(&state(&metrics, &hostile.target()).as_str()), "{refusal:?}");
+        stays_true(Duration::from_millis(700), refusal, || {
+            let state = state(&exporter.metrics(), &hostile.target());
+            if states.contains(&state.as_str()) { Ok(()) } else { Err(state) }
+        });
         assert!(exporter.logs().lines().count() < MAX_LINES, "{refusal:?}: {}", exporter.logs());
     }
 }
@@ -1086,8 +1089,10 @@ fn a_server_that_is_absent_at_the_start(kind: Kind) {
     assert_eq!(state(&metrics, &target), "unreachable");
     assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
     // Long enough for the pauses between two attempts to have grown to where they end.
-    thread::sleep(Duration::from_secs(6));
-    assert_eq!(lines_with(&exporter.logs(), &["level=warn"]).len(), 1, "{}", exporter.logs());
+    stays_true(Duration::from_secs(6), "one warning", || {
+        let logs = exporter.logs();
+        if lines_with(&logs, &["level=warn"]).len() == 1 { Ok(()) } else { Err(logs) }
+    });
     server.restart();
     let back = Instant::now();
     exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");

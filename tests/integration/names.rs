@@ -18,6 +18,7 @@ use test_support::on_each_server;
 use test_support::process::{Process, find_program};
 use test_support::scripts::{BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, load, load_library};
 use test_support::server::{Builder, Kind, Server};
+use test_support::wait::stays_true;
 
 on_each_server!(
     every_call_carries_its_files_name,
@@ -209,8 +210,15 @@ fn sources_are_fetched_once(kind: Kind) {
         client.call(&["EVALSHA", unnamed.as_str(), "0"]);
         wait_for_scripts(&exporter, 4);
         // Longer than sources are fetched apart.
-        std::thread::sleep(Duration::from_millis(1500));
-        assert_eq!(asked(&mut client), Some(1_u64), "only the one that is in no file, and once");
+        let client = std::cell::RefCell::new(&mut client);
+        stays_true(
+            Duration::from_millis(1500),
+            "only the one that is in no file was asked for, once",
+            || {
+                let asked = asked(&mut client.borrow_mut());
+                if asked == Some(1_u64) { Ok(()) } else { Err(format!("{asked:?}")) }
+            },
+        );
     }
     let answer = exporter.get("/api/v1/scripts");
     let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();

@@ -18,7 +18,7 @@ use test_support::exporter::{Builder, Exporter, binary};
 use test_support::monitoring::{Alertmanager, Page, Prometheus, Receiver, Status, available, shipped};
 use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
 use test_support::server::{Kind, Server, run_on};
-use test_support::wait::{eventually, eventually_or_tell};
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
 /// How long a page may take here, on a machine that does other things too. What it takes is printed.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -107,9 +107,10 @@ fn unresolved(pages: &[Page]) -> Vec<&Page> {
 #[track_caller]
 fn assert_quiet(receiver: &Receiver, what: &str) {
     let before = receiver.pages().len();
-    thread::sleep(QUIET);
-    let pages = receiver.pages();
-    assert_eq!(pages.len(), before, "{what}: {:#?}", &pages[before..]);
+    stays_true(QUIET, what, || {
+        let pages = receiver.pages();
+        if pages.len() == before { Ok(()) } else { Err(format!("{:#?}", &pages[before..])) }
+    });
 }
 
 /// Checks that what was told at the end of the alerts that look back is about what is over.

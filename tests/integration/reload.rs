@@ -18,7 +18,7 @@ use test_support::http::{Connection, Response};
 use test_support::metrics::Metrics;
 use test_support::server::{Kind, Server, run_on};
 use test_support::tls::Certificates;
-use test_support::wait::eventually;
+use test_support::wait::{eventually, stays_true};
 
 const RELOADED: &str = "redis_script_exporter_config_last_reload_successful";
 
@@ -191,10 +191,13 @@ fn a_reload_goes_on_when_its_client_hangs_up() {
         file.write(&format!("targets:\n{}", entry_with("a", &server, ", password_file: password")));
         let mut stream = test_support::http::connect(exporter.addr()).unwrap();
         stream.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
-        thread::sleep(std::time::Duration::from_millis(300));
+        let waits = || match number(&exporter.metrics(), RELOADED, &[]) {
+            Some(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        stays_true(std::time::Duration::from_millis(300), "the reload waits", waits);
         drop(stream);
-        thread::sleep(std::time::Duration::from_millis(300));
-        assert_eq!(number(&exporter.metrics(), RELOADED, &[]), Some(1), "it is not done");
+        stays_true(std::time::Duration::from_millis(300), "the reload goes on without its client", waits);
         fs::write(&pipe, "").unwrap();
         exporter.wait_for(LIMIT, "the reload to fail", |metrics| number(metrics, RELOADED, &[]) == Some(0));
         eventually(LIMIT, "a line that says why", || {

@@ -1,10 +1,25 @@
-//! Waiting for a condition, with a limit and a word about what was waited for.
+//! Waiting for a condition, and checking that one stays true.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Checks that a condition holds for `time`, at each look. Panics with `what` and the state at its first breach.
+#[track_caller]
+pub fn stays_true<S: std::fmt::Display>(time: Duration, what: &str, check: impl Fn() -> Result<(), S>) {
+    let start = Instant::now();
+    loop {
+        if let Err(state) = check() {
+            panic!("{what} did not hold for {time:?}, but for {:?}: {state}", start.elapsed());
+        }
+        if start.elapsed() >= time {
+            return;
+        }
+        sleep(PAUSE);
+    }
+}
 
 /// Waits until `attempt` gives something. Panics with `what` when `limit` has passed.
 #[track_caller]
