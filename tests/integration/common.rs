@@ -11,6 +11,7 @@ use test_support::client::{Client, text};
 use test_support::exporter::{Builder, Exporter};
 use test_support::metrics::{Labels, Metrics};
 use test_support::server::{Builder as ServerBuilder, Kind, Server};
+use test_support::wait::eventually_or_tell;
 
 /// How long something may take that happens at once on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -161,6 +162,15 @@ pub(crate) fn slowlog(client: &mut Client) -> Vec<Logged> {
 #[track_caller]
 pub(crate) fn next_id(client: &mut Client) -> u64 {
     slowlog(client).first().map_or(0, |entry| entry.id + 1)
+}
+
+/// Waits until the log has exactly `count` lines with all these words: a line may still be on its way through the pipe.
+#[track_caller]
+pub(crate) fn wait_for_lines(exporter: &Exporter, words: &[&str], count: usize) {
+    eventually_or_tell(LIMIT, &format!("{count} lines with {words:?}"), || {
+        let logs = exporter.logs();
+        if lines_with(&logs, words).len() == count { Ok(()) } else { Err(logs) }
+    });
 }
 
 /// Lines of the log that hold all of these words.

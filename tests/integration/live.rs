@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::common::{LIMIT, lines_with, number, state, target_of, whole};
+use crate::common::{LIMIT, lines_with, number, state, target_of, wait_for_lines, whole};
 use test_support::chaos::proxy::{Mode, Proxy};
 use test_support::client::{Client, is_error};
 use test_support::exporter::Exporter;
@@ -141,15 +141,10 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     assert!((4.0..4.9 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
     assert_eq!(metrics.value("redis_script_busy_episodes_total", &[("kind", "script")]), Some(1.0));
     assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), 1.0);
-    let logs = exporter.logs();
     for line in ["blocked: the server", "went BUSY", "blockage ended", "slow script"] {
-        assert_eq!(lines_with(&logs, &[line]).len(), 1, "{line}: {logs}");
+        wait_for_lines(&exporter, &[line], 1);
     }
-    assert_eq!(
-        lines_with(&logs, &["blockage ended", "cause=script", "command=eval", "client=127.0.0.1:"]).len(),
-        1,
-        "{logs}"
-    );
+    wait_for_lines(&exporter, &["blockage ended", "cause=script", "command=eval", "client=127.0.0.1:"], 1);
 }
 
 /// Names and labels of all series.
@@ -195,8 +190,7 @@ fn another_slow_command_is_attributed(kind: Kind) {
     let (episodes, seconds) = blockages(&attributed(&exporter, 1), "command");
     assert_eq!(episodes, 1);
     assert!((0.7..1.2 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
-    let logs = exporter.logs();
-    assert_eq!(lines_with(&logs, &["blockage ended", "cause=command", "command=debug"]).len(), 1, "{logs}");
+    wait_for_lines(&exporter, &["blockage ended", "cause=command", "command=debug"], 1);
 }
 
 fn a_stopped_process_is_blocked_by_something_unknown(kind: Kind) {
@@ -227,8 +221,7 @@ fn a_killed_server_is_unreachable(kind: Kind) {
     assert_eq!(blockages(&metrics, "unknown").0, 1);
     server.relaunch();
     exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
-    let logs = exporter.logs();
-    assert_eq!(lines_with(&logs, &["state changed", "state=unreachable"]).len(), 1, "{logs}");
+    wait_for_lines(&exporter, &["state changed", "state=unreachable"], 1);
 }
 
 fn a_full_queue_of_connections_is_no_lost_server(kind: Kind) {
@@ -345,8 +338,7 @@ fn a_script_is_named_while_it_runs(kind: Kind) {
     let known = info.iter().find(|series| series.label("sha1") == sha1).expect("the SHA1 is known");
     assert!(known.label("script").starts_with('~'), "{known:?}");
     assert_eq!(known.label("origin"), "server");
-    let logs = exporter.logs();
-    assert_eq!(lines_with(&logs, &["blockage ended", &sha1]).len(), 1, "{logs}");
+    wait_for_lines(&exporter, &["blockage ended", &sha1], 1);
 }
 
 /// A script and a function that never end by themselves.
