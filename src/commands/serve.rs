@@ -103,8 +103,8 @@ async fn serve(
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
     // Ends after all others, so that what they have read is saved.
     let mut keeper = Supervisor::new(CancellationToken::new());
-    if let Some(store) = fleet.store() {
-        keeper.start("the state file", |stop| Arc::clone(store).keep(Arc::clone(&fleet), stop));
+    if let Some(persistence) = fleet.persistence() {
+        keeper.start("the state file", |stop| Arc::clone(persistence).run(fleet.subscribe(), stop));
     }
     let mut targets = fleet.subscribe();
     let result = loop {

@@ -1,6 +1,7 @@
 //! The targets as the rest of the program sees them: each behind its own lock, changed only by observations.
 
 pub(crate) mod discovery;
+pub(crate) mod persistence;
 pub(crate) mod probes;
 pub(crate) mod reload;
 pub(crate) mod supervisor;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,13 +18,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::client::{DialError, Link, Peer, TlsCache, TlsError, TlsSetup};
-use crate::clock::{Clock, Timestamps};
+use self::persistence::Persistence;
+use crate::client::{TlsCache, TlsError, TlsSetup};
+use crate::clock::Clock;
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig};
-use crate::logging::event_log::{self, Limiter, Priority};
-use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
-use crate::state::Store;
-use crate::watch::{Event, Next, Observation, SavedTarget, Snapshot, Target};
+use crate::poll::{Reached, Shared, TargetHandle};
+use crate::script::{Catalogue, Identity};
+use crate::watch::{SavedTarget, Target};
 
 /// The targets at one moment, in the order in which they are shown.
 pub(crate) type Targets = Arc<[Arc<TargetHandle>]>;
@@ -50,13 +51,10 @@ pub(crate) struct Fleet {
     composing: Mutex<()>,
     /// Servers that were found out to be watched under another address already, by the name of the entry.
     aliases: Mutex<HashMap<Arc<str>, Aliases>>,
-    clock: Clock,
-    /// Grows with every change of any target's numbers, and of the targets themselves.
-    changes: Arc<AtomicU64>,
+    /// What the targets share.
+    shared: Arc<Shared>,
     /// Keeps the account over restarts, if there is a state file.
-    store: Option<Arc<Store>>,
-    names: Names,
-    sources: Arc<Mutex<Sources>>,
+    persistence: Option<Arc<Persistence>>,
     certificates: TlsCache,
     /// Whether the configuration was understood when it was last read.
     config_works: AtomicBool,
@@ -127,72 +125,6 @@ pub(crate) struct Change {
     pub(crate) ended: usize,
 }
 
-/// The names of scripts, which a reload may replace at any time.
-#[derive(Debug, Clone, Default)]
-struct Names(Arc<RwLock<Arc<Catalogue>>>);
-
-impl Names {
-    fn get(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// One target: what to watch, how to get there, and its numbers.
-#[derive(Debug)]
-pub(crate) struct TargetHandle {
-    config: TargetConfig,
-    /// One for all spellings of its address.
-    identity: Endpoint,
-    /// What came of dialling it last.
-    dialled: Mutex<Dialled>,
-    /// Replaced when the certificates are read again.
-    tls: Mutex<Option<TlsSetup>>,
-    clock: Clock,
-    changes: Arc<AtomicU64>,
-    store: Option<Arc<Store>>,
-    names: Names,
-    sources: Arc<Mutex<Sources>>,
-    /// Scripts whose source this server was asked for.
-    asked: Mutex<BTreeSet<Sha1Digits>>,
-    /// Limits the log lines; held for a moment, never over an await.
-    log: Mutex<Limiter>,
-    /// Held for a step or a read of the numbers, never over an await.
-    target: Mutex<Target>,
-}
-
-/// What came of dialling a target.
-#[derive(Debug, Default)]
-struct Dialled {
-    /// Where the last connection that was made led to, and whether that is this machine.
-    reached: Option<(SocketAddr, bool)>,
-    /// Whether the last attempt led to where it may not be connected to.
-    refused: bool,
-}
-
-/// What the last connection to a server shows of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Reached {
-    socket: SocketAddr,
-    /// Whether the socket is of this machine.
-    here: bool,
-    /// Whether it is asked with TLS. Then one socket may lead to several servers, by the name that is asked for.
-    tls: bool,
-    run_id: Option<String>,
-}
-
-impl Reached {
-    /// Whether both are one server. A `run_id` alone, which a server can copy and a failover moves, does not make them one,
-    /// but where both are at the same port of this machine.
-    fn is(&self, other: &Self) -> bool {
-        let one_process = self.run_id.is_some() && self.run_id == other.run_id;
-        if self.socket == other.socket {
-            one_process || !(self.tls || other.tls)
-        } else {
-            one_process && self.here && other.here && self.socket.port() == other.socket.port()
-        }
-    }
-}
-
 impl Fleet {
     /// The configured targets, not tried yet. What a former process left in the state file goes on; a file that can't be
     /// used is told of, and no error.
@@ -204,17 +136,16 @@ impl Fleet {
         state: Option<&Path>,
         clock: Clock,
     ) -> Result<Self, TlsError> {
+        let persistence = state.map(|path| Arc::new(Persistence::open(path, clock)));
+        let unsaved = persistence.as_ref().map(|persistence| Arc::clone(persistence.unsaved()));
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),
             discoveries: watch::Sender::new(Arc::new([])),
             progress: Mutex::default(),
             composing: Mutex::default(),
             aliases: Mutex::default(),
-            clock,
-            changes: Arc::new(AtomicU64::new(0)),
-            store: state.map(|path| Arc::new(Store::open(path, clock))),
-            names: Names::default(),
-            sources: Arc::default(),
+            shared: Arc::new(Shared::new(clock, unsaved)),
+            persistence,
             certificates: TlsCache::default(),
             config_works: AtomicBool::new(true),
             config_read: AtomicU64::new(clock.now().unix.as_secs()),
@@ -229,21 +160,9 @@ impl Fleet {
     /// TLS files that can't be used.
     pub(crate) fn prepare(&self, config: TargetConfig) -> Result<Arc<TargetHandle>, TlsError> {
         let tls = self.tls_of(&config)?;
-        let saved = self.store.as_ref().and_then(|store| store.saved(&config.name));
-        Ok(Arc::new(TargetHandle {
-            target: Mutex::new(self.target(&config, saved)),
-            identity: config.address.endpoint.identity(),
-            config,
-            dialled: Mutex::default(),
-            tls: Mutex::new(tls),
-            clock: self.clock,
-            changes: Arc::clone(&self.changes),
-            names: self.names.clone(),
-            sources: Arc::clone(&self.sources),
-            asked: Mutex::default(),
-            log: Mutex::default(),
-            store: self.store.clone(),
-        }))
+        let saved = self.persistence.as_ref().and_then(|persistence| persistence.saved(&config.name));
+        let target = self.target(&config, saved);
+        Ok(Arc::new(TargetHandle::new(config, tls, target, Arc::clone(&self.shared))))
     }
 
     /// How to begin TLS with a target; `None` if its address does not want it.
@@ -274,7 +193,7 @@ impl Fleet {
     fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
         let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
         let mut target = Target::new(name, config.slow, buckets, config.max_scripts);
-        if self.store.is_some() {
+        if self.shared.is_saved_first() {
             target.save_first();
         }
         if let Some(saved) = saved
@@ -323,9 +242,9 @@ impl Fleet {
             taken.add(config, None);
         }
         for watched in now.iter() {
-            let by = watched.config.discovered.as_ref();
+            let by = watched.config().discovered.as_ref();
             let entry = discoveries.iter().find(|entry| by == Some(&entry.name));
-            let config = entry.map(|entry| entry.target(watched.config.address.endpoint.clone()));
+            let config = entry.map(|entry| entry.target(watched.config().address.endpoint.clone()));
             if let Some(config) = config.filter(|config| taken.by(config).is_none()) {
                 taken.add(&config, None);
                 targets.push(config);
@@ -334,7 +253,7 @@ impl Fleet {
         let now: HashMap<&str, &Arc<TargetHandle>> =
             now.iter().map(|watched| (watched.name(), watched)).collect();
         let planned = targets.into_iter().map(|config| match now.get(&*config.name) {
-            Some(watched) if watched.config == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
+            Some(watched) if *watched.config() == config => Ok((Arc::clone(watched), self.tls_of(&config)?)),
             _ => Ok((self.prepare(config)?, None)),
         });
         Ok(Plan { targets: planned.collect::<Result<_, _>>()?, discoveries, _composing: composing })
@@ -352,10 +271,10 @@ impl Fleet {
             for (watched, tls) in plan.targets {
                 match before.remove(watched.name()) {
                     Some(old) if Arc::ptr_eq(old, &watched) => {
-                        *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                        watched.set_tls(tls);
                         change.kept += 1;
                     }
-                    Some(old) if old.config.address.endpoint == watched.config.address.endpoint => {
+                    Some(old) if old.config().address.endpoint == watched.config().address.endpoint => {
                         self.hand_over(old, &watched);
                         change.changed += 1;
                     }
@@ -368,7 +287,7 @@ impl Fleet {
                 after.push(watched);
             }
             let stays = |watched: &&Arc<TargetHandle>| {
-                let module = watched.config.module.as_ref();
+                let module = watched.config().module.as_ref();
                 before.contains_key(watched.name())
                     && module
                         .is_some_and(|one| modules.get(&one.name).is_some_and(|now| Arc::ptr_eq(one, now)))
@@ -376,8 +295,8 @@ impl Fleet {
             let probed: Vec<_> = targets.iter().filter(stays).cloned().collect();
             for watched in &probed {
                 // Those of its module were read for the plan.
-                if let Ok(tls) = self.tls_of(&watched.config) {
-                    *watched.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+                if let Ok(tls) = self.tls_of(watched.config()) {
+                    watched.set_tls(tls);
                 }
             }
             change.kept += probed.len();
@@ -386,7 +305,7 @@ impl Fleet {
             *targets = after.into();
         });
         self.put_discoveries(plan.discoveries);
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.changed();
         change
     }
 
@@ -416,17 +335,17 @@ impl Fleet {
             return result;
         }
         let now = self.targets();
-        let of_entry = |one: &TargetHandle| one.config.discovered.as_ref() == Some(&entry.name);
+        let of_entry = |one: &TargetHandle| one.config().discovered.as_ref() == Some(&entry.name);
         let before: HashMap<&str, &Arc<TargetHandle>> =
             now.iter().filter(|one| of_entry(one)).map(|one| (one.name(), one)).collect();
         let mut taken = Taken::default();
         for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
-            taken.add(&one.config, one.reached());
+            taken.add(one.config(), one.reached());
         }
         let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
         let aliases = aliases.entry(Arc::clone(&entry.name)).or_default();
         aliases.retain(|endpoint, _| found.contains(endpoint));
-        let others = now.iter().filter(|one| one.config.discovered.is_some() && !of_entry(one)).count();
+        let others = now.iter().filter(|one| one.config().discovered.is_some() && !of_entry(one)).count();
         let room = MAX_DISCOVERED.saturating_sub(others);
         let mut after: Vec<Arc<TargetHandle>> = Vec::with_capacity(found.len());
         // What is watched goes on under the spelling that it has.
@@ -434,7 +353,7 @@ impl Fleet {
             found.iter().map(|endpoint| (endpoint, entry.target(endpoint.clone()))).collect();
         configs.sort_by_key(|(_, config)| !before.contains_key(&*config.name));
         for (endpoint, config) in configs {
-            let watched = before.get(&*config.name).filter(|one| one.config == config);
+            let watched = before.get(&*config.name).filter(|one| *one.config() == config);
             let reached = watched.and_then(|one| one.reached());
             let same = reached.as_ref().and_then(|(reached, _)| taken.same(reached));
             if let Some(other) = same {
@@ -463,9 +382,9 @@ impl Fleet {
                 }
             }
         }
-        after.sort_by(|one, other| one.config.address.endpoint.cmp(&other.config.address.endpoint));
+        after.sort_by(|one, other| one.config().address.endpoint.cmp(&other.config().address.endpoint));
         let names: HashMap<&str, &Arc<TargetHandle>> = after.iter().map(|one| (one.name(), one)).collect();
-        let name = |one: &Arc<TargetHandle>| Arc::clone(&one.config.name);
+        let name = |one: &Arc<TargetHandle>| Arc::clone(&one.config().name);
         result.started = after.iter().filter(|one| !before.contains_key(one.name())).map(&name).collect();
         result.ended =
             before.values().filter(|one| !names.contains_key(one.name())).map(|one| name(one)).collect();
@@ -479,7 +398,7 @@ impl Fleet {
                 // It may have been probed until now.
                 let new = names.get(old.name()).filter(|new| !Arc::ptr_eq(old, new));
                 if let Some(new) = new
-                    && new.config.address.endpoint == old.config.address.endpoint
+                    && new.config().address.endpoint == old.config().address.endpoint
                 {
                     self.hand_over(old, new);
                 }
@@ -488,7 +407,7 @@ impl Fleet {
             let (probed, configured): (Vec<_>, Vec<_>) = others.cloned().partition(|one| one.is_probed());
             *targets = configured.into_iter().chain(after.iter().cloned()).chain(probed).collect();
         });
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.changed();
         result
     }
 
@@ -503,7 +422,7 @@ impl Fleet {
         if let Some(progress) = progress.get_mut(&entry.name) {
             let before = (progress.works.replace(works), std::mem::replace(&mut progress.refused, refused));
             if before != (Some(works), refused) {
-                self.changes.fetch_add(1, Ordering::Release);
+                self.shared.changed();
             }
         }
     }
@@ -511,8 +430,8 @@ impl Fleet {
     /// How many targets of an entry have turned out to be where they may not be connected to.
     pub(crate) fn dials_refused(&self, entry: &str) -> usize {
         let targets = self.targets();
-        let its = targets.iter().filter(|one| one.config.discovered.as_deref() == Some(entry));
-        its.filter(|one| one.lock_dialled().refused).count()
+        let its = targets.iter().filter(|one| one.config().discovered.as_deref() == Some(entry));
+        its.filter(|one| one.was_dial_refused()).count()
     }
 
     /// How the discovery of each entry goes.
@@ -521,7 +440,7 @@ impl Fleet {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let targets = self.targets();
         let count = |name: &Arc<str>| {
-            targets.iter().filter(|one| one.config.discovered.as_ref() == Some(name)).count()
+            targets.iter().filter(|one| one.config().discovered.as_ref() == Some(name)).count()
         };
         let rows = progress.into_iter().map(|(name, one)| {
             let refused = one.refused.saturating_add(self.dials_refused(&name));
@@ -535,16 +454,14 @@ impl Fleet {
         let saved = {
             let numbers = old.numbers();
             let was_read = numbers.exporter().last_poll.is_some();
-            was_read.then(|| numbers.snapshot(self.clock.now()).saved())
+            was_read.then(|| numbers.snapshot(self.clock().now()).saved())
         };
         if saved.is_some() {
             let mut numbers = new.numbers();
-            *numbers = self.target(&new.config, saved);
+            *numbers = self.target(new.config(), saved);
             numbers.succeed(&mut old.numbers());
         }
-        if let Some(store) = &self.store {
-            store.wake();
-        }
+        self.shared.wake_writer();
     }
 
     /// Watches one more target, unless one of its name is watched already, or a probed one at its address in whatever
@@ -554,7 +471,7 @@ impl Fleet {
         let mut found = None;
         self.targets.send_if_modified(|targets| {
             let same = |one: &&Arc<TargetHandle>| {
-                one.name() == watched.name() || one.is_probed_at(&watched.identity)
+                one.name() == watched.name() || one.is_probed_at(watched.identity())
             };
             found = targets.iter().find(same).cloned();
             let probed = targets.iter().filter(|one| one.is_probed()).count();
@@ -565,7 +482,7 @@ impl Fleet {
             *targets = targets.iter().chain(std::iter::once(watched)).cloned().collect();
             true
         });
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.changed();
         found
     }
 
@@ -578,7 +495,7 @@ impl Fleet {
             targets.len() < before
         });
         if ended {
-            self.changes.fetch_add(1, Ordering::Release);
+            self.shared.changed();
         }
     }
 
@@ -598,10 +515,8 @@ impl Fleet {
     /// The probed target without TLS whose last connection led to a socket.
     #[must_use]
     pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<TargetHandle>> {
-        let leads = |watched: &TargetHandle| {
-            let reached = watched.lock_dialled().reached;
-            !watched.config.address.tls && reached.is_some_and(|(reached, _)| reached == socket)
-        };
+        let leads =
+            |watched: &TargetHandle| !watched.config().address.tls && watched.socket() == Some(socket);
         self.targets().iter().find(|watched| watched.is_probed() && leads(watched)).cloned()
     }
 
@@ -609,9 +524,9 @@ impl Fleet {
     pub(crate) fn config_was_read(&self, works: bool) {
         self.config_works.store(works, Ordering::Relaxed);
         if works {
-            self.config_read.store(self.clock.now().unix.as_secs(), Ordering::Relaxed);
+            self.config_read.store(self.clock().now().unix.as_secs(), Ordering::Relaxed);
         }
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.changed();
     }
 
     /// Whether the configuration was understood when it was last read, and when it last was (Unix time).
@@ -621,15 +536,15 @@ impl Fleet {
     }
 
     /// The state file.
-    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
-        self.store.as_ref()
+    pub(crate) fn persistence(&self) -> Option<&Arc<Persistence>> {
+        self.persistence.as_ref()
     }
 
     /// Watches these targets from now on. Those that were watched before go on as they are; those that are no longer
     /// among them end, and their numbers go with them.
     fn install(&self, targets: Vec<Arc<TargetHandle>>) {
         self.targets.send_replace(targets.into());
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.changed();
     }
 
     /// The targets that are watched now.
@@ -646,37 +561,31 @@ impl Fleet {
     /// The names of scripts and their sources, from `--script.dir`.
     #[must_use]
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
-        self.names.get()
+        self.shared.catalogue()
     }
 
     /// The source of a script, or of a function's library: from its file, else as a server told it. Whether it may be shown
     /// is for the caller to know (`--web.show-source`).
     #[must_use]
     pub(crate) fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
-        let catalogue = self.catalogue();
-        if let Some(source) = catalogue.source(script) {
-            return Some(Arc::clone(source));
-        }
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.get(Sha1Digits::new(&script.sha1)?).cloned()
+        self.shared.source(script)
     }
 
     /// From now on scripts have these names, also those that were counted before.
     pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
-        *self.names.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
-        self.changes.fetch_add(1, Ordering::Release);
+        self.shared.set_catalogue(catalogue);
     }
 
     /// The clock that all observations are timed by.
     #[must_use]
     pub(crate) fn clock(&self) -> Clock {
-        self.clock
+        self.shared.clock()
     }
 
     /// A number that is another one after any change.
     #[must_use]
     pub(crate) fn version(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.shared.version()
     }
 
     /// Logs how many log lines of each target were omitted, until `stop`.
@@ -703,11 +612,11 @@ impl Fleet {
         let targets = self.targets();
         let tried = |watched: &Arc<TargetHandle>| watched.numbers().liveness().tried();
         for (name, one) in progress.iter_mut().filter(|(_, one)| !one.settled) {
-            let mut its = targets.iter().filter(|watched| watched.config.discovered.as_ref() == Some(name));
+            let mut its = targets.iter().filter(|watched| watched.config().discovered.as_ref() == Some(name));
             one.settled = one.works.is_some() && its.all(tried);
         }
         let mut named =
-            targets.iter().filter(|watched| !watched.is_probed() && watched.config.discovered.is_none());
+            targets.iter().filter(|watched| !watched.is_probed() && watched.config().discovered.is_none());
         progress.values().all(|one| one.settled) && named.all(tried)
     }
 }
@@ -766,160 +675,12 @@ impl Taken {
     fn same(&self, reached: &Reached) -> Option<&Occupant> {
         let by_process = reached.run_id.as_ref().and_then(|run_id| self.processes.get(run_id));
         let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
-        occupants.into_iter().find(|one| one.up && one.reached.is(reached))
+        occupants.into_iter().find(|one| one.up && one.reached.is_same_server(reached))
     }
 }
 
 fn check_modules(certificates: &TlsCache, modules: &Modules) -> Result<(), TlsError> {
     modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
-}
-
-impl TargetHandle {
-    /// What to watch and how.
-    #[must_use]
-    pub(crate) fn config(&self) -> &TargetConfig {
-        &self.config
-    }
-
-    /// The label `target`.
-    #[must_use]
-    pub(crate) fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    /// Whether a probe started it: its series are shown to probes only.
-    #[must_use]
-    pub(crate) fn is_probed(&self) -> bool {
-        self.config.module.is_some()
-    }
-
-    fn is_probed_at(&self, identity: &Endpoint) -> bool {
-        self.is_probed() && self.identity == *identity
-    }
-
-    /// It was dialled.
-    pub(crate) fn dialled(&self, result: Result<&Link, &DialError>) {
-        let mut dialled = self.lock_dialled();
-        dialled.refused = matches!(result, Err(DialError::NotAllowed));
-        if let Ok(Link { peer: Peer::Tcp(socket), here, .. }) = result {
-            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
-            dialled.reached = Some((socket, *here));
-        }
-    }
-
-    fn lock_dialled(&self) -> MutexGuard<'_, Dialled> {
-        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the last connection to it shows, and whether it answers; `None` before the first one.
-    fn reached(&self) -> Option<(Reached, bool)> {
-        let (socket, here) = self.lock_dialled().reached?;
-        let numbers = self.numbers();
-        let run_id = numbers.server().info().run_id.clone();
-        let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
-        Some((reached, numbers.liveness().state().is_up()))
-    }
-
-    /// How to begin TLS; `None` if the address does not want it.
-    #[must_use]
-    pub(crate) fn tls(&self) -> Option<TlsSetup> {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The time by the fleet's clock.
-    #[must_use]
-    pub(crate) fn now(&self) -> Timestamps {
-        self.clock.now()
-    }
-
-    /// The clock itself.
-    #[must_use]
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    /// The numbers, to be read; keep it short.
-    pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
-        // A step that panicked has ended its task, and with it the process; what it left is still readable.
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A script whose source is not known, and that this server was not asked for yet.
-    pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sources.has_room() {
-            return None;
-        }
-        let names = self.names.get();
-        let unknown = numbers.scripts().known().filter(|script| names.source(script).is_none());
-        unknown
-            .filter_map(|script| Sha1Digits::new(&script.sha1))
-            .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
-    }
-
-    /// This server is asked for a script's source now, and not again.
-    pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha1);
-    }
-
-    /// Keeps a source that the server told.
-    pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).keep(sha1, body);
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    /// Takes an observation: changes the numbers and writes the log lines of what it led to.
-    pub(crate) fn observe(&self, observation: Observation) -> Next {
-        let now = self.now();
-        let (reaction, unsaved) = {
-            let mut numbers = self.numbers();
-            let reaction = numbers.step(observation, now);
-            (reaction, numbers.is_unsaved())
-        };
-        if let Some(store) = self.store.as_ref().filter(|_| unsaved) {
-            store.wake();
-        }
-        self.tell(&reaction.events);
-        reaction.next
-    }
-
-    /// A snapshot is saved, or can't be: what it has may be shown and told now.
-    pub(crate) fn saved(&self, snapshot: Snapshot) {
-        let events = self.numbers().saved(snapshot);
-        self.tell(&events);
-    }
-
-    fn tell(&self, events: &[Event]) {
-        self.changes.fetch_add(1, Ordering::Release);
-        if events.is_empty() {
-            return;
-        }
-        let names = self.names.get();
-        let now = self.now().mono;
-        for event in events.iter().filter(|event| !event_log::is_silent(event)) {
-            if self.log().admit_event(event, now) {
-                event_log::write(&self.config.name, event, &names);
-            }
-        }
-    }
-
-    fn log(&self) -> MutexGuard<'_, Limiter> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a place among the log lines of this target; `false` if there are too many of them now.
-    pub(crate) fn may_log(&self, priority: Priority) -> bool {
-        self.log().admit(priority, self.now().mono)
-    }
-
-    /// Logs how many log lines of this target were omitted, if it is time to; `at_end` if there will be no other time.
-    pub(crate) fn log_omitted(&self, at_end: bool) {
-        let omitted = if at_end { self.log().rest() } else { self.log().due(self.now().mono) };
-        if let Some(omitted) = omitted {
-            event_log::write_omitted(&self.config.name, omitted);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -928,6 +689,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
     use crate::parse::Info;
+    use crate::watch::Observation;
 
     const R1: &str = "run_id:1\r\n";
     const R2: &str = "run_id:2\r\n";
@@ -961,7 +723,7 @@ mod tests {
     fn reaches(fleet: &Fleet, name: &str, ip: &str, info: &str) {
         let watched = fleet.find(name).unwrap();
         let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
-        watched.lock_dialled().reached = Some((socket, socket.ip().is_loopback()));
+        watched.set_reached(socket, socket.ip().is_loopback());
         watched.observe(Observation::Connected);
         watched.observe(Observation::Answered { since: watched.now().mono });
         watched.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));

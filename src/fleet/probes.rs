@@ -16,7 +16,8 @@ use tracing::{info, warn};
 use crate::blocking::{self, PROBED_NAMES};
 use crate::client::TlsError;
 use crate::config::{Address, Endpoint, Module, Modules, ProbeLimits, TargetConfig};
-use crate::fleet::{Change, Fleet, Plan, TargetHandle};
+use crate::fleet::{Change, Fleet, Plan};
+use crate::poll::TargetHandle;
 use crate::watch::State;
 
 /// The module of a probe that names none.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{TargetHandle, Targets};
-use crate::poll::{self, log_file};
+use crate::fleet::Targets;
+use crate::poll::{self, TargetHandle, log_file};
 
 /// A task ended that never should.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,8 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::families::{FAMILIES, Family, Kind};
 use crate::convert::float;
-use crate::fleet::{Fleet, TargetHandle};
+use crate::fleet::Fleet;
+use crate::poll::TargetHandle;
 use crate::script::Catalogue;
 use crate::watch;
 

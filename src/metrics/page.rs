@@ -12,10 +12,11 @@ use tokio::sync::OnceCell;
 use super::collector::{Targets, of_one};
 use super::discovery::DiscoveryState;
 use super::reload::ConfigState;
-use crate::fleet::{Fleet, TargetHandle};
+use crate::fleet::Fleet;
+use crate::fleet::persistence::Persistence;
 use crate::metrics::gzip::Part;
+use crate::poll::TargetHandle;
 use crate::script::Catalogue;
-use crate::state::Store;
 
 /// The content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -103,8 +104,8 @@ impl Page {
         settled.register(build_info()?)?;
         settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
         settled.register(Box::new(DiscoveryState::new(Arc::clone(&fleet))?))?;
-        if let Some(store) = fleet.store() {
-            settled.register(Box::new(StateFile::new(Arc::clone(store))?))?;
+        if let Some(persistence) = fleet.persistence() {
+            settled.register(Box::new(StateFile::new(Arc::clone(persistence))?))?;
         }
         #[cfg(target_os = "linux")]
         settled.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -250,14 +251,14 @@ pub(super) const STATE_FILE: [(&str, &str); 2] = [
 
 /// The metrics about the state file.
 struct StateFile {
-    store: Arc<Store>,
+    persistence: Arc<Persistence>,
     counters: [IntCounter; 2],
 }
 
 impl StateFile {
-    fn new(store: Arc<Store>) -> Result<Self, prometheus::Error> {
+    fn new(persistence: Arc<Persistence>) -> Result<Self, prometheus::Error> {
         let [writes, failures] = STATE_FILE.map(|(name, help)| IntCounter::new(name, help));
-        Ok(Self { store, counters: [writes?, failures?] })
+        Ok(Self { persistence, counters: [writes?, failures?] })
     }
 }
 
@@ -267,7 +268,7 @@ impl Collector for StateFile {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        for (counter, count) in self.counters.iter().zip(self.store.counts()) {
+        for (counter, count) in self.counters.iter().zip(self.persistence.counts()) {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         self.counters.iter().flat_map(Collector::collect).collect()

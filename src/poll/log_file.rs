@@ -18,9 +18,9 @@ use tracing::{info, warn};
 
 use crate::blocking::{LOG_FILES, Unfinished, folder_of};
 use crate::files;
-use crate::fleet::TargetHandle;
 use crate::logging::event_log::Priority;
 use crate::parse::{SlowScriptLine, slow_script_line};
+use crate::poll::TargetHandle;
 use crate::watch::Observation;
 
 /// How often the file is looked at.

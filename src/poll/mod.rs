@@ -4,6 +4,7 @@
 //! sent behind it: that it is unanswered is what we want to know. Deciding what it means is
 //! [`watch`](crate::watch)'s.
 
+mod handle;
 pub(crate) mod log_file;
 mod session;
 mod waiter;
@@ -15,10 +16,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug};
 
+pub(crate) use self::handle::{Reached, Shared, TargetHandle};
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, Link, TlsSetup, connect_within};
-use crate::fleet::TargetHandle;
 use crate::logging::event_log::Priority;
 use crate::watch::Observation;
 

@@ -9,10 +9,10 @@ use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
 use crate::client::{Command, Connection, Failure, TOO_MANY_CLIENTS};
 use crate::config::TargetConfig;
-use crate::fleet::TargetHandle;
 use crate::parse::{
     ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
+use crate::poll::TargetHandle;
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 
 /// FUNCTION STATS is asked this often while a function runs: its reply holds all arguments of the call.

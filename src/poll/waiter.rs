@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SessionEnd, unreachable};
 use crate::client::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
-use crate::fleet::TargetHandle;
+use crate::poll::TargetHandle;
 use crate::watch::Observation;
 
 /// A timer that fires so late means that this process was not given the processor.

@@ -1,99 +1,71 @@
 //! Reading and writing the state file.
 //!
-//! A change is written before the numbers that rest on it can be scraped. The file is replaced as a whole (a temporary
-//! file beside it, synced, renamed over it, the folder synced), so that at any moment there is one whole file, also when
-//! the process is killed or the machine stops. Whatever targets have changed while one file was written go into the next.
+//! The file is replaced as a whole (a temporary file beside it, synced, renamed over it, the folder synced). So there is a
+//! complete file at any moment, also when the process is killed or the machine stops.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tempfile::Builder;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::format::{self, Contents, FormatError, MAX_SIZE, TargetLine};
-use crate::clock::Clock;
-use crate::fleet::{Fleet, TargetHandle};
 use crate::watch::{SavedTarget, Snapshot};
 
-/// While nothing changes the file is written this often, so that it tells until when the servers' logs were read.
-const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time in seconds for which the lines of targets that have ended are kept: they may come back.
+const KEEP_ENDED: u64 = 7 * 86_400;
 
-/// A write that takes longer is not waited for: the numbers are shown although they are not saved yet.
-const WRITE_LIMIT: Duration = Duration::from_secs(2);
-
-/// The longest pause between two writes while there is something to write.
-const MAX_PAUSE: Duration = Duration::from_millis(500);
-
-/// Targets that are no longer watched are kept for so long, in seconds: they may come back.
-const KEEP_GONE: u64 = 7 * 86_400;
-
-/// Lines of the file: whoever probes can make many targets come and go.
+/// Maximum number of lines of the file. Clients of `/probe` can make many targets come and go.
 const MAX_LINES: usize = 20_000;
 
-/// Failures are told again after this time.
-const REMIND_AFTER: Duration = Duration::from_secs(600);
-
-/// The state file of a fleet.
+/// The state file.
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
-    clock: Clock,
-    /// The lines of the file as they were last made, targets that are gone among them.
+    /// Lines of the file as last made, with those of targets that have ended.
     lines: Mutex<BTreeMap<String, TargetLine>>,
-    /// Something waits to be saved.
-    wake: Notify,
-    writes: AtomicU64,
-    failures: AtomicU64,
-    /// Whether the last write succeeded.
-    works: AtomicBool,
-    /// Whether something had to be left out of the last write.
+    /// True if numbers had to be left out of the last write.
     shortened: AtomicBool,
 }
 
-/// Why what a former process left can't be used.
+/// Reason for which the file of a former process can't be used.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
-    #[error("it cannot be read: {0}")]
+    #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("it is larger than {} MiB", MAX_SIZE >> 20)]
+    #[error("larger than {} MiB", MAX_SIZE >> 20)]
     TooLarge,
-    #[error("it is not a file")]
+    #[error("not a file")]
     NotAFile,
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
 impl Store {
-    /// Reads what a former process left. What can't be used is told, set aside, and then there is nothing: the account
-    /// begins with a baseline.
-    pub(crate) fn open(path: &Path, clock: Clock) -> Self {
+    /// Reads the file of a former process. A file that can't be used is logged and set aside; the targets then start with
+    /// a baseline.
+    pub(crate) fn open(path: &Path) -> Self {
         let lines = match read(path) {
             Ok(Some(Contents { lines, unreadable })) => {
                 info!(file = %path.display(), targets = lines.len(), "state file read: the account goes on");
                 if unreadable > 0 {
                     let aside = aside(path);
-                    let kept = fs::copy(path, &aside).ok().map(|_| aside.display().to_string());
+                    let copy = fs::copy(path, &aside).ok().map(|_| aside.display().to_string());
                     warn!(
                         file = %path.display(),
                         targets = unreadable,
-                        copy = kept,
-                        "lines of the state file cannot be understood: slow log entries of these targets that are there \
-                         now are taken for known"
+                        copy,
+                        "lines of the state file are invalid: slow log entries that these targets have now are not counted"
                     );
                 }
                 lines
             }
             Ok(None) => {
-                info!(file = %path.display(), "no state file yet: this is a first start");
+                info!(file = %path.display(), "no state file yet: this is the first start");
                 BTreeMap::new()
             }
             Err(error) => {
@@ -102,91 +74,39 @@ impl Store {
                     file = %path.display(),
                     %error,
                     set_aside = aside.map(|aside| aside.display().to_string()),
-                    "the state file cannot be used: slow log entries that are there now are taken for known"
+                    "the state file cannot be used: slow log entries that the targets have now are not counted"
                 );
                 BTreeMap::new()
             }
         };
-        Self {
-            path: path.to_owned(),
-            clock,
-            lines: Mutex::new(lines),
-            wake: Notify::new(),
-            writes: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            works: AtomicBool::new(true),
-            shortened: AtomicBool::new(false),
-        }
+        Self { path: path.to_owned(), lines: Mutex::new(lines), shortened: AtomicBool::new(false) }
     }
 
-    /// What was saved of a target; `None` if nothing was.
+    /// Returns the path of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the saved numbers of a target.
     pub(crate) fn saved(&self, target: &str) -> Option<SavedTarget> {
-        // Each line was parsed when it was read or made when it was written.
+        // Each line was parsed when the file was read, or made for a write.
         self.lines().get(target)?.saved().ok()
     }
 
-    /// Files written, and attempts that failed.
-    pub(crate) fn counts(&self) -> [u64; 2] {
-        [&self.writes, &self.failures].map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// Something waits to be saved.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Writes what waits until `stop`, and then once more.
-    pub(crate) async fn keep(self: Arc<Self>, fleet: Arc<Fleet>, stop: CancellationToken) {
-        let mut writer =
-            Writer { store: self, written: BTreeMap::new(), whole: None, unfinished: None, told: None };
-        let store = Arc::clone(&writer.store);
-        loop {
-            let stopping = tokio::select! {
-                biased;
-                () = stop.cancelled() => true,
-                () = store.wake.notified() => false,
-                () = sleep(IDLE_INTERVAL) => false,
-            };
-            let began = store.clock.now().mono;
-            writer.save(&fleet, stopping).await;
-            if stopping {
-                return;
-            }
-            // At most a third of the time is spent on writing.
-            let took = store.clock.now().mono.saturating_sub(began);
-            sleep((took * 2).min(MAX_PAUSE)).await;
-        }
-    }
-
-    fn failed(&self, error: &io::Error, tell: bool) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        if self.works.swap(false, Ordering::Relaxed) || tell {
-            error!(
-                file = %self.path.display(),
-                %error,
-                "the state file cannot be written: after a restart of the exporter, entries would be missed or counted \
-                 again; check the folder, its permissions and the disk"
-            );
-        }
-    }
-
-    fn succeeded(&self) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        if !self.works.swap(true, Ordering::Relaxed) {
-            info!(file = %self.path.display(), "the state file can be written again");
-        }
-    }
-
-    /// Replaces the file by one with these targets and those that are gone for not too long.
-    fn write(&self, targets: Vec<(Arc<TargetHandle>, Snapshot)>, seen: u64) -> io::Result<()> {
+    /// Replaces the file by one with these targets, watched at `seen` (Unix time), and those that ended less than
+    /// [`KEEP_ENDED`] ago.
+    ///
+    /// # Errors
+    /// The folder can't be written to.
+    pub(crate) fn write(&self, targets: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
-            // There is nothing to keep of a target that was never reached, and whoever probes can make up many.
-            for (watched, snapshot) in targets.into_iter().filter(|(_, snapshot)| snapshot.begun) {
-                let target = &*watched.config().name;
-                lines.insert(target.to_owned(), TargetLine::new(target, seen, snapshot.saved())?);
+            // A target that was never reached has no account to keep, and clients of `/probe` can make up many.
+            for (target, snapshot) in targets.into_iter().filter(|(_, snapshot)| snapshot.begun) {
+                let line = TargetLine::new(&target, seen, snapshot.saved())?;
+                lines.insert(target.to_string(), line);
             }
-            lines.retain(|_, line| seen.saturating_sub(line.seen) <= KEEP_GONE);
+            lines.retain(|_, line| seen.saturating_sub(line.seen) <= KEEP_ENDED);
             drop_oldest(&mut lines, MAX_LINES);
             let shortened = format::fit(&mut lines);
             let before = self.shortened.swap(!shortened.is_empty(), Ordering::Relaxed);
@@ -201,7 +121,7 @@ impl Store {
             format::write(&lines)?
         };
         let folder = folder(&self.path);
-        // Only the owner may read it: that is how temporary files are made.
+        // `tempfile` creates files that only their owner may read.
         let mut file = Builder::new().prefix(".state-").suffix(".tmp").tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
@@ -214,103 +134,23 @@ impl Store {
     }
 }
 
-/// Leaves `most` lines: those that were watched last.
-fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, most: usize) {
-    if lines.len() > most {
+/// Drops lines until at most `max` are left, those that were watched longest ago first.
+fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, max: usize) {
+    if lines.len() > max {
         let mut seen: Vec<u64> = lines.values().map(|line| line.seen).collect();
         seen.sort_unstable();
-        // Those of one moment stay or go together.
-        let oldest = seen.get(seen.len() - most).copied().unwrap_or_default();
+        // Lines of the same second are all kept or all dropped.
+        let oldest = seen.get(seen.len() - max).copied().unwrap_or_default();
         lines.retain(|_, line| line.seen >= oldest);
     }
 }
 
-/// What the task that writes the file remembers from one write to the next.
-struct Writer {
-    store: Arc<Store>,
-    /// Each target's revision that the file has.
-    written: BTreeMap<Arc<str>, (Arc<TargetHandle>, u64)>,
-    /// When all targets were last written, whether they had changed or not (monotonic).
-    whole: Option<Duration>,
-    /// A write that took too long and is not done yet.
-    unfinished: Option<JoinHandle<io::Result<()>>>,
-    /// When a failure was last told (monotonic).
-    told: Option<Duration>,
-}
-
-impl Writer {
-    /// Saves the targets as they are now, and then lets them show it.
-    async fn save(&mut self, fleet: &Fleet, last: bool) {
-        let now = self.store.clock.now();
-        let due =
-            |at: Option<Duration>, interval| at.is_none_or(|at| now.mono.saturating_sub(at) >= interval);
-        let whole = last || due(self.whole, IDLE_INTERVAL);
-        let snapshots: Vec<(Arc<TargetHandle>, Snapshot)> = fleet
-            .targets()
-            .iter()
-            .map(|watched| (Arc::clone(watched), watched.numbers().snapshot(now)))
-            .filter(|(watched, snapshot)| {
-                let written = self.written.get(&watched.config().name);
-                let same = |(before, revision): &(Arc<TargetHandle>, u64)| {
-                    Arc::ptr_eq(before, watched) && *revision == snapshot.revision
-                };
-                whole || !written.is_some_and(same)
-            })
-            .collect();
-        if snapshots.is_empty() {
-            return;
-        }
-        match self.write(snapshots.clone(), now.unix.as_secs()).await {
-            Ok(()) => {
-                self.store.succeeded();
-                if whole {
-                    (self.whole, self.written) = (Some(now.mono), BTreeMap::new());
-                }
-                self.written.extend(snapshots.iter().map(|(watched, snapshot)| {
-                    (Arc::clone(&watched.config().name), (Arc::clone(watched), snapshot.revision))
-                }));
-            }
-            Err(error) => {
-                let tell = due(self.told, REMIND_AFTER);
-                if tell {
-                    self.told = Some(now.mono);
-                }
-                self.store.failed(&error, tell);
-            }
-        }
-        // Whether or not they are saved: numbers that nobody sees page nobody.
-        for (watched, snapshot) in snapshots {
-            watched.saved(snapshot);
-        }
-    }
-
-    /// Writes one file at a time, on a thread that may block. One that takes too long is not waited for.
-    async fn write(&mut self, snapshots: Vec<(Arc<TargetHandle>, Snapshot)>, seen: u64) -> io::Result<()> {
-        let too_long = || io::Error::new(io::ErrorKind::TimedOut, format!("not done within {WRITE_LIMIT:?}"));
-        if let Some(before) = &mut self.unfinished {
-            if !before.is_finished() {
-                return Err(too_long());
-            }
-            // Told when it was given up; whether it worked in the end is seen by the next one.
-            let _ = before.await;
-            self.unfinished = None;
-        }
-        let store = Arc::clone(&self.store);
-        let mut writing = tokio::task::spawn_blocking(move || store.write(snapshots, seen));
-        if let Ok(done) = timeout(WRITE_LIMIT, &mut writing).await {
-            return done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
-        }
-        self.unfinished = Some(writing);
-        Err(too_long())
-    }
-}
-
-/// The folder of a file.
+/// Returns the folder of a file.
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The lines of a file; `None` if there is none, or an empty one.
+/// Reads the lines of a file; `None` if it does not exist or is empty.
 fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -331,7 +171,7 @@ fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     Ok(Some(format::read(&text)?))
 }
 
-/// Moves a file that can't be used out of the way, so that nothing in it is lost; gives its new name.
+/// Renames a file whose contents can't be used, so that they are not overwritten; returns its new path.
 fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     if !matches!(error, ReadError::Format(_) | ReadError::TooLarge) {
         return None;
@@ -341,7 +181,7 @@ fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     Some(aside)
 }
 
-/// The name under which a file that can't be used is kept.
+/// Returns the path at which a file that can't be used is kept.
 fn aside(path: &Path) -> PathBuf {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".unusable");
@@ -351,6 +191,7 @@ fn aside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Config;
     use crate::watch::Target;
 

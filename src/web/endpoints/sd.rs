@@ -11,7 +11,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use crate::fleet::{Fleet, TargetHandle};
+use crate::fleet::Fleet;
+use crate::poll::TargetHandle;
 
 /// The longest name of a host with its port.
 const MAX_HOST: usize = 260;

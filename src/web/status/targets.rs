@@ -10,8 +10,9 @@ use super::headline::Headline;
 use super::query::TargetsQuery;
 use super::text::{precise, seconds};
 use crate::clock::Timestamps;
-use crate::fleet::{Fleet, TargetHandle};
+use crate::fleet::Fleet;
 use crate::parse::Privacy;
+use crate::poll::TargetHandle;
 use crate::script::Catalogue;
 use crate::watch::{Liveness, Severity, State, Target, Thresholds};
 

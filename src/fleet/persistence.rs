@@ -1,0 +1,211 @@
+//! The task that saves the numbers of all targets in the state file.
+//!
+//! A change is written before numbers that include it can be scraped. Targets that change while a file is written are in
+//! the next one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Targets;
+use crate::clock::Clock;
+use crate::poll::TargetHandle;
+use crate::state::Store;
+use crate::watch::{SavedTarget, Snapshot};
+
+/// Interval between writes while nothing changes, so that the file tells until when the slow logs were read.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time limit of a write. After it the numbers are shown although they are not saved yet.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Maximum pause between two writes while numbers wait to be saved.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// Interval between log lines about writes that fail.
+const REMIND_AFTER: Duration = Duration::from_secs(600);
+
+/// The state file, and the results of its writes.
+#[derive(Debug)]
+pub(crate) struct Persistence {
+    store: Arc<Store>,
+    clock: Clock,
+    /// Notified when numbers wait to be saved.
+    unsaved: Arc<Notify>,
+    writes: AtomicU64,
+    failures: AtomicU64,
+    /// True if the last write succeeded.
+    healthy: AtomicBool,
+}
+
+impl Persistence {
+    /// Reads the state file of a former process.
+    pub(crate) fn open(path: &Path, clock: Clock) -> Self {
+        Self {
+            store: Arc::new(Store::open(path)),
+            clock,
+            unsaved: Arc::new(Notify::new()),
+            writes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+        }
+    }
+
+    /// Returns the signal that numbers wait to be saved.
+    pub(crate) fn unsaved(&self) -> &Arc<Notify> {
+        &self.unsaved
+    }
+
+    /// Returns the saved numbers of a target.
+    pub(crate) fn saved(&self, target: &str) -> Option<SavedTarget> {
+        self.store.saved(target)
+    }
+
+    /// Returns the number of successful and of failed writes.
+    pub(crate) fn counts(&self) -> [u64; 2] {
+        [&self.writes, &self.failures].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Saves the targets whenever they have changed, until `stop`, and then once more.
+    pub(crate) async fn run(self: Arc<Self>, targets: watch::Receiver<Targets>, stop: CancellationToken) {
+        let mut writer = Writer::new(Arc::clone(&self));
+        loop {
+            let stopping = tokio::select! {
+                biased;
+                () = stop.cancelled() => true,
+                () = self.unsaved.notified() => false,
+                () = sleep(IDLE_INTERVAL) => false,
+            };
+            let began = self.clock.now().mono;
+            let now = Arc::clone(&targets.borrow());
+            writer.save(&now, stopping).await;
+            if stopping {
+                return;
+            }
+            // Writing takes at most a third of the time.
+            let took = self.clock.now().mono.saturating_sub(began);
+            sleep((took * 2).min(MAX_PAUSE)).await;
+        }
+    }
+
+    fn failed(&self, error: &io::Error, remind: bool) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if self.healthy.swap(false, Ordering::Relaxed) || remind {
+            error!(
+                file = %self.store.path().display(),
+                %error,
+                "the state file cannot be written: after a restart of the exporter, entries would be missed or counted \
+                 again; check the folder, its permissions and the disk"
+            );
+        }
+    }
+
+    fn succeeded(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if !self.healthy.swap(true, Ordering::Relaxed) {
+            info!(file = %self.store.path().display(), "the state file can be written again");
+        }
+    }
+}
+
+/// State of the writing task between two writes.
+struct Writer {
+    persistence: Arc<Persistence>,
+    /// Revision of each target that the file has.
+    written: BTreeMap<Arc<str>, (Arc<TargetHandle>, u64)>,
+    /// Time of the last write of all targets, changed or not (monotonic).
+    all_written_at: Option<Duration>,
+    /// A write that exceeded its time limit and has not ended.
+    unfinished: Option<JoinHandle<io::Result<()>>>,
+    /// Time of the last log line about a failure (monotonic).
+    failure_logged_at: Option<Duration>,
+}
+
+impl Writer {
+    fn new(persistence: Arc<Persistence>) -> Self {
+        Self {
+            persistence,
+            written: BTreeMap::new(),
+            all_written_at: None,
+            unfinished: None,
+            failure_logged_at: None,
+        }
+    }
+
+    /// Saves the targets that have changed, or all if `last` or after [`IDLE_INTERVAL`], and then has them show their
+    /// numbers.
+    async fn save(&mut self, targets: &Targets, last: bool) {
+        let now = self.persistence.clock.now();
+        let due =
+            |at: Option<Duration>, interval| at.is_none_or(|at| now.mono.saturating_sub(at) >= interval);
+        let all = last || due(self.all_written_at, IDLE_INTERVAL);
+        let snapshots: Vec<(Arc<TargetHandle>, Snapshot)> = targets
+            .iter()
+            .map(|handle| (Arc::clone(handle), handle.numbers().snapshot(now)))
+            .filter(|(handle, snapshot)| {
+                let written = self.written.get(&handle.config().name);
+                let same = |(before, revision): &(Arc<TargetHandle>, u64)| {
+                    Arc::ptr_eq(before, handle) && *revision == snapshot.revision
+                };
+                all || !written.is_some_and(same)
+            })
+            .collect();
+        if snapshots.is_empty() {
+            return;
+        }
+        let named = snapshots.iter();
+        let named =
+            named.map(|(handle, snapshot)| (Arc::clone(&handle.config().name), snapshot.clone())).collect();
+        match self.write(named, now.unix.as_secs()).await {
+            Ok(()) => {
+                self.persistence.succeeded();
+                if all {
+                    (self.all_written_at, self.written) = (Some(now.mono), BTreeMap::new());
+                }
+                self.written.extend(snapshots.iter().map(|(handle, snapshot)| {
+                    (Arc::clone(&handle.config().name), (Arc::clone(handle), snapshot.revision))
+                }));
+            }
+            Err(error) => {
+                let remind = due(self.failure_logged_at, REMIND_AFTER);
+                if remind {
+                    self.failure_logged_at = Some(now.mono);
+                }
+                self.persistence.failed(&error, remind);
+            }
+        }
+        // After a failure too: alerts need the numbers.
+        for (handle, snapshot) in snapshots {
+            handle.saved(snapshot);
+        }
+    }
+
+    /// Writes one file at a time, on a thread that may block; returns an error after [`WRITE_LIMIT`].
+    async fn write(&mut self, snapshots: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
+        let too_long = || io::Error::new(io::ErrorKind::TimedOut, format!("not done within {WRITE_LIMIT:?}"));
+        if let Some(before) = &mut self.unfinished {
+            if !before.is_finished() {
+                return Err(too_long());
+            }
+            // It was counted as failed at its time limit; a lasting error occurs again below.
+            let _ = before.await;
+            self.unfinished = None;
+        }
+        let store = Arc::clone(&self.persistence.store);
+        let mut writing = tokio::task::spawn_blocking(move || store.write(snapshots, seen));
+        if let Ok(done) = timeout(WRITE_LIMIT, &mut writing).await {
+            return done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        }
+        self.unfinished = Some(writing);
+        Err(too_long())
+    }
+}

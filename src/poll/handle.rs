@@ -1,0 +1,345 @@
+//! One target behind its lock: its configuration, where its last connection led, its numbers and its log lines.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+
+use crate::client::{DialError, Link, Peer, TlsSetup};
+use crate::clock::{Clock, Timestamps};
+use crate::config::{Endpoint, TargetConfig};
+use crate::logging::event_log::{self, Limiter, Priority};
+use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
+use crate::watch::{Event, Next, Observation, Snapshot, Target};
+
+/// State that all targets share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    clock: Clock,
+    /// Number of changes of any target's numbers, and of the list of targets.
+    changes: AtomicU64,
+    /// Notified when numbers wait to be saved; `None` without a state file.
+    unsaved: Option<Arc<Notify>>,
+    /// Names of scripts, replaced by a reload.
+    catalogue: RwLock<Arc<Catalogue>>,
+    /// Sources of scripts, as servers sent them.
+    sources: Mutex<Sources>,
+}
+
+impl Shared {
+    /// Creates the state with an empty catalogue. `unsaved` is notified when numbers wait to be saved.
+    pub(crate) fn new(clock: Clock, unsaved: Option<Arc<Notify>>) -> Self {
+        Self {
+            clock,
+            changes: AtomicU64::new(0),
+            unsaved,
+            catalogue: RwLock::default(),
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Returns the clock of all observations.
+    #[must_use]
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Returns a number that differs after any change.
+    #[must_use]
+    pub(crate) fn version(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Records a change.
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Has the state file written soon, if there is one.
+    pub(crate) fn wake_writer(&self) {
+        if let Some(unsaved) = &self.unsaved {
+            unsaved.notify_one();
+        }
+    }
+
+    /// True if numbers are shown only once they are saved.
+    #[must_use]
+    pub(crate) fn is_saved_first(&self) -> bool {
+        self.unsaved.is_some()
+    }
+
+    /// Returns the names and sources of `--script.dir`.
+    #[must_use]
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the names of scripts, also of those counted before.
+    pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        self.changed();
+    }
+
+    /// Returns the source of a script or of a function's library: from its file, else as a server sent it. The caller
+    /// decides whether it may be shown (`--web.show-source`).
+    #[must_use]
+    pub(crate) fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
+        let catalogue = self.catalogue();
+        if let Some(source) = catalogue.source(script) {
+            return Some(Arc::clone(source));
+        }
+        self.lock_sources().get(Sha1Digits::new(&script.sha1)?).cloned()
+    }
+
+    fn lock_sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One target.
+#[derive(Debug)]
+pub(crate) struct TargetHandle {
+    config: TargetConfig,
+    /// Equal for all spellings of the address.
+    identity: Endpoint,
+    shared: Arc<Shared>,
+    /// Result of the last dial.
+    dialled: Mutex<Dialled>,
+    /// Replaced when the certificates are read again.
+    tls: Mutex<Option<TlsSetup>>,
+    /// Scripts whose source was requested from this server.
+    asked: Mutex<BTreeSet<Sha1Digits>>,
+    /// Limits the log lines; never held over an await.
+    log: Mutex<Limiter>,
+    /// Held for one step or one read of the numbers, never over an await.
+    target: Mutex<Target>,
+}
+
+/// Result of dialling a target.
+#[derive(Debug, Default)]
+struct Dialled {
+    /// Address of the last connection, and whether it is of this machine.
+    reached: Option<(SocketAddr, bool)>,
+    /// True if the last attempt led to an address that `allow` does not admit.
+    refused: bool,
+}
+
+/// Server at the other end of a connection, as far as the connection identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) socket: SocketAddr,
+    /// True if the socket is of this machine.
+    pub(crate) here: bool,
+    /// True with TLS. One socket may then lead to several servers, by the name that the client sends.
+    pub(crate) tls: bool,
+    pub(crate) run_id: Option<String>,
+}
+
+impl Reached {
+    /// True if both are one server. An equal `run_id`, which a server can copy and a failover moves, is only enough at the
+    /// same port of this machine.
+    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
+        let one_process = self.run_id.is_some() && self.run_id == other.run_id;
+        if self.socket == other.socket {
+            one_process || !(self.tls || other.tls)
+        } else {
+            one_process && self.here && other.here && self.socket.port() == other.socket.port()
+        }
+    }
+}
+
+impl TargetHandle {
+    /// Creates the handle of a target that is not polled yet. `tls` is `None` if its address has no TLS.
+    pub(crate) fn new(
+        config: TargetConfig,
+        tls: Option<TlsSetup>,
+        target: Target,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            identity: config.address.endpoint.identity(),
+            config,
+            shared,
+            dialled: Mutex::default(),
+            tls: Mutex::new(tls),
+            asked: Mutex::default(),
+            log: Mutex::default(),
+            target: Mutex::new(target),
+        }
+    }
+
+    /// Returns its configuration.
+    #[must_use]
+    pub(crate) fn config(&self) -> &TargetConfig {
+        &self.config
+    }
+
+    /// Returns the label `target`.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// True if a probe started it; its series are then only in the answers of `/probe`.
+    #[must_use]
+    pub(crate) fn is_probed(&self) -> bool {
+        self.config.module.is_some()
+    }
+
+    /// True if a probe started it, at this address in any spelling.
+    pub(crate) fn is_probed_at(&self, identity: &Endpoint) -> bool {
+        self.is_probed() && self.identity == *identity
+    }
+
+    /// Returns its address; equal for all spellings.
+    pub(crate) fn identity(&self) -> &Endpoint {
+        &self.identity
+    }
+
+    /// Records the result of a dial.
+    pub(crate) fn dialled(&self, result: Result<&Link, &DialError>) {
+        let mut dialled = self.lock_dialled();
+        dialled.refused = matches!(result, Err(DialError::NotAllowed));
+        if let Ok(Link { peer: Peer::Tcp(socket), here, .. }) = result {
+            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
+            dialled.reached = Some((socket, *here));
+        }
+    }
+
+    fn lock_dialled(&self) -> MutexGuard<'_, Dialled> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the last dial led to an address that `allow` does not admit.
+    pub(crate) fn was_dial_refused(&self) -> bool {
+        self.lock_dialled().refused
+    }
+
+    /// Returns the address of the last connection; `None` before the first one.
+    pub(crate) fn socket(&self) -> Option<SocketAddr> {
+        self.lock_dialled().reached.map(|(socket, _)| socket)
+    }
+
+    /// Returns the server of the last connection, and whether it is up; `None` before the first connection.
+    pub(crate) fn reached(&self) -> Option<(Reached, bool)> {
+        let (socket, here) = self.lock_dialled().reached?;
+        let numbers = self.numbers();
+        let run_id = numbers.server().info().run_id.clone();
+        let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
+        Some((reached, numbers.liveness().state().is_up()))
+    }
+
+    /// Sets where the last connection led.
+    #[cfg(test)]
+    pub(crate) fn set_reached(&self, socket: SocketAddr, here: bool) {
+        self.lock_dialled().reached = Some((socket, here));
+    }
+
+    /// Returns the TLS setup for the next connection; `None` if the address has no TLS.
+    #[must_use]
+    pub(crate) fn tls(&self) -> Option<TlsSetup> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the TLS setup from the next connection on.
+    pub(crate) fn set_tls(&self, tls: Option<TlsSetup>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Returns the current time.
+    #[must_use]
+    pub(crate) fn now(&self) -> Timestamps {
+        self.shared.clock.now()
+    }
+
+    /// Returns the clock.
+    #[must_use]
+    pub(crate) fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    /// Locks the numbers. Steps wait for as long as the guard lives.
+    pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
+        // A step that panicked has ended its task, and with it the process; its numbers are still readable.
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a script whose source is unknown and was not requested from this server yet.
+    pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
+        let sources = self.shared.lock_sources();
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.has_room() {
+            return None;
+        }
+        let catalogue = self.shared.catalogue();
+        let unknown = numbers.scripts().known().filter(|script| catalogue.source(script).is_none());
+        unknown
+            .filter_map(|script| Sha1Digits::new(&script.sha1))
+            .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
+    }
+
+    /// Records that a script's source is requested from this server; it is requested once.
+    pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha1);
+    }
+
+    /// Keeps a source that the server sent.
+    pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
+        self.shared.lock_sources().keep(sha1, body);
+        self.shared.changed();
+    }
+
+    /// Applies an observation to the numbers and logs the events that result.
+    pub(crate) fn observe(&self, observation: Observation) -> Next {
+        let now = self.now();
+        let (reaction, unsaved) = {
+            let mut numbers = self.numbers();
+            let reaction = numbers.step(observation, now);
+            (reaction, numbers.is_unsaved())
+        };
+        if unsaved {
+            self.shared.wake_writer();
+        }
+        self.report(&reaction.events);
+        reaction.next
+    }
+
+    /// Shows the numbers of a snapshot, and logs its events, after an attempt to save it.
+    pub(crate) fn saved(&self, snapshot: Snapshot) {
+        let events = self.numbers().saved(snapshot);
+        self.report(&events);
+    }
+
+    fn report(&self, events: &[Event]) {
+        self.shared.changed();
+        if events.is_empty() {
+            return;
+        }
+        let catalogue = self.shared.catalogue();
+        let now = self.now().mono;
+        for event in events.iter().filter(|event| !event_log::is_silent(event)) {
+            if self.log().admit_event(event, now) {
+                event_log::write(&self.config.name, event, &catalogue);
+            }
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Limiter> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one log line of this target; `false` if its limit is reached and the line must be omitted.
+    pub(crate) fn may_log(&self, priority: Priority) -> bool {
+        self.log().admit(priority, self.now().mono)
+    }
+
+    /// Logs the number of omitted log lines, if that is due; `at_end` logs it at once, for a target that ends.
+    pub(crate) fn log_omitted(&self, at_end: bool) {
+        let omitted = if at_end { self.log().rest() } else { self.log().due(self.now().mono) };
+        if let Some(omitted) = omitted {
+            event_log::write_omitted(&self.config.name, omitted);
+        }
+    }
+}
