@@ -11,10 +11,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -218,7 +218,7 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Wakes a thread, and starts one if there are more keys ready than threads without work.
@@ -253,9 +253,7 @@ impl Pool {
                 return;
             }
             state.idle += 1;
-            let (woken, rest) =
-                self.wake.wait_timeout(state, IDLE_TIMEOUT).unwrap_or_else(PoisonError::into_inner);
-            (state, rested) = (woken, rest.timed_out());
+            rested = self.wake.wait_for(&mut state, IDLE_TIMEOUT).timed_out();
             state.idle -= 1;
         }
     }
@@ -331,13 +329,13 @@ mod tests {
                 (Arc::clone(&self.over), Arc::clone(&self.running), Arc::clone(&self.most));
             move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                let _over = over.1.wait_while(over.0.lock().unwrap(), |over| !*over).unwrap();
+                over.1.wait_while(&mut over.0.lock(), |over| !*over);
                 running.fetch_sub(1, Ordering::SeqCst);
             }
         }
 
         fn end(&self) {
-            *self.over.0.lock().unwrap() = true;
+            *self.over.0.lock() = true;
             self.over.1.notify_all();
         }
     }

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -118,11 +119,11 @@ impl TlsCache {
 
     /// From now on these certificates are known, in place of all that were read before.
     pub(crate) fn replace(&self, certificates: Self) {
-        *self.known() = certificates.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.known() = certificates.0.into_inner();
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<(TlsFiles, TlsConnector)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn connector(&self, files: &TlsFiles) -> Result<TlsConnector, TlsError> {

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::Endpoint;
 use super::address::{ip_of, normal_name};
@@ -119,7 +121,7 @@ impl Allow {
     /// Admits the networks of these addresses from now on, here and in all copies.
     pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         let Some(Learned(learned)) = &self.learned else { return };
-        let mut learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = learned.lock();
         for network in addresses.into_iter().map(Range::around) {
             learned.retain(|known| *known != network);
             learned.push_back(network);
@@ -177,7 +179,7 @@ impl Allow {
             });
         by_rule
             || self.learned.as_ref().is_some_and(|Learned(learned)| {
-                let learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+                let learned = learned.lock();
                 learned.iter().any(|network| network.contains(address))
             })
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -71,7 +72,7 @@ impl Password {
     pub(crate) async fn read_within(&self, limit: Duration) -> Result<Passwords, String> {
         let Self::File(path) = self else { return self.read() };
         let turn = {
-            let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reading = READING.lock();
             Arc::clone(reading.entry(path.clone()).or_default())
         };
         let read = async {

@@ -9,10 +9,11 @@ pub(crate) mod supervisor;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -228,7 +229,7 @@ impl Fleet {
             // One that can't be used is told when the entry is asked.
             let _ = certificates.check(tls);
         }
-        let composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        let composing = self.composing.lock();
         self.certificates.replace(certificates);
         let now = self.targets();
         let before = Arc::clone(&self.discoveries.borrow());
@@ -311,17 +312,17 @@ impl Fleet {
 
     /// Discovers these from now on; nothing of them is watched before it is found.
     pub(crate) fn discover(&self, discoveries: Vec<Discovery>) {
-        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _composing = self.composing.lock();
         self.put_discoveries(discoveries.into_iter().map(Arc::new).collect());
     }
 
     fn put_discoveries(&self, discoveries: Discoveries) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress.lock();
         progress.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
         for entry in discoveries.iter() {
             progress.entry(Arc::clone(&entry.name)).or_default();
         }
-        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aliases = self.aliases.lock();
         aliases.retain(|name, _| discoveries.iter().any(|entry| entry.name == *name));
         self.discoveries.send_replace(discoveries);
     }
@@ -330,7 +331,7 @@ impl Fleet {
     /// whatever name, is not watched twice: the first one stays.
     pub(crate) fn set_discovered(&self, entry: &Arc<Discovery>, found: &BTreeSet<Endpoint>) -> Found {
         let mut result = Found::default();
-        let _composing = self.composing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _composing = self.composing.lock();
         if !self.discoveries.borrow().iter().any(|one| Arc::ptr_eq(one, entry)) {
             return result;
         }
@@ -342,7 +343,7 @@ impl Fleet {
         for one in now.iter().filter(|one| !one.is_probed() && !of_entry(one)) {
             taken.add(one.config(), one.reached());
         }
-        let mut aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aliases = self.aliases.lock();
         let aliases = aliases.entry(Arc::clone(&entry.name)).or_default();
         aliases.retain(|endpoint, _| found.contains(endpoint));
         let others = now.iter().filter(|one| one.config().discovered.is_some() && !of_entry(one)).count();
@@ -418,7 +419,7 @@ impl Fleet {
 
     /// Discovery has asked for an entry, and was told all or not; `refused` servers may not be connected to.
     pub(crate) fn discovery_went(&self, entry: &Discovery, works: bool, refused: usize) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress.lock();
         if let Some(progress) = progress.get_mut(&entry.name) {
             let before = (progress.works.replace(works), std::mem::replace(&mut progress.refused, refused));
             if before != (Some(works), refused) {
@@ -437,7 +438,7 @@ impl Fleet {
     /// How the discovery of each entry goes.
     #[must_use]
     pub(crate) fn discovered(&self) -> Vec<Discovered> {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let progress = self.progress.lock().clone();
         let targets = self.targets();
         let count = |name: &Arc<str>| {
             targets.iter().filter(|one| one.config().discovered.as_ref() == Some(name)).count()
@@ -608,7 +609,7 @@ impl Fleet {
     /// that are discovered later change nothing.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress.lock();
         let targets = self.targets();
         let tried = |watched: &Arc<TargetHandle>| watched.numbers().liveness().tried();
         for (name, one) in progress.iter_mut().filter(|(_, one)| !one.settled) {

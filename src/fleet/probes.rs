@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -98,14 +99,14 @@ impl Probes {
 
     /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
     pub(crate) fn replace(&self, mut modules: Modules, plan: Plan<'_>) -> Change {
-        let mut now = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.modules.write();
         for (name, module) in &mut modules {
             if let Some(same) = now.get(name).filter(|before| *before == module) {
                 *module = Arc::clone(same);
             }
         }
         *now = modules;
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.told.lock().clear();
         self.fleet.carry_out(plan, &now)
     }
 
@@ -144,12 +145,12 @@ impl Probes {
         // Its certificates were read with the configuration.
         let watched = tokio::task::spawn_blocking(move || fleet.prepare(wanted)).await??;
         let added = {
-            let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
+            let modules = self.modules.read();
             if !modules.get(&module.name).is_some_and(|now| Arc::ptr_eq(now, &module)) {
                 return Err(ProbeError::Module(shown(name)));
             }
             // Held over both, so that it does not end for never having been probed.
-            let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut probed = self.probed.lock();
             let added = self.fleet.add_probed(&watched, self.limits.max_targets);
             if added.is_some() {
                 probed.insert(Arc::clone(&config.name), self.fleet.clock().now().mono);
@@ -189,12 +190,12 @@ impl Probes {
     }
 
     fn module(&self, name: &str) -> Option<Arc<Module>> {
-        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.modules.read().get(name).cloned()
     }
 
     fn touch(&self, name: &Arc<str>) {
         let now = self.fleet.clock().now().mono;
-        self.probed.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(name), now);
+        self.probed.lock().insert(Arc::clone(name), now);
     }
 
     /// The sockets that a target leads to as far as they are known, if the module admits it.
@@ -219,7 +220,7 @@ impl Probes {
 
     /// Tells of a refused address, once.
     fn tell(&self, target: &str, module: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.len() < MAX_TOLD && told.insert(target.to_owned()) {
             warn!(target, module, "probe refused: the module's allow list does not admit this target");
             if told.len() == MAX_TOLD {
@@ -237,7 +238,7 @@ impl Probes {
                 () = sleep(idle / LOOKS_PER_TIMEOUT) => {}
             }
             let now = self.fleet.clock().now().mono;
-            let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut probed = self.probed.lock();
             let over = |name: &str| probed.get(name).is_none_or(|last| now.saturating_sub(*last) >= idle);
             self.fleet.end_probed(|watched| {
                 let over = over(watched.name());

@@ -194,8 +194,9 @@ impl Visit for Line {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing::{info, warn};
 
     use super::*;
@@ -206,7 +207,7 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -222,7 +223,7 @@ mod tests {
             .event_format(Formatter(format))
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
-        let bytes = std::mem::take(&mut *sink.0.lock().unwrap());
+        let bytes = std::mem::take(&mut *sink.0.lock());
         String::from_utf8(bytes).unwrap()
     }
 

@@ -1,9 +1,10 @@
 //! The text of `/metrics`, kept until something changes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Opts, Registry, TextEncoder};
@@ -167,7 +168,7 @@ impl Page {
     /// The kept text, if nothing has changed since.
     fn kept_text(&self) -> Option<Arc<KeptText>> {
         let now = self.fleet.clock().now().mono;
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         let kept = kept.as_ref()?;
         let age = now.saturating_sub(kept.made);
         let fresh = age < kept.took || kept.version == self.fleet.version() && age < MAX_KEPT;
@@ -190,7 +191,7 @@ impl Page {
     fn make(&self) -> Result<Arc<KeptText>, PageError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
-        let before = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.kept.lock();
         // With room for a little more than last time: growing, it would take twice as much for a moment.
         let length = before.as_ref().map_or(0, |kept| kept.text.plain.len());
         drop(before);
@@ -208,7 +209,7 @@ impl Page {
         let text = Arc::new(KeptText { plain: text.into(), gzip: OnceCell::new() });
         let made = self.fleet.clock().now().mono;
         let kept = Kept { version, made, took: made.saturating_sub(began), text: Arc::clone(&text) };
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        *self.kept.lock() = Some(kept);
         Ok(text)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::client::{DialError, Link, Peer, TlsSetup};
@@ -73,12 +74,12 @@ impl Shared {
     /// Returns the names and sources of `--script.dir`.
     #[must_use]
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.catalogue.read())
     }
 
     /// Replaces the names of scripts, also of those counted before.
     pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
-        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        *self.catalogue.write() = Arc::new(catalogue);
         self.changed();
     }
 
@@ -94,7 +95,7 @@ impl Shared {
     }
 
     fn lock_sources(&self) -> MutexGuard<'_, Sources> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sources.lock()
     }
 }
 
@@ -209,7 +210,7 @@ impl TargetHandle {
     }
 
     fn lock_dialled(&self) -> MutexGuard<'_, Dialled> {
-        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dialled.lock()
     }
 
     /// True if the last dial led to an address that `allow` does not admit.
@@ -240,12 +241,12 @@ impl TargetHandle {
     /// Returns the TLS setup for the next connection; `None` if the address has no TLS.
     #[must_use]
     pub(crate) fn tls(&self) -> Option<TlsSetup> {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tls.lock().clone()
     }
 
     /// Replaces the TLS setup from the next connection on.
     pub(crate) fn set_tls(&self, tls: Option<TlsSetup>) {
-        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+        *self.tls.lock() = tls;
     }
 
     /// Returns the current time.
@@ -263,13 +264,13 @@ impl TargetHandle {
     /// Locks the numbers. Steps wait for as long as the guard lives.
     pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
         // A step that panicked has ended its task, and with it the process; its numbers are still readable.
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        self.target.lock()
     }
 
     /// Returns a script whose source is unknown and was not requested from this server yet.
     pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
         let sources = self.shared.lock_sources();
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.lock();
         if !sources.has_room() {
             return None;
         }
@@ -282,7 +283,7 @@ impl TargetHandle {
 
     /// Records that a script's source is requested from this server; it is requested once.
     pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(sha1);
+        self.asked.lock().insert(sha1);
     }
 
     /// Keeps a source that the server sent.
@@ -327,7 +328,7 @@ impl TargetHandle {
     }
 
     fn log(&self) -> MutexGuard<'_, Limiter> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     /// Counts one log line of this target; `false` if its limit is reached and the line must be omitted.

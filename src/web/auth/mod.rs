@@ -9,11 +9,12 @@ use std::fs::Metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Request};
 use axum::response::Response;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
@@ -173,7 +174,7 @@ impl WebAuth {
     }
 
     fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.lock())
     }
 
     /// Looks whether the files have changed, if that was not done a moment ago or is being done.
@@ -199,13 +200,13 @@ impl Watch {
         }
         let (files, read) = read(&self.path);
         self.files = files;
-        let before = Arc::clone(&rules.lock().unwrap_or_else(PoisonError::into_inner));
+        let before = Arc::clone(&rules.lock());
         match read {
             Ok(now) if now.tls.is_some() != before.tls.is_some() => tell(&WebAuthError::TlsSwitched),
             // A file that is being written is empty for a moment, or lacks its end: that must open no door.
             Ok(now) if now.users.is_none() && before.users.is_some() => tell(&WebAuthError::UsersRemoved),
             Ok(now) => {
-                *rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+                *rules.lock() = Arc::new(now);
                 info!(file = %self.path.display(), "read the web configuration again");
             }
             Err(problem) => tell(&problem),

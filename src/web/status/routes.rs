@@ -1,6 +1,6 @@
 //! The endpoints of the status page and the API.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,6 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
+use parking_lot::Mutex;
 
 use super::assets::{ASSETS, page};
 use super::calls::CallsAnswer;
@@ -179,12 +180,12 @@ impl<T: Send + Sync + 'static> Kept<T> {
         let value = Arc::new(site.aside(work).await?);
         let made = site.fleet.clock().now().mono;
         let kept = Made { value: Arc::clone(&value), at: made, took: made.saturating_sub(began) };
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        *self.kept.lock() = Some(kept);
         Ok(value)
     }
 
     fn fresh(&self, site: &Site) -> Option<Arc<T>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         let kept = kept.as_ref()?;
         let age = site.fleet.clock().now().mono.saturating_sub(kept.at);
         (age < KEPT_FOR.max(kept.took.saturating_mul(SHARE))).then(|| Arc::clone(&kept.value))
