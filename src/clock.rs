@@ -1,49 +1,141 @@
-//! The two clocks. Everything that decides takes a [`Timestamps`] as an argument; only this file reads the time.
+//! Monotonic and wall clock. Code that decides takes [`Timestamps`] as an argument; only this file reads the time.
 
+use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// A point in time on both clocks: one that never jumps, and one that people and servers share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Timestamps {
-    /// What `unix` was at the start of the process, and the time since by a clock that never jumps: it never falls, and
-    /// can be compared with what a former process noted.
-    pub(crate) mono: Duration,
-    /// Since the Unix epoch, by this machine's clock; may jump.
-    pub(crate) unix: Duration,
+/// Instant on the monotonic clock. It counts from the Unix epoch: the wall clock is read once, at the start of the process,
+/// and never again. So it never goes back, and can be compared with an instant that a former process saved.
+///
+/// Arithmetic saturates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mono(Duration);
+
+/// Instant on a wall clock, of this machine or of a server; may jump. Arithmetic saturates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unix(Duration);
+
+impl Mono {
+    /// Unix epoch; earlier than everything that is measured.
+    pub(crate) const EPOCH: Self = Self(Duration::ZERO);
+
+    /// Instant at this distance from the Unix epoch.
+    #[must_use]
+    pub(crate) const fn from_epoch(distance: Duration) -> Self {
+        Self(distance)
+    }
+
+    /// Time from `earlier` to this instant; zero if `earlier` is later.
+    #[must_use]
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
-/// Reads the time.
+impl Add<Duration> for Mono {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+impl Sub<Duration> for Mono {
+    type Output = Self;
+
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+}
+
+impl Unix {
+    /// Instant at this distance from the Unix epoch.
+    #[must_use]
+    pub(crate) const fn from_epoch(distance: Duration) -> Self {
+        Self(distance)
+    }
+
+    /// Time since the Unix epoch.
+    #[must_use]
+    pub(crate) const fn since_epoch(self) -> Duration {
+        self.0
+    }
+
+    /// Time from `earlier` to this instant; zero if `earlier` is later.
+    #[must_use]
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Whole seconds since the Unix epoch.
+    #[must_use]
+    pub(crate) const fn as_secs(self) -> u64 {
+        self.0.as_secs()
+    }
+
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub(crate) const fn as_secs_f64(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+}
+
+impl Sub<Duration> for Unix {
+    type Output = Self;
+
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+}
+
+/// One instant on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamps {
+    /// By the monotonic clock.
+    pub(crate) mono: Mono,
+    /// By this machine's wall clock.
+    pub(crate) unix: Unix,
+}
+
+impl Timestamps {
+    /// Converts an earlier instant to the wall clock as it is set now.
+    #[must_use]
+    pub(crate) fn unix_of(self, earlier: Mono) -> Unix {
+        self.unix - self.mono.since(earlier)
+    }
+}
+
+/// Source of [`Timestamps`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    /// The start of the process.
+    /// Start of the process.
     start: Instant,
-    /// The time since the Unix epoch at `start`: where `Timestamps::mono` begins.
-    epoch: Duration,
+    /// `start` on the monotonic clock.
+    epoch: Mono,
 }
 
 impl Clock {
-    /// A clock whose two sides agree now.
+    /// Creates a clock whose two sides agree now.
     #[must_use]
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), epoch: unix() }
+        Self { start: Instant::now(), epoch: Mono(unix().0) }
     }
 
-    /// The time on both clocks.
+    /// Reads both clocks.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamps {
-        Timestamps { mono: self.epoch.saturating_add(self.start.elapsed()), unix: unix() }
+        Timestamps { mono: self.epoch + self.start.elapsed(), unix: unix() }
     }
 
-    /// The instant at which the monotonic side shows `mono`; the start of the process for what was before.
+    /// Converts to the runtime's clock; an instant before the start of the process becomes that start.
     #[must_use]
-    pub(crate) fn instant(&self, mono: Duration) -> Instant {
-        self.start + mono.saturating_sub(self.epoch)
+    pub(crate) fn instant(&self, mono: Mono) -> Instant {
+        self.start + mono.since(self.epoch)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-fn unix() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+fn unix() -> Unix {
+    Unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

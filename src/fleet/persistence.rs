@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::Targets;
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::poll::TargetHandle;
 use crate::state::Store;
 use crate::watch::{SavedTarget, Snapshot};
@@ -92,7 +92,7 @@ impl Persistence {
                 return;
             }
             // Writing takes at most a third of the time.
-            let took = self.clock.now().mono.saturating_sub(began);
+            let took = self.clock.now().mono.since(began);
             sleep((took * 2).min(MAX_PAUSE)).await;
         }
     }
@@ -123,11 +123,11 @@ struct Writer {
     /// Revision of each target that the file has.
     written: BTreeMap<Arc<str>, (Arc<TargetHandle>, u64)>,
     /// Time of the last write of all targets, changed or not (monotonic).
-    all_written_at: Option<Duration>,
+    all_written_at: Option<Mono>,
     /// A write that exceeded its time limit and has not ended.
     unfinished: Option<JoinHandle<io::Result<()>>>,
     /// Time of the last log line about a failure (monotonic).
-    failure_logged_at: Option<Duration>,
+    failure_logged_at: Option<Mono>,
 }
 
 impl Writer {
@@ -145,8 +145,7 @@ impl Writer {
     /// numbers.
     async fn save(&mut self, targets: &Targets, last: bool) {
         let now = self.persistence.clock.now();
-        let due =
-            |at: Option<Duration>, interval| at.is_none_or(|at| now.mono.saturating_sub(at) >= interval);
+        let due = |at: Option<Mono>, interval| at.is_none_or(|at| now.mono.since(at) >= interval);
         let all = last || due(self.all_written_at, IDLE_INTERVAL);
         let snapshots: Vec<(Arc<TargetHandle>, Snapshot)> = targets
             .iter()

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::blocking::{self, PROBED_NAMES};
 use crate::client::TlsError;
+use crate::clock::Mono;
 use crate::config::{Address, Endpoint, Module, Modules, ProbeLimits, TargetConfig};
 use crate::fleet::{Change, Fleet, Plan};
 use crate::poll::TargetHandle;
@@ -75,8 +76,8 @@ pub(crate) struct Probes {
     limits: ProbeLimits,
     /// Held for writing while the targets of another configuration are put in place.
     modules: RwLock<Modules>,
-    /// When each target was last probed (monotonic).
-    probed: Mutex<HashMap<Arc<str>, Duration>>,
+    /// When each target was last probed.
+    probed: Mutex<HashMap<Arc<str>, Mono>>,
     /// Addresses whose refusal was told.
     told: Mutex<BTreeSet<String>>,
 }
@@ -239,7 +240,7 @@ impl Probes {
             }
             let now = self.fleet.clock().now().mono;
             let mut probed = self.probed.lock();
-            let over = |name: &str| probed.get(name).is_none_or(|last| now.saturating_sub(*last) >= idle);
+            let over = |name: &str| probed.get(name).is_none_or(|last| now.since(*last) >= idle);
             self.fleet.end_probed(|watched| {
                 let over = over(watched.name());
                 if over {
@@ -247,7 +248,7 @@ impl Probes {
                 }
                 over
             });
-            probed.retain(|_, last| now.saturating_sub(*last) < idle);
+            probed.retain(|_, last| now.since(*last) < idle);
         }
     }
 }

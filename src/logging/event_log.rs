@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use crate::clock::Mono;
 use crate::convert::millis;
 use crate::script::{Call, Catalogue, OTHER};
 use crate::watch::{Event, State};
@@ -73,16 +74,16 @@ pub(crate) struct Omitted {
 /// Limits the rate of the log lines of one target (or one entry of `discover`): a token bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
-    /// Monotonic time at which the bucket is full again; each line moves it by [`INTERVAL`].
-    full_at: Duration,
+    /// Time at which the bucket is full again; each line moves it by [`INTERVAL`].
+    full_at: Mono,
     omitted: Omitted,
     /// Times at which the first and the latest of them were omitted.
-    period: Option<(Duration, Duration)>,
+    period: Option<(Mono, Mono)>,
 }
 
 impl Limiter {
     /// Takes a token for a line; `false` if there is none. The line is counted as omitted then.
-    pub(crate) fn admit(&mut self, priority: Priority, now: Duration) -> bool {
+    pub(crate) fn admit(&mut self, priority: Priority, now: Mono) -> bool {
         let admitted = self.take(priority, now);
         if !admitted {
             self.omitted.lines = self.omitted.lines.saturating_add(1);
@@ -93,7 +94,7 @@ impl Limiter {
     }
 
     /// Takes a token for the line of an event.
-    pub(crate) fn admit_event(&mut self, event: &Event, now: Duration) -> bool {
+    pub(crate) fn admit_event(&mut self, event: &Event, now: Mono) -> bool {
         let admitted = self.admit(Priority::of(event), now);
         match event {
             Event::SlowScript(_) if !admitted => {
@@ -108,9 +109,9 @@ impl Limiter {
     }
 
     /// Lines that were omitted, once no more are, or for the last [`REPORT_INTERVAL`]. They are to be reported now.
-    pub(crate) fn due(&mut self, now: Duration) -> Option<Omitted> {
+    pub(crate) fn due(&mut self, now: Mono) -> Option<Omitted> {
         let (first, latest) = self.period?;
-        let is_due = now.saturating_sub(latest) >= QUIET || now.saturating_sub(first) >= REPORT_INTERVAL;
+        let is_due = now.since(latest) >= QUIET || now.since(first) >= REPORT_INTERVAL;
         if is_due && self.take(Priority::High, now) { self.rest() } else { None }
     }
 
@@ -120,9 +121,9 @@ impl Limiter {
         Some(std::mem::take(&mut self.omitted))
     }
 
-    fn take(&mut self, priority: Priority, now: Duration) -> bool {
+    fn take(&mut self, priority: Priority, now: Mono) -> bool {
         let next = self.full_at.max(now) + INTERVAL;
-        let admitted = next.saturating_sub(now) <= BURST.saturating_sub(priority.reserve());
+        let admitted = next.since(now) <= BURST.saturating_sub(priority.reserve());
         if admitted {
             self.full_at = next;
         }
@@ -248,19 +249,19 @@ fn given(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn millis(count: u64) -> Duration {
-        Duration::from_millis(count)
+    fn millis(count: u64) -> Mono {
+        Mono::from_epoch(Duration::from_millis(count))
     }
 
     /// Times at which a line of the priority that comes every `every` is admitted, for 30 s.
-    fn admitted(limiter: &mut Limiter, priority: Priority, every: Duration) -> Vec<Duration> {
+    fn admitted(limiter: &mut Limiter, priority: Priority, every: Duration) -> Vec<Mono> {
         let times = (0..).map(|count| every * count).take_while(|now| *now < Duration::from_secs(30));
-        times.filter(|now| limiter.admit(priority, *now)).collect()
+        times.map(Mono::from_epoch).filter(|now| limiter.admit(priority, *now)).collect()
     }
 
     /// Most lines in any one second.
-    fn most_in_a_second(lines: &[Duration]) -> usize {
-        let within = |begin: Duration| {
+    fn most_in_a_second(lines: &[Mono]) -> usize {
+        let within = |begin: Mono| {
             lines.iter().filter(|at| (begin..begin + Duration::from_secs(1)).contains(*at)).count()
         };
         lines.iter().map(|begin| within(*begin)).max().unwrap_or_default()
@@ -269,10 +270,10 @@ mod tests {
     #[test]
     fn no_second_has_more_than_20_lines() {
         for priority in [Priority::Low, Priority::Medium, Priority::High] {
-            let lines = admitted(&mut Limiter::default(), priority, millis(1));
+            let lines = admitted(&mut Limiter::default(), priority, Duration::from_millis(1));
             assert!(most_in_a_second(&lines) <= 20, "{priority:?}");
             assert!(lines.len() >= 120, "{priority:?}: {}", lines.len());
-            let slow = admitted(&mut Limiter::default(), priority, millis(250));
+            let slow = admitted(&mut Limiter::default(), priority, Duration::from_millis(250));
             assert_eq!(slow.len(), 120, "{priority:?}: nothing is omitted of what is slow enough");
         }
     }
@@ -281,7 +282,7 @@ mod tests {
     fn what_happens_at_once_is_written_after_a_pause() {
         let mut limiter = Limiter::default();
         for second in [0, 10, 20] {
-            let now = Duration::from_secs(second);
+            let now = Mono::from_epoch(Duration::from_secs(second));
             assert_eq!((0..50).filter(|_| limiter.admit(Priority::High, now)).count(), 16);
         }
     }
@@ -340,8 +341,8 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_can_be_had() {
         let mut limiter = Limiter::default();
-        let written = (0..100).filter(|_| limiter.admit(Priority::Low, Duration::ZERO)).count();
-        assert_eq!(limiter.due(Duration::ZERO), None);
+        let written = (0..100).filter(|_| limiter.admit(Priority::Low, Mono::EPOCH)).count();
+        assert_eq!(limiter.due(Mono::EPOCH), None);
         let omitted = limiter.rest().expect("some");
         assert_eq!(usize::try_from(omitted.lines).unwrap() + written, 100);
         assert_eq!(limiter.rest(), None);

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use super::collector::{Targets, of_one};
 use super::discovery::DiscoveryState;
 use super::reload::ConfigState;
+use crate::clock::Mono;
 use crate::fleet::Fleet;
 use crate::fleet::persistence::Persistence;
 use crate::metrics::gzip::Part;
@@ -74,8 +75,8 @@ pub(crate) struct Page {
 struct Kept {
     /// The fleet's version when it was made.
     version: u64,
-    /// When it was made (monotonic).
-    made: Duration,
+    /// When it was made.
+    made: Mono,
     /// How long that took: a text that is not older than this is served though something has changed, so that many
     /// scrapes of many targets can't take more than half of the time.
     took: Duration,
@@ -170,7 +171,7 @@ impl Page {
         let now = self.fleet.clock().now().mono;
         let kept = self.kept.lock();
         let kept = kept.as_ref()?;
-        let age = now.saturating_sub(kept.made);
+        let age = now.since(kept.made);
         let fresh = age < kept.took || kept.version == self.fleet.version() && age < MAX_KEPT;
         fresh.then(|| Arc::clone(&kept.text))
     }
@@ -208,7 +209,7 @@ impl Page {
         text.shrink_to_fit();
         let text = Arc::new(KeptText { plain: text.into(), gzip: OnceCell::new() });
         let made = self.fleet.clock().now().mono;
-        let kept = Kept { version, made, took: made.saturating_sub(began), text: Arc::clone(&text) };
+        let kept = Kept { version, made, took: made.since(began), text: Arc::clone(&text) };
         *self.kept.lock() = Some(kept);
         Ok(text)
     }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::reply::kept;
+use crate::clock::Unix;
 use crate::script::ScriptCommand;
 
 /// The sections that are read.
@@ -93,7 +94,7 @@ pub(crate) struct Info {
     /// Time since the server's start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
     /// The server's clock.
-    pub(crate) server_time: Option<Duration>,
+    pub(crate) server_time: Option<Unix>,
     /// Counts of script commands; those that the server never saw are missing. `None`: not told.
     pub(crate) commands: Option<HashMap<ScriptCommand, CommandStats>>,
     /// Successful SCRIPT KILL and FUNCTION KILL; `None` before 7.0, which does not count subcommands.
@@ -163,7 +164,8 @@ impl Info {
             mode: text("redis_mode").or_else(|| text("server_mode")),
             role: text("role"),
             uptime: number("uptime_in_seconds").map(Duration::from_secs),
-            server_time: number("server_time_usec").map(Duration::from_micros),
+            server_time: number("server_time_usec")
+                .map(|micros| Unix::from_epoch(Duration::from_micros(micros))),
             commands: told.then(|| {
                 ScriptCommand::ALL
                     .into_iter()

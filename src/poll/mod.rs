@@ -69,7 +69,7 @@ async fn poll(watched: &TargetHandle, stop: CancellationToken) {
                 }
             }
         }
-        let lasted = watched.now().mono.saturating_sub(began);
+        let lasted = watched.now().mono.since(began);
         if lasted >= HEALTHY_AFTER && watched.numbers().liveness().state().is_up() {
             backoff = Backoff::default();
         }

@@ -8,6 +8,7 @@ use tokio::time::sleep_until;
 use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
 use crate::client::{Command, Connection, Failure, TOO_MANY_CLIENTS};
+use crate::clock::Mono;
 use crate::config::TargetConfig;
 use crate::parse::{
     ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
@@ -71,18 +72,18 @@ pub(super) struct Session<'a> {
     identified: bool,
     /// Whether INFO and CONFIG GET take several arguments (7.0+), as far as known.
     several: bool,
-    /// When these were last begun (monotonic).
+    /// When these were last begun.
     last: Last,
 }
 
-/// When things were last begun (monotonic); `None` before the first time.
+/// When things were last begun; `None` before the first time.
 #[derive(Debug, Default)]
 struct Last {
-    heartbeat: Option<Duration>,
-    poll: Option<Duration>,
-    info: Option<Duration>,
-    naming: Option<Duration>,
-    source: Option<Duration>,
+    heartbeat: Option<Mono>,
+    poll: Option<Mono>,
+    info: Option<Mono>,
+    naming: Option<Mono>,
+    source: Option<Mono>,
 }
 
 /// What to do next.
@@ -134,13 +135,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What is due first, and when (monotonic).
-    fn next_action(&self) -> (Duration, Action) {
+    /// What is due first, and when.
+    fn next_action(&self) -> (Mono, Action) {
         let intervals = self.watched.config().intervals;
         let numbers = self.watched.numbers();
-        let due = |last: Option<Duration>, interval| {
-            last.map_or(Duration::ZERO, |last| last.saturating_add(interval))
-        };
+        let due = |last: Option<Mono>, interval| last.map_or(Mono::EPOCH, |last| last + interval);
         let mut actions = vec![(
             due(self.last.heartbeat, numbers.heartbeat_interval(intervals.heartbeat)),
             Action::Heartbeat,
@@ -162,7 +161,7 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        actions.into_iter().min_by_key(|(due, _)| *due).unwrap_or((Duration::ZERO, Action::Heartbeat))
+        actions.into_iter().min_by_key(|(due, _)| *due).unwrap_or((Mono::EPOCH, Action::Heartbeat))
     }
 
     async fn log_in(&mut self) -> Result<(), SessionEnd> {
@@ -210,7 +209,7 @@ impl<'a> Session<'a> {
         };
         let first = !self.answered;
         let answer = self.exchange(question).await?;
-        let round_trip = self.watched.now().mono.saturating_sub(now.mono);
+        let round_trip = self.watched.now().mono.since(now.mono);
         self.watched.observe(Observation::Heartbeat { round_trip });
         match &answer {
             // Said to whoever comes, before the connection is closed.
@@ -473,7 +472,7 @@ impl<'a> Session<'a> {
     fn understand(
         &self,
         question: Command,
-        sent: Duration,
+        sent: Mono,
         answer: Result<Value, ErrorReply>,
     ) -> Result<Value, Unanswered> {
         let refusal = match answer {
@@ -543,8 +542,8 @@ impl<'a> Session<'a> {
         self.watched.numbers().worth_asking(feature, self.watched.now())
     }
 
-    fn polled(&self, began: Duration) {
-        let took = self.watched.now().mono.saturating_sub(began);
+    fn polled(&self, began: Mono) {
+        let took = self.watched.now().mono.since(began);
         self.watched.observe(Observation::Polled { took });
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SessionEnd, unreachable};
 use crate::client::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
+use crate::clock::Mono;
 use crate::poll::TargetHandle;
 use crate::watch::Observation;
 
@@ -24,8 +25,8 @@ pub(super) struct Waiter<'a> {
     pub(super) stop: &'a CancellationToken,
     /// Where the connection leads.
     pub(super) peer: Peer,
-    /// When it was last tried whether connections are accepted (monotonic), and whether one was.
-    pub(super) last_reach: Option<(Duration, bool)>,
+    /// When it was last tried whether connections are accepted, and whether one was.
+    pub(super) last_reach: Option<(Mono, bool)>,
     /// Nothing was ever answered on the connection before: until something is on this one, silence says nothing new.
     pub(super) doubtful: bool,
 }
@@ -37,7 +38,7 @@ impl Waiter<'_> {
         let clock = self.watched.clock();
         let since = clock.now().mono;
         let patience = self.watched.config().intervals.blocked_after;
-        let mut blocked_at = since.saturating_add(patience);
+        let mut blocked_at = since + patience;
         let mut answer = pin!(answer);
         for last in [false, true] {
             tokio::select! {
@@ -48,15 +49,14 @@ impl Waiter<'_> {
             }
             // A timer that fires late means that we were not given the processor: the answer may lie there unread.
             let now = clock.now().mono;
-            let late = now.saturating_sub(blocked_at);
+            let late = now.since(blocked_at);
             if last || late < STARVED_AFTER {
                 break;
             }
-            blocked_at = now.saturating_add(late.min(patience));
+            blocked_at = now + late.min(patience);
         }
         let _held = loop {
-            let earliest =
-                self.last_reach.map_or(Duration::ZERO, |(last, _)| last.saturating_add(REACH_INTERVAL));
+            let earliest = self.last_reach.map_or(Mono::EPOCH, |(last, _)| last + REACH_INTERVAL);
             if matches!(self.last_reach, Some((_, true))) && clock.now().mono < earliest {
                 // One was accepted a moment ago, in a blockage just before this one.
                 break None;
@@ -84,7 +84,7 @@ impl Waiter<'_> {
             }
             // A full queue of new connections looks like a lost network. What tells them apart is whether the
             // peer's kernel still acknowledges what was sent: if not, our own connection breaks by itself.
-            let unanswered = clock.now().mono.saturating_sub(since);
+            let unanswered = clock.now().mono.since(since);
             if matches!(self.peer, Peer::Unix(_))
                 || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
             {

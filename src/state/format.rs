@@ -213,7 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::Timestamps;
+    use crate::clock::{Mono, Timestamps, Unix};
     use crate::config::Config;
     use crate::parse::{Entry, SlowlogReply};
     use crate::watch::{Observation, Target};
@@ -222,7 +222,8 @@ mod tests {
     use std::time::Duration;
 
     fn moment(seconds: u64) -> Timestamps {
-        Timestamps { mono: Duration::from_secs(seconds), unix: Duration::from_secs(seconds) }
+        let since_epoch = Duration::from_secs(seconds);
+        Timestamps { mono: Mono::from_epoch(since_epoch), unix: Unix::from_epoch(since_epoch) }
     }
 
     fn config(flags: &[&str]) -> crate::config::TargetConfig {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamps;
+use crate::clock::{Mono, Timestamps};
 use crate::convert::millis;
 use crate::parse::{Entry, SlowlogPast, SlowlogReply};
 
@@ -145,16 +145,16 @@ pub(crate) struct Account {
     ring: u64,
     /// `slowlog-log-slower-than`, as far as known.
     threshold: Duration,
-    /// When a log at this address was last read to its end (monotonic).
-    read_until: Option<Duration>,
+    /// When a log at this address was last read to its end.
+    read_until: Option<Mono>,
     /// Time to leave until the next poll; `None` before the first.
     pace: Option<Duration>,
-    /// When `limit` was last changed (monotonic).
-    limited_at: Duration,
+    /// When `limit` was last changed.
+    limited_at: Mono,
     /// Grows with every change of what has to be saved at once.
     revision: u64,
-    /// Since when every connection broke while the log was read (monotonic).
-    broken_since: Option<Duration>,
+    /// Since when every connection broke while the log was read.
+    broken_since: Option<Mono>,
     /// The position comes from a former process, and the server's log has not confirmed it yet.
     restored: bool,
     /// The form of the entries of this server's log, as of the last that were received.
@@ -184,7 +184,7 @@ impl Default for Account {
             threshold: DEFAULT_THRESHOLD,
             read_until: None,
             pace: None,
-            limited_at: Duration::ZERO,
+            limited_at: Mono::EPOCH,
             revision: 0,
             broken_since: None,
             restored: false,
@@ -204,7 +204,7 @@ impl Account {
             position,
             others,
             contacted: false,
-            read_until: read_until.map(Duration::from_millis),
+            read_until: read_until.map(|at| Mono::from_epoch(Duration::from_millis(at))),
             restored: true,
             ..Self::default()
         };
@@ -215,12 +215,11 @@ impl Account {
     /// What is to be kept over restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self, now: Timestamps) -> SavedAccount {
-        let unix = |mono: Duration| now.unix.saturating_sub(now.mono.saturating_sub(mono));
         SavedAccount {
             run_id: self.run_id.clone(),
             position: self.position,
             others: self.others.clone(),
-            read_until: self.read_until.map(|mono| millis(unix(mono))),
+            read_until: self.read_until.map(|at| millis(now.unix_of(at).since_epoch())),
         }
     }
 
@@ -279,22 +278,22 @@ impl Account {
     }
 
     /// A reply was larger than we take: ask for half as many for a while.
-    pub(crate) fn too_large(&mut self, now: Duration) {
+    pub(crate) fn too_large(&mut self, now: Mono) {
         self.limit = (self.ask() / 2).max(1);
         self.limited_at = now;
     }
 
-    /// The connection broke at `now` (monotonic) while the log was read. That is an accident; but if it goes on, the server
+    /// The connection broke at `now` while the log was read. That is an accident; but if it goes on, the server
     /// closes it because the reply is larger than its `client-output-buffer-limit`: then ask for half as many.
-    pub(crate) fn broken(&mut self, now: Duration) {
+    pub(crate) fn broken(&mut self, now: Mono) {
         let since = *self.broken_since.get_or_insert(now);
-        if now.saturating_sub(since) >= ACCIDENTS && self.ask() > 1 {
+        if now.since(since) >= ACCIDENTS && self.ask() > 1 {
             self.too_large(now);
         }
     }
 
-    /// Notes which server answers at `now` (monotonic).
-    pub(crate) fn identify(&mut self, who: Who<'_>, now: Duration) {
+    /// Notes which server answers at `now`.
+    pub(crate) fn identify(&mut self, who: Who<'_>, now: Mono) {
         let rewound = std::mem::take(&mut self.rewound);
         let same = who.run_id.is_none() || self.run_id.is_none() || who.run_id == self.run_id.as_deref();
         if self.contacted && same {
@@ -318,7 +317,7 @@ impl Account {
         }
         let known = self.others.iter().position(|(known, _)| Some(known.as_str()) == who.run_id);
         // A process that started after the last one's log was read: nothing in its log can be older than that.
-        let latest_start = who.uptime.and_then(|uptime| now.saturating_add(UPTIME_SLACK).checked_sub(uptime));
+        let latest_start = who.uptime.map(|uptime| now + UPTIME_SLACK - uptime);
         let restarted = self.contacted
             && matches!((latest_start, self.read_until), (Some(started), Some(read)) if started >= read);
         self.position = match known.and_then(|index| self.others.remove(index)) {
@@ -334,8 +333,8 @@ impl Account {
         self.contacted = true;
     }
 
-    /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now` (monotonic).
-    pub(crate) fn take(&mut self, reply: SlowlogReply, now: Duration) -> Take {
+    /// Takes a reply to SLOWLOG GET with [`Self::ask`] as its count, received at `now`.
+    pub(crate) fn take(&mut self, reply: SlowlogReply, now: Mono) -> Take {
         self.broken_since = None;
         let asked = self.ask();
         // Fewer than asked for is the whole ring; and more than the limit can't be had.
@@ -391,7 +390,7 @@ impl Account {
     }
 
     /// Takes the entries with ids from `base` to `newest`; those that are missing are lost, or can't be read.
-    fn take_from(&mut self, base: u64, newest: u64, reply: SlowlogReply, now: Duration) -> Take {
+    fn take_from(&mut self, base: u64, newest: u64, reply: SlowlogReply, now: Mono) -> Take {
         let SlowlogReply { mut entries, unreadable, .. } = reply;
         entries.retain(|entry| entry.id >= base);
         let due = newest.saturating_add(1).saturating_sub(base);
@@ -404,11 +403,11 @@ impl Account {
     }
 
     /// The log was read to its end: decides how much to ask for next, and when.
-    fn settle(&mut self, new: Vec<Entry>, lost: u64, unreadable: u64, now: Duration) -> Take {
+    fn settle(&mut self, new: Vec<Entry>, lost: u64, unreadable: u64, now: Mono) -> Take {
         let received = new.len().saturating_add(usize::try_from(unreadable).unwrap_or(usize::MAX));
         self.ask = if received > 1 { received.saturating_mul(2) } else { 1 };
         let written = lost.saturating_add(u64::try_from(new.len()).unwrap_or(u64::MAX));
-        let elapsed = now.saturating_sub(self.read_until.replace(now).unwrap_or_default());
+        let elapsed = now.since(self.read_until.replace(now).unwrap_or_default());
         self.pace = Some(match self.pace {
             // Slow down gradually: what comes in bursts comes again.
             Some(interval) if written == 0 => interval.saturating_mul(2).max(MIN_PAUSE),
@@ -420,7 +419,7 @@ impl Account {
             }
             None => Duration::MAX,
         });
-        if self.limit < MAX_ENTRIES && now.saturating_sub(self.limited_at) >= LIMIT_RECOVERY {
+        if self.limit < MAX_ENTRIES && now.since(self.limited_at) >= LIMIT_RECOVERY {
             self.limit = self.limit.saturating_mul(2).min(MAX_ENTRIES);
             self.limited_at = now;
         }
@@ -456,12 +455,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Unix;
 
     /// A server's slow log, as the servers keep it.
     #[derive(Debug, Clone, Default)]
     struct Server {
         run_id: u32,
-        started: Duration,
+        started: Mono,
         next: u64,
         ring: VecDeque<u64>,
         max: usize,
@@ -471,7 +471,7 @@ mod tests {
     }
 
     impl Server {
-        fn new(run_id: u32, max: usize, started: Duration) -> Self {
+        fn new(run_id: u32, max: usize, started: Mono) -> Self {
             Self { run_id, started, max, ..Self::default() }
         }
 
@@ -515,19 +515,19 @@ mod tests {
     }
 
     impl Watcher {
-        fn identify(&mut self, server: &Server, now: Duration) {
+        fn identify(&mut self, server: &Server, now: Mono) {
             let run_id = server.run_id.to_string();
             let past = if server.reset { SlowlogPast::Reset } else { SlowlogPast::Untouched };
             let who = Who {
                 run_id: Some(&run_id),
-                uptime: Some(Duration::from_secs(now.saturating_sub(server.started).as_secs())),
+                uptime: Some(Duration::from_secs(now.since(server.started).as_secs())),
                 past: Some(past),
             };
             self.account.identify(who, now);
         }
 
         /// Polls as the edge does; `between` entries are written between two requests of one poll.
-        fn poll(&mut self, server: &mut Server, between: u64, now: Duration) {
+        fn poll(&mut self, server: &mut Server, between: u64, now: Mono) {
             for _ in 0..16 {
                 let reply = server.get(self.account.ask());
                 match self.account.take(reply, now) {
@@ -553,8 +553,10 @@ mod tests {
 
     impl Saved {
         /// Through the text, as it is in the file.
-        fn of(watcher: &Watcher, now: Duration) -> Self {
-            let saved = watcher.account.saved(Timestamps { mono: now, unix: now });
+        fn of(watcher: &Watcher, now: Mono) -> Self {
+            let saved = watcher
+                .account
+                .saved(Timestamps { mono: now, unix: Unix::from_epoch(now.since(Mono::EPOCH)) });
             let text = serde_json::to_string(&saved).unwrap();
             Self { account: serde_json::from_str(&text).unwrap(), numbers: watcher.clone() }
         }
@@ -587,7 +589,7 @@ mod tests {
     fn a_process_that_never_met_the_server_leaves_nothing_to_go_on_from() {
         let mut watcher = Saved::of(&Watcher::default(), NOW).restored();
         assert!(!watcher.account.is_begun());
-        let mut server = Server::new(1, 128, Duration::ZERO);
+        let mut server = Server::new(1, 128, Mono::EPOCH);
         watcher.identify(&server, NOW);
         watcher.poll(&mut server, 0, NOW);
         server.write(200);
@@ -621,7 +623,7 @@ mod tests {
         server.write(5);
         watcher.poll(&mut server, 0, NOW);
         let mut watcher = Saved::of(&watcher, NOW).restored();
-        let mut other = Server::new(2, 128, Duration::from_secs(1));
+        let mut other = Server::new(2, 128, secs(1));
         other.write(70);
         watcher.identify(&other, NOW + Duration::from_secs(600));
         watcher.poll(&mut other, 0, NOW + Duration::from_secs(600));
@@ -636,7 +638,7 @@ mod tests {
         watcher.poll(&mut server, 0, NOW);
         let mut watcher = Saved::of(&watcher, NOW).restored();
         // The same server, by its run_id, with fewer entries: somebody changed the file, or gave us another one's.
-        let mut server = Server::new(1, 128, Duration::ZERO);
+        let mut server = Server::new(1, 128, Mono::EPOCH);
         server.write(9);
         watcher.identify(&server, NOW);
         watcher.poll(&mut server, 0, NOW);
@@ -647,13 +649,17 @@ mod tests {
     }
 
     fn started(max: usize) -> (Server, Watcher) {
-        let server = Server::new(1, max, Duration::ZERO);
+        let server = Server::new(1, max, Mono::EPOCH);
         let mut watcher = Watcher::default();
-        watcher.identify(&server, Duration::from_secs(10));
+        watcher.identify(&server, secs(10));
         (server, watcher)
     }
 
-    const NOW: Duration = Duration::from_secs(20);
+    const NOW: Mono = Mono::from_epoch(Duration::from_secs(20));
+
+    fn secs(count: u64) -> Mono {
+        Mono::from_epoch(Duration::from_secs(count))
+    }
 
     #[test]
     fn what_is_there_at_first_contact_is_the_baseline() {
@@ -683,7 +689,7 @@ mod tests {
 
     #[test]
     fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
-        let (mut server, mut watcher) = (Server::new(1, 128, Duration::ZERO), Watcher::default());
+        let (mut server, mut watcher) = (Server::new(1, 128, Mono::EPOCH), Watcher::default());
         server.write(40);
         (server.reset, server.ring) = (true, VecDeque::new());
         watcher.identify(&server, NOW);
@@ -696,7 +702,7 @@ mod tests {
     #[test]
     fn an_unclear_past_is_taken_as_untouched_on_a_young_server_with_a_full_ring() {
         for (uptime, written, expected) in [(5, 300, (128, 172)), (5, 3, (3, 0)), (7200, 300, (128, 0))] {
-            let mut server = Server::new(1, 128, Duration::ZERO);
+            let mut server = Server::new(1, 128, Mono::EPOCH);
             let mut watcher = Watcher::default();
             let who = Who {
                 run_id: Some("1"),
@@ -741,16 +747,17 @@ mod tests {
     fn a_restart_is_known_in_the_first_second_too() {
         // Both ends of the uptime are cut to whole seconds: 0.1 s may show as 1 s.
         let mut account = Account::default();
+        let ms = |count| Mono::from_epoch(Duration::from_millis(count));
         let who = |run_id, uptime| Who {
             run_id: Some(run_id),
             uptime: Some(Duration::from_secs(uptime)),
             past: None,
         };
-        account.identify(who("1", 100), Duration::ZERO);
-        account.take(SlowlogReply::default(), Duration::from_millis(10));
-        account.identify(who("2", 1), Duration::from_millis(400));
+        account.identify(who("1", 100), Mono::EPOCH);
+        account.take(SlowlogReply::default(), ms(10));
+        account.identify(who("2", 1), ms(400));
         assert_eq!(account.position, Position::Next(0));
-        account.identify(who("3", 100), Duration::from_millis(500));
+        account.identify(who("3", 100), ms(500));
         assert_ne!(account.position, Position::Next(0), "that one is older than we are");
     }
 
@@ -829,7 +836,7 @@ mod tests {
     fn another_older_server_behind_the_address_is_a_baseline_and_returning_repeats_nothing() {
         let (mut first, mut watcher) = started(128);
         watcher.poll(&mut first, 0, NOW);
-        let mut second = Server::new(2, 128, Duration::ZERO);
+        let mut second = Server::new(2, 128, Mono::EPOCH);
         second.write(20);
         first.write(4);
         for _ in 0..3 {
@@ -844,7 +851,7 @@ mod tests {
     #[test]
     fn ids_that_fall_are_a_restart_even_where_nobody_tells() {
         let mut watcher = Watcher::default();
-        let mut server = Server::new(1, 128, Duration::ZERO);
+        let mut server = Server::new(1, 128, Mono::EPOCH);
         watcher.account.identify(Who::default(), NOW);
         server.write(9);
         watcher.poll(&mut server, 0, NOW);
@@ -968,8 +975,8 @@ mod tests {
             steps in prop::collection::vec(any_step(), 0..60),
             strange in 0..4_u64,
         ) {
-            let mut now = Duration::from_secs(100);
-            let mut servers = [Server::new(1, 128, Duration::ZERO), Server::new(2, 128, Duration::ZERO)];
+            let mut now = secs(100);
+            let mut servers = [Server::new(1, 128, Mono::EPOCH), Server::new(2, 128, Mono::EPOCH)];
             for server in &mut servers {
                 server.strange = strange;
             }
@@ -983,7 +990,7 @@ mod tests {
             watcher.poll(&mut servers[0], 0, now);
             let mut saved = Saved::of(&watcher, now);
             for step in steps {
-                now += Duration::from_secs(5);
+                now = now + Duration::from_secs(5);
                 let server = &mut servers[active];
                 match step {
                     Step::Write(count) => server.write(count),
@@ -1012,7 +1019,7 @@ mod tests {
                         runs += 1;
                         *server = Server { strange, ..Server::new(runs, 128, now + Duration::from_secs(1)) };
                         server.write(5);
-                        now += Duration::from_secs(delay);
+                        now = now + Duration::from_secs(delay);
                         due_from[active] = Some(0);
                         // The position is saved before anything that rests on it is shown; what a process wrote and
                         // nobody had saved ended with it.
@@ -1039,7 +1046,7 @@ mod tests {
                     Step::Save => saved = Saved::of(&watcher, now),
                     Step::Crash { down } => {
                         watcher = saved.restored();
-                        now += Duration::from_secs(down);
+                        now = now + Duration::from_secs(down);
                         watcher.identify(server, now);
                         watcher.poll(server, 0, now);
                     }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::liveness::Runner;
+use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
 use crate::script::ScriptCommand;
 
@@ -65,14 +66,14 @@ impl Cause {
 /// A blockage that has ended and waits for the slow log to tell what it was.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ended {
-    /// When it began, since the Unix epoch.
-    pub(super) began: Duration,
+    /// When it began.
+    pub(super) began: Unix,
     /// How long it was.
     pub(super) blocked: Duration,
     /// What BUSY had told.
     pub(super) busy: Option<BusyKind>,
-    /// What FUNCTION STATS or the log file had named last, and when that began, since the Unix epoch.
-    pub(super) runner: Option<(Runner, Duration)>,
+    /// What FUNCTION STATS or the log file had named last, and when that began.
+    pub(super) runner: Option<(Runner, Unix)>,
 }
 
 /// What a blockage turned out to be.
@@ -152,8 +153,8 @@ fn span(entry: &Entry) -> (f64, f64) {
     (ended - entry.duration.as_secs_f64(), ended)
 }
 
-/// Whether the entry may have begun at `began` (since the Unix epoch, by our clock).
-fn may_have_begun(entry: &Entry, began: Duration, clock_ahead: Option<f64>) -> bool {
+/// Whether the entry may have begun at `began` by our clock.
+fn may_have_begun(entry: &Entry, began: Unix, clock_ahead: Option<f64>) -> bool {
     clock_ahead.is_none_or(|ahead| (span(entry).0 - began.as_secs_f64() - ahead).abs() <= SLACK / 2.0)
 }
 
@@ -173,7 +174,12 @@ mod tests {
     }
 
     fn ended(busy: Option<BusyKind>) -> Ended {
-        Ended { began: Duration::from_secs(1000), blocked: Duration::from_millis(1500), busy, runner: None }
+        Ended {
+            began: Unix::from_epoch(Duration::from_secs(1000)),
+            blocked: Duration::from_millis(1500),
+            busy,
+            runner: None,
+        }
     }
 
     fn cause(entries: &[Entry]) -> Cause {
@@ -233,7 +239,7 @@ mod tests {
     fn a_name_is_kept_only_if_it_can_be_no_other_ones() {
         let sha1 = "a".repeat(40);
         let named = |began_ms: u64| Ended {
-            runner: Some((Runner::logged(&sha1), Duration::from_millis(began_ms))),
+            runner: Some((Runner::logged(&sha1), Unix::from_epoch(Duration::from_millis(began_ms)))),
             busy: Some(BusyKind::Script),
             blocked: Duration::from_millis(4500),
             ..ended(None)

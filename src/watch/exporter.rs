@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use crate::clock::{Mono, Unix};
 use crate::parse::ErrorReply;
 
 /// Bounds for durations of single requests, seconds.
@@ -138,12 +139,12 @@ pub(crate) struct ExporterNumbers {
     pub(crate) failures: BTreeMap<FailureReason, u64>,
     /// How long answered polls took.
     pub(crate) poll_duration: Histogram,
-    /// When a poll was last answered, since the Unix epoch.
-    pub(crate) last_poll: Option<Duration>,
+    /// When a poll was last answered.
+    pub(crate) last_poll: Option<Unix>,
     /// BUSY errors that the exporter itself drew and the server counted.
     pub(crate) busy_replies: u64,
-    /// What the server lets us ask, and since when this is known (monotonic); missing until it is.
-    capabilities: BTreeMap<Feature, (bool, Duration)>,
+    /// What the server lets us ask, and since when this is known; missing until it is.
+    capabilities: BTreeMap<Feature, (bool, Mono)>,
 }
 
 impl Default for ExporterNumbers {
@@ -167,14 +168,14 @@ impl ExporterNumbers {
     }
 
     /// Whether to ask this at `now`: it is not known to be refused, or it is time to try again.
-    pub(super) fn worth_asking(&self, feature: Feature, now: Duration) -> bool {
+    pub(super) fn worth_asking(&self, feature: Feature, now: Mono) -> bool {
         let known = self.capabilities.get(&feature);
-        known.is_none_or(|(available, since)| *available || now.saturating_sub(*since) >= RETRY_REFUSED)
+        known.is_none_or(|(available, since)| *available || now.since(*since) >= RETRY_REFUSED)
     }
 
     /// Notes whether the server lets us ask this. Returns whether that is news worth telling: it was refused,
     /// or is no longer.
-    pub(super) fn set_capability(&mut self, feature: Feature, available: bool, now: Duration) -> bool {
+    pub(super) fn set_capability(&mut self, feature: Feature, available: bool, now: Mono) -> bool {
         let before = self.capabilities.insert(feature, (available, now));
         before.is_none_or(|(before, _)| before) != available
     }

@@ -16,7 +16,7 @@ use super::blockage::{Cause, Ended};
 use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
-use crate::clock::Timestamps;
+use crate::clock::{Mono, Timestamps, Unix};
 use crate::convert::micros;
 use crate::parse::{BusyKind, Entry, printable};
 use crate::script::{Call, Identity, Origin};
@@ -109,37 +109,37 @@ impl Runner {
 /// A blockage that goes on.
 #[derive(Debug, Clone)]
 struct Episode {
-    /// When it began, as far as known (monotonic).
-    since: Duration,
-    /// When it was noticed (monotonic).
-    noticed: Duration,
+    /// When it began, as far as known.
+    since: Mono,
+    /// When it was noticed.
+    noticed: Mono,
     /// Whether another one, which ended as this one began, was split off: `since` is where they meet.
     follows: bool,
     /// What BUSY told; `None` before the server answers BUSY.
     busy: Option<BusyKind>,
-    /// When the last request was sent that was answered BUSY (monotonic).
-    last_busy: Duration,
+    /// When the last request was sent that was answered BUSY.
+    last_busy: Mono,
     /// The answer that tells most about when what runs now began; `None` before the server answers BUSY.
     proof: Option<Proof>,
-    /// What runs, if it was named, and when it began at the latest, by what named it (monotonic).
-    runner: Option<(Runner, Duration)>,
+    /// What runs, if it was named, and when it began at the latest, by what named it.
+    runner: Option<(Runner, Mono)>,
 }
 
-/// An answer that something runs (monotonic times).
+/// An answer that something runs.
 #[derive(Debug, Clone, Copy)]
 struct Proof {
     /// When the request was sent. What runs ran at some time between this and `read`.
-    asked: Duration,
+    asked: Mono,
     /// When the answer was read.
-    read: Duration,
+    read: Mono,
     /// When it began at the latest.
-    began: Duration,
+    began: Mono,
 }
 
 impl Episode {
     /// An episode that is noticed at `noticed`, and began at `since`.
-    fn new(since: Duration, noticed: Duration) -> Self {
-        let last_busy = Duration::ZERO;
+    fn new(since: Mono, noticed: Mono) -> Self {
+        let last_busy = Mono::EPOCH;
         Self { since, noticed, follows: false, busy: None, last_busy, proof: None, runner: None }
     }
 
@@ -150,23 +150,23 @@ impl Episode {
     }
 
     /// Whether what began between these times can't be what was proved to run before.
-    fn is_another(&self, earliest: Duration, latest: Duration) -> bool {
+    fn is_another(&self, earliest: Mono, latest: Mono) -> bool {
         self.proof.is_some_and(|proof| earliest > proof.began && latest > proof.asked)
     }
 
     /// The same for what began at some time before `latest`.
-    fn is_surely_another(&self, latest: Duration) -> bool {
+    fn is_surely_another(&self, latest: Mono) -> bool {
         self.proof.is_some_and(|proof| latest > proof.read)
     }
 }
 
-/// A blockage that has ended and was not attributed yet (monotonic times).
+/// A blockage that has ended and was not attributed yet.
 #[derive(Debug, Clone)]
 struct Past {
-    since: Duration,
+    since: Mono,
     /// It went on at least until then: BUSY was answered to a request sent at this time. Without BUSY: when it was
     /// noticed.
-    least: Duration,
+    least: Mono,
     ended: Ended,
 }
 
@@ -182,8 +182,8 @@ pub(crate) struct Tally {
 /// The latest blockage that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LastBlockage {
-    /// When it began, since the Unix epoch.
-    pub(crate) began: Duration,
+    /// When it began.
+    pub(crate) began: Unix,
     /// How long it was.
     pub(crate) blocked: Duration,
     /// By what.
@@ -199,26 +199,26 @@ pub(crate) struct Liveness {
     state: State,
     /// Whether the target has been tried: reached, or found to be out of reach.
     tried: bool,
-    /// When the state began (monotonic).
-    since: Duration,
+    /// When the state began.
+    since: Mono,
     /// Why it holds, where there is something to say.
     detail: Option<String>,
-    /// When the state was last told (monotonic).
-    told: Duration,
+    /// When the state was last told.
+    told: Mono,
     /// The blockage that goes on; there is none in the states `ok`, `loading`, `unauthorized`, `unreachable`.
     episode: Option<Episode>,
-    /// What was named while no blockage was noticed yet, and when it began (monotonic): with a time limit below
+    /// What was named while no blockage was noticed yet, and when it began: with a time limit below
     /// `--heartbeat.blocked-after`, the server's log is first.
-    early: Option<(Runner, Duration)>,
+    early: Option<(Runner, Mono)>,
     /// Blockages that have ended and wait for the slow log, the oldest first. There are several when scripts run one
     /// behind the other: then the slow log is answered only when the last of them has ended.
     ended: VecDeque<Past>,
-    /// The last answer of any kind (monotonic).
-    last_answer: Option<Duration>,
-    /// When the last request was sent that a free server answered (monotonic): nothing that began before still runs.
-    last_free: Duration,
-    /// When the latest blockage ended (monotonic): the next one begins no earlier.
-    last_end: Duration,
+    /// The last answer of any kind.
+    last_answer: Option<Mono>,
+    /// When the last request was sent that a free server answered: nothing that began before still runs.
+    last_free: Mono,
+    /// When the latest blockage ended: the next one begins no earlier.
+    last_end: Mono,
     /// The latest blockage that has ended, with what it turned out to be.
     last_blockage: Option<LastBlockage>,
     /// Ended blockages by [`Cause::ALL`].
@@ -234,15 +234,15 @@ impl Default for Liveness {
         Self {
             state: State::Unreachable,
             tried: false,
-            since: Duration::ZERO,
+            since: Mono::EPOCH,
             detail: None,
-            told: Duration::ZERO,
+            told: Mono::EPOCH,
             episode: None,
             early: None,
             ended: VecDeque::new(),
             last_answer: None,
-            last_free: Duration::ZERO,
-            last_end: Duration::ZERO,
+            last_free: Mono::EPOCH,
+            last_end: Mono::EPOCH,
             last_blockage: None,
             tallies: [Tally::default(); Cause::ALL.len()],
             busy_episodes: [0; BusyKind::ALL.len()],
@@ -267,7 +267,7 @@ impl Liveness {
     /// How long the state has held.
     #[must_use]
     pub(crate) fn held(&self, now: Timestamps) -> Duration {
-        now.mono.saturating_sub(self.since)
+        now.mono.since(self.since)
     }
 
     /// Why the state holds, where there is something to say.
@@ -291,7 +291,7 @@ impl Liveness {
     /// How long the server has been blocked now; zero if it is not.
     #[must_use]
     pub(crate) fn blocked(&self, now: Timestamps) -> Duration {
-        self.episode.as_ref().map_or(Duration::ZERO, |episode| now.mono.saturating_sub(episode.since))
+        self.episode.as_ref().map_or(Duration::ZERO, |episode| now.mono.since(episode.since))
     }
 
     /// What runs and blocks the server, if it is known.
@@ -327,7 +327,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since`, and that a BUSY server refuses, was answered.
-    pub(super) fn answered(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    pub(super) fn answered(&mut self, since: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_free = self.last_free.max(since);
         self.presumed_free(now, events);
     }
@@ -348,7 +348,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` is still unanswered, and the server's kernel accepts connections.
-    pub(super) fn silent(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    pub(super) fn silent(&mut self, since: Mono, now: Timestamps, events: &mut Vec<Event>) {
         // A server that is BUSY and silent is inside one long command of the same script.
         if self.episode.is_none() {
             self.begin(since, now, events);
@@ -358,7 +358,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` was answered BUSY.
-    pub(super) fn busy(&mut self, kind: BusyKind, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    pub(super) fn busy(&mut self, kind: BusyKind, since: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         match &self.episode {
             None => self.begin(since, now, events),
@@ -383,7 +383,7 @@ impl Liveness {
         &mut self,
         name: &[u8],
         running_for: Option<Duration>,
-        asked: Duration,
+        asked: Mono,
         now: Timestamps,
         events: &mut Vec<Event>,
     ) {
@@ -397,9 +397,9 @@ impl Liveness {
         };
         // The server measured it between the question and the answer, in whole milliseconds of a clock that may run
         // a little slower than ours.
-        let latest = now.mono.saturating_sub(running_for);
+        let latest = now.mono - running_for;
         let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
-        let earliest = asked.saturating_sub(running_for).saturating_sub(inexact);
+        let earliest = asked - running_for - inexact;
         let another = match &episode.runner {
             Some((known, began)) if *known != runner => latest > *began,
             _ => episode.is_another(earliest, latest),
@@ -422,7 +422,7 @@ impl Liveness {
         now: Timestamps,
         events: &mut Vec<Event>,
     ) {
-        let began = now.mono.saturating_sub(running_for);
+        let began = now.mono - running_for;
         let Some(episode) = self.episode.as_ref().filter(|_| began >= self.last_free) else {
             if began >= self.last_free {
                 self.early = Some((runner, began));
@@ -455,7 +455,7 @@ impl Liveness {
     }
 
     /// A request that was sent at `since` was answered with: the server loads its data set.
-    pub(super) fn loading(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    pub(super) fn loading(&mut self, since: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_answer = Some(now.mono);
         self.last_free = self.last_free.max(since);
         self.end(now.mono, now, events);
@@ -525,7 +525,7 @@ impl Liveness {
         Some((script, attribution.culprit?)).filter(|(script, _)| !script.sha1.is_empty())
     }
 
-    fn begin(&mut self, since: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    fn begin(&mut self, since: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let since = since.clamp(self.last_end.min(now.mono), now.mono);
         self.episode = Some(Episode::new(since, now.mono));
         events.push(Event::BlockageBegan);
@@ -534,7 +534,7 @@ impl Liveness {
     /// Takes what was named before the blockage was noticed.
     fn recall(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         if let Some((runner, began)) = self.early.take() {
-            self.logged(runner, now.mono.saturating_sub(began), now, events);
+            self.logged(runner, now.mono.since(began), now, events);
         }
     }
 
@@ -550,7 +550,7 @@ impl Liveness {
     }
 
     /// Ends the blockage at `began`, when something else began without a gap, and begins another one.
-    fn split(&mut self, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    fn split(&mut self, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let Some(since) = self.episode.as_ref().map(|episode| episode.since) else { return };
         let began = began.clamp(since.min(now.mono), now.mono);
         self.end(began, now, events);
@@ -561,7 +561,7 @@ impl Liveness {
     }
 
     /// Like [`Self::split`], where the server is BUSY with the same kind of thing as before.
-    fn split_alike(&mut self, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    fn split_alike(&mut self, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let busy =
             self.episode.as_ref().and_then(|episode| episode.busy.map(|kind| (kind, episode.last_busy)));
         self.split(began, now, events);
@@ -574,7 +574,7 @@ impl Liveness {
     }
 
     /// Names what runs, which began at `began` at the latest.
-    fn name(&mut self, runner: Runner, began: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    fn name(&mut self, runner: Runner, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let began = began.clamp(self.last_free.min(now.mono), now.mono);
         let Some(episode) = &self.episode else { return };
         let named = episode.runner.as_ref().map(|(known, _)| known);
@@ -597,7 +597,7 @@ impl Liveness {
 
     /// Makes room for a blockage that began at `since`, although the one before is taken to have ended later, or where
     /// the two meet. Gives when it begins then.
-    fn move_last_end(&mut self, since: Duration, meets: bool) -> Duration {
+    fn move_last_end(&mut self, since: Mono, meets: bool) -> Mono {
         if since >= self.last_end && !meets {
             return since;
         }
@@ -609,25 +609,25 @@ impl Liveness {
             return since.max(self.last_end);
         }
         let since = since.max(last.least);
-        last.ended.blocked = since.saturating_sub(last.since);
+        last.ended.blocked = since.since(last.since);
         self.last_end = since;
         since
     }
 
     /// Names what has ended, if it is the one that ran then and was not named.
-    fn name_ended(&mut self, runner: Runner, began: Duration, now: Timestamps) {
+    fn name_ended(&mut self, runner: Runner, began: Mono, now: Timestamps) {
         let fits = |past: &&mut Past| {
             past.ended.runner.is_none()
                 && past.ended.busy == Some(runner.kind)
-                && began < past.since.saturating_add(past.ended.blocked)
+                && began < past.since + past.ended.blocked
         };
         if let Some(past) = self.ended.back_mut().filter(fits) {
-            past.ended.runner = Some((runner, unix(began, now)));
+            past.ended.runner = Some((runner, now.unix_of(began)));
         }
     }
 
     /// Ends the blockage, which lasted until `at`.
-    fn end(&mut self, at: Duration, now: Timestamps, events: &mut Vec<Event>) {
+    fn end(&mut self, at: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let Some(episode) = self.episode.take() else { return };
         self.last_end = at;
         if self.ended.len() >= MAX_ENDED
@@ -636,10 +636,10 @@ impl Liveness {
             self.settle(&oldest.ended, &[], None, events);
         }
         let ended = Ended {
-            began: unix(episode.since, now),
-            blocked: at.saturating_sub(episode.since),
+            began: now.unix_of(episode.since),
+            blocked: at.since(episode.since),
             busy: episode.busy,
-            runner: episode.runner.map(|(runner, began)| (runner, unix(began, now))),
+            runner: episode.runner.map(|(runner, began)| (runner, now.unix_of(began))),
         };
         let least = if episode.busy.is_some() { episode.last_busy } else { episode.noticed };
         self.ended.push_back(Past { since: episode.since, least: least.clamp(episode.since, at), ended });
@@ -653,17 +653,12 @@ impl Liveness {
             (self.state, self.tried, self.told, self.since) = (to, true, now.mono, now.mono);
             events.push(Event::StateChanged { from, to, detail });
         } else if let Some(detail) = detail
-            && now.mono.saturating_sub(self.told) >= REMIND_AFTER
+            && now.mono.since(self.told) >= REMIND_AFTER
         {
             self.told = now.mono;
             events.push(Event::StateHolds { state: to, detail });
         }
     }
-}
-
-/// The time since the Unix epoch at the monotonic time `mono`.
-fn unix(mono: Duration, now: Timestamps) -> Duration {
-    now.unix.saturating_sub(now.mono.saturating_sub(mono))
 }
 
 #[cfg(test)]
@@ -675,7 +670,12 @@ mod tests {
     /// A moment so many milliseconds after the start.
     fn at(ms: u64) -> Timestamps {
         let since_start = Duration::from_millis(ms);
-        Timestamps { mono: since_start, unix: Duration::from_secs(1_700_000_000) + since_start }
+        let began = Duration::from_secs(1_700_000_000);
+        Timestamps { mono: Mono::from_epoch(since_start), unix: Unix::from_epoch(began + since_start) }
+    }
+
+    fn mono(ms: u64) -> Mono {
+        at(ms).mono
     }
 
     fn ms(ms: u64) -> Duration {
@@ -693,13 +693,13 @@ mod tests {
     #[test]
     fn a_script_is_blocked_then_busy_then_over() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.silent(ms(200), at(450), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.silent(mono(200), at(450), &mut events);
         assert_eq!((liveness.state(), liveness.blocked(at(1200))), (State::Blocked, ms(1000)));
-        liveness.busy(BusyKind::Script, ms(200), at(5200), &mut events);
-        liveness.busy(BusyKind::Script, ms(5400), at(5410), &mut events);
+        liveness.busy(BusyKind::Script, mono(200), at(5200), &mut events);
+        liveness.busy(BusyKind::Script, mono(5400), at(5410), &mut events);
         assert_eq!(liveness.state(), State::Busy(BusyKind::Script));
-        liveness.answered(ms(6200), at(6200), &mut events);
+        liveness.answered(mono(6200), at(6200), &mut events);
         assert_eq!((liveness.state(), liveness.blocked(at(6300))), (State::Ok, ms(0)));
         assert!(liveness.awaits_attribution());
         liveness.attribute(&[], None, &mut events);
@@ -710,11 +710,11 @@ mod tests {
     #[test]
     fn another_kind_of_busy_is_another_blockage() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.busy(BusyKind::Script, ms(0), at(10), &mut events);
-        liveness.busy(BusyKind::Function, ms(1000), at(1010), &mut events);
+        liveness.busy(BusyKind::Script, mono(0), at(10), &mut events);
+        liveness.busy(BusyKind::Function, mono(1000), at(1010), &mut events);
         assert_eq!(liveness.state(), State::Busy(BusyKind::Function));
         assert_eq!(liveness.blocked(at(1020)), ms(20), "it begins where the other one ended");
-        liveness.answered(ms(2000), at(2000), &mut events);
+        liveness.answered(mono(2000), at(2000), &mut events);
         liveness.attribute(&[], None, &mut events);
         assert_eq!(
             (tally(&liveness, Cause::Script).episodes, tally(&liveness, Cause::Function).episodes),
@@ -725,8 +725,8 @@ mod tests {
     #[test]
     fn a_lost_server_ends_its_blockage() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.silent(ms(200), at(450), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.silent(mono(200), at(450), &mut events);
         liveness.unreachable("gone".to_owned(), at(1200), &mut events);
         assert_eq!((liveness.state(), liveness.blocked(at(2000))), (State::Unreachable, ms(0)));
         assert_eq!(tally(&liveness, Cause::Unknown), Tally { episodes: 1, micros: 1_000_000 });
@@ -736,12 +736,12 @@ mod tests {
     #[test]
     fn what_is_named_holds_only_while_it_runs() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.busy(BusyKind::Function, ms(5200), at(5210), &mut events);
-        liveness.running(b"slow", Some(ms(5100)), ms(5210), at(5210), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.busy(BusyKind::Function, mono(5200), at(5210), &mut events);
+        liveness.running(b"slow", Some(ms(5100)), mono(5210), at(5210), &mut events);
         assert_eq!(liveness.runner().unwrap().script.label.as_str(), "slow");
         assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
-        liveness.answered(ms(6000), at(6000), &mut events);
+        liveness.answered(mono(6000), at(6000), &mut events);
         assert!(liveness.runner().is_none());
     }
 
@@ -751,10 +751,10 @@ mod tests {
         // The script began at 50. A request that was sent before may have been answered before it.
         for (asked, answered, named) in [(0, 0, true), (40, 150, true), (60, 150, false)] {
             let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-            liveness.answered(ms(0), at(0), &mut events);
+            liveness.answered(mono(0), at(0), &mut events);
             liveness.logged(Runner::logged(&sha1), ms(50), at(100), &mut events);
-            liveness.answered(ms(asked), at(answered), &mut events);
-            liveness.silent(ms(200), at(450), &mut events);
+            liveness.answered(mono(asked), at(answered), &mut events);
+            liveness.silent(mono(200), at(450), &mut events);
             assert_eq!(liveness.runner().is_some(), named, "{asked}");
         }
     }
@@ -772,13 +772,13 @@ mod tests {
     fn a_function_that_begins_while_an_answer_is_under_way_is_one_blockage_with_a_name() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         // PING is answered at 1000, and the answer is read at 1100; the function begins at 1010.
-        liveness.answered(ms(1000), at(1100), &mut events);
-        liveness.silent(ms(1200), at(1450), &mut events);
-        liveness.busy(BusyKind::Function, ms(1200), at(6010), &mut events);
-        liveness.running(b"slow", Some(ms(5001)), ms(6011), at(6012), &mut events);
+        liveness.answered(mono(1000), at(1100), &mut events);
+        liveness.silent(mono(1200), at(1450), &mut events);
+        liveness.busy(BusyKind::Function, mono(1200), at(6010), &mut events);
+        liveness.running(b"slow", Some(ms(5001)), mono(6011), at(6012), &mut events);
         assert_eq!(liveness.runner(), Some(&Runner::function(b"slow")));
         assert_eq!(liveness.blocked(at(6012)), ms(5001));
-        liveness.answered(ms(13_000), at(13_011), &mut events);
+        liveness.answered(mono(13_000), at(13_011), &mut events);
         liveness.attribute(&[], None, &mut events);
         assert_eq!(ended(&events), [(Cause::Function, ms(12_000), Some(Runner::function(b"slow")))]);
     }
@@ -788,13 +788,13 @@ mod tests {
         // PING is answered at 1000, and the answer is read at 1400, when the server seems to be blocked already.
         for (began, first) in [(1010, None), (1300, Some(ms(300)))] {
             let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-            liveness.silent(ms(1000), at(1250), &mut events);
-            liveness.answered(ms(1000), at(1400), &mut events);
-            liveness.silent(ms(1500), at(1750), &mut events);
-            liveness.busy(BusyKind::Function, ms(1500), at(began + 5000), &mut events);
+            liveness.silent(mono(1000), at(1250), &mut events);
+            liveness.answered(mono(1000), at(1400), &mut events);
+            liveness.silent(mono(1500), at(1750), &mut events);
+            liveness.busy(BusyKind::Function, mono(1500), at(began + 5000), &mut events);
             let asked = began + 5001;
-            liveness.running(b"slow", Some(ms(5001)), ms(asked), at(asked), &mut events);
-            liveness.answered(ms(13_000), at(13_000), &mut events);
+            liveness.running(b"slow", Some(ms(5001)), mono(asked), at(asked), &mut events);
+            liveness.answered(mono(13_000), at(13_000), &mut events);
             liveness.attribute(&[], None, &mut events);
             let of_function = (Cause::Function, ms(13_000 - began), Some(Runner::function(b"slow")));
             let before = first.map(|blocked| (Cause::Unknown, blocked, None));
@@ -805,12 +805,12 @@ mod tests {
     #[test]
     fn a_lost_connection_costs_a_function_no_name() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.silent(ms(200), at(450), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.silent(mono(200), at(450), &mut events);
         liveness.unreachable("reset".to_owned(), at(1000), &mut events);
         liveness.unauthorized("no password yet".to_owned(), at(1100), &mut events);
-        liveness.busy(BusyKind::Function, ms(1200), at(6000), &mut events);
-        liveness.running(b"slow", Some(ms(5900)), ms(6000), at(6000), &mut events);
+        liveness.busy(BusyKind::Function, mono(1200), at(6000), &mut events);
+        liveness.running(b"slow", Some(ms(5900)), mono(6000), at(6000), &mut events);
         assert!(liveness.runner().is_some());
         assert_eq!(liveness.blocked(at(6000)), ms(5000), "what was counted before is not counted again");
     }
@@ -829,8 +829,8 @@ mod tests {
                 expected_ends = [(function.clone(), 8000), (script.clone(), 11_000)];
             }
             let [one, two] = kinds;
-            liveness.answered(ms(900), at(901), &mut events);
-            liveness.silent(ms(1100), at(1350), &mut events);
+            liveness.answered(mono(900), at(901), &mut events);
+            liveness.silent(mono(1100), at(1350), &mut events);
             let mut began = 1000;
             for kind in [one, two] {
                 let passed = began + 5000;
@@ -838,12 +838,17 @@ mod tests {
                     // For the second one it comes before BUSY is read.
                     liveness.logged(script.clone(), ms(5000), at(passed), &mut events);
                 }
-                liveness.busy(kind, ms(if kind == one { 1100 } else { 9100 }), at(passed + 10), &mut events);
+                liveness.busy(
+                    kind,
+                    mono(if kind == one { 1100 } else { 9100 }),
+                    at(passed + 10),
+                    &mut events,
+                );
                 if kind == BusyKind::Function {
                     liveness.running(
                         b"endless",
                         Some(ms(5020)),
-                        ms(passed + 20),
+                        mono(passed + 20),
                         at(passed + 20),
                         &mut events,
                     );
@@ -852,10 +857,10 @@ mod tests {
                 let expected = if kind == BusyKind::Script { &script } else { &function };
                 assert_eq!(liveness.runner(), Some(expected));
                 assert_eq!(liveness.blocked(at(passed + 20)), ms(5020));
-                liveness.busy(kind, ms(8900), at(8910), &mut events);
+                liveness.busy(kind, mono(8900), at(8910), &mut events);
                 began = 9000;
             }
-            liveness.answered(ms(20_000), at(20_000), &mut events);
+            liveness.answered(mono(20_000), at(20_000), &mut events);
             liveness.attribute(&[], None, &mut events);
             let expected =
                 expected_ends.map(|(runner, length)| (Cause::of_kind(runner.kind), ms(length), Some(runner)));
@@ -867,22 +872,22 @@ mod tests {
     #[test]
     fn another_function_or_script_without_a_gap_is_another_blockage() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.busy(BusyKind::Function, ms(200), at(5100), &mut events);
-        liveness.running(b"one", Some(ms(5000)), ms(5100), at(5100), &mut events);
-        liveness.running(b"one", Some(ms(6000)), ms(6100), at(6600), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.busy(BusyKind::Function, mono(200), at(5100), &mut events);
+        liveness.running(b"one", Some(ms(5000)), mono(5100), at(5100), &mut events);
+        liveness.running(b"one", Some(ms(6000)), mono(6100), at(6600), &mut events);
         assert_eq!(
             liveness.blocked(at(6600)),
             ms(6500),
             "an answer that was held back tells of no other one"
         );
-        liveness.running(b"one", Some(ms(5000)), ms(12_000), at(12_000), &mut events);
-        liveness.running(b"two", Some(ms(5000)), ms(18_000), at(18_000), &mut events);
+        liveness.running(b"one", Some(ms(5000)), mono(12_000), at(12_000), &mut events);
+        liveness.running(b"two", Some(ms(5000)), mono(18_000), at(18_000), &mut events);
         let sha1 = "a".repeat(40);
-        liveness.busy(BusyKind::Script, ms(20_000), at(25_000), &mut events);
+        liveness.busy(BusyKind::Script, mono(20_000), at(25_000), &mut events);
         liveness.logged(Runner::logged(&sha1), ms(5000), at(25_000), &mut events);
         liveness.logged(Runner::logged(&sha1), ms(5000), at(31_000), &mut events);
-        liveness.answered(ms(33_000), at(33_000), &mut events);
+        liveness.answered(mono(33_000), at(33_000), &mut events);
         liveness.attribute(&[], None, &mut events);
         let function =
             |name: &str, length| (Cause::Function, ms(length), Some(Runner::function(name.as_bytes())));
@@ -897,9 +902,9 @@ mod tests {
     fn a_line_of_the_log_that_is_read_late_names_what_has_ended() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         let sha1 = "a".repeat(40);
-        liveness.answered(ms(0), at(0), &mut events);
-        liveness.busy(BusyKind::Script, ms(200), at(5300), &mut events);
-        liveness.answered(ms(5400), at(5400), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.busy(BusyKind::Script, mono(200), at(5300), &mut events);
+        liveness.answered(mono(5400), at(5400), &mut events);
         liveness.logged(Runner::logged(&sha1), ms(5000), at(5410), &mut events);
         liveness.attribute(&[], None, &mut events);
         assert_eq!(ended(&events), [(Cause::Script, ms(5200), Some(Runner::logged(&sha1)))]);
@@ -908,12 +913,12 @@ mod tests {
     #[test]
     fn scripts_that_run_one_behind_the_other_are_each_attributed() {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-        liveness.answered(ms(0), at(0), &mut events);
+        liveness.answered(mono(0), at(0), &mut events);
         let mut entries = Vec::new();
         for (id, (name, begins)) in [("EVAL", 200), ("FCALL", 1700), ("EVAL", 3200)].into_iter().enumerate() {
             // SLOWLOG GET, which was sent when the one before had ended, is answered when this one has.
-            liveness.silent(ms(begins), at(begins + 250), &mut events);
-            liveness.answered(ms(begins + 1500), at(begins + 1500), &mut events);
+            liveness.silent(mono(begins), at(begins + 250), &mut events);
+            liveness.answered(mono(begins + 1500), at(begins + 1500), &mut events);
             entries.push(Entry {
                 id: u64::try_from(id).unwrap(),
                 ended_at: at(begins + 1500).unix.as_secs(),
@@ -933,7 +938,7 @@ mod tests {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.complained(at(0), &mut events);
         assert_eq!(liveness.state(), State::Ok);
-        liveness.busy(BusyKind::Script, ms(200), at(1200), &mut events);
+        liveness.busy(BusyKind::Script, mono(200), at(1200), &mut events);
         liveness.complained(at(1300), &mut events);
         assert_eq!((liveness.state(), liveness.blocked(at(1400))), (State::Busy(BusyKind::Script), ms(1200)));
     }
@@ -967,26 +972,26 @@ mod tests {
         while now < 3 * 3600 * 1000 {
             let length = 600 + (begins * 7919) % 8400;
             while now <= begins {
-                liveness.answered(ms(now), at(now), &mut events);
+                liveness.answered(mono(now), at(now), &mut events);
                 now += 200;
             }
             let ends = begins + length;
-            liveness.silent(ms(now), at(now + BLOCKED_AFTER), &mut events);
+            liveness.silent(mono(now), at(now + BLOCKED_AFTER), &mut events);
             let shown = liveness.blocked(at(now + BLOCKED_AFTER));
             let truth = ms(now + BLOCKED_AFTER - begins);
             assert!(shown <= truth && truth <= shown + ms(200), "{shown:?} {truth:?}");
             if length > LIMIT {
                 over_limit += 1;
-                liveness.busy(BusyKind::Script, ms(now), at(begins + LIMIT), &mut events);
+                liveness.busy(BusyKind::Script, mono(now), at(begins + LIMIT), &mut events);
                 now = begins + LIMIT + 200;
                 while now < ends {
-                    liveness.busy(BusyKind::Script, ms(now), at(now + 15), &mut events);
+                    liveness.busy(BusyKind::Script, mono(now), at(now + 15), &mut events);
                     now += 200;
                 }
-                liveness.answered(ms(now), at(now), &mut events);
+                liveness.answered(mono(now), at(now), &mut events);
             } else {
                 now = ends;
-                liveness.answered(ms(now), at(now), &mut events);
+                liveness.answered(mono(now), at(now), &mut events);
             }
             let entry = Entry {
                 id: scripts,
@@ -1050,7 +1055,7 @@ mod tests {
                 now += pause;
                 // A request can't have been sent before the last answer was read.
                 let asked = now.saturating_sub(waited).max(last_read);
-                let since = ms(asked);
+                let since = mono(asked);
                 let proves_free = matches!(step, Step::Answered | Step::Loading);
                 match step {
                     Step::Answered => liveness.answered(since, at(now), &mut events),
@@ -1197,7 +1202,7 @@ mod tests {
             let read = worked_off + self.up_to(500);
             if read > asked + BLOCKED_AFTER {
                 self.pass(asked + BLOCKED_AFTER);
-                self.liveness.silent(ms(asked), at(self.now), &mut self.events);
+                self.liveness.silent(mono(asked), at(self.now), &mut self.events);
             }
             self.pass(read);
             (asked, worked_off, reply)
@@ -1205,10 +1210,10 @@ mod tests {
 
         fn understand(&mut self, asked: u64, reply: &Reply) {
             match reply {
-                Reply::Free => self.liveness.answered(ms(asked), at(self.now), &mut self.events),
+                Reply::Free => self.liveness.answered(mono(asked), at(self.now), &mut self.events),
                 Reply::Busy(index) => {
                     let kind = self.runs[*index].runner.kind;
-                    self.liveness.busy(kind, ms(asked), at(self.now), &mut self.events);
+                    self.liveness.busy(kind, mono(asked), at(self.now), &mut self.events);
                 }
             }
         }
@@ -1235,7 +1240,7 @@ mod tests {
                             let Run { begins, runner, .. } = self.runs[index].clone();
                             let name = runner.script.label.as_str().to_owned();
                             let running_for = Some(ms(worked_off - begins));
-                            let (asked, now) = (ms(asked), at(self.now));
+                            let (asked, now) = (mono(asked), at(self.now));
                             self.liveness.running(name.as_bytes(), running_for, asked, now, &mut self.events);
                             assert_eq!(self.liveness.runner(), Some(&runner));
                             let blocked = self.liveness.blocked(now);

@@ -150,8 +150,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::{Mono, Unix};
 
-    const NOW: Timestamps = Timestamps { mono: Duration::from_secs(1), unix: Duration::from_secs(1000) };
+    const NOW: Timestamps = Timestamps {
+        mono: Mono::from_epoch(Duration::from_secs(1)),
+        unix: Unix::from_epoch(Duration::from_secs(1000)),
+    };
 
     fn info(run_id: &str, commands: u64, busy: u64) -> Info {
         let text = format!(

@@ -14,7 +14,7 @@ use super::ledger::{Book, Ledger};
 use super::liveness::{Liveness, Runner, State};
 use super::scripts::{SavedScripts, Scripts, Thresholds};
 use super::server::{SavedServer, ServerFacts};
-use crate::clock::Timestamps;
+use crate::clock::{Mono, Timestamps};
 use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 use crate::script::Call;
 
@@ -37,8 +37,8 @@ pub(crate) enum Observation {
     Connected,
     /// An ordinary answer came to a request that a BUSY server refuses.
     Answered {
-        /// When the request was sent (monotonic).
-        since: Duration,
+        /// When the request was sent.
+        since: Mono,
     },
     /// An answer came that the server also gives while it is BUSY: FUNCTION STATS, or an error that comes before it looks
     /// whether it is (no permission, unknown, and the like).
@@ -50,8 +50,8 @@ pub(crate) enum Observation {
     },
     /// A request is unanswered for longer than `--heartbeat.blocked-after`, and connections are accepted.
     Silent {
-        /// When it was sent (monotonic).
-        since: Duration,
+        /// When it was sent.
+        since: Mono,
     },
     /// A request was answered BUSY.
     Busy {
@@ -59,13 +59,13 @@ pub(crate) enum Observation {
         kind: BusyKind,
         /// Whether the server counted this as a BUSY error.
         counted: bool,
-        /// When the request was sent (monotonic).
-        since: Duration,
+        /// When the request was sent.
+        since: Mono,
     },
     /// A request was answered LOADING.
     Loading {
-        /// When the request was sent (monotonic).
-        since: Duration,
+        /// When the request was sent.
+        since: Mono,
     },
     /// The server does not accept who we are.
     Unauthorized {
@@ -116,8 +116,8 @@ pub(crate) enum Observation {
     Running {
         /// What runs.
         function: RunningFunction,
-        /// When the request was sent (monotonic).
-        since: Duration,
+        /// When the request was sent.
+        since: Mono,
     },
     /// The server's log named what runs.
     Logged(SlowScriptLine),
@@ -241,10 +241,10 @@ pub(crate) struct Target {
     own_busy_elsewhere: u64,
     /// The last heartbeat was answered with an error that servers count.
     draws_errors: bool,
-    /// The unexpected answer to each command that was last told, and when (monotonic).
-    told_trouble: BTreeMap<&'static str, (String, Duration)>,
-    /// When lost entries were last told (monotonic).
-    told_lost: Option<Duration>,
+    /// The unexpected answer to each command that was last told, and when.
+    told_trouble: BTreeMap<&'static str, (String, Mono)>,
+    /// When lost entries were last told.
+    told_lost: Option<Mono>,
     /// Lost entries that were not told yet.
     untold_lost: u64,
 }
@@ -524,7 +524,7 @@ impl Target {
     fn trouble(&mut self, command: &'static str, detail: String, now: Timestamps, events: &mut Vec<Event>) {
         let due = self.told_trouble.get(command).is_none_or(|(before, at)| {
             let pause = if *before == detail { REMIND_AFTER } else { TELL_ANOTHER_AFTER };
-            now.mono.saturating_sub(*at) >= pause
+            now.mono.since(*at) >= pause
         });
         if due {
             self.told_trouble.insert(command, (detail.clone(), now.mono));
@@ -564,7 +564,7 @@ impl Target {
     /// What is to be told of lost entries: at once, and then now and then.
     fn tell_lost(&mut self, count: u64, now: Timestamps) -> Option<Event> {
         self.untold_lost = self.untold_lost.saturating_add(count);
-        let due = self.told_lost.is_none_or(|at| now.mono.saturating_sub(at) >= TELL_LOST_INTERVAL);
+        let due = self.told_lost.is_none_or(|at| now.mono.since(at) >= TELL_LOST_INTERVAL);
         if self.untold_lost == 0 || !due {
             return None;
         }

@@ -321,7 +321,7 @@ fn settings(config: &TargetConfig, seen: &Seen, findings: &mut Vec<Finding>) {
 
 fn slowlog(config: &TargetConfig, seen: &Seen, since: Option<Duration>) -> Option<SlowlogReport> {
     let reply = seen.slowlog.as_ref()?;
-    let from = since.map_or(0, |since| seen.now.saturating_sub(since).as_secs());
+    let from = since.map_or(0, |since| (seen.now - since).as_secs());
     let calls = reply.entries.iter().filter(|entry| entry.ended_at >= from);
     Some(SlowlogReport {
         length: seen

@@ -8,7 +8,7 @@ use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Command, Connection, DialError, Failure, TOO_MANY_CLIENTS, TlsSetup, connect_within};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono, Unix};
 use crate::config::TargetConfig;
 use crate::parse::{
     BusyKind, ErrorReply, Info, Privacy, RunningFunction, Settings, SlowlogReply, bytes, function_stats,
@@ -107,8 +107,8 @@ pub(super) struct Seen {
     pub(super) slowlog: Option<SlowlogReply>,
     /// The longest time that an answer took.
     pub(super) slowest: Duration,
-    /// The server's clock at the end, since the Unix epoch; ours where it did not tell.
-    pub(super) now: Duration,
+    /// The server's clock at the end; ours where it did not tell.
+    pub(super) now: Unix,
 }
 
 /// Looks at one server for at most `limit`. `waiting` is called once if an answer takes long.
@@ -350,8 +350,8 @@ impl Probe<'_> {
         timeout_at(self.deadline, answer).await.ok()
     }
 
-    fn since(&self, began: Duration) -> Duration {
-        self.clock.now().mono.saturating_sub(began)
+    fn since(&self, began: Mono) -> Duration {
+        self.clock.now().mono.since(began)
     }
 
     fn major(&self) -> Option<u32> {

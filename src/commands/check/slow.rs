@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{SlowScript, Status, clean};
+use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Call, Label, ScriptCommand};
 use crate::watch::Thresholds;
@@ -13,7 +14,7 @@ const MAX_CALLERS: usize = 10;
 
 /// Sums up the entries that ended at or after `from` (whole seconds by the server's clock), the script that took most
 /// time first.
-pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Duration) -> Vec<SlowScript> {
+pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) -> Vec<SlowScript> {
     let mut scripts: BTreeMap<(Label, ScriptCommand), SlowScript> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
         let Some(call) = Call::from_arguments(&entry.arguments) else { continue };
@@ -49,7 +50,8 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Durati
             max if max >= slow.warning => Some(Status::Warning),
             _ => None,
         };
-        script.last_seen_ago = now.saturating_sub(Duration::from_secs(script.last_seen_timestamp_seconds));
+        script.last_seen_ago =
+            now.since_epoch().saturating_sub(Duration::from_secs(script.last_seen_timestamp_seconds));
     }
     scripts.sort_by_key(|script| std::cmp::Reverse(script.total));
     scripts
@@ -91,7 +93,7 @@ mod tests {
             entry(105, 9000, &["KEYS", "*"], "10.0.0.9:3", ""),
             entry(106, 10, &["FCALL_RO", "\u{1b}[31m", "0"], "", "\u{1b}"),
         ];
-        let scripts = sum_up(&entries, slow, 100, Duration::from_secs(110));
+        let scripts = sum_up(&entries, slow, 100, Unix::from_epoch(Duration::from_secs(110)));
         let shown: Vec<_> = scripts
             .iter()
             .map(|s| (s.script.as_str(), s.command, s.calls, s.slow_calls, s.severity, s.callers.join(",")))
@@ -109,6 +111,6 @@ mod tests {
             (Duration::from_millis(1200), Duration::from_millis(1500))
         );
         assert_eq!(scripts[1].last_seen_ago, Duration::from_secs(8));
-        assert_eq!(sum_up(&entries, slow, 0, Duration::ZERO).len(), 4);
+        assert_eq!(sum_up(&entries, slow, 0, Unix::default()).len(), 4);
     }
 }

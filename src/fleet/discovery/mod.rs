@@ -25,6 +25,7 @@ use self::peer::{Peer, Told};
 use self::topology::{Answer, MAX_SERVERS, Topology};
 use crate::blocking::FILES;
 use crate::client::{addresses_of, tls_key};
+use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::{Fleet, Found};
 use crate::logging::event_log::{Limiter, Omitted, Priority};
@@ -102,7 +103,7 @@ pub(crate) async fn keep(fleet: Arc<Fleet>, stop: CancellationToken) {
 pub(crate) async fn find(
     entries: Vec<Discovery>,
     targets: &[TargetConfig],
-    now: Duration,
+    now: Mono,
     refused: impl Fn(&str, &Endpoint),
 ) -> Result<Vec<TargetConfig>, FindError> {
     let mut taken: HashSet<Endpoint> =
@@ -283,12 +284,12 @@ struct Rounds {
     peers: Vec<Peer>,
     /// Who could be asked besides the seeds.
     others: BTreeSet<Endpoint>,
-    /// Who failed when (monotonic).
-    failed: BTreeMap<Endpoint, Duration>,
+    /// Who failed when.
+    failed: BTreeMap<Endpoint, Mono>,
     /// Whether the entry's own names are to be looked up, once [`LOOKUP_INTERVAL`] has passed.
     look_up: bool,
-    /// When they were last looked up (monotonic).
-    looked_up: Option<Duration>,
+    /// When they were last looked up.
+    looked_up: Option<Mono>,
 }
 
 impl Rounds {
@@ -322,8 +323,8 @@ impl Rounds {
     }
 
     /// Admits the networks that the entry's own names are in now, where these decide.
-    async fn learn(&mut self, now: Duration) {
-        let waits = self.looked_up.is_some_and(|last| now.saturating_sub(last) < LOOKUP_INTERVAL);
+    async fn learn(&mut self, now: Mono) {
+        let waits = self.looked_up.is_some_and(|last| now.since(last) < LOOKUP_INTERVAL);
         if !self.look_up || waits || !self.entry.allow.learns() {
             return;
         }
@@ -346,7 +347,7 @@ impl Rounds {
     /// Asks once. Gives what does not work, if anything that is to be known was not told by anybody.
     async fn round(
         &mut self,
-        now: Duration,
+        now: Mono,
         unreachable: impl Fn(&Endpoint) -> bool + Send + Sync,
     ) -> Option<String> {
         self.learn(now).await;
@@ -402,7 +403,7 @@ impl Rounds {
     }
 
     /// Goes on with those that can be believed and belong to the servers.
-    fn keep_peers(&mut self, heard: impl Iterator<Item = ((Peer, Told), bool)>, now: Duration) {
+    fn keep_peers(&mut self, heard: impl Iterator<Item = ((Peer, Told), bool)>, now: Mono) {
         let mut others = BTreeSet::new();
         let mut seen = HashSet::new();
         for ((peer, told), trusted) in heard {
@@ -432,7 +433,7 @@ impl Rounds {
     }
 
     /// Asks all peers, and as many others as are lacking.
-    async fn ask_all(&mut self, now: Duration) -> Vec<(Endpoint, Result<(Peer, Told), String>)> {
+    async fn ask_all(&mut self, now: Mono) -> Vec<(Endpoint, Result<(Peer, Told), String>)> {
         let mut asked = JoinSet::new();
         let candidates = self.candidates(now);
         for mut peer in std::mem::take(&mut self.peers) {
@@ -459,7 +460,7 @@ impl Rounds {
 
     /// Whom to connect to: who has not failed, or else whose failure is longest ago; the servers before the seeds, which
     /// may be servers by another name.
-    fn candidates(&self, now: Duration) -> Vec<Endpoint> {
+    fn candidates(&self, now: Mono) -> Vec<Endpoint> {
         let open: HashSet<&Endpoint> = self.peers.iter().map(|peer| &peer.endpoint).collect();
         let others = self.others.iter().filter(|endpoint| self.entry.allow.may_admit(endpoint));
         let others = others.map(|endpoint| (false, endpoint));
@@ -467,7 +468,7 @@ impl Rounds {
         let mut candidates: Vec<(bool, &Endpoint)> = others.chain(seeds.map(|seed| (true, seed))).collect();
         let waits = |endpoint| {
             let failed = self.failed.get(endpoint);
-            !open.is_empty() && failed.is_some_and(|failed| now.saturating_sub(*failed) < RETRY_AFTER)
+            !open.is_empty() && failed.is_some_and(|failed| now.since(*failed) < RETRY_AFTER)
         };
         candidates.retain(|(_, endpoint)| !open.contains(endpoint) && !waits(endpoint));
         candidates.sort_by_key(|(seed, endpoint)| (self.failed.get(endpoint), *seed));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use crate::clock::Mono;
 use crate::config::Endpoint;
 
 /// A server that nobody else lists any more is believed to be gone after this time.
@@ -33,8 +34,8 @@ pub(super) struct Answer {
 pub(super) struct Topology {
     /// By their identities.
     servers: BTreeMap<String, Known>,
-    /// When an answer was last believed (monotonic).
-    believed: Option<Duration>,
+    /// When an answer was last believed.
+    believed: Option<Mono>,
     /// Servers that found no room.
     left_out: usize,
 }
@@ -42,8 +43,8 @@ pub(super) struct Topology {
 #[derive(Debug)]
 struct Known {
     endpoint: Endpoint,
-    /// Since when the others don't list it (monotonic).
-    missing_since: Option<Duration>,
+    /// Since when the others don't list it.
+    missing_since: Option<Mono>,
 }
 
 impl Topology {
@@ -56,11 +57,10 @@ impl Topology {
     pub(super) fn take(
         &mut self,
         answers: &[Answer],
-        now: Duration,
+        now: Mono,
         unreachable: impl Fn(&Endpoint) -> bool,
     ) -> Vec<bool> {
-        let first = self.servers.is_empty()
-            || self.believed.is_none_or(|last| now.saturating_sub(last) >= START_OVER);
+        let first = self.servers.is_empty() || self.believed.is_none_or(|last| now.since(last) >= START_OVER);
         let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
         let mut witnesses: Vec<Option<&str>> = Vec::new();
         let mut any = false;
@@ -93,7 +93,7 @@ impl Topology {
                 known.missing_since = None;
             } else if witnesses.iter().any(|from| *from != Some(id)) || unreachable(&known.endpoint) {
                 let since = *known.missing_since.get_or_insert(now);
-                return now.saturating_sub(since) < GRACE;
+                return now.since(since) < GRACE;
             }
             true
         });
@@ -167,12 +167,12 @@ mod tests {
         topology.endpoints().iter().map(port).collect()
     }
 
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(1000 + seconds)
+    fn seconds(seconds: u64) -> Mono {
+        Mono::from_epoch(Duration::from_secs(1000 + seconds))
     }
 
     /// A round while all are reached.
-    fn take(topology: &mut Topology, answers: &[Answer], now: Duration) -> Vec<bool> {
+    fn take(topology: &mut Topology, answers: &[Answer], now: Mono) -> Vec<bool> {
         topology.take(answers, now, |_| false)
     }
 

@@ -218,9 +218,7 @@ impl Found {
         }
         let stale = STALE_AFTER.max(config.intervals.poll.saturating_mul(10));
         let read = target.exporter().last_poll;
-        if target.liveness().state() == State::Ok
-            && read.is_some_and(|read| now.unix.saturating_sub(read) > stale)
-        {
+        if target.liveness().state() == State::Ok && read.is_some_and(|read| now.unix.since(read) > stale) {
             self.add(
                 "stale",
                 Weight::Blind,

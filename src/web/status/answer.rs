@@ -1,13 +1,13 @@
 //! Responses of the status page and the API: what they have in common.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::text::seconds;
+use crate::clock::Unix;
 
 /// What a browser may do with a response: nothing comes from elsewhere, nothing goes elsewhere, nobody may frame it.
 const HEADERS: &[(&str, &str)] = &[
@@ -28,7 +28,7 @@ const HEADERS: &[(&str, &str)] = &[
 const JSON: &str = "application/json";
 
 /// An answer of the API. `now` is not part of what tells whether anything has changed.
-pub(crate) fn json<T: Serialize>(request: &HeaderMap, now: Duration, answer: &T) -> Response {
+pub(crate) fn json<T: Serialize>(request: &HeaderMap, now: Unix, answer: &T) -> Response {
     let body = match serde_json::to_string(answer) {
         Ok(body) => body,
         Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
@@ -37,7 +37,7 @@ pub(crate) fn json<T: Serialize>(request: &HeaderMap, now: Duration, answer: &T)
     let Some(rest) = body.strip_prefix('{') else {
         return error(StatusCode::INTERNAL_SERVER_ERROR, "the answer is no object");
     };
-    tagged(request, &tag, JSON, || format!("{{\"now\":{},{rest}", seconds(now)))
+    tagged(request, &tag, JSON, || format!("{{\"now\":{},{rest}", seconds(now.since_epoch())))
 }
 
 /// Text that may be known already.
@@ -106,7 +106,7 @@ mod tests {
         if let Some(known) = known {
             request.insert(header::IF_NONE_MATCH, known.clone());
         }
-        json(&request, Duration::from_secs(now), &Rows { rows })
+        json(&request, Unix::from_epoch(std::time::Duration::from_secs(now)), &Rows { rows })
     }
 
     #[test]

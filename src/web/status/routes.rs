@@ -17,6 +17,7 @@ use super::scripts::{ScriptsAnswer, Sum, sums};
 use super::summary::summary;
 use super::targets::{TargetRow, TargetsAnswer, rows};
 use super::{answer, text};
+use crate::clock::Mono;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
@@ -45,8 +46,8 @@ struct Kept<T> {
 
 struct Made<T> {
     value: Arc<T>,
-    /// When (monotonic), and how long that took.
-    at: Duration,
+    /// When, and how long that took.
+    at: Mono,
     took: Duration,
 }
 
@@ -179,7 +180,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
         let began = site.fleet.clock().now().mono;
         let value = Arc::new(site.aside(work).await?);
         let made = site.fleet.clock().now().mono;
-        let kept = Made { value: Arc::clone(&value), at: made, took: made.saturating_sub(began) };
+        let kept = Made { value: Arc::clone(&value), at: made, took: made.since(began) };
         *self.kept.lock() = Some(kept);
         Ok(value)
     }
@@ -187,7 +188,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
     fn fresh(&self, site: &Site) -> Option<Arc<T>> {
         let kept = self.kept.lock();
         let kept = kept.as_ref()?;
-        let age = site.fleet.clock().now().mono.saturating_sub(kept.at);
+        let age = site.fleet.clock().now().mono.since(kept.at);
         (age < KEPT_FOR.max(kept.took.saturating_mul(SHARE))).then(|| Arc::clone(&kept.value))
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::headline::Headline;
 use super::targets::{BlockedRow, TargetRow, states};
 use super::text::{spoken, visible};
+use crate::clock::Unix;
 
 /// Targets of a kind that are written out.
 const MAX_TARGETS: usize = 20;
 
 /// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
-pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Duration) -> String {
+pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Unix) -> String {
     let Headline { text: worst, details, .. } = Headline::of(&states(rows));
     let mut text = format!("{worst} {details}\n");
     let blocked: Vec<(&TargetRow, &BlockedRow)> =
@@ -42,14 +43,13 @@ fn rest(text: &mut String, count: usize) {
     }
 }
 
-fn describe(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Duration) {
-    let since = Duration::try_from_secs_f64(blocked.since).unwrap_or(now);
+fn describe(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Unix) {
+    let since = Duration::try_from_secs_f64(blocked.since).map_or(now, Unix::from_epoch);
     let how = match (blocked.busy, blocked.kind) {
         (true, Some(kind)) => format!("BUSY with a {kind}"),
         _ => "blocked, and answers nothing".to_owned(),
     };
-    let _ =
-        writeln!(text, "\n* {} is {how}, for {}", visible(&row.target), spoken(now.saturating_sub(since)));
+    let _ = writeln!(text, "\n* {} is {how}, for {}", visible(&row.target), spoken(now.since(since)));
     if let Some(script) = &blocked.script {
         let _ = writeln!(text, "  It runs: {}", visible(script));
     }

@@ -234,7 +234,7 @@ impl TargetRow {
             target: Arc::clone(&config.name),
             state: if liveness.tried() { liveness.state().as_str() } else { UNTRIED },
             probed: watched.is_probed(),
-            since: liveness.tried().then(|| seconds(now.unix.saturating_sub(liveness.held(now)))),
+            since: liveness.tried().then(|| seconds((now.unix - liveness.held(now)).since_epoch())),
             detail: liveness.detail().map(str::to_owned),
             blocked: blocked(watched, &target, catalogue, now),
             last_blockage: last_blockage(liveness, catalogue),
@@ -285,7 +285,7 @@ fn blocked(
     let script = runner.map(|runner| catalogue.identify(&runner.script));
     let way = way(watched.config(), target, now);
     Some(BlockedRow {
-        since: seconds(now.unix.saturating_sub(liveness.blocked(now))),
+        since: seconds((now.unix - liveness.blocked(now)).since_epoch()),
         busy: busy.is_some(),
         kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
         script: script.as_ref().map(|script| script.label.to_string()),
@@ -298,7 +298,7 @@ fn blocked(
 fn last_blockage(liveness: &Liveness, catalogue: &Catalogue) -> Option<LastBlockageRow> {
     let last = liveness.last_blockage()?;
     Some(LastBlockageRow {
-        since: seconds(last.began),
+        since: seconds(last.began.since_epoch()),
         seconds: seconds(last.blocked),
         cause: last.cause.as_str(),
         script: last.script.as_ref().map(|script| catalogue.label(script).to_string()),
