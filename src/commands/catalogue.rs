@@ -13,7 +13,7 @@ use crate::cli::{CatalogueArgs, Cli};
 use crate::client::{Command, Connection, DialError, Failure, TlsError, TlsSetup, connect};
 use crate::config::{Config, ConfigError, TargetConfig};
 use crate::parse::{ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts};
-use crate::script::{Identity, Library, Origin, ScriptCommand, Sha1Digits, sha1_of};
+use crate::script::{Library, ScriptCommand, Sha1Digits};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ impl Found {
         // The names of libraries are letters, digits and _ (documentation of FUNCTION LOAD).
         let library = Library::read(&body).map(|library| library.name);
         let name = library.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
-        self.bodies.insert(name.unwrap_or_else(|| sha1_of(&body)), body);
+        self.bodies.insert(name.unwrap_or_else(|| Sha1Digits::of(&body).to_string()), body);
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) async fn run(
     if args.from_redis.is_none() && args.from_file.is_empty() {
         return Err(CollectError::NoSource);
     }
-    let digits = |text: &String| Sha1Digits::new(text).ok_or_else(|| CollectError::NoSha1(text.clone()));
+    let digits = |text: &String| Sha1Digits::parse(text).ok_or_else(|| CollectError::NoSha1(text.clone()));
     let wanted = args.sha.iter().map(digits).collect::<Result<BTreeSet<_>, _>>()?;
     let mut found = Found::default();
     for path in &args.from_file {
@@ -224,8 +224,7 @@ async fn ask(
             };
             match command {
                 ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => {
-                    let script = Identity::from_sha1(&script, Origin::Server);
-                    wanted.extend(script.and_then(|script| Sha1Digits::new(&script.sha1)));
+                    wanted.extend(Sha1Digits::parse(&script));
                 }
                 // The slow log keeps short bodies whole.
                 ScriptCommand::Eval | ScriptCommand::EvalRo if script.len() <= 128 => found.add(script),

@@ -175,10 +175,11 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::script::{Identity, Origin, sha1_of};
+    use crate::script::{Identity, Origin, Sha1Digits};
 
     fn name(catalogue: &Catalogue, body: &str) -> String {
-        let script = Identity::from_sha1(sha1_of(body.as_bytes()).as_bytes(), Origin::Server).unwrap();
+        let script =
+            Identity::from_sha1(Sha1Digits::of(body.as_bytes()).as_str().as_bytes(), Origin::Server).unwrap();
         catalogue.label(&script).to_string()
     }
 

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Mono;
 use crate::convert::millis;
-use crate::script::{Call, Catalogue, OTHER};
+use crate::script::{Call, Catalogue, OTHER, Sha1Digits};
 use crate::watch::{Event, State};
 
 /// Interval at which a target may have another line, in the long run.
@@ -167,7 +167,7 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 target,
                 kind = runner.kind.as_str(),
                 script = script.label.as_str(),
-                sha1 = given(&script.sha1),
+                sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 "running now"
             );
         }
@@ -185,7 +185,7 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 blocked_ms = millis(*blocked),
                 cause = cause.as_str(),
                 script = script.as_ref().map(|script| script.label.as_str()),
-                sha1 = script.as_ref().and_then(|script| given(&script.sha1)),
+                sha1 = script.as_ref().and_then(|script| Some(script.sha1.as_ref()?.as_str())),
                 command,
                 duration_ms = culprit.as_ref().map(|culprit| millis(culprit.duration)),
                 client = culprit.as_ref().and_then(|culprit| given(&culprit.client)),
@@ -204,7 +204,7 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 severity = slow.severity.as_str(),
                 command,
                 script = label.as_str(),
-                sha1 = given(&script.sha1),
+                sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 duration_ms = millis(slow.duration),
                 client = given(&slow.client),
                 client_name = given(&slow.client_name),

@@ -4,7 +4,7 @@ use super::collector::Samples;
 use crate::clock::Timestamps;
 use crate::convert::float;
 use crate::parse::{CommandStats, ErrorStats, Number};
-use crate::script::ScriptCommand;
+use crate::script::{ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, State, Target};
 
 /// What kind of metric it is.
@@ -208,7 +208,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "1; what is known of a script label, and from where.",
         |target, _, out| {
             for script in target.scripts().named(out.names()).known() {
-                let labels = [script.label.as_str(), &script.sha1, &script.name, script.origin.as_str()];
+                let sha1 = script.sha1.as_ref().map_or("", Sha1Digits::as_str);
+                let labels = [script.label.as_str(), sha1, &script.name, script.origin.as_str()];
                 out.value(&labels, 1.0);
             }
         },

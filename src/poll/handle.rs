@@ -91,7 +91,7 @@ impl Shared {
         if let Some(source) = catalogue.source(script) {
             return Some(Arc::clone(source));
         }
-        self.lock_sources().get(Sha1Digits::new(&script.sha1)?).cloned()
+        self.lock_sources().get(script.sha1?).cloned()
     }
 
     fn lock_sources(&self) -> MutexGuard<'_, Sources> {
@@ -277,7 +277,7 @@ impl TargetHandle {
         let catalogue = self.shared.catalogue();
         let unknown = numbers.scripts().known().filter(|script| catalogue.source(script).is_none());
         unknown
-            .filter_map(|script| Sha1Digits::new(&script.sha1))
+            .filter_map(|script| script.sha1)
             .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::command::ScriptCommand;
+use super::sha1::Sha1Digits;
 use crate::text::is_hidden;
 
 /// Bytes of an argument that the slow log keeps.
@@ -56,26 +57,6 @@ impl fmt::Display for Label {
     }
 }
 
-/// A SHA1 of 40 digits in lower case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Sha1Digits([u8; 40]);
-
-impl Sha1Digits {
-    /// The SHA1 in this text, in any letter case; `None` if it is none.
-    #[must_use]
-    pub(crate) fn new(text: &str) -> Option<Self> {
-        let mut digits: [u8; 40] = text.as_bytes().try_into().ok()?;
-        digits.make_ascii_lowercase();
-        digits.iter().all(u8::is_ascii_hexdigit).then_some(Self(digits))
-    }
-
-    /// Its digits.
-    #[must_use]
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
 /// How much is known of a script, and from where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,8 +91,9 @@ pub(crate) struct Identity {
     /// The value of the label `script`, where the catalogue has no name for it: 12 digits of the SHA1, a function's name,
     /// or `~` and 12 digits.
     pub(crate) label: Label,
-    /// The SHA1, 40 digits in lower case; empty for functions and cut bodies.
-    pub(crate) sha1: String,
+    /// The SHA1; `None` for functions and cut bodies.
+    #[serde(with = "super::sha1::or_empty")]
+    pub(crate) sha1: Option<Sha1Digits>,
     /// The function's name; empty for scripts.
     pub(crate) name: String,
     /// Where this is from.
@@ -122,13 +104,13 @@ impl Identity {
     /// A script that is named by its SHA1, in any letter case. `None` if it is no SHA1.
     #[must_use]
     pub(crate) fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
-        let text = std::str::from_utf8(sha1).ok()?;
-        if text.len() != 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let sha1 = text.to_ascii_lowercase();
-        let label = Label(sha1.chars().take(LABEL_DIGITS).collect::<String>().into());
-        Some(Self { label, sha1, name: String::new(), origin })
+        Sha1Digits::parse(sha1).map(|sha1| Self::of_sha1(sha1, origin))
+    }
+
+    /// A script that is named by its SHA1.
+    fn of_sha1(sha1: Sha1Digits, origin: Origin) -> Self {
+        let label = Label(sha1.as_str().chars().take(LABEL_DIGITS).collect::<String>().into());
+        Self { label, sha1: Some(sha1), name: String::new(), origin }
     }
 
     /// A function, by the name that the caller gave. Names of real functions are letters, digits and `_`
@@ -142,7 +124,7 @@ impl Identity {
             .chars()
             .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
             .collect();
-        Self { label: Label::new(&name), sha1: String::new(), name, origin: Origin::Server }
+        Self { label: Label::new(&name), sha1: None, name, origin: Origin::Server }
     }
 
     /// A script by its body, as the slow log shows it.
@@ -150,9 +132,7 @@ impl Identity {
         if let Some((head, length)) = cut(argument) {
             return Self::fingerprint(head, length);
         }
-        let sha1 = sha1_of(argument);
-        Self::from_sha1(sha1.as_bytes(), Origin::Computed)
-            .unwrap_or_else(|| Self::fingerprint(argument, argument.len()))
+        Self::of_sha1(Sha1Digits::of(argument), Origin::Computed)
     }
 
     /// The label of this body where the slow log has cut it; `None` if it is short enough to be logged whole.
@@ -168,7 +148,7 @@ impl Identity {
         let digits: String = hex(&hash.finalize()).chars().take(LABEL_DIGITS).collect();
         Self {
             label: Label(format!("~{digits}").into()),
-            sha1: String::new(),
+            sha1: None,
             name: String::new(),
             origin: Origin::Approximate,
         }
@@ -212,12 +192,6 @@ fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
     Some((head, KEPT_BYTES.saturating_add(more.parse().ok()?)))
 }
 
-/// The SHA1 that the server has for this body, 40 digits in lower case.
-#[must_use]
-pub(crate) fn sha1_of(body: &[u8]) -> String {
-    hex(&Sha1::digest(body))
-}
-
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(40), |mut text, byte| {
@@ -246,7 +220,9 @@ mod tests {
         let evalsha = call(&[b"evalSHA", RETURN_1.to_ascii_uppercase().as_bytes(), b"2", b"k"]).unwrap();
         assert_eq!(eval.script.label.as_str(), "e0e1f9fabfc9");
         assert_eq!(evalsha.script.label, eval.script.label);
-        assert_eq!((eval.script.sha1.as_str(), evalsha.script.sha1.as_str()), (RETURN_1, RETURN_1));
+        let sha1 = Sha1Digits::parse(RETURN_1);
+        assert_eq!((eval.script.sha1, evalsha.script.sha1), (sha1, sha1));
+        assert!(sha1.is_some());
         assert_eq!((eval.script.origin, evalsha.script.origin), (Origin::Computed, Origin::Server));
         assert_eq!((eval.command, eval.keys, evalsha.keys), (ScriptCommand::Eval, Some(0), Some(2)));
     }
@@ -264,7 +240,7 @@ mod tests {
         assert_eq!(script, body(b'a', "10"));
         assert_ne!(script, body(b'a', "11"));
         assert_ne!(script, body(b'b', "10"));
-        assert_eq!((script.sha1.as_str(), script.origin), ("", Origin::Approximate));
+        assert_eq!((script.sha1, script.origin), (None, Origin::Approximate));
     }
 
     #[test]
@@ -277,8 +253,8 @@ mod tests {
     fn functions_have_their_name() {
         let script = call(&[b"FCALL_RO", b"my_function", b"0"]).unwrap().script;
         assert_eq!(
-            (script.label.as_str(), script.name.as_str(), script.sha1.as_str()),
-            ("my_function", "my_function", "")
+            (script.label.as_str(), script.name.as_str(), script.sha1),
+            ("my_function", "my_function", None)
         );
         let hostile = call(&[b"FCALL", b"a\n\x1b\xff\"", b"0"]).unwrap().script;
         assert!(!hostile.label.as_str().contains(['\n', '\u{1b}']));

@@ -522,7 +522,7 @@ impl Liveness {
             runner: attribution.runner.clone(),
         });
         let script = attribution.runner?.script;
-        Some((script, attribution.culprit?)).filter(|(script, _)| !script.sha1.is_empty())
+        Some((script, attribution.culprit?)).filter(|(script, _)| script.sha1.is_some())
     }
 
     fn begin(&mut self, since: Mono, now: Timestamps, events: &mut Vec<Event>) {

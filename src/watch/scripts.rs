@@ -412,17 +412,17 @@ mod tests {
     fn a_name_that_comes_and_goes_moves_all_counts_and_no_more() {
         let long = "x".repeat(140);
         let cut = format!("{}... (12 more bytes)", "x".repeat(128));
-        let sha1 = crate::script::sha1_of(long.as_bytes());
+        let sha1 = crate::script::Sha1Digits::of(long.as_bytes()).to_string();
         let mut scripts = scripts(10);
         for ms in [600, 1500] {
             scripts.take(&entry(ms, &["EVALSHA", &sha1, "0"]));
         }
-        let windows = crate::script::sha1_of(b"return 1\r\n");
+        let windows = crate::script::Sha1Digits::of(b"return 1\r\n").to_string();
         scripts.take(&entry(700, &["EVAL", &cut, "0"]));
         scripts.take(&entry(2500, &["EVALSHA", &windows, "0"]));
         scripts.take(&Entry {
             ended_at: 2000,
-            ..entry(2100, &["EVALSHA", &crate::script::sha1_of(b"return 1\n"), "0"])
+            ..entry(2100, &["EVALSHA", crate::script::Sha1Digits::of(b"return 1\n").as_str(), "0"])
         });
         let shown = |catalogue: &Catalogue| -> Vec<(&str, String, u64)> {
             let named = scripts.named(catalogue);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::script::Sha1Digits;
+
 /// Most characters of a text that came from a server.
 const MAX_TEXT: usize = 200;
 
@@ -180,7 +182,7 @@ pub(crate) struct SlowScript {
     /// A value of the label `script`.
     pub(crate) script: String,
     /// The SHA1, where it is known.
-    pub(crate) sha1: Option<String>,
+    pub(crate) sha1: Option<Sha1Digits>,
     /// The command.
     pub(crate) command: &'static str,
     /// Calls in the slow log.

@@ -20,7 +20,7 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) 
         let Some(call) = Call::from_arguments(&entry.arguments) else { continue };
         let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
             script: clean(call.script.label.as_str()),
-            sha1: Some(call.script.sha1.clone()).filter(|sha1| !sha1.is_empty()),
+            sha1: call.script.sha1,
             command: call.command.as_str(),
             calls: 0,
             slow_calls: 0,

@@ -15,8 +15,9 @@ use std::sync::Arc;
 pub(crate) use self::lua::Library;
 use self::lua::given_name;
 pub(crate) use self::sources::Sources;
-use crate::script::identity::{Identity, Label, Origin, sha1_of};
+use crate::script::identity::{Identity, Label, Origin};
 use crate::script::labels::OTHER;
+use crate::script::sha1::Sha1Digits;
 
 /// Most characters of a name.
 const MAX_NAME: usize = 128;
@@ -86,7 +87,7 @@ struct Known {
 #[derive(Debug, Clone)]
 enum Cut {
     /// A script, with this SHA1.
-    One(usize, String),
+    One(usize, Sha1Digits),
     /// Scripts of several files begin alike and are as long.
     Several,
 }
@@ -97,7 +98,7 @@ pub(crate) struct Catalogue {
     /// The scripts; what is below points into this.
     known: Vec<Known>,
     /// By the SHA1 of each form in which a script may be sent.
-    sha1s: HashMap<String, usize>,
+    sha1s: HashMap<Sha1Digits, usize>,
     /// By the label of each form that the slow log cuts.
     cuts: HashMap<Label, Cut>,
     /// Functions by name.
@@ -128,7 +129,7 @@ impl Catalogue {
     ) {
         let place = if part.is_empty() { file.path.clone() } else { format!("{}:{part}", file.path) };
         let mut remark = |is_warning, text| remarks.push(Remark { is_warning, text });
-        if let Some(first) = self.sha1s.get(&sha1_of(body)).and_then(|index| self.known.get(*index)) {
+        if let Some(first) = self.sha1s.get(&Sha1Digits::of(body)).and_then(|index| self.known.get(*index)) {
             remark(
                 false,
                 format!("{place:?} holds the same script as {:?}, and shares its name", first.label.as_str()),
@@ -138,11 +139,11 @@ impl Catalogue {
         let label = free_name(file, &place, body, taken, &mut remark);
         let index = self.known.len();
         for form in forms(body) {
-            let sha1 = sha1_of(&form);
+            let sha1 = Sha1Digits::of(&form);
             if let Some(cut) = Identity::cut_label(&form) {
                 match self.cuts.entry(cut) {
                     Place::Vacant(free) => {
-                        free.insert(Cut::One(index, sha1.clone()));
+                        free.insert(Cut::One(index, sha1));
                     }
                     Place::Occupied(mut other) => {
                         if let Cut::One(first, _) = other.get()
@@ -195,10 +196,9 @@ impl Catalogue {
     #[must_use]
     pub(crate) fn identify(&self, script: &Identity) -> Identity {
         let Some((label, _, sha1)) = self.find(script) else { return script.clone() };
-        let sha1 = if script.sha1.is_empty() { sha1.unwrap_or_default() } else { &script.sha1 };
         Identity {
             label: label.clone(),
-            sha1: sha1.to_owned(),
+            sha1: script.sha1.or(sha1),
             name: script.name.clone(),
             origin: Origin::Catalogue,
         }
@@ -218,15 +218,15 @@ impl Catalogue {
     }
 
     /// Name, script and, where it is known from the beginning alone, SHA1.
-    fn find(&self, script: &Identity) -> Option<(&Label, usize, Option<&str>)> {
+    fn find(&self, script: &Identity) -> Option<(&Label, usize, Option<Sha1Digits>)> {
         if !script.name.is_empty() {
             let (label, index) = self.functions.get(&script.name)?;
             return Some((label, *index, None));
         }
-        let (index, sha1) = match self.sha1s.get(&script.sha1) {
+        let (index, sha1) = match script.sha1.and_then(|sha1| self.sha1s.get(&sha1)) {
             Some(index) => (*index, None),
             None => match self.cuts.get(&script.label)? {
-                Cut::One(index, sha1) => (*index, Some(sha1.as_str())),
+                Cut::One(index, sha1) => (*index, Some(*sha1)),
                 Cut::Several => return None,
             },
         };
@@ -360,10 +360,13 @@ mod tests {
                 body.replace('\n', "\r\n").trim_end().to_owned(),
             ] {
                 assert_eq!(name(&catalogue, "EVAL", sent.as_bytes()), path, "{sent:?}");
-                assert_eq!(name(&catalogue, "EVALSHA", sha1_of(sent.as_bytes()).as_bytes()), path);
+                assert_eq!(
+                    name(&catalogue, "EVALSHA", Sha1Digits::of(sent.as_bytes()).as_str().as_bytes()),
+                    path
+                );
             }
             let cut = catalogue.identify(&called("EVAL_RO", body.as_bytes()));
-            assert_eq!((cut.sha1, cut.origin), (sha1_of(body.as_bytes()), Origin::Catalogue));
+            assert_eq!((cut.sha1, cut.origin), (Some(Sha1Digits::of(body.as_bytes())), Origin::Catalogue));
         }
         assert_eq!(name(&catalogue, "EVAL", b"return 2"), called("EVAL", b"return 2").label.as_str());
     }
@@ -384,7 +387,7 @@ mod tests {
         assert_eq!(name(&catalogue, "FCALL_RO", b"two"), "lib/my.lua:two");
         assert_eq!(name(&catalogue, "FCALL", b"three"), "three");
         let one = catalogue.identify(&called("FCALL", b"one"));
-        assert_eq!((one.name.as_str(), one.sha1.as_str(), one.origin), ("one", "", Origin::Catalogue));
+        assert_eq!((one.name.as_str(), one.sha1, one.origin), ("one", None, Origin::Catalogue));
         assert_eq!(catalogue.source(&one).unwrap()[..], *library.as_bytes());
     }
 
@@ -409,7 +412,10 @@ mod tests {
         let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
         let (catalogue, remarks) = Catalogue::new(&files);
         assert!(name(&catalogue, "EVAL", &files[0].content).starts_with('~'));
-        assert_eq!(name(&catalogue, "EVALSHA", sha1_of(&files[1].content).as_bytes()), "b.lua");
+        assert_eq!(
+            name(&catalogue, "EVALSHA", Sha1Digits::of(&files[1].content).as_str().as_bytes()),
+            "b.lua"
+        );
         assert!(
             remarks[0].is_warning && remarks[0].text.contains("a.lua") && remarks[0].text.contains("b.lua")
         );

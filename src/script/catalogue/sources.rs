@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::script::identity::{Sha1Digits, sha1_of};
+use crate::script::sha1::Sha1Digits;
 
 /// Most sources that are kept.
 const MAX_SOURCES: usize = 1000;
@@ -26,7 +26,7 @@ impl Sources {
 
     /// Keeps a source, if it is the one with this SHA1 and there is room.
     pub(crate) fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
-        if self.has_room() && sha1_of(body) == sha1.as_str() {
+        if self.has_room() && Sha1Digits::of(body) == sha1 {
             let kept = body.get(..MAX_KEPT).unwrap_or(body);
             self.bodies.insert(sha1, kept.into());
         }
@@ -43,21 +43,17 @@ impl Sources {
 mod tests {
     use super::*;
 
-    fn sha1(body: &[u8]) -> Sha1Digits {
-        Sha1Digits::new(&sha1_of(body)).unwrap()
-    }
-
     #[test]
     fn sources_are_kept_within_limits() {
         let mut sources = Sources::default();
         let long = vec![b'x'; MAX_KEPT + 9];
-        sources.keep(sha1(&long), &long);
-        assert_eq!(sources.get(sha1(&long)).unwrap().len(), MAX_KEPT);
-        sources.keep(sha1(b"another"), b"not that one");
-        assert!(sources.get(sha1(b"another")).is_none());
+        sources.keep(Sha1Digits::of(&long), &long);
+        assert_eq!(sources.get(Sha1Digits::of(&long)).unwrap().len(), MAX_KEPT);
+        sources.keep(Sha1Digits::of(b"another"), b"not that one");
+        assert!(sources.get(Sha1Digits::of(b"another")).is_none());
         for number in 0..MAX_SOURCES {
             let body = number.to_string();
-            sources.keep(sha1(body.as_bytes()), body.as_bytes());
+            sources.keep(Sha1Digits::of(body.as_bytes()), body.as_bytes());
         }
         assert_eq!((sources.bodies.len(), sources.has_room()), (MAX_SOURCES, false));
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::query::CallsQuery;
 use super::text::precise;
 use crate::fleet::Fleet;
-use crate::script::{Catalogue, Label, OTHER};
+use crate::script::{Catalogue, Label, OTHER, Sha1Digits};
 use crate::watch::SlowCall;
 
 /// The answer.
@@ -32,7 +32,7 @@ struct CallRow {
     severity: &'static str,
     command: &'static str,
     script: String,
-    sha1: Option<String>,
+    sha1: Option<Sha1Digits>,
     /// The number of keys that the caller announced.
     key_count: Option<u64>,
     /// The first of them; only with `--web.show-keys`.
@@ -72,7 +72,7 @@ impl CallsQuery {
             && call.ended_at >= self.since.as_secs().saturating_add(u64::from(self.since.subsec_nanos() > 0))
             && self.script.as_ref().is_none_or(|script| {
                 *script == shown(call, catalogue).as_str()
-                    || script.eq_ignore_ascii_case(&call.call.script.sha1)
+                    || call.call.script.sha1.is_some_and(|sha1| script.eq_ignore_ascii_case(sha1.as_str()))
             })
     }
 }
@@ -92,7 +92,7 @@ fn row(target: Arc<str>, call: &SlowCall, catalogue: &Catalogue) -> CallRow {
         severity: call.severity.as_str(),
         command: call.call.command.as_str(),
         script: shown(call, catalogue).to_string(),
-        sha1: given(&call.call.script.sha1),
+        sha1: call.call.script.sha1,
         key_count: call.call.keys,
         keys: call.keys.clone(),
         client: given(&call.client),

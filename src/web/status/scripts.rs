@@ -11,7 +11,7 @@ use super::targets::BySeverity;
 use super::text::precise;
 use crate::convert::float;
 use crate::fleet::Fleet;
-use crate::script::{Catalogue, Identity, Label};
+use crate::script::{Catalogue, Identity, Label, Sha1Digits};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
 
 /// Callers that an answer names per script.
@@ -37,7 +37,7 @@ pub(crate) struct ScriptsAnswer {
 #[derive(Debug, Clone, Serialize)]
 struct ScriptRow {
     script: String,
-    sha1: Option<String>,
+    sha1: Option<Sha1Digits>,
     name: Option<String>,
     origin: Option<&'static str>,
     /// The first lines of the source; only with `--web.show-source`, and if it is known.
@@ -166,7 +166,7 @@ fn add(sums: &mut HashMap<Label, Sum>, catalogue: &Catalogue, target: &Arc<str>,
     for identity in scripts.known().map(|script| catalogue.identify(script)) {
         if let Some(sum) = sums.get_mut(&identity.label)
             // A SHA1 that one target knows is worth more than the fingerprint that another one has.
-            && sum.identity.as_ref().is_none_or(|known| known.sha1.is_empty())
+            && sum.identity.as_ref().is_none_or(|known| known.sha1.is_none())
         {
             sum.identity = Some(identity);
         }
@@ -202,7 +202,9 @@ impl Sum {
     fn holds(&self, text: &str) -> bool {
         let holds = |word: &str| word.to_lowercase().contains(text);
         holds(self.label.as_str())
-            || self.identity.as_ref().is_some_and(|known| holds(&known.sha1) || holds(&known.name))
+            || self.identity.as_ref().is_some_and(|known| {
+                known.sha1.is_some_and(|sha1| holds(sha1.as_str())) || holds(&known.name)
+            })
     }
 
     fn compare(&self, other: &Self, order: Order) -> Ordering {
@@ -217,9 +219,7 @@ impl Sum {
     }
 
     fn row(&self, sources: Option<&Fleet>) -> ScriptRow {
-        let known = |text: fn(&Identity) -> &String| {
-            self.identity.as_ref().map(text).filter(|text| !text.is_empty()).cloned()
-        };
+        let name = self.identity.as_ref().map(|known| &known.name).filter(|name| !name.is_empty());
         let mut targets: Vec<TargetCalls> = self
             .targets
             .iter()
@@ -230,8 +230,8 @@ impl Sum {
         let (callers, more_callers) = self.callers.rows();
         ScriptRow {
             script: self.label.to_string(),
-            sha1: known(|known| &known.sha1),
-            name: known(|known| &known.name),
+            sha1: self.identity.as_ref().and_then(|known| known.sha1),
+            name: name.cloned(),
             origin: self.identity.as_ref().map(|known| known.origin.as_str()),
             source: sources.and_then(|fleet| Some(first_lines(&fleet.source(self.identity.as_ref()?)?))),
             commands: self.commands.iter().copied().collect(),

@@ -13,7 +13,7 @@ use crate::clock::Timestamps;
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
 use crate::poll::TargetHandle;
-use crate::script::Catalogue;
+use crate::script::{Catalogue, Sha1Digits};
 use crate::watch::{Liveness, Severity, State, Target, Thresholds};
 
 /// The word for a target that has not been tried yet.
@@ -115,7 +115,7 @@ pub(crate) struct BlockedRow {
     pub(crate) kind: Option<&'static str>,
     /// The label of what runs, once that is known.
     pub(crate) script: Option<String>,
-    pub(crate) sha1: Option<String>,
+    pub(crate) sha1: Option<Sha1Digits>,
     pub(crate) kill: Vec<Kill>,
     pub(crate) advice: String,
 }
@@ -289,7 +289,7 @@ fn blocked(
         busy: busy.is_some(),
         kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
         script: script.as_ref().map(|script| script.label.to_string()),
-        sha1: script.map(|script| script.sha1).filter(|sha1| !sha1.is_empty()),
+        sha1: script.and_then(|script| script.sha1),
         kill: way.kill,
         advice: way.advice,
     })
