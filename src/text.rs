@@ -1,9 +1,11 @@
-//! Text from servers, files and the network, made safe to show: bounded, and without characters that can't be seen.
+//! Text for people: untrusted text made safe to show, and durations.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
-/// Characters that change how other text is shown, or that take no room: controls (C0, C1), marks that change the direction
-/// of writing, zero-width characters, fillers, tags and variation selectors.
+/// Returns true for characters that are invisible or that change how other text is displayed: controls (C0, C1), bidirectional
+/// formatting, zero-width characters, fillers, tags and variation selectors.
 #[must_use]
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -28,32 +30,97 @@ pub(crate) fn is_hidden(c: char) -> bool {
         )
 }
 
-/// Bytes that a hidden character takes at most when it is escaped (`\u{e0001}`, or a pair of `\ud800` in JSON).
-const ESCAPED: usize = 12;
+/// Makes untrusted text safe to show: one line, with [hidden characters](is_hidden) escaped (`\u{202e}`, `\n`) and tabs
+/// replaced by a space. A text of more than `max` bytes is cut to `max` bytes that end with `…`.
+///
+/// Cleaning a text twice changes nothing.
+#[must_use]
+pub(crate) fn clean(text: &str, max: usize) -> String {
+    let mut cleaned = String::with_capacity(text.len().min(max));
+    // Length of the longest prefix that leaves space for the mark.
+    let mut cut = 0;
+    for c in text.chars() {
+        match c {
+            '\t' => cleaned.push(' '),
+            '\n' | '\r' => cleaned.extend(c.escape_default()),
+            c if is_hidden(c) => cleaned.extend(c.escape_unicode()),
+            c => cleaned.push(c),
+        }
+        if cleaned.len() > max {
+            cleaned.truncate(cut);
+            cleaned.push(MARK);
+            break;
+        }
+        if cleaned.len() + MARK.len_utf8() <= max {
+            cut = cleaned.len();
+        }
+    }
+    cleaned
+}
 
-/// A buffer for text that is cut as soon as it would take more than `limit` bytes when it is shown. Writing to it fails from
-/// then on, so that formatting a long value ends early.
+/// Formats a duration in its two largest units: `340 µs`, `12 ms`, `1.25 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`. What is
+/// smaller is cut off, not rounded: `59.9 s` never becomes `60 s`.
+#[must_use]
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let pair = |unit: u64, name: &str, lesser: u64, lesser_name: &str| match seconds % unit / lesser {
+        0 => format!("{} {name}", seconds / unit),
+        rest => format!("{} {name} {rest} {lesser_name}", seconds / unit),
+    };
+    match seconds {
+        0 if duration.is_zero() => "0 s".to_owned(),
+        0 if duration.as_micros() < 1000 => format!("{} µs", duration.as_micros()),
+        0 => format!("{} ms", duration.as_millis()),
+        1..10 => decimal(seconds, format_args!("{:02}", duration.subsec_millis() / 10)),
+        10..60 => decimal(seconds, format_args!("{}", duration.subsec_millis() / 100)),
+        60..3600 => pair(60, "min", 1, "s"),
+        3600..86400 => pair(3600, "h", 60, "min"),
+        _ => pair(86400, "d", 3600, "h"),
+    }
+}
+
+/// Seconds with these decimals, without trailing zeros.
+fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
+    let text = format!("{seconds}.{decimals}");
+    format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Returns the text with its first letter in upper case.
+#[must_use]
+pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if first.is_lowercase() => first.to_uppercase().chain(chars).collect::<String>().into(),
+        _ => text.into(),
+    }
+}
+
+/// Mark at the end of a text that was cut.
+const MARK: char = '…';
+
+/// Maximum length in bytes of an escaped hidden character (`\u{e0001}`, or a pair of `\ud800` in JSON).
+const MAX_ESCAPED: usize = 12;
+
+/// A buffer that is cut as soon as its text would take more than `limit` bytes once it is escaped. From then on writing to it
+/// fails, so that formatting a long value ends early.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     text: String,
-    /// Bytes that are left.
-    room: usize,
+    /// Bytes that may still be written.
+    remaining: usize,
     is_cut: bool,
 }
 
 impl Bounded {
-    /// Mark at the end of a text that was cut.
-    const MARK: char = '…';
-
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { text: String::new(), room: limit, is_cut: false }
+        Self { text: String::new(), remaining: limit, is_cut: false }
     }
 
-    /// The text, with a mark if it was cut.
+    /// Returns the text, with a mark at its end if it was cut.
     pub(crate) fn finish(mut self) -> String {
         if self.is_cut {
-            self.text.push(Self::MARK);
+            self.text.push(MARK);
         }
         self.text
     }
@@ -64,11 +131,11 @@ impl fmt::Write for Bounded {
         for c in text.chars() {
             let size = match c {
                 '"' | '\\' => 2,
-                c if is_hidden(c) => ESCAPED,
+                c if is_hidden(c) => MAX_ESCAPED,
                 c => c.len_utf8(),
             };
-            match self.room.checked_sub(size) {
-                Some(room) if !self.is_cut => self.room = room,
+            match self.remaining.checked_sub(size) {
+                Some(remaining) if !self.is_cut => self.remaining = remaining,
                 _ => {
                     self.is_cut = true;
                     return Err(fmt::Error);
@@ -84,7 +151,72 @@ impl fmt::Write for Bounded {
 mod tests {
     use std::fmt::Write as _;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn hidden_characters_are_escaped_and_long_texts_are_cut() {
+        for (text, max, expected) in [
+            ("it's a \"name\" \\o/ é 日", 100, "it's a \"name\" \\o/ é 日"),
+            ("\u{1b}[2J\u{9b}\0", 100, "\\u{1b}[2J\\u{9b}\\u{0}"),
+            ("a\tb\r\n", 100, "a b\\r\\n"),
+            ("\u{202e}gpj.exe", 100, "\\u{202e}gpj.exe"),
+            ("abcdef", 6, "abcdef"),
+            ("abcdefg", 6, "abc…"),
+            ("ab\u{1b}cd", 8, "ab…"),
+            ("ab", 0, "…"),
+        ] {
+            assert_eq!(clean(text, max), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_becomes_one_bounded_line(text in any::<String>(), times in 1..20_usize, max in 3..300_usize) {
+            let cleaned = clean(&text.repeat(times), max);
+            prop_assert!(cleaned.len() <= max && !cleaned.contains(is_hidden));
+            prop_assert_eq!(clean(&cleaned, max), cleaned);
+        }
+
+        #[test]
+        fn no_unit_of_a_duration_is_full(micros in 0..1_000_000_000_000_u64) {
+            let text = duration(Duration::from_micros(micros));
+            for full in ["1000 µs", "1000 ms", "60 s", "60 min", "24 h"] {
+                prop_assert!(!text.ends_with(full), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn durations_have_at_most_two_units() {
+        for (micros, expected) in [
+            (0, "0 s"),
+            (340, "340 µs"),
+            (12_999, "12 ms"),
+            (999_999, "999 ms"),
+            (1_000_000, "1 s"),
+            (1_250_000, "1.25 s"),
+            (9_999_999, "9.99 s"),
+            (20_509_000, "20.5 s"),
+            (59_999_999, "59.9 s"),
+            (60_000_000, "1 min"),
+            (179_999_999, "2 min 59 s"),
+            (7_199_999_999, "1 h 59 min"),
+            (7_260_000_000, "2 h 1 min"),
+            (86_399_999_999, "23 h 59 min"),
+            (90_000_000_000, "1 d 1 h"),
+        ] {
+            assert_eq!(duration(Duration::from_micros(micros)), expected);
+        }
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital() {
+        for (text, expected) in [("the log", "The log"), ("BUSY", "BUSY"), ("", ""), ("\"x\"", "\"x\"")] {
+            assert_eq!(capitalized(text), expected);
+        }
+    }
 
     fn bounded(limit: usize, pieces: &[&str]) -> String {
         let mut buffer = Bounded::new(limit);
