@@ -1,17 +1,17 @@
-# What there is to do here. `make` alone lists it.
+# Targets of the project. `make` alone lists them.
 
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview audit bench soak check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing for the targets below
+setup: ## install missing programs for the targets below
 	scripts/setup.sh
 
-demo: ## from a script to a page: Redis, exporter, Prometheus, Alertmanager, a pager (DEMO_SECONDS=N ends it)
+demo: ## run Redis, exporter, Prometheus and Alertmanager with slow scripts, and print the notifications (DEMO_SECONDS=N ends it)
 	@scripts/setup.sh
 	@$(CARGO) build --locked --release --bin redis-script-exporter --example demo
 	@"$$CARGO_TARGET_DIR/release/examples/demo"
@@ -19,7 +19,7 @@ demo: ## from a script to a page: Redis, exporter, Prometheus, Alertmanager, a p
 run: ## run the exporter (ARGS="--redis.addr redis://…")
 	$(CARGO) run --locked --release -- $(ARGS)
 
-test: ## everything that must hold: lint, alert rules, documentation, unit and integration tests
+test: ## run all linters and tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory check-alerts
@@ -28,7 +28,7 @@ test: ## everything that must hold: lint, alert rules, documentation, unit and i
 	$(CARGO) test --locked --doc
 	$(CARGO) test --locked --lib --test integration
 
-lint: ## formatting, clippy, documentation without warnings
+lint: ## check formatting, clippy and rustdoc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
@@ -43,20 +43,23 @@ check-dashboards: ## check the dashboards against Grafana's schema, and deploy/c
 check-deploy: ## check deploy/kubernetes/ against the published schemas, and the systemd unit
 	scripts/check-deploy.sh
 
-dashboards-preview: ## draw the dashboards from a real Prometheus' answers (pictures with Chromium)
+dashboards-preview: ## draw the dashboards with data of a real Prometheus (needs Chromium)
 	scripts/preview-dashboards.sh
 
-bench: ## speed, memory and cost for the server, beside redis_exporter and nginx
+readme-picture: ## take the picture of the status page for README.md (needs Chromium)
+	scripts/readme-picture.sh
+
+bench: ## measure speed, memory and load on the server, compared with redis_exporter and nginx
 	scripts/setup.sh --bench
 	$(CARGO) bench --locked --bench exporter --bench scale
 
-audit: ## known vulnerabilities, licences and sources of the dependencies (needs cargo-deny and the internet)
+audit: ## check dependencies for vulnerabilities, licences and sources (needs cargo-deny and the internet)
 	$(CARGO) deny --locked check
 
-soak: ## random faults against real servers, every slow call reckoned (SOAK_SECONDS=300, SOAK_SEED)
+soak: ## inject random faults into real servers and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
 	scripts/setup.sh
 	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
 	"$$CARGO_TARGET_DIR/release/examples/soak"
 
-check-dockerfile: ## run the build lines of the Dockerfile here, in a folder with just what it copies
+check-dockerfile: ## run the build steps of the Dockerfile without Docker
 	scripts/check-dockerfile.sh
