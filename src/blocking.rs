@@ -1,9 +1,9 @@
-//! Work that may hang: name resolution and files, on threads of its own.
+//! Thread pools for blocking work without a time limit: name resolution and files.
 //!
-//! Neither the system's resolver nor a file on a network file system has a time limit, and a thread that waits for one
-//! cannot be stopped. So this work has a few threads per kind (16 in all), and never those of the runtime's
-//! pool, which pages, logins and the state file need. The caller waits with a limit of its own. Jobs with the same key run
-//! one after the other: a file or a name that hangs holds one thread. Nobody waits for these threads when the process ends.
+//! Neither the system's resolver nor a network file system has a time limit, and a blocked thread cannot be cancelled. So
+//! this work has a few threads per kind (16 in all), separate from the runtime's pool, which compression, logins and the
+//! state file need. The caller has a time limit of its own. Jobs with the same key run one after the other, so that a file or
+//! a name that hangs blocks one thread. The threads are not joined when the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -18,23 +18,23 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Threads of all pools together.
+/// Maximum number of threads of all pools together.
 #[cfg(test)]
 const MAX_THREADS: usize = 16;
 
-/// Resolves the names of targets.
+/// Pool that resolves names of targets.
 pub(crate) static NAMES: Pool = Pool::new("names", 7, 5);
 
-/// Resolves the names that `/probe` is asked for: anybody may ask for many.
+/// Pool that resolves names of `/probe`. It is separate since clients may request any number of names.
 pub(crate) static PROBED_NAMES: Pool = Pool::new("probed-names", 2, 1);
 
-/// Reads passwords, certificates and configuration.
+/// Pool that reads passwords, certificates and configuration.
 pub(crate) static FILES: Pool = Pool::new("files", 5, 3);
 
-/// Reads the log files of servers.
+/// Pool that reads log files of servers.
 pub(crate) static LOG_FILES: Pool = Pool::new("log-files", 2, 1);
 
-/// Time after which a thread without work ends.
+/// Time without a job after which a thread ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of keys that are remembered as slow.
@@ -42,46 +42,47 @@ const MAX_SLOW_KEYS: usize = 10_000;
 
 /// Reason why a job has no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfinished {
-    /// The caller's limit has passed. The job may still run; its result is dropped.
-    #[error("no answer within {0:?}")]
-    Late(Duration),
+pub(crate) enum JobError {
+    /// The caller's time limit has passed. The job may still run; its result is dropped.
+    #[error("no result within {0:?}")]
+    TimedOut(Duration),
     /// The job panicked.
-    #[error("it failed unexpectedly")]
+    #[error("unexpected failure")]
     Panicked,
 }
 
-impl From<Unfinished> for io::Error {
-    fn from(unfinished: Unfinished) -> Self {
-        match unfinished {
-            Unfinished::Late(_) => Self::new(io::ErrorKind::TimedOut, unfinished.to_string()),
-            Unfinished::Panicked => Self::other(unfinished.to_string()),
+impl From<JobError> for io::Error {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::TimedOut(_) => Self::new(io::ErrorKind::TimedOut, error.to_string()),
+            JobError::Panicked => Self::other(error.to_string()),
         }
     }
 }
 
-/// Threads for one kind of work, started when they are needed.
+/// Threads for one kind of work, started on demand.
 #[derive(Debug)]
 pub(crate) struct Pool {
     name: &'static str,
     max_threads: usize,
-    /// Threads that keys may take whose last job was late: the others are left to keys that work.
+    /// Maximum number of threads for keys whose last job was late. The others are reserved for the other keys.
     max_slow: usize,
     state: Mutex<State>,
     wake: Condvar,
 }
 
-/// A job; returns whether its caller still waited for the result.
+/// A job; returns true if its caller still waited for the result.
 type Job = Box<dyn FnOnce() -> bool + Send>;
 
 #[derive(Debug)]
 struct State {
-    /// Jobs by key; a key without jobs is not in it.
-    lanes: BTreeMap<OsString, Lane>,
-    /// Keys of which no job runs and one waits, in the order of their tickets.
+    /// Queues of the keys that have jobs.
+    queues: BTreeMap<OsString, Queue>,
+    /// Keys with waiting jobs and no running one, by the ticket of the first job.
     ready: BTreeMap<u64, OsString>,
-    /// The same of keys whose last job was late.
+    /// As `ready`, for keys whose last job was late.
     ready_slow: BTreeMap<u64, OsString>,
+    /// Keys whose last job was late.
     slow: BTreeSet<OsString>,
     running_slow: usize,
     threads: usize,
@@ -89,25 +90,25 @@ struct State {
     last_ticket: u64,
 }
 
-/// The jobs of one key.
+/// Jobs of one key.
 #[derive(Default)]
-struct Lane {
+struct Queue {
     waiting: BTreeMap<u64, Job>,
     running: bool,
-    /// The ticket under which the key is among those that are ready.
+    /// Ticket of the key in `ready` or `ready_slow`.
     ready: Option<u64>,
 }
 
-impl std::fmt::Debug for Lane {
+impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
 }
 
 impl State {
     const fn new() -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             ready: BTreeMap::new(),
             ready_slow: BTreeMap::new(),
             slow: BTreeSet::new(),
@@ -120,37 +121,37 @@ impl State {
 
     fn add(&mut self, key: &OsStr, job: Job) -> u64 {
         self.last_ticket += 1;
-        self.lanes.entry(key.to_owned()).or_default().waiting.insert(self.last_ticket, job);
-        self.settle(key);
+        self.queues.entry(key.to_owned()).or_default().waiting.insert(self.last_ticket, job);
+        self.update(key);
         self.last_ticket
     }
 
-    /// Removes a job that does not run yet.
+    /// Removes a job that has not begun.
     fn remove(&mut self, key: &OsStr, ticket: u64) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.waiting.remove(&ticket);
-            self.settle(key);
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.waiting.remove(&ticket);
+            self.update(key);
         }
     }
 
-    /// Puts a key among those that are ready, or takes it out, and drops its lane if nothing is left of it.
-    fn settle(&mut self, key: &OsStr) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let first = lane.waiting.first_key_value().map(|(ticket, _)| *ticket);
-        let ready = first.filter(|_| !lane.running);
-        if let Some(before) = std::mem::replace(&mut lane.ready, ready) {
+    /// Updates the ready sets for a key, and drops its queue if it has no job.
+    fn update(&mut self, key: &OsStr) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let first = queue.waiting.first_key_value().map(|(ticket, _)| *ticket);
+        let ready = first.filter(|_| !queue.running);
+        if let Some(before) = std::mem::replace(&mut queue.ready, ready) {
             self.ready.remove(&before);
             self.ready_slow.remove(&before);
         }
         if let Some(ticket) = ready {
             let ready = if self.slow.contains(key) { &mut self.ready_slow } else { &mut self.ready };
             ready.insert(ticket, key.to_owned());
-        } else if !lane.running {
-            self.lanes.remove(key);
+        } else if !queue.running {
+            self.queues.remove(key);
         }
     }
 
-    /// The next job, its key, and whether that is slow.
+    /// Takes the next job. Returns its key, the job, and true if the last job of the key was late.
     fn take(&mut self, max_slow: usize) -> Option<(OsString, Job, bool)> {
         let slow = self.ready.is_empty();
         if slow && self.running_slow >= max_slow {
@@ -159,11 +160,11 @@ impl State {
         let ready = if slow { &self.ready_slow } else { &self.ready };
         let (_, key) = ready.first_key_value()?;
         let key = key.clone();
-        let lane = self.lanes.get_mut(&key)?;
-        let (_, job) = lane.waiting.pop_first()?;
-        lane.running = true;
+        let queue = self.queues.get_mut(&key)?;
+        let (_, job) = queue.waiting.pop_first()?;
+        queue.running = true;
         self.running_slow += usize::from(slow);
-        self.settle(&key);
+        self.update(&key);
         Some((key, job, slow))
     }
 
@@ -177,10 +178,10 @@ impl State {
             }
             self.slow.insert(key.to_owned());
         }
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.running = false;
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.running = false;
         }
-        self.settle(key);
+        self.update(key);
     }
 }
 
@@ -189,8 +190,7 @@ impl Pool {
         Self { name, max_threads, max_slow, state: Mutex::new(State::new()), wake: Condvar::new() }
     }
 
-    /// Runs a job when its turn has come, and waits for its result for at most `limit`. A job that has not begun by then
-    /// never runs.
+    /// Queues a job, and waits for its result for at most `limit`. A job that has not begun by then never runs.
     ///
     /// # Errors
     /// The limit has passed, or the job panicked.
@@ -199,7 +199,7 @@ impl Pool {
         key: impl AsRef<OsStr>,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Unfinished> {
+    ) -> Result<T, JobError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move || sender.send(job()).is_ok());
         let key = key.as_ref();
@@ -212,8 +212,8 @@ impl Pool {
         let _waiting = Waiting { pool: self, key, ticket };
         match timeout(limit, receiver).await {
             Ok(Ok(result)) => Ok(result),
-            Ok(Err(_)) => Err(Unfinished::Panicked),
-            Err(_) => Err(Unfinished::Late(limit)),
+            Ok(Err(_)) => Err(JobError::Panicked),
+            Err(_) => Err(JobError::TimedOut(limit)),
         }
     }
 
@@ -221,7 +221,7 @@ impl Pool {
         self.state.lock()
     }
 
-    /// Wakes a thread, and starts one if there are more keys ready than threads without work.
+    /// Wakes a thread, and starts one if more keys are ready than threads are idle.
     fn call_threads(&'static self, state: &mut State) {
         let ready = state.ready.len() + state.ready_slow.len();
         if ready > 0 && state.idle > 0 {
@@ -229,18 +229,18 @@ impl Pool {
         }
         if ready > state.idle && state.threads < self.max_threads {
             let started = thread::Builder::new().name(self.name.to_owned()).spawn(|| self.work());
-            // Where the system has no thread for us the job waits for another one, or for the next call.
+            // If the system cannot start a thread, the job waits for another thread, or for the next call.
             state.threads += usize::from(started.is_ok());
         }
     }
 
-    /// Runs jobs until there has been none for a while.
+    /// Runs jobs until there has been none for [`IDLE_TIMEOUT`].
     fn work(&'static self) {
         let mut state = self.state();
-        let mut rested = false;
+        let mut timed_out = false;
         loop {
             if let Some((key, job, slow)) = state.take(self.max_slow) {
-                rested = false;
+                timed_out = false;
                 drop(state);
                 let in_time = catch_unwind(AssertUnwindSafe(job)).unwrap_or(true);
                 state = self.state();
@@ -248,18 +248,18 @@ impl Pool {
                 self.call_threads(&mut state);
                 continue;
             }
-            if rested {
+            if timed_out {
                 state.threads -= 1;
                 return;
             }
             state.idle += 1;
-            rested = self.wake.wait_for(&mut state, IDLE_TIMEOUT).timed_out();
+            timed_out = self.wake.wait_for(&mut state, IDLE_TIMEOUT).timed_out();
             state.idle -= 1;
         }
     }
 }
 
-/// A caller that waits for its job. When it no longer does, the job is removed unless it runs.
+/// Removes a job that has not begun when its caller stops waiting.
 struct Waiting<'a> {
     pool: &'static Pool,
     key: &'a OsStr,
@@ -272,11 +272,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Resolves a name as the system does (`/etc/hosts`, DNS, whatever `nsswitch.conf` says); at most one lookup of a name at
-/// a time. An IP address takes no thread.
+/// Resolves a name with the system's resolver (`/etc/hosts`, DNS, other sources of `nsswitch.conf`), at most one lookup per
+/// name at a time. An IP address takes no thread.
 ///
 /// # Errors
-/// The resolver's, or that it gave no answer within `limit`.
+/// Errors of the resolver, or no answer within `limit`.
 pub(crate) async fn resolve(
     pool: &'static Pool,
     host: &str,
@@ -290,7 +290,7 @@ pub(crate) async fn resolve(
     pool.run(host, limit, move || (name, port).to_socket_addrs().map(Iterator::collect)).await?
 }
 
-/// The key of jobs that read a file: its folder, as what hangs is a file system.
+/// Returns the key of jobs that read a file: its folder, since file systems hang, not single files.
 pub(crate) fn folder_of(file: &Path) -> &OsStr {
     file.parent().unwrap_or(file).as_os_str()
 }
@@ -305,17 +305,17 @@ mod tests {
 
     use super::*;
 
-    /// Far more than anything here takes.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Far longer than any job here takes.
+    const LIMIT: Duration = Duration::from_secs(60);
 
-    /// Time after which a job that hangs is given up.
+    /// Limit for jobs that hang.
     const SHORT: Duration = Duration::from_millis(50);
 
     fn pool(max_threads: usize, max_slow: usize) -> &'static Pool {
         Box::leak(Box::new(Pool::new("test", max_threads, max_slow)))
     }
 
-    /// Jobs that hang until this is dropped.
+    /// Jobs that block until this is dropped.
     #[derive(Default)]
     struct Hang {
         over: Arc<(Mutex<bool>, Condvar)>,
@@ -352,14 +352,14 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        assert!(timeout(PATIENCE, wait).await.is_ok(), "it never happens");
+        assert!(timeout(LIMIT, wait).await.is_ok(), "it never happens");
     }
 
-    /// Runs a job that hangs, and gives it up once it has begun.
+    /// Runs a job that hangs, and stops waiting once it has begun.
     async fn begin(pool: &'static Pool, key: &str, hang: &Hang) {
         let before = hang.running.load(Ordering::SeqCst);
         tokio::select! {
-            _ = pool.run(key, PATIENCE, hang.job()) => {}
+            _ = pool.run(key, LIMIT, hang.job()) => {}
             () = until(|| hang.running.load(Ordering::SeqCst) > before) => {}
         }
     }
@@ -377,19 +377,19 @@ mod tests {
         let mut asked = JoinSet::new();
         for number in 0..300 {
             let job = hang.job();
-            asked.spawn(async move { pool.run(format!("host{number}"), PATIENCE, job).await });
+            asked.spawn(async move { pool.run(format!("host{number}"), LIMIT, job).await });
         }
         until(|| pool.state().last_ticket == 300 && hang.running.load(Ordering::SeqCst) == 5).await;
         asked.shutdown().await;
         let left = {
             let state = pool.state();
-            (state.threads, state.lanes.len(), state.ready.len())
+            (state.threads, state.queues.len(), state.ready.len())
         };
         assert_eq!(left, (5, 5, 0));
         hang.end();
-        until(|| pool.state().lanes.is_empty()).await;
+        until(|| pool.state().queues.is_empty()).await;
         assert_eq!(hang.most.load(Ordering::SeqCst), 5);
-        assert_eq!(pool.run("host0", PATIENCE, || 1).await, Ok(1));
+        assert_eq!(pool.run("host0", LIMIT, || 1).await, Ok(1));
     }
 
     #[tokio::test]
@@ -397,8 +397,8 @@ mod tests {
         let (pool, hang) = (pool(2, 1), Hang::default());
         begin(pool, "a", &hang).await;
         for _ in 0..10 {
-            assert_eq!(pool.run("a", SHORT, hang.job()).await, Err(Unfinished::Late(SHORT)));
-            assert_eq!(pool.run("b", PATIENCE, || 7).await, Ok(7));
+            assert_eq!(pool.run("a", SHORT, hang.job()).await, Err(JobError::TimedOut(SHORT)));
+            assert_eq!(pool.run("b", LIMIT, || 7).await, Ok(7));
         }
         assert_eq!(hang.most.load(Ordering::SeqCst), 1);
     }
@@ -411,17 +411,17 @@ mod tests {
             begin(pool, key, &hang).await;
         }
         hang.end();
-        until(|| pool.state().lanes.is_empty()).await;
+        until(|| pool.state().queues.is_empty()).await;
         let hang = Hang::default();
         begin(pool, "a", &hang).await;
         begin(pool, "b", &hang).await;
-        assert_eq!(pool.run("c", SHORT, hang.job()).await, Err(Unfinished::Late(SHORT)));
+        assert_eq!(pool.run("c", SHORT, hang.job()).await, Err(JobError::TimedOut(SHORT)));
         assert_eq!(hang.most.load(Ordering::SeqCst), 2);
-        assert_eq!(pool.run("fine", PATIENCE, || 7).await, Ok(7));
+        assert_eq!(pool.run("fine", LIMIT, || 7).await, Ok(7));
         hang.end();
-        // One that has answered in time is like any other again.
+        // A key whose job was in time is no longer slow.
         for key in keys {
-            assert_eq!(pool.run(key, PATIENCE, || 7).await, Ok(7));
+            assert_eq!(pool.run(key, LIMIT, || 7).await, Ok(7));
         }
         until(|| pool.state().slow.is_empty() && pool.state().running_slow == 0).await;
     }
@@ -433,10 +433,10 @@ mod tests {
         for key in ["a", "b"] {
             let flag = Arc::clone(&ran);
             let late = pool.run(key, SHORT, move || flag.store(true, Ordering::SeqCst)).await;
-            assert_eq!(late, Err(Unfinished::Late(SHORT)));
+            assert_eq!(late, Err(JobError::TimedOut(SHORT)));
         }
         hang.end();
-        assert_eq!(pool.run("c", PATIENCE, || 7).await, Ok(7));
+        assert_eq!(pool.run("c", LIMIT, || 7).await, Ok(7));
         assert!(!ran.load(Ordering::SeqCst));
     }
 
@@ -447,23 +447,23 @@ mod tests {
         let mut asked = JoinSet::new();
         for number in 0..100 {
             let sender = sender.clone();
-            asked.spawn(async move { pool.run("a", PATIENCE, move || sender.send(number).unwrap()).await });
+            asked.spawn(async move { pool.run("a", LIMIT, move || sender.send(number).unwrap()).await });
         }
         asked.join_all().await;
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
-        let failed = pool.run("a", PATIENCE, || assert!(std::hint::black_box(false))).await;
-        assert_eq!(failed, Err(Unfinished::Panicked));
-        assert_eq!(pool.run("a", PATIENCE, || 7).await, Ok(7));
+        let failed = pool.run("a", LIMIT, || assert!(std::hint::black_box(false))).await;
+        assert_eq!(failed, Err(JobError::Panicked));
+        assert_eq!(pool.run("a", LIMIT, || 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn addresses_take_no_thread() {
         for (host, text) in [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1")] {
             let pool = pool(1, 1);
-            let found = resolve(pool, host, 1, PATIENCE).await.unwrap();
+            let found = resolve(pool, host, 1, LIMIT).await.unwrap();
             assert_eq!(found, [text.parse().unwrap()]);
             assert_eq!(pool.state().last_ticket, 0);
         }
-        assert!(!resolve(pool(1, 1), "localhost", 1, PATIENCE).await.unwrap().is_empty());
+        assert!(!resolve(pool(1, 1), "localhost", 1, LIMIT).await.unwrap().is_empty());
     }
 }

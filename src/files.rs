@@ -1,7 +1,7 @@
-//! Short text files that may be regular files or named pipes, on file systems that may hang.
+//! Bounded reads of files, which may be named pipes or on file systems that hang.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -12,94 +12,167 @@ use tokio::net::unix::pipe;
 
 use crate::blocking::{FILES, folder_of};
 
-/// Maximum size of a text.
-const MAX_TEXT: u64 = 1 << 20;
+/// Maximum time for a pipe to deliver its content in [`read_text`].
+const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time that the writer of a pipe has where nobody gives a limit: at the start, and at a reload.
-const PIPE_LIMIT: Duration = Duration::from_secs(3);
+/// Interval between attempts to read from a pipe.
+const PIPE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Pause between two looks into a pipe.
-const PIPE_PAUSE: Duration = Duration::from_millis(10);
-
-/// Opens a file for reading. Unlike [`File::open`] it does not wait until somebody writes to a pipe.
+/// Opens a file for reading. Unlike [`File::open`] it does not block until a pipe has a writer.
 ///
 /// # Errors
-/// The system's.
+/// Errors of the system.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// A file that was opened: what it holds, or a pipe that may have to be waited for.
-enum Opened {
-    Text(Vec<u8>),
-    Pipe(File),
-}
-
-fn begin(path: &Path) -> io::Result<Opened> {
-    let file = open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_fifo() {
-        return Ok(Opened::Pipe(file));
-    }
-    if kind.is_char_device() || kind.is_block_device() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a device"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
-    Ok(Opened::Text(bytes))
-}
-
-/// Reads a text, for a caller that has a time limit. On a file system that hangs this takes one thread of [`FILES`] per
-/// folder; a pipe takes none.
+/// Reads a source to its end. Blocks as long as the source does.
 ///
 /// # Errors
-/// The system's; no UTF-8; or a text that is too large.
-pub(crate) async fn read_text(path: &Path) -> io::Result<String> {
+/// Errors of the source, or [`io::ErrorKind::FileTooLarge`] if there are more than `limit` bytes.
+pub(crate) fn read(source: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    check_size(&bytes, limit)?;
+    Ok(bytes)
+}
+
+/// Reads a UTF-8 file on a thread that may block. A pipe has [`PIPE_TIMEOUT`]; a file system that hangs blocks without
+/// limit, so that a runtime calls this on a thread of [`FILES`] only.
+///
+/// # Errors
+/// As for [`read`]; the content is not UTF-8; a pipe delivered nothing in time.
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    match Source::open(path, limit)? {
+        Source::Content(bytes) => text(bytes),
+        Source::Pipe(pipe) => text(read_pipe(pipe, limit)?),
+    }
+}
+
+/// Reads a UTF-8 file for a caller that has a time limit of its own. On a file system that hangs this takes one thread of
+/// [`FILES`] per folder; a pipe takes none.
+///
+/// # Errors
+/// As for [`read`], or the content is not UTF-8.
+pub(crate) async fn read_text_async(path: &Path, limit: u64) -> io::Result<String> {
     let file = PathBuf::from(path);
-    match FILES.run(folder_of(path), Duration::MAX, move || begin(&file)).await?? {
-        Opened::Text(bytes) => text(bytes),
-        Opened::Pipe(pipe) => {
+    match FILES.run(folder_of(path), Duration::MAX, move || Source::open(&file, limit)).await?? {
+        Source::Content(bytes) => text(bytes),
+        Source::Pipe(pipe) => {
             let mut bytes = Vec::new();
-            pipe::Receiver::from_file(pipe)?.take(MAX_TEXT + 1).read_to_end(&mut bytes).await?;
+            let pipe = pipe::Receiver::from_file(pipe)?;
+            pipe.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
+            check_size(&bytes, limit)?;
             text(bytes)
         }
     }
 }
 
-/// Reads a text on a thread that may wait. A pipe is waited for, but not without end.
-///
-/// # Errors
-/// As [`read_text`], or nobody wrote to the pipe.
-pub(crate) fn read_text_here(path: &Path) -> io::Result<String> {
-    let mut pipe = match begin(path)? {
-        Opened::Text(bytes) => return text(bytes),
-        Opened::Pipe(pipe) => pipe.take(MAX_TEXT + 1),
-    };
+/// An opened file: the content of a regular one, or a pipe that is still to be read.
+enum Source {
+    Content(Vec<u8>),
+    Pipe(File),
+}
+
+impl Source {
+    fn open(path: &Path, limit: u64) -> io::Result<Self> {
+        let file = open(path)?;
+        if file.metadata()?.file_type().is_fifo() {
+            return Ok(Self::Pipe(file));
+        }
+        read(file, limit).map(Self::Content)
+    }
+}
+
+fn read_pipe(pipe: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut pipe = pipe.take(limit.saturating_add(1));
     let mut bytes = Vec::new();
     let mut waited = Duration::ZERO;
-    while waited < PIPE_LIMIT {
+    while waited < PIPE_TIMEOUT {
         match pipe.read_to_end(&mut bytes) {
-            // No writer yet looks like the end.
-            Ok(_) if !bytes.is_empty() => return text(bytes),
+            // A pipe that has no writer yet reports the end of the file.
+            Ok(_) if !bytes.is_empty() => {
+                check_size(&bytes, limit)?;
+                return Ok(bytes);
+            }
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             Ok(_) | Err(_) => {}
         }
-        #[expect(clippy::disallowed_methods, reason = "the caller is on a thread that may wait")]
-        sleep(PIPE_PAUSE);
-        waited += PIPE_PAUSE;
+        #[expect(clippy::disallowed_methods, reason = "the caller is on a thread that may block")]
+        sleep(PIPE_INTERVAL);
+        waited += PIPE_INTERVAL;
     }
     Err(io::Error::new(
         io::ErrorKind::TimedOut,
-        format!("it is a pipe, and nothing came within {PIPE_LIMIT:?}"),
+        format!("the pipe delivered no content within {PIPE_TIMEOUT:?}"),
     ))
 }
 
-fn text(bytes: Vec<u8>) -> io::Result<String> {
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_TEXT) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("it is larger than {} MiB", MAX_TEXT >> 20),
-        ));
+fn check_size(bytes: &[u8], limit: u64) -> io::Result<()> {
+    if u64::try_from(bytes.len()).is_ok_and(|size| size <= limit) {
+        return Ok(());
     }
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+    let limit = match limit >> 20 {
+        0 => format!("{limit} bytes"),
+        mebibytes => format!("{mebibytes} MiB"),
+    };
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit}")))
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not valid UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_file_may_have_the_limit_and_no_byte_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "1234").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap(), "1234");
+        let error = read_text(&path, 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (io::ErrorKind::FileTooLarge, "larger than 3 bytes")
+        );
+        let error = read(io::repeat(0), 2 << 20).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (io::ErrorKind::FileTooLarge, "larger than 2 MiB")
+        );
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        // A device has no end.
+        assert_eq!(read_text(Path::new("/dev/zero"), 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_text(Path::new("/dev/null"), 4).unwrap(), "");
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_within_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for (limit, expected) in [(10, Ok("1234".to_owned())), (3, Err(io::ErrorKind::FileTooLarge))] {
+            let writer = thread::spawn({
+                let path = path.clone();
+                move || {
+                    let mut pipe = File::options().write(true).open(path).unwrap();
+                    for part in ["12", "34"] {
+                        // The reader may have closed it, once it has seen too much.
+                        let _ = pipe.write_all(part.as_bytes());
+                    }
+                }
+            });
+            assert_eq!(read_text(&path, limit).map_err(|error| error.kind()), expected);
+            writer.join().unwrap();
+        }
+        assert_eq!(read_text(&path, 10).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }

@@ -1,9 +1,9 @@
-//! Command lines for a shell.
+//! Shell command lines.
 
 use crate::config::{Endpoint, TargetConfig};
 
-/// The start of a `redis-cli` command line that connects to the server as the exporter does, to be followed by a command.
-/// It holds no password: where the exporter logs in, `redis-cli` asks for one.
+/// Returns the start of a `redis-cli` command line that connects as the exporter does, to be followed by a command. It
+/// contains no password: if the exporter uses one, `redis-cli` prompts for it.
 pub(crate) fn redis_cli(config: &TargetConfig) -> String {
     let mut line = "redis-cli".to_owned();
     let mut add = |option: &str, value: &[u8]| {
@@ -46,8 +46,8 @@ pub(crate) fn redis_cli(config: &TargetConfig) -> String {
     line
 }
 
-/// The text as one word of a shell's command line, in printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
-/// read, is used only where other characters have to be escaped.
+/// Quotes a text as one word of a shell command line, in printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
+/// support, is used only if other characters have to be escaped.
 fn quoted(text: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,".contains(byte);
     if !text.is_empty() && text.iter().all(plain) {
@@ -71,7 +71,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
 
-    /// The one target of these flags.
+    /// Returns the target of these flags.
     fn target(flags: &[&str]) -> TargetConfig {
         let words = std::iter::once("redis-script-exporter").chain(flags.iter().copied());
         Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap().targets.remove(0)
@@ -99,7 +99,7 @@ mod tests {
                 "redis-cli -h cache -p 6379 --tls --cacert '/etc/my ca.pem' --cert /etc/c.pem --key /etc/c.key --askpass",
             ),
             (&["--redis.addr=unix:///run/a%20b.sock?pass=sesame"], "redis-cli -s '/run/a b.sock' --askpass"),
-            // The files are for targets with TLS.
+            // Certificates apply to targets with TLS only.
             (&["--redis.addr=cache", "--redis.tls-ca-file=/etc/ca.pem"], "redis-cli -h cache -p 6379"),
         ] {
             let line = redis_cli(&target(flags));

@@ -15,13 +15,13 @@ use tokio_rustls::TlsConnector;
 use super::dial::Link;
 use super::tls_alert::TlsAlert;
 use crate::blocking::folder_of;
-use crate::config::{Endpoint, Given, TlsFiles};
+use crate::config::{Endpoint, SettingSource, TlsFiles};
 
 /// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-#[error("{given}: {problem}")]
+#[error("{setting}: {problem}")]
 pub(crate) struct TlsError {
-    given: Given,
+    setting: SettingSource,
     problem: Problem,
 }
 
@@ -72,7 +72,7 @@ impl TlsSetup {
         };
         match ServerName::try_from(host.clone()) {
             Ok(name) => Ok(Self { connector, name }),
-            Err(_) => Err(TlsError { given: files.given.clone(), problem: Problem::Name(host) }),
+            Err(_) => Err(TlsError { setting: files.source.clone(), problem: Problem::Name(host) }),
         }
     }
 
@@ -174,7 +174,7 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
         };
         Ok(TlsConnector::from(Arc::new(config)))
     };
-    read().map_err(|problem| TlsError { given: files.given.clone(), problem })
+    read().map_err(|problem| TlsError { setting: files.source.clone(), problem })
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Problem> {

@@ -1,14 +1,13 @@
-//! Files for other programs that the binary carries: alert rules for Prometheus, dashboards for Grafana. An installed
-//! exporter is enough to get them.
+//! Files embedded in the binary for other programs: alert rules for Prometheus, dashboards for Grafana.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The alert rules.
+/// Alert rules.
 pub(crate) const RULES: &str = include_str!("../../alerts/redis-script.rules.yml");
 
-/// The dashboards: name of the file, and its text.
+/// File name and content of each dashboard.
 pub(crate) const DASHBOARDS: [(&str, &str); 2] = [
     ("redis-scripts-overview.json", include_str!("../../dashboards/redis-scripts-overview.json")),
     ("redis-script-detail.json", include_str!("../../dashboards/redis-script-detail.json")),
@@ -17,25 +16,37 @@ pub(crate) const DASHBOARDS: [(&str, &str); 2] = [
 /// Prints the alert rules.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub(crate) fn print_rules(out: &mut impl Write) -> io::Result<()> {
     out.write_all(RULES.as_bytes())?;
     out.flush()
 }
 
-/// Writes the dashboards into `folder`, which is made if it is not there, and tells each file's path.
+/// Writes the dashboards to `folder`, which is created if missing, and prints the path of each file.
 ///
 /// # Errors
-/// Those of the file system, with the path, and those of `out`.
+/// Errors of the file system, with the path, and errors of `out`.
 pub(crate) fn write_dashboards(folder: &Path, out: &mut impl Write) -> io::Result<()> {
-    let at = |path: &Path, error: &io::Error| {
-        // Not as it is: a failure to write a file must not pass for a closed pipe.
+    write_files(folder, DASHBOARDS, out)
+}
+
+/// Writes files to `folder`, which is created if missing, and prints the path of each file.
+///
+/// # Errors
+/// Errors of the file system, with the path, and errors of `out`.
+pub(super) fn write_files(
+    folder: &Path,
+    files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    // Without the original kind, so that an error of a file is not mistaken for a closed pipe.
+    let failed = |path: &Path, error: &io::Error| {
         io::Error::other(format!("cannot write {}: {error}", path.display()))
     };
-    fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
-    for (name, text) in DASHBOARDS {
+    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    for (name, content) in files {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| at(&path, &error))?;
+        fs::write(&path, content).map_err(|error| failed(&path, &error))?;
         writeln!(out, "{}", path.display())?;
     }
     out.flush()

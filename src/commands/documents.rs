@@ -1,27 +1,27 @@
-//! Documents that are made of the definition of the command line: completion scripts and man pages.
+//! Documents generated from the command line definition: completion scripts and man pages.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use super::assets::write_files;
 use crate::cli::Cli;
 
-/// Name of the program, as users type it.
+/// Name of the program.
 const PROGRAM: &str = "redis-script-exporter";
 
 /// Prints the completion script of a shell.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub(crate) fn print_completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
-    // Into memory first: the generator panics where it can't write.
+    // Generated in memory first: the generator panics if it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::documented(), PROGRAM, &mut script);
     if shell == Shell::Bash {
-        // clap_complete 4.6 takes the dashes of the program's name for subcommands in one of two places.
+        // clap_complete 4.6 parses the dashes of the program's name as subcommands in one of two places.
         let text = String::from_utf8_lossy(&script);
         let text = text.replace("redis__subcmd__script__subcmd__exporter", "redis__script__exporter");
         script = text.into_bytes();
@@ -33,33 +33,23 @@ pub(crate) fn print_completions(shell: Shell, out: &mut impl Write) -> io::Resul
 /// Prints the man page of the program.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub(crate) fn print_man_page(out: &mut impl Write) -> io::Result<()> {
     let (_, page) = man_pages()?.into_iter().next().unwrap_or_default();
     out.write_all(&page)?;
     out.flush()
 }
 
-/// Writes the man pages of the program and its subcommands into `folder`, which is made if it is not there, and tells
-/// each file's path.
+/// Writes the man pages of the program and its subcommands to `folder`, which is created if missing, and prints the path of
+/// each file.
 ///
 /// # Errors
-/// Those of the file system, with the path, and those of `out`.
+/// Errors of the file system, with the path, and errors of `out`.
 pub(crate) fn write_man_pages(folder: &Path, out: &mut impl Write) -> io::Result<()> {
-    let at = |path: &Path, error: &io::Error| {
-        // Not as it is: a failure to write a file must not pass for a closed pipe.
-        io::Error::other(format!("cannot write {}: {error}", path.display()))
-    };
-    fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
-    for (name, page) in man_pages()? {
-        let path = folder.join(name);
-        fs::write(&path, page).map_err(|error| at(&path, &error))?;
-        writeln!(out, "{}", path.display())?;
-    }
-    out.flush()
+    write_files(folder, man_pages()?, out)
 }
 
-/// Name of the file and text of each page; the program's own is the first.
+/// Returns the file name and content of each page, that of the program first.
 fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut command = Cli::documented().name(PROGRAM);
     command.build();
@@ -84,6 +74,8 @@ fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -102,15 +94,15 @@ mod tests {
         let folder = dir.path().join("man1");
         let mut out = Vec::new();
         write_man_pages(&folder, &mut out).unwrap();
-        let told = String::from_utf8(out).unwrap();
+        let printed = String::from_utf8(out).unwrap();
         let mut page = Vec::new();
         print_man_page(&mut page).unwrap();
-        assert_eq!(fs::read(told.lines().next().unwrap()).unwrap(), page);
+        assert_eq!(fs::read(printed.lines().next().unwrap()).unwrap(), page);
         let main = String::from_utf8(page).unwrap();
         for subcommand in Cli::documented().get_subcommands() {
             let path = folder.join(format!("{PROGRAM}-{}.1", subcommand.get_name()));
             assert!(path.is_file(), "{}", path.display());
-            // The program's own page refers to it.
+            // The page of the program refers to it.
             let reference = format!("{PROGRAM}-{}(1)", subcommand.get_name()).replace('-', "\\-");
             assert!(main.contains(&reference), "{reference} in {main}");
         }

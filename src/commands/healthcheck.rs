@@ -1,8 +1,8 @@
-//! `redis-script-exporter healthcheck`: asks the exporter that runs on this machine, for containers without a
+//! `redis-script-exporter healthcheck`: requests `/-/healthy` of the exporter on this machine, for containers without a
 //! shell.
 //!
-//! The file of `--web.config.file` is not read here: it may have been changed since, and be broken, while the exporter
-//! goes on with what it has read before. That there is one only means that TLS is tried first.
+//! The file of `--web.config.file` is not read: it may have become invalid while the exporter continues with its previous
+//! content. If the flag is given, TLS is tried first.
 
 use std::error::Error;
 use std::io;
@@ -27,94 +27,93 @@ use tokio_rustls::TlsConnector;
 use crate::client::AnyCertificate;
 use crate::config::{ListenAddress, WebConfig};
 
-/// How long the answer may take.
+/// Maximum time for the response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long an exporter that has asked for a certificate may take to say that it insists on one.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(300);
+/// Maximum time for an exporter that has requested a client certificate to reject the connection without one.
+const REJECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Asks `/-/healthy` at the first listen address.
+/// Requests `/-/healthy` at the first listen address.
 ///
 /// # Errors
-/// What is wrong, in one line.
-pub(crate) async fn ask(web: &WebConfig) -> Result<(), String> {
+/// Description of the failure in one line.
+pub(crate) async fn run(web: &WebConfig) -> Result<(), String> {
     let address = web.listen.first().map(ListenAddress::local_address).unwrap_or_default();
-    let asked = async {
+    let request = async {
         if web.config_file.is_none() {
-            return ask_plain(&address).await;
+            return request_plain(&address).await;
         }
-        match ask_tls(&address).await {
-            Err(problem) if speaks_no_tls(problem.as_ref()) => ask_plain(&address).await,
-            answered => answered,
+        match request_tls(&address).await {
+            Err(error) if is_plain_http(error.as_ref()) => request_plain(&address).await,
+            status => status,
         }
     };
-    let problem = match timeout(TIMEOUT, asked).await {
+    let problem = match timeout(TIMEOUT, request).await {
         Ok(Ok(200)) => return Ok(()),
-        Ok(Ok(status)) => format!("it answered with status {status}"),
-        Ok(Err(problem)) => problem.to_string(),
-        Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        Ok(Ok(status)) => format!("response has status {status}"),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no response within {} s", TIMEOUT.as_secs()),
     };
     Err(format!("http://{address}/-/healthy: {problem}"))
 }
 
-type Problem = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-async fn ask_plain(address: &str) -> Result<u16, Problem> {
+async fn request_plain(address: &str) -> Result<u16, BoxError> {
     status(TcpStream::connect(address).await?, address).await
 }
 
-/// Over TLS, whatever the certificate says: it is for the names by which others reach the exporter, and this is the
-/// exporter itself, asking on its own machine whether it is alive.
+/// Sends the request with TLS. Any certificate is accepted: it is for the names by which clients reach the exporter, not
+/// for the loopback address.
 ///
-/// An exporter that insists on a client's certificate gets none, as there is none for it here. That it refuses the
-/// connection for just that reason shows that it accepts connections and speaks TLS: it counts as healthy. Any other
-/// failure does not.
-async fn ask_tls(address: &str) -> Result<u16, Problem> {
+/// No client certificate is available here. An exporter that rejects the connection for that reason counts as healthy, since
+/// it accepts connections and completes handshakes.
+async fn request_tls(address: &str) -> Result<u16, BoxError> {
     let provider = Arc::new(ring::default_provider());
-    let asked = Arc::new(AskedForCertificate::default());
+    let requests = Arc::new(CertificateRequests::default());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_client_cert_resolver(Arc::<AskedForCertificate>::clone(&asked));
+        .with_client_cert_resolver(Arc::<CertificateRequests>::clone(&requests));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = ServerName::try_from("localhost")?;
     let stream = TcpStream::connect(address).await?;
     let mut stream = match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
-        Err(error) if insists_on_certificate(&error) => return Ok(200),
+        Err(error) if requires_certificate(&error) => return Ok(200),
         connected => connected?,
     };
-    if asked.0.load(Ordering::Relaxed) {
-        // In TLS 1.3 the refusal comes after the handshake.
-        let refusal = timeout(REFUSAL_TIMEOUT, stream.read_u8()).await;
-        match refusal {
-            Ok(Err(error)) if insists_on_certificate(&error) => return Ok(200),
+    if requests.0.load(Ordering::Relaxed) {
+        // In TLS 1.3 the rejection follows the handshake.
+        let rejection = timeout(REJECTION_TIMEOUT, stream.read_u8()).await;
+        match rejection {
+            Ok(Err(error)) if requires_certificate(&error) => return Ok(200),
             Ok(Err(error)) => return Err(error.into()),
-            Ok(Ok(_)) => return Err("it spoke before it was asked".into()),
+            Ok(Ok(_)) => return Err("data before the request".into()),
             Err(_) => {}
         }
     }
     status(stream, address).await
 }
 
-/// The status of the answer.
+/// Sends the request, and returns the status of the response.
 async fn status(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &str,
-) -> Result<u16, Problem> {
+) -> Result<u16, BoxError> {
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get("/-/healthy").header(header::HOST, address).body(Body::empty())?;
     Ok(requests.send_request(request).await?.status().as_u16())
 }
 
-fn insists_on_certificate(error: &io::Error) -> bool {
+fn requires_certificate(error: &io::Error) -> bool {
     matches!(rustls_error(error), Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
-/// Whether what came back is no TLS at all: the exporter serves plain HTTP.
-fn speaks_no_tls(problem: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let error = problem.downcast_ref::<io::Error>().and_then(rustls_error);
+/// True if the peer does not use TLS, so that it may serve plain HTTP.
+fn is_plain_http(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(rustls_error);
     matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
@@ -122,11 +121,11 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Has no certificate, and remembers that it was asked for one.
+/// Resolver without a certificate; true once the server has requested one.
 #[derive(Debug, Default)]
-struct AskedForCertificate(AtomicBool);
+struct CertificateRequests(AtomicBool);
 
-impl ResolvesClientCert for AskedForCertificate {
+impl ResolvesClientCert for CertificateRequests {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None

@@ -1,4 +1,4 @@
-//! The subcommands, one file or folder each; without one the exporter serves.
+//! Subcommands, one file or folder each. Without a subcommand the exporter runs.
 
 mod assets;
 mod catalogue;
@@ -18,10 +18,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::cli::{Cli, Subcommand, usage_line};
 use crate::config::{Config, WebConfig};
 
-/// Exit code for wrong flags or a wrong configuration (`EX_USAGE` of sysexits.h).
+/// Exit code for invalid flags or an invalid configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
-/// Worker threads of the runtime; tasks mostly wait.
+/// Worker threads of the runtime. Few are needed, since tasks mostly wait.
 const WORKERS: usize = 2;
 
 /// Error that ends the program, with its exit code.
@@ -31,7 +31,7 @@ struct CommandError {
 }
 
 impl CommandError {
-    /// Wrong flags or configuration.
+    /// Invalid flags or configuration.
     #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
     fn usage(message: impl ToString) -> Self {
         Self { exit_code: EXIT_USAGE, message: message.to_string() }
@@ -44,7 +44,7 @@ impl CommandError {
     }
 }
 
-/// Runs the program with this process' arguments and environment. An error is one line on stderr.
+/// Runs the program with the arguments and the environment of the process. An error is one line on stderr.
 #[must_use]
 pub fn run() -> ExitCode {
     match dispatch() {
@@ -95,7 +95,7 @@ fn dispatch() -> Result<ExitCode, CommandError> {
         }
         Some(Subcommand::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(CommandError::usage)?;
-            block_on(healthcheck::ask(&web))?.map_err(CommandError::other)?;
+            block_on(healthcheck::run(&web))?.map_err(CommandError::other)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Subcommand::Check(flags)) => {
@@ -114,7 +114,8 @@ fn dispatch() -> Result<ExitCode, CommandError> {
     }
 }
 
-/// Runs a subcommand's future to its end. Threads that hang then, in a name that does not resolve, are not waited for.
+/// Runs the future of a subcommand to completion. Threads that still block then, in a name lookup for example, are not
+/// joined.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
     let runtime = runtime()?;
     let result = runtime.block_on(work);

@@ -1,4 +1,4 @@
-//! The exporter itself: binds, watches the targets and serves their metrics until SIGINT or SIGTERM.
+//! The exporter: watches the targets and serves their metrics until SIGINT or SIGTERM.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::logging;
 use crate::metrics::PageError;
 use crate::web::{self, WebAuth};
 
-/// Maximum time for tasks to end after they were told to stop.
+/// Maximum time for tasks to end after they were cancelled.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reason for which the exporter ends by itself.
+/// Failure that ends the exporter.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
-    /// The metrics can't be shown.
+    /// The metrics cannot be registered.
     #[error(transparent)]
     Metrics(#[from] PageError),
     /// A task ended unexpectedly.
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
 /// Binds the listeners, then serves.
 async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let hangup = signal(SignalKind::hangup())
-        .map_err(|error| CommandError::other(format!("cannot wait for signals: {error}")))?;
+        .map_err(|error| CommandError::other(format!("cannot handle SIGHUP: {error}")))?;
     let targets = config.targets.len();
     let names = load_scripts(&config.script_dirs).map_err(CommandError::usage)?;
     let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
@@ -58,7 +58,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let fleet = Arc::new(fleet);
     let probes =
         Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(CommandError::usage)?;
-    let door = WebAuth::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
+    let auth = WebAuth::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;
@@ -77,7 +77,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     tokio::spawn(stop_on_signal(stop.clone()));
     let reloader = Arc::new(Reloader::new(Arc::clone(&fleet), Arc::new(probes), cli));
     tokio::spawn(reload_on_signal(hangup, Arc::clone(&reloader)));
-    serve(fleet, reloader, &config.web, door, listeners, stop).await.map_err(CommandError::other)?;
+    serve(fleet, reloader, &config.web, auth, listeners, stop).await.map_err(CommandError::other)?;
     info!("stopped");
     Ok(())
 }
@@ -85,26 +85,26 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
 /// Watches the fleet's targets and serves their metrics on `listeners` until `stop`.
 ///
 /// # Errors
-/// A task that ended unexpectedly.
+/// A task ended unexpectedly.
 async fn serve(
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     web: &WebConfig,
-    door: WebAuth,
+    auth: WebAuth,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let probes = Arc::clone(reloader.probes());
     let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
-    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(door), stop));
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(auth), stop));
     supervisor.start("the probes", |stop| probes.keep(stop));
     supervisor.start("the discovery", |stop| discovery::keep(Arc::clone(&fleet), stop));
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
-    // Ends after all others, so that what they have read is saved.
-    let mut keeper = Supervisor::new(CancellationToken::new());
+    // Stopped after all others, so that their last reads are saved.
+    let mut storage = Supervisor::new(CancellationToken::new());
     if let Some(persistence) = fleet.persistence() {
-        keeper.start("the state file", |stop| Arc::clone(persistence).run(fleet.subscribe(), stop));
+        storage.start("the state file", |stop| Arc::clone(persistence).run(fleet.subscribe(), stop));
     }
     let mut targets = fleet.subscribe();
     let result = loop {
@@ -113,13 +113,13 @@ async fn serve(
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             end = supervisor.unexpected_end() => break Err(end.into()),
-            end = keeper.unexpected_end() => break Err(end.into()),
-            // The fleet is held, so the sender lives.
+            end = storage.unexpected_end() => break Err(end.into()),
+            // The sender is part of the fleet, so this cannot fail.
             _ = targets.changed() => {}
         }
     };
     supervisor.stop().await;
-    keeper.stop().await;
+    storage.stop().await;
     fleet.log_omitted(true);
     result
 }
@@ -134,7 +134,7 @@ async fn stop_on_signal(stop: CancellationToken) {
             };
             info!(signal = name, "stopping");
         }
-        (Err(error), _) | (_, Err(error)) => error!(%error, "cannot wait for signals"),
+        (Err(error), _) | (_, Err(error)) => error!(%error, "cannot handle signals, stopping"),
     }
     stop.cancel();
 }
@@ -142,7 +142,7 @@ async fn stop_on_signal(stop: CancellationToken) {
 /// Reloads the configuration at each SIGHUP.
 async fn reload_on_signal(mut hangup: Signal, reloader: Arc<Reloader>) {
     while hangup.recv().await.is_some() {
-        // The reloader logs and counts failures.
+        // Failures are logged and counted by the reloader.
         let _ = reloader.reload().await;
     }
 }

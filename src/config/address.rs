@@ -1,4 +1,4 @@
-//! Where a server is: the URLs that users have for it.
+//! Address of a server, parsed from a URL.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,29 +9,28 @@ use secrecy::SecretString;
 
 use super::credentials::{Credentials, Password};
 
-/// Where a server is, and whether to speak TLS to it. Displayed as the label `target`: `host:port` or a path.
+/// Address of a server. Displayed as the label `target`: `host:port` or a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// Where to connect to.
+    /// Host and port, or path.
     pub(crate) endpoint: Endpoint,
-    /// Whether the connection begins with a TLS handshake.
+    /// True if the connection uses TLS.
     pub(crate) tls: bool,
-    /// The URL asked for any certificate to be accepted (`#insecure`).
+    /// True if any certificate is accepted (`#insecure` in the URL).
     pub(crate) insecure: bool,
 }
 
-/// Where to connect to.
+/// Socket address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Endpoint {
-    /// A host (name or IP address, without brackets) and a port.
+    /// Host (name or IP address, without brackets) and port.
     Tcp(String, u16),
-    /// The path of a unix socket.
+    /// Path of a unix socket.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// This endpoint in its usual spelling: a name in lower case without a dot at its end, an IP address as
-    /// [`IpAddr`] is displayed.
+    /// Returns the canonical spelling: a name in lower case without a final dot, an IP address as [`IpAddr`] displays it.
     #[must_use]
     pub(crate) fn normal(self) -> Self {
         let Self::Tcp(host, port) = self else { return self };
@@ -39,8 +38,8 @@ impl Endpoint {
         Self::Tcp(host, port)
     }
 
-    /// One value for all spellings of an endpoint that are known to be the same without asking a resolver. To be
-    /// compared, not to be connected to: `localhost` is `127.0.0.1`, and so is `0.0.0.0`.
+    /// Returns one value for all spellings that denote the same endpoint without a resolver. It is for comparison, not for
+    /// connections: `localhost` and `0.0.0.0` become `127.0.0.1`.
     #[must_use]
     pub(crate) fn identity(&self) -> Self {
         let Self::Tcp(host, port) = self.clone().normal() else { return self.clone() };
@@ -54,21 +53,21 @@ impl Endpoint {
     }
 }
 
-/// A host name in lower case, without a dot at its end.
+/// Returns a host name in lower case, without a final dot.
 pub(super) fn normal_name(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// The IP address that a host is, in any spelling that a resolver takes for one without a lookup. An IPv4-mapped IPv6
-/// address is its IPv4 address.
+/// Parses an IP address in any spelling that resolvers accept without a lookup. An IPv4-mapped IPv6 address becomes its
+/// IPv4 address.
 pub(super) fn ip_of(host: &str) -> Option<IpAddr> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let ip = host.parse().ok().or_else(|| ipv4_of_numbers(host).map(IpAddr::V4));
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// An IPv4 address as `inet_aton` reads it: one to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), the last of
-/// which fills the bytes that are left.
+/// Parses an IPv4 address as `inet_aton` does: one to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), of which
+/// the last fills the remaining bytes.
 fn ipv4_of_numbers(host: &str) -> Option<Ipv4Addr> {
     let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
     let (last, first) = numbers.split_last()?;
@@ -109,18 +108,17 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads a URL (or a bare `host:port`, which means `redis://host:port`) into the address and the
-    /// credentials that it carries. A database number is accepted and ignored: scripts and the slow log belong
-    /// to the whole server.
+    /// Parses a URL (or a bare `host:port`, which means `redis://host:port`) into the address and the credentials in it. A
+    /// database number is accepted and ignored: scripts and the slow log belong to the whole server.
     ///
     /// # Errors
-    /// What is wrong with it. The text never repeats the URL, which may hold a password.
+    /// Problem of the URL. The message never repeats the URL, which may contain a password.
     pub(crate) fn parse(text: &str) -> Result<(Self, Credentials), String> {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
         let mut url = ::redis::parse_redis_url(&full).ok_or_else(|| {
             "is not a URL of the form redis://[user:password@]host[:port], rediss://…, valkey://…, valkeys://… \
-             or unix:///path (special characters in a password must be percent-encoded)"
+             or unix:///path; percent-encode special characters in a password"
                 .to_owned()
         })?;
         let tls = matches!(url.scheme(), "rediss" | "valkeys");
@@ -128,22 +126,20 @@ impl Address {
             None => false,
             Some("insecure") if tls => true,
             Some(_) => {
-                return Err(
-                    "has a part behind # that is not understood; only rediss://…#insecure is".to_owned()
-                );
+                return Err("has an unknown fragment; only rediss://…#insecure is supported".to_owned());
             }
         };
         url.set_fragment(None);
         if tls && url.set_scheme("redis").is_err() {
-            return Err("has a scheme that can't be used".to_owned());
+            return Err("has an unsupported scheme".to_owned());
         }
         let info = url
             .into_connection_info()
-            .map_err(|error| format!("is not a server's URL: {}", error.kind_text()))?;
+            .map_err(|error| format!("is not a valid server URL: {}", error.kind_text()))?;
         let endpoint = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Endpoint::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
-            _ => return Err("names a kind of address that is not supported".to_owned()),
+            _ => return Err("has an unsupported kind of address".to_owned()),
         };
         let settings = info.redis_settings();
         let credentials = Credentials {
@@ -154,7 +150,7 @@ impl Address {
     }
 }
 
-/// The part of a client library's error that holds no input.
+/// Description of a client library's error that contains no input.
 trait KindText {
     fn kind_text(&self) -> &'static str;
 }
@@ -163,9 +159,9 @@ impl KindText for ::redis::RedisError {
     fn kind_text(&self) -> &'static str {
         match self.kind() {
             ::redis::ErrorKind::InvalidClientConfig => {
-                "the host is missing, or the database, user or password can't be read"
+                "the host is missing, or the database, user or password is invalid"
             }
-            _ => "it can't be read",
+            _ => "it cannot be parsed",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the targets of a module or of discovery may be: host names with `*`, IP addresses and ranges, ports.
+//! Permitted addresses of probed and discovered targets: host names with `*`, IP addresses and ranges, ports.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,27 +7,29 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use super::Endpoint;
 use super::address::{ip_of, normal_name};
 
-/// The port of a rule that names none, as of an address that names none.
+/// Port of a rule, or an address, without one.
 const DEFAULT_PORT: u16 = 6379;
 
-/// Networks that are remembered of what the names of an entry have resolved to; the oldest gives way.
+/// Maximum number of learned networks; the oldest is evicted first.
 const MAX_LEARNED: usize = 64;
 
-/// Where to connect to. What no rule names is never connected to.
+/// Permitted addresses. An address that no rule matches is never connected to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Allow {
-    rules: Vec<Rule>,
-    /// Further networks, at every port; `None` if there are none ever.
+    rules: Vec<AllowRule>,
+    /// Further networks, permitted at every port; `None` if networks are not learned.
     learned: Option<Learned>,
 }
 
-/// Networks of the addresses that the names of an entry have resolved to. No part of the configuration, so that two are
-/// always equal.
+/// Networks of the addresses that the names of an entry have resolved to. All are equal, as they are not part of the
+/// configuration.
 #[derive(Debug, Clone, Default)]
-struct Learned(Arc<Mutex<VecDeque<Range>>>);
+struct Learned(Arc<Mutex<VecDeque<IpNet>>>);
 
 impl PartialEq for Learned {
     fn eq(&self, _: &Self) -> bool {
@@ -37,92 +39,84 @@ impl PartialEq for Learned {
 
 impl Eq for Learned {}
 
-/// One entry of the list.
+/// Entry of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rule {
-    place: Place,
+pub(super) struct AllowRule {
+    hosts: Hosts,
     ports: RangeInclusive<u16>,
 }
 
-/// What a rule admits but for the port.
+/// Hosts that a rule permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Whatever there is.
-    Anywhere,
-    /// Host names; `*` stands for any characters. In lower case.
-    Name(String),
-    /// Addresses that begin with these bits.
-    Range(Range),
+enum Hosts {
+    /// Any name and any address.
+    Any,
+    /// Names that match a pattern in lower case, in which `*` matches any characters.
+    Named(String),
+    /// Addresses in a network.
+    In(IpNet),
 }
 
-/// An address and how many of its bits count; the others are 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
-    /// Of an IPv4 address the upper 32.
-    bits: u128,
-    length: u32,
-    is_v4: bool,
-}
-
-/// An entry that is not understood: what would be right.
+/// Problem and remedy of an invalid entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RuleError {
     #[error(
-        "is no host, address or range with or without a port, as in *.cache.internal:6379 or 10.0.0.0/8:*"
+        "is not a host, address or range with an optional port; examples: *.cache.internal:6379, 10.0.0.0/8:*"
     )]
     Form,
-    #[error("has a port that is none: give a number, a range as 7000-7005, or * for all")]
+    #[error("has an invalid port; use a number, a range such as 7000-7005, or * for all")]
     Port,
-    #[error("has more bits than the address")]
+    #[error("has a prefix that is longer than the address")]
     Length,
     #[error("would match host names too; write a range of addresses as 10.0.0.0/8")]
     NotARange,
 }
 
 impl Allow {
-    pub(super) fn new(rules: Vec<Rule>) -> Self {
+    /// Permits what the rules match.
+    pub(super) fn new(rules: Vec<AllowRule>) -> Self {
         Self { rules, learned: None }
     }
 
-    /// Where an entry with `discover` finds servers: at its own addresses, and where `rules` say. Without rules: in the
-    /// networks (/24 of IPv4, /64 of IPv6) of its own addresses, as they are written and as they resolve, and at names
-    /// under the domains of its own names.
-    pub(super) fn of_discovery(rules: Option<Vec<Rule>>, seeds: &[Endpoint]) -> Self {
+    /// Permits the addresses of an entry with `discover` (`seeds`), and what `rules` match. Without rules it permits the
+    /// networks (/24 of IPv4, /64 of IPv6) of the seeds, as they are written and as they resolve, and the names under
+    /// the domains of the seeds' names.
+    pub(super) fn of_discovery(rules: Option<Vec<AllowRule>>, seeds: &[Endpoint]) -> Self {
         let learned = rules.is_none().then(Learned::default);
         let of_seed = |seed: &Endpoint| {
             let Endpoint::Tcp(host, port) = seed else { return Vec::new() };
             let (host, any) = (normal_name(host), 1..=u16::MAX);
             match (ip_of(&host), &rules) {
                 (Some(ip), Some(_)) => {
-                    vec![Rule { place: Place::Range(Range::of(ip)), ports: *port..=*port }]
+                    vec![AllowRule { hosts: Hosts::In(IpNet::from(ip)), ports: *port..=*port }]
                 }
-                (Some(ip), None) => vec![Rule { place: Place::Range(Range::around(ip)), ports: any }],
-                (None, Some(_)) => vec![Rule { place: Place::Name(host), ports: *port..=*port }],
+                (Some(ip), None) => vec![AllowRule { hosts: Hosts::In(network_of(ip)), ports: any }],
+                (None, Some(_)) => vec![AllowRule { hosts: Hosts::Named(host), ports: *port..=*port }],
                 (None, None) => {
-                    // Whoever likes can have a name under a domain of one label, as com is one.
+                    // Anybody can register a name under a domain of one label, such as com.
                     let domain =
                         host.split_once('.').map(|(_, domain)| domain).filter(|one| one.contains('.'));
-                    let below = domain.map(|domain| Place::Name(format!("*.{domain}")));
-                    let places = below.into_iter().chain([Place::Name(host.clone())]);
-                    places.map(|place| Rule { place, ports: any.clone() }).collect()
+                    let below = domain.map(|domain| Hosts::Named(format!("*.{domain}")));
+                    let hosts = below.into_iter().chain([Hosts::Named(host.clone())]);
+                    hosts.map(|hosts| AllowRule { hosts, ports: any.clone() }).collect()
                 }
             }
         };
-        let of_seeds: Vec<Rule> = seeds.iter().flat_map(of_seed).collect();
+        let of_seeds: Vec<AllowRule> = seeds.iter().flat_map(of_seed).collect();
         Self { rules: rules.into_iter().flatten().chain(of_seeds).collect(), learned }
     }
 
-    /// Whether the networks of what names resolve to are admitted, once they are [learned](Self::learn).
+    /// True if the networks of resolved addresses are permitted once they are [learned](Self::learn).
     #[must_use]
     pub(crate) fn learns(&self) -> bool {
         self.learned.is_some()
     }
 
-    /// Admits the networks of these addresses from now on, here and in all copies.
+    /// Permits the networks of these addresses from now on, in this value and all clones.
     pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         let Some(Learned(learned)) = &self.learned else { return };
         let mut learned = learned.lock();
-        for network in addresses.into_iter().map(Range::around) {
+        for network in addresses.into_iter().map(network_of) {
             learned.retain(|known| *known != network);
             learned.push_back(network);
             if learned.len() > MAX_LEARNED {
@@ -131,14 +125,14 @@ impl Allow {
         }
     }
 
-    /// Goes on with what another one has learned.
+    /// Takes over the networks that another value has learned.
     pub(crate) fn learn_from(&mut self, other: &Self) {
         if self.learned.is_some() && other.learned.is_some() {
             self.learned.clone_from(&other.learned);
         }
     }
 
-    /// Whether an endpoint may be connected to as far as can be told without resolving its name.
+    /// True unless an endpoint is rejected whatever its name resolves to.
     #[must_use]
     pub(crate) fn may_admit(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp(host, port) = endpoint else { return false };
@@ -148,58 +142,58 @@ impl Allow {
         }
     }
 
-    /// Whether a host may be connected to whatever it resolves to, because of its name.
+    /// True if a host is permitted because of its name, whatever it resolves to.
     #[must_use]
     pub(crate) fn admits_name(&self, host: &str, port: u16) -> bool {
         let host = normal_name(host);
-        // What is an address is admitted as one.
-        let name = ip_of(&host).is_none();
-        self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
-            Place::Anywhere => true,
-            Place::Name(pattern) => name && matches(pattern.as_bytes(), host.as_bytes()),
-            Place::Range(_) => false,
+        // An IP address never matches a name pattern.
+        let is_name = ip_of(&host).is_none();
+        self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.hosts {
+            Hosts::Any => true,
+            Hosts::Named(pattern) => is_name && matches(pattern.as_bytes(), host.as_bytes()),
+            Hosts::In(_) => false,
         })
     }
 
-    /// Whether any address may be connected to at this port because of what it is, not of how it is called.
+    /// True if some addresses are permitted at this port because of a range.
     #[must_use]
     pub(crate) fn admits_addresses(&self, port: u16) -> bool {
         let mut rules = self.rules.iter().filter(|rule| rule.ports.contains(&port));
-        self.learns() || rules.any(|rule| matches!(rule.place, Place::Range(_)))
+        self.learns() || rules.any(|rule| matches!(rule.hosts, Hosts::In(_)))
     }
 
-    /// Whether an address may be connected to, whatever it is called.
+    /// True if an address is permitted, whatever name it was resolved from.
     #[must_use]
     pub(crate) fn admits_address(&self, address: IpAddr, port: u16) -> bool {
         let by_rule =
-            self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.place {
-                Place::Anywhere => true,
-                Place::Name(_) => false,
-                Place::Range(range) => range.contains(address),
+            self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.hosts {
+                Hosts::Any => true,
+                Hosts::Named(_) => false,
+                Hosts::In(network) => contains(network, address),
             });
         by_rule
             || self.learned.as_ref().is_some_and(|Learned(learned)| {
                 let learned = learned.lock();
-                learned.iter().any(|network| network.contains(address))
+                learned.iter().any(|network| contains(network, address))
             })
     }
 }
 
-impl Rule {
-    /// Reads `*.cache.internal:6379`, `10.0.0.0/8`, `127.0.0.1:*`, `[fd00::/8]:7000-7005`.
+impl AllowRule {
+    /// Parses `*.cache.internal:6379`, `10.0.0.0/8`, `127.0.0.1:*`, `[fd00::/8]:7000-7005`.
     pub(super) fn parse(text: &str) -> Result<Self, RuleError> {
-        let (place, ports) = split(text.trim())?;
-        Ok(Self { place: Place::parse(place)?, ports: ports_of(ports)? })
+        let (hosts, ports) = split(text.trim())?;
+        Ok(Self { hosts: Hosts::parse(hosts)?, ports: ports_of(ports)? })
     }
 }
 
-/// The place and the port, which may be missing.
+/// Splits an entry into hosts and ports, which may be missing.
 fn split(text: &str) -> Result<(&str, Option<&str>), RuleError> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (place, rest) = rest.split_once(']').ok_or(RuleError::Form)?;
+        let (hosts, rest) = rest.split_once(']').ok_or(RuleError::Form)?;
         return match rest {
-            "" => Ok((place, None)),
-            _ => Ok((place, Some(rest.strip_prefix(':').ok_or(RuleError::Form)?))),
+            "" => Ok((hosts, None)),
+            _ => Ok((hosts, Some(rest.strip_prefix(':').ok_or(RuleError::Form)?))),
         };
     }
     if text.parse::<IpAddr>().is_ok() {
@@ -210,9 +204,9 @@ fn split(text: &str) -> Result<(&str, Option<&str>), RuleError> {
     match text.split_at_checked(searched).and_then(|(_, rest)| rest.rfind(':')) {
         None => Ok((text, None)),
         Some(colon) => {
-            let (place, port) =
+            let (hosts, ports) =
                 text.split_at_checked(searched.saturating_add(colon)).ok_or(RuleError::Form)?;
-            Ok((place, port.strip_prefix(':')))
+            Ok((hosts, ports.strip_prefix(':')))
         }
     }
 }
@@ -230,88 +224,61 @@ fn ports_of(text: Option<&str>) -> Result<RangeInclusive<u16>, RuleError> {
     }
 }
 
-impl Place {
+impl Hosts {
     fn parse(text: &str) -> Result<Self, RuleError> {
         if text == "*" {
-            return Ok(Self::Anywhere);
+            return Ok(Self::Any);
         }
         if let Some((address, length)) = text.split_once('/') {
             let address: IpAddr = address.parse().map_err(|_| RuleError::Form)?;
-            return Range::new(address, length.parse().map_err(|_| RuleError::Form)?).map(Self::Range);
+            let length: u32 = length.parse().map_err(|_| RuleError::Form)?;
+            let network = u8::try_from(length).ok().and_then(|length| IpNet::new(address, length).ok());
+            return network.map(|network| Self::In(network.trunc())).ok_or(RuleError::Length);
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Range(Range::of(address.to_canonical())));
+            return Ok(Self::In(IpNet::from(address.to_canonical())));
         }
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*".contains(c)) {
             return Err(RuleError::Form);
         }
-        // 10.0.* is also the beginning of the host name 10.0.somewhere.example.
+        // 10.0.* also matches the host name 10.0.somewhere.example.
         if !text.chars().any(|c| c.is_ascii_alphabetic()) {
             return Err(RuleError::NotARange);
         }
-        Ok(Self::Name(text.to_ascii_lowercase()))
+        Ok(Self::Named(text.to_ascii_lowercase()))
     }
 }
 
-impl Range {
-    fn new(address: IpAddr, length: u32) -> Result<Self, RuleError> {
-        let (bits, is_v4) = bits(address);
-        if length > if is_v4 { 32 } else { 128 } {
-            return Err(RuleError::Length);
-        }
-        Ok(Self { bits: bits & mask(length), length, is_v4 })
-    }
-
-    /// This address alone.
-    fn of(address: IpAddr) -> Self {
-        let (bits, is_v4) = bits(address);
-        Self { bits, length: if is_v4 { 32 } else { 128 }, is_v4 }
-    }
-
-    /// The network of an address: /24 of IPv4, /64 of IPv6.
-    fn around(address: IpAddr) -> Self {
-        let (bits, is_v4) = bits(address.to_canonical());
-        let length = if is_v4 { 24 } else { 64 };
-        Self { bits: bits & mask(length), length, is_v4 }
-    }
-
-    fn contains(self, address: IpAddr) -> bool {
-        // An IPv4 address in the clothes of IPv6 leads where the IPv4 address does.
-        let (bits, is_v4) = bits(address.to_canonical());
-        is_v4 == self.is_v4 && bits & mask(self.length) == self.bits
+/// Returns the network of an address that discovery may use: /24 of IPv4, /64 of IPv6.
+fn network_of(address: IpAddr) -> IpNet {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpNet::V4(Ipv4Net::new_assert(address, 24)).trunc(),
+        IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, 64)).trunc(),
     }
 }
 
-/// The bits of an address from the uppermost on, and whether it is one of IPv4.
-fn bits(address: IpAddr) -> (u128, bool) {
-    match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, true),
-        IpAddr::V6(address) => (address.to_bits(), false),
-    }
+/// True if a network contains an address. An IPv4-mapped IPv6 address is matched as its IPv4 address.
+fn contains(network: &IpNet, address: IpAddr) -> bool {
+    network.contains(&address.to_canonical())
 }
 
-/// The `length` uppermost bits.
-fn mask(length: u32) -> u128 {
-    !u128::MAX.checked_shr(length).unwrap_or(0)
-}
-
-/// Whether `*` in `pattern` can stand for something that makes it `text`.
+/// True if `pattern`, in which `*` matches any characters, matches `text`.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
-    // Where to go on when what follows the last `*` does not fit: one character later.
-    let mut again: Option<(&[u8], &[u8])> = None;
+    // Position after the last `*`, to retry one character later.
+    let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern.split_first(), text.split_first()) {
             (Some((b'*', rest)), _) => {
-                (pattern, again) = (rest, Some((rest, text)));
+                (pattern, retry) = (rest, Some((rest, text)));
             }
-            (Some((wanted, rest)), Some((found, text_rest))) if wanted == found => {
+            (Some((expected, rest)), Some((actual, text_rest))) if expected == actual => {
                 (pattern, text) = (rest, text_rest);
             }
             (None, None) => return true,
-            _ => match again {
+            _ => match retry {
                 Some((after, [_, later @ ..])) => {
-                    (pattern, text, again) = (after, later, Some((after, later)));
+                    (pattern, text, retry) = (after, later, Some((after, later)));
                 }
                 _ => return false,
             },
@@ -319,10 +286,10 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// A list of these rules, for tests.
+/// Permits what these rules match, for tests.
 #[cfg(test)]
 pub(crate) fn allowing(rules: &[&str]) -> Allow {
-    Allow::new(rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect())
+    Allow::new(rules.iter().map(|rule| AllowRule::parse(rule).unwrap()).collect())
 }
 
 #[cfg(test)]
@@ -454,7 +421,7 @@ mod tests {
 
     #[test]
     fn with_rules_discovery_stays_within_them_and_its_own_addresses() {
-        let rules = ["*.cache.internal:7000", "10.0.0.0/8"].map(|rule| Rule::parse(rule).unwrap());
+        let rules = ["*.cache.internal:7000", "10.0.0.0/8"].map(|rule| AllowRule::parse(rule).unwrap());
         let allow = Allow::of_discovery(Some(rules.into()), &seeds(&["192.168.0.1", "seed.example"]));
         assert!(!allow.learns());
         allow.learn(["172.16.0.1".parse().unwrap()]);
@@ -498,14 +465,14 @@ mod tests {
             ("10.*:6379", RuleError::NotARange),
             ("*.*", RuleError::NotARange),
         ] {
-            assert_eq!(Rule::parse(text), Err(error), "{text:?}");
+            assert_eq!(AllowRule::parse(text), Err(error), "{text:?}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_rule_or_an_error(text in "\\PC{0,30}|[0-9a-f.:/*\\[\\]-]{0,30}") {
-            let _ = Rule::parse(&text);
+            let _ = AllowRule::parse(&text);
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! Who we are at a server. Passwords are never shown: [`SecretString`] has no `Display` and an empty `Debug`.
+//! User and password for a server. Passwords are never shown: [`SecretString`] has no `Display` and an empty `Debug`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -14,38 +14,41 @@ use super::{Address, ConfigError};
 use crate::cli::Cli;
 use crate::files;
 
-/// The user of a connection that names none.
+/// Maximum size of a password file.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// User of a connection without one.
 const DEFAULT_USER: &str = "default";
 
-/// Who we are at a server. Without a password nothing is sent.
+/// User and password for a server. Without a password no AUTH is sent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Credentials {
-    /// The ACL user; none means the server's default user.
+    /// ACL user; `None` is the server's default user.
     pub(crate) user: Option<String>,
-    /// The password, or where to find it.
+    /// Password, or its file.
     pub(crate) password: Option<Password>,
 }
 
-/// A password, or where to find it.
+/// Password, or its file.
 #[derive(Debug, Clone)]
 pub(crate) enum Password {
-    /// The password itself.
+    /// Password in a flag, a URL or the configuration file.
     Given(SecretString),
-    /// A file whose first line is the password, or which is a JSON map of addresses to passwords. It is read at every
-    /// connect, so that it can be rotated.
+    /// File with the password on its first line, or with a JSON map of addresses to passwords. It is read at every
+    /// connect, so that passwords can be rotated.
     File(PathBuf),
 }
 
-/// Content of [`Password`] when it was read.
+/// Content of a [`Password`] when it was read.
 #[derive(Debug)]
 pub(crate) enum Passwords {
-    /// One password for every address.
+    /// Password for every address.
     One(SecretString),
-    /// Passwords by address, of a file in the format of `redis_exporter`'s `REDIS_PASSWORD_FILE`.
+    /// Passwords by address, from a file in the format of `redis_exporter`'s `REDIS_PASSWORD_FILE`.
     ByAddress {
-        /// The file, for messages.
+        /// Path of the file, for messages.
         file: PathBuf,
-        /// The keys as they are written. Never shown: they may hold anything.
+        /// Passwords by the keys of the file. Keys are never shown: they may contain anything.
         entries: BTreeMap<String, SecretString>,
     },
 }
@@ -60,43 +63,42 @@ impl PartialEq for Password {
     }
 }
 
-/// Password files that are read now: a file is read by one task at a time, so that a pipe answers one after the other.
-static READING: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> =
-    LazyLock::new(Mutex::default);
+/// Locks of password files. One task at a time reads a file, so that each read of a pipe gets a whole password.
+static LOCKS: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
 
 impl Password {
-    /// The password as it is now, as [`Self::read`] reads it, without waiting for the file on the caller's thread.
+    /// Reads the password as [`Self::read`] does, without blocking the caller's thread.
     ///
     /// # Errors
-    /// As there; or the file could not be read within `limit`.
+    /// As for [`Self::read`], or the file could not be read within `limit`.
     pub(crate) async fn read_within(&self, limit: Duration) -> Result<Passwords, String> {
         let Self::File(path) = self else { return self.read() };
-        let turn = {
-            let mut reading = READING.lock();
-            Arc::clone(reading.entry(path.clone()).or_default())
+        let lock = {
+            let mut locks = LOCKS.lock();
+            Arc::clone(locks.entry(path.clone()).or_default())
         };
         let read = async {
-            let _turn = turn.lock().await;
-            Self::of_file(path, files::read_text(path).await)
+            let _guard = lock.lock().await;
+            Self::of_file(path, files::read_text_async(path, MAX_SIZE).await)
         };
         timeout(limit, read).await.unwrap_or_else(|_| {
             Err(format!("the password file {} could not be read within {limit:?}", path.display()))
         })
     }
 
-    /// The password as it is now.
+    /// Reads the password. Blocks while the file is read.
     ///
     /// # Errors
-    /// The file can't be read, is empty, or is neither a password nor a map: which file, and why. The text repeats
-    /// nothing of the file.
+    /// The file cannot be read, is empty, or contains neither a password nor a map. The message names the file and repeats
+    /// nothing of its content.
     pub(crate) fn read(&self) -> Result<Passwords, String> {
         match self {
             Self::Given(secret) => Ok(Passwords::One(secret.clone())),
-            Self::File(path) => Self::of_file(path, files::read_text_here(path)),
+            Self::File(path) => Self::of_file(path, files::read_text(path, MAX_SIZE)),
         }
     }
 
-    /// The passwords that a file holds.
+    /// Parses the content of a file.
     fn of_file(path: &Path, text: io::Result<String>) -> Result<Passwords, String> {
         match text.map(SecretString::from) {
             Ok(text) => Passwords::parse(path, text.expose_secret()),
@@ -106,17 +108,17 @@ impl Password {
 }
 
 impl Passwords {
-    /// Reads the text of a file. One that begins with `{` is a map; of any other the first line is the password.
+    /// Parses the text of a file. If it begins with `{` it is a map, else the first line is the password.
     fn parse(file: &Path, text: &str) -> Result<Self, String> {
         let shown = file.display();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let start = text.trim_start();
         if start.starts_with('{') {
-            // The error's own words may repeat a value.
+            // serde's message may repeat a value.
             let entries: BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
                 let line = error.line();
                 format!(
-                    "the password file {shown} begins with {{ and is no JSON map of addresses to passwords (line \
+                    "the password file {shown} begins with {{ but is not a JSON map of addresses to passwords (line \
                      {line})"
                 )
             })?;
@@ -126,24 +128,24 @@ impl Passwords {
         let is_list = start.starts_with('[') && serde_json::from_str::<serde::de::IgnoredAny>(start).is_ok();
         let line = text.lines().next().unwrap_or_default();
         if line.is_empty() {
-            Err(format!("the password file {shown} is empty, or its first line is"))
+            Err(format!("the first line of the password file {shown} is empty"))
         } else if is_list || line.chars().any(char::is_control) || text.contains('\0') {
             Err(format!(
-                "the password file {shown} is neither a password in its first line nor a JSON map of addresses to \
-                 passwords"
+                "the password file {shown} contains neither a password on its first line nor a JSON map of \
+                 addresses to passwords"
             ))
         } else {
             Ok(Self::One(SecretString::from(line)))
         }
     }
 
-    /// The password for a user at an address; `None` if none is to be sent.
+    /// Returns the password for a user at an address; `None` if no password is sent.
     ///
-    /// Of the keys of a map that name this address and no other user, the one decides that names the user; then one of
-    /// the same scheme; then the longest.
+    /// Of the keys of a map that denote this address and no other user, a key with the user is preferred, then one of the
+    /// same scheme, then the longest.
     ///
     /// # Errors
-    /// A map has none for this address: which file, and which address.
+    /// A map has no password for this address. The message names the file and the address.
     pub(crate) fn of(self, user: Option<&str>, address: &Address) -> Result<Option<SecretString>, String> {
         let (file, entries) = match self {
             Self::One(password) => return Ok(Some(password)),
@@ -159,8 +161,8 @@ impl Passwords {
         });
         let (_, password) = matching.max_by(|(one, _), (other, _)| one.cmp(other)).ok_or_else(|| {
             format!(
-                "the password file {} is a map and has no password of user {user:?} for {address}; add the address, \
-                 with an empty password if none is needed",
+                "the password file {} is a map without a password of user {user:?} for {address}; add the address, \
+                 with an empty password if none is required",
                 file.display()
             )
         })?;
@@ -169,16 +171,16 @@ impl Passwords {
 }
 
 impl Credentials {
-    /// The credentials of the flags.
+    /// Returns the credentials of the flags.
     ///
     /// # Errors
-    /// A password given twice, or a file that can't be read.
+    /// Both a password and a password file are given, or the file cannot be read.
     pub(super) fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
         let password = match (&cli.redis_password, &cli.redis_password_file) {
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(
                     "--redis.password-file",
-                    "a password is given too; give one of them (an environment variable counts)",
+                    "conflicts with --redis.password; give only one of them (environment variables count)",
                 ));
             }
             (Some(secret), None) => Some(Password::Given(secret.clone())),
@@ -192,7 +194,7 @@ impl Credentials {
         Ok(Self { user: cli.redis_user.clone(), password })
     }
 
-    /// These credentials, filled up from `defaults` where they say nothing.
+    /// Returns these credentials, with a missing user or password taken from `defaults`.
     pub(super) fn or(self, defaults: &Self) -> Self {
         Self {
             user: self.user.or_else(|| defaults.user.clone()),
@@ -200,7 +202,7 @@ impl Credentials {
         }
     }
 
-    /// The name to use for us in messages to the operator.
+    /// Returns the name of the user for messages.
     #[must_use]
     pub(crate) fn user_shown(&self) -> &str {
         self.user.as_deref().unwrap_or(DEFAULT_USER)
@@ -218,7 +220,7 @@ mod tests {
         (folder, Password::File(path))
     }
 
-    /// The password that is sent to an address.
+    /// Returns the password that is sent to an address.
     fn sent(content: &[u8], user: Option<&str>, address: &str) -> Result<Option<String>, String> {
         let (_folder, password) = file(content);
         let (address, _) = Address::parse(address).unwrap();
@@ -277,7 +279,7 @@ mod tests {
         }
     }
 
-    /// Nothing of such a file is sent, and nothing of it is shown.
+    /// Such a file is neither sent nor shown.
     #[test]
     fn what_is_neither_a_line_nor_a_map_is_an_error_without_its_content() {
         for content in [

@@ -1,53 +1,53 @@
-//! Entries of the file that name no server but where to learn of servers: a cluster's nodes, or Sentinels.
+//! Entries with `discover`: servers found through the nodes of a cluster, or through Sentinels.
 
 use std::sync::Arc;
 
 use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TlsFiles};
 
-/// Servers to learn of, and how to watch them.
+/// Entry that discovers servers, and the settings with which they are watched.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Discovery {
-    /// What messages and metrics call it: the name of the entry, else its first address.
+    /// Name in messages and metrics: the name of the entry, else its first address.
     pub(crate) name: Arc<str>,
-    /// Whom to ask.
+    /// Kind of peers that are queried.
     pub(crate) method: Method,
-    /// Whom to ask first; at least one, all TCP.
+    /// Peers that are queried first; at least one, all TCP.
     pub(crate) seeds: Vec<Endpoint>,
-    /// Where to connect to and log in, both to ask and to watch.
+    /// Permitted addresses of peers and of servers.
     pub(crate) allow: Arc<Allow>,
-    /// Who we are where we ask.
+    /// Credentials for the peers.
     pub(crate) credentials: Credentials,
-    /// Whether the labels of the servers begin with the name.
+    /// True if the labels of the servers begin with the name.
     pub(super) named: bool,
-    /// How each server is watched; it has the name and the address of the first seed.
+    /// Template of the targets, with the name and the address of the first seed.
     pub(super) server: TargetConfig,
 }
 
-/// How servers are learnt of.
+/// Kind of peers that are queried for servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// By CLUSTER NODES, of any node.
+    /// Nodes of a cluster, by CLUSTER NODES.
     Cluster,
-    /// By SENTINEL MASTER and REPLICAS.
+    /// Sentinels, by SENTINEL MASTER and REPLICAS.
     Sentinel {
-        /// The names of the masters; at least one.
+        /// Names of the masters; at least one.
         masters: Vec<String>,
     },
 }
 
 impl Discovery {
-    /// The label `target` of the server at an address.
+    /// Returns the label `target` of the server at an address.
     #[must_use]
     pub(crate) fn label(&self, endpoint: &Endpoint) -> String {
         if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
     }
 
-    /// The certificates of the servers, if they are asked with TLS.
+    /// Returns the certificate files, if TLS is used.
     pub(crate) fn tls(&self) -> Option<&TlsFiles> {
         self.server.address.tls.then_some(&self.server.tls)
     }
 
-    /// The server at an address as a target. With TLS if the seeds are asked with TLS.
+    /// Returns the server at an address as a target. It uses TLS if the seeds do.
     #[must_use]
     pub(crate) fn target(&self, endpoint: Endpoint) -> TargetConfig {
         TargetConfig {
@@ -59,7 +59,7 @@ impl Discovery {
         }
     }
 
-    /// Goes on with the networks that a former entry of the same name and addresses has learned.
+    /// Takes over the networks that a former entry of the same name and addresses has learned.
     pub(crate) fn succeed(&mut self, former: &Self) {
         if self.name == former.name && self.seeds == former.seeds {
             let mut allow = Allow::clone(&self.allow);

@@ -1,60 +1,59 @@
-//! Reads the folders of `--script.dir`.
+//! Reads the directories of `--script.dir`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tracing::{debug, info, warn};
+use walkdir::WalkDir;
 
+use crate::files;
 use crate::script::{Catalogue, ScriptFile};
 
-/// How deep folders may be nested.
+/// Maximum depth of folders below a named one.
 const MAX_DEPTH: usize = 16;
 
-/// Most files that are read.
+/// Maximum number of files that are read.
 const MAX_FILES: usize = 10_000;
 
-/// Most files and folders that are looked at.
+/// Maximum number of files and folders that are visited.
 const MAX_ENTRIES: usize = 200_000;
 
-/// The largest file that is read. Servers take larger scripts; nobody writes them.
+/// Maximum size of a file. Servers accept larger scripts; real ones are smaller.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// Most bytes that are read in all: they are kept, to be shown.
+/// Maximum size of all files together, which are kept in memory.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A folder that can't be read.
+/// A directory that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("--script.dir: cannot read the folder {}: {source}", path.display())]
+#[error("--script.dir: cannot read the directory {}: {source}", path.display())]
 pub(crate) struct ScriptDirError {
-    /// The folder.
+    /// Path of the directory.
     path: PathBuf,
-    /// Why.
+    /// Error of the system.
     source: io::Error,
 }
 
-/// Reads all files of these folders that may hold scripts. What can't be read is told in the log and left out. This waits
-/// for the disk: on a runtime it belongs into `spawn_blocking`.
+/// Reads all files of these directories that may contain scripts. Files that cannot be read are logged and skipped. Blocks
+/// while it reads: on a runtime it belongs in `spawn_blocking`.
 ///
 /// # Errors
-/// One of the folders themselves can't be read.
+/// One of the directories itself cannot be read.
 pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
-    let mut walk = Walk::default();
+    let mut scan = Scan::default();
     for folder in folders {
-        let failed = |source| ScriptDirError { path: folder.clone(), source };
-        let entries = sorted(folder).map_err(failed)?;
-        let metadata = fs::metadata(folder).map_err(failed)?;
-        let whole = folder.canonicalize().map_err(failed)?;
-        let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or("scripts");
-        walk.folders.insert(key(&metadata));
-        walk.folder(name, "", entries, 0);
+        scan.folder(folder).map_err(|source| ScriptDirError { path: folder.clone(), source })?;
     }
-    if let Some(limit) = walk.limit {
-        warn!(limit, "--script.dir: not all files were read; name a folder nearer to the scripts");
+    if let Some(limit) = scan.limit {
+        warn!(
+            limit,
+            "--script.dir: a limit was reached, and some files were not read; name a smaller directory"
+        );
     }
-    let (catalogue, remarks) = Catalogue::new(&walk.files);
+    let (catalogue, remarks) = Catalogue::new(&scan.files);
     for remark in remarks {
         if remark.is_warning {
             warn!("--script.dir: {remark}");
@@ -64,108 +63,109 @@ pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
     }
     if !folders.is_empty() {
         let (scripts, functions) = catalogue.size();
-        info!(files = walk.files.len(), scripts, functions, "names of scripts read");
+        info!(files = scan.files.len(), scripts, functions, "script names loaded");
         if scripts == 0 {
-            warn!("--script.dir: no script was found; files end in .lua, or carry scripts in JavaScript");
+            warn!(
+                "--script.dir: no script found; files end in .lua, or are JavaScript with embedded scripts"
+            );
         }
     }
     Ok(catalogue)
 }
 
-/// What was found so far.
+/// Files found so far.
 #[derive(Debug, Default)]
-struct Walk {
+struct Scan {
     files: Vec<ScriptFile>,
-    /// Folders that were looked into, by device and number: a link may lead back to one.
+    /// Device and inode of the folders read so far, as several links may lead to one folder.
     folders: BTreeSet<(u64, u64)>,
     entries: usize,
     bytes: u64,
-    /// The limit that was reached.
+    /// Limit that was reached.
     limit: Option<&'static str>,
 }
 
-impl Walk {
-    /// Looks into a folder that is `below` the named one.
-    fn folder(&mut self, root: &str, below: &str, entries: Vec<PathBuf>, depth: usize) {
-        for entry in entries {
+impl Scan {
+    /// Reads the files of a named folder. Links are followed.
+    fn folder(&mut self, folder: &Path) -> io::Result<()> {
+        // Fails if it is not a folder.
+        fs::read_dir(folder)?;
+        let resolved = folder.canonicalize()?;
+        let root = resolved.file_name().and_then(|name| name.to_str()).unwrap_or("scripts");
+        let walk = WalkDir::new(folder).follow_links(true).max_depth(MAX_DEPTH + 1).sort_by_file_name();
+        // Hidden are the folders of version control, and those that Kubernetes keeps beside the links to the files of a
+        // ConfigMap.
+        let mut entries = walk.into_iter().filter_entry(|entry| {
+            entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+        });
+        while let Some(entry) = entries.next() {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 self.limit = Some("200000 files and folders");
-                return;
+                return Ok(());
             }
-            let Some(name) = entry.file_name().and_then(|name| name.to_str()) else {
-                warn!(path = %entry.display(), "--script.dir: left out: the name is not valid UTF-8");
-                continue;
-            };
-            // Version control, and what Kubernetes keeps beside the links to the files of a ConfigMap.
-            if name.starts_with('.') {
-                continue;
-            }
-            // Follows links.
-            let metadata = match fs::metadata(&entry) {
+            let visited = entry.map_err(|error| match error.path() {
+                Some(path) if error.loop_ancestor().is_some() => already_read(path),
+                path => skipped(path.unwrap_or(folder), error.io_error()),
+            });
+            let Ok(entry) = visited else { continue };
+            let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
                 Err(error) => {
-                    unreadable(&entry, &error);
+                    skipped(entry.path(), error.io_error());
                     continue;
                 }
             };
-            let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
+            let name = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
+            if name.is_none() {
+                warn!(path = %entry.path().display(), "--script.dir: skipped: the name is not valid UTF-8");
+            }
             if metadata.is_dir() {
-                if !self.folders.insert(key(&metadata)) {
-                    debug!(path = %entry.display(), "--script.dir: this folder was read already");
-                } else if depth >= MAX_DEPTH {
+                if !self.folders.insert((metadata.dev(), metadata.ino())) {
+                    already_read(entry.path());
+                    entries.skip_current_dir();
+                } else if name.is_none() {
+                    entries.skip_current_dir();
+                } else if entry.depth() > MAX_DEPTH {
                     self.limit = Some("16 folders deep");
-                } else {
-                    match sorted(&entry) {
-                        Ok(entries) => self.folder(root, &path, entries, depth + 1),
-                        Err(error) => unreadable(&entry, &error),
-                    }
                 }
-            } else if metadata.is_file() && ScriptFile::is_one(name) {
-                self.file(root, path, &entry, &metadata);
+            } else if let Some(name) = name
+                && metadata.is_file()
+                && ScriptFile::is_one(name)
+            {
+                self.file(root, name, entry.path(), &metadata);
             }
         }
+        Ok(())
     }
 
-    fn file(&mut self, root: &str, path: String, place: &Path, metadata: &Metadata) {
-        if metadata.len() > MAX_FILE_SIZE {
-            warn!(path = %place.display(), "--script.dir: left out: larger than 1 MiB");
-            return;
-        }
+    fn file(&mut self, root: &str, name: &str, path: &Path, metadata: &Metadata) {
         if self.files.len() >= MAX_FILES {
             self.limit = Some("10000 files");
             return;
         }
-        if self.bytes.saturating_add(metadata.len()) > MAX_BYTES {
+        let size = metadata.len().min(MAX_FILE_SIZE);
+        if self.bytes.saturating_add(size) > MAX_BYTES {
             self.limit = Some("64 MiB");
             return;
         }
-        let mut content = Vec::new();
-        // The file may grow while it is read.
-        match File::open(place).and_then(|file| file.take(MAX_FILE_SIZE).read_to_end(&mut content)) {
-            Ok(_) => {
-                self.bytes = self.bytes.saturating_add(metadata.len());
-                self.files.push(ScriptFile { folder: root.to_owned(), path, content });
+        match files::open(path).and_then(|file| files::read(file, MAX_FILE_SIZE)) {
+            Ok(content) => {
+                self.bytes = self.bytes.saturating_add(size);
+                self.files.push(ScriptFile { folder: root.to_owned(), path: name.to_owned(), content });
             }
-            Err(error) => unreadable(place, &error),
+            Err(error) => skipped(path, Some(&error)),
         }
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) {
-    warn!(path = %path.display(), %error, "--script.dir: left out: it can't be read");
+fn skipped(path: &Path, error: Option<&io::Error>) {
+    let error = error.map(tracing::field::display);
+    warn!(path = %path.display(), error, "--script.dir: skipped: cannot be read");
 }
 
-/// What a folder holds, in the order of the names.
-fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries =
-        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-    entries.sort();
-    Ok(entries)
-}
-
-fn key(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+fn already_read(path: &Path) {
+    debug!(path = %path.display(), "--script.dir: skipped: this folder was read already");
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
-//! The file of `--web.config.file`: TLS, passwords and headers of the HTTP side, in the format that Prometheus exporters
-//! share. What it says is checked as a whole; the certificates that it names are read by whoever serves with them.
+//! File of `--web.config.file`: TLS, basic auth and response headers, in the format that Prometheus exporters share. The
+//! certificates that it names are read elsewhere.
 //!
-//! Messages name the file, the line and the key, and never repeat a value: it may be a password in the wrong place.
+//! Errors name the file, the line and the key, and never repeat a value: it may be a password in the wrong place.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -15,17 +13,18 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::{ConfigError, yaml};
+use crate::files;
 
-/// The flag that names the file.
+/// Flag that names the file.
 const FLAG: &str = "--web.config.file";
 
-/// Nobody has so many users.
+/// Maximum size of the file.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Costs of a hash that are accepted. The highest takes seconds already, and each further step would double that.
+/// Permitted costs of bcrypt hashes. The highest takes seconds to verify, and each further step doubles that.
 const COSTS: RangeInclusive<u32> = 4..=16;
 
-/// The headers that may be set, and the values that they may have; any where there are none.
+/// Headers that may be set, with their permitted values. An empty list permits any value.
 const HEADERS: &[(&str, &[&str])] = &[
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -34,7 +33,7 @@ const HEADERS: &[(&str, &[&str])] = &[
     ("X-XSS-Protection", &[]),
 ];
 
-/// The cipher suites of TLS 1.2 that may be chosen; those of 1.3 are always on.
+/// Cipher suites of TLS 1.2 that can be selected. Those of TLS 1.3 are always enabled.
 const CIPHER_SUITES: &[&str] = &[
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -44,11 +43,11 @@ const CIPHER_SUITES: &[&str] = &[
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 ];
 
-/// The cipher suites of TLS 1.3 by the names of the format: they may be listed, but not left out.
+/// Cipher suites of TLS 1.3 by their names in the file. They may be listed, but cannot be disabled.
 const ALWAYS_ON: &[&str] =
     &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
-/// The keys of the format: what else stands before a colon may be somebody's name.
+/// Keys of the format. Other words before a colon may be names of users.
 const KEYS: &[&str] = &[
     "tls_server_config",
     "cert_file",
@@ -67,65 +66,65 @@ const KEYS: &[&str] = &[
     "basic_auth_users",
 ];
 
-/// What the file says, valid by itself.
+/// Content of the file, valid by itself.
 #[derive(Debug, Default)]
 pub(crate) struct WebFile {
-    /// How to speak TLS; plain HTTP without it.
+    /// TLS settings; plain HTTP without them.
     pub(crate) tls: Option<TlsServer>,
-    /// Headers that every response has.
+    /// Headers of every response.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The bcrypt hash of each user's password; without any, nobody is asked for one.
+    /// bcrypt hash of the password of each user; without users no password is required.
     pub(crate) users: BTreeMap<String, SecretString>,
 }
 
-/// How to speak TLS with clients.
+/// TLS settings of the HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsServer {
-    /// The certificate (PEM), with those between it and its authority.
+    /// Certificate (PEM), with intermediate certificates.
     pub(crate) cert: PathBuf,
-    /// Its private key (PEM).
+    /// Private key (PEM) of the certificate.
     pub(crate) key: PathBuf,
-    /// Whether clients have to show a certificate.
+    /// Policy for client certificates.
     pub(crate) client_auth: ClientAuth,
-    /// What clients' certificates are signed by (PEM); there if `client_auth` verifies them.
+    /// CA certificates (PEM) of clients; required if `client_auth` verifies certificates.
     pub(crate) client_ca: Option<PathBuf>,
-    /// A client's certificate has to be for one of these names; any where there are none.
+    /// Names of which a client certificate must have one; empty permits any name.
     pub(crate) allowed_sans: Vec<String>,
-    /// The lowest version; at most `max_version`.
+    /// Minimum version; at most `max_version`.
     pub(crate) min_version: TlsVersion,
-    /// The highest version.
+    /// Maximum version.
     pub(crate) max_version: TlsVersion,
-    /// Cipher suites of TLS 1.2 to offer, by their standard names; all where there are none.
+    /// Enabled cipher suites of TLS 1.2 by their standard names; empty enables all.
     pub(crate) cipher_suites: Vec<String>,
-    /// Key exchange groups to offer, the best first; the usual ones where there are none.
+    /// Enabled key exchange groups, the preferred one first; empty enables the default ones.
     pub(crate) groups: Vec<KeyExchange>,
-    /// Whether the server's order of cipher suites counts, not the client's.
+    /// True if the server's order of cipher suites takes precedence over the client's.
     pub(crate) prefer_server_order: bool,
 }
 
-/// Whether clients have to show a certificate.
+/// Policy for client certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientAuth {
-    /// They are not asked.
+    /// Not requested.
     None,
-    /// They are asked, and what they show is not looked at.
+    /// Requested, but neither required nor verified.
     Request,
-    /// Any will do: it shows that the client has its key, and no more.
+    /// Required, but not verified against a CA.
     RequireAny,
-    /// If they show one, it has to be right.
+    /// Verified if the client presents one.
     VerifyIfGiven,
-    /// They have to show one that is right.
+    /// Required and verified.
     RequireAndVerify,
 }
 
 impl ClientAuth {
-    /// Whether certificates are checked against an authority.
+    /// True if certificates are verified against a CA.
     fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
 }
 
-/// A version of TLS that is spoken.
+/// Supported version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TlsVersion {
     /// TLS 1.2.
@@ -134,7 +133,7 @@ pub(crate) enum TlsVersion {
     Tls13,
 }
 
-/// A group for the exchange of keys.
+/// Key exchange group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyExchange {
     /// X25519.
@@ -145,78 +144,69 @@ pub(crate) enum KeyExchange {
     P384,
 }
 
-type Text = Spanned<String>;
+/// A string value and its location.
+type Scalar = Spanned<String>;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Root {
     tls_server_config: Option<Spanned<Tls>>,
     http_server_config: Option<Http>,
-    basic_auth_users: Option<BTreeMap<String, Text>>,
+    basic_auth_users: Option<BTreeMap<String, Scalar>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tls {
-    cert_file: Option<Text>,
-    key_file: Option<Text>,
-    client_auth_type: Option<Text>,
-    client_ca_file: Option<Text>,
+    cert_file: Option<Scalar>,
+    key_file: Option<Scalar>,
+    client_auth_type: Option<Scalar>,
+    client_ca_file: Option<Scalar>,
     client_allowed_sans: Option<Spanned<Vec<String>>>,
-    min_version: Option<Text>,
-    max_version: Option<Text>,
-    cipher_suites: Option<Vec<Text>>,
-    curve_preferences: Option<Vec<Text>>,
+    min_version: Option<Scalar>,
+    max_version: Option<Scalar>,
+    cipher_suites: Option<Vec<Scalar>>,
+    curve_preferences: Option<Vec<Scalar>>,
     prefer_server_cipher_suites: Option<bool>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Http {
-    /// HTTP/1.1 is what is spoken, whatever this says: a client that can do better is not offered it.
+    /// Accepted and ignored: the server supports HTTP/1.1 only.
     #[serde(rename = "http2")]
     _http2: Option<bool>,
-    headers: Option<BTreeMap<String, Text>>,
+    headers: Option<BTreeMap<String, Scalar>>,
 }
 
 impl WebFile {
-    /// Reads a file. Relative paths in it are seen from the folder that it is in.
+    /// Reads a file. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first invalid setting, or the file cannot be read.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable =
-            |error: io::Error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display()));
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes))
-            .map_err(unreadable)?;
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_SIZE) {
-            return Err(unreadable(io::Error::other(format!("it is larger than {} MiB", MAX_SIZE >> 20))));
-        }
-        let text = String::from_utf8(bytes)
-            .map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;
-        Reader { path, text: &text }.read()
+        let text = files::read_text(path, MAX_SIZE)
+            .map_err(|error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display())))?;
+        Parser { path, text: &text }.parse()
     }
 }
 
-/// Makes sense of one file.
-struct Reader<'a> {
+/// Parses the text of a file.
+struct Parser<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl Reader<'_> {
-    fn read(&self) -> Result<WebFile, ConfigError> {
+impl Parser<'_> {
+    fn parse(&self) -> Result<WebFile, ConfigError> {
         let blank = self.text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'));
         if blank {
             return Ok(WebFile::default());
         }
-        // An excerpt of the file in a message could hold a hash or a password.
+        // An excerpt of the file in an error could contain a hash or a password.
         let options = serde_saphyr::options! { with_snippet: false };
-        let root: Root = serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
-            yaml::not_understood(FLAG, self.path, self.text, &error, |key| KEYS.contains(&key))
-        })?;
+        let root: Root = serde_saphyr::from_str_with_options(self.text, options)
+            .map_err(|error| yaml::error(FLAG, self.path, self.text, &error, |key| KEYS.contains(&key)))?;
         let tls = root.tls_server_config.as_ref().map(|tls| self.tls(tls)).transpose()?;
         let headers = root.http_server_config.and_then(|http| http.headers).unwrap_or_default();
         let headers = headers.iter().filter_map(|(name, value)| self.header(name, value).transpose());
@@ -233,13 +223,13 @@ impl Reader<'_> {
         let at = tls.referenced;
         let tls = &tls.value;
         let file =
-            |file: Option<&Text>| file.filter(|name| !name.value.is_empty()).map(|name| self.file(name));
-        let needed = |key: &str, name: Option<&Text>| {
-            let missing = || self.error(at, key, "is missing: TLS needs cert_file and key_file");
+            |file: Option<&Scalar>| file.filter(|name| !name.value.is_empty()).map(|name| self.file(name));
+        let required = |key: &str, name: Option<&Scalar>| {
+            let missing = || self.error(at, key, "is missing; TLS requires cert_file and key_file");
             file(name).ok_or_else(missing)
         };
         let (cert, key) =
-            (needed("cert_file", tls.cert_file.as_ref())?, needed("key_file", tls.key_file.as_ref())?);
+            (required("cert_file", tls.cert_file.as_ref())?, required("key_file", tls.key_file.as_ref())?);
         let client_auth = match &tls.client_auth_type {
             Some(text) => self.client_auth(text)?,
             None => ClientAuth::None,
@@ -247,25 +237,26 @@ impl Reader<'_> {
         let client_ca = file(tls.client_ca_file.as_ref());
         let auth_at = tls.client_auth_type.as_ref().map_or(at, |text| text.referenced);
         if client_auth.verifies() && client_ca.is_none() {
-            let problem = "verifies certificates: give client_ca_file too";
+            let problem = "requires client_ca_file";
             return Err(self.error(auth_at, "client_auth_type", problem));
         }
         if let Some(ca) =
             tls.client_ca_file.as_ref().filter(|_| client_ca.is_some() && !client_auth.verifies())
         {
-            let problem = "has no effect: give client_auth_type: RequireAndVerifyClientCert, or leave it out";
+            let problem =
+                "has no effect; set client_auth_type: RequireAndVerifyClientCert, or remove the key";
             return Err(self.error(ca.referenced, "client_ca_file", problem));
         }
         let allowed_sans = match &tls.client_allowed_sans {
             Some(names) if !names.value.is_empty() && !client_auth.verifies() => {
                 let problem =
-                    "needs client_auth_type: RequireAndVerifyClientCert (or VerifyClientCertIfGiven)";
+                    "requires client_auth_type: RequireAndVerifyClientCert (or VerifyClientCertIfGiven)";
                 return Err(self.error(names.referenced, "client_allowed_sans", problem));
             }
             Some(names) => names.value.clone(),
             None => Vec::new(),
         };
-        let version = |key: &str, text: Option<&Text>, default| match text {
+        let version = |key: &str, text: Option<&Scalar>, default| match text {
             Some(text) => self.version(key, text),
             None => Ok(default),
         };
@@ -291,7 +282,7 @@ impl Reader<'_> {
         })
     }
 
-    fn client_auth(&self, text: &Text) -> Result<ClientAuth, ConfigError> {
+    fn client_auth(&self, text: &Scalar) -> Result<ClientAuth, ConfigError> {
         match text.value.as_str() {
             "" | "NoClientCert" => Ok(ClientAuth::None),
             "RequestClientCert" => Ok(ClientAuth::Request),
@@ -301,33 +292,33 @@ impl Reader<'_> {
             _ => Err(self.error(
                 text.referenced,
                 "client_auth_type",
-                "is not known: there are NoClientCert, RequestClientCert, RequireAnyClientCert, \
-                 VerifyClientCertIfGiven and RequireAndVerifyClientCert",
+                "must be NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven or \
+                 RequireAndVerifyClientCert",
             )),
         }
     }
 
-    fn version(&self, key: &str, text: &Text) -> Result<TlsVersion, ConfigError> {
+    fn version(&self, key: &str, text: &Scalar) -> Result<TlsVersion, ConfigError> {
         match text.value.as_str() {
             "TLS12" => Ok(TlsVersion::Tls12),
             "TLS13" => Ok(TlsVersion::Tls13),
             "TLS10" | "TLS11" => Err(self.error(
                 text.referenced,
                 key,
-                "is a version that is broken and not spoken here: use TLS12 or TLS13",
+                "is an insecure version that is not supported; use TLS12 or TLS13",
             )),
             _ => Err(self.error(text.referenced, key, "must be TLS12 or TLS13")),
         }
     }
 
-    fn cipher_suites(&self, names: &[Text]) -> Result<Vec<String>, ConfigError> {
+    fn cipher_suites(&self, names: &[Scalar]) -> Result<Vec<String>, ConfigError> {
         let mut suites = Vec::new();
         for name in names {
             if CIPHER_SUITES.contains(&name.value.as_str()) {
                 suites.push(name.value.clone());
             } else if !ALWAYS_ON.contains(&name.value.as_str()) {
                 let problem = format!(
-                    "has one that is not spoken here; for TLS 1.2 there are {}",
+                    "contains an unsupported suite; supported for TLS 1.2: {}",
                     CIPHER_SUITES.join(", ")
                 );
                 return Err(self.error(name.referenced, "cipher_suites", problem));
@@ -336,65 +327,66 @@ impl Reader<'_> {
         Ok(suites)
     }
 
-    fn group(&self, name: &Text) -> Result<KeyExchange, ConfigError> {
+    fn group(&self, name: &Scalar) -> Result<KeyExchange, ConfigError> {
         match name.value.as_str() {
             "X25519" => Ok(KeyExchange::X25519),
             "CurveP256" => Ok(KeyExchange::P256),
             "CurveP384" => Ok(KeyExchange::P384),
             _ => {
-                let problem = "has one that is not spoken here; there are X25519, CurveP256 and CurveP384";
+                let problem = "contains an unsupported group; supported: X25519, CurveP256, CurveP384";
                 Err(self.error(name.referenced, "curve_preferences", problem))
             }
         }
     }
 
-    /// A header that responses shall have; none if its value is empty.
-    fn header(&self, name: &str, value: &Text) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
+    /// Parses a header of responses; `None` if its value is empty.
+    fn header(&self, name: &str, value: &Scalar) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
         let at = value.referenced;
-        let Some((known, values)) = HEADERS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+        let Some((canonical, values)) = HEADERS.iter().find(|(header, _)| header.eq_ignore_ascii_case(name))
+        else {
             let names: Vec<&str> = HEADERS.iter().map(|(name, _)| *name).collect();
-            let problem = format!("has one that cannot be set; there are {}", names.join(", "));
+            let problem = format!("contains a header that cannot be set; supported: {}", names.join(", "));
             return Err(self.error(at, "headers", problem));
         };
         if value.value.is_empty() {
             return Ok(None);
         }
         if !values.is_empty() && !values.contains(&value.value.as_str()) {
-            return Err(self.error(at, known, format!("must be {}", values.join(" or "))));
+            return Err(self.error(at, canonical, format!("must be {}", values.join(" or "))));
         }
         let header =
-            HeaderName::from_bytes(known.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
-        let problem = "holds characters that no header may have: keep it to one line of ASCII";
-        header.map(Some).ok_or_else(|| self.error(at, known, problem))
+            HeaderName::from_bytes(canonical.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
+        let problem = "contains characters that are invalid in a header; use one line of ASCII";
+        header.map(Some).ok_or_else(|| self.error(at, canonical, problem))
     }
 
-    fn hash(&self, hash: Text) -> Result<SecretString, ConfigError> {
-        let wrong = |problem: &str| self.error(hash.referenced, "basic_auth_users", problem);
+    fn hash(&self, hash: Scalar) -> Result<SecretString, ConfigError> {
+        let invalid = |problem: &str| self.error(hash.referenced, "basic_auth_users", problem);
         let parts: bcrypt::HashParts = hash.value.parse().map_err(|_| {
-            wrong("holds a password that is not a bcrypt hash: make one with `htpasswd -nBC 10 USER`")
+            invalid("contains a password that is not a bcrypt hash; create one with `htpasswd -nBC 10 USER`")
         })?;
         if !COSTS.contains(&parts.get_cost()) {
             let problem = format!(
-                "holds a bcrypt hash of a cost that is not within {} to {}: 10 is usual",
+                "contains a bcrypt hash with a cost outside {} to {}; 10 is the usual cost",
                 COSTS.start(),
                 COSTS.end()
             );
-            return Err(wrong(&problem));
+            return Err(invalid(&problem));
         }
         Ok(SecretString::from(hash.value))
     }
 
-    /// A file that is named in this one.
-    fn file(&self, name: &Text) -> PathBuf {
+    /// Resolves a path in the file, which is relative to the folder of the file.
+    fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }
 
-    fn place(&self, at: Location) -> String {
-        yaml::place(self.path, at)
+    fn location(&self, at: Location) -> String {
+        yaml::location(self.path, at)
     }
 
     fn error(&self, at: Location, key: &str, problem: impl AsRef<str>) -> ConfigError {
-        ConfigError::new(FLAG, format!("{}: {key}: {}", self.place(at), problem.as_ref()))
+        ConfigError::new(FLAG, format!("{}: {key}: {}", self.location(at), problem.as_ref()))
     }
 }
 

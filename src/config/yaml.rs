@@ -1,5 +1,5 @@
-//! What the YAML parser says of a file, in words that name the line and the key, and never repeat a value: it may be a
-//! password in the wrong place.
+//! Errors of the YAML parser, as messages that name the line and the key. They never repeat a value: it may be a password
+//! in the wrong place.
 
 use std::path::Path;
 
@@ -7,14 +7,17 @@ use serde_saphyr::{Error, Location};
 
 use super::ConfigError;
 
-/// Where in a file something stands.
-pub(super) fn place(path: &Path, at: Location) -> String {
+/// Maximum length of an unknown key that is shown, in bytes.
+const MAX_KEY: usize = 40;
+
+/// Formats a location as `file:line`.
+pub(super) fn location(path: &Path, at: Location) -> String {
     format!("{}:{}", path.display(), at.line())
 }
 
-/// A file that is no YAML, or not of the form that it should have: `flag` names the file, `text` is in it, and `is_key` knows
-/// the keys that may be told.
-pub(super) fn not_understood(
+/// Converts an error of the parser. `flag` names the file, `text` is its content, and `is_key` is true for keys that may be
+/// shown.
+pub(super) fn error(
     flag: &'static str,
     path: &Path,
     text: &str,
@@ -25,51 +28,51 @@ pub(super) fn not_understood(
     let key = key_at(text, at).filter(|key| is_key(key));
     let (key, problem) = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
-            let plain =
-                field.len() <= 40 && field.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            let field = if plain { field.as_str() } else { "this key" };
-            (None, format!("{field} is not known here; there are {}", expected.join(", ")))
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let unknown = if field.len() <= MAX_KEY && field.chars().all(is_plain) {
+                format!("unknown key {field}")
+            } else {
+                "unknown key".to_owned()
+            };
+            (None, format!("{unknown}; valid keys: {}", expected.join(", ")))
         }
         Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
-            (key, wrong_kind(expected))
+            (key, wrong_type(expected))
         }
-        Error::Unexpected { expected, .. } => (key, wrong_kind(expected)),
-        Error::InvalidScalar { ty, .. } => (key, wrong_kind(ty)),
+        Error::Unexpected { expected, .. } => (key, wrong_type(expected)),
+        Error::InvalidScalar { ty, .. } => (key, wrong_type(ty)),
         Error::NullIntoString { .. } => (key, "has no value".to_owned()),
-        Error::DuplicateMappingKey { .. } if key.is_none() => {
-            (None, "the same key is there twice".to_owned())
+        Error::DuplicateMappingKey { .. } if key.is_none() => (None, "duplicate key".to_owned()),
+        Error::DuplicateMappingKey { .. } => (key, "is set twice".to_owned()),
+        Error::MultipleDocuments { .. } => {
+            (None, "contains a second document; only one is allowed".to_owned())
         }
-        Error::DuplicateMappingKey { .. } => (key, "is there twice".to_owned()),
-        Error::MultipleDocuments { .. } => (None, "a second document begins: give one".to_owned()),
-        // The scanner's words name kinds of characters, and never what it read.
-        Error::ExternalMessage { msg, .. } => (None, format!("is no YAML: {msg}")),
-        _ => (
-            None,
-            "is no YAML that can be read here; put quotes around values with special characters".to_owned(),
-        ),
+        // The scanner's messages name kinds of characters, and never the content.
+        Error::ExternalMessage { msg, .. } => (None, format!("invalid YAML: {msg}")),
+        _ => (None, "invalid YAML; quote values that contain special characters".to_owned()),
     };
-    let place = place(path, at);
+    let location = location(path, at);
     ConfigError::new(
         flag,
-        key.map_or_else(|| format!("{place}: {problem}"), |key| format!("{place}: {key}: {problem}")),
+        key.map_or_else(|| format!("{location}: {problem}"), |key| format!("{location}: {key}: {problem}")),
     )
 }
 
-/// What to say where the parser expects something of its `expected` kind.
-fn wrong_kind(expected: &str) -> String {
+/// Message for a value that is not of the `expected` type.
+fn wrong_type(expected: &str) -> String {
     let expected = match expected {
-        "mapping start" => "a mapping, as key: value,",
+        "mapping start" => "a mapping (key: value)",
         "sequence start" => "a list",
-        "string scalar" => "a text",
+        "string scalar" => "a string",
         "boolean" => "true or false",
         "u64" | "usize" => "a whole number",
         "f64" => "a number",
         other => other,
     };
-    format!("is of the wrong kind: {expected} is expected")
+    format!("has the wrong type; expected {expected}")
 }
 
-/// What may be the key in the line at `at`; a URL is none.
+/// Returns the key of the line at `at`; `None` for a line without a key, also if it has the colon of a URL.
 fn key_at(text: &str, at: Location) -> Option<&str> {
     let line = text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
     let (key, value) = line.split_once(':')?;

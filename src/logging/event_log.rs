@@ -1,4 +1,4 @@
-//! From events to log lines: the one place that words them, and that limits their rate.
+//! Log lines of events, with a rate limit per target.
 
 use std::time::Duration;
 
@@ -9,34 +9,35 @@ use crate::convert::millis;
 use crate::script::{Call, Catalogue, OTHER, Sha1Digits};
 use crate::watch::{Event, State};
 
-/// Interval at which a target may have another line, in the long run.
+/// Interval between lines of a target in the long run.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Size of the token bucket as a time: 16 lines at once. With the 4 that [`INTERVAL`] adds, no second has more than 20.
+/// Size of the token bucket as a time: 16 lines. With the 4 lines a second that [`INTERVAL`] adds, no second has more than
+/// 20 lines.
 const BURST: Duration = Duration::from_secs(4);
 
-/// Time without a line that was left out after which the rate counts as fallen.
+/// Time without an omitted line after which omitted lines are reported.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Time after which the lines that were left out are reported although the rate has not fallen.
+/// Interval between reports while lines are being omitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Bytes of a command's name that are written. Real names are shorter, and slow logs of real servers have no more than 128.
+/// Maximum length of a command name in bytes. Slow logs of real servers have at most 128.
 const MAX_COMMAND: usize = 128;
 
-/// Importance of a line. The lower ones leave a part of the bucket to the higher ones.
+/// Priority of a line. Part of the bucket is reserved for higher priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
-    /// Single slow calls, which a server may have any number of.
+    /// Single slow calls, of which a server may have any number.
     Low,
     /// Problems of the account and of single commands.
     Medium,
-    /// States and blockages, which people are paged for.
+    /// State changes and blockages.
     High,
 }
 
 impl Priority {
-    /// Priority of an event's line.
+    /// Returns the priority of the line of an event.
     fn of(event: &Event) -> Self {
         match event {
             Event::SlowScript(_) => Self::Low,
@@ -50,7 +51,7 @@ impl Priority {
         }
     }
 
-    /// Part of the bucket that is left to higher priorities.
+    /// Returns the part of the bucket that is reserved for higher priorities.
     fn reserve(self) -> Duration {
         match self {
             Self::Low => INTERVAL * 7,
@@ -60,29 +61,29 @@ impl Priority {
     }
 }
 
-/// Lines that were not written because of the limit.
+/// Numbers of lines that were omitted because of the limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Omitted {
-    /// All of them.
+    /// All lines.
     pub(crate) lines: u64,
-    /// Slow calls that had no line.
+    /// Slow calls without a line.
     pub(crate) slow_calls: u64,
-    /// Lost slow log entries that had no line.
+    /// Lost slow log entries without a line.
     pub(crate) lost_entries: u64,
 }
 
-/// Limits the rate of the log lines of one target (or one entry of `discover`): a token bucket.
+/// Token bucket that limits the log lines of one target, or of one entry with `discover`.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
-    /// Time at which the bucket is full again; each line moves it by [`INTERVAL`].
+    /// Time at which the bucket is full; each line moves it by [`INTERVAL`].
     full_at: Mono,
     omitted: Omitted,
-    /// Times at which the first and the latest of them were omitted.
+    /// Times of the first and the latest omitted line.
     period: Option<(Mono, Mono)>,
 }
 
 impl Limiter {
-    /// Takes a token for a line; `false` if there is none. The line is counted as omitted then.
+    /// Takes a token for a line. If there is none, counts the line as omitted and returns false.
     pub(crate) fn admit(&mut self, priority: Priority, now: Mono) -> bool {
         let admitted = self.take(priority, now);
         if !admitted {
@@ -93,7 +94,7 @@ impl Limiter {
         admitted
     }
 
-    /// Takes a token for the line of an event.
+    /// Takes a token for the line of an event, as [`Self::admit`] does.
     pub(crate) fn admit_event(&mut self, event: &Event, now: Mono) -> bool {
         let admitted = self.admit(Priority::of(event), now);
         match event {
@@ -108,14 +109,15 @@ impl Limiter {
         admitted
     }
 
-    /// Lines that were omitted, once no more are, or for the last [`REPORT_INTERVAL`]. They are to be reported now.
+    /// Takes the omitted lines if they are to be reported now: none was omitted for [`QUIET`], or the last report is
+    /// [`REPORT_INTERVAL`] ago.
     pub(crate) fn due(&mut self, now: Mono) -> Option<Omitted> {
         let (first, latest) = self.period?;
         let is_due = now.since(latest) >= QUIET || now.since(first) >= REPORT_INTERVAL;
         if is_due && self.take(Priority::High, now) { self.rest() } else { None }
     }
 
-    /// Lines that were omitted and not reported yet.
+    /// Takes the omitted lines that were not reported.
     pub(crate) fn rest(&mut self) -> Option<Omitted> {
         self.period.take()?;
         Some(std::mem::take(&mut self.omitted))
@@ -131,7 +133,7 @@ impl Limiter {
     }
 }
 
-/// Writes the line that says how many lines of a target were omitted.
+/// Logs the number of omitted lines of a target.
 pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
     let Omitted { lines, slow_calls, lost_entries } = omitted;
     warn!(
@@ -139,18 +141,18 @@ pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
         lines,
         slow_calls = Some(slow_calls).filter(|count| *count > 0),
         lost_entries = Some(lost_entries).filter(|count| *count > 0),
-        "log lines were left out: too many for one target; all metrics are exact"
+        "log lines were omitted: too many for one target; all metrics are exact"
     );
 }
 
-/// Whether the line of an event is not written at the present log level. It takes no token then.
+/// True if the line of an event is disabled by the log level, so that it takes no token.
 pub(crate) fn is_silent(event: &Event) -> bool {
     // Blockages have lines of their own.
     let is_debug = matches!(event, Event::StateChanged { to: State::Blocked | State::Busy(_), .. });
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
-/// Writes the log line of an event; scripts have the names of the catalogue.
+/// Logs an event. Scripts have the names of the catalogue.
 pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
     match event {
         Event::StateChanged { from, to, detail } => state_changed(target, *from, *to, detail.as_deref()),
@@ -173,8 +175,9 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
         }
         Event::BlockageEnded { blocked, cause, culprit, runner } => {
             let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.arguments));
-            let told = runner.as_ref().map(|runner| &runner.script);
-            let script = told.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
+            let running = runner.as_ref().map(|runner| &runner.script);
+            let script =
+                running.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
             let command = culprit.as_ref().and_then(|culprit| culprit.arguments.first());
             let command = command.map(|name| {
                 let (start, _) = name.split_at_checked(MAX_COMMAND).unwrap_or((name, &[]));
@@ -188,15 +191,15 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 sha1 = script.as_ref().and_then(|script| Some(script.sha1.as_ref()?.as_str())),
                 command,
                 duration_ms = culprit.as_ref().map(|culprit| millis(culprit.duration)),
-                client = culprit.as_ref().and_then(|culprit| given(&culprit.client)),
-                client_name = culprit.as_ref().and_then(|culprit| given(&culprit.client_name)),
+                client = culprit.as_ref().and_then(|culprit| non_empty(&culprit.client)),
+                client_name = culprit.as_ref().and_then(|culprit| non_empty(&culprit.client_name)),
                 "blockage ended"
             );
         }
         Event::SlowScript(slow) => {
             let command = slow.call.command.as_str();
             let script = names.identify(&slow.call.script);
-            // What came after the limit of labels is told as it is counted.
+            // Scripts beyond the limit of labels are logged as they are counted.
             let label = if slow.label.as_str() == OTHER { &slow.label } else { &script.label };
             warn!(
                 target,
@@ -206,8 +209,8 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 script = label.as_str(),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 duration_ms = millis(slow.duration),
-                client = given(&slow.client),
-                client_name = given(&slow.client_name),
+                client = non_empty(&slow.client),
+                client_name = non_empty(&slow.client_name),
                 keys = slow.call.keys,
                 "slow script"
             );
@@ -240,8 +243,8 @@ fn state_changed(target: &str, from: Option<State>, to: State, detail: Option<&s
     }
 }
 
-/// A text that says something: empty ones are left out of the line.
-fn given(text: &str) -> Option<&str> {
+/// Returns a text, or `None` if it is empty, so that the field is omitted.
+fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
@@ -253,13 +256,13 @@ mod tests {
         Mono::from_epoch(Duration::from_millis(count))
     }
 
-    /// Times at which a line of the priority that comes every `every` is admitted, for 30 s.
+    /// Returns the times of admitted lines, for lines of a priority at an interval over 30 s.
     fn admitted(limiter: &mut Limiter, priority: Priority, every: Duration) -> Vec<Mono> {
         let times = (0..).map(|count| every * count).take_while(|now| *now < Duration::from_secs(30));
         times.map(Mono::from_epoch).filter(|now| limiter.admit(priority, *now)).collect()
     }
 
-    /// Most lines in any one second.
+    /// Returns the maximum number of lines in any second.
     fn most_in_a_second(lines: &[Mono]) -> usize {
         let within = |begin: Mono| {
             lines.iter().filter(|at| (begin..begin + Duration::from_secs(1)).contains(*at)).count()
@@ -298,7 +301,7 @@ mod tests {
                     lines.push(now);
                 }
             }
-            // Five lines, as a blockage has, every two seconds.
+            // Five lines, as of a blockage, every two seconds.
             if ms % 2000 < 5 {
                 let omitted = limiter.omitted;
                 assert!(limiter.admit(Priority::High, now), "at {ms} ms");

@@ -1,6 +1,6 @@
-//! Log lines: to stderr, as logfmt or JSON.
+//! Log lines on stderr, as logfmt or JSON.
 //!
-//! Fields may hold what servers, files and clients sent. So all of them are bounded and escaped here, whoever logs them.
+//! Fields may contain text from servers, files and clients. All fields are bounded and escaped here, whoever logs them.
 
 pub(crate) mod event_log;
 
@@ -21,13 +21,13 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::text::{Bounded, is_hidden};
 
-/// Most bytes of a field.
+/// Maximum length of a field in bytes.
 const MAX_FIELD: usize = 256;
 
-/// Most bytes of the fields in [`SENTENCES`].
+/// Maximum length of the fields in [`SENTENCES`].
 const MAX_SENTENCE: usize = 1024;
 
-/// Fields that hold sentences of this program, with texts from elsewhere within them.
+/// Fields that contain sentences of this program, with text from elsewhere in them.
 const SENTENCES: [&str; 2] = ["message", "problem"];
 
 /// Minimum level of log lines; the values of `--log.level`.
@@ -54,10 +54,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Begins to write the log lines of this program; those of libraries only from `warn` on.
+/// Installs the subscriber. Libraries log at `warn` and above only.
 ///
 /// # Errors
-/// Logging was set up before.
+/// A subscriber is installed already.
 pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -73,7 +73,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitErr
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
 }
 
-/// Formats events in one of the formats.
+/// Formats events as logfmt or JSON.
 struct Formatter(LogFormat);
 
 impl<S, N> FormatEvent<S, N> for Formatter
@@ -93,7 +93,7 @@ where
     }
 }
 
-/// The line of an event at this time, with the fields that `record` adds.
+/// Formats the line of an event, with the fields that `record` adds.
 fn line(format: LogFormat, time: &str, level: Level, record: impl FnOnce(&mut Line)) -> String {
     let mut line = Line { format, text: String::new() };
     match format {
@@ -113,7 +113,7 @@ fn line(format: LogFormat, time: &str, level: Level, record: impl FnOnce(&mut Li
     line.text
 }
 
-/// A log line that fields are added to.
+/// Log line under construction.
 struct Line {
     format: LogFormat,
     text: String,
@@ -136,7 +136,7 @@ impl Line {
     /// Adds a number, `true` or `false`.
     fn add_plain(&mut self, name: &str, value: impl fmt::Display) {
         self.add_name(name);
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = write!(self.text, "{value}");
     }
 
@@ -185,7 +185,7 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let is_sentence = SENTENCES.contains(&field.name());
         let mut text = Bounded::new(if is_sentence { MAX_SENTENCE } else { MAX_FIELD });
-        // It ends where the text is cut.
+        // Fails once the text is cut.
         let _ = write!(text, "{value:?}");
         self.add_text(field.name(), &text.finish());
     }
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// The lines that `log` writes.
+    /// Returns the lines that `log` writes.
     fn logged(format: LogFormat, log: impl FnOnce()) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
@@ -233,10 +233,10 @@ mod tests {
             warn!(
                 target = "a:1",
                 count = 3_u64,
-                works = true,
+                healthy = true,
                 file = "a b=\"c\"",
                 none = None::<&str>,
-                "it is so"
+                "a message"
             );
         };
         let text = logged(LogFormat::Logfmt, log);
@@ -244,15 +244,15 @@ mod tests {
         assert!(time.starts_with("ts=20") && time.ends_with('Z'), "{text}");
         assert_eq!(
             rest,
-            "level=warn message=\"it is so\" target=a:1 count=3 works=true file=\"a b=\\\"c\\\"\"\n"
+            "level=warn message=\"a message\" target=a:1 count=3 healthy=true file=\"a b=\\\"c\\\"\"\n"
         );
         let text = logged(LogFormat::Json, log);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(json["timestamp"].is_string(), "{text}");
         assert_eq!(json["level"], "WARN");
-        assert_eq!(json["message"], "it is so");
+        assert_eq!(json["message"], "a message");
         assert_eq!(
-            (&json["target"], &json["count"], &json["works"]),
+            (&json["target"], &json["count"], &json["healthy"]),
             (&"a:1".into(), &3.into(), &true.into())
         );
         assert_eq!(json["file"], "a b=\"c\"");

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::blocking::{LOG_FILES, Unfinished, folder_of};
+use crate::blocking::{JobError, LOG_FILES, folder_of};
 use crate::files;
 use crate::logging::event_log::Priority;
 use crate::parse::{SlowScriptLine, slow_script_line};
@@ -65,7 +65,7 @@ async fn follow_on(watched: &TargetHandle, path: &Path) {
             looked
         } else {
             if readable {
-                complain(watched, path, &Unfinished::Late(LOOK_LIMIT).into());
+                complain(watched, path, &JobError::TimedOut(LOOK_LIMIT).into());
                 readable = false;
             }
             looking.await

@@ -902,7 +902,7 @@ fn a_flood_of_made_up_slow_calls() {
         |metrics: &Metrics| whole(metrics.sum("redis_script_slow_calls_total", &[("severity", "warning")]));
     exporter.wait_for(LIMIT, "many slow calls", |metrics| counted(metrics) > 1000);
     // Long enough for the lines that are left out to be reported while it goes on.
-    let is_omitted = |line: &str| line.contains(&target) && line.contains("log lines were left out");
+    let is_omitted = |line: &str| line.contains(&target) && line.contains("log lines were omitted");
     eventually(LIMIT, "a report while it goes on", || exporter.logs().lines().any(is_omitted).then_some(()));
     // The server is BUSY, then blocked and silent, and then well.
     for (now, line) in

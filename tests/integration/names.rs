@@ -269,7 +269,7 @@ fn a_catalogue_is_written(kind: Kind) {
     let from_file = collect(&["--from-file", recording.to_str().unwrap()]);
     assert_eq!(from_file.status.code(), Some(0), "{}", from_file.stderr);
     assert_eq!(read(&sha1).as_deref(), Some(long.as_str()));
-    assert!(from_file.stdout.contains(if shows { "has " } else { "wrote " }), "{}", from_file.stdout);
+    assert!(from_file.stdout.contains(if shows { "unchanged " } else { "wrote " }), "{}", from_file.stdout);
 
     // What is there is never overwritten.
     fs::write(target.join(format!("{sha1}.lua")), "mine").unwrap();

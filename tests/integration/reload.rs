@@ -217,7 +217,7 @@ fn a_wrong_file_changes_nothing_and_says_why() {
         assert_eq!(number(&exporter.metrics(), RELOADED, &[]), Some(1));
         let connections = others(&mut server.client());
         for (text, why) in [
-            ("targets:\n  - addr: redis://x:sesame@a\n    pasword: y\n", ":3: pasword is not known here"),
+            ("targets:\n  - addr: redis://x:sesame@a\n    pasword: y\n", ":3: unknown key pasword"),
             (
                 "targets: [{addr: 'redis://a'}, {addr: 'rediss://b', tls: {ca_file: none.pem}}]",
                 ":1: tls: cannot use",

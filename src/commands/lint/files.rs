@@ -1,86 +1,95 @@
-//! Finds and reads the files.
+//! Finds and reads the files to lint.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The largest file that is read. Servers take larger scripts; nobody writes them.
+use walkdir::{DirEntry, WalkDir};
+
+use crate::files;
+
+/// Maximum size of a file. Servers accept larger scripts; real ones are smaller.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// How deep folders may be nested.
+/// Maximum depth of folders below a named one.
 const MAX_DEPTH: usize = 32;
 
-/// Most files that are read.
+/// Maximum number of files.
 const MAX_FILES: usize = 100_000;
 
-/// What stands for standard input.
+/// Path that denotes standard input.
 const STDIN: &str = "-";
 
-/// Reads all files that are named, and all that end in `.lua` in folders that are named. Hidden folders and `node_modules`
-/// are only looked into if they are named themselves. Bytes that are no UTF-8 stand for nothing that a rule looks at.
+/// Reads all named files, and all files in named folders whose names end in `.lua`. Hidden folders and `node_modules` are
+/// skipped unless they are named, and links to folders are not followed. Calls `visit` with the name of each file and its
+/// content, in which invalid UTF-8 is replaced, or the error.
 pub(crate) fn each(
     paths: &[PathBuf],
     stdin: &mut impl Read,
-    mut tell: impl FnMut(&str, Result<String, String>),
+    mut visit: impl FnMut(&str, Result<String, String>),
 ) {
-    let mut files = 0;
-    let mut seen = BTreeSet::new();
+    let mut visited = BTreeSet::new();
     for path in paths {
         if path.as_os_str() == STDIN {
-            tell("<stdin>", read(stdin));
+            visit("<stdin>", content(&mut *stdin));
             continue;
         }
-        let mut next = vec![(path.clone(), 0)];
-        while let Some((path, depth)) = next.pop() {
-            let name = path.display().to_string();
-            let is_folder = path.is_dir();
-            if is_folder && depth > MAX_DEPTH {
-                tell(&name, Err(format!("more than {MAX_DEPTH} folders deep")));
-            } else if is_folder {
-                match inside(&path) {
-                    // The last is taken first.
-                    Ok(found) => next.extend(found.into_iter().rev().map(|found| (found, depth + 1))),
-                    Err(error) => tell(&name, Err(error.to_string())),
+        let entries = WalkDir::new(path).max_depth(MAX_DEPTH + 1).sort_by_file_name().into_iter();
+        for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_skipped(entry)) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let name = error.path().unwrap_or(path).display().to_string();
+                    visit(
+                        &name,
+                        Err(error.io_error().map_or_else(|| error.to_string(), ToString::to_string)),
+                    );
+                    continue;
                 }
-            } else if files >= MAX_FILES {
-                tell(&name, Err(format!("more than {MAX_FILES} files")));
+            };
+            let name = entry.path().display().to_string();
+            if is_folder(&entry) {
+                if entry.depth() > MAX_DEPTH {
+                    visit(&name, Err(format!("more than {MAX_DEPTH} folders deep")));
+                }
+            } else if !is_selected(&entry) || visited.contains(entry.path()) {
+                // Neither named nor a script, or named twice.
+            } else if visited.len() >= MAX_FILES {
+                visit(&name, Err(format!("more than {MAX_FILES} files")));
                 return;
-            } else if seen.insert(path.clone()) {
-                files += 1;
-                let content = File::open(&path).map_err(|error| error.to_string());
-                tell(&name, content.and_then(|mut file| read(&mut file)));
+            } else {
+                visit(&name, open(entry.path()));
+                visited.insert(entry.into_path());
             }
         }
     }
 }
 
-/// Folders and Lua files in a folder, by name. Links to folders are not followed.
-fn inside(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_passed_over = name.starts_with('.') || name == "node_modules";
-        let is_folder = entry.file_type()?.is_dir();
-        let path = entry.path();
-        if !is_passed_over && (is_folder || (name.ends_with(".lua") && path.is_file())) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
+fn is_skipped(entry: &DirEntry) -> bool {
+    let name = entry.file_name().as_encoded_bytes();
+    name.starts_with(b".") || name == b"node_modules"
 }
 
-fn read(source: &mut impl Read) -> Result<String, String> {
-    let mut content = Vec::new();
-    source.take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
-    if u64::try_from(content.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {
-        return Err("larger than 1 MiB".to_owned());
-    }
-    Ok(match String::from_utf8(content) {
-        Ok(content) => content,
+/// True for a folder, and for a link to one that is named.
+fn is_folder(entry: &DirEntry) -> bool {
+    if entry.depth() == 0 { entry.path().is_dir() } else { entry.file_type().is_dir() }
+}
+
+/// True for a named file, and for a script in a named folder.
+fn is_selected(entry: &DirEntry) -> bool {
+    let is_lua = entry.file_name().as_encoded_bytes().ends_with(b".lua");
+    entry.depth() == 0 || (is_lua && entry.path().is_file())
+}
+
+fn open(path: &Path) -> Result<String, String> {
+    content(File::open(path).map_err(|error| error.to_string())?)
+}
+
+fn content(source: impl Read) -> Result<String, String> {
+    let bytes = files::read(source, MAX_FILE_SIZE).map_err(|error| error.to_string())?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
 }

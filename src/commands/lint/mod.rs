@@ -1,4 +1,4 @@
-//! `redis-script-exporter lint`: reads Lua scripts and reports what will make a server BUSY.
+//! `redis-script-exporter lint`: reads Lua scripts and reports code that can block a server.
 
 mod files;
 
@@ -9,7 +9,7 @@ use super::{CommandError, printed};
 use crate::cli::{LintFlags, LintFormat};
 use crate::lint::{self, Report};
 
-/// Lints the scripts that the flags name, `-` from stdin, and prints the findings.
+/// Lints the scripts that the flags name, and prints the findings.
 pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     let mut report = Report::default();
     files::each(&flags.paths, &mut io::stdin().lock(), |file, content| {
@@ -20,7 +20,7 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::from(report.exit_code))
 }
 
-/// Prints a report. The stream removes colours where they are not wanted.
+/// Prints a report. `out` removes colours that are not wanted.
 fn print(report: &Report, format: LintFormat, out: &mut impl Write) -> io::Result<()> {
     match format {
         LintFormat::Text => lint::print_text(report, out)?,

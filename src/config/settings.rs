@@ -1,0 +1,134 @@
+//! Settings that the flags give for all targets, and that an entry of the file may override.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Address, ConfigError, Credentials, Intervals, TargetConfig, TlsFiles};
+use crate::cli::Cli;
+use crate::parse::Privacy;
+use crate::watch::Thresholds;
+
+/// Minimum of an interval. A shorter one is load without better measurements.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Maximum of an interval.
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Maximum number of histogram buckets.
+const MAX_BUCKETS: usize = 100;
+
+/// Settings of a target that do not depend on its address.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    pub(super) intervals: Intervals,
+    pub(super) slow: Thresholds,
+    /// Upper bounds of the duration histogram in seconds, rising.
+    pub(super) buckets: Arc<[f64]>,
+    pub(super) privacy: Privacy,
+    /// At least 1.
+    pub(super) max_scripts: usize,
+}
+
+impl Settings {
+    /// Validates the flags.
+    ///
+    /// # Errors
+    /// The first invalid setting.
+    pub(super) fn from_cli(cli: &Cli) -> Result<Self, ConfigError> {
+        let settings = Self {
+            intervals: intervals(cli)?,
+            slow: thresholds(cli)?,
+            buckets: buckets(&cli.slow_buckets)?,
+            privacy: privacy(cli),
+            max_scripts: cli.script_max_series,
+        };
+        if settings.max_scripts == 0 {
+            return Err(ConfigError::new("--script.max-series", "must be at least 1"));
+        }
+        Ok(settings)
+    }
+
+    /// Returns a target with these settings. Its name is its address.
+    pub(super) fn target(&self, address: Address, credentials: Credentials, tls: &TlsFiles) -> TargetConfig {
+        TargetConfig {
+            name: address.to_string().into(),
+            credentials,
+            tls: TlsFiles { insecure: tls.insecure || address.insecure, ..tls.clone() },
+            address,
+            intervals: self.intervals,
+            slow: self.slow,
+            buckets: Arc::clone(&self.buckets),
+            privacy: self.privacy,
+            max_scripts: self.max_scripts,
+            log_file: None,
+            module: None,
+            discovered: None,
+            within: None,
+        }
+    }
+}
+
+/// Returns the privacy flags.
+pub(super) fn privacy(cli: &Cli) -> Privacy {
+    Privacy {
+        show_keys: cli.web_show_keys,
+        hide_clients: cli.web_hide_clients,
+        show_source: cli.web_show_source,
+    }
+}
+
+fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {
+    for (flag, value) in [
+        ("--poll.interval", cli.poll_interval),
+        ("--poll.info-interval", cli.poll_info_interval),
+        ("--heartbeat.interval", cli.heartbeat_interval),
+        ("--heartbeat.blocked-after", cli.heartbeat_blocked_after),
+    ] {
+        check_interval(value).map_err(|problem| ConfigError::new(flag, problem))?;
+    }
+    Ok(Intervals {
+        poll: cli.poll_interval,
+        info: cli.poll_info_interval,
+        heartbeat: cli.heartbeat_interval,
+        blocked_after: cli.heartbeat_blocked_after,
+    })
+}
+
+/// Checks the range of an interval.
+///
+/// # Errors
+/// The permitted range.
+pub(super) fn check_interval(interval: Duration) -> Result<(), &'static str> {
+    let in_range = (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval);
+    if in_range { Ok(()) } else { Err("must be between 10ms and 1h") }
+}
+
+fn thresholds(cli: &Cli) -> Result<Thresholds, ConfigError> {
+    if cli.slow_warning.is_zero() {
+        return Err(ConfigError::new("--slow.warning", "must be greater than 0"));
+    }
+    if cli.slow_critical < cli.slow_warning {
+        return Err(ConfigError::new("--slow.critical", "must not be less than --slow.warning"));
+    }
+    Ok(Thresholds { warning: cli.slow_warning, critical: cli.slow_critical })
+}
+
+fn buckets(bounds: &[f64]) -> Result<Arc<[f64]>, ConfigError> {
+    check_buckets(bounds).map_err(|problem| ConfigError::new("--slow.buckets", problem))?;
+    Ok(bounds.into())
+}
+
+/// Checks the upper bounds of the histogram's buckets.
+///
+/// # Errors
+/// The permitted form.
+pub(super) fn check_buckets(bounds: &[f64]) -> Result<(), &'static str> {
+    let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    if bounds.is_empty() || bounds.len() > MAX_BUCKETS || !rising {
+        return Err("must be 1 to 100 increasing numbers, for example 0.1,0.5,1,2,5");
+    }
+    if bounds.iter().any(|bound| !bound.is_finite() || *bound <= 0.0) {
+        return Err("each bound must be a number of seconds greater than 0");
+    }
+    Ok(())
+}
