@@ -16,6 +16,7 @@
 
 mod access;
 mod account;
+mod architecture;
 mod chaos;
 mod check;
 mod cli;

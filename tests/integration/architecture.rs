@@ -1,0 +1,285 @@
+//! Structure of the sources: pure folders, imports between modules, and the size of what stands beside the folders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use crate::common::repository;
+
+/// Files and folders of `src/` that do no I/O and take the time as an argument. Those that do not exist are ignored.
+const PURE: &[&str] = &["parse", "script", "watch", "lint", "diagnosis", "fleet/compose"];
+
+/// Paths that pure code must not use. Addresses come from `core::net`; `std::io` is allowed for its traits.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tokio_util",
+    "std::env",
+    "std::fs",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread::sleep",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "crate::blocking",
+    "crate::cli",
+    "crate::client",
+    "crate::clock::Clock",
+    "crate::commands",
+    "crate::files",
+    "crate::logging",
+    "crate::metrics",
+    "crate::poll",
+    "crate::state",
+    "crate::web",
+];
+
+/// Imports that close a circle and are still to be removed, as (importing module, imported module).
+const CIRCLES: &[(&str, &str)] = &[("poll", "fleet"), ("state", "fleet")];
+
+/// Maximum number of loose files in `src/`.
+const MAX_LOOSE_FILES: usize = 8;
+
+/// Maximum number of lines of `main.rs`.
+const MAX_MAIN: usize = 60;
+
+/// Maximum number of doc comments in `src/` that begin with a question word.
+const MAX_QUESTIONS: usize = 470;
+
+/// Non-test code of a source file below `src/`.
+struct Source {
+    /// Path below `src/`.
+    path: PathBuf,
+    /// Paths that are imported or used, such as `std::fs::read`.
+    used: BTreeSet<String>,
+}
+
+impl Source {
+    /// Name of the file or folder directly below `src/`.
+    fn module(&self) -> String {
+        let first = Path::new(self.path.iter().next().unwrap());
+        first.file_stem().unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn uses(&self, path: &str) -> bool {
+        self.used
+            .iter()
+            .any(|used| used.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+    }
+}
+
+/// Returns all source files but those that are only compiled for tests.
+fn sources() -> Vec<Source> {
+    let root = repository("src");
+    let (mut sources, mut for_tests) = (Vec::new(), Vec::new());
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let tokens: TokenStream = fs::read_to_string(&path).unwrap().parse().unwrap();
+                let mut modules = Vec::new();
+                let code = without_tests(tokens, &mut modules);
+                let folder = match path.file_stem().unwrap().to_str().unwrap() {
+                    "mod" | "lib" | "main" => path.parent().unwrap().to_owned(),
+                    _ => path.with_extension(""),
+                };
+                for_tests.extend(modules.iter().map(|module| folder.join(module)));
+                let mut used = BTreeSet::new();
+                collect_paths(code, &[], &mut used);
+                sources.push(Source { path, used });
+            }
+        }
+    }
+    sources.retain(|source| {
+        !for_tests.iter().any(|path| source.path.with_extension("") == *path || source.path.starts_with(path))
+    });
+    for source in &mut sources {
+        source.path = source.path.strip_prefix(&root).unwrap().to_owned();
+    }
+    sources
+}
+
+/// Removes items with `#[cfg(test)]`, and collects the names of modules among them that have a file of their own.
+fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTree> {
+    let mut kept = Vec::new();
+    let mut tokens = tokens.into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Group(group)
+                if group.delimiter() == Delimiter::Bracket && is_cfg_test(group.stream()) =>
+            {
+                // The # of the attribute.
+                kept.pop();
+                let mut item = Vec::new();
+                for token in tokens.by_ref() {
+                    let is_end = match &token {
+                        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                        TokenTree::Punct(punct) => punct.as_char() == ';',
+                        _ => false,
+                    };
+                    item.push(token.to_string());
+                    if is_end {
+                        break;
+                    }
+                }
+                if let [.., keyword, name, end] = &item[..]
+                    && keyword == "mod"
+                    && end == ";"
+                {
+                    modules.push(name.clone());
+                }
+            }
+            TokenTree::Group(group) => {
+                let inner = without_tests(group.stream(), modules).into_iter().collect();
+                kept.push(proc_macro2::Group::new(group.delimiter(), inner).into());
+            }
+            token => kept.push(token),
+        }
+    }
+    kept
+}
+
+fn is_cfg_test(attribute: TokenStream) -> bool {
+    attribute.to_string().replace(' ', "") == "cfg(test)"
+}
+
+/// Collects all paths, with those in braces after `::` completed by what stands before the braces.
+fn collect_paths(tokens: Vec<TokenTree>, prefix: &[String], paths: &mut BTreeSet<String>) {
+    let mut path = prefix.to_vec();
+    let mut colons = 0;
+    for token in tokens {
+        match token {
+            TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+            TokenTree::Ident(ident) => {
+                // At the beginning of an entry in braces the prefix stands before it.
+                if colons != 2 && path.len() > prefix.len() {
+                    paths.insert(path.join("::"));
+                    path = prefix.to_vec();
+                }
+                path.push(ident.to_string());
+                colons = 0;
+            }
+            TokenTree::Group(group) => {
+                let continues = colons == 2 && group.delimiter() == Delimiter::Brace;
+                let inner = group.stream().into_iter().collect();
+                if continues {
+                    collect_paths(inner, &path, paths);
+                } else {
+                    paths.insert(path.join("::"));
+                    collect_paths(inner, &[], paths);
+                }
+                path = prefix.to_vec();
+                colons = 0;
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {
+                paths.insert(path.join("::"));
+                path = prefix.to_vec();
+                colons = 0;
+            }
+        }
+    }
+    paths.insert(path.join("::"));
+}
+
+#[test]
+fn pure_folders_do_no_io_and_read_no_clock() {
+    let is_pure = |path: &Path| {
+        PURE.iter().any(|pure| path.starts_with(pure) || path.with_extension("") == Path::new(pure))
+    };
+    let sources: Vec<Source> = sources().into_iter().filter(|source| is_pure(&source.path)).collect();
+    assert!(sources.len() > 30, "{}", sources.len());
+    for source in sources {
+        for path in IMPURE {
+            assert!(!source.uses(path), "{} uses {path}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn modules_import_each_other_in_one_direction() {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        let module = source.module();
+        let used = source.used.iter().filter_map(|path| path.strip_prefix("crate::")?.split("::").next());
+        let others = used.filter(|other| *other != module && !CIRCLES.contains(&(module.as_str(), *other)));
+        let others: BTreeSet<String> = others.map(str::to_owned).collect();
+        imports.entry(module).or_default().extend(others);
+    }
+    assert!(imports["fleet"].contains("config"), "{imports:?}");
+    // Modules that import none of the others, or that none of the others imports, are not part of a circle.
+    loop {
+        let left: BTreeSet<String> = imports.keys().cloned().collect();
+        imports.retain(|_, used| used.iter().any(|module| left.contains(module)));
+        let imported: BTreeSet<String> = imports.values().flatten().cloned().collect();
+        imports.retain(|module, _| imported.contains(module));
+        if imports.len() == left.len() {
+            break;
+        }
+    }
+    assert!(imports.is_empty(), "circles: {imports:#?}");
+}
+
+#[test]
+fn few_files_stand_beside_the_folders() {
+    let files = fs::read_dir(repository("src")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+    assert!(files.len() <= MAX_LOOSE_FILES, "{files:?}");
+    let main = fs::read_to_string(repository("src/main.rs")).unwrap();
+    assert!(main.lines().count() <= MAX_MAIN, "src/main.rs is for choosing what to run");
+}
+
+#[test]
+fn doc_comments_begin_with_a_noun_or_a_verb() {
+    let is_question = |line: &str| {
+        let text = line.trim_start().strip_prefix("///").or_else(|| line.trim_start().strip_prefix("//!"));
+        text.is_some_and(|text| {
+            [" What ", " Who ", " Whether ", " How "].iter().any(|word| text.starts_with(word))
+        })
+    };
+    let mut questions = Vec::new();
+    for source in sources() {
+        let text = fs::read_to_string(repository("src").join(&source.path)).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| is_question(line));
+        questions
+            .extend(lines.map(|(index, line)| format!("{}:{}: {line}", source.path.display(), index + 1)));
+    }
+    assert!(questions.len() <= MAX_QUESTIONS, "{}", questions.join("\n"));
+}
+
+#[test]
+fn paths_are_collected_from_imports_and_from_code() {
+    let code = "
+        //! tokio::spawn
+        use std::{fs::{self, File}, net as n, io::Read};
+        fn f(at: std::time::Instant) -> &'static str { crate::files::read(&[at]); \"std::env\" }
+        #[cfg(test)]
+        use std::process::Command;
+        #[cfg(test)]
+        mod corpus;
+        #[cfg(test)]
+        mod tests { use std::thread; }
+        impl S { #[cfg(test)] fn g(&self) { std::os::x() } }
+    ";
+    let mut modules = Vec::new();
+    let code = without_tests(code.parse().unwrap(), &mut modules);
+    assert_eq!(modules, ["corpus"]);
+    let mut used = BTreeSet::new();
+    collect_paths(code, &[], &mut used);
+    let source = Source { path: PathBuf::from("x.rs"), used };
+    for path in
+        ["std::fs", "std::fs::File", "std::net", "std::io::Read", "std::time::Instant", "crate::files"]
+    {
+        assert!(source.uses(path), "{path}: {:?}", source.used);
+    }
+    for path in ["tokio", "std::env", "std::process", "std::thread", "std::os", "std::f"] {
+        assert!(!source.uses(path), "{path}: {:?}", source.used);
+    }
+}
