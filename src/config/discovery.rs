@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TlsFiles};
+use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TargetOrigin, TlsFiles};
 
 /// Entry that discovers servers, and the settings with which they are watched.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +53,10 @@ impl Discovery {
         TargetConfig {
             name: self.label(&endpoint).into(),
             address: Address { endpoint, ..self.server.address.clone() },
-            discovered: Some(Arc::clone(&self.name)),
-            within: Some(Arc::clone(&self.allow)),
+            origin: TargetOrigin::Discovered {
+                entry: Arc::clone(&self.name),
+                allow: Arc::clone(&self.allow),
+            },
             ..self.server.clone()
         }
     }

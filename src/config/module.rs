@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Allow, ConfigError, Credentials, Settings, TargetConfig, TlsFiles};
+use super::{Address, Allow, ConfigError, Credentials, Settings, TargetConfig, TargetOrigin, TlsFiles};
 use crate::cli::Cli;
 
 /// Permitted values of `--probe.idle-timeout`.
@@ -35,7 +35,7 @@ impl Module {
         let address = Address { tls: address.tls || self.tls.is_some(), ..address };
         let tls = self.tls.clone().unwrap_or_default();
         let target = self.settings.target(address, self.credentials.clone(), &tls);
-        TargetConfig { module: Some(Arc::clone(self)), ..target }
+        TargetConfig { origin: TargetOrigin::Probed { module: Arc::clone(self) }, ..target }
     }
 }
 

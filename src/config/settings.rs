@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, ConfigError, Credentials, Intervals, TargetConfig, TlsFiles};
+use super::{Address, ConfigError, Credentials, Intervals, TargetConfig, TargetOrigin, TlsFiles};
 use crate::cli::Cli;
 use crate::parse::Privacy;
 use crate::watch::Thresholds;
@@ -61,9 +61,7 @@ impl Settings {
             privacy: self.privacy,
             max_scripts: self.max_scripts,
             log_file: None,
-            module: None,
-            discovered: None,
-            within: None,
+            origin: TargetOrigin::Configured,
         }
     }
 }

@@ -33,19 +33,56 @@ pub(crate) struct TargetConfig {
     pub(crate) max_scripts: usize,
     /// Log file of the server, if it can be read locally.
     pub(crate) log_file: Option<PathBuf>,
-    /// Module that it is probed with; `None` for a configured or discovered target.
-    pub(crate) module: Option<Arc<Module>>,
-    /// Name of the [`Discovery`](super::Discovery) that found it; `None` for a configured or probed target.
-    pub(crate) discovered: Option<Arc<str>>,
-    /// Permitted addresses of the [`Discovery`](super::Discovery) that found it.
-    pub(crate) within: Option<Arc<Allow>>,
+    /// Source of its address.
+    pub(crate) origin: TargetOrigin,
+}
+
+/// Source of a target's address.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TargetOrigin {
+    /// The flags or the configuration file.
+    Configured,
+    /// A server that an entry with `discover` has found.
+    Discovered {
+        /// Name of the [`Discovery`](super::Discovery).
+        entry: Arc<str>,
+        /// Addresses that it may connect to.
+        allow: Arc<Allow>,
+    },
+    /// A client of `/probe`.
+    Probed {
+        /// Module that the client named.
+        module: Arc<Module>,
+    },
 }
 
 impl TargetConfig {
     /// Returns the addresses that may be connected to; `None` for a configured target, which may have any address.
     #[must_use]
     pub(crate) fn allow(&self) -> Option<&Allow> {
-        self.within.as_deref().or_else(|| self.module.as_ref().map(|module| &module.allow))
+        match &self.origin {
+            TargetOrigin::Configured => None,
+            TargetOrigin::Discovered { allow, .. } => Some(allow),
+            TargetOrigin::Probed { module } => Some(&module.allow),
+        }
+    }
+
+    /// Returns the name of the entry that discovered it; `None` for other targets.
+    #[must_use]
+    pub(crate) fn discovered_by(&self) -> Option<&Arc<str>> {
+        match &self.origin {
+            TargetOrigin::Discovered { entry, .. } => Some(entry),
+            TargetOrigin::Configured | TargetOrigin::Probed { .. } => None,
+        }
+    }
+
+    /// Returns the module that it is probed with; `None` for other targets.
+    #[must_use]
+    pub(crate) fn module(&self) -> Option<&Arc<Module>> {
+        match &self.origin {
+            TargetOrigin::Probed { module } => Some(module),
+            TargetOrigin::Configured | TargetOrigin::Discovered { .. } => None,
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use crate::blocking::{self, PROBED_NAMES};
 use crate::client::TlsError;
 use crate::clock::Mono;
 use crate::config::{Address, Endpoint, Module, Modules, ProbeLimits, TargetConfig};
-use crate::fleet::{Change, Fleet, Plan};
+use crate::fleet::Fleet;
+use crate::fleet::update::{Plan, ReloadSummary};
 use crate::poll::TargetHandle;
 use crate::watch::State;
 
@@ -99,7 +100,7 @@ impl Probes {
     }
 
     /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
-    pub(crate) fn replace(&self, mut modules: Modules, plan: Plan<'_>) -> Change {
+    pub(crate) fn replace(&self, mut modules: Modules, plan: Plan<'_>) -> ReloadSummary {
         let mut now = self.modules.write();
         for (name, module) in &mut modules {
             if let Some(same) = now.get(name).filter(|before| *before == module) {
@@ -340,7 +341,7 @@ mod tests {
             let module = &modules[module];
             let config = module.target(address(text, module).unwrap());
             assert_eq!((&*config.name, config.address.tls), (name, tls), "{text}");
-            assert!(config.module.is_some());
+            assert!(config.module().is_some());
         }
     }
 

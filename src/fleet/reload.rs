@@ -1,6 +1,7 @@
-//! Reading the configuration again while the exporter runs: at SIGHUP, and at `POST /-/reload`.
+//! Reload of the configuration: at SIGHUP, and at `POST /-/reload`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -10,26 +11,27 @@ use crate::blocking::FILES;
 use crate::cli::Cli;
 use crate::client::TlsError;
 use crate::config::{Config, ConfigError, ScriptDirError, load_scripts};
+use crate::fleet::Fleet;
 use crate::fleet::probes::Probes;
-use crate::fleet::{Change, Fleet};
+use crate::fleet::update::ReloadSummary;
 
-/// Why nothing was changed.
+/// Reason for which a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
-    /// The file is wrong.
+    /// The file is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A folder of scripts can't be read.
     #[error(transparent)]
     Catalogue(#[from] ScriptDirError),
-    /// Certificates that can't be used.
+    /// A certificate or key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The reload ended before its time.
-    #[error("it was not read to its end: {0}")]
+    /// The task ended early.
+    #[error("the reload did not finish: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
     /// The files were not read to their end.
-    #[error("the files were not read to their end: {0}")]
+    #[error("cannot read the files: {0}")]
     Unread(std::io::Error),
 }
 
@@ -38,53 +40,79 @@ pub(crate) enum ReloadError {
 pub(crate) struct Reloader {
     fleet: Arc<Fleet>,
     probes: Arc<Probes>,
-    /// The flags, which name the files.
+    /// Flags, which name the files.
     cli: Cli,
-    /// One reload at a time.
+    /// Held by a reload, so that there is one at a time.
     running: Mutex<()>,
+    /// True if the last reload succeeded.
+    succeeded: AtomicBool,
+    /// Time of the last success, or of the start (Unix seconds).
+    succeeded_at: AtomicU64,
+}
+
+/// Result of the last reload; of the start before the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastReload {
+    /// True if it succeeded.
+    pub(crate) succeeded: bool,
+    /// Time of the last success (Unix seconds).
+    pub(crate) succeeded_at: u64,
 }
 
 impl Reloader {
-    /// For a fleet and probes that were made from these flags.
+    /// Creates a reloader for a fleet and probes that were made from these flags just now.
     #[must_use]
     pub(crate) fn new(fleet: Arc<Fleet>, probes: Arc<Probes>, cli: Cli) -> Self {
-        Self { fleet, probes, cli, running: Mutex::default() }
+        let succeeded_at = AtomicU64::new(fleet.clock().now().unix.as_secs());
+        Self { fleet, probes, cli, running: Mutex::default(), succeeded: AtomicBool::new(true), succeeded_at }
     }
 
-    /// What can be probed.
+    /// Returns the probes.
     #[must_use]
     pub(crate) fn probes(&self) -> &Arc<Probes> {
         &self.probes
     }
 
-    /// Reads the file, the passwords, the certificates and the names of scripts again, and does what they say now. What is
-    /// wrong is told in the log, and then nothing changes.
+    /// Returns the result of the last reload.
+    #[must_use]
+    pub(crate) fn last(&self) -> LastReload {
+        LastReload {
+            succeeded: self.succeeded.load(Ordering::Relaxed),
+            succeeded_at: self.succeeded_at.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reads the configuration, passwords, certificates and names of scripts again, and applies them. An error is logged,
+    /// and changes nothing.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The first problem.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
         let this = Arc::clone(self);
-        // On a task of its own: whoever asked may go away before it is done.
+        // On its own task: a client that disconnects does not interrupt it.
         tokio::spawn(async move { this.run().await }).await?
     }
 
     async fn run(self: Arc<Self>) -> Result<(), ReloadError> {
         let _running = self.running.lock().await;
         let this = Arc::clone(&self);
-        // Whoever asked waits for as long as the files take.
         let read = FILES.run("configuration", Duration::MAX, move || this.read()).await;
         let result = read.unwrap_or_else(|unfinished| Err(ReloadError::Unread(unfinished.into())));
         match &result {
-            Ok(Change { kept, changed, started, ended }) => {
+            Ok(ReloadSummary { kept, changed, started, ended }) => {
                 info!(kept, changed, started, ended, "configuration read again");
             }
-            Err(problem) => error!(%problem, "the configuration is wrong; all goes on as before"),
+            Err(problem) => error!(%problem, "the configuration is wrong; the previous one stays in use"),
         }
-        self.fleet.config_was_read(result.is_ok());
+        self.succeeded.store(result.is_ok(), Ordering::Relaxed);
+        if result.is_ok() {
+            self.succeeded_at.store(self.fleet.clock().now().unix.as_secs(), Ordering::Relaxed);
+        }
+        self.fleet.changed();
         result.map(|_| ())
     }
 
-    fn read(&self) -> Result<Change, ReloadError> {
+    fn read(&self) -> Result<ReloadSummary, ReloadError> {
         let config = Config::from_cli(&self.cli)?;
         let names = load_scripts(&config.script_dirs)?;
         let plan = self.fleet.plan(config.targets, config.discoveries, &config.modules)?;

@@ -58,9 +58,9 @@ impl Collector for DiscoveryState {
             gauge.reset();
         }
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        for entry in self.fleet.discovered() {
+        for entry in self.fleet.discovery_status() {
             let name = [&*entry.name];
-            up.with_label_values(&name).set(i64::from(entry.works));
+            up.with_label_values(&name).set(i64::from(entry.up));
             targets.with_label_values(&name).set(number(entry.targets));
             refused.with_label_values(&name).set(number(entry.refused));
         }

@@ -16,6 +16,7 @@ use super::reload::ConfigState;
 use crate::clock::Mono;
 use crate::fleet::Fleet;
 use crate::fleet::persistence::Persistence;
+use crate::fleet::reload::Reloader;
 use crate::metrics::gzip::Part;
 use crate::poll::TargetHandle;
 use crate::script::Catalogue;
@@ -101,10 +102,10 @@ impl Page {
     ///
     /// # Errors
     /// Metrics whose names or labels are not allowed.
-    pub(crate) fn new(fleet: Arc<Fleet>) -> Result<Self, PageError> {
+    pub(crate) fn new(fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Self, PageError> {
         let settled = Registry::new();
         settled.register(build_info()?)?;
-        settled.register(Box::new(ConfigState::new(Arc::clone(&fleet))?))?;
+        settled.register(Box::new(ConfigState::new(Arc::clone(&fleet), reloader)?))?;
         settled.register(Box::new(DiscoveryState::new(Arc::clone(&fleet))?))?;
         if let Some(persistence) = fleet.persistence() {
             settled.register(Box::new(StateFile::new(Arc::clone(persistence))?))?;

@@ -7,6 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use crate::fleet::Fleet;
+use crate::fleet::reload::{LastReload, Reloader};
 
 /// Names and helps.
 pub(super) const CONFIG: [(&str, &str); 3] = [
@@ -28,6 +29,7 @@ pub(super) const CONFIG: [(&str, &str); 3] = [
 /// Collects them.
 pub(super) struct ConfigState {
     fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
     gauges: [IntGauge; 3],
 }
 
@@ -36,9 +38,9 @@ impl ConfigState {
     ///
     /// # Errors
     /// Names that are not allowed.
-    pub(super) fn new(fleet: Arc<Fleet>) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Result<Self, prometheus::Error> {
         let [works, read, probed] = CONFIG.map(|(name, help)| IntGauge::new(name, help));
-        Ok(Self { fleet, gauges: [works?, read?, probed?] })
+        Ok(Self { fleet, reloader, gauges: [works?, read?, probed?] })
     }
 }
 
@@ -48,12 +50,12 @@ impl Collector for ConfigState {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let (works, read) = self.fleet.config_state();
+        let LastReload { succeeded, succeeded_at } = self.reloader.last();
         let [works_gauge, read_gauge, probed_gauge] = &self.gauges;
         let probed = self.fleet.targets().iter().filter(|watched| watched.is_probed()).count();
         probed_gauge.set(i64::try_from(probed).unwrap_or(i64::MAX));
-        works_gauge.set(i64::from(works));
-        read_gauge.set(i64::try_from(read).unwrap_or(i64::MAX));
+        works_gauge.set(i64::from(succeeded));
+        read_gauge.set(i64::try_from(succeeded_at).unwrap_or(i64::MAX));
         self.gauges.iter().flat_map(Collector::collect).collect()
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::client::{DialError, Link, Peer, TlsSetup};
 use crate::clock::{Clock, Timestamps};
-use crate::config::{Endpoint, TargetConfig};
+use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
 use crate::watch::{Event, Next, Observation, Snapshot, Target};
@@ -186,12 +186,17 @@ impl TargetHandle {
     /// True if a probe started it; its series are then only in the answers of `/probe`.
     #[must_use]
     pub(crate) fn is_probed(&self) -> bool {
-        self.config.module.is_some()
+        matches!(self.config.origin, TargetOrigin::Probed { .. })
     }
 
     /// True if a probe started it, at this address in any spelling.
     pub(crate) fn is_probed_at(&self, identity: &Endpoint) -> bool {
         self.is_probed() && self.identity == *identity
+    }
+
+    /// True if this entry of the configuration discovered it.
+    pub(crate) fn is_discovered_by(&self, entry: &str) -> bool {
+        self.config.discovered_by().is_some_and(|name| **name == *entry)
     }
 
     /// Returns its address; equal for all spellings.

@@ -10,6 +10,7 @@
 //! configured or announced, and has accepted our login.
 
 mod peer;
+mod progress;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,12 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::peer::{Peer, Told};
+pub(crate) use self::progress::Progress;
 use self::topology::{Answer, MAX_SERVERS, Topology};
 use crate::blocking::FILES;
 use crate::client::{addresses_of, tls_key};
 use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
-use crate::fleet::{Fleet, Found};
+use crate::fleet::Fleet;
+use crate::fleet::update::DiscoveryChanges;
 use crate::logging::event_log::{Limiter, Omitted, Priority};
 use crate::watch::State;
 
@@ -174,7 +177,7 @@ impl Follower {
                 }
             }
             let refused: Vec<String> = self.rounds.refused().into_iter().map(Endpoint::to_string).collect();
-            self.fleet.discovery_went(&entry, problem.is_none(), refused.len());
+            self.fleet.record_round(&entry, problem.is_none(), refused.len());
             self.tell_refused(&refused);
             self.tell_problem(problem);
             sleep(pause).await;
@@ -189,7 +192,7 @@ impl Follower {
         &self,
         entry: &Arc<Discovery>,
         found: BTreeSet<Endpoint>,
-    ) -> Result<Found, String> {
+    ) -> Result<DiscoveryChanges, String> {
         if let Some(tls) = entry.tls() {
             let (fleet, one) = (Arc::clone(&self.fleet), Arc::clone(entry));
             // One that can't be used is told with the servers that can't be watched for it.
@@ -202,7 +205,7 @@ impl Follower {
         spawn_blocking(move || fleet.set_discovered(&entry, &found)).await.map_err(|error| error.to_string())
     }
 
-    fn tell(&mut self, found: &Found) {
+    fn tell(&mut self, found: &DiscoveryChanges) {
         let discovery = &*self.rounds.entry.name;
         let now = self.fleet.clock().now().mono;
         if let Some(omitted) = self.log.due(now) {

@@ -39,7 +39,7 @@ pub(crate) fn router(
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
 ) -> Result<Router, PageError> {
-    let page = Arc::new(Page::new(Arc::clone(&fleet))?);
+    let page = Arc::new(Page::new(Arc::clone(&fleet), Arc::clone(&reloader))?);
     let status = status::router(config, Arc::clone(&fleet));
     let site = Arc::new(Site { fleet: Arc::clone(&fleet), page });
     Ok(Router::new()

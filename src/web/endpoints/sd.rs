@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use crate::config::TargetOrigin;
 use crate::fleet::Fleet;
 use crate::poll::TargetHandle;
 
@@ -43,14 +44,14 @@ async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Respon
 }
 
 fn group<'a>(host: &'a str, watched: &'a TargetHandle) -> Group<'a> {
-    let (name, module) = (watched.name(), watched.config().module.as_ref());
+    let (name, module) = (watched.name(), watched.config().module());
     // The name does not have the scheme, by which the address asked for TLS where the module leaves it open.
     let scheme = watched.config().address.tls && module.is_some_and(|module| module.tls.is_none());
     let target = if scheme { format!("rediss://{name}").into() } else { name.into() };
-    let origin = match (module, &watched.config().discovered) {
-        (Some(_), _) => "probe",
-        (None, Some(_)) => "discovery",
-        (None, None) => "config",
+    let origin = match watched.config().origin {
+        TargetOrigin::Configured => "config",
+        TargetOrigin::Discovered { .. } => "discovery",
+        TargetOrigin::Probed { .. } => "probe",
     };
     let mut labels = BTreeMap::from([
         ("__metrics_path__", "/probe".into()),
@@ -58,7 +59,7 @@ fn group<'a>(host: &'a str, watched: &'a TargetHandle) -> Group<'a> {
         ("instance", name.into()),
         ("__meta_redis_script_origin", origin.into()),
     ]);
-    if let Some(entry) = &watched.config().discovered {
+    if let Some(entry) = watched.config().discovered_by() {
         labels.insert("__meta_redis_script_discovery", (&**entry).into());
     }
     if let Some(module) = module {
