@@ -14,7 +14,7 @@ use crate::client::{Command, Connection, DialError, Failure, TlsError, TlsSetup,
 use crate::config::{Config, ConfigError, TargetConfig};
 use crate::files;
 use crate::parse::{ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts};
-use crate::script::{Library, ScriptCommand, Sha1Digits};
+use crate::script::{Call, Library, ScriptCommand, Sha1Digits};
 
 /// Maximum time for a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,9 +24,6 @@ const MAX_ENTRIES: usize = 10_000;
 
 /// Maximum size of a recording.
 const MAX_RECORDING: u64 = 512 << 20;
-
-/// Length up to which the slow log keeps an argument whole, in bytes.
-const MAX_ARGUMENT: usize = 128;
 
 /// Failure of the subcommand.
 #[derive(Debug, thiserror::Error)]
@@ -224,19 +221,13 @@ async fn collect(
     }
     if let Some(reply) = send(&mut connection, Command::SlowlogGet(MAX_ENTRIES), scripts).await? {
         for entry in SlowlogReply::parse(reply, Privacy::default())?.entries {
-            let mut words = entry.arguments.into_iter();
-            let (Some(command), Some(script)) =
-                (words.next().and_then(|name| ScriptCommand::from_name(&name)), words.next())
-            else {
-                continue;
-            };
-            match command {
-                ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => {
-                    wanted.extend(Sha1Digits::parse(&script));
-                }
-                // The slow log keeps short bodies whole.
-                ScriptCommand::Eval | ScriptCommand::EvalRo if script.len() <= MAX_ARGUMENT => {
-                    scripts.add(script)
+            match (entry.call, entry.body) {
+                (_, Some(body)) => scripts.add(body),
+                (
+                    Some(Call { command: ScriptCommand::Evalsha | ScriptCommand::EvalshaRo, script, .. }),
+                    _,
+                ) => {
+                    wanted.extend(script.sha1);
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Mono;
 use crate::convert::millis;
-use crate::script::{Call, Catalogue, OTHER, Sha1Digits};
+use crate::script::{Catalogue, OTHER, Sha1Digits};
 use crate::watch::{Event, State};
 
 /// Interval between lines of a target in the long run.
@@ -21,9 +21,6 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Interval between reports while lines are being omitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Maximum length of a command name in bytes. Slow logs of real servers have at most 128.
-const MAX_COMMAND: usize = 128;
 
 /// Priority of a line. Part of the bucket is reserved for higher priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,15 +171,10 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
             );
         }
         Event::BlockageEnded { blocked, cause, culprit, runner } => {
-            let call = culprit.as_ref().and_then(|culprit| Call::from_arguments(&culprit.arguments));
+            let call = culprit.as_ref().and_then(|culprit| culprit.call.as_ref());
             let running = runner.as_ref().map(|runner| &runner.script);
-            let script =
-                running.or(call.as_ref().map(|call| &call.script)).map(|script| names.identify(script));
-            let command = culprit.as_ref().and_then(|culprit| culprit.arguments.first());
-            let command = command.map(|name| {
-                let (start, _) = name.split_at_checked(MAX_COMMAND).unwrap_or((name, &[]));
-                String::from_utf8_lossy(start).to_ascii_lowercase()
-            });
+            let script = running.or(call.map(|call| &call.script)).map(|script| names.identify(script));
+            let command = culprit.as_ref().and_then(|culprit| non_empty(&culprit.command));
             warn!(
                 target,
                 blocked_ms = millis(*blocked),

@@ -13,7 +13,7 @@ use super::{
     BusyKind, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_list, function_stats,
     integer, recorded_scripts, slow_script_line,
 };
-use crate::script::{Call, Library, ScriptCommand};
+use crate::script::{Library, ScriptCommand};
 
 /// Name (`redis-7.0-resp2-slowlog`) and bytes of each reply.
 static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
@@ -42,11 +42,8 @@ fn each_slow_log_is_read_whole() {
     for (server, reply) in replies("slowlog") {
         let reply = SlowlogReply::parse(reply, Privacy::default()).unwrap();
         assert_eq!((reply.malformed, reply.received), (0, reply.entries.len()), "{server}");
-        let calls: Vec<ScriptCommand> = reply
-            .entries
-            .iter()
-            .filter_map(|entry| Some(Call::from_arguments(&entry.arguments)?.command))
-            .collect();
+        let calls: Vec<ScriptCommand> =
+            reply.entries.iter().filter_map(|entry| Some(entry.call.as_ref()?.command)).collect();
         let mut expected =
             vec![ScriptCommand::Eval, ScriptCommand::Eval, ScriptCommand::Evalsha, ScriptCommand::Eval];
         if !server.starts_with("redis-6.2") {
@@ -204,9 +201,9 @@ fn read_by_all(value: &Value) {
             assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id), "oldest first, none twice");
             assert!(reply.entries.len() + reply.malformed <= reply.received);
             for entry in &reply.entries {
-                let _ = Call::from_arguments(&entry.arguments);
-                let texts = [entry.client.clone(), entry.client_name.clone()].into_iter().chain(entry.keys());
-                assert!(texts.into_iter().all(|text| !text.chars().any(char::is_control)));
+                let names = [&entry.command, &entry.client, &entry.client_name];
+                let texts = names.into_iter().chain(&entry.keys);
+                assert!(texts.into_iter().all(|text: &String| !text.chars().any(char::is_control)));
             }
         }
     }

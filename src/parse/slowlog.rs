@@ -1,89 +1,89 @@
-//! SLOWLOG GET. An entry is id, end time (whole seconds), duration (µs), arguments, client address, client
-//! name: the last two since Redis 4; newer servers and forks may add more, which is passed over. Redis Enterprise and
-//! Redis Cloud have one more element before the arguments: text (`Complexity info: N:16`, `N:16,M:2`) or null.
+//! SLOWLOG GET.
+//!
+//! An entry is an array of id, end time (whole seconds), duration (µs), arguments, client address and client name; the last
+//! two since Redis 4.0. Redis Enterprise and Redis Cloud have one more element before the arguments: text (`Complexity
+//! info: N:16`, `N:16,M:2`) or null. Elements after the client name are ignored, because newer servers may add some. The
+//! server logs at most 32 arguments and cuts each to 128 bytes (measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2).
 
 use std::time::Duration;
 
 use ::redis::Value;
 
 use super::reply::{MAX_TEXT, Malformed, bytes, integer, items, printable};
-use crate::script::ScriptCommand;
+use crate::script::{Call, ScriptCommand};
 use crate::text::is_hidden;
 
-/// Arguments that are kept of an entry: the command, the script, the number of keys.
-const KEPT_ARGUMENTS: usize = 3;
+/// Arguments that identify a call: the command, the script and the number of keys.
+const CALL_ARGUMENTS: usize = 3;
 
-/// Keys that are kept of a script call besides, if the user wants to see them.
-const KEPT_KEYS: u64 = 8;
+/// Maximum number of keys kept of a call.
+const MAX_KEYS: u64 = 8;
 
-/// Most characters of a client's address or name that are kept.
+/// Maximum length of a command's name, a client address and a client name, characters.
 const MAX_NAME: usize = 128;
 
-/// Data of calls and scripts that may be kept and shown.
+/// Maximum length of a body that the server logs whole, bytes.
+const MAX_WHOLE_BODY: usize = 128;
+
+/// Settings for data of calls and scripts that may be kept and shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Privacy {
     /// Keep the first keys of slow calls for the status page and the API.
     pub(crate) show_keys: bool,
-    /// Drop clients' addresses and names as soon as they are read.
+    /// Drop client addresses and names while parsing.
     pub(crate) hide_clients: bool,
-    /// Ask servers for the sources of scripts, and show them on the status page and in the API.
+    /// Read the sources of scripts from servers, and show them on the status page and in the API.
     pub(crate) show_source: bool,
 }
 
-/// One entry of the slow log.
+/// An entry of the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Grows by one with every entry of a server's life.
+    /// Id; the server increments it with every entry.
     pub(crate) id: u64,
-    /// When the command ended, in whole seconds since the Unix epoch by the server's clock.
+    /// End of the command, in whole seconds since the Unix epoch by the server's clock.
     pub(crate) ended_at: u64,
-    /// How long it ran.
+    /// Run time of the command.
     pub(crate) duration: Duration,
-    /// The first arguments (`KEPT_ARGUMENTS`), as bytes; the server has cut each to 128, and all but a script are cut to
-    /// 256 here. Then a script call's first keys, if they were asked for.
-    pub(crate) arguments: Vec<Vec<u8>>,
-    /// Address of the client; empty or `?:0` for commands inside a script, depending on the version.
+    /// Name of the command in lower case, printable, at most [`MAX_NAME`] characters; empty if the entry has no arguments.
+    pub(crate) command: String,
+    /// Call of a script or function; `None` for other commands.
+    pub(crate) call: Option<Call>,
+    /// Body of an EVAL that the server has logged whole.
+    pub(crate) body: Option<Vec<u8>>,
+    /// First keys of the call, printable; empty unless [`Privacy::show_keys`] is set.
+    pub(crate) keys: Vec<String>,
+    /// Client address; empty or `?:0` for commands inside a script, depending on the version.
     pub(crate) client: String,
-    /// Name that the client gave itself; often empty.
+    /// Client name, as set by CLIENT SETNAME; often empty.
     pub(crate) client_name: String,
 }
 
-impl Entry {
-    /// The keys that were kept, made printable.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
-        let keys = self.arguments.iter().skip(KEPT_ARGUMENTS);
-        keys.map(|key| {
-            String::from_utf8_lossy(key).chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
-        })
-    }
-}
-
-/// What SLOWLOG GET told.
+/// A parsed reply of SLOWLOG GET.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SlowlogReply {
-    /// The entries that could be read, oldest first, no id twice.
+    /// Readable entries by ascending id, without duplicates.
     pub(crate) entries: Vec<Entry>,
-    /// Elements of the reply, readable or not: fewer than asked for means that the ring holds no more.
+    /// Number of elements, readable or not. Fewer than requested means that the server has no more.
     pub(crate) received: usize,
-    /// Elements that could not be read as entries.
+    /// Number of elements that are not readable as entries.
     pub(crate) malformed: usize,
-    /// Ids of those of them that have one, rising, none of a readable entry among them.
+    /// Ids of malformed elements that have one, ascending, without the ids of readable entries.
     pub(crate) unreadable: Vec<u64>,
 }
 
 impl SlowlogReply {
-    /// Reads a whole reply, and leaves out what `privacy` does not want. A broken entry is counted and left out too, so
-    /// that it can't hide the others.
+    /// Parses a reply and leaves out the data that `privacy` excludes. A malformed entry is counted and skipped.
     ///
     /// # Errors
-    /// The reply is no array.
+    /// The reply is not an array.
     pub(crate) fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
         let elements = items(value)?;
         let received = elements.len();
         let (mut entries, mut unreadable, mut malformed) = (Vec::new(), Vec::new(), 0);
         for element in elements {
             let id = id(&element);
-            if let Ok(entry) = entry(element, privacy) {
+            if let Ok(entry) = Entry::parse(element, privacy) {
                 entries.push(entry);
             } else {
                 malformed += 1;
@@ -99,57 +99,56 @@ impl SlowlogReply {
     }
 }
 
-/// The id of an element, whether or not the rest of it can be read.
+impl Entry {
+    fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
+        let mut fields = items(value)?.into_iter();
+        let mut next = || fields.next().ok_or(Malformed::new("a slow log entry of at least 4 fields"));
+        let id = unsigned(&next()?)?;
+        let ended_at = unsigned(&next()?)?;
+        let duration = Duration::from_micros(unsigned(&next()?)?);
+        let mut arguments = next()?;
+        if !matches!(arguments, Value::Array(_)) {
+            arguments = next()?;
+        }
+        let mut arguments = items(arguments)?.into_iter();
+        let first = arguments.by_ref().take(CALL_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
+        let call = Call::from_arguments(&first);
+        let keys = match &call {
+            Some(call) if privacy.show_keys => {
+                let count = usize::try_from(call.keys.unwrap_or(0).min(MAX_KEYS)).unwrap_or(0);
+                arguments.take(count).filter_map(|key| Some(printable_key(&bytes(key).ok()?))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let is_eval = call
+            .as_ref()
+            .is_some_and(|call| matches!(call.command, ScriptCommand::Eval | ScriptCommand::EvalRo));
+        let command = first.first().map(|name| command_name(name)).unwrap_or_default();
+        let body = first.into_iter().nth(1).filter(|body| is_eval && body.len() <= MAX_WHOLE_BODY);
+        let mut text = || match fields.next().map(bytes) {
+            Some(Ok(text)) if !privacy.hide_clients => printable(&String::from_utf8_lossy(&text), MAX_NAME),
+            _ => String::new(),
+        };
+        let (client, client_name) = (text(), text());
+        Ok(Self { id, ended_at, duration, command, call, body, keys, client, client_name })
+    }
+}
+
+/// Returns the id of an element, also of one that is malformed otherwise.
 fn id(element: &Value) -> Option<u64> {
     let Value::Array(fields) = element else { return None };
     unsigned(fields.first()?).ok()
 }
 
-fn entry(value: Value, privacy: Privacy) -> Result<Entry, Malformed> {
-    let mut fields = items(value)?.into_iter();
-    let mut next = || fields.next().ok_or(Malformed::new("a slow log entry of at least 4 fields"));
-    let id = unsigned(&next()?)?;
-    let ended_at = unsigned(&next()?)?;
-    let duration = Duration::from_micros(unsigned(&next()?)?);
-    let mut arguments = next()?;
-    if !matches!(arguments, Value::Array(_)) {
-        arguments = next()?;
-    }
-    let mut given = items(arguments)?.into_iter();
-    let mut arguments = given.by_ref().take(KEPT_ARGUMENTS).map(bytes).collect::<Result<Vec<_>, _>>()?;
-    if privacy.show_keys {
-        let keys = usize::try_from(announced_keys(&arguments).min(KEPT_KEYS)).unwrap_or(0);
-        arguments.extend(given.take(keys).filter_map(|key| bytes(key).ok()));
-    }
-    // A script that some server shows whole has to stay whole: its SHA1 is computed.
-    let script = arguments.first().and_then(|name| ScriptCommand::from_name(name)).map(|_| 1);
-    for (index, argument) in arguments.iter_mut().enumerate() {
-        if argument.len() > MAX_TEXT && Some(index) != script {
-            argument.truncate(MAX_TEXT);
-            argument.shrink_to_fit();
-        }
-    }
-    let mut text = || fields.next().and_then(|value| bytes(value).ok()).unwrap_or_default();
-    if privacy.hide_clients {
-        return Ok(Entry {
-            id,
-            ended_at,
-            duration,
-            arguments,
-            client: String::new(),
-            client_name: String::new(),
-        });
-    }
-    let client = printable(&String::from_utf8_lossy(&text()), MAX_NAME);
-    let client_name = printable(&String::from_utf8_lossy(&text()), MAX_NAME);
-    Ok(Entry { id, ended_at, duration, arguments, client, client_name })
+fn command_name(name: &[u8]) -> String {
+    let name = name.get(..MAX_NAME).unwrap_or(name);
+    printable(&String::from_utf8_lossy(name), MAX_NAME).to_ascii_lowercase()
 }
 
-/// The number of keys that a script call announces; 0 for anything else, whose arguments are nobody's business.
-fn announced_keys(arguments: &[Vec<u8>]) -> u64 {
-    let [command, _, keys] = arguments else { return 0 };
-    let keys = ScriptCommand::from_name(command).and_then(|_| std::str::from_utf8(keys).ok()?.parse().ok());
-    keys.unwrap_or(0)
+/// Returns the first [`MAX_TEXT`] bytes of a key, with hidden characters replaced by U+FFFD.
+fn printable_key(key: &[u8]) -> String {
+    let key = key.get(..MAX_TEXT).unwrap_or(key);
+    String::from_utf8_lossy(key).chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn unsigned(value: &Value) -> Result<u64, Malformed> {
@@ -157,12 +156,23 @@ fn unsigned(value: &Value) -> Result<u64, Malformed> {
 }
 
 #[cfg(test)]
+impl Entry {
+    /// Entry with these arguments, and with 0 or nothing in all other fields.
+    pub(crate) fn with_arguments(arguments: &[impl AsRef<[u8]>]) -> Self {
+        let arguments = arguments.iter().map(|argument| Value::BulkString(argument.as_ref().to_vec()));
+        let fields = vec![Value::Int(0), Value::Int(0), Value::Int(0), Value::Array(arguments.collect())];
+        Self::parse(Value::Array(fields), Privacy::default()).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::script::Sha1Digits;
 
-    /// What Redis 7.0.15 sent for `EVAL "return 1" 0` and a PING, byte for byte.
+    /// Reply of Redis 7.0.15 after `EVAL "return 1" 0` and a PING.
     const CAPTURED: &[u8] = b"*2\r\n*6\r\n:201\r\n:1795422516\r\n:2500103\r\n*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n$15\r\n127.0.0.1:34154\r\n$4\r\nname\r\n*6\r\n:200\r\n:1795422248\r\n:39\r\n*1\r\n$4\r\nPING\r\n$3\r\n?:0\r\n$0\r\n\r\n";
 
     fn parse(bytes: &[u8]) -> Result<SlowlogReply, Malformed> {
@@ -180,9 +190,9 @@ mod tests {
                 id: 201,
                 ended_at: 1_795_422_516,
                 duration: Duration::from_micros(2_500_103),
-                arguments: vec![b"EVAL".to_vec(), b"return 1".to_vec(), b"0".to_vec()],
                 client: "127.0.0.1:34154".to_owned(),
                 client_name: "name".to_owned(),
+                ..Entry::with_arguments(&["EVAL", "return 1", "0"])
             }
         );
     }
@@ -197,9 +207,9 @@ mod tests {
         assert_eq!((new.entries[0].client.as_str(), new.entries[0].client_name.as_str()), ("a", "b"));
     }
 
-    /// Redis Enterprise and Redis Cloud; the first is what one of them sent.
+    /// Replies of Redis Enterprise and Redis Cloud; the first one is captured.
     #[test]
-    fn an_element_before_the_arguments_is_passed_over() {
+    fn an_element_before_the_arguments_is_ignored() {
         for extra in [
             "$21\r\nComplexity info: N:16\r\n",
             "$8\r\nN:16,M:2\r\n",
@@ -217,9 +227,9 @@ mod tests {
                     id: 5,
                     ended_at: 1_795_650_000,
                     duration: Duration::from_secs(9),
-                    arguments: vec![b"evalsha".to_vec(), b"abc".to_vec(), b"0".to_vec()],
                     client: if client.is_empty() { "" } else { "127.0.0.1:5" }.to_owned(),
                     client_name: if client.is_empty() { "" } else { "w" }.to_owned(),
+                    ..Entry::with_arguments(&["evalsha", "abc", "0"])
                 };
                 assert_eq!((reply.malformed, reply.entries), (0, vec![expected]), "{extra:?} {fields}");
             }
@@ -239,7 +249,7 @@ mod tests {
         assert_eq!(parse(b"*0\r\n").unwrap(), SlowlogReply::default());
     }
 
-    /// Reads one entry with these arguments.
+    /// Parses an entry with these arguments.
     fn one(arguments: &[&str], privacy: Privacy) -> Entry {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let arguments = Value::Array(arguments.iter().map(|argument| text(argument)).collect());
@@ -252,7 +262,7 @@ mod tests {
     #[test]
     fn keys_are_kept_only_of_script_calls_and_only_if_wanted() {
         let show = Privacy { show_keys: true, ..Privacy::default() };
-        let keys = |arguments: &[&str], privacy| one(arguments, privacy).keys().collect::<Vec<_>>();
+        let keys = |arguments: &[&str], privacy| one(arguments, privacy).keys;
         let call = ["EVALSHA", "abc", "2", "user:1", "user:\n2", "secret"];
         assert!(keys(&call, Privacy::default()).is_empty());
         assert_eq!(keys(&call, show), ["user:1", "user:\u{fffd}2"]);
@@ -264,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_forgotten_at_once_if_they_are_to_be_hidden() {
+    fn hidden_clients_are_dropped() {
         let hide = Privacy { hide_clients: true, ..Privacy::default() };
         let shown = one(&["EVAL", "return 1", "0"], Privacy::default());
         assert_eq!((shown.client.as_str(), shown.client_name.as_str()), ("10.0.0.9:1", "worker"));
@@ -273,16 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_cut_but_for_scripts() {
+    fn what_is_kept_of_arguments_is_bounded() {
         let show = Privacy { show_keys: true, ..Privacy::default() };
         let long = "x".repeat(10_000);
-        let lengths =
-            |arguments: &[&str]| one(arguments, show).arguments.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths(&["EVAL", &long, "1", &long]), [4, 10_000, 1, 256]);
-        assert_eq!(lengths(&["SET", &long, &long]), [3, 256, 256]);
-        assert_eq!(lengths(&[&long, &long]), [256, 256]);
-        let call = ["FCALL", "f", "1", "a\u{202e}\u{200b}b"];
-        assert_eq!(one(&call, show).keys().collect::<Vec<_>>(), ["a\u{fffd}\u{fffd}b"]);
+        let entry = one(&["EVAL", &long, "1", &long], show);
+        assert_eq!((entry.body, entry.keys), (None, vec!["x".repeat(256)]));
+        // The script of a server that does not cut arguments is hashed whole.
+        assert_eq!(entry.call.unwrap().script.sha1, Some(Sha1Digits::of(long.as_bytes())));
+        let entry = one(&[&long, &long], show);
+        assert_eq!((entry.command.len(), entry.call, entry.body), (128, None, None));
+        let entry = one(&["FCALL", "f", "1", "a\u{202e}\u{200b}b"], show);
+        assert_eq!(entry.keys, ["a\u{fffd}\u{fffd}b"]);
+        assert_eq!(one(&["G\u{1b}ET\u{202e}", "k"], show).command, "get");
+    }
+
+    #[test]
+    fn a_call_is_parsed_with_its_entry() {
+        let entry = one(&["EVAL_RO", "return 1", "2", "a", "b"], Privacy::default());
+        let call = entry.call.unwrap();
+        assert_eq!((call.command, call.keys), (ScriptCommand::EvalRo, Some(2)));
+        assert_eq!(call.script.sha1, Some(Sha1Digits::of(b"return 1")));
+        assert_eq!((entry.command.as_str(), entry.body), ("eval_ro", Some(b"return 1".to_vec())));
+        let entry = one(&["EVALSHA", "abc", "0"], Privacy::default());
+        assert_eq!((entry.call.is_some(), entry.body), (true, None));
+        let entry = one(&["GET", "k"], Privacy::default());
+        assert_eq!((entry.command.as_str(), entry.call, entry.body), ("get", None, None));
     }
 
     pub(super) fn any_value() -> impl Strategy<Value = Value> {

@@ -241,9 +241,7 @@ mod tests {
             id,
             ended_at: 1000 + id,
             duration: Duration::from_millis(ms),
-            arguments: arguments.iter().map(|argument| argument.to_vec()).collect(),
-            client: String::new(),
-            client_name: String::new(),
+            ..Entry::with_arguments(arguments)
         }
     }
 

@@ -495,14 +495,7 @@ mod tests {
     }
 
     fn entry(id: u64) -> Entry {
-        Entry {
-            id,
-            ended_at: 0,
-            duration: Duration::ZERO,
-            arguments: vec![],
-            client: String::new(),
-            client_name: String::new(),
-        }
+        Entry { id, ..Entry::with_arguments(&[""; 0]) }
     }
 
     /// An account and what it should come to.

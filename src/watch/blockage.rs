@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::liveness::Runner;
 use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
-use crate::script::ScriptCommand;
 
 /// How far an entry's time may be off: its end is in whole seconds, and clocks are compared over a network.
 const SLACK: f64 = 2.0;
@@ -55,8 +54,8 @@ impl Cause {
     }
 
     fn of_entry(entry: &Entry) -> Self {
-        match entry.arguments.first().and_then(|name| ScriptCommand::from_name(name)) {
-            Some(command) if command.is_function() => Self::Function,
+        match &entry.call {
+            Some(call) if call.command.is_function() => Self::Function,
             Some(_) => Self::Script,
             None => Self::Command,
         }
@@ -163,14 +162,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, ended_at: u64, ms: u64) -> Entry {
-        Entry {
-            id: 0,
-            ended_at,
-            duration: Duration::from_millis(ms),
-            arguments: vec![name.as_bytes().to_vec(), b"x".to_vec()],
-            client: String::new(),
-            client_name: String::new(),
-        }
+        Entry { id: 0, ended_at, duration: Duration::from_millis(ms), ..Entry::with_arguments(&[name, "x"]) }
     }
 
     fn ended(busy: Option<BusyKind>) -> Ended {

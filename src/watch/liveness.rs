@@ -19,7 +19,7 @@ use super::histogram::Histogram;
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::convert::micros;
 use crate::parse::{BusyKind, Entry, printable};
-use crate::script::{Call, Identity, Origin};
+use crate::script::{Identity, Origin};
 
 /// Most blockages that wait for the slow log.
 const MAX_ENDED: usize = 16;
@@ -508,12 +508,12 @@ impl Liveness {
             }
         }
         let named = attribution.runner.as_ref().map(|runner| runner.script.clone());
-        let called = attribution.culprit.as_ref().and_then(|entry| Call::from_arguments(&entry.arguments));
+        let called = attribution.culprit.as_ref().and_then(|entry| entry.call.as_ref());
         self.last_blockage = Some(LastBlockage {
             began: ended.began,
             blocked: ended.blocked,
             cause: attribution.cause,
-            script: named.or(called.map(|call| call.script)),
+            script: named.or_else(|| called.map(|call| call.script.clone())),
         });
         events.push(Event::BlockageEnded {
             blocked: ended.blocked,
@@ -923,9 +923,7 @@ mod tests {
                 id: u64::try_from(id).unwrap(),
                 ended_at: at(begins + 1500).unix.as_secs(),
                 duration: ms(1500),
-                arguments: vec![name.as_bytes().to_vec(), b"f".to_vec()],
-                client: String::new(),
-                client_name: String::new(),
+                ..Entry::with_arguments(&[name, "f"])
             });
         }
         liveness.attribute(&entries, Some(0.0), &mut events);
@@ -997,9 +995,7 @@ mod tests {
                 id: scripts,
                 ended_at: at(ends).unix.as_secs(),
                 duration: ms(length),
-                arguments: vec![b"EVAL".to_vec(), b"return 1".to_vec()],
-                client: String::new(),
-                client_name: String::new(),
+                ..Entry::with_arguments(&["EVAL", "return 1"])
             };
             liveness.attribute(&[entry], Some(0.0), &mut events);
             (scripts, real) = (scripts + 1, real + length);
@@ -1072,9 +1068,7 @@ mod tests {
                             id: 0,
                             ended_at: at(now).unix.as_secs(),
                             duration: ms(duration),
-                            arguments: vec![name.as_bytes().to_vec(), b"x".to_vec()],
-                            client: String::new(),
-                            client_name: String::new(),
+                            ..Entry::with_arguments(&[name, "x"])
                         }).collect();
                         liveness.attribute(&entries, Some(0.0), &mut events);
                     }
@@ -1267,14 +1261,12 @@ mod tests {
                     id: run.begins,
                     ended_at: at(run.ends).unix.as_secs(),
                     duration: ms(run.ends - run.begins),
-                    arguments: match run.runner.kind {
+                    ..match run.runner.kind {
                         BusyKind::Function => {
-                            vec![b"FCALL".to_vec(), run.runner.script.label.as_str().into()]
+                            Entry::with_arguments(&["FCALL", run.runner.script.label.as_str()])
                         }
-                        _ => vec![b"EVAL".to_vec(), b"return 1".to_vec()],
-                    },
-                    client: String::new(),
-                    client_name: String::new(),
+                        _ => Entry::with_arguments(&["EVAL", "return 1"]),
+                    }
                 })
                 .collect();
             self.entries_read = written;

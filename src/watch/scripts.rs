@@ -12,7 +12,7 @@ use super::callers::{Caller, Callers};
 use super::event::SlowCall;
 use super::histogram::{Histogram, SavedHistogram};
 use crate::parse::Entry;
-use crate::script::{Call, Catalogue, Identity, Label, Labels, ScriptCommand};
+use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
 
 /// How slow a slow call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -271,7 +271,7 @@ impl Scripts {
 
     /// Counts a slow log entry. A call that is slow comes back as the event that tells of it.
     pub(super) fn take(&mut self, entry: &Entry) -> Option<SlowCall> {
-        let Some(call) = Call::from_arguments(&entry.arguments) else {
+        let Some(call) = &entry.call else {
             self.other_entries += 1;
             return None;
         };
@@ -298,12 +298,12 @@ impl Scripts {
             id: entry.id,
             ended_at: entry.ended_at,
             severity,
-            call,
+            call: call.clone(),
             label,
             duration: entry.duration,
             client: entry.client.clone(),
             client_name: entry.client_name.clone(),
-            keys: entry.keys().collect(),
+            keys: entry.keys.clone(),
         })
     }
 
@@ -376,9 +376,9 @@ mod tests {
             id: 0,
             ended_at: 1000,
             duration: Duration::from_millis(duration_ms),
-            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
             client: "10.0.0.9:1".to_owned(),
             client_name: "worker".to_owned(),
+            ..Entry::with_arguments(arguments)
         }
     }
 

@@ -16,7 +16,6 @@ use super::scripts::{SavedScripts, Scripts, Thresholds};
 use super::server::{SavedServer, ServerFacts};
 use crate::clock::{Mono, Timestamps};
 use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
-use crate::script::Call;
 
 /// Errors that our heartbeat draws from the server (BUSY, LOADING, MASTERDOWN) come at most this often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
@@ -551,7 +550,7 @@ impl Target {
                     events.push(Event::SlowScript(call));
                 }
                 for (script, entry) in &resolved {
-                    if let Some(call) = Call::from_arguments(&entry.arguments) {
+                    if let Some(call) = &entry.call {
                         book.scripts.resolve(&call.script.label, script);
                     }
                 }

@@ -11,7 +11,6 @@ use super::{slow, text};
 use crate::client::Command;
 use crate::config::TargetConfig;
 use crate::parse::BusyKind;
-use crate::script::Call;
 
 /// Everything that the exporter asks, in the order of the report, and what is lost without it.
 const QUESTIONS: [(Command, &str); 8] = [
@@ -328,7 +327,7 @@ fn slowlog(config: &TargetConfig, seen: &Seen, since: Option<Duration>) -> Optio
             .slowlog_length
             .or_else(|| u64::try_from(reply.received).ok().filter(|_| reply.received < ENTRIES)),
         read: reply.received,
-        script_calls: calls.map(|entry| u64::from(Call::from_arguments(&entry.arguments).is_some())).sum(),
+        script_calls: calls.map(|entry| u64::from(entry.call.is_some())).sum(),
         scripts: slow::sum_up(&reply.entries, config.slow, from, seen.now),
     })
 }

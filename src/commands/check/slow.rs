@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::{SlowScript, Status, clean};
 use crate::clock::Unix;
 use crate::parse::Entry;
-use crate::script::{Call, Label, ScriptCommand};
+use crate::script::{Label, ScriptCommand};
 use crate::watch::Thresholds;
 
 /// Callers that are named of one script.
@@ -17,7 +17,7 @@ const MAX_CALLERS: usize = 10;
 pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) -> Vec<SlowScript> {
     let mut scripts: BTreeMap<(Label, ScriptCommand), SlowScript> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
-        let Some(call) = Call::from_arguments(&entry.arguments) else { continue };
+        let Some(call) = &entry.call else { continue };
         let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
             script: clean(call.script.label.as_str()),
             sha1: call.script.sha1,
@@ -75,9 +75,9 @@ mod tests {
             id: ended_at,
             ended_at,
             duration: Duration::from_millis(millis),
-            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
             client: client.to_owned(),
             client_name: name.to_owned(),
+            ..Entry::with_arguments(arguments)
         }
     }
 
