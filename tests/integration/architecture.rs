@@ -283,3 +283,79 @@ fn paths_are_collected_from_imports_and_from_code() {
         assert!(!source.uses(path), "{path}: {:?}", source.used);
     }
 }
+
+/// Row of the table of modules in ARCHITECTURE.md.
+struct Row {
+    /// Position in the table; a module imports only modules of rows below its own.
+    position: usize,
+    /// True if the table calls the module pure.
+    pure: bool,
+    /// Modules that it may import.
+    may_import: BTreeSet<String>,
+}
+
+/// Returns the table of modules in ARCHITECTURE.md.
+fn table() -> BTreeMap<String, Row> {
+    let text = fs::read_to_string(repository("ARCHITECTURE.md")).unwrap();
+    let (_, section) = text.split_once("\n## Modules\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.enumerate()
+        .map(|(position, line)| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let may_import =
+                cells[4].split_whitespace().map(|name| name.trim_matches('`').to_owned()).collect();
+            let row = Row { position, pure: cells[3] == "yes", may_import };
+            (cells[1].trim_matches('`').to_owned(), row)
+        })
+        .collect()
+}
+
+#[test]
+fn modules_and_their_imports_are_those_of_the_table() {
+    let table = table();
+    let sources = sources();
+    let modules: BTreeSet<String> =
+        sources.iter().map(Source::module).filter(|module| module != "main").collect();
+    assert_eq!(modules, table.keys().cloned().collect(), "modules in src/, and rows of the table");
+    for (module, row) in &table {
+        let is_listed = PURE.contains(&module.as_str()) || ["convert", "text"].contains(&module.as_str());
+        assert_eq!(row.pure, is_listed, "{module} is pure");
+        for import in &row.may_import {
+            let imported = table.get(import).unwrap_or_else(|| panic!("{module}: {import} has no row"));
+            assert!(imported.position > row.position, "{module} may import {import}, which is above it");
+        }
+    }
+    let mut others = BTreeSet::new();
+    for source in &sources {
+        let module = source.module();
+        let Some(row) = table.get(&module) else { continue };
+        for used in source.used.iter().filter_map(|path| path.strip_prefix("crate::")?.split("::").next()) {
+            if used != module && table.contains_key(used) && !row.may_import.contains(used) {
+                others.insert(format!("{} imports {used}", source.path.display()));
+            }
+        }
+    }
+    assert!(others.is_empty(), "imports that the table does not list: {others:#?}");
+}
+
+#[test]
+fn the_files_that_read_a_clock_are_those_of_the_list() {
+    let text = fs::read_to_string(repository("ARCHITECTURE.md")).unwrap();
+    let (_, list) = text.split_once("Files that read a clock:").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    let listed: BTreeSet<&Path> =
+        list.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("src/")).map(Path::new).collect();
+    let reads_a_clock = |source: &&Source| {
+        let mut used = source.used.iter();
+        used.any(|path| {
+            ["Instant::now", "SystemTime::now"].iter().any(|call| path.ends_with(call))
+                || path == "elapsed"
+                || path == "format_time"
+        })
+    };
+    let sources = sources();
+    let reading: BTreeSet<&Path> =
+        sources.iter().filter(reads_a_clock).map(|source| source.path.as_path()).collect();
+    assert_eq!(listed, reading, "the list in ARCHITECTURE.md, and files that read a clock");
+}

@@ -172,24 +172,33 @@ fn version_is_name_and_number() {
     assert_eq!(finished.stderr, "");
 }
 
-#[test]
-fn the_readme_has_the_flags_of_the_help() {
-    let help = run(&["--help"]).stdout;
-    let flags: BTreeSet<&str> = help
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("--"))
-        .map(|flag| flag.split([' ', '[', '=']).next().unwrap())
-        .filter(|flag| !matches!(*flag, "help" | "version"))
-        .collect();
-    let readme = fs::read_to_string(repository("README.md")).expect("the README");
-    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
-    let documented: BTreeSet<&str> = rows
+/// Rows of a table of flags, and the flags in them.
+fn flag_rows(document: &str) -> (Vec<String>, BTreeSet<String>) {
+    let text = fs::read_to_string(repository(document)).unwrap();
+    let rows: Vec<String> =
+        text.lines().filter(|line| line.starts_with("| `--")).map(str::to_owned).collect();
+    let flags = rows
         .iter()
         .flat_map(|row| row.split('|').nth(1).unwrap().split(','))
         .filter_map(|flag| flag.trim().trim_matches('`').strip_prefix("--"))
-        .map(|flag| flag.split(' ').next().unwrap())
+        .map(|flag| flag.split(' ').next().unwrap().to_owned())
         .collect();
-    assert_eq!(documented, flags, "the README's table, and --help");
+    (rows, flags)
+}
+
+#[test]
+fn the_documents_have_the_flags_of_the_help() {
+    let help = run(&["--help"]).stdout;
+    let flags: BTreeSet<String> = help
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("--"))
+        .map(|flag| flag.split([' ', '[', '=']).next().unwrap().to_owned())
+        .filter(|flag| !matches!(flag.as_str(), "help" | "version"))
+        .collect();
+    let (rows, documented) = flag_rows("docs/configuration.md");
+    assert_eq!(documented, flags, "the table in docs/configuration.md, and --help");
+    let (_, readme) = flag_rows("README.md");
+    assert!(readme.len() == 8 && readme.is_subset(&flags), "the README has eight flags: {readme:?}");
     // And each row names the variables and the default that the help names.
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for row in rows {

@@ -1,5 +1,9 @@
-//! Completion scripts and man pages, tried by the programs that they are for.
+//! Completion scripts and man pages, tested with the programs that read them; and statements in documents, compared with
+//! the program, its source and each other.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::repository;
@@ -85,4 +89,258 @@ fn the_guarantees_are_shown_by_tests_that_exist() {
         named += 1;
     }
     assert!(named > 20, "{named}");
+}
+
+/// The documents of the repository, with their paths below it.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut documents = Vec::new();
+    for folder in ["", "docs", "tests/lint"] {
+        for entry in fs::read_dir(repository(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).unwrap();
+                documents.push((path.strip_prefix(repository("")).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(documents.len() > 15, "{} documents", documents.len());
+    documents
+}
+
+/// Text with single spaces in place of any white space.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Text without what stands between fences.
+fn without_code(text: &str) -> String {
+    text.split("\n```").step_by(2).map(|part| part.split_once('\n').map_or(part, |(_, rest)| rest)).collect()
+}
+
+/// Anchors of the headings of a document, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_lead_to_files_and_headings_that_exist() {
+    let mut links = 0;
+    for (path, text) in documents() {
+        for target in text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
+            if target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let folder = repository("").join(path.parent().unwrap());
+            let linked = if file.is_empty() { repository("").join(&path) } else { folder.join(file) };
+            assert!(linked.exists(), "{}: {target}: there is no such file", path.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&linked).unwrap();
+                assert!(
+                    anchors(&text).contains(anchor),
+                    "{}: {target}: there is no such heading",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(links > 80, "{links} links");
+}
+
+#[test]
+fn readme_and_architecture_are_short() {
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        let lines = fs::read_to_string(repository(document)).unwrap().lines().count();
+        assert!(lines <= 200, "{document} has {lines} lines");
+    }
+    let picture = fs::metadata(repository("docs/status-page.png")).unwrap();
+    assert!(picture.len() <= 100_000, "{} bytes", picture.len());
+}
+
+/// Limits that documents state: the document, its words around the limit (`{}`), and the source file with the constant.
+const LIMITS: &[(&str, &str, &str)] = &[
+    ("docs/scripts.md", "Limits: {} files,", "src/config/script_dirs.rs"),
+    ("docs/scripts.md", "files, {} each,", "src/config/script_dirs.rs"),
+    ("docs/scripts.md", "each, {} in total,", "src/config/script_dirs.rs"),
+    ("docs/scripts.md", "folders {} deep", "src/config/script_dirs.rs"),
+    ("docs/scripts.md", "At most {} are stored,", "src/script/catalogue/sources.rs"),
+    ("docs/scripts.md", "with at most {} of each", "src/script/catalogue/sources.rs"),
+    ("docs/configuration.md", "at most {} connections over all listeners", "src/web/server/connections.rs"),
+    ("docs/configuration.md", "a request head of at most {} and", "src/web/server/mod.rs"),
+    ("docs/configuration.md", "and {} headers, which", "src/web/server/mod.rs"),
+    ("docs/configuration.md", "must arrive within {};", "src/web/server/mod.rs"),
+    ("docs/configuration.md", "is aborted after {} without progress", "src/web/server/mod.rs"),
+    ("docs/configuration.md", "slow clients stay under {}.", "src/web/server/connections.rs"),
+    ("docs/configuration.md", "within {} at the start, 1 s", "src/files.rs"),
+    ("docs/how-it-works.md", "If more than {} are unread", "src/poll/log_file.rs"),
+    ("docs/how-it-works.md", "only the last {} is read", "src/poll/log_file.rs"),
+    ("docs/troubleshooting.md", "More than {} were added at once", "src/poll/log_file.rs"),
+    ("docs/troubleshooting.md", "is truncated to {} bytes", "src/logging/mod.rs"),
+    ("docs/troubleshooting.md", "(`message` and `problem` to {})", "src/logging/mod.rs"),
+    ("docs/fleet.md", "An entry finds at most {} servers", "src/fleet/discovery/topology.rs"),
+    ("docs/fleet.md", "all entries together {}.", "src/fleet/mod.rs"),
+    ("docs/fleet.md", "if none of them has listed it for {}.", "src/fleet/discovery/topology.rs"),
+    ("docs/fleet.md", "waits up to {} for the first", "src/fleet/probes.rs"),
+    ("docs/GUARANTEES.md", "use at most {} threads in total", "src/blocking.rs"),
+];
+
+/// A limit as documents write it: `1,000`, `8 KiB`, `1.5 s`; in bytes, milliseconds, or as a number.
+fn limit(text: &str) -> u64 {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number: f64 = number.replace(',', "").parse().unwrap_or_else(|_| panic!("{text:?} is no limit"));
+    let factor = match unit {
+        "" => 1.0,
+        "KiB" => f64::from(1 << 10),
+        "MiB" => f64::from(1 << 20),
+        "s" => 1000.0,
+        unit => panic!("{unit:?} is no unit"),
+    };
+    (number * factor) as u64
+}
+
+/// The values of the constants in a source file; durations in milliseconds.
+fn constants(source: &str) -> Vec<u64> {
+    let text = fs::read_to_string(repository(source)).unwrap_or_else(|error| panic!("{source}: {error}"));
+    let number = |text: &str| text.trim().replace('_', "").parse::<u64>().ok();
+    let value = |expression: &str| {
+        if let Some((seconds, _)) =
+            expression.split_once("from_secs(").and_then(|(_, rest)| rest.split_once(')'))
+        {
+            return Some(number(seconds)? * 1000);
+        }
+        if let Some((millis, _)) =
+            expression.split_once("from_millis(").and_then(|(_, rest)| rest.split_once(')'))
+        {
+            return number(millis);
+        }
+        match expression.split_once("<<") {
+            Some((base, shift)) => Some(number(base)? << number(shift)?),
+            None => number(expression),
+        }
+    };
+    let declared = text.lines().filter(|line| line.contains("const ") && line.ends_with(';'));
+    declared.filter_map(|line| value(line.split_once(" = ")?.1.trim_end_matches(';'))).collect()
+}
+
+#[test]
+fn limits_in_documents_are_those_of_the_source() {
+    for (document, words, source) in LIMITS {
+        let text = on_one_line(&fs::read_to_string(repository(document)).unwrap());
+        let (before, after) = words.split_once("{}").unwrap();
+        let stated = text.split(before).skip(1).find_map(|rest| {
+            let stated = rest.split_once(after)?.0;
+            (stated.len() < 12).then_some(stated)
+        });
+        let stated = stated.unwrap_or_else(|| panic!("{document} does not say {words:?}"));
+        let constants = constants(source);
+        assert!(constants.contains(&limit(stated)), "{document}: {stated}; {source} has {constants:?}");
+    }
+}
+
+/// Scripts that documents name with a SHA1 are those of the packages in `tests/lint/real.txt`.
+#[test]
+fn named_scripts_have_the_sha1_that_documents_state() {
+    let packages = fs::read_to_string(repository("tests/lint/real.txt")).unwrap();
+    let text = on_one_line(&fs::read_to_string(repository("docs/scripts.md")).unwrap());
+    let codes: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let is_sha1 = |code: &&str| code.len() >= 12 && code.chars().all(|c| c.is_ascii_hexdigit());
+    let stated: Vec<&str> = codes.iter().copied().filter(is_sha1).collect();
+    assert!(!stated.is_empty(), "an example is there");
+    for sha1 in stated {
+        let package = packages.lines().find_map(|line| {
+            let (path, known) = line.split_once(' ')?;
+            known.starts_with(sha1).then_some(path)
+        });
+        let path = package.unwrap_or_else(|| panic!("{sha1} is the SHA1 of no known script"));
+        let named = codes.iter().any(|code| code.ends_with(".lua") && path.ends_with(code));
+        assert!(named, "{sha1} is the SHA1 of {path}, which the document does not name");
+    }
+}
+
+/// Units that only measurements have. Limits and settings are in other units, or stated as a promise ("under 60 MB").
+const MEASURED: [&str; 5] =
+    ["µs per second", "µs a second", "requests/s", "requests a second", "requests per second"];
+
+#[test]
+fn measurements_are_in_one_document() {
+    let mut measured = 0;
+    for (path, text) in documents() {
+        let text = on_one_line(&text);
+        let figures = MEASURED.iter().filter(|unit| text.contains(**unit)).count()
+            + text.matches(" MB").count()
+            - text.matches("under 60 MB").count()
+            + text.matches("p50").count();
+        if path == Path::new("docs/performance.md") {
+            measured = figures;
+        } else {
+            assert_eq!(figures, 0, "{}: a measurement belongs into docs/performance.md", path.display());
+        }
+    }
+    assert!(measured > 10, "{measured}");
+}
+
+/// Words of the `ACL SETUSER exporter` lines of the README, without the password.
+fn acl_lines() -> Vec<BTreeSet<String>> {
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("ACL SETUSER exporter "));
+    lines.map(rules).collect()
+}
+
+fn rules(line: &str) -> BTreeSet<String> {
+    line.split_whitespace().filter(|word| !word.starts_with('>')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_smallest_user_is_the_same_everywhere() {
+    let readme = acl_lines();
+    let compose = fs::read_to_string(repository("deploy/compose/redis.conf")).unwrap();
+    let user = compose.lines().find_map(|line| line.strip_prefix("user exporter ")).expect("the user");
+    assert_eq!(rules(user), readme[0], "deploy/compose/redis.conf, and the README");
+    // The table that explains each grant.
+    let text = fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `+"));
+    let explained: BTreeSet<String> = rows
+        .flat_map(|row| {
+            row.replace("\\|", "\u{0}")
+                .split('|')
+                .nth(1)
+                .unwrap()
+                .replace('\u{0}', "|")
+                .split(',')
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .map(|grant| grant.trim().trim_matches('`').to_owned())
+        .collect();
+    let granted: BTreeSet<String> = readme[0].iter().filter(|word| word.starts_with('+')).cloned().collect();
+    assert_eq!(explained, granted, "docs/configuration.md, and the README");
+}
+
+/// Paths of the repository and of `src/` in the text of documents lead to files.
+#[test]
+fn files_that_documents_name_exist() {
+    let folders = ["", "src", "src/web", "tests/integration", "deploy/prometheus", "deploy/compose", "docs"];
+    let mut named = 0;
+    for (path, text) in documents() {
+        if ["CHANGELOG.md", "docs/scripts.md"].iter().any(|other| path == Path::new(other)) {
+            continue;
+        }
+        for code in without_code(&text).split('`').skip(1).step_by(2) {
+            let is_file = [".rs", ".sh", ".md"].iter().any(|ending| code.ends_with(ending));
+            if !is_file || !code.contains('/') || code.contains([' ', '*', '$']) || code.starts_with('/') {
+                continue;
+            }
+            named += 1;
+            let exists = folders.iter().any(|folder| repository(folder).join(code).exists());
+            assert!(exists, "{}: there is no {code}", path.display());
+        }
+    }
+    assert!(named > 30, "{named} files");
 }

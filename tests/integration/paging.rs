@@ -29,8 +29,8 @@ const QUIET: Duration = Duration::from_secs(8);
 /// How long the runaway script runs: past the time limit of 5 s, and until the other exporter's alert has fired.
 const RUNAWAY: Duration = Duration::from_secs(11);
 
-/// The windows of the rules, and shorter ones in their place: how long an alert outlives its reason is not what takes a
-/// test minutes. Nothing that decides how soon an alert fires is changed.
+/// Windows and delays of the rules, and shorter ones that replace them: for how long an alert outlives its reason, and for
+/// how long a server has to be down. No time that decides how soon an alert about a script fires is changed.
 const SHORTER: [(&str, &str); 5] =
     [("[1m]", "[15s]"), ("[5m]", "[20s]"), ("< 300", "< 20"), ("< 360", "< 30"), ("for: 30s", "for: 4s")];
 
@@ -286,7 +286,7 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     let exporter =
         Exporter::start(&["--redis.addr", &server.url(), "--redis.log-file", log.to_str().unwrap()]);
 
-    let section = readme_section("### Prometheus");
+    let section = readme_section("## Prometheus");
     let dir = TempDir::new().unwrap();
     let folder = format!("{}/", dir.path().display());
     let rules = exchanged(

@@ -149,6 +149,7 @@ pub struct Finished {
 }
 
 /// A running exporter. It ends when this is dropped.
+#[must_use = "the exporter ends when this is dropped"]
 pub struct Exporter {
     process: Process,
     addr: SocketAddr,

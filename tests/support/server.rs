@@ -285,6 +285,7 @@ fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<
 }
 
 /// A running server. It ends when this is dropped.
+#[must_use = "the server ends when this is dropped"]
 pub struct Server {
     /// Before the directory: fields are dropped in order, and the server must not outlive its files.
     process: Process,
