@@ -58,7 +58,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let fleet = Arc::new(fleet);
     let probes =
         Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(CommandError::usage)?;
-    let auth = WebAuth::open(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
+    let auth = WebAuth::load(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
     let mut listeners = Vec::with_capacity(config.web.listen.len());
     for address in &config.web.listen {
         let bound = TcpListener::bind(address.to_bind()).await;

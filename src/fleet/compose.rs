@@ -6,9 +6,9 @@
 //!    applies the precedence (configured, then discovered), admits one target per server, and limits their number.
 //! 2. [`compose`] joins the handles with those of probed targets, and returns the new list and what it changes.
 
+use core::net::SocketAddr;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{Endpoint, TargetConfig};

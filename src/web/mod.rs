@@ -1,4 +1,4 @@
-//! The HTTP side: the server that limits what clients can make it hold, who is let in, and the endpoints.
+//! HTTP: the server with its limits, authentication, the endpoints, and the status page with its API.
 
 mod auth;
 mod endpoints;

@@ -344,8 +344,13 @@ fn the_files_that_read_a_clock_are_those_of_the_list() {
     let text = fs::read_to_string(repository("ARCHITECTURE.md")).unwrap();
     let (_, list) = text.split_once("Files that read a clock:").unwrap();
     let (list, _) = list.split_once("\n\n").unwrap();
-    let listed: BTreeSet<&Path> =
-        list.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("src/")).map(Path::new).collect();
+    let listed: BTreeSet<&Path> = list
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.strip_prefix("src/"))
+        .map(Path::new)
+        .collect();
     let reads_a_clock = |source: &&Source| {
         let mut used = source.used.iter();
         used.any(|path| {

@@ -608,8 +608,8 @@ fn certificates_and_users_are_read_again_when_they_have_changed() {
     // A file that is wrong, or being written, or that turns off TLS or the passwords: no door is opened by that.
     for (text, word) in [
         ("basic_auth_users: [", "web.yml:"),
-        (&users_text(4), "tls_server_config was added or taken away"),
-        (&tls_text(&[]), "basic_auth_users was taken away"),
+        (&users_text(4), "tls_server_config was added or removed"),
+        (&tls_text(&[]), "basic_auth_users was removed"),
     ] {
         site.write(text);
         eventually_or_tell(LIMIT, "a line about the wrong file", || {
@@ -643,7 +643,7 @@ fn a_file_that_is_empty_for_a_moment_lets_nobody_in() {
         assert_eq!(get_as(exporter.addr(), "/metrics", None).status, 401);
         assert_eq!(get_as(exporter.addr(), "/metrics", Some(&right)).status, 200);
         let logs = exporter.logs();
-        if logs.contains("basic_auth_users was taken away") { Ok(()) } else { Err(logs) }
+        if logs.contains("basic_auth_users was removed") { Ok(()) } else { Err(logs) }
     });
 }
 

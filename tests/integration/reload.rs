@@ -223,7 +223,7 @@ fn a_wrong_file_changes_nothing_and_says_why() {
                 ":1: tls: cannot use",
             ),
             ("targets: [{addr: 'redis://a', password_file: none}]", ":1: password_file: cannot read"),
-            ("targets: []", "names neither targets nor modules"),
+            ("targets: []", "defines neither targets nor modules"),
         ] {
             file.write(text);
             let answer = post(&exporter);

@@ -1,4 +1,4 @@
-//! Clients' certificates: which of them will do.
+//! Verification of client certificates.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,37 +10,37 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 
-/// Which certificates of clients will do. That a client has the key to what it shows is checked in any case.
+/// Policy for client certificates. Proof of possession of the private key is verified in any case.
 #[derive(Debug)]
-pub(crate) struct ClientCertificates {
-    /// Checks them against an authority; without it any will do.
-    checked: Option<Arc<dyn ClientCertVerifier>>,
-    /// Whether a client has to show one.
+pub(crate) struct ClientCertPolicy {
+    /// Verifies the chain up to a CA; `None` accepts any certificate.
+    chain_verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// True if clients must present a certificate.
     mandatory: bool,
-    /// One of these has to be in it, if there are any.
+    /// Subject alternative names, one of which the certificate must have; empty accepts any.
     allowed_sans: Vec<String>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ClientCertificates {
-    /// Those that `checked` accepts and that have one of `allowed_sans`.
+impl ClientCertPolicy {
+    /// Creates a policy that accepts certificates which `chain_verifier` accepts and which have one of `allowed_sans`.
     pub(crate) fn new(
-        checked: Option<Arc<dyn ClientCertVerifier>>,
+        chain_verifier: Option<Arc<dyn ClientCertVerifier>>,
         mandatory: bool,
         allowed_sans: Vec<String>,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self { checked, mandatory, allowed_sans, provider }
+        Self { chain_verifier, mandatory, allowed_sans, provider }
     }
 }
 
-impl ClientCertVerifier for ClientCertificates {
+impl ClientCertVerifier for ClientCertPolicy {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.checked.as_ref().map_or(&[], |checked| checked.root_hint_subjects())
+        self.chain_verifier.as_ref().map_or(&[], |verifier| verifier.root_hint_subjects())
     }
 
     fn verify_client_cert(
@@ -49,10 +49,10 @@ impl ClientCertVerifier for ClientCertificates {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if let Some(checked) = &self.checked {
-            checked.verify_client_cert(end_entity, intermediates, now)?;
+        if let Some(verifier) = &self.chain_verifier {
+            verifier.verify_client_cert(end_entity, intermediates, now)?;
         }
-        if !self.allowed_sans.is_empty() && !has_name(end_entity, &self.allowed_sans) {
+        if !self.allowed_sans.is_empty() && !has_san(end_entity, &self.allowed_sans) {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         Ok(ClientCertVerified::assertion())
@@ -81,8 +81,8 @@ impl ClientCertVerifier for ClientCertificates {
     }
 }
 
-/// Whether the certificate is for one of these names: host names, addresses, e-mail addresses or URIs.
-fn has_name(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
+/// True if the certificate has one of these subject alternative names: DNS name, IP address, e-mail address or URI.
+fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
     let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return false };
     alternatives.value.general_names.iter().any(|name| {
@@ -90,17 +90,17 @@ fn has_name(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
             GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
                 (*name).to_owned()
             }
-            GeneralName::IPAddress(bytes) => match address(bytes) {
+            GeneralName::IPAddress(bytes) => match ip_address(bytes) {
                 Some(address) => address.to_string(),
                 None => return false,
             },
             _ => return false,
         };
-        names.contains(&name)
+        allowed.contains(&name)
     })
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let four = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    four.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }

@@ -1,5 +1,5 @@
-//! Who is let in, and how: TLS, passwords and headers by the file of `--web.config.file`. The file and the certificates
-//! are read again when they have changed; what is wrong with them then is said once, and what was there before stays.
+//! TLS, basic auth and response headers, configured by the file of `--web.config.file`. The file and its certificates are
+//! reloaded when they change; if the new ones are invalid, that is logged once and the previous ones stay in use.
 
 mod certificates;
 mod passwords;
@@ -19,208 +19,217 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use self::passwords::{Gate, Users};
+use self::passwords::{PasswordHashes, PasswordVerifier};
 pub(crate) use self::tls::TlsFileError;
 use crate::blocking::FILES;
 use crate::config::{ConfigError, WebFile};
 
-/// Files are looked at when somebody knocks, but not more often than this.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Minimum interval between two checks of the files for changes. A check is triggered by a connection or a request.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a request waits for the files; then it goes by what they said before.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
+/// Maximum time that a request waits for a check of the files; after that the previous configuration applies to it.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The path that needs no password, so that whoever restarts a container that has died needs none.
-const OPEN_PATH: &str = "/-/healthy";
+/// Path that needs no password, so that a liveness probe needs no credentials.
+const UNAUTHENTICATED_PATH: &str = "/-/healthy";
 
-/// A file of `--web.config.file` that can't be used, or one that it names.
+/// Error in the file of `--web.config.file`, or in a file that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WebAuthError {
-    /// The file itself.
+    /// The file is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What it says about TLS.
+    /// The TLS configuration is invalid.
     #[error("--web.config.file: {0}")]
     Tls(#[from] TlsFileError),
-    /// There are no random numbers.
-    #[error("--web.config.file: the system gives no random numbers, which passwords need")]
+    /// The system's random number generator failed.
+    #[error("--web.config.file: cannot obtain random numbers from the system, which basic auth needs")]
     Random,
-    /// Clients that are told to use TLS, or not to, are told so for good.
+    /// TLS cannot be enabled or disabled while clients are connected.
     #[error(
-        "--web.config.file: tls_server_config was added or taken away; restart the exporter for that, or undo it"
+        "--web.config.file: tls_server_config was added or removed; restart the exporter to apply this, or undo it"
     )]
-    TlsSwitched,
-    /// Whoever may be let in is not let in by accident.
+    TlsToggled,
+    /// Basic auth cannot be disabled by a reload, which might be an accident.
     #[error(
-        "--web.config.file: basic_auth_users was taken away; restart the exporter to let everybody in, or undo it"
+        "--web.config.file: basic_auth_users was removed; restart the exporter to apply this, or undo it"
     )]
     UsersRemoved,
 }
 
-/// Who is let in, and how.
+/// TLS, basic auth and response headers.
 #[derive(Debug)]
 pub(crate) struct WebAuth {
-    rules: Arc<Mutex<Arc<Rules>>>,
-    /// Outlives the rules: passwords that were found right stay so until their hashes change.
-    gate: Arc<Gate>,
-    /// Without a file there is nothing to look at.
-    watch: Option<Arc<tokio::sync::Mutex<Watch>>>,
+    settings: Arc<Mutex<Arc<Settings>>>,
+    /// Outlives reloads: verified passwords stay cached until their hashes change.
+    passwords: Arc<PasswordVerifier>,
+    /// `None` without a configuration file.
+    files: Option<Arc<tokio::sync::Mutex<WatchedFiles>>>,
 }
 
-/// What the files say.
+/// Settings from the configuration file.
 #[derive(Default)]
-struct Rules {
+struct Settings {
     tls: Option<TlsAcceptor>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    users: Option<Arc<Users>>,
+    users: Option<Arc<PasswordHashes>>,
 }
 
-impl std::fmt::Debug for Rules {
+impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rules").field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Settings").field("tls", &self.tls.is_some()).finish_non_exhaustive()
     }
 }
 
-/// The files, as they were when they were last read.
+/// The configuration file and the files that it names, as they were when last read.
 #[derive(Debug)]
-struct Watch {
+struct WatchedFiles {
     path: PathBuf,
-    files: Vec<Seen>,
-    looked: Instant,
+    files: Vec<FileVersion>,
+    checked_at: Instant,
 }
 
-/// One file, as it was.
+/// Version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct FileVersion {
     path: PathBuf,
-    /// None: it can't be found.
-    print: Option<Print>,
+    /// `None` if the file does not exist.
+    fingerprint: Option<Fingerprint>,
 }
 
-/// What is different when a file has changed.
+/// Metadata that differs after a file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Print {
+struct Fingerprint {
     inode: u64,
     length: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl Seen {
-    fn now(path: &Path) -> Self {
-        let print = |metadata: Metadata| Print {
+impl FileVersion {
+    fn current(path: &Path) -> Self {
+        let fingerprint = |metadata: Metadata| Fingerprint {
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
-        Self { path: path.to_owned(), print: std::fs::metadata(path).ok().map(print) }
+        Self { path: path.to_owned(), fingerprint: std::fs::metadata(path).ok().map(fingerprint) }
     }
 
     fn has_changed(&self) -> bool {
-        *self != Self::now(&self.path)
+        *self != Self::current(&self.path)
     }
 }
 
 impl WebAuth {
-    /// Reads the file, and what it names. Without a file everybody is let in, over plain HTTP.
+    /// Loads the configuration file and the files that it names. Without a file, serves plain HTTP to everyone.
     ///
     /// # Errors
-    /// The first thing that is wrong.
-    pub(crate) fn open(file: Option<&Path>) -> Result<Self, WebAuthError> {
-        let gate = Arc::new(Gate::new().map_err(|_| WebAuthError::Random)?);
+    /// Returns the first error found in the files.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, WebAuthError> {
+        let passwords = Arc::new(PasswordVerifier::new().map_err(|_| WebAuthError::Random)?);
         let Some(path) = file else {
-            return Ok(Self { rules: Arc::default(), gate, watch: None });
+            return Ok(Self { settings: Arc::default(), passwords, files: None });
         };
-        let (files, rules) = read(path);
-        let rules = rules?;
-        if rules.users.is_some() && rules.tls.is_none() {
+        let (files, settings) = read(path);
+        let settings = settings?;
+        if settings.users.is_some() && settings.tls.is_none() {
             warn!(
                 file = %path.display(),
-                "passwords cross the network unencrypted: add tls_server_config to the file, or leave TLS to a proxy"
+                "basic auth without TLS sends passwords unencrypted: add tls_server_config to the file, or use a TLS proxy"
             );
         }
-        let watch = Watch { path: path.to_owned(), files, looked: Instant::now() };
-        let (rules, watch) = (Mutex::new(Arc::new(rules)), tokio::sync::Mutex::new(watch));
-        Ok(Self { rules: Arc::new(rules), gate, watch: Some(Arc::new(watch)) })
+        let files = WatchedFiles { path: path.to_owned(), files, checked_at: Instant::now() };
+        let (settings, files) = (Mutex::new(Arc::new(settings)), tokio::sync::Mutex::new(files));
+        Ok(Self { settings: Arc::new(settings), passwords, files: Some(Arc::new(files)) })
     }
 
-    /// How to begin TLS with a client that has just come; `None`: it is not spoken.
+    /// Returns the acceptor for a new connection; `None` if TLS is disabled.
     pub(crate) async fn tls(&self) -> Option<TlsAcceptor> {
-        self.look().await;
-        self.rules().tls.clone()
+        self.reload_if_changed().await;
+        self.settings().tls.clone()
     }
 
-    /// Lets a request in.
+    /// Checks the credentials of a request.
     ///
     /// # Errors
-    /// The response for who is not let in.
-    pub(crate) async fn admit<B: Sync>(&self, request: &Request<B>, peer: IpAddr) -> Result<(), Response> {
-        self.look().await;
-        let users = self.rules().users.clone();
+    /// Returns the response to a request that is rejected.
+    pub(crate) async fn authorize<B: Sync>(
+        &self,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Result<(), Response> {
+        self.reload_if_changed().await;
+        let users = self.settings().users.clone();
         match users {
-            Some(users) if request.uri().path() != OPEN_PATH => {
-                self.gate.admit(&users, request.headers(), peer).await
+            Some(users) if request.uri().path() != UNAUTHENTICATED_PATH => {
+                self.passwords.authorize(&users, request.headers(), peer).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Adds the headers that every response has.
-    pub(crate) fn dress<B>(&self, response: &mut axum::http::Response<B>) {
-        for (name, value) in &self.rules().headers {
+    /// Adds the configured headers to a response.
+    pub(crate) fn add_headers<B>(&self, response: &mut axum::http::Response<B>) {
+        for (name, value) in &self.settings().headers {
             response.headers_mut().insert(name, value.clone());
         }
     }
 
-    fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.lock())
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock())
     }
 
-    /// Looks whether the files have changed, if that was not done a moment ago or is being done.
-    async fn look(&self) {
-        let Some(Ok(mut watch)) = self.watch.as_ref().map(|watch| Arc::clone(watch).try_lock_owned()) else {
+    /// Reloads the files if they have changed, unless they were checked within [`CHECK_INTERVAL`] or a check is running.
+    async fn reload_if_changed(&self) {
+        let Some(Ok(mut files)) = self.files.as_ref().map(|files| Arc::clone(files).try_lock_owned()) else {
             return;
         };
-        if watch.looked.elapsed() < LOOK_INTERVAL {
+        if files.checked_at.elapsed() < CHECK_INTERVAL {
             return;
         }
-        watch.looked = Instant::now();
-        let rules = Arc::clone(&self.rules);
-        // Goes on if it takes longer, and nobody looks meanwhile.
-        let _ = FILES.run("web configuration", LOOK_LIMIT, move || watch.look(&rules)).await;
+        files.checked_at = Instant::now();
+        let settings = Arc::clone(&self.settings);
+        // After the timeout the job continues and holds the lock, so that no second one starts.
+        let _ =
+            FILES.run("web configuration", CHECK_TIMEOUT, move || files.reload_if_changed(&settings)).await;
     }
 }
 
-impl Watch {
-    /// Reads the files again if one has changed, and has what they say hold from now on.
-    fn look(&mut self, rules: &Mutex<Arc<Rules>>) {
-        if !self.files.iter().any(Seen::has_changed) {
+impl WatchedFiles {
+    /// Reads the files again if one has changed, and replaces `settings` if they are valid.
+    fn reload_if_changed(&mut self, settings: &Mutex<Arc<Settings>>) {
+        if !self.files.iter().any(FileVersion::has_changed) {
             return;
         }
-        let (files, read) = read(&self.path);
+        let (files, result) = read(&self.path);
         self.files = files;
-        let before = Arc::clone(&rules.lock());
-        match read {
-            Ok(now) if now.tls.is_some() != before.tls.is_some() => tell(&WebAuthError::TlsSwitched),
-            // A file that is being written is empty for a moment, or lacks its end: that must open no door.
-            Ok(now) if now.users.is_none() && before.users.is_some() => tell(&WebAuthError::UsersRemoved),
-            Ok(now) => {
-                *rules.lock() = Arc::new(now);
-                info!(file = %self.path.display(), "read the web configuration again");
+        let previous = Arc::clone(&settings.lock());
+        match result {
+            Ok(new) if new.tls.is_some() != previous.tls.is_some() => {
+                log_rejected(&WebAuthError::TlsToggled);
             }
-            Err(problem) => tell(&problem),
+            // A file that is being written is empty or incomplete for a moment; that must not disable basic auth.
+            Ok(new) if new.users.is_none() && previous.users.is_some() => {
+                log_rejected(&WebAuthError::UsersRemoved);
+            }
+            Ok(new) => {
+                *settings.lock() = Arc::new(new);
+                info!(file = %self.path.display(), "reloaded the web configuration");
+            }
+            Err(error) => log_rejected(&error),
         }
     }
 }
 
-fn tell(problem: &WebAuthError) {
-    warn!(%problem, "the web configuration has changed and cannot be used; what was there before stays");
+fn log_rejected(error: &WebAuthError) {
+    warn!(%error, "cannot reload the web configuration; the previous one stays in use");
 }
 
-/// The files as they were before they were read, and what they say.
-fn read(path: &Path) -> (Vec<Seen>, Result<Rules, WebAuthError>) {
-    let mut files = vec![Seen::now(path)];
+/// Reads the configuration file and the files that it names. Returns their versions from before they were read.
+fn read(path: &Path) -> (Vec<FileVersion>, Result<Settings, WebAuthError>) {
+    let mut files = vec![FileVersion::current(path)];
     let file = match WebFile::read(path) {
         Ok(file) => file,
         Err(error) => return (files, Err(error.into())),
@@ -229,13 +238,13 @@ fn read(path: &Path) -> (Vec<Seen>, Result<Rules, WebAuthError>) {
         None => None,
         Some(tls) => {
             let named = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
-            files.extend(named.into_iter().flatten().map(|file| Seen::now(file)));
+            files.extend(named.into_iter().flatten().map(|file| FileVersion::current(file)));
             match tls::acceptor(tls) {
                 Ok(acceptor) => Some(acceptor),
                 Err(error) => return (files, Err(error.into())),
             }
         }
     };
-    let users = (!file.users.is_empty()).then(|| Arc::new(Users::new(file.users)));
-    (files, Ok(Rules { tls, headers: file.headers, users }))
+    let users = (!file.users.is_empty()).then(|| Arc::new(PasswordHashes::new(file.users)));
+    (files, Ok(Settings { tls, headers: file.headers, users }))
 }

@@ -1,5 +1,5 @@
-//! Passwords. A bcrypt hash takes tens of milliseconds of a core to verify, so what was found out is kept, and only a few
-//! are verified at a time, off the threads that serve: whoever is known is never behind a flood of wrong passwords.
+//! Basic auth. Verifying a bcrypt hash takes tens of milliseconds of CPU time, so results are cached, and only a few
+//! passwords are verified at a time, on blocking threads. A flood of wrong passwords does not delay cached ones.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -16,43 +16,43 @@ use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use tokio::sync::Semaphore;
 
-/// Most passwords of each kind that are remembered.
-const MAX_REMEMBERED: usize = 256;
+/// Maximum number of cached results, for accepted and for rejected passwords each.
+const MAX_CACHED: usize = 256;
 
-/// Most requests from one address that may wait for their password to be verified: more than a browser sends at once.
-const MAX_WAITING: usize = 16;
+/// Maximum number of requests from one network that wait for verification; a browser sends fewer at once.
+const MAX_PENDING: usize = 16;
 
-/// Most passwords that are verified at a time, on any machine.
-const MAX_VERIFIED: usize = 4;
+/// Maximum number of concurrent verifications, on machines with many cores.
+const MAX_CONCURRENT: usize = 4;
 
-/// What a client is told that has to say who it is.
+/// Value of `WWW-Authenticate`.
 const CHALLENGE: &str = "Basic realm=\"redis-script-exporter\", charset=\"UTF-8\"";
 
-/// The users and the hashes of their passwords.
-pub(crate) struct Users {
-    hashes: BTreeMap<String, SecretString>,
-    /// What the password of an unknown user is verified with, so that it takes as long as that of a known one. Nothing
-    /// has this hash.
-    nobody: SecretString,
+/// Users and the hashes of their passwords.
+pub(crate) struct PasswordHashes {
+    by_user: BTreeMap<String, SecretString>,
+    /// Hash that no password has. The password of an unknown user is verified against it, so that the response takes as
+    /// long as for a known user.
+    dummy: SecretString,
 }
 
-impl Users {
-    /// Users with valid hashes.
-    pub(crate) fn new(hashes: BTreeMap<String, SecretString>) -> Self {
-        let costs = hashes.values().filter_map(|hash| hash.expose_secret().parse::<HashParts>().ok());
+impl PasswordHashes {
+    /// Creates the table of users; the hashes must be valid.
+    pub(crate) fn new(by_user: BTreeMap<String, SecretString>) -> Self {
+        let costs = by_user.values().filter_map(|hash| hash.expose_secret().parse::<HashParts>().ok());
         let cost = costs.map(|parts| parts.get_cost()).max().unwrap_or(bcrypt::DEFAULT_COST);
-        Self { hashes, nobody: format!("$2b${cost:02}${}", ".".repeat(53)).into() }
+        Self { by_user, dummy: format!("$2b${cost:02}${}", ".".repeat(53)).into() }
     }
 }
 
-/// What a request says about who sent it.
-struct Claim {
+/// Credentials of a request.
+struct Credentials {
     user: Vec<u8>,
     password: SecretSlice<u8>,
 }
 
-impl Claim {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+impl Credentials {
+    fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
@@ -64,184 +64,188 @@ impl Claim {
     }
 }
 
-/// What stands for user, password and hash in memory.
-type Key = [u8; 32];
+/// Keyed digest of user, password and hash.
+type Digest = [u8; 32];
 
-/// Verifies passwords, and remembers what came of it.
-pub(crate) struct Gate {
-    /// Made anew by each process, so that what is remembered is of no use elsewhere, and that nobody can choose what is
-    /// looked for: comparing need not take constant time.
+/// Verifies passwords and caches the results.
+pub(crate) struct PasswordVerifier {
+    /// Generated at start, so that cached digests are useless elsewhere. Clients cannot choose the digest that is looked
+    /// up, so the comparison need not take constant time.
     secret: hmac::Key,
-    known: Mutex<Known>,
-    /// One for each verification at a time.
-    turns: Arc<Semaphore>,
-    waiting: Mutex<HashMap<IpAddr, usize>>,
+    cache: Mutex<Cache>,
+    /// Limit on concurrent verifications.
+    permits: Arc<Semaphore>,
+    /// Number of pending requests by network.
+    pending: Mutex<HashMap<IpAddr, usize>>,
 }
 
+/// Cached results. Separate sets, so that a flood of wrong passwords does not evict accepted ones.
 #[derive(Default)]
-struct Known {
-    right: Recent,
-    wrong: Recent,
+struct Cache {
+    accepted: RecentDigests,
+    rejected: RecentDigests,
 }
 
-/// The latest keys.
+/// The latest digests, up to [`MAX_CACHED`].
 #[derive(Default)]
-struct Recent {
-    keys: HashSet<Key>,
-    order: VecDeque<Key>,
+struct RecentDigests {
+    digests: HashSet<Digest>,
+    order: VecDeque<Digest>,
 }
 
-impl Recent {
-    fn add(&mut self, key: Key) {
-        if self.keys.insert(key) {
-            self.order.push_back(key);
+impl RecentDigests {
+    fn add(&mut self, digest: Digest) {
+        if self.digests.insert(digest) {
+            self.order.push_back(digest);
         }
-        if self.order.len() > MAX_REMEMBERED
+        if self.order.len() > MAX_CACHED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.keys.remove(&oldest);
+            self.digests.remove(&oldest);
         }
     }
 }
 
-impl std::fmt::Debug for Gate {
+impl std::fmt::Debug for PasswordVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").finish_non_exhaustive()
+        f.debug_struct("PasswordVerifier").finish_non_exhaustive()
     }
 }
 
-impl Gate {
-    /// A gate that knows nobody yet.
+impl PasswordVerifier {
+    /// Creates a verifier with an empty cache.
     ///
     /// # Errors
-    /// A system without random numbers.
+    /// Fails if the system's random number generator does.
     pub(crate) fn new() -> Result<Self, ring::error::Unspecified> {
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             secret,
-            known: Mutex::default(),
-            turns: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_VERIFIED))),
-            waiting: Mutex::default(),
+            cache: Mutex::default(),
+            permits: Arc::new(Semaphore::new((cores / 2).clamp(1, MAX_CONCURRENT))),
+            pending: Mutex::default(),
         })
     }
 
-    /// Lets a request in that says who sent it, and proves it.
+    /// Checks the credentials of a request.
     ///
     /// # Errors
-    /// The response for any other.
-    pub(crate) async fn admit(
+    /// Returns the response to a request that is rejected.
+    pub(crate) async fn authorize(
         self: &Arc<Self>,
-        users: &Users,
+        users: &PasswordHashes,
         headers: &HeaderMap,
         peer: IpAddr,
     ) -> Result<(), Response> {
-        let Some(claim) = Claim::of(headers) else { return Err(unauthorized()) };
-        let hash = std::str::from_utf8(&claim.user).ok().and_then(|user| users.hashes.get(user));
-        let (hash, exists) = hash.map_or((&users.nobody, false), |hash| (hash, true));
-        let key = self.key(&claim, hash);
-        let known = match self.remembered(&key) {
-            Some(right) => right,
-            None => self.verify(key, claim, hash.clone(), exists, peer).await?,
+        let Some(credentials) = Credentials::from_headers(headers) else { return Err(unauthorized()) };
+        let hash = std::str::from_utf8(&credentials.user).ok().and_then(|user| users.by_user.get(user));
+        let (hash, exists) = hash.map_or((&users.dummy, false), |hash| (hash, true));
+        let digest = self.digest(&credentials, hash);
+        let accepted = match self.cached(&digest) {
+            Some(accepted) => accepted,
+            None => self.verify(digest, credentials, hash.clone(), exists, peer).await?,
         };
-        if known { Ok(()) } else { Err(unauthorized()) }
+        if accepted { Ok(()) } else { Err(unauthorized()) }
     }
 
-    /// Verifies a password when its turn comes.
+    /// Verifies a password as soon as a permit is available.
     async fn verify(
         self: &Arc<Self>,
-        key: Key,
-        claim: Claim,
+        digest: Digest,
+        credentials: Credentials,
         hash: SecretString,
         exists: bool,
         peer: IpAddr,
     ) -> Result<bool, Response> {
-        let _waiting = Waiting::begin(self, peer).ok_or_else(too_many)?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| unavailable())?;
-        // Another request with the same password may have had its turn.
-        if let Some(right) = self.remembered(&key) {
-            return Ok(right);
+        let _pending = PendingRequest::new(self, peer).ok_or_else(too_many_requests)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| unavailable())?;
+        // Another request with the same password may have been verified meanwhile.
+        if let Some(accepted) = self.cached(&digest) {
+            return Ok(accepted);
         }
-        let gate = Arc::clone(self);
+        let verifier = Arc::clone(self);
         let verified = tokio::task::spawn_blocking(move || {
-            // Both: that of an unknown user takes its time too.
-            let matches = bcrypt::verify(claim.password.expose_secret(), hash.expose_secret());
-            let right = matches.unwrap_or(false) && exists;
-            gate.remember(key, right);
-            // Held to here, also if the client has not waited.
-            drop(turn);
-            right
+            // Also for an unknown user, so that the response takes as long.
+            let matches = bcrypt::verify(credentials.password.expose_secret(), hash.expose_secret());
+            let accepted = matches.unwrap_or(false) && exists;
+            verifier.cache_result(digest, accepted);
+            // Held until here even if the client has disconnected.
+            drop(permit);
+            accepted
         });
         verified.await.map_err(|_| unavailable())
     }
 
-    fn key(&self, claim: &Claim, hash: &SecretString) -> Key {
+    fn digest(&self, credentials: &Credentials, hash: &SecretString) -> Digest {
         let mut context = hmac::Context::with_key(&self.secret);
-        for part in [&claim.user, claim.password.expose_secret(), hash.expose_secret().as_bytes()] {
-            // With its length, so that no other parts make the same text.
+        for part in [&credentials.user, credentials.password.expose_secret(), hash.expose_secret().as_bytes()]
+        {
+            // Length-prefixed, so that different parts never give the same input.
             context.update(&part.len().to_le_bytes());
             context.update(part);
         }
-        let mut key = Key::default();
-        for (to, from) in key.iter_mut().zip(context.sign().as_ref()) {
+        let mut digest = Digest::default();
+        for (to, from) in digest.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
         }
-        key
+        digest
     }
 
-    fn remembered(&self, key: &Key) -> Option<bool> {
-        let known = self.known();
-        known.right.keys.contains(key).then_some(true).or(known.wrong.keys.contains(key).then_some(false))
+    fn cached(&self, digest: &Digest) -> Option<bool> {
+        let cache = self.cache();
+        let accepted = cache.accepted.digests.contains(digest).then_some(true);
+        accepted.or(cache.rejected.digests.contains(digest).then_some(false))
     }
 
-    /// Wrong ones are kept apart: a flood of them must not make the right ones forgotten.
-    fn remember(&self, key: Key, right: bool) {
-        let mut known = self.known();
-        if right { known.right.add(key) } else { known.wrong.add(key) }
+    fn cache_result(&self, digest: Digest, accepted: bool) {
+        let mut cache = self.cache();
+        if accepted { cache.accepted.add(digest) } else { cache.rejected.add(digest) }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.waiting.lock()
+    fn pending(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.pending.lock()
     }
 }
 
-/// A request that waits for its password to be verified.
-struct Waiting<'a> {
-    gate: &'a Gate,
-    peer: IpAddr,
+/// Request that waits for its password to be verified; counted until dropped.
+struct PendingRequest<'a> {
+    verifier: &'a PasswordVerifier,
+    network: IpAddr,
 }
 
-impl<'a> Waiting<'a> {
-    /// None where too many from the same address wait already: they would only keep those from others waiting.
-    fn begin(gate: &'a Gate, peer: IpAddr) -> Option<Self> {
-        let peer = network(peer);
-        let mut waiting = gate.waiting();
-        let count = waiting.entry(peer).or_default();
-        if *count >= MAX_WAITING {
+impl<'a> PendingRequest<'a> {
+    /// Counts a request from `peer`. `None` if its network has [`MAX_PENDING`] requests already; more would delay those
+    /// from other networks.
+    fn new(verifier: &'a PasswordVerifier, peer: IpAddr) -> Option<Self> {
+        let network = network(peer);
+        let mut pending = verifier.pending();
+        let count = pending.entry(network).or_default();
+        if *count >= MAX_PENDING {
             return None;
         }
         *count += 1;
-        Some(Self { gate, peer })
+        Some(Self { verifier, network })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.gate.waiting();
-        if let Some(count) = waiting.get_mut(&self.peer) {
+        let mut pending = self.verifier.pending();
+        if let Some(count) = pending.get_mut(&self.network) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                waiting.remove(&self.peer);
+                pending.remove(&self.network);
             }
         }
     }
 }
 
-/// One client's address: an IPv6 network is a single client's, who may have as many addresses in it as he likes.
+/// Address that identifies a client: its IPv4 address, or its IPv6 /64 network, in which it can use any address.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::from((address.to_bits() & !u128::from(u64::MAX)).to_be_bytes()),
@@ -250,15 +254,15 @@ fn network(peer: IpAddr) -> IpAddr {
 }
 
 fn unauthorized() -> Response {
-    let problem = "a user and a password are needed: those of --web.config.file\n";
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)], problem).into_response()
+    let body = "missing or wrong username or password; users are defined in the file of --web.config.file\n";
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)], body).into_response()
 }
 
-fn too_many() -> Response {
-    let problem = "too many passwords from this address wait to be verified; try again in a second\n";
-    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], problem).into_response()
+fn too_many_requests() -> Response {
+    let body = "too many requests from this address are waiting for password verification; retry in 1 s\n";
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], body).into_response()
 }
 
 fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "the exporter is about to stop\n").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, "the exporter is shutting down\n").into_response()
 }

@@ -1,4 +1,4 @@
-//! TLS with clients: rustls with its `ring` provider, by what the file says.
+//! TLS server configuration from `tls_server_config`, for rustls with its `ring` provider.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,59 +7,61 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::certificates::ClientCertificates;
+use super::certificates::ClientCertPolicy;
 use crate::config::{ClientAuth, KeyExchange, TlsServer, TlsVersion};
+use crate::files;
 
-/// TLS that can't be set up: which file, and what is wrong with it.
+/// Error in `tls_server_config` or in a file that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFileError {
-    /// A file that can't be read, or holds no certificate or key.
+    /// A file cannot be read, or contains no certificate or key.
     #[error("{key}: cannot use {}: {problem}", file.display())]
     File {
-        /// The key in the file of `--web.config.file`.
+        /// Key in the file of `--web.config.file`.
         key: &'static str,
-        /// The file that it names.
+        /// Path of the file.
         file: PathBuf,
-        /// Why not.
+        /// Reason.
         problem: String,
     },
-    /// Certificate and key don't go together, or are of a kind that is not supported.
-    #[error("cert_file and key_file: {} cannot be used with {}: {problem}", cert.display(), key.display())]
-    Pair {
-        /// The certificate.
+    /// Certificate and key do not match, or are of an unsupported type.
+    #[error("cert_file and key_file: cannot use certificate {} with key {}: {problem}", cert.display(), key.display())]
+    CertificateAndKey {
+        /// Path of the certificate.
         cert: PathBuf,
-        /// The key.
+        /// Path of the key.
         key: PathBuf,
-        /// Why not.
+        /// Reason.
         problem: rustls::Error,
     },
-    /// Versions, cipher suites and groups that leave nothing.
-    #[error("tls_server_config: versions, cipher_suites and curve_preferences leave nothing to speak: {0}")]
-    Nothing(rustls::Error),
+    /// Versions, cipher suites and curves exclude each other.
+    #[error(
+        "tls_server_config: min_version, max_version, cipher_suites and curve_preferences allow no connection: {0}"
+    )]
+    Parameters(rustls::Error),
 }
 
-/// Reads the certificates and prepares handshakes.
+/// Reads the certificates and creates an acceptor.
 pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
     let provider = Arc::new(provider(tls));
-    let clients = clients(tls, &provider)?;
+    let client_verifier = client_verifier(tls, &provider)?;
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(tls))
-        .map_err(TlsFileError::Nothing)?;
-    let builder = match clients {
+        .map_err(TlsFileError::Parameters)?;
+    let builder = match client_verifier {
         None => builder.with_no_client_auth(),
-        Some(clients) => builder.with_client_cert_verifier(clients),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let key =
-        PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| file_error("key_file", &tls.key, &error))?;
+    let pem = read("key_file", &tls.key)?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| file_error("key_file", &tls.key, &error))?;
     let chain = certificates("cert_file", &tls.cert)?;
-    let mut config = builder.with_single_cert(chain, key).map_err(|problem| TlsFileError::Pair {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-        problem,
+    let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
+        TlsFileError::CertificateAndKey { cert: tls.cert.clone(), key: tls.key.clone(), problem }
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ignore_client_order = tls.prefer_server_order;
@@ -69,14 +71,14 @@ pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
 fn provider(tls: &TlsServer) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if !tls.cipher_suites.is_empty() {
-        // In the order of the file; those of TLS 1.3 are always on.
-        let named = |name: &String| {
+        // In the order of the file. Those of TLS 1.3 are always enabled.
+        let find = |name: &String| {
             let suites = provider.cipher_suites.iter().copied();
             suites.into_iter().find(|suite| suite.suite().as_str() == Some(name))
         };
-        let chosen: Vec<SupportedCipherSuite> = tls.cipher_suites.iter().filter_map(named).collect();
+        let selected: Vec<SupportedCipherSuite> = tls.cipher_suites.iter().filter_map(find).collect();
         provider.cipher_suites.retain(|suite| suite.version().version == ProtocolVersion::TLSv1_3);
-        provider.cipher_suites.extend(chosen);
+        provider.cipher_suites.extend(selected);
     }
     if !tls.groups.is_empty() {
         let group = |group: &KeyExchange| -> &'static dyn SupportedKxGroup {
@@ -92,18 +94,23 @@ fn provider(tls: &TlsServer) -> CryptoProvider {
 }
 
 fn versions(tls: &TlsServer) -> Vec<&'static SupportedProtocolVersion> {
-    let known = [(TlsVersion::Tls12, &rustls::version::TLS12), (TlsVersion::Tls13, &rustls::version::TLS13)];
-    let wanted = tls.min_version..=tls.max_version;
-    known.into_iter().filter(|(version, _)| wanted.contains(version)).map(|(_, version)| version).collect()
+    let supported =
+        [(TlsVersion::Tls12, &rustls::version::TLS12), (TlsVersion::Tls13, &rustls::version::TLS13)];
+    let allowed = tls.min_version..=tls.max_version;
+    supported
+        .into_iter()
+        .filter(|(version, _)| allowed.contains(version))
+        .map(|(_, version)| version)
+        .collect()
 }
 
-/// What clients have to show; `None`: nothing.
-fn clients(
+/// Creates the verifier of client certificates; `None` if none are requested.
+fn client_verifier(
     tls: &TlsServer,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsFileError> {
     let mandatory = matches!(tls.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
-    let checked = match (tls.client_auth, &tls.client_ca) {
+    let chain_verifier = match (tls.client_auth, &tls.client_ca) {
         (ClientAuth::None, _) => return Ok(None),
         (ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify, Some(ca)) => {
             let mut roots = RootCertStore::empty();
@@ -115,18 +122,27 @@ fn clients(
         }
         _ => None,
     };
-    let clients = ClientCertificates::new(checked, mandatory, tls.allowed_sans.clone(), Arc::clone(provider));
-    Ok(Some(Arc::new(clients)))
+    let policy =
+        ClientCertPolicy::new(chain_verifier, mandatory, tls.allowed_sans.clone(), Arc::clone(provider));
+    Ok(Some(Arc::new(policy)))
 }
 
-/// All certificates of a PEM file; at least one.
+/// Reads all certificates of a PEM file; at least one is required.
 fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| file_error(key, file, &error))?;
+    let pem = read(key, file)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let certificates = certificates.map_err(|error| file_error(key, file, &error))?;
     if certificates.is_empty() {
-        return Err(file_error(key, file, &"it holds no PEM certificate"));
+        return Err(file_error(key, file, &"it contains no PEM certificate"));
     }
     Ok(certificates)
+}
+
+/// Maximum size of a file of certificates or keys.
+const MAX_SIZE: u64 = 1 << 20;
+
+fn read(key: &'static str, file: &Path) -> Result<String, TlsFileError> {
+    files::read_text(file, MAX_SIZE).map_err(|error| file_error(key, file, &error))
 }
 
 fn file_error(key: &'static str, file: &Path, problem: &dyn std::fmt::Display) -> TlsFileError {

@@ -1,4 +1,4 @@
-//! The endpoints. All of them answer from memory.
+//! HTTP endpoints. All respond from memory.
 
 mod lifecycle;
 mod probe;
@@ -18,22 +18,21 @@ use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
 use crate::metrics::{CONTENT_TYPE, Page, PageError};
-use crate::web::server::body::SharedBody;
-use crate::web::server::compress::{self, GZIP, takes_gzip};
-use crate::web::server::connections::Text;
+use crate::web::server::body::{BodyId, SharedBody};
+use crate::web::server::compress::{GZIP, accepts_gzip, compress};
 use crate::web::status;
 
-/// What the endpoints answer from.
+/// State shared by the handlers.
 #[derive(Debug)]
-struct Site {
+struct AppState {
     fleet: Arc<Fleet>,
     page: Arc<Page>,
 }
 
-/// All endpoints.
+/// Creates the router of all endpoints.
 ///
 /// # Errors
-/// Metrics whose names or labels are not allowed.
+/// Fails if a metric has an invalid name or label.
 pub(crate) fn router(
     config: &WebConfig,
     fleet: Arc<Fleet>,
@@ -41,44 +40,46 @@ pub(crate) fn router(
 ) -> Result<Router, PageError> {
     let page = Arc::new(Page::new(Arc::clone(&fleet), Arc::clone(&reloader))?);
     let status = status::router(config, Arc::clone(&fleet));
-    let site = Arc::new(Site { fleet: Arc::clone(&fleet), page });
+    let state = Arc::new(AppState { fleet: Arc::clone(&fleet), page });
     Ok(Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&config.telemetry_path, get(metrics))
-        .with_state(site)
+        .with_state(state)
         .merge(status)
         .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
         .merge(lifecycle::routes(reloader, config.enable_lifecycle))
-        .layer(middleware::from_fn(compress::answer)))
+        .layer(middleware::from_fn(compress)))
 }
 
-async fn metrics(State(site): State<Arc<Site>>, request: HeaderMap) -> Response {
-    let gzip = takes_gzip(&request);
-    let text = if gzip { site.page.gzip().await } else { site.page.text().await };
+async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
+    let gzip = accepts_gzip(&request);
+    let text = if gzip { state.page.gzip().await } else { state.page.text().await };
     match text {
         Ok(text) => {
-            let kept = Text { address: text.kept.as_ptr().addr(), length: text.kept.len(), gzip };
+            let id = BodyId { address: text.kept.as_ptr().addr(), length: text.kept.len(), gzip };
             let body = Body::new(SharedBody::new([text.live, text.kept, text.end]));
-            let mut response =
-                ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(kept), body).into_response();
+            let mut response = ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(id), body).into_response();
             if gzip {
                 response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
             }
             response
         }
-        Err(problem) => {
-            error!(%problem, "the metrics cannot be shown");
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response()
+        Err(error) => {
+            error!(%error, "cannot encode the metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
         }
     }
 }
 
-async fn ready(State(site): State<Arc<Site>>) -> (StatusCode, &'static str) {
-    if site.fleet.is_ready() {
+async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, &'static str) {
+    if state.fleet.is_ready() {
         (StatusCode::OK, "OK\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not every target has been tried yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the first connection attempt to some targets is still in progress\n",
+        )
     }
 }

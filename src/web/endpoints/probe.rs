@@ -1,4 +1,4 @@
-//! `/probe?target=…&module=…`: the series of one target, which is watched from then on.
+//! `/probe?target=…&module=…`: metrics of one target. The first probe of a target starts its monitoring.
 
 use std::sync::Arc;
 
@@ -13,38 +13,38 @@ use crate::fleet::Fleet;
 use crate::fleet::probes::{ProbeError, Probes};
 use crate::metrics::{CONTENT_TYPE, text_of};
 
-/// The endpoint.
+/// Creates the route.
 pub(crate) fn routes(fleet: Arc<Fleet>, probes: Arc<Probes>) -> Router {
     Router::new().route("/probe", get(probe)).with_state((fleet, probes))
 }
 
 #[derive(Debug, Deserialize)]
-struct Asked {
+struct ProbeQuery {
     target: Option<String>,
     module: Option<String>,
 }
 
 async fn probe(
     State((fleet, probes)): State<(Arc<Fleet>, Arc<Probes>)>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<ProbeQuery>,
 ) -> Response {
-    let module = asked.module.as_deref().filter(|module| !module.is_empty());
-    let Some(target) = asked.target.filter(|target| !target.is_empty()) else {
-        return (StatusCode::BAD_REQUEST, "the parameter target is missing: /probe?target=host:port\n")
+    let module = query.module.as_deref().filter(|module| !module.is_empty());
+    let Some(target) = query.target.filter(|target| !target.is_empty()) else {
+        return (StatusCode::BAD_REQUEST, "missing parameter target; use /probe?target=HOST:PORT\n")
             .into_response();
     };
     let text = match probes.target(&target, module).await {
-        Ok(watched) => text_of(&watched, &fleet.catalogue()).map_err(|problem| problem.to_string()),
-        Err(problem) => return (status(&problem), format!("{problem}\n")).into_response(),
+        Ok(target) => text_of(&target, &fleet.catalogue()),
+        Err(error) => return (status(&error), format!("{error}\n")).into_response(),
     };
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-fn status(problem: &ProbeError) -> StatusCode {
-    match problem {
+fn status(error: &ProbeError) -> StatusCode {
+    match error {
         ProbeError::Target(_) | ProbeError::Module(_) => StatusCode::BAD_REQUEST,
         ProbeError::Forbidden => StatusCode::FORBIDDEN,
         ProbeError::Taken => StatusCode::CONFLICT,

@@ -1,4 +1,4 @@
-//! `/sd`: what can be asked of `/probe`, for Prometheus' HTTP service discovery.
+//! `/sd`: targets of `/probe`, for Prometheus' HTTP service discovery.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,40 +15,40 @@ use crate::config::TargetOrigin;
 use crate::fleet::Fleet;
 use crate::poll::TargetHandle;
 
-/// The longest name of a host with its port.
+/// Maximum length of the Host header, in bytes.
 const MAX_HOST: usize = 260;
 
-/// The endpoint.
+/// Creates the route.
 pub(crate) fn routes(fleet: Arc<Fleet>) -> Router {
     Router::new().route("/sd", get(discover)).with_state(fleet)
 }
 
-/// What Prometheus calls a target group.
+/// Target group of Prometheus' HTTP service discovery.
 #[derive(Debug, Serialize)]
-struct Group<'a> {
+struct TargetGroup<'a> {
     targets: [&'a str; 1],
     labels: BTreeMap<&'static str, Cow<'a, str>>,
 }
 
-/// Each target as a group of its own. It is scraped where this was asked, under whatever name that has for whoever asks.
+/// Lists each target as a group of its own. Prometheus scrapes all of them at the Host of this request, which is the
+/// name by which it reaches this exporter.
 async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let plain = |host: &&str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:[]".contains(c));
-    let Some(host) = host.filter(|host| !host.is_empty() && host.len() <= MAX_HOST).filter(plain) else {
-        let problem = "the header Host has to say where this exporter is\n";
-        return (StatusCode::BAD_REQUEST, problem).into_response();
+    let is_valid = |host: &&str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:[]".contains(c));
+    let Some(host) = host.filter(|host| !host.is_empty() && host.len() <= MAX_HOST).filter(is_valid) else {
+        return (StatusCode::BAD_REQUEST, "missing or invalid Host header\n").into_response();
     };
     let targets = fleet.targets();
-    let groups: Vec<Group<'_>> = targets.iter().map(|watched| group(host, watched)).collect();
+    let groups: Vec<TargetGroup<'_>> = targets.iter().map(|target| group(host, target)).collect();
     Json(groups).into_response()
 }
 
-fn group<'a>(host: &'a str, watched: &'a TargetHandle) -> Group<'a> {
-    let (name, module) = (watched.name(), watched.config().module());
-    // The name does not have the scheme, by which the address asked for TLS where the module leaves it open.
-    let scheme = watched.config().address.tls && module.is_some_and(|module| module.tls.is_none());
-    let target = if scheme { format!("rediss://{name}").into() } else { name.into() };
-    let origin = match watched.config().origin {
+fn group<'a>(host: &'a str, handle: &'a TargetHandle) -> TargetGroup<'a> {
+    let (name, module) = (handle.name(), handle.config().module());
+    // The name lacks the scheme, which is the only request for TLS if the module does not configure it.
+    let needs_scheme = handle.config().address.tls && module.is_some_and(|module| module.tls.is_none());
+    let target = if needs_scheme { format!("rediss://{name}").into() } else { name.into() };
+    let origin = match handle.config().origin {
         TargetOrigin::Configured => "config",
         TargetOrigin::Discovered { .. } => "discovery",
         TargetOrigin::Probed { .. } => "probe",
@@ -59,11 +59,11 @@ fn group<'a>(host: &'a str, watched: &'a TargetHandle) -> Group<'a> {
         ("instance", name.into()),
         ("__meta_redis_script_origin", origin.into()),
     ]);
-    if let Some(entry) = watched.config().discovered_by() {
+    if let Some(entry) = handle.config().discovered_by() {
         labels.insert("__meta_redis_script_discovery", (&**entry).into());
     }
     if let Some(module) = module {
         labels.insert("__param_module", module.name.as_str().into());
     }
-    Group { targets: [host], labels }
+    TargetGroup { targets: [host], labels }
 }

@@ -1,4 +1,4 @@
-//! The body of a response whose text is shared by all clients that take it.
+//! Response body that shares its bytes with all clients that receive it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,17 +7,29 @@ use std::task::{Context, Poll};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Most bytes of one frame: what is handed to the connection at a time, as a slice of the shared text.
+/// Maximum size of a frame, in bytes; each is a slice of the shared bytes.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// Texts, one after the other, without a copy of any. The length is known beforehand.
+/// Identity of a shared body, as a response extension. The connection table uses it to count the memory that slow
+/// clients hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BodyId {
+    /// Address of the bytes, which distinguishes one body from another.
+    pub(crate) address: usize,
+    /// Length in bytes.
+    pub(crate) length: usize,
+    /// True if the body is compressed; each encoding is allocated and freed on its own.
+    pub(crate) gzip: bool,
+}
+
+/// Several byte strings, sent one after the other without a copy. The total length is known beforehand.
 #[derive(Debug)]
 pub(crate) struct SharedBody {
     parts: [Bytes; 3],
 }
 
 impl SharedBody {
-    /// All of `parts`.
+    /// Creates a body from `parts`.
     pub(crate) fn new(parts: [Bytes; 3]) -> Self {
         Self { parts }
     }
@@ -58,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_texts_come_whole_and_in_order_without_a_copy() {
+    fn all_parts_arrive_in_order_and_without_a_copy() {
         let first = Bytes::from(vec![b'a'; FRAME_BYTES + 10]);
         let then = Bytes::from_static(b"live");
         let mut body = SharedBody::new([first.clone(), Bytes::new(), then.clone()]);
@@ -71,12 +83,12 @@ mod tests {
         assert!(body.is_end_stream());
         let lengths: Vec<usize> = frames.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [FRAME_BYTES, 10, 4]);
-        assert_eq!(frames[0].as_ptr(), first.as_ptr(), "a slice of the text itself");
+        assert_eq!(frames[0].as_ptr(), first.as_ptr(), "a slice of the same allocation");
         assert_eq!(frames.concat(), [&first[..], &then[..]].concat());
     }
 
     #[test]
-    fn empty_texts_are_an_empty_body() {
+    fn empty_parts_are_an_empty_body() {
         let mut body = SharedBody::new(Default::default());
         assert!(body.is_end_stream());
         let mut cx = Context::from_waker(Waker::noop());

@@ -1,4 +1,4 @@
-//! Responses as gzip, for clients that ask for it.
+//! Gzip compression of responses for clients that accept it.
 
 use std::sync::LazyLock;
 
@@ -12,69 +12,69 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::gzip;
 
-/// The value of `Content-Encoding`.
+/// Value of `Content-Encoding`.
 pub(crate) const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Shorter texts fit into a packet or two as they are.
-const LEAST_BYTES: u64 = 1 << 10;
+/// Minimum size of a compressed response, in bytes; a smaller one fits into one or two packets.
+const MIN_BYTES: u64 = 1 << 10;
 
-/// A text that is longer is compressed on a thread of its own: polls would have to wait for it.
-const SHORT_BYTES: usize = 64 << 10;
+/// Maximum size of a response that is compressed on the async thread, in bytes. A larger one would delay the polls.
+const MAX_INLINE_BYTES: usize = 64 << 10;
 
-/// Long texts are compressed two at a time; who comes meanwhile gets his as it is, so that clients which ask for many
-/// can't take all cores.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+/// Limit on concurrent compressions of large responses, so that they cannot occupy all cores. Beyond it, responses are
+/// sent uncompressed.
+static LARGE_COMPRESSIONS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
 
-/// Whether the client takes gzip: it names it, or anything, and not with a weight of 0.
-pub(crate) fn takes_gzip(request: &HeaderMap) -> bool {
+/// True if the client accepts gzip: `Accept-Encoding` has `gzip` or `*` with a weight above 0.
+pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     let accepted = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let mut any = false;
+    let mut wildcard = false;
     for coding in accepted.flat_map(|value| value.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let refused = parts.any(|part| {
+        let excluded = parts.any(|part| {
             let weight = part.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
             weight.is_some_and(|(_, weight)| weight.trim().parse::<f64>().is_ok_and(|weight| weight <= 0.0))
         });
         if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
-            return !refused;
+            return !excluded;
         }
-        any |= name == "*" && !refused;
+        wildcard |= name == "*" && !excluded;
     }
-    any
+    wildcard
 }
 
-/// Compresses what is worth it. `Vary` says that there is more than one form of everything.
-pub(crate) async fn answer(request: Request, next: Next) -> Response {
-    let wanted = takes_gzip(request.headers());
+/// Middleware that compresses responses of at least [`MIN_BYTES`] and adds `Vary` to all.
+pub(crate) async fn compress(request: Request, next: Next) -> Response {
+    let accepted = accepts_gzip(request.headers());
     let mut response = next.run(request).await;
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    let long = response.body().size_hint().exact().is_some_and(|length| length >= LEAST_BYTES);
-    let fine =
+    let large_enough = response.body().size_hint().exact().is_some_and(|length| length >= MIN_BYTES);
+    let compressible =
         response.status() == StatusCode::OK && !response.headers().contains_key(header::CONTENT_ENCODING);
-    if wanted && long && fine { compressed(response).await } else { response }
+    if accepted && large_enough && compressible { compressed(response).await } else { response }
 }
 
 async fn compressed(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
-    let Ok(text) = axum::body::to_bytes(body, usize::MAX).await else {
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return Response::from_parts(head, Body::empty());
     };
-    let Some(gzip) = gzip_of(text.clone()).await else { return Response::from_parts(head, text.into()) };
+    let Some(gzip) = gzip_of(bytes.clone()).await else { return Response::from_parts(head, bytes.into()) };
     head.headers.insert(header::CONTENT_ENCODING, GZIP);
     head.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(head, gzip.into())
 }
 
-/// None where it has to do without.
-async fn gzip_of(text: Bytes) -> Option<Bytes> {
-    if text.len() <= SHORT_BYTES {
-        return gzip::whole(&text).ok();
+/// Compresses `bytes`. `None` if that fails, or if too many large responses are being compressed.
+async fn gzip_of(bytes: Bytes) -> Option<Bytes> {
+    if bytes.len() <= MAX_INLINE_BYTES {
+        return gzip::whole(&bytes).ok();
     }
-    let turn = TURNS.try_acquire().ok()?;
+    let permit = LARGE_COMPRESSIONS.try_acquire().ok()?;
     tokio::task::spawn_blocking(move || {
-        let gzip = gzip::whole(&text).ok();
-        drop(turn);
+        let gzip = gzip::whole(&bytes).ok();
+        drop(permit);
         gzip
     })
     .await
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_for_clients_that_take_it() {
-        for (accepted, takes) in [
+    fn gzip_is_used_only_if_the_client_accepts_it() {
+        for (accepted, expected) in [
             (&[][..], false),
             (&["gzip"], true),
             (&["GZIP;q=0.5"], true),
@@ -106,7 +106,7 @@ mod tests {
             for value in accepted {
                 headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
             }
-            assert_eq!(takes_gzip(&headers), takes, "{accepted:?}");
+            assert_eq!(accepts_gzip(&headers), expected, "{accepted:?}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Which connections there are, and which one gives way when there are too many or when they hold too much.
+//! Limit on HTTP connections, and eviction when they are too many or hold too much memory.
 //!
-//! A connection that still owes its request costs nobody a scrape when it ends, so it gives way first, the one that has
-//! owed it longest before the others. One whose request is being answered gives way only when there is no such
-//! connection, and only after it had its time or has stopped reading. So a flood of new connections displaces itself,
-//! not the scrapes beside it.
+//! A connection that waits for a request can be closed without losing a scrape, so these are evicted first, the one that
+//! has waited longest before the others. A connection with a response in progress is evicted only if no other is left,
+//! and only after its client has stalled or had time enough. A flood of new connections therefore evicts itself, not
+//! scrapes in progress.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,127 +14,119 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at a time, over all listeners.
+use super::body::BodyId;
+
+/// Maximum number of connections over all listeners.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
 
-/// Nothing taken of an answer for so long: the client has stopped reading, and may be displaced.
+/// Time without write progress after which a response counts as stalled and its connection may be evicted.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// An answer that is taken, but so slowly, may be displaced too.
+/// Age after which a response counts as slow and its connection may be evicted, even while it makes progress.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 
-/// How long to wait before looking again for a connection that may be displaced.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Interval between attempts to evict a connection while none may be evicted.
+const EVICTION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes that clients may keep from being freed by not reading: texts that are no longer the newest.
+/// Maximum size of the outdated bodies that slow clients keep in memory, in bytes.
 const MAX_STALE_BYTES: usize = 16 << 20;
 
-/// So many old texts may be held in any case, however long they are.
-const STALE_TEXTS: usize = 2;
+/// Number of outdated bodies that are kept whatever their size.
+const MIN_STALE_BODIES: usize = 2;
 
-/// All connections.
+/// All open connections.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     table: Mutex<Table>,
-    /// Told when a connection has ended.
-    left: Notify,
+    /// Notified when a connection has ended.
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    next: u64,
-    slots: HashMap<u64, Arc<Slot>>,
-    /// The text that was handed out last, in each of its forms: new clients get it too, so it costs nothing more.
-    newest: [Option<Text>; 2],
+    next_id: u64,
+    connections: HashMap<u64, Arc<ConnectionState>>,
+    /// The latest body in each encoding. New clients receive it too, so holding it costs no further memory.
+    latest: [Option<BodyId>; 2],
 }
 
-/// What is known of one connection.
+/// State of one connection, updated by its socket and its response bodies.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    number: u64,
+pub(crate) struct ConnectionState {
+    id: u64,
     phase: Mutex<Phase>,
-    displaced: CancellationToken,
+    evicted: CancellationToken,
 }
 
-/// What a connection is at.
+/// Phase of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// Its client owes a request (or the rest of one) since then.
-    Owes { since: Instant },
-    /// Its client is given an answer.
-    Takes {
+    /// No complete request has been received.
+    Waiting { since: Instant },
+    /// A response is in progress.
+    Responding {
         since: Instant,
-        /// When the client has last taken something.
+        /// Time of the latest write to the socket.
         progress: Instant,
-        /// The shared text that it is given, if it is.
-        text: Option<Text>,
-        /// The whole answer has been handed to the connection; what is left is to write it.
-        handed: bool,
+        /// The shared body of the response, if it has one.
+        body: Option<BodyId>,
+        /// True if the HTTP layer has taken the whole body; the rest is in write buffers.
+        queued: bool,
     },
 }
 
-/// A shared text: where it is in memory tells one from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Text {
-    /// Its address.
-    pub(crate) address: usize,
-    /// Its length in bytes.
-    pub(crate) length: usize,
-    /// Whether it is the compressed form, which lives and dies on its own.
-    pub(crate) gzip: bool,
-}
-
-/// A connection's place; given back when this is dropped.
+/// Permission to serve one connection; released on drop.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
-    slot: Arc<Slot>,
+    state: Arc<ConnectionState>,
     connections: Arc<Connections>,
 }
 
 impl Connections {
-    /// A place for a new connection. Where all are taken, another connection is displaced, or waited for.
-    pub(crate) async fn admit(self: &Arc<Self>) -> ConnectionPermit {
+    /// Acquires a permit for a new connection. At the limit, evicts another connection or waits until one can be evicted
+    /// or ends.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> ConnectionPermit {
         loop {
-            if let Some(slot) = self.try_admit(Instant::now()) {
-                return ConnectionPermit { slot, connections: Arc::clone(self) };
+            if let Some(state) = self.try_acquire(Instant::now()) {
+                return ConnectionPermit { state, connections: Arc::clone(self) };
             }
-            // However it ends, it is time to look again.
-            let _ = timeout(LOOK_AGAIN, self.left.notified()).await;
+            // After a timeout another connection may have become evictable.
+            let _ = timeout(EVICTION_RETRY_INTERVAL, self.released.notified()).await;
         }
     }
 
-    fn try_admit(&self, now: Instant) -> Option<Arc<Slot>> {
+    fn try_acquire(&self, now: Instant) -> Option<Arc<ConnectionState>> {
         let mut table = self.table();
-        if table.slots.len() >= MAX_CONNECTIONS {
-            let least = table
-                .slots
+        if table.connections.len() >= MAX_CONNECTIONS {
+            let (_, lowest) = table
+                .connections
                 .values()
-                .filter_map(|slot| slot.phase().claim(now).map(|claim| (claim, slot.number)))
+                .filter_map(|state| state.phase().eviction_priority(now).map(|priority| (priority, state.id)))
                 .min()?;
-            table.displace(least.1);
+            table.evict(lowest);
         }
-        let number = table.next;
-        table.next = table.next.wrapping_add(1);
-        let slot = Arc::new(Slot {
-            number,
-            phase: Mutex::new(Phase::Owes { since: now }),
-            displaced: CancellationToken::new(),
+        let id = table.next_id;
+        table.next_id = table.next_id.wrapping_add(1);
+        let state = Arc::new(ConnectionState {
+            id,
+            phase: Mutex::new(Phase::Waiting { since: now }),
+            evicted: CancellationToken::new(),
         });
-        table.slots.insert(number, Arc::clone(&slot));
-        Some(slot)
+        table.connections.insert(id, Arc::clone(&state));
+        Some(state)
     }
 
-    /// Notes that `slot` is given this text. If clients hold too much by not reading old ones, those of the oldest are
-    /// displaced.
-    fn hand_out(&self, slot: &Slot, text: Text) {
-        if let Phase::Takes { text: held, .. } = &mut *slot.phase() {
-            *held = Some(text);
+    /// Records that the connection's response has this body. Evicts the connections of the oldest outdated bodies if
+    /// these are too large together.
+    fn set_body(&self, state: &ConnectionState, new: BodyId) {
+        if let Phase::Responding { body, .. } = &mut *state.phase() {
+            *body = Some(new);
         }
         let mut table = self.table();
-        let [plain, gzip] = &mut table.newest;
-        let newest = if text.gzip { gzip } else { plain };
-        if newest.replace(text) != Some(text) {
-            table.free_stale();
+        let [identity, gzip] = &mut table.latest;
+        let latest = if new.gzip { gzip } else { identity };
+        if latest.replace(new) != Some(new) {
+            table.evict_stale();
         }
     }
 
@@ -144,33 +136,33 @@ impl Connections {
 }
 
 impl Table {
-    fn displace(&mut self, number: u64) {
-        if let Some(slot) = self.slots.remove(&number) {
-            slot.displaced.cancel();
+    fn evict(&mut self, id: u64) {
+        if let Some(state) = self.connections.remove(&id) {
+            state.evicted.cancel();
         }
     }
 
-    /// Displaces the clients of the oldest texts until the others fit into the limit.
-    fn free_stale(&mut self) {
-        let mut texts: HashMap<usize, (Instant, usize, Vec<u64>)> = HashMap::new();
-        for slot in self.slots.values() {
-            if let Phase::Takes { since, text: Some(text), .. } = *slot.phase()
-                && !self.newest.contains(&Some(text))
+    /// Evicts the connections that hold the oldest outdated bodies until the others fit into the limit.
+    fn evict_stale(&mut self) {
+        let mut bodies: HashMap<usize, (Instant, usize, Vec<u64>)> = HashMap::new();
+        for state in self.connections.values() {
+            if let Phase::Responding { since, body: Some(body), .. } = *state.phase()
+                && !self.latest.contains(&Some(body))
             {
                 let (oldest, _, holders) =
-                    texts.entry(text.address).or_insert((since, text.length, Vec::new()));
+                    bodies.entry(body.address).or_insert((since, body.length, Vec::new()));
                 *oldest = since.min(*oldest);
-                holders.push(slot.number);
+                holders.push(state.id);
             }
         }
-        let mut texts: Vec<_> = texts.into_values().collect();
-        texts.sort_unstable_by_key(|(since, ..)| std::cmp::Reverse(*since));
+        let mut bodies: Vec<_> = bodies.into_values().collect();
+        bodies.sort_unstable_by_key(|(since, ..)| std::cmp::Reverse(*since));
         let mut bytes = 0_usize;
-        for (index, (_, length, holders)) in texts.into_iter().enumerate() {
+        for (index, (_, length, holders)) in bodies.into_iter().enumerate() {
             bytes = bytes.saturating_add(length);
-            if index >= STALE_TEXTS && bytes > MAX_STALE_BYTES {
-                for number in holders {
-                    self.displace(number);
+            if index >= MIN_STALE_BODIES && bytes > MAX_STALE_BYTES {
+                for id in holders {
+                    self.evict(id);
                 }
             }
         }
@@ -178,11 +170,11 @@ impl Table {
 }
 
 impl Phase {
-    /// What a connection can say for itself: the least one is displaced. `None`: it can't be displaced yet.
-    fn claim(self, now: Instant) -> Option<(bool, Instant)> {
+    /// Eviction priority; the lowest is evicted first. `None`: must not be evicted now.
+    fn eviction_priority(self, now: Instant) -> Option<(bool, Instant)> {
         match self {
-            Self::Owes { since } => Some((false, since)),
-            Self::Takes { since, progress, .. } => {
+            Self::Waiting { since } => Some((false, since)),
+            Self::Responding { since, progress, .. } => {
                 let stalled = now.saturating_duration_since(progress) >= STALLED_AFTER;
                 let slow = now.saturating_duration_since(since) >= SLOW_AFTER;
                 (stalled || slow).then_some((true, since))
@@ -191,67 +183,69 @@ impl Phase {
     }
 }
 
-impl Slot {
+impl ConnectionState {
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock()
     }
 
-    /// A request has come. One that comes while the answer before it is still unread does not renew the client's time.
-    pub(crate) fn asked(&self) {
+    /// Records a request. A pipelined request does not restart the time of the response before it.
+    pub(crate) fn request_received(&self) {
         let now = Instant::now();
         let mut phase = self.phase();
         *phase = match *phase {
-            Phase::Owes { .. } => Phase::Takes { since: now, progress: now, text: None, handed: false },
-            Phase::Takes { since, progress, text, .. } => {
-                Phase::Takes { since, progress, text, handed: false }
+            Phase::Waiting { .. } => {
+                Phase::Responding { since: now, progress: now, body: None, queued: false }
+            }
+            Phase::Responding { since, progress, body, .. } => {
+                Phase::Responding { since, progress, body, queued: false }
             }
         };
     }
 
-    /// The whole answer has been handed to the connection.
-    pub(crate) fn handed(&self) {
-        if let Phase::Takes { handed, .. } = &mut *self.phase() {
-            *handed = true;
+    /// Records that the HTTP layer has taken the whole body, or dropped it.
+    pub(crate) fn body_queued(&self) {
+        if let Phase::Responding { queued, .. } = &mut *self.phase() {
+            *queued = true;
         }
     }
 
-    /// The client has taken something.
-    pub(crate) fn took(&self) {
-        if let Phase::Takes { progress, .. } = &mut *self.phase() {
+    /// Records a successful write to the socket.
+    pub(crate) fn written(&self) {
+        if let Phase::Responding { progress, .. } = &mut *self.phase() {
             *progress = Instant::now();
         }
     }
 
-    /// The client has taken all that was written so far.
-    pub(crate) fn took_all(&self) {
+    /// Records that no data is left in the write buffers. Ends the response if its body was queued completely.
+    pub(crate) fn flushed(&self) {
         let mut phase = self.phase();
-        if matches!(*phase, Phase::Takes { handed: true, .. }) {
-            *phase = Phase::Owes { since: Instant::now() };
+        if matches!(*phase, Phase::Responding { queued: true, .. }) {
+            *phase = Phase::Waiting { since: Instant::now() };
         }
     }
 }
 
 impl ConnectionPermit {
-    /// What is known of the connection.
-    pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+    /// Returns the state of the connection.
+    pub(crate) fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
     }
 
-    /// Waits until the connection has to give way.
-    pub(crate) async fn displaced(&self) {
-        self.slot.displaced.cancelled().await;
+    /// Completes when the connection is evicted.
+    pub(crate) async fn evicted(&self) {
+        self.state.evicted.cancelled().await;
     }
 
-    /// Notes that the connection's client is given this text.
-    pub(crate) fn hand_out(&self, text: Text) {
-        self.connections.hand_out(&self.slot, text);
+    /// Records that the response in progress has this body.
+    pub(crate) fn set_body(&self, body: BodyId) {
+        self.connections.set_body(&self.state, body);
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.connections.table().slots.remove(&self.slot.number);
-        self.connections.left.notify_one();
+        self.connections.table().connections.remove(&self.state.id);
+        self.connections.released.notify_one();
     }
 }
 
@@ -263,109 +257,113 @@ mod tests {
         start + Duration::from_millis(millis)
     }
 
-    fn takes(slot: &Slot, since: Instant, progress: Instant) {
-        *slot.phase() = Phase::Takes { since, progress, text: None, handed: false };
+    fn responds(state: &ConnectionState, since: Instant, progress: Instant) {
+        *state.phase() = Phase::Responding { since, progress, body: None, queued: false };
     }
 
-    /// A full table whose connections came a millisecond after one another.
-    fn full(start: Instant) -> (Connections, Vec<Arc<Slot>>) {
+    /// A full table whose connections began at intervals of 1 ms.
+    fn full(start: Instant) -> (Connections, Vec<Arc<ConnectionState>>) {
         let connections = Connections::default();
-        let slots = (0..512).map(|millis| connections.try_admit(at(start, millis)).unwrap()).collect();
-        (connections, slots)
+        let states = (0..512).map(|millis| connections.try_acquire(at(start, millis)).unwrap()).collect();
+        (connections, states)
     }
 
-    fn displaced(slots: &[Arc<Slot>]) -> Vec<usize> {
-        let gone = slots.iter().enumerate().filter(|(_, slot)| slot.displaced.is_cancelled());
+    fn evicted(states: &[Arc<ConnectionState>]) -> Vec<usize> {
+        let gone = states.iter().enumerate().filter(|(_, state)| state.evicted.is_cancelled());
         gone.map(|(index, _)| index).collect()
     }
 
     #[test]
-    fn who_owes_a_request_longest_gives_way_before_any_slow_reader() {
+    fn the_longest_waiting_connection_is_evicted_before_any_slow_reader() {
         let start = Instant::now();
-        let (connections, slots) = full(start);
-        takes(&slots[0], start, start);
-        *slots[1].phase() = Phase::Owes { since: at(start, 9_000) };
-        assert!(connections.try_admit(at(start, 60_000)).is_some());
-        assert_eq!(displaced(&slots), [2]);
-        assert_eq!(connections.table().slots.len(), MAX_CONNECTIONS);
+        let (connections, states) = full(start);
+        responds(&states[0], start, start);
+        *states[1].phase() = Phase::Waiting { since: at(start, 9_000) };
+        assert!(connections.try_acquire(at(start, 60_000)).is_some());
+        assert_eq!(evicted(&states), [2]);
+        assert_eq!(connections.table().connections.len(), MAX_CONNECTIONS);
     }
 
     #[test]
-    fn an_answer_under_way_has_its_time() {
+    fn a_response_in_progress_is_evicted_only_when_stalled_or_slow() {
         let start = Instant::now();
-        let (connections, slots) = full(start);
-        for slot in &slots {
-            takes(slot, at(start, 1000), at(start, 1000));
+        let (connections, states) = full(start);
+        for state in &states {
+            responds(state, at(start, 1000), at(start, 1000));
         }
-        takes(&slots[7], at(start, 600), at(start, 600));
-        takes(&slots[8], at(start, 500), at(start, 1400));
-        assert!(connections.try_admit(at(start, 1500)).is_none(), "none has had its time");
-        assert!(connections.try_admit(at(start, 1600)).is_some());
-        assert_eq!(displaced(&slots), [7], "the one that has taken nothing for a second");
-        takes(&slots[8], at(start, 500), at(start, 10_500));
-        for slot in &slots[9..] {
-            takes(slot, at(start, 1000), at(start, 10_500));
+        responds(&states[7], at(start, 600), at(start, 600));
+        responds(&states[8], at(start, 500), at(start, 1400));
+        assert!(connections.try_acquire(at(start, 1500)).is_none(), "none is stalled or slow");
+        assert!(connections.try_acquire(at(start, 1600)).is_some());
+        assert_eq!(evicted(&states), [7], "the one without progress for a second");
+        responds(&states[8], at(start, 500), at(start, 10_500));
+        for state in &states[9..] {
+            responds(state, at(start, 1000), at(start, 10_500));
         }
-        for slot in &slots[..7] {
-            takes(slot, at(start, 1000), at(start, 10_500));
+        for state in &states[..7] {
+            responds(state, at(start, 1000), at(start, 10_500));
         }
-        // The newcomer that took the place of 7 still owes its request, and goes first.
-        assert!(connections.try_admit(at(start, 10_500)).is_some());
-        assert_eq!(displaced(&slots), [7]);
+        // The connection that replaced 7 still waits for its request, and is evicted first.
+        assert!(connections.try_acquire(at(start, 10_500)).is_some());
+        assert_eq!(evicted(&states), [7]);
     }
 
     #[test]
-    fn requests_that_are_piled_up_do_not_renew_the_time() {
+    fn pipelined_requests_do_not_restart_the_time() {
         let start = Instant::now();
-        let (_, slots) = full(start);
-        takes(&slots[0], start, start);
-        slots[0].handed();
-        slots[0].asked();
-        assert!(slots[0].phase().claim(at(start, 1_000)).is_some());
-        slots[0].took_all();
-        assert!(matches!(*slots[0].phase(), Phase::Takes { .. }), "the second answer is still to come");
-        slots[0].handed();
-        slots[0].took_all();
-        assert!(matches!(*slots[0].phase(), Phase::Owes { .. }));
+        let (_, states) = full(start);
+        responds(&states[0], start, start);
+        states[0].body_queued();
+        states[0].request_received();
+        assert!(states[0].phase().eviction_priority(at(start, 1_000)).is_some());
+        states[0].flushed();
+        assert!(
+            matches!(*states[0].phase(), Phase::Responding { .. }),
+            "the second response is still to come"
+        );
+        states[0].body_queued();
+        states[0].flushed();
+        assert!(matches!(*states[0].phase(), Phase::Waiting { .. }));
     }
 
     #[test]
-    fn clients_that_hold_too_many_old_texts_give_way_the_oldest_first() {
+    fn connections_that_hold_too_many_outdated_bodies_are_evicted_oldest_first() {
         let start = Instant::now();
-        let (connections, slots) = full(start);
-        for (index, slot) in slots.iter().enumerate().take(30) {
-            takes(slot, at(start, u64::try_from(index).unwrap()), start);
-            // Two clients each share a text of 2 MiB.
-            connections.hand_out(slot, Text { address: index / 2, length: 2 << 20, gzip: false });
+        let (connections, states) = full(start);
+        for (index, state) in states.iter().enumerate().take(30) {
+            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            // Two clients each share a body of 2 MiB.
+            connections.set_body(state, BodyId { address: index / 2, length: 2 << 20, gzip: false });
         }
-        // The newest, and 8 older ones of 16 MiB in total.
+        // The latest, and 8 outdated ones of 16 MiB in total.
         let kept: Vec<usize> = (12..30).collect();
-        let gone = displaced(&slots);
+        let gone = evicted(&states);
         assert_eq!(gone, (0..30).filter(|index| !kept.contains(index)).collect::<Vec<_>>());
     }
 
     #[test]
-    fn both_forms_of_the_newest_text_cost_nothing_and_old_ones_of_each_do() {
+    fn the_latest_body_of_each_encoding_is_free_and_outdated_ones_count() {
         let start = Instant::now();
-        let (connections, slots) = full(start);
-        for (index, slot) in slots.iter().enumerate().take(10) {
-            takes(slot, at(start, u64::try_from(index).unwrap()), start);
-            // Three texts that change, and clients that take one form or the other.
+        let (connections, states) = full(start);
+        for (index, state) in states.iter().enumerate().take(10) {
+            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            // Three generations of a body, each in two encodings.
             let (generation, gzip) = (index / 4, index % 2 == 1);
-            connections.hand_out(slot, Text { address: generation * 2 + index % 2, length: 100 << 20, gzip });
+            connections
+                .set_body(state, BodyId { address: generation * 2 + index % 2, length: 100 << 20, gzip });
         }
-        // The newest of each form (8, 9), and the two old ones that may be held: those before (4 to 7).
-        assert_eq!(displaced(&slots), [0, 1, 2, 3]);
+        // The latest of each encoding (8, 9), and two outdated bodies (4 to 7).
+        assert_eq!(evicted(&states), [0, 1, 2, 3]);
     }
 
     #[test]
-    fn very_long_texts_may_be_held_by_a_few() {
+    fn two_outdated_bodies_are_kept_whatever_their_size() {
         let start = Instant::now();
-        let (connections, slots) = full(start);
-        for (index, slot) in slots.iter().enumerate().take(5) {
-            takes(slot, at(start, u64::try_from(index).unwrap()), start);
-            connections.hand_out(slot, Text { address: index, length: 100 << 20, gzip: false });
+        let (connections, states) = full(start);
+        for (index, state) in states.iter().enumerate().take(5) {
+            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            connections.set_body(state, BodyId { address: index, length: 100 << 20, gzip: false });
         }
-        assert_eq!(displaced(&slots), [0, 1]);
+        assert_eq!(evicted(&states), [0, 1]);
     }
 }

@@ -1,5 +1,5 @@
-//! The HTTP server. What a client can make it hold is limited in number, size and time, so that slow and broken
-//! clients keep nobody from a scrape.
+//! HTTP server with limits on the number, size and duration of what a client can make it hold, so that slow and broken
+//! clients do not prevent scrapes. It serves any router and knows nothing of the endpoints.
 
 pub(crate) mod body;
 pub(crate) mod compress;
@@ -27,52 +27,52 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::connections::{ConnectionPermit, Connections, Text};
+use self::body::BodyId;
+use self::connections::{ConnectionPermit, Connections};
 use self::progress::{ProgressBody, ProgressStream};
 use crate::web::auth::WebAuth;
 
-/// Time for a client to go through with TLS, to send a whole request head, and the longest pause between two requests: what idle clients hold
-/// comes free soon. Prometheus opens a new connection where its old one was closed.
+/// Timeout of the TLS handshake, of a request head, and of the pause between two requests. Short, so that idle clients
+/// release memory soon; Prometheus reconnects.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest time that a client may leave a response unread.
+/// Time without write progress after which a connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most bytes of a request head.
+/// Maximum size of a request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Most header lines of a request.
+/// Maximum number of header lines of a request.
 const MAX_HEADERS: usize = 64;
 
-/// What TLS may hold of a response that a client does not read, in bytes.
+/// Size of the TLS write buffer of a connection, in bytes.
 const TLS_BUFFER_BYTES: usize = 32 << 10;
 
-/// What the kernel may hold for a client that does not read, in bytes; it takes twice as much for its own bookkeeping.
+/// Size of the kernel's send buffer of a connection, in bytes. Linux doubles it for its own bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// Time for requests under way to end when the exporter stops.
+/// Time that requests in progress have to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Pause after an error of `accept` that is not the client's: out of file descriptors, most of all.
+/// Pause after an error of `accept` that the client did not cause, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Errors of `accept` are told at most this often.
-const TELL_ACCEPT_INTERVAL: Duration = Duration::from_secs(60);
+/// Minimum interval between two log lines about errors of `accept`.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves `router` on all `listeners` to whom `door` lets in, until `stop`. The limits hold for all of them together.
+/// Serves `router` on all `listeners` until `stop`, to clients that `auth` admits. The listeners share the limits.
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
-    door: Arc<WebAuth>,
+    auth: Arc<WebAuth>,
     stop: CancellationToken,
 ) {
     let connections = Arc::new(Connections::default());
-    let site = Site { router, door };
+    let service = AuthenticatedRouter { router, auth };
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        tasks.spawn(serve_one(listener, site.clone(), Arc::clone(&connections), stop.clone()));
+        tasks.spawn(serve_listener(listener, service.clone(), Arc::clone(&connections), stop.clone()));
     }
-    // They end when all are told to stop; a panic in one is passed on.
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended
             && let Ok(panic) = error.try_into_panic()
@@ -82,25 +82,25 @@ pub(crate) async fn serve(
     }
 }
 
-/// What clients come for, and who is let in to it.
+/// The router and the authentication in front of it.
 #[derive(Clone)]
-struct Site {
+struct AuthenticatedRouter {
     router: Router,
-    door: Arc<WebAuth>,
+    auth: Arc<WebAuth>,
 }
 
-async fn serve_one(
+async fn serve_listener(
     listener: TcpListener,
-    site: Site,
+    service: AuthenticatedRouter,
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
-    // Connections inherit it. Without it the kernel gives up to 4 MB to each client that does not read.
+    // Accepted sockets inherit it. The default allows up to 4 MB for each client that does not read.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES) {
-        debug!(%error, "the sockets keep the send buffers that the system gives them");
+        debug!(%error, "cannot set the size of the send buffers; using the system default");
     }
     let graceful = GracefulShutdown::new();
-    let mut told = None;
+    let mut logged_at = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -109,98 +109,98 @@ async fn serve_one(
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
-                if told.is_none_or(|told: Instant| told.elapsed() >= TELL_ACCEPT_INTERVAL) {
+                if logged_at.is_none_or(|at: Instant| at.elapsed() >= ACCEPT_LOG_INTERVAL) {
                     warn!(%error, "cannot accept an HTTP connection");
-                    told = Some(Instant::now());
+                    logged_at = Some(Instant::now());
                 }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let place = tokio::select! {
+        let permit = tokio::select! {
             () = stop.cancelled() => break,
-            place = connections.admit() => place,
+            permit = connections.acquire() => permit,
         };
-        // It fails where the client has gone already, which the connection will find out.
+        // Fails only if the client has disconnected, which the first read reports too.
         let _ = stream.set_nodelay(true);
-        let (site, watcher, stop) = (site.clone(), graceful.watcher(), stop.clone());
+        let (service, watcher, stop) = (service.clone(), graceful.watcher(), stop.clone());
         tokio::spawn(async move {
-            let place = Arc::new(place);
+            let permit = Arc::new(permit);
             tokio::select! {
-                () = place.displaced() => debug!("an HTTP connection gave way to a new one"),
-                () = connection(stream, peer, &place, site, watcher, stop) => {}
+                () = permit.evicted() => debug!("evicted an HTTP connection"),
+                () = serve_connection(stream, peer, &permit, service, watcher, stop) => {}
             }
         });
     }
     drop(listener);
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        debug!("HTTP requests were still under way");
+        debug!("closed HTTP connections with requests in progress");
     }
 }
 
-/// One connection, until either side ends it.
-async fn connection(
+/// Serves one connection until either side closes it.
+async fn serve_connection(
     stream: TcpStream,
     peer: IpAddr,
-    place: &Arc<ConnectionPermit>,
-    site: Site,
+    permit: &Arc<ConnectionPermit>,
+    service: AuthenticatedRouter,
     watcher: Watcher,
     stop: CancellationToken,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    // Below TLS: what a client has taken is what has left the socket.
-    let stream = ProgressStream::new(Box::pin(stream), Arc::clone(place.slot()));
-    let Some(tls) = site.door.tls().await else {
-        return requests(stream, peer, place, site, watcher).await;
+    // Below TLS, so that it counts what has left the socket.
+    let stream = ProgressStream::new(Box::pin(stream), Arc::clone(permit.state()));
+    let Some(tls) = service.auth.tls().await else {
+        return serve_requests(stream, peer, permit, service, watcher).await;
     };
     let handshake = tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
     tokio::select! {
         () = stop.cancelled() => {}
-        begun = timeout(HEAD_TIMEOUT, handshake) => match begun {
-            Ok(Ok(stream)) => requests(stream, peer, place, site, watcher).await,
-            Ok(Err(error)) => debug!(%peer, %error, "a client did not go through with TLS"),
-            Err(_) => debug!(%peer, "a client took too long to begin TLS"),
+        result = timeout(HEAD_TIMEOUT, handshake) => match result {
+            Ok(Ok(stream)) => serve_requests(stream, peer, permit, service, watcher).await,
+            Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => debug!(%peer, "TLS handshake timed out"),
         }
     }
 }
 
-/// The requests of one connection.
-async fn requests(
+/// Serves the requests of one connection.
+async fn serve_requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
-    place: &Arc<ConnectionPermit>,
-    site: Site,
+    permit: &Arc<ConnectionPermit>,
+    service: AuthenticatedRouter,
     watcher: Watcher,
 ) {
-    let router = TowerToHyperService::new(site.router);
-    let answer = service_fn(|request: Request<Incoming>| {
-        let (place, router, door) = (Arc::clone(place), router.clone(), Arc::clone(&site.door));
+    let router = TowerToHyperService::new(service.router);
+    let respond = service_fn(|request: Request<Incoming>| {
+        let (permit, router, auth) = (Arc::clone(permit), router.clone(), Arc::clone(&service.auth));
         async move {
-            let mut response = match door.admit(&request, peer).await {
+            let mut response = match auth.authorize(&request, peer).await {
                 Ok(()) => {
-                    // Who is not let in goes on owing a request: he gives way before those who are.
-                    place.slot().asked();
+                    // Not recorded for a rejected request: its connection stays among the first to be evicted.
+                    permit.state().request_received();
                     router.call(request).await?
                 }
                 Err(response) => response,
             };
-            door.dress(&mut response);
-            if let Some(text) = response.extensions_mut().remove::<Text>() {
-                place.hand_out(text);
+            auth.add_headers(&mut response);
+            if let Some(body) = response.extensions_mut().remove::<BodyId>() {
+                permit.set_body(body);
             }
             Ok::<_, std::convert::Infallible>(
-                response.map(|body| ProgressBody::new(body, Arc::clone(place.slot()))),
+                response.map(|body| ProgressBody::new(body, Arc::clone(permit.state()))),
             )
         }
     });
-    let served = http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = watcher.watch(served).await {
-        debug!(%error, "an HTTP connection ended early");
+        .serve_connection(TokioIo::new(stream), respond);
+    if let Err(error) = watcher.watch(connection).await {
+        debug!(%error, "HTTP connection failed");
     }
 }

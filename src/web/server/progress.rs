@@ -1,4 +1,4 @@
-//! A connection's socket and bodies, watched: what its client takes is noted in its [`Slot`].
+//! Wrappers of a connection's socket and response bodies that record write progress in its [`ConnectionState`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,26 +9,26 @@ use axum::body::{Body as AxumBody, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connections::Slot;
+use super::connections::ConnectionState;
 
-/// A socket that notes when its client takes something, and when it has taken all.
+/// Socket that records each write and each completed flush.
 #[derive(Debug)]
 pub(crate) struct ProgressStream<S> {
     stream: S,
-    slot: Arc<Slot>,
+    state: Arc<ConnectionState>,
 }
 
 impl<S> ProgressStream<S> {
-    /// Watches `stream` for `slot`.
-    pub(crate) fn new(stream: S, slot: Arc<Slot>) -> Self {
-        Self { stream, slot }
+    /// Wraps `stream`, the socket of the connection with `state`.
+    pub(crate) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
+        Self { stream, state }
     }
 
-    fn note(&self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
-        if written.is_ok() {
-            self.slot.took();
+    fn record(&self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if result.is_ok() {
+            self.state.written();
         }
-        Poll::Ready(written)
+        Poll::Ready(result)
     }
 }
 
@@ -45,13 +45,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.note(written)
+        self.record(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Only called when all that was handed over has been written.
+        // hyper flushes the socket only after it has written its own buffers.
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.slot.took_all();
+        self.state.flushed();
         Poll::Ready(flushed)
     }
 
@@ -65,26 +65,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.note(written)
+        self.record(written)
     }
 
-    /// Without this the server would copy every body into a buffer of its own.
+    /// Forwarded so that hyper writes bodies without copying them into its own buffer.
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 }
 
-/// A body that notes when all of it has been handed to the connection (or it is not wanted any more).
+/// Response body that records its end: sent to the write buffers, or dropped.
 #[derive(Debug)]
 pub(crate) struct ProgressBody {
     body: AxumBody,
-    slot: Arc<Slot>,
+    state: Arc<ConnectionState>,
 }
 
 impl ProgressBody {
-    /// Watches `body` for `slot`.
-    pub(crate) fn new(body: AxumBody, slot: Arc<Slot>) -> Self {
-        Self { body, slot }
+    /// Wraps `body`, a response on the connection with `state`.
+    pub(crate) fn new(body: AxumBody, state: Arc<ConnectionState>) -> Self {
+        Self { body, state }
     }
 }
 
@@ -110,6 +110,6 @@ impl Body for ProgressBody {
 
 impl Drop for ProgressBody {
     fn drop(&mut self) {
-        self.slot.handed();
+        self.state.body_queued();
     }
 }
