@@ -1,9 +1,9 @@
-// Looks at the status page with Chromium, and fails if anything about it is not as it should be.
+// Tests the status page in Chromium.
 //
-//   node check.mjs MODULES BROWSER URL SCENARIO [FOLDER]     MODULES holds node_modules; FOLDER takes pictures
+//   node check.mjs MODULES BROWSER URL SCENARIO [FOLDER]     MODULES contains node_modules; screenshots go to FOLDER
 //
-// In every scenario, light and dark, wide and 360 px: nothing is asked of another origin, no message on the console, no
-// horizontal scrolling, no violation found by axe-core, and every answer of the API fits its schema in docs/api/.
+// In every scenario, light and dark, wide and 360 px: no request to another origin, no console message, no horizontal
+// scrolling, no violation found by axe-core, and every API response matches its schema in docs/api/.
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -20,71 +20,78 @@ const docs = join(dirname(fileURLToPath(import.meta.url)), '../../docs/api');
 const ajv = new Ajv({ strict: true, allErrors: true });
 const schemas = Object.fromEntries(['targets', 'scripts', 'slow', 'error'].map((name) =>
   [name, ajv.compile(JSON.parse(readFileSync(join(docs, `${name}.schema.json`), 'utf8')))]));
-function fits(name, answer) {
-  assert.ok(schemas[name](answer), `${name}: ${ajv.errorsText(schemas[name].errors)}\n${JSON.stringify(answer).slice(0, 2000)}`);
+function assertMatchesSchema(name, body) {
+  assert.ok(schemas[name](body), `${name}: ${ajv.errorsText(schemas[name].errors)}\n${JSON.stringify(body).slice(0, 2000)}`);
 }
 
 const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const browser = await chromium.launch({ executablePath, args });
-let answers = 0;
+let responses = 0;
 
-/** Asks until something holds. Playwright's own way evaluates text in the page, which the page's policy refuses. */
-async function until(page, holds, argument) {
+/** Waits for a condition. Playwright's waitForFunction uses eval, which the page's Content-Security-Policy forbids. */
+async function until(page, condition, argument) {
   for (const end = Date.now() + 40000; Date.now() < end;) {
-    if (await page.evaluate(holds, argument)) return;
+    if (await page.evaluate(condition, argument)) return;
     await new Promise((done) => setTimeout(done, 50));
   }
-  assert.fail(`did not come to hold: ${holds}\n${await page.evaluate(() => document.body.innerText)}`);
+  assert.fail(`timed out waiting for ${condition}\n${await page.evaluate(() => document.body.innerText)}`);
 }
 
 async function open(options) {
   const context = await browser.newContext({ ...options, bypassCSP: false });
   const page = await context.newPage();
-  const wrong = [];
-  page.on('request', (request) => { if (new URL(request.url()).origin !== new URL(url).origin) wrong.push(`asked ${request.url()}`); });
+  const errors = [];
+  page.on('request', (request) => { if (new URL(request.url()).origin !== new URL(url).origin) errors.push(`request to ${request.url()}`); });
   page.on('console', (message) => {
-    if (scenario !== 'dead' || !/ERR_CONNECTION_REFUSED/.test(message.text())) wrong.push(`console: ${message.text()}`);
+    if (scenario !== 'dead' || !/ERR_CONNECTION_REFUSED/.test(message.text())) errors.push(`console: ${message.text()}`);
   });
-  page.on('pageerror', (error) => wrong.push(`error: ${error}`));
-  page.on('dialog', (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on('pageerror', (error) => errors.push(`error: ${error}`));
+  page.on('dialog', (dialog) => { errors.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   const checks = [];
   page.on('response', (response) => {
     const path = new URL(response.url()).pathname;
-    const found = /\/api\/v1\/(\w+)$/.exec(path);
-    if (found && response.status() === 200) checks.push(response.json().then((answer) => { answers += 1; fits(found[1], answer); }, () => {}));
+    const match = /\/api\/v1\/(\w+)$/.exec(path);
+    if (match && response.status() === 200) checks.push(response.json().then((body) => { responses += 1; assertMatchesSchema(match[1], body); }, () => {}));
   });
   await page.goto(url);
   await until(page, () => document.querySelector('#targets > *') && document.querySelector('#scripts > *') && document.querySelector('#calls > *'));
-  return { context, page, done: async () => { await Promise.all(checks); assert.deepEqual(wrong, []); await context.close(); } };
+  return { context, page, done: async () => { await Promise.all(checks); assert.deepEqual(errors, []); await context.close(); } };
 }
 
-async function isAccessible(page, what) {
-  // Through the debugger, not as a script of the page, whose policy would refuse it.
+async function assertAccessible(page, context) {
+  // Evaluated through the debugger: the page's Content-Security-Policy forbids an injected script.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run());
-  const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`);
-  assert.deepEqual(told, [], what);
+  const messages = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`);
+  assert.deepEqual(messages, [], context);
 }
 
 const visibleText = (page) => page.evaluate(() => document.body.innerText);
 
-/** The headline with its colour, and what the tab shows. */
+/** Returns the headline, its colour, and the title and icon of the tab. */
 async function headline(page) {
   return await page.evaluate(() => {
     const overview = document.querySelector('#overview');
-    const shown = overview.querySelector('strong') ?? overview;
-    const before = shown.style.color;
-    const colour = getComputedStyle(shown).color;
-    const named = (name) => {
-      shown.style.color = `var(--${name})`;
-      const found = getComputedStyle(shown).color;
-      shown.style.color = before;
-      return found;
+    const strong = overview.querySelector('strong') ?? overview;
+    const before = strong.style.color;
+    const colour = getComputedStyle(strong).color;
+    const resolve = (name) => {
+      strong.style.color = `var(--${name})`;
+      const resolved = getComputedStyle(strong).color;
+      strong.style.color = before;
+      return resolved;
     };
-    const name = ['good', 'bad-text', 'warn', 'quiet'].find((one) => named(one) === colour) ?? colour;
+    const name = ['good', 'bad-text', 'warn', 'muted'].find((one) => resolve(one) === colour) ?? colour;
     return { text: overview.innerText.replace(/\s+/g, ' '), colour: name, hidden: overview.hidden, title: document.title, icon: document.querySelector('#icon').getAttribute('href') };
   });
 }
+
+/** Durations as src/text.rs formats them. */
+const DURATIONS = [
+  [null, '–'], [0, '0 s'], [0.00034, '340 µs'], [0.012999, '12 ms'], [0.999999, '999 ms'], [1, '1 s'], [1.25, '1.25 s'], [9.999999, '9.99 s'],
+  [20.509, '20.5 s'], [59.999999, '59.9 s'], [60, '1 min'], [179.6, '2 min 59 s'], [3599.9, '59 min 59 s'], [7199.999999, '1 h 59 min'],
+  [7260, '2 h 1 min'], [86399.9, '23 h 59 min'], [90000, '1 d 1 h'],
+];
 
 const scenarios = {
   async idle(page) {
@@ -92,20 +99,22 @@ const scenarios = {
     assert.equal(await page.title(), 'redis-script-exporter');
     assert.equal(await page.locator('.banner').count(), 0);
     assert.equal((await headline(page)).colour, 'good');
+    assert.deepEqual(await page.evaluate((all) => all.map(formatDuration), DURATIONS.map(([seconds]) => seconds)), DURATIONS.map(([, text]) => text));
+    assert.equal(await page.evaluate(() => visible('a\u202e\ufe0f\n\u3164')), 'a\\u{202e}\\u{fe0f}\\u{a}\\u{3164}');
   },
   async down(page) {
     assert.deepEqual(await headline(page), {
-      text: "1 target can't be reached. 0 of 1 answer as they should.", colour: 'bad-text', hidden: false,
-      title: "1 target can't be reached – redis-script-exporter", icon: 'down.svg',
+      text: "1 target is unreachable. 0 of 1 responding.", colour: 'bad-text', hidden: false,
+      title: "1 target is unreachable – redis-script-exporter", icon: 'down.svg',
     });
   },
   async all_down(page) {
     const { text, colour, title } = await headline(page);
-    assert.equal(text, "120 targets can't be reached. 0 of 120 answer as they should.");
+    assert.equal(text, "120 targets are unreachable. 0 of 120 responding.");
     assert.equal(colour, 'bad-text');
-    assert.match(title, /^120 targets can't be reached/);
-    assert.match(await page.locator('#problems').innerText(), /shard-000\.sock, .*shard-003\.sock and 116 more: The exporter can't reach/s);
-    // It holds whatever part of the list is looked at.
+    assert.match(title, /^120 targets are unreachable/);
+    assert.match(await page.locator('#problems').innerText(), /shard-000\.sock, .*shard-003\.sock and 116 more: /s);
+    // The headline does not depend on the part of the list that is shown.
     await page.locator('#targets-search').fill('shard-119');
     await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
     assert.equal((await headline(page)).text, text);
@@ -115,21 +124,21 @@ const scenarios = {
   async blocked_and_down(page) {
     await page.waitForSelector('.banner');
     const { text, colour, title, icon } = await headline(page);
-    assert.equal(text, "1 target is blocked. 1 target can't be reached. 0 of 2 answer as they should.");
+    assert.equal(text, "1 target is blocked. 1 target is unreachable. 0 of 2 responding.");
     assert.equal(colour, 'bad-text');
     assert.match(title, /BLOCKED/);
     assert.equal(icon, 'blocked.svg');
   },
   async unauthorized(page) {
     const { text, colour, title } = await headline(page);
-    assert.match(text, /^1 target does not accept the exporter\./);
+    assert.match(text, /^1 target denies access to the exporter\./);
     assert.equal(colour, 'bad-text');
-    assert.match(title, /^1 target does not accept the exporter/);
+    assert.match(title, /^1 target denies access to the exporter/);
   },
-  /** The exporter hangs, answers again, and is gone. */
+  /** The exporter hangs, responds again, and is terminated. */
   async dead(page) {
     const green = () => { const overview = document.querySelector('#overview'); return !overview.hidden && overview.innerText.includes('not blocked'); };
-    const gone = () => document.querySelector('#overview').hidden && !document.querySelector('#stale').hidden && document.title.startsWith('No answer');
+    const gone = () => document.querySelector('#overview').hidden && !document.querySelector('#stale').hidden && document.title.startsWith('No response');
     await until(page, green);
     const held = [];
     await page.route('**/api/**', (route) => { held.push(route); });
@@ -142,13 +151,13 @@ const scenarios = {
     await page.route('**/api/**', (route) => route.abort('connectionrefused'));
     await until(page, gone);
     assert.doesNotMatch(await visibleText(page), /not blocked/);
-    assert.match(await page.locator('#stale').innerText(), /does not answer/);
+    assert.match(await page.locator('#stale').innerText(), /does not respond/);
     assert.equal((await headline(page)).icon, 'unknown.svg');
   },
   async blocked(page) {
     await page.waitForSelector('.banner');
     const text = await visibleText(page);
-    assert.match(text, /is blocked and answers nothing/);
+    assert.match(text, /is blocked and does not respond/);
     assert.match(text, /SCRIPT KILL/);
     assert.match(text, /FUNCTION KILL/);
     assert.match(await page.title(), /BLOCKED/);
@@ -156,7 +165,7 @@ const scenarios = {
   async busy(page) {
     await until(page, () => document.querySelector('.banner')?.innerText.includes('busy_loop'));
     const text = await visibleText(page);
-    assert.match(text, /is BUSY with a function/);
+    assert.match(text, /is BUSY running a function/);
     assert.match(text, /redis-cli -h 127\.0\.0\.1 -p \d+ FUNCTION KILL/);
     assert.doesNotMatch(text, / SCRIPT KILL/);
     assert.match(text, /UNKILLABLE/);
@@ -177,7 +186,7 @@ const scenarios = {
   async hostile(page) {
     const text = await visibleText(page);
     assert.ok(text.includes('<img src=x onerror=alert(1)>'), text);
-    assert.ok(text.includes('abc\ufffddef'), 'what turns the direction around is replaced');
+    assert.ok(text.includes('abc\ufffddef'), 'characters that change the direction of text are replaced');
     assert.ok(!text.includes('\u202e'));
     assert.equal(await page.locator('main img, main script, main iframe').count(), 0);
     await page.locator('#scripts button.more', { hasText: '<img' }).first().click();
@@ -186,34 +195,34 @@ const scenarios = {
   },
 };
 
-/** Everything that can be done by keyboard alone. */
+/** Uses the page with the keyboard only. */
 async function keyboard(page) {
-  const reach = async (wanted) => {
+  const tabTo = async (expected) => {
     for (let step = 0; step < 80; step += 1) {
       await page.keyboard.press('Tab');
       const key = await page.evaluate(() => {
-        const at = document.activeElement;
-        const style = getComputedStyle(at);
-        if (at !== document.body && (style.outlineStyle === 'none' || style.outlineWidth === '0px')) return `not visible: ${at.outerHTML}`;
-        return at.dataset.key ?? at.id ?? '';
+        const focused = document.activeElement;
+        const style = getComputedStyle(focused);
+        if (focused !== document.body && (style.outlineStyle === 'none' || style.outlineWidth === '0px')) return `no visible focus: ${focused.outerHTML}`;
+        return focused.dataset.key ?? focused.id ?? '';
       });
-      assert.doesNotMatch(key, /^not visible/);
-      if (key.startsWith(wanted)) return;
+      assert.doesNotMatch(key, /^no visible focus/);
+      if (key.startsWith(expected)) return;
     }
-    assert.fail(`${wanted} is not reached by Tab`);
+    assert.fail(`Tab does not reach ${expected}`);
   };
   if (scenario === 'busy') {
-    await reach('copy');
+    await tabTo('copy');
     await page.keyboard.press('Enter');
     await until(page, () => document.activeElement.textContent === 'Copied');
     assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^redis-cli .* FUNCTION KILL$/);
   }
-  await reach('targets-search');
+  await tabTo('targets-search');
   if (scenario === 'thousand') {
-    await reach('sort calls');
+    await tabTo('sort calls');
     await page.keyboard.press('Enter');
     await until(page, () => document.querySelector('th[aria-sort]').innerText.startsWith('Calls') && document.activeElement.dataset.key === 'sort calls');
-    await reach('script ');
+    await tabTo('script ');
     await page.keyboard.press('Enter');
     await until(page, () => document.activeElement.getAttribute('aria-expanded') === 'true');
   }
@@ -227,22 +236,21 @@ try {
   ]) {
     const { page, done } = await open(options);
     await scenarios[scenario](page);
-    const what = `${scenario} ${name}`;
+    const context = `${scenario} ${name}`;
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-    assert.ok(widths[0] <= widths[1], `${what}: ${widths[0]} px wide in ${widths[1]}`);
-    await isAccessible(page, what);
+    assert.ok(widths[0] <= widths[1], `${context}: ${widths[0]} px wide in ${widths[1]}`);
+    await assertAccessible(page, context);
     if (folder) await page.screenshot({ path: join(folder, `${scenario}-${name}.png`), clip: { x: 0, y: 0, width: options.viewport.width, height: 1500 }, fullPage: true });
-    // The other scheme too: its colours are others.
     await page.emulateMedia({ colorScheme: options.colorScheme === 'light' ? 'dark' : 'light' });
-    await isAccessible(page, `${what}, the other colours`);
+    await assertAccessible(page, `${context}, other colour scheme`);
     if (name === 'light') await keyboard(page);
     await done();
   }
-  for (const path of ['slow?limit=0', 'nowhere']) fits('error', await (await fetch(new URL(`api/v1/${path}`, url))).json());
+  for (const path of ['slow?limit=0', 'nowhere']) assertMatchesSchema('error', await (await fetch(new URL(`api/v1/${path}`, url))).json());
   for (const path of ['targets', 'scripts', 'slow']) {
-    fits(path, await (await fetch(new URL(`api/v1/${path}?limit=500`, url))).json());
+    assertMatchesSchema(path, await (await fetch(new URL(`api/v1/${path}?limit=500`, url))).json());
   }
-  assert.ok(answers > 3, 'answers were looked at');
+  assert.ok(responses > 3, 'too few API responses were checked');
 } finally {
   await browser.close();
 }

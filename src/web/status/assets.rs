@@ -1,16 +1,16 @@
-//! The page's files, part of the program.
+//! Files of the status page, embedded in the binary.
 
 use super::text::html;
 
-/// A file with its content type.
+/// Embedded file.
 pub(crate) struct Asset {
-    /// Where it is served.
+    /// URL path.
     pub(crate) path: &'static str,
     pub(crate) content_type: &'static str,
     pub(crate) text: &'static str,
 }
 
-/// What the page loads. The paths are reserved in `config`.
+/// Files that the page loads. `config` reserves their paths.
 pub(crate) const ASSETS: &[Asset] = &[
     Asset {
         path: "/status.css",
@@ -28,9 +28,9 @@ pub(crate) const ASSETS: &[Asset] = &[
     Asset { path: "/unknown.svg", content_type: "image/svg+xml", text: include_str!("assets/unknown.svg") },
 ];
 
-/// The page itself, with what is true without JavaScript.
+/// Renders the page; browsers without JavaScript show `summary`.
 pub(crate) fn page(telemetry_path: &str, summary: &str) -> String {
-    // Relative, so that the page also works below a path of a proxy.
+    // Relative, so that the page also works behind a proxy that adds a path prefix.
     let metrics = telemetry_path.trim_start_matches('/');
     include_str!("assets/status.html")
         .replace("{{version}}", env!("CARGO_PKG_VERSION"))

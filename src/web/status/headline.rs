@@ -1,56 +1,54 @@
-//! The headline of the page: the worst state that any target is in, and how many are in each.
+//! Headline of the page: the worst state of all targets and the number of targets in each state.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The worst state of all targets.
+/// State of a target before the first connection attempt has finished.
+pub(crate) const UNTRIED: &str = "untried";
+
+/// Severity of the headline, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
     /// A target is blocked or BUSY.
     Blocked,
-    /// A target can't be reached, or does not accept the exporter.
+    /// A target is unreachable or denies access to the exporter.
     Down,
-    /// A target is loading its data or has not been tried yet, or there is no target.
+    /// A target is loading its dataset or has not been checked yet, or there is no target.
     Waiting,
-    /// All targets answer.
+    /// All targets respond.
     Ok,
 }
 
-/// The headline.
+/// Headline of the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Headline {
     pub(crate) level: Level,
-    /// The worst state, and how many targets are in it.
+    /// Worst state and number of targets in it.
     pub(crate) text: String,
-    /// The other states, and how many targets answer.
+    /// Other states, and number of targets that respond.
     pub(crate) details: String,
 }
 
 impl Headline {
-    /// The headline for `states`: the number of targets in each state.
+    /// Creates the headline from the number of targets in each state.
     pub(crate) fn of(states: &BTreeMap<&'static str, usize>) -> Self {
         let in_state = |state: &str| states.get(state).copied().unwrap_or_default();
-        let (all, ok) = (states.values().sum::<usize>(), in_state("ok"));
+        let (total, ok) = (states.values().sum::<usize>(), in_state("ok"));
         let blocked =
             ["blocked", "busy_script", "busy_function", "busy_module"].map(in_state).into_iter().sum();
         let kinds = [
             (Level::Blocked, blocked, "is blocked.", "are blocked."),
-            (Level::Down, in_state("unreachable"), "can't be reached.", "can't be reached."),
+            (Level::Down, in_state("unreachable"), "is unreachable.", "are unreachable."),
             (
                 Level::Down,
                 in_state("unauthorized"),
-                "does not accept the exporter.",
-                "do not accept the exporter.",
+                "denies access to the exporter.",
+                "deny access to the exporter.",
             ),
-            (Level::Waiting, in_state("loading"), "is loading its data.", "are loading their data."),
-            (
-                Level::Waiting,
-                in_state(super::targets::UNTRIED),
-                "has not been tried yet.",
-                "have not been tried yet.",
-            ),
+            (Level::Waiting, in_state("loading"), "is loading its dataset.", "are loading their datasets."),
+            (Level::Waiting, in_state(UNTRIED), "has not been checked yet.", "have not been checked yet."),
         ];
         let mut bad =
             kinds.into_iter().filter(|(_, count, ..)| *count > 0).map(|(level, count, one, more)| {
@@ -59,14 +57,14 @@ impl Headline {
                     if count == 1 { format!("1 target {one}") } else { format!("{count} targets {more}") },
                 )
             });
-        let (level, text) = match (bad.next(), all) {
+        let (level, text) = match (bad.next(), total) {
             (Some(worst), _) => worst,
             (None, 0) => (Level::Waiting, "There are no targets yet.".to_owned()),
             (None, 1) => (Level::Ok, "The target is not blocked.".to_owned()),
             (None, _) => (Level::Ok, "No target is blocked.".to_owned()),
         };
         let others = bad.map(|(_, text)| text);
-        let details: Vec<String> = others.chain([format!("{ok} of {all} answer as they should.")]).collect();
+        let details: Vec<String> = others.chain([format!("{ok} of {total} responding.")]).collect();
         Self { level, text, details: details.join(" ") }
     }
 }
@@ -78,38 +76,33 @@ mod tests {
     #[test]
     fn the_worst_state_of_all_targets_comes_first() {
         for (states, level, text, details) in [
-            (&[][..], Level::Waiting, "There are no targets yet.", "0 of 0 answer as they should."),
-            (&[("ok", 1)], Level::Ok, "The target is not blocked.", "1 of 1 answer as they should."),
-            (&[("ok", 120)], Level::Ok, "No target is blocked.", "120 of 120 answer as they should."),
+            (&[][..], Level::Waiting, "There are no targets yet.", "0 of 0 responding."),
+            (&[("ok", 1)], Level::Ok, "The target is not blocked.", "1 of 1 responding."),
+            (&[("ok", 120)], Level::Ok, "No target is blocked.", "120 of 120 responding."),
             (
                 &[("ok", 119), ("unreachable", 1)],
                 Level::Down,
-                "1 target can't be reached.",
-                "119 of 120 answer as they should.",
+                "1 target is unreachable.",
+                "119 of 120 responding.",
             ),
-            (
-                &[("unreachable", 120)],
-                Level::Down,
-                "120 targets can't be reached.",
-                "0 of 120 answer as they should.",
-            ),
+            (&[("unreachable", 120)], Level::Down, "120 targets are unreachable.", "0 of 120 responding."),
             (
                 &[("ok", 1), ("unauthorized", 2), ("loading", 1)],
                 Level::Down,
-                "2 targets do not accept the exporter.",
-                "1 target is loading its data. 1 of 4 answer as they should.",
+                "2 targets deny access to the exporter.",
+                "1 target is loading its dataset. 1 of 4 responding.",
             ),
             (
                 &[("ok", 1), ("loading", 1)],
                 Level::Waiting,
-                "1 target is loading its data.",
-                "1 of 2 answer as they should.",
+                "1 target is loading its dataset.",
+                "1 of 2 responding.",
             ),
             (
                 &[("ok", 1), ("untried", 3)],
                 Level::Waiting,
-                "3 targets have not been tried yet.",
-                "1 of 4 answer as they should.",
+                "3 targets have not been checked yet.",
+                "1 of 4 responding.",
             ),
             (
                 &[
@@ -121,7 +114,7 @@ mod tests {
                 ],
                 Level::Blocked,
                 "4 targets are blocked.",
-                "1 target can't be reached. 0 of 5 answer as they should.",
+                "1 target is unreachable. 0 of 5 responding.",
             ),
         ] {
             let headline = Headline::of(&states.iter().copied().collect());

@@ -1,15 +1,15 @@
-//! The status page and the API behind it. Both answer from memory; no request ever reaches a Redis server.
+//! Status page and API. Both respond from memory and send nothing to a Redis server.
 //!
-//! `query` reads what was asked for, `targets`, `scripts` and `calls` make the answers of it, `advice` words what hides
-//! the truth and what can be done, `headline` is the worst state of all targets, `summary` says the most important as plain text, `assets` is the page itself, and
-//! `answer` turns all of them into responses. The shape of the JSON is in `docs/api/`, and tests hold it to that.
+//! `query` parses query strings; `targets`, `scripts` and `calls` build the API's responses; `advice` words problems and
+//! kill commands; `headline` is the worst state of all targets; `summary` is the page as plain text; `assets` are the
+//! page's files; `response` adds caching and security headers. `docs/api/` has the JSON schemas, which tests check.
 
 mod advice;
-mod answer;
 mod assets;
 mod calls;
 mod headline;
 mod query;
+mod response;
 mod routes;
 mod scripts;
 mod summary;

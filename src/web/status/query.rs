@@ -1,119 +1,121 @@
-//! The query of an API request: names and values that are known, or an error that says what would be right.
+//! Query strings of API requests. Unknown parameters and invalid values are errors that list the valid ones.
 
 use std::time::Duration;
 
 use crate::script::ScriptCommand;
 use crate::watch::{Severity, State};
 
-/// Rows that an answer holds unless asked otherwise.
-const USUAL_LIMIT: usize = 50;
+/// Default number of rows in a response.
+const DEFAULT_LIMIT: usize = 50;
 
-/// Most rows of an answer.
+/// Maximum number of rows in a response.
 pub(crate) const MAX_ROWS: usize = 500;
 
-/// Most characters of a text to look for.
+/// Maximum length of a text parameter, in characters.
 const MAX_TEXT: usize = 256;
 
-/// A query that can't be answered, and what would be right.
+/// Invalid query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct BadQuery(String);
+pub(crate) struct QueryError(String);
 
-/// A part of a list.
+/// Range of rows to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Rows to leave out first.
+pub(crate) struct PageRange {
+    /// Number of rows to skip.
     pub(crate) offset: usize,
-    /// Rows to give at the most.
+    /// Maximum number of rows to return.
     pub(crate) limit: usize,
 }
 
-impl Default for Part {
+impl Default for PageRange {
     fn default() -> Self {
-        Self { offset: 0, limit: USUAL_LIMIT }
+        Self { offset: 0, limit: DEFAULT_LIMIT }
     }
 }
 
-/// What scripts are sorted by.
+/// Sort key of scripts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// The time of all calls together.
+pub(crate) enum SortKey {
+    /// Total duration of all calls.
     #[default]
     Total,
-    /// The number of calls.
+    /// Number of calls.
     Calls,
-    /// The 99th percentile.
+    /// 99th percentile of the duration.
     P99,
-    /// The longest call.
+    /// Duration of the longest call.
     Longest,
-    /// The end of the latest call.
+    /// End of the latest call.
     LastSeen,
-    /// The label.
+    /// Label.
     Script,
 }
 
-/// Names of the orders.
-const ORDERS: &[(&str, Order)] = &[
-    ("total", Order::Total),
-    ("calls", Order::Calls),
-    ("p99", Order::P99),
-    ("longest", Order::Longest),
-    ("last_seen", Order::LastSeen),
-    ("script", Order::Script),
+/// Names of the sort keys.
+const SORT_KEYS: &[(&str, SortKey)] = &[
+    ("total", SortKey::Total),
+    ("calls", SortKey::Calls),
+    ("p99", SortKey::P99),
+    ("longest", SortKey::Longest),
+    ("last_seen", SortKey::LastSeen),
+    ("script", SortKey::Script),
 ];
 
-/// What `/api/v1/targets` was asked for.
+/// Query of `/api/v1/targets`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TargetsQuery {
-    /// Only targets whose name holds this, in lower case.
-    pub(crate) text: String,
-    /// Only targets in this state.
+    /// Part of the name, in lower case; empty matches all.
+    pub(crate) search: String,
+    /// State of the targets.
     pub(crate) state: Option<State>,
-    pub(crate) part: Part,
+    pub(crate) page: PageRange,
 }
 
-/// What `/api/v1/scripts` was asked for.
+/// Query of `/api/v1/scripts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ScriptsQuery {
-    /// Only this target.
+    /// Name of the target.
     pub(crate) target: Option<String>,
-    /// Only scripts whose label, SHA1 or name holds this, in lower case.
-    pub(crate) text: String,
-    pub(crate) order: Order,
-    /// The smallest first.
-    pub(crate) rising: bool,
-    pub(crate) part: Part,
+    /// Part of the label, SHA1 or name, in lower case; empty matches all.
+    pub(crate) search: String,
+    pub(crate) sort: SortKey,
+    /// True to sort in ascending order.
+    pub(crate) ascending: bool,
+    pub(crate) page: PageRange,
 }
 
-/// What `/api/v1/slow` was asked for.
+/// Query of `/api/v1/slow`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct CallsQuery {
-    /// Only calls on this target.
+    /// Name of the target.
     pub(crate) target: Option<String>,
-    /// Only calls of the script with this label or SHA1.
+    /// Label or SHA1 of the script.
     pub(crate) script: Option<String>,
-    /// Only calls by this command.
+    /// Command of the call.
     pub(crate) command: Option<ScriptCommand>,
-    /// Only calls that are at least so slow.
+    /// Minimum severity.
     pub(crate) severity: Option<Severity>,
-    /// Only calls that ended at this time or later, since the Unix epoch.
+    /// Earliest end of the call, as time since the Unix epoch.
     pub(crate) since: Duration,
-    /// Calls at the most.
-    pub(crate) part: Part,
+    pub(crate) page: PageRange,
 }
 
 impl TargetsQuery {
-    /// Reads the part of a URL behind `?`.
-    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
+    /// Parses a query string.
+    ///
+    /// # Errors
+    /// Returns the first unknown parameter or invalid value.
+    pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
-                "q" => result.text = text(&name, &value)?.to_lowercase(),
+                "q" => result.search = text(&name, &value)?.to_lowercase(),
                 "state" => {
                     let states = State::ALL.map(|state| (state.as_str(), state));
                     result.state = Some(one_of(&name, &value, &states)?);
                 }
-                _ => result.part.set(&name, &value, "q, state, offset, limit")?,
+                _ => result.page.set(&name, &value, "q, state, offset, limit")?,
             }
         }
         Ok(result)
@@ -121,16 +123,19 @@ impl TargetsQuery {
 }
 
 impl ScriptsQuery {
-    /// Reads the part of a URL behind `?`.
-    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
+    /// Parses a query string.
+    ///
+    /// # Errors
+    /// Returns the first unknown parameter or invalid value.
+    pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
-                "q" => result.text = text(&name, &value)?.to_lowercase(),
+                "q" => result.search = text(&name, &value)?.to_lowercase(),
                 "target" => result.target = Some(text(&name, &value)?),
-                "sort" => result.order = one_of(&name, &value, ORDERS)?,
-                "order" => result.rising = one_of(&name, &value, &[("asc", true), ("desc", false)])?,
-                _ => result.part.set(&name, &value, "q, target, sort, order, offset, limit")?,
+                "sort" => result.sort = one_of(&name, &value, SORT_KEYS)?,
+                "order" => result.ascending = one_of(&name, &value, &[("asc", true), ("desc", false)])?,
+                _ => result.page.set(&name, &value, "q, target, sort, order, offset, limit")?,
             }
         }
         Ok(result)
@@ -138,8 +143,11 @@ impl ScriptsQuery {
 }
 
 impl CallsQuery {
-    /// Reads the part of a URL behind `?`.
-    pub(crate) fn parse(query: &str) -> Result<Self, BadQuery> {
+    /// Parses a query string.
+    ///
+    /// # Errors
+    /// Returns the first unknown parameter or invalid value.
+    pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
@@ -156,10 +164,10 @@ impl CallsQuery {
                 "since" => {
                     let since = value.parse().ok().and_then(|since| Duration::try_from_secs_f64(since).ok());
                     result.since = since.ok_or_else(|| {
-                        bad(&name, &value, "a time in seconds since 1970, as in 1764028800")
+                        invalid(&name, &value, "a Unix timestamp in seconds, for example 1764028800")
                     })?;
                 }
-                _ => result.part.set(
+                _ => result.page.set(
                     &name,
                     &value,
                     "target, script, command, severity, since, offset, limit",
@@ -170,54 +178,54 @@ impl CallsQuery {
     }
 }
 
-impl Part {
-    /// Sets `offset` or `limit`; anything else is an error that names what is `known`.
-    fn set(&mut self, name: &str, value: &str, known: &str) -> Result<(), BadQuery> {
+impl PageRange {
+    /// Sets `offset` or `limit`. Any other parameter is an error that lists those in `valid`.
+    fn set(&mut self, name: &str, value: &str, valid: &str) -> Result<(), QueryError> {
         match name {
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MAX_ROWS).contains(limit));
                 self.limit =
-                    limit.ok_or_else(|| bad(name, value, &format!("a whole number from 1 to {MAX_ROWS}")))?;
+                    limit.ok_or_else(|| invalid(name, value, &format!("an integer from 1 to {MAX_ROWS}")))?;
             }
             "offset" => {
-                self.offset = value.parse().map_err(|_| bad(name, value, "a whole number from 0 on"))?;
+                self.offset = value.parse().map_err(|_| invalid(name, value, "an integer of at least 0"))?;
             }
             _ => {
-                return Err(BadQuery(format!("the parameter {name:?} is not known here; there are {known}")));
+                return Err(QueryError(format!("unknown parameter {name:?}; expected one of {valid}")));
             }
         }
         Ok(())
     }
 
-    /// This part of the rows.
-    pub(crate) fn of<T>(self, rows: impl IntoIterator<Item = T>) -> Vec<T> {
+    /// Returns this range of `rows`.
+    pub(crate) fn slice<T>(self, rows: impl IntoIterator<Item = T>) -> Vec<T> {
         rows.into_iter().skip(self.offset).take(self.limit).collect()
     }
 }
 
-/// Names and values, percent-encoding undone.
+/// Splits a query string into decoded names and values.
 fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
     form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
-fn text(name: &str, value: &str) -> Result<String, BadQuery> {
+fn text(name: &str, value: &str) -> Result<String, QueryError> {
     if value.chars().count() > MAX_TEXT {
-        return Err(BadQuery(format!("{name} is too long: {MAX_TEXT} characters are enough")));
+        return Err(QueryError(format!("{name} is too long; the maximum is {MAX_TEXT} characters")));
     }
     Ok(value.to_owned())
 }
 
-fn one_of<T: Copy>(name: &str, value: &str, known: &[(&str, T)]) -> Result<T, BadQuery> {
-    let found = known.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
-    found.ok_or_else(|| {
-        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        bad(name, value, &format!("one of {}", words.join(", ")))
+fn one_of<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> Result<T, QueryError> {
+    let choice = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
+    choice.ok_or_else(|| {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        invalid(name, value, &format!("one of {}", words.join(", ")))
     })
 }
 
-fn bad(name: &str, value: &str, right: &str) -> BadQuery {
+fn invalid(name: &str, value: &str, expected: &str) -> QueryError {
     let value: String = value.chars().take(40).collect();
-    BadQuery(format!("{name}={value:?} can't be used; give {right}"))
+    QueryError(format!("invalid value {value:?} of {name}; expected {expected}"))
 }
 
 #[cfg(test)]
@@ -225,11 +233,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_read() {
+    fn a_query_is_parsed() {
         let query = ScriptsQuery::parse("q=Move%20To&sort=p99&order=asc&limit=7&offset=14").unwrap();
-        assert_eq!((query.text.as_str(), query.order, query.rising), ("move to", Order::P99, true));
-        assert_eq!(query.part, Part { offset: 14, limit: 7 });
-        assert_eq!(query.part.of(0..100), [14, 15, 16, 17, 18, 19, 20]);
+        assert_eq!((query.search.as_str(), query.sort, query.ascending), ("move to", SortKey::P99, true));
+        assert_eq!(query.page, PageRange { offset: 14, limit: 7 });
+        assert_eq!(query.page.slice(0..100), [14, 15, 16, 17, 18, 19, 20]);
         let query = CallsQuery::parse("severity=critical&command=fcall_ro&since=1.5&target=a%26b").unwrap();
         assert_eq!((query.severity, query.command), (Some(Severity::Critical), Some(ScriptCommand::FcallRo)));
         assert_eq!((query.since, query.target.as_deref()), (Duration::from_millis(1500), Some("a&b")));
@@ -237,23 +245,23 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_says_what_would_be_right() {
+    fn each_error_names_the_valid_values() {
         let long = format!("script={}", "x".repeat(300));
-        for (query, right) in [
+        for (query, expected) in [
             ("limit=0", "1 to 500"),
             ("limit=501", "1 to 500"),
             ("limit=", "1 to 500"),
-            ("offset=-1", "from 0 on"),
+            ("offset=-1", "at least 0"),
             ("severity=bad", "one of warning, critical"),
             ("command=get", "one of eval, evalsha"),
-            ("since=yesterday", "since 1970"),
-            ("since=-1", "since 1970"),
-            ("since=1e300", "since 1970"),
-            ("colour=red", "there are target, script"),
+            ("since=yesterday", "Unix timestamp"),
+            ("since=-1", "Unix timestamp"),
+            ("since=1e300", "Unix timestamp"),
+            ("colour=red", "expected one of target, script"),
             (long.as_str(), "too long"),
         ] {
             let error = CallsQuery::parse(query).unwrap_err().to_string();
-            assert!(error.contains(right), "{query} → {error}");
+            assert!(error.contains(expected), "{query} → {error}");
         }
         assert!(ScriptsQuery::parse("sort=size").unwrap_err().to_string().contains("one of total, calls"));
         assert!(TargetsQuery::parse("state=fine").unwrap_err().to_string().contains("one of ok, blocked"));

@@ -1,4 +1,4 @@
-//! The endpoints of the status page and the API.
+//! Routes of the status page and the API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,184 +11,184 @@ use axum::routing::{MethodRouter, get};
 use parking_lot::Mutex;
 
 use super::assets::{ASSETS, page};
-use super::calls::CallsAnswer;
-use super::query::{BadQuery, CallsQuery, ScriptsQuery, TargetsQuery};
-use super::scripts::{ScriptsAnswer, Sum, sums};
+use super::calls::CallsResponse;
+use super::query::{CallsQuery, QueryError, ScriptsQuery, TargetsQuery};
+use super::scripts::{ScriptTotals, ScriptsResponse, totals};
 use super::summary::summary;
-use super::targets::{TargetRow, TargetsAnswer, rows};
-use super::{answer, text};
+use super::targets::{TargetRow, TargetsResponse, rows};
+use super::{response, text};
 use crate::clock::Mono;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
 
-/// What was made of all targets is used again for so long: many open pages cost no more than a few.
-const KEPT_FOR: Duration = Duration::from_millis(200);
+/// Minimum lifetime of a cached value; many open pages cost little more than one.
+const MIN_CACHE_TIME: Duration = Duration::from_millis(200);
 
-/// Making it takes at most 1 / so many of the time.
-const SHARE: u32 = 4;
+/// Lifetime of a cached value as a multiple of the time that it took to compute, which limits the share of CPU time.
+const CACHE_TIME_FACTOR: u32 = 4;
 
-/// What the endpoints answer from.
-struct Site {
+/// State shared by the handlers.
+struct AppState {
     fleet: Arc<Fleet>,
     telemetry_path: String,
     privacy: Privacy,
-    rows: Kept<Vec<Arc<TargetRow>>>,
-    sums: Kept<Vec<Sum>>,
+    rows: Cached<Vec<Arc<TargetRow>>>,
+    totals: Cached<Vec<ScriptTotals>>,
 }
 
-/// Something that is made of all targets, and kept for a moment.
-struct Kept<T> {
-    kept: Mutex<Option<Made<T>>>,
-    /// Held while it is made: who comes meanwhile waits for that.
-    making: tokio::sync::Mutex<()>,
+/// Cache of a value that is computed from all targets.
+struct Cached<T> {
+    entry: Mutex<Option<CacheEntry<T>>>,
+    /// Held during a computation, so that concurrent requests wait for its result.
+    computing: tokio::sync::Mutex<()>,
 }
 
-struct Made<T> {
+struct CacheEntry<T> {
     value: Arc<T>,
-    /// When, and how long that took.
-    at: Mono,
+    /// End of the computation.
+    computed_at: Mono,
+    /// Duration of the computation.
     took: Duration,
 }
 
-/// The page at `/`, its files, and `/api/`.
+/// Creates the routes of the page at `/`, its files, and `/api/`.
 pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
-    let site = Site {
+    let state = AppState {
         fleet,
         telemetry_path: config.telemetry_path.clone(),
         privacy: config.privacy,
-        rows: Kept::new(),
-        sums: Kept::new(),
+        rows: Cached::new(),
+        totals: Cached::new(),
     };
     let mut router = Router::new()
-        .route("/", get(front))
+        .route("/", get(status_page))
         .route("/api/v1/targets", api(get(targets)))
         .route("/api/v1/scripts", api(get(scripts)))
         .route("/api/v1/slow", api(get(slow)))
-        .route("/api/{*rest}", get(nowhere).fallback(nowhere));
+        .route("/api/{*rest}", get(not_found).fallback(not_found));
     for asset in ASSETS {
         let file =
-            async |request: HeaderMap| answer::text(&request, asset.content_type, asset.text.to_owned());
+            async |request: HeaderMap| response::text(&request, asset.content_type, asset.text.to_owned());
         router = router.route(asset.path, get(file));
     }
-    router.with_state(Arc::new(site))
+    router.with_state(Arc::new(state))
 }
 
-/// A path of the API: other methods are told so in its own way.
-fn api(methods: MethodRouter<Arc<Site>>) -> MethodRouter<Arc<Site>> {
+/// Adds the API's error response for other methods.
+fn api(methods: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
     methods.fallback(async || {
-        let problem = "the API can only be read: use GET";
-        let mut response = answer::error(StatusCode::METHOD_NOT_ALLOWED, problem);
+        let mut response = response::error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
         response
     })
 }
 
-async fn nowhere() -> Response {
-    let problem = "there is nothing here; there are /api/v1/targets, /api/v1/scripts and /api/v1/slow";
-    answer::error(StatusCode::NOT_FOUND, problem)
+async fn not_found() -> Response {
+    let message = "not found; the API has /api/v1/targets, /api/v1/scripts and /api/v1/slow";
+    response::error(StatusCode::NOT_FOUND, message)
 }
 
-/// The page; as plain text for whoever prefers that to HTML.
-async fn front(State(site): State<Arc<Site>>, request: HeaderMap) -> Response {
-    let rows = match site.rows.get(&site, rows).await {
+/// Serves the page, or its plain-text summary if the client accepts plain text but not HTML.
+async fn status_page(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
+    let rows = match state.rows.get(&state, rows).await {
         Ok(rows) => rows,
         Err(response) => return response,
     };
-    let summary = summary(&rows, site.fleet.clock().now().unix);
+    let summary = summary(&rows, state.fleet.clock().now().unix);
     let accepted = request.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let mut response = if accepted.contains("text/plain") && !accepted.contains("text/html") {
-        answer::text(&request, "text/plain; charset=utf-8", summary)
+        response::text(&request, "text/plain; charset=utf-8", summary)
     } else {
-        answer::text(&request, "text/html; charset=utf-8", page(&site.telemetry_path, &summary))
+        response::text(&request, "text/html; charset=utf-8", page(&state.telemetry_path, &summary))
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
 async fn targets(
-    State(site): State<Arc<Site>>,
+    State(state): State<Arc<AppState>>,
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<Response, Response> {
-    let query = TargetsQuery::parse(&query.unwrap_or_default()).map_err(bad_query)?;
-    let rows = site.rows.get(&site, rows).await?;
-    Ok(site.answer(&request, &TargetsAnswer::of(&rows, site.privacy, &query)))
+    let query = TargetsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
+    let rows = state.rows.get(&state, rows).await?;
+    Ok(state.json(&request, &TargetsResponse::new(&rows, state.privacy, &query)))
 }
 
 async fn scripts(
-    State(site): State<Arc<Site>>,
+    State(state): State<Arc<AppState>>,
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<Response, Response> {
-    let query = ScriptsQuery::parse(&query.unwrap_or_default()).map_err(bad_query)?;
-    let sums = match query.target.clone() {
-        None => site.sums.get(&site, |fleet| sums(fleet, None)).await?,
-        Some(target) => Arc::new(site.aside(move |fleet| sums(fleet, Some(&target))).await?),
+    let query = ScriptsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
+    let totals = match query.target.clone() {
+        None => state.totals.get(&state, |fleet| totals(fleet, None)).await?,
+        Some(target) => Arc::new(state.compute(move |fleet| totals(fleet, Some(&target))).await?),
     };
-    Ok(site.answer(
-        &request,
-        &ScriptsAnswer::of(&sums, &query, site.privacy.show_source.then_some(&*site.fleet)),
-    ))
+    let sources = state.privacy.show_source.then_some(&*state.fleet);
+    Ok(state.json(&request, &ScriptsResponse::new(&totals, &query, sources)))
 }
 
 async fn slow(
-    State(site): State<Arc<Site>>,
+    State(state): State<Arc<AppState>>,
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<Response, Response> {
-    let query = CallsQuery::parse(&query.unwrap_or_default()).map_err(bad_query)?;
-    let calls = site.aside(move |fleet| CallsAnswer::of(fleet, &query)).await?;
-    Ok(site.answer(&request, &calls))
+    let query = CallsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
+    let calls = state.compute(move |fleet| CallsResponse::new(fleet, &query)).await?;
+    Ok(state.json(&request, &calls))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err hands errors over")]
-fn bad_query(problem: BadQuery) -> Response {
-    answer::error(StatusCode::BAD_REQUEST, &text::visible(&problem.to_string()))
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
+fn bad_request(error: QueryError) -> Response {
+    response::error(StatusCode::BAD_REQUEST, &text::visible(&error.to_string()))
 }
 
-impl Site {
-    fn answer<T: serde::Serialize>(&self, request: &HeaderMap, answer: &T) -> Response {
-        answer::json(request, self.fleet.clock().now().unix, answer)
+impl AppState {
+    fn json<T: serde::Serialize>(&self, request: &HeaderMap, value: &T) -> Response {
+        response::json(request, self.fleet.clock().now().unix, value)
     }
 
-    /// Makes something of the targets on a thread of its own: with many of them it takes so long that polls would wait.
-    async fn aside<T: Send + 'static>(
+    /// Runs `work` on a blocking thread: with many targets it takes long enough to delay the polls.
+    async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Fleet) -> T + Send + 'static,
     ) -> Result<T, Response> {
         let fleet = Arc::clone(&self.fleet);
-        let made = tokio::task::spawn_blocking(move || work(&fleet)).await;
-        made.map_err(|problem| answer::error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()))
+        let result = tokio::task::spawn_blocking(move || work(&fleet)).await;
+        result.map_err(|error| response::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
     }
 }
 
-impl<T: Send + Sync + 'static> Kept<T> {
+impl<T: Send + Sync + 'static> Cached<T> {
     fn new() -> Self {
-        Self { kept: Mutex::new(None), making: tokio::sync::Mutex::new(()) }
+        Self { entry: Mutex::new(None), computing: tokio::sync::Mutex::new(()) }
     }
 
-    /// What was made a moment ago, or what `work` makes now.
-    async fn get(&self, site: &Site, work: fn(&Fleet) -> T) -> Result<Arc<T>, Response> {
-        if let Some(value) = self.fresh(site) {
+    /// Returns the cached value if it has not expired; otherwise computes it with `work`.
+    async fn get(&self, state: &AppState, work: fn(&Fleet) -> T) -> Result<Arc<T>, Response> {
+        if let Some(value) = self.unexpired(state) {
             return Ok(value);
         }
-        let _making = self.making.lock().await;
-        if let Some(value) = self.fresh(site) {
+        let _computing = self.computing.lock().await;
+        if let Some(value) = self.unexpired(state) {
             return Ok(value);
         }
-        let began = site.fleet.clock().now().mono;
-        let value = Arc::new(site.aside(work).await?);
-        let made = site.fleet.clock().now().mono;
-        let kept = Made { value: Arc::clone(&value), at: made, took: made.since(began) };
-        *self.kept.lock() = Some(kept);
+        let started_at = state.fleet.clock().now().mono;
+        let value = Arc::new(state.compute(work).await?);
+        let computed_at = state.fleet.clock().now().mono;
+        let entry =
+            CacheEntry { value: Arc::clone(&value), computed_at, took: computed_at.since(started_at) };
+        *self.entry.lock() = Some(entry);
         Ok(value)
     }
 
-    fn fresh(&self, site: &Site) -> Option<Arc<T>> {
-        let kept = self.kept.lock();
-        let kept = kept.as_ref()?;
-        let age = site.fleet.clock().now().mono.since(kept.at);
-        (age < KEPT_FOR.max(kept.took.saturating_mul(SHARE))).then(|| Arc::clone(&kept.value))
+    fn unexpired(&self, state: &AppState) -> Option<Arc<T>> {
+        let entry = self.entry.lock();
+        let entry = entry.as_ref()?;
+        let age = state.fleet.clock().now().mono.since(entry.computed_at);
+        let lifetime = MIN_CACHE_TIME.max(entry.took.saturating_mul(CACHE_TIME_FACTOR));
+        (age < lifetime).then(|| Arc::clone(&entry.value))
     }
 }

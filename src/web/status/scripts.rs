@@ -1,4 +1,4 @@
-//! `/api/v1/scripts`: every script over all targets, with how long it runs, who calls it and where.
+//! `/api/v1/scripts`: all scripts over all targets, with durations, callers and targets.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,41 +6,44 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::query::{Order, ScriptsQuery};
+use super::query::{ScriptsQuery, SortKey};
 use super::targets::BySeverity;
-use super::text::precise;
+use super::text::duration_seconds;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::script::{Catalogue, Identity, Label, Sha1Digits};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
 
-/// Callers that an answer names per script.
+/// Maximum number of callers per script.
 const MAX_CALLERS: usize = 8;
 
-/// Targets that an answer names per script.
+/// Maximum number of targets per script.
 const MAX_TARGETS: usize = 10;
 
-/// Lines and bytes of a source that an answer has.
-const MAX_SOURCE: (usize, usize) = (40, 4096);
+/// Maximum number of lines of a source.
+const MAX_SOURCE_LINES: usize = 40;
 
-/// The answer.
+/// Maximum size of a source, in bytes.
+const MAX_SOURCE_BYTES: usize = 4096;
+
+/// Response body.
 #[derive(Debug, Serialize)]
-pub(crate) struct ScriptsAnswer {
-    /// Scripts that fit the query.
+pub(crate) struct ScriptsResponse {
+    /// Number of scripts that match the query.
     total: usize,
     offset: usize,
     limit: usize,
     scripts: Vec<ScriptRow>,
 }
 
-/// One script.
+/// A script over all targets.
 #[derive(Debug, Clone, Serialize)]
 struct ScriptRow {
     script: String,
     sha1: Option<Sha1Digits>,
     name: Option<String>,
     origin: Option<&'static str>,
-    /// The first lines of the source; only with `--web.show-source`, and if it is known.
+    /// First lines of the source, if known; only with `--web.show-source`.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     commands: Vec<&'static str>,
@@ -53,30 +56,30 @@ struct ScriptRow {
     last_seen: u64,
     /// Calls by duration.
     buckets: Vec<BucketRow>,
-    /// The targets with the most calls.
+    /// Targets with the most calls.
     targets: Vec<TargetCalls>,
     targets_total: usize,
     callers: Vec<CallerRow>,
-    /// Whether there may be further callers.
+    /// True if there may be further callers.
     more_callers: bool,
 }
 
-/// Calls that took at most `le` seconds, and longer than the bucket before.
+/// Histogram bucket, not cumulative.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct BucketRow {
-    /// `None`: longer than all bounds.
+    /// Upper bound in seconds; `None` for the bucket above all bounds.
     le: Option<f64>,
     calls: u64,
 }
 
-/// Calls on one target.
+/// Number of calls on a target.
 #[derive(Debug, Clone, Serialize)]
 struct TargetCalls {
     target: Arc<str>,
     calls: u64,
 }
 
-/// Calls of one client.
+/// Calls by a client.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct CallerRow {
     client: Option<Arc<str>>,
@@ -87,9 +90,9 @@ struct CallerRow {
     last_seen: u64,
 }
 
-/// A script over several targets and commands.
+/// Totals of a script over all targets and commands.
 #[derive(Debug)]
-pub(crate) struct Sum {
+pub(crate) struct ScriptTotals {
     label: Label,
     identity: Option<Identity>,
     commands: BTreeSet<&'static str>,
@@ -102,87 +105,87 @@ pub(crate) struct Sum {
     callers: MergedCallers,
 }
 
-/// Callers out of several series.
+/// Callers merged from several series.
 #[derive(Debug, Default)]
 struct MergedCallers {
-    /// At least, at most, µs, last seen; `at_most` without what the series that do not count it may hide.
-    counted: HashMap<Caller, Merged>,
-    /// What all series together may hide of one caller.
-    hidden: u64,
+    /// Callers that at least one series counts.
+    counted: HashMap<Caller, CallerTotals>,
+    /// Maximum number of calls that all series together may not have attributed to a caller.
+    uncounted: u64,
 }
 
-/// What several series know of a caller.
+/// Totals of a caller over several series.
 #[derive(Debug, Clone, Copy, Default)]
-struct Merged {
+struct CallerTotals {
     at_least: u64,
-    /// Less what the series that count it may have hidden of it, which it is not.
+    /// Maximum, without the uncounted calls of the series that count this caller: those calls are not its own. Adding
+    /// [`MergedCallers::uncounted`] gives the upper bound.
     at_most: i128,
     micros: u64,
     last_seen: u64,
 }
 
-/// All scripts of these targets, or of one.
-pub(crate) fn sums(fleet: &Fleet, only: Option<&str>) -> Vec<Sum> {
-    let mut sums: HashMap<Label, Sum> = HashMap::new();
+/// Computes the totals of all scripts, over all targets or over one.
+pub(crate) fn totals(fleet: &Fleet, only: Option<&str>) -> Vec<ScriptTotals> {
+    let mut totals: HashMap<Label, ScriptTotals> = HashMap::new();
     let catalogue = fleet.catalogue();
-    for watched in fleet.targets().iter() {
-        let name = &watched.config().name;
+    for handle in fleet.targets().iter() {
+        let name = &handle.config().name;
         if only.is_none_or(|only| *only == **name) {
-            add(&mut sums, &catalogue, name, &watched.numbers());
+            add(&mut totals, &catalogue, name, &handle.numbers());
         }
     }
-    let mut sums: Vec<Sum> = sums.into_values().collect();
-    for sum in &mut sums {
-        sum.p99 = sum.durations.quantile(0.99, sum.longest);
+    let mut totals: Vec<ScriptTotals> = totals.into_values().collect();
+    for script in &mut totals {
+        script.p99 = script.durations.quantile(0.99, script.longest);
     }
-    sums
+    totals
 }
 
-fn add(sums: &mut HashMap<Label, Sum>, catalogue: &Catalogue, target: &Arc<str>, numbers: &Target) {
-    let scripts = numbers.scripts();
+fn add(totals: &mut HashMap<Label, ScriptTotals>, catalogue: &Catalogue, name: &Arc<str>, target: &Target) {
+    let scripts = target.scripts();
     let names: HashMap<&Label, Label> =
         scripts.known().map(|script| (&script.label, catalogue.label(script))).collect();
     for (command, label, series) in scripts.series() {
         let label = names.get(label).unwrap_or(label);
-        let sum = match sums.get_mut(label) {
-            Some(sum) => {
-                sum.durations.absorb(&series.durations);
-                sum
+        let script = match totals.get_mut(label) {
+            Some(script) => {
+                script.durations.absorb(&series.durations);
+                script
             }
-            None => sums.entry(label.clone()).or_insert_with(|| Sum::new(label, series)),
+            None => totals.entry(label.clone()).or_insert_with(|| ScriptTotals::new(label, series)),
         };
-        sum.commands.insert(command.as_str());
+        script.commands.insert(command.as_str());
         for (severity, count) in &series.slow_calls {
             match severity {
-                Severity::Warning => sum.slow_calls.warning += count,
-                Severity::Critical => sum.slow_calls.critical += count,
+                Severity::Warning => script.slow_calls.warning += count,
+                Severity::Critical => script.slow_calls.critical += count,
             }
         }
-        sum.longest = sum.longest.max(precise(series.longest));
-        sum.seen = (sum.seen.0.min(series.seen.0), sum.seen.1.max(series.seen.1));
-        *sum.targets.entry(Arc::clone(target)).or_default() += series.durations.count();
-        sum.callers.add(&series.callers);
+        script.longest = script.longest.max(duration_seconds(series.longest));
+        script.seen = (script.seen.0.min(series.seen.0), script.seen.1.max(series.seen.1));
+        *script.targets.entry(Arc::clone(name)).or_default() += series.durations.count();
+        script.callers.add(&series.callers);
     }
     for identity in scripts.known().map(|script| catalogue.identify(script)) {
-        if let Some(sum) = sums.get_mut(&identity.label)
-            // A SHA1 that one target knows is worth more than the fingerprint that another one has.
-            && sum.identity.as_ref().is_none_or(|known| known.sha1.is_none())
+        if let Some(script) = totals.get_mut(&identity.label)
+            // An identity with a SHA1 replaces one without.
+            && script.identity.as_ref().is_none_or(|known| known.sha1.is_none())
         {
-            sum.identity = Some(identity);
+            script.identity = Some(identity);
         }
     }
 }
 
-/// The first lines of a source, as text.
+/// Returns the first lines of a source, up to [`MAX_SOURCE_LINES`] and [`MAX_SOURCE_BYTES`].
 fn first_lines(source: &[u8]) -> String {
-    let (lines, bytes) = MAX_SOURCE;
-    let begin = source.get(..bytes).unwrap_or(source);
-    let end = begin.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(lines - 1);
-    let begin = end.and_then(|(end, _)| begin.get(..end)).unwrap_or(begin);
-    String::from_utf8_lossy(begin).into_owned()
+    let head = source.get(..MAX_SOURCE_BYTES).unwrap_or(source);
+    let end = head.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(MAX_SOURCE_LINES - 1);
+    let head = end.and_then(|(end, _)| head.get(..end)).unwrap_or(head);
+    String::from_utf8_lossy(head).into_owned()
 }
 
-impl Sum {
+impl ScriptTotals {
     fn new(label: &Label, series: &Series) -> Self {
         Self {
             label: label.clone(),
@@ -198,28 +201,30 @@ impl Sum {
         }
     }
 
-    /// Whether its label, SHA1 or name holds this text in lower case.
-    fn holds(&self, text: &str) -> bool {
-        let holds = |word: &str| word.to_lowercase().contains(text);
-        holds(self.label.as_str())
-            || self.identity.as_ref().is_some_and(|known| {
-                known.sha1.is_some_and(|sha1| holds(sha1.as_str())) || holds(&known.name)
+    /// True if the label, SHA1 or name contains `search`, which is in lower case.
+    fn matches(&self, search: &str) -> bool {
+        let contains = |word: &str| word.to_lowercase().contains(search);
+        contains(self.label.as_str())
+            || self.identity.as_ref().is_some_and(|identity| {
+                identity.sha1.as_ref().is_some_and(|sha1| contains(sha1.as_str())) || contains(&identity.name)
             })
     }
 
-    fn compare(&self, other: &Self, order: Order) -> Ordering {
-        match order {
-            Order::Total => self.durations.sum().total_cmp(&other.durations.sum()),
-            Order::Calls => self.durations.count().cmp(&other.durations.count()),
-            Order::P99 => self.p99.unwrap_or(0.0).total_cmp(&other.p99.unwrap_or(0.0)),
-            Order::Longest => self.longest.total_cmp(&other.longest),
-            Order::LastSeen => self.seen.1.cmp(&other.seen.1),
-            Order::Script => self.label.cmp(&other.label),
+    fn compare(&self, other: &Self, key: SortKey) -> Ordering {
+        match key {
+            SortKey::Total => self.durations.sum().total_cmp(&other.durations.sum()),
+            SortKey::Calls => self.durations.count().cmp(&other.durations.count()),
+            SortKey::P99 => self.p99.unwrap_or(0.0).total_cmp(&other.p99.unwrap_or(0.0)),
+            SortKey::Longest => self.longest.total_cmp(&other.longest),
+            SortKey::LastSeen => self.seen.1.cmp(&other.seen.1),
+            SortKey::Script => self.label.cmp(&other.label),
         }
     }
 
     fn row(&self, sources: Option<&Fleet>) -> ScriptRow {
-        let name = self.identity.as_ref().map(|known| &known.name).filter(|name| !name.is_empty());
+        let field = |field: fn(&Identity) -> &String| {
+            self.identity.as_ref().map(field).filter(|text| !text.is_empty()).cloned()
+        };
         let mut targets: Vec<TargetCalls> = self
             .targets
             .iter()
@@ -230,9 +235,9 @@ impl Sum {
         let (callers, more_callers) = self.callers.rows();
         ScriptRow {
             script: self.label.to_string(),
-            sha1: self.identity.as_ref().and_then(|known| known.sha1),
-            name: name.cloned(),
-            origin: self.identity.as_ref().map(|known| known.origin.as_str()),
+            sha1: self.identity.as_ref().and_then(|identity| identity.sha1),
+            name: field(|identity| &identity.name),
+            origin: self.identity.as_ref().map(|identity| identity.origin.as_str()),
             source: sources.and_then(|fleet| Some(first_lines(&fleet.source(self.identity.as_ref()?)?))),
             commands: self.commands.iter().copied().collect(),
             calls: self.durations.count(),
@@ -253,59 +258,60 @@ impl Sum {
 
 impl MergedCallers {
     fn add(&mut self, callers: &Callers) {
-        let hidden = callers.uncounted_at_most();
-        self.hidden = self.hidden.saturating_add(hidden);
+        let uncounted = callers.uncounted_at_most();
+        self.uncounted = self.uncounted.saturating_add(uncounted);
         for (caller, calls) in callers.counted() {
-            let merged = match self.counted.get_mut(caller) {
-                Some(merged) => merged,
+            let totals = match self.counted.get_mut(caller) {
+                Some(totals) => totals,
                 None => self.counted.entry(caller.clone()).or_default(),
             };
-            merged.at_least = merged.at_least.saturating_add(calls.at_most.saturating_sub(calls.uncertain));
-            merged.at_most += i128::from(calls.at_most) - i128::from(hidden);
-            merged.micros = merged.micros.saturating_add(calls.micros);
-            merged.last_seen = merged.last_seen.max(calls.last_seen);
+            totals.at_least = totals.at_least.saturating_add(calls.at_most.saturating_sub(calls.uncertain));
+            totals.at_most += i128::from(calls.at_most) - i128::from(uncounted);
+            totals.micros = totals.micros.saturating_add(calls.micros);
+            totals.last_seen = totals.last_seen.max(calls.last_seen);
         }
     }
 
-    /// The heaviest callers, and whether there may be more.
+    /// Returns the callers with the most calls, and true if there may be more.
     fn rows(&self) -> (Vec<CallerRow>, bool) {
-        let given = |text: &Arc<str>| Some(Arc::clone(text)).filter(|text| !text.is_empty());
+        let non_empty = |text: &Arc<str>| Some(Arc::clone(text)).filter(|text| !text.is_empty());
         let mut rows: Vec<CallerRow> = self
             .counted
             .iter()
-            .map(|(caller, calls)| CallerRow {
-                client: given(&caller.host),
-                client_name: given(&caller.name),
-                calls_at_least: calls.at_least,
-                calls_at_most: u64::try_from(calls.at_most + i128::from(self.hidden)).unwrap_or(u64::MAX),
-                total_seconds: float(calls.micros) / 1e6,
-                last_seen: calls.last_seen,
+            .map(|(caller, totals)| CallerRow {
+                client: non_empty(&caller.host),
+                client_name: non_empty(&caller.name),
+                calls_at_least: totals.at_least,
+                calls_at_most: u64::try_from(totals.at_most + i128::from(self.uncounted)).unwrap_or(u64::MAX),
+                total_seconds: float(totals.micros) / 1e6,
+                last_seen: totals.last_seen,
             })
             .collect();
-        let more = rows.len() > MAX_CALLERS || self.hidden > 0;
-        rows.sort_by(|one, other| {
-            let by_calls = other.calls_at_least.cmp(&one.calls_at_least);
-            by_calls.then_with(|| (&one.client, &one.client_name).cmp(&(&other.client, &other.client_name)))
+        let more = rows.len() > MAX_CALLERS || self.uncounted > 0;
+        rows.sort_by(|a, b| {
+            let by_calls = b.calls_at_least.cmp(&a.calls_at_least);
+            by_calls.then_with(|| (&a.client, &a.client_name).cmp(&(&b.client, &b.client_name)))
         });
         rows.truncate(MAX_CALLERS);
         (rows, more)
     }
 }
 
-impl ScriptsAnswer {
-    /// What was asked for of all scripts; with what `sources` knows of their sources.
-    pub(crate) fn of(sums: &[Sum], query: &ScriptsQuery, sources: Option<&Fleet>) -> Self {
-        let mut fitting: Vec<&Sum> = sums.iter().filter(|sum| sum.holds(&query.text)).collect();
-        fitting.sort_by(|one, other| {
-            let order = one.compare(other, query.order);
-            let order = if query.rising { order } else { order.reverse() };
-            order.then_with(|| one.label.cmp(&other.label))
+impl ScriptsResponse {
+    /// Selects and sorts the scripts that match `query`, with their sources if `sources` is given.
+    pub(crate) fn new(totals: &[ScriptTotals], query: &ScriptsQuery, sources: Option<&Fleet>) -> Self {
+        let mut matching: Vec<&ScriptTotals> =
+            totals.iter().filter(|script| script.matches(&query.search)).collect();
+        matching.sort_by(|a, b| {
+            let order = a.compare(b, query.sort);
+            let order = if query.ascending { order } else { order.reverse() };
+            order.then_with(|| a.label.cmp(&b.label))
         });
         Self {
-            total: fitting.len(),
-            offset: query.part.offset,
-            limit: query.part.limit,
-            scripts: query.part.of(fitting).into_iter().map(|sum| sum.row(sources)).collect(),
+            total: matching.len(),
+            offset: query.page.offset,
+            limit: query.page.limit,
+            scripts: query.page.slice(matching).into_iter().map(|script| script.row(sources)).collect(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The most important as plain text: for terminals, and for browsers without JavaScript.
+//! Status page as plain text, for terminals and for browsers without JavaScript.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,52 +9,54 @@ use super::targets::{BlockedRow, TargetRow, states};
 use super::text::{spoken, visible};
 use crate::clock::Unix;
 
-/// Targets of a kind that are written out.
+/// Maximum number of targets in each section.
 const MAX_TARGETS: usize = 20;
 
-/// What is blocked, what is out of sight, and what hides the truth. `rows` begin with the worst.
+/// Formats the headline, the blocked targets and the problems of the others. `rows` is sorted with the worst first.
 pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Unix) -> String {
     let Headline { text: worst, details, .. } = Headline::of(&states(rows));
     let mut text = format!("{worst} {details}\n");
     let blocked: Vec<(&TargetRow, &BlockedRow)> =
         rows.iter().filter_map(|row| Some((&**row, row.blocked.as_ref()?))).collect();
     for (row, blocked) in blocked.iter().take(MAX_TARGETS) {
-        describe(&mut text, row, blocked, now);
+        write_blocked(&mut text, row, blocked, now);
     }
-    rest(&mut text, blocked.len());
-    let troubled: Vec<&Arc<TargetRow>> =
+    write_omitted(&mut text, blocked.len());
+    let with_problems: Vec<&Arc<TargetRow>> =
         rows.iter().filter(|row| row.blocked.is_none() && !row.problems.is_empty()).collect();
-    if !troubled.is_empty() {
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "\nWhat hides the truth:");
+    if !with_problems.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\nProblems:");
     }
-    for row in troubled.iter().take(MAX_TARGETS) {
+    for row in with_problems.iter().take(MAX_TARGETS) {
         for problem in &row.problems {
             let _ = writeln!(text, "- {}: {}", visible(&row.target), visible(&problem.text));
         }
     }
-    rest(&mut text, troubled.len());
+    write_omitted(&mut text, with_problems.len());
     text
 }
 
-fn rest(text: &mut String, count: usize) {
-    if let Some(more @ 1..) = count.checked_sub(MAX_TARGETS) {
-        let _ = writeln!(text, "… and {more} more.");
+/// Writes the number of targets that exceed the limit.
+fn write_omitted(text: &mut String, count: usize) {
+    if let Some(omitted @ 1..) = count.checked_sub(MAX_TARGETS) {
+        let _ = writeln!(text, "… and {omitted} more.");
     }
 }
 
-fn describe(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Unix) {
+fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Unix) {
     let since = Duration::try_from_secs_f64(blocked.since).map_or(now, Unix::from_epoch);
-    let how = match (blocked.busy, blocked.kind) {
-        (true, Some(kind)) => format!("BUSY with a {kind}"),
-        _ => "blocked, and answers nothing".to_owned(),
+    let state = match (blocked.busy, blocked.kind) {
+        (true, Some("module")) => "is BUSY running a module command".to_owned(),
+        (true, Some(kind)) => format!("is BUSY running a {kind}"),
+        _ => "is blocked and does not respond".to_owned(),
     };
-    let _ = writeln!(text, "\n* {} is {how}, for {}", visible(&row.target), spoken(now.since(since)));
+    let _ = writeln!(text, "\n* {} {state} ({})", visible(&row.target), spoken(now.since(since)));
     if let Some(script) = &blocked.script {
-        let _ = writeln!(text, "  It runs: {}", visible(script));
+        let _ = writeln!(text, "  Running: {}", visible(script));
     }
     for kill in &blocked.kill {
-        let _ = writeln!(text, "  To end it: {}", visible(&kill.shell));
+        let _ = writeln!(text, "  To stop it: {}", visible(&kill.shell));
     }
     let _ = writeln!(text, "  {}", blocked.advice);
 }

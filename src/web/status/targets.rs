@@ -1,4 +1,4 @@
-//! `/api/v1/targets`: every target with its state, the worst first.
+//! `/api/v1/targets`: all targets with their state, worst first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::advice::{Kill, Problem, Weight, problems, way};
-use super::headline::Headline;
+use super::headline::{Headline, UNTRIED};
 use super::query::TargetsQuery;
-use super::text::{precise, seconds};
+use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
@@ -16,111 +16,110 @@ use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Sha1Digits};
 use crate::watch::{Liveness, Severity, State, Target, Thresholds};
 
-/// The word for a target that has not been tried yet.
-pub(crate) const UNTRIED: &str = "untried";
-
-/// Problems that the summary shows, and targets that it names for each.
+/// Maximum number of problems in the summary.
 const MAX_PROBLEMS: usize = 12;
+
+/// Maximum number of target names for each problem in the summary.
 const MAX_NAMES: usize = 4;
 
-/// The answer.
+/// Response body.
 #[derive(Debug, Serialize)]
-pub(crate) struct TargetsAnswer {
+pub(crate) struct TargetsResponse {
     version: &'static str,
     shows: Shows,
     summary: Summary,
-    /// Targets that fit the query.
+    /// Number of targets that match the query.
     total: usize,
     offset: usize,
     limit: usize,
     targets: Vec<Arc<TargetRow>>,
 }
 
-/// What the exporter was told to show.
+/// Privacy flags of the exporter.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Shows {
     keys: bool,
     clients: bool,
 }
 
-/// All targets in numbers, whatever the query.
+/// Summary of all targets, independent of the query.
 #[derive(Debug, Clone, Serialize)]
 struct Summary {
     targets: usize,
     headline: Headline,
     states: BTreeMap<&'static str, usize>,
-    /// What hides the truth, by kind.
+    /// Problems by kind.
     problems: BTreeMap<&'static str, ProblemCount>,
-    /// The heaviest problems with their texts, at most [`MAX_PROBLEMS`].
+    /// Most severe problems, at most [`MAX_PROBLEMS`].
     worst_problems: Vec<SharedProblem>,
     /// Number of further problems.
     more_problems: usize,
 }
 
-/// A problem that some targets have in the same words.
+/// Problem that one or more targets have, with the same text.
 #[derive(Debug, Clone, Serialize)]
 struct SharedProblem {
     #[serde(flatten)]
     problem: Problem,
     targets: usize,
-    /// The names of the first targets, at most [`MAX_NAMES`].
+    /// Names of the first targets, at most [`MAX_NAMES`].
     names: Vec<Arc<str>>,
 }
 
-/// How many targets have a problem.
+/// Number of targets with a problem.
 #[derive(Debug, Clone, Serialize)]
 struct ProblemCount {
     weight: Weight,
     targets: usize,
 }
 
-/// One target.
+/// A target.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TargetRow {
     pub(crate) target: Arc<str>,
     pub(crate) state: &'static str,
-    /// Whether it is watched only because `/probe` is asked for it.
+    /// True if the target exists only because of `/probe`.
     probed: bool,
-    /// When the state began; `None` before the first try.
+    /// Start of the state; `None` before the first connection attempt has finished.
     since: Option<f64>,
-    /// Why it holds, where there is something to say.
+    /// Reason for the state, if there is one.
     pub(crate) detail: Option<String>,
-    /// What goes on, if the server is blocked or BUSY.
+    /// Blockage in progress, if the server is blocked or BUSY.
     pub(crate) blocked: Option<BlockedRow>,
     last_blockage: Option<LastBlockageRow>,
     server: Option<ServerRow>,
     thresholds: BySeverity<f64>,
     slow_calls: BySeverity<u64>,
-    /// When the latest slow call ended.
+    /// End of the latest slow call.
     last_slow_call: Option<u64>,
-    /// Slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were overwritten before they were read, or are unreadable.
     lost_entries: u64,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// A value for each severity.
+/// Value for each severity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BySeverity<T> {
     pub(crate) warning: T,
     pub(crate) critical: T,
 }
 
-/// A blockage that goes on.
+/// Blockage in progress.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BlockedRow {
     pub(crate) since: f64,
-    /// Whether the server answers BUSY: only then it takes a kill.
+    /// True if the server replies BUSY; only then it executes a kill command.
     pub(crate) busy: bool,
-    /// `script`, `function` or `module`, once that is known.
+    /// `script`, `function` or `module`, if known.
     pub(crate) kind: Option<&'static str>,
-    /// The label of what runs, once that is known.
+    /// Label of the running script or function, if known.
     pub(crate) script: Option<String>,
     pub(crate) sha1: Option<Sha1Digits>,
     pub(crate) kill: Vec<Kill>,
     pub(crate) advice: String,
 }
 
-/// The latest blockage that has ended.
+/// Latest blockage that has ended.
 #[derive(Debug, Clone, Serialize)]
 struct LastBlockageRow {
     since: f64,
@@ -129,7 +128,7 @@ struct LastBlockageRow {
     script: Option<String>,
 }
 
-/// What the server says of itself.
+/// Facts from the server's INFO.
 #[derive(Debug, Clone, Serialize)]
 struct ServerRow {
     name: Option<String>,
@@ -138,54 +137,52 @@ struct ServerRow {
     mode: Option<String>,
 }
 
-/// All targets, the worst first: by how bad the state is, then by how long it has been blocked, then in their own order.
+/// Returns all targets, sorted by state (worst first), duration of the blockage, and configured order.
 pub(crate) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
     let catalogue = fleet.catalogue();
     let mut rows: Vec<Arc<TargetRow>> =
-        fleet.targets().iter().map(|watched| Arc::new(TargetRow::of(watched, &catalogue))).collect();
-    rows.sort_by(|one, other| {
-        one.rank().cmp(&other.rank()).then(one.blocked_since().total_cmp(&other.blocked_since()))
-    });
+        fleet.targets().iter().map(|handle| Arc::new(TargetRow::new(handle, &catalogue))).collect();
+    rows.sort_by(|a, b| a.rank().cmp(&b.rank()).then(a.blocked_since().total_cmp(&b.blocked_since())));
     rows
 }
 
-impl TargetsAnswer {
-    /// What was asked for of `rows`.
-    pub(crate) fn of(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
-        let fitting: Vec<&Arc<TargetRow>> = rows
+impl TargetsResponse {
+    /// Selects the rows that match `query`.
+    pub(crate) fn new(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
+        let matching: Vec<&Arc<TargetRow>> = rows
             .iter()
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
-            .filter(|row| row.target.to_lowercase().contains(&query.text))
+            .filter(|row| row.target.to_lowercase().contains(&query.search))
             .collect();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             shows: Shows { keys: privacy.show_keys, clients: !privacy.hide_clients },
-            summary: Summary::of(rows),
-            total: fitting.len(),
-            offset: query.part.offset,
-            limit: query.part.limit,
-            targets: query.part.of(fitting).into_iter().map(Arc::clone).collect(),
+            summary: Summary::new(rows),
+            total: matching.len(),
+            offset: query.page.offset,
+            limit: query.page.limit,
+            targets: query.page.slice(matching).into_iter().map(Arc::clone).collect(),
         }
     }
 }
 
 impl Summary {
-    fn of(rows: &[Arc<TargetRow>]) -> Self {
+    fn new(rows: &[Arc<TargetRow>]) -> Self {
         let mut problems = BTreeMap::new();
         let mut shared: Vec<SharedProblem> = Vec::new();
-        let mut places = HashMap::new();
+        let mut indexes = HashMap::new();
         for row in rows {
             for problem in &row.problems {
                 let count = problems.entry(problem.kind);
                 count.or_insert(ProblemCount { weight: problem.weight, targets: 0 }).targets += 1;
-                let place = *places.entry((problem.kind, &*problem.text)).or_insert(shared.len());
-                if place == shared.len() {
+                let index = *indexes.entry((problem.kind, &*problem.text)).or_insert(shared.len());
+                if index == shared.len() {
                     shared.push(SharedProblem { problem: problem.clone(), targets: 0, names: Vec::new() });
                 }
-                if let Some(known) = shared.get_mut(place) {
-                    known.targets += 1;
-                    if known.names.len() < MAX_NAMES {
-                        known.names.push(Arc::clone(&row.target));
+                if let Some(shared) = shared.get_mut(index) {
+                    shared.targets += 1;
+                    if shared.names.len() < MAX_NAMES {
+                        shared.names.push(Arc::clone(&row.target));
                     }
                 }
             }
@@ -205,7 +202,7 @@ impl Summary {
     }
 }
 
-/// The number of targets in each state.
+/// Counts the targets in each state.
 pub(crate) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
     let mut states = BTreeMap::new();
     for row in rows {
@@ -215,10 +212,10 @@ pub(crate) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
 }
 
 impl TargetRow {
-    fn of(watched: &TargetHandle, catalogue: &Catalogue) -> Self {
-        let config = watched.config();
-        let now = watched.now();
-        let target = watched.numbers();
+    fn new(handle: &TargetHandle, catalogue: &Catalogue) -> Self {
+        let config = handle.config();
+        let now = handle.now();
+        let target = handle.numbers();
         let liveness = target.liveness();
         let scripts = target.scripts();
         let mut slow_calls = BySeverity::default();
@@ -228,30 +225,30 @@ impl TargetRow {
                 Severity::Critical => slow_calls.critical += count,
             }
         }
-        let last =
+        let last_slow_call =
             scripts.series().filter_map(|(_, _, series)| Some(series.last.get(&Severity::Warning)?.ended_at));
         Self {
             target: Arc::clone(&config.name),
             state: if liveness.tried() { liveness.state().as_str() } else { UNTRIED },
-            probed: watched.is_probed(),
-            since: liveness.tried().then(|| seconds((now.unix - liveness.held(now)).since_epoch())),
+            probed: handle.is_probed(),
+            since: liveness.tried().then(|| unix_seconds(now.unix - liveness.held(now))),
             detail: liveness.detail().map(str::to_owned),
-            blocked: blocked(watched, &target, catalogue, now),
+            blocked: blocked(handle, &target, catalogue, now),
             last_blockage: last_blockage(liveness, catalogue),
             server: server(&target),
             thresholds: thresholds(scripts.slow()),
             slow_calls,
-            last_slow_call: last.max(),
+            last_slow_call: last_slow_call.max(),
             lost_entries: target.lost(),
             problems: problems(config, &target, now),
         }
     }
 
-    /// How bad it is; smaller is worse.
+    /// Sort key of the state; the lowest is the worst.
     fn rank(&self) -> u8 {
         match (&self.blocked, self.state, &*self.problems) {
             (Some(_), _, _) => 0,
-            // Whoever probes can name many that are not there.
+            // Clients of /probe can add many targets that do not exist.
             _ if self.probed => 5,
             (_, "unauthorized" | "unreachable", _) => 1,
             (_, "loading" | UNTRIED, _) => 2,
@@ -266,11 +263,11 @@ impl TargetRow {
 }
 
 fn thresholds(slow: Thresholds) -> BySeverity<f64> {
-    BySeverity { warning: precise(slow.warning), critical: precise(slow.critical) }
+    BySeverity { warning: duration_seconds(slow.warning), critical: duration_seconds(slow.critical) }
 }
 
 fn blocked(
-    watched: &TargetHandle,
+    handle: &TargetHandle,
     target: &Target,
     catalogue: &Catalogue,
     now: Timestamps,
@@ -283,9 +280,9 @@ fn blocked(
     };
     let runner = liveness.runner();
     let script = runner.map(|runner| catalogue.identify(&runner.script));
-    let way = way(watched.config(), target, now);
+    let way = way(handle.config(), target, now);
     Some(BlockedRow {
-        since: seconds((now.unix - liveness.blocked(now)).since_epoch()),
+        since: unix_seconds(now.unix - liveness.blocked(now)),
         busy: busy.is_some(),
         kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
         script: script.as_ref().map(|script| script.label.to_string()),
@@ -298,8 +295,8 @@ fn blocked(
 fn last_blockage(liveness: &Liveness, catalogue: &Catalogue) -> Option<LastBlockageRow> {
     let last = liveness.last_blockage()?;
     Some(LastBlockageRow {
-        since: seconds(last.began.since_epoch()),
-        seconds: seconds(last.blocked),
+        since: unix_seconds(last.began),
+        seconds: duration_seconds(last.blocked),
         cause: last.cause.as_str(),
         script: last.script.as_ref().map(|script| catalogue.label(script).to_string()),
     })

@@ -1,12 +1,12 @@
-//! Text that came from outside, made safe to look at; and times as JSON has them.
+//! Text and times in the forms that the page and the API use.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::clock::Unix;
 use crate::convert::float;
 
-/// The text on one line, with every character that can't be seen (control characters, marks that turn the direction of
-/// writing around) written out as `\u{202e}`.
+/// Escapes control characters and other invisible characters, for example as `\u{202e}`; the result is one line.
 pub(crate) fn visible(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
@@ -18,7 +18,7 @@ pub(crate) fn visible(text: &str) -> String {
     result
 }
 
-/// The text with what HTML gives a meaning to written out.
+/// Escapes a text for HTML.
 pub(crate) fn html(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
@@ -34,21 +34,21 @@ pub(crate) fn html(text: &str) -> String {
     result
 }
 
-/// Seconds, exact to the millisecond.
-pub(crate) fn seconds(duration: Duration) -> f64 {
-    float(crate::convert::millis(duration)) / 1e3
+/// Converts a time to seconds since the Unix epoch, with milliseconds.
+pub(crate) fn unix_seconds(time: Unix) -> f64 {
+    float(crate::convert::millis(time.since_epoch())) / 1e3
 }
 
-/// Seconds, exact to the microsecond.
-pub(crate) fn precise(duration: Duration) -> f64 {
+/// Converts a duration to seconds with microseconds.
+pub(crate) fn duration_seconds(duration: Duration) -> f64 {
     float(crate::convert::micros(duration)) / 1e6
 }
 
-/// A duration for people: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+/// Formats a duration: `0.3 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
 pub(crate) fn spoken(duration: Duration) -> String {
     let whole = duration.as_secs();
     let mut text = String::new();
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = match whole {
         0..10 => write!(text, "{:.1} s", duration.as_secs_f64()),
         10..120 => write!(text, "{whole} s"),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_written_out() {
+    fn special_characters_are_escaped() {
         assert_eq!(visible("a\u{202e}b\u{7}\n\"'\\é"), "a\\u{202e}b\\u{7}\\n\"'\\é");
         assert_eq!(
             html("<img src=x onerror='a(\"b\")'>&"),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_spoken() {
+    fn durations_are_formatted() {
         for (ms, text) in [
             (340, "0.3 s"),
             (12_300, "12 s"),

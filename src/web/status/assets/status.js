@@ -1,53 +1,62 @@
-// The status page: asks the API, and shows what it says.
+// Status page: polls the API and renders its responses.
 //
-// Nothing that comes from the API is ever read as HTML: it becomes text nodes, and characters that can't be seen are
-// written out. While the page is hidden it asks rarely.
+// API data is never parsed as HTML: it becomes text nodes, with invisible characters escaped. A hidden page polls less often.
 'use strict';
 
 const byId = (id) => document.getElementById(id);
 const PAGE_ROWS = 50;
+const MAX_CALLS = 500;
 const state = {
-  ahead: -Infinity, // the exporter's clock less the browser's, seconds
+  clockOffset: -Infinity, // exporter clock minus browser clock, seconds
   targets: { q: '', offset: 0, limit: PAGE_ROWS },
   scripts: { q: '', offset: 0, limit: PAGE_ROWS, sort: 'total', order: 'desc' },
   slow: { offset: 0, limit: 20 },
-  open: new Set(), // scripts whose details are shown
-  blocked: new Map(), // target → card
-  old: false, // the targets could not be read lately
+  expanded: new Set(), // scripts whose details are shown
+  banners: new Map(), // target → banner of its blockage
+  stale: false, // true if the targets could not be fetched recently
 };
 
-// ---- text ----------------------------------------------------------------------------------------------------------
+// ---- formatting ----------------------------------------------------------------------------------------------------
 
-const hex = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
-/** Text with what can't be seen written out: control characters, and marks that turn the direction of writing around. */
-const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}]/gu, hex);
+const escapeCharacter = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
+/** Escapes invisible characters and those that change the direction of text. */
+const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}\p{DI}]/gu, escapeCharacter);
 
-function duration(seconds) {
+/** Formats a duration in its two largest units. Truncates, so that a unit is never full ("60 s"). */
+function formatDuration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
-  if (seconds < 0.000995) return `${Number((seconds * 1e6).toPrecision(2))} µs`;
-  if (seconds < 0.0995) return `${Number((seconds * 1000).toPrecision(2))} ms`;
-  if (seconds < 9.95) return `${Number(seconds.toPrecision(2))} s`;
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  const micros = Math.round(seconds * 1e6);
+  if (micros === 0) return '0 s';
+  if (micros < 1000) return `${micros} µs`;
+  if (micros < 1e6) return `${Math.floor(micros / 1000)} ms`;
+  if (micros < 10e6) return `${Math.floor(micros / 1e4) / 100} s`;
+  if (micros < 60e6) return `${Math.floor(micros / 1e5) / 10} s`;
+  const whole = Math.floor(micros / 1e6);
+  const pair = (unit, name, smallerUnit, smallerName) => {
+    const rest = Math.floor((whole % unit) / smallerUnit);
+    return `${Math.floor(whole / unit)} ${name}${rest ? ` ${rest} ${smallerName}` : ''}`;
+  };
+  if (whole < 3600) return pair(60, 'min', 1, 's');
+  if (whole < 86400) return pair(3600, 'h', 60, 'min');
+  return pair(86400, 'd', 3600, 'h');
 }
-/** A running clock: 0:07, 12:07, 1:12:07. */
-function clock(seconds) {
+/** Formats a running timer: 0:07, 12:07, 1:12:07. */
+function formatTimer(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  const two = (n) => String(n).padStart(2, '0');
+  const twoDigits = (n) => String(n).padStart(2, '0');
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor(whole / 60) % 60;
-  return `${hours ? `${hours}:${two(minutes)}` : minutes}:${two(whole % 60)}`;
+  return `${hours ? `${hours}:${twoDigits(minutes)}` : minutes}:${twoDigits(whole % 60)}`;
 }
-const now = () => Date.now() / 1000 + state.ahead;
-const count = (n) => n.toLocaleString('en');
-const many = (n, one, more) => `${count(n)} ${n === 1 ? one : more}`;
-function when(unix) {
+const now = () => Date.now() / 1000 + state.clockOffset;
+const formatCount = (n) => n.toLocaleString('en');
+const plural = (n, one, other) => `${formatCount(n)} ${n === 1 ? one : other}`;
+function formatTime(unix) {
   const date = new Date(unix * 1000);
-  const today = new Date(now() * 1000).toDateString() === date.toDateString();
-  return today ? date.toLocaleTimeString() : date.toLocaleString();
+  const isToday = new Date(now() * 1000).toDateString() === date.toDateString();
+  return isToday ? date.toLocaleTimeString() : date.toLocaleString();
 }
-function ago(unix) {
+function formatAge(unix) {
   const seconds = Math.max(0, now() - unix);
   if (seconds < 60) return 'just now';
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
@@ -55,77 +64,84 @@ function ago(unix) {
   return `${Math.floor(seconds / 86400)} d ago`;
 }
 
-// ---- document ------------------------------------------------------------------------------------------------------
+// ---- elements ------------------------------------------------------------------------------------------------------
 
 const SVG = 'http://www.w3.org/2000/svg';
-/** An element; children are elements or text. */
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  return fill(made, attributes, children);
-}
-function drawn(name, attributes = {}, ...children) {
-  return fill(document.createElementNS(SVG, name), attributes, children);
-}
-function fill(made, attributes, children) {
+/** Creates an HTML element; children are elements or text. */
+const element = (name, attributes = {}, ...children) => initialize(document.createElement(name), attributes, children);
+/** Creates an SVG element. */
+const svgElement = (name, attributes = {}, ...children) => initialize(document.createElementNS(SVG, name), attributes, children);
+function initialize(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
-    if (key === 'onclick') made.addEventListener('click', value);
-    else if (value !== null && value !== undefined) made.setAttribute(key, value);
+    if (key === 'onclick') node.addEventListener('click', value);
+    else if (value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  for (const child of children) if (child !== null && child !== undefined) made.append(child);
-  return made;
+  for (const child of children) if (child !== null && child !== undefined) node.append(child);
+  return node;
 }
-/** Text that came from outside, apart from what stands around it. */
-const foreign = (text, name = 'bdi', attributes = {}) => element(name, { dir: 'auto', ...attributes }, visible(text));
+/** Creates an element for untrusted text, isolated from the direction of the text around it. */
+const untrusted = (text, name = 'bdi', attributes = {}) => element(name, { dir: 'auto', ...attributes }, visible(text));
 
-/** Puts new content into a place, unless it is the same; keeps the focus on the element with the same data-key. */
-function replace(place, ...content) {
-  const next = element('div', {}, ...content);
-  const same = next.childNodes.length === place.childNodes.length && [...next.childNodes].every((node, index) => node.isEqualNode(place.childNodes[index]));
-  if (same) return;
-  const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  place.replaceChildren(...next.childNodes);
-  if (key) [...place.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key)?.focus({ preventScroll: true });
+/** Replaces the children of a container; the focus stays on the element with the same data-key. */
+function replaceChildren(container, children) {
+  const key = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  container.replaceChildren(...children);
+  if (key) [...container.querySelectorAll('[data-key]')].find((node) => node.dataset.key === key)?.focus({ preventScroll: true });
+}
+/** Replaces the children of a container unless they are equal. */
+function update(container, ...children) {
+  const next = [...element('div', {}, ...children).childNodes];
+  const isSame = next.length === container.childNodes.length && next.every((node, index) => node.isEqualNode(container.childNodes[index]));
+  if (!isSame) replaceChildren(container, next);
+}
+/** Replaces a table if its data has changed. Tables have event listeners, which a comparison of nodes would miss. */
+const renderedKeys = {};
+function updateTable(id, data, ...children) {
+  const key = JSON.stringify({ ...data, now: 0, minute: Math.floor(now() / 60), expanded: [...state.expanded] });
+  if (renderedKeys[id] === key) return;
+  renderedKeys[id] = key;
+  replaceChildren(byId(id), children.filter(Boolean));
 }
 
-function cell(label, attributes, ...content) {
-  return element('td', { role: 'cell', 'data-label': label, ...attributes }, ...content);
-}
-function table(title, heads, rows) {
+const cell = (label, attributes, ...children) => element('td', { role: 'cell', 'data-label': label, ...attributes }, ...children);
+const headerCell = (text, attributes = {}) => element('th', { role: 'columnheader', scope: 'col', ...attributes }, text);
+function table(title, headers, rows) {
   return element('table', { role: 'table', 'aria-label': title },
-    element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...heads)),
+    element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...headers)),
     element('tbody', { role: 'rowgroup' }, ...rows));
 }
-const head = (text, attributes = {}) => element('th', { role: 'columnheader', scope: 'col', ...attributes }, text);
 
-function pager(answer, query, refresh, what) {
-  if (answer.total <= answer.limit) return null;
-  const turn = (by) => () => {
-    query.offset = Math.max(0, query.offset + by * query.limit);
-    refresh();
+function pager(response, list) {
+  if (response.total <= response.limit) return null;
+  const query = state[list];
+  const turn = (pages) => () => {
+    query.offset = Math.max(0, query.offset + pages * query.limit);
+    refresh(list);
   };
-  const button = (text, by, off) => element('button', { type: 'button', onclick: turn(by), 'data-key': `${what} ${text}`, disabled: off ? '' : null }, text);
-  const last = Math.min(answer.offset + answer.limit, answer.total);
+  const button = (text, pages, disabled) => element('button', { type: 'button', onclick: turn(pages), 'data-key': `${list} ${text}`, disabled: disabled ? '' : null }, text);
+  const last = Math.min(response.offset + response.limit, response.total);
   return element('div', { class: 'pager' },
-    button('Previous', -1, answer.offset === 0),
-    element('span', {}, `${count(answer.offset + 1)}–${count(last)} of ${count(answer.total)} ${what}`),
-    button('Next', 1, last >= answer.total));
+    button('Previous', -1, response.offset === 0),
+    element('span', {}, `${formatCount(response.offset + 1)}–${formatCount(last)} of ${formatCount(response.total)} ${list}`),
+    button('Next', 1, last >= response.total));
 }
 
-// ---- what is blocked -----------------------------------------------------------------------------------------------
+// ---- blocked targets and headline ----------------------------------------------------------------------------------
 
-const MOST_CARDS = 10;
+const MAX_BANNERS = 10;
 
-function headline({ target, blocked }) {
+function blockedTitle({ target, blocked }) {
   const name = visible(target);
-  return blocked.busy ? `${name} is BUSY with a ${blocked.kind}` : `${name} is blocked and answers nothing`;
+  if (!blocked.busy) return `${name} is blocked and does not respond`;
+  return `${name} is BUSY running a ${blocked.kind === 'module' ? 'module command' : blocked.kind}`;
 }
 
 async function copy(text, button) {
   try {
-    if (!navigator.clipboard) throw new Error('no clipboard without HTTPS');
+    if (!navigator.clipboard) throw new Error('the clipboard API needs HTTPS');
     await navigator.clipboard.writeText(text);
   } catch {
-    const area = element('textarea', { readonly: '', 'aria-hidden': 'true', class: 'unseen' });
+    const area = element('textarea', { readonly: '', 'aria-hidden': 'true', class: 'visually-hidden' });
     area.value = text;
     document.body.append(area);
     area.select();
@@ -137,16 +153,16 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = 'Copy'; }, 2000);
 }
 
-function card(row) {
+function banner(row) {
   const { target, blocked } = row;
-  const runs = element('p', { class: 'runs' });
+  const running = element('p', { class: 'running' });
   if (blocked.script) {
-    runs.append(`Running: the ${blocked.kind ?? 'script'} `, foreign(blocked.script, 'strong', { class: 'mono' }));
-    if (blocked.sha1) runs.append(' ', foreign(blocked.sha1, 'span', { class: 'quiet mono' }));
+    running.append(`Running: ${blocked.kind ?? 'script'} `, untrusted(blocked.script, 'strong', { class: 'mono' }));
+    if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
-    runs.append('Which one is not known while it runs. The server’s own log names it: look for “still in execution” (or give the exporter --redis.log-file).');
+    running.append('The server does not report its name while it runs. The server’s log does: search it for “still in execution”, or set --redis.log-file.');
   } else {
-    runs.append('What runs is not known yet.');
+    running.append('The running command is not known yet.');
   }
   const kills = blocked.kill.map((kill) => {
     const button = element('button', { type: 'button', class: 'copy', 'data-key': `copy ${target} ${kill.command}`, 'aria-label': `Copy the command for ${kill.command} on ${visible(target)}` }, 'Copy');
@@ -154,316 +170,309 @@ function card(row) {
     return element('div', { class: 'kill' }, element('code', {}, visible(kill.shell)), button);
   });
   return element('article', { class: 'banner' },
-    element('h2', {}, foreign(headline(row))),
-    element('p', {}, element('span', { class: 'time', role: 'timer', 'data-since': blocked.since }, clock(now() - blocked.since)),
-      element('span', { class: 'since' }, `since ${when(blocked.since)}`)),
-    runs,
-    kills.length ? element('p', {}, kills.length > 1 ? 'To end it, whichever of the two it is:' : 'To end it:') : null,
+    element('h2', {}, untrusted(blockedTitle(row))),
+    element('p', {}, element('span', { class: 'time', role: 'timer', 'data-since': blocked.since }, formatTimer(now() - blocked.since)),
+      element('span', { class: 'since' }, `since ${formatTime(blocked.since)}`)),
+    running,
+    kills.length ? element('p', {}, kills.length > 1 ? 'To stop it, try both commands:' : 'To stop it:') : null,
     ...kills,
     element('p', {}, visible(blocked.advice)));
 }
 
-function showBlocked(answer) {
-  const rows = answer.targets.filter((row) => row.blocked);
-  const total = Object.entries(answer.summary.states).reduce((sum, [name, n]) => sum + (/^(blocked|busy_)/.test(name) ? n : 0), 0);
-  const place = byId('blocked');
-  const wanted = new Map();
-  for (const row of rows.slice(0, MOST_CARDS)) {
+function renderBlocked(response) {
+  const rows = response.targets.filter((row) => row.blocked);
+  const total = Object.entries(response.summary.states).reduce((sum, [name, n]) => sum + (/^(blocked|busy_)/.test(name) ? n : 0), 0);
+  const container = byId('blocked');
+  const banners = new Map();
+  for (const row of rows.slice(0, MAX_BANNERS)) {
     const key = JSON.stringify([row.target, { ...row.blocked, since: Math.round(row.blocked.since) }]);
-    const before = state.blocked.get(row.target);
-    wanted.set(row.target, before?.key === key ? before : { key, card: card(row) });
+    const previous = state.banners.get(row.target);
+    banners.set(row.target, previous?.key === key ? previous : { key, node: banner(row) });
   }
-  const cards = [...wanted.values()].map((one) => one.card);
-  const rest = total - cards.length;
-  if (rest > 0) cards.push(element('p', { class: 'banner' }, `${many(rest, 'more target is', 'more targets are')} blocked; see the list below.`));
-  const same = cards.length === place.children.length && rest <= 0 && cards.every((one, index) => place.children[index] === one);
-  if (!same) {
-    const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-    place.replaceChildren(...cards);
-    if (key) [...place.querySelectorAll('[data-key]')].find((one) => one.dataset.key === key)?.focus({ preventScroll: true });
-  }
-  state.blocked = wanted;
-  const names = rows.slice(0, 3).map(headline).join('; ');
+  const nodes = [...banners.values()].map(({ node }) => node);
+  const omitted = total - nodes.length;
+  if (omitted > 0) nodes.push(element('p', { class: 'banner' }, `${plural(omitted, 'more target is', 'more targets are')} blocked; see the list of targets.`));
+  const isSame = nodes.length === container.children.length && omitted <= 0 && nodes.every((node, index) => container.children[index] === node);
+  if (!isSame) replaceChildren(container, nodes);
+  state.banners = banners;
+  const titles = rows.slice(0, 3).map(blockedTitle).join('; ');
   const announcement = byId('announcement');
-  if (announcement.textContent !== names) announcement.textContent = names;
-  const { level, text, details } = answer.summary.headline;
-  const lead = visible(text);
-  if (total) showTab(`${total > 1 ? `${total} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED`, 'blocked.svg');
-  else if (level === 'ok') showTab('', 'idle.svg');
-  else showTab(lead.replace(/\.$/, ''), level === 'down' ? 'down.svg' : 'unknown.svg');
+  if (announcement.textContent !== titles) announcement.textContent = titles;
+  renderHeadline(response.summary.headline, total, rows);
+}
+
+function renderHeadline({ level, text, details }, blocked, rows) {
+  const headline = visible(text);
+  if (blocked) setTab(`${blocked > 1 ? `${blocked} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED`, 'blocked.svg');
+  else if (level === 'ok') setTab('', 'idle.svg');
+  else setTab(headline.replace(/\.$/, ''), level === 'down' ? 'down.svg' : 'unknown.svg');
   const overview = byId('overview');
   overview.hidden = false;
   if (overview.className !== `overview ${level}`) overview.className = `overview ${level}`;
-  replace(overview, element('strong', {}, lead), ` ${visible(details)}`);
+  update(overview, element('strong', {}, headline), ` ${visible(details)}`);
 }
 
-/** Sets the tab's title, which ends with the program's name, and its icon. */
-function showTab(text, icon) {
+/** Sets the title and the icon of the browser tab. */
+function setTab(text, icon) {
   const title = text ? `${text} – redis-script-exporter` : 'redis-script-exporter';
   if (document.title !== title) document.title = title;
   if (byId('icon').getAttribute('href') !== icon) byId('icon').setAttribute('href', icon);
 }
 
-// ---- what hides the truth ------------------------------------------------------------------------------------------
+// ---- problems ------------------------------------------------------------------------------------------------------
 
-function showProblems({ summary }) {
-  const { worst_problems: problems, more_problems: more } = summary;
-  const shown = problems.map(({ weight, text, targets, names }) => element('li', { class: weight },
-    element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', foreign(name)]),
-      targets > names.length ? ` and ${count(targets - names.length)} more` : ''), ': ', visible(text)));
-  if (more) shown.push(element('li', {}, `${count(more)} more; the list of targets says how many each has.`));
-  byId('hidden-truth').hidden = problems.length === 0;
-  replace(byId('problems'), ...shown);
+function renderProblems({ summary }) {
+  const { worst_problems: problems, more_problems: omitted } = summary;
+  const items = problems.map(({ weight, text, targets, names }) => element('li', { class: weight },
+    element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
+      targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text)));
+  if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
+  byId('problems-panel').hidden = problems.length === 0;
+  update(byId('problems'), ...items);
 }
 
 // ---- targets -------------------------------------------------------------------------------------------------------
 
+/** Text and style of each state. */
 const STATES = {
-  ok: ['answers', 'ok'], blocked: ['blocked', 'bad'], busy_script: ['BUSY: script', 'bad'], busy_function: ['BUSY: function', 'bad'],
-  busy_module: ['BUSY: module', 'bad'], loading: ['loading', 'warning'], unauthorized: ['not accepted', 'down'],
-  unreachable: ['unreachable', 'down'], untried: ['not tried yet', ''],
+  ok: ['ok', 'ok'], blocked: ['blocked', 'bad'], busy_script: ['BUSY: script', 'bad'], busy_function: ['BUSY: function', 'bad'],
+  busy_module: ['BUSY: module', 'bad'], loading: ['loading', 'warning'], unauthorized: ['access denied', 'down'],
+  unreachable: ['unreachable', 'down'], untried: ['not checked yet', ''],
 };
 
 function targetRow(row) {
-  const [word, kind] = STATES[row.state] ?? [row.state, ''];
-  const server = row.server;
-  const last = row.last_blockage;
-  const notes = row.problems.length ? many(row.problems.length, 'thing hides the truth', 'things hide the truth') : '';
+  const [text, style] = STATES[row.state] ?? [row.state, ''];
+  const { server, last_blockage: blockage } = row;
   return element('tr', { role: 'row' },
-    cell('Target', { class: 'name' }, foreign(row.target), row.probed ? element('span', { class: 'quiet' }, ' probed') : null),
-    cell('State', {}, element('span', {}, element('span', { class: `chip ${kind}` }, word),
-      row.since ? element('span', { class: 'quiet' }, ` since ${when(row.since)}`) : null)),
-    cell('Server', {}, element('span', {}, server ? foreign([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
-    cell('Slow calls', { class: 'number' }, element('span', {}, count(row.slow_calls.warning),
-      row.slow_calls.critical ? element('span', { class: 'quiet' }, ` (${count(row.slow_calls.critical)} critical)`) : null)),
-    cell('Last blockage', {}, last ? element('span', {}, `${duration(last.seconds)}, ${ago(last.since + last.seconds)}, by `, last.script ? foreign(last.script) : last.cause) : '–'),
-    cell('Notes', {}, notes || '–'));
+    cell('Target', { class: 'name' }, untrusted(row.target), row.probed ? element('span', { class: 'muted' }, ' probed') : null),
+    cell('State', {}, element('span', {}, element('span', { class: `chip ${style}` }, text),
+      row.since ? element('span', { class: 'muted' }, ` since ${formatTime(row.since)}`) : null)),
+    cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
+    cell('Slow calls', { class: 'number' }, element('span', {}, formatCount(row.slow_calls.warning),
+      row.slow_calls.critical ? element('span', { class: 'muted' }, ` (${formatCount(row.slow_calls.critical)} critical)`) : null)),
+    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, ${formatAge(blockage.since + blockage.seconds)}, cause: `, blockage.script ? untrusted(blockage.script) : blockage.cause) : '–'),
+    cell('Problems', {}, row.problems.length ? plural(row.problems.length, 'problem', 'problems') : '–'));
 }
 
-function showTargets(answer) {
-  const refresh = () => ask('targets');
-  const body = answer.targets.length
-    ? table('Targets', ['Target', 'State', 'Server'].map((text) => head(text)).concat(head('Slow calls', { class: 'number' }), head('Last blockage'), head('Notes')), answer.targets.map(targetRow))
-    : element('p', { class: 'empty' }, answer.summary.targets ? 'No target has this in its name.' : 'There are no targets yet.');
-  replaceTable('targets', answer, body, pager(answer, state.targets, refresh, 'targets'));
-}
-
-/** A table holds listeners, so it is compared by what it was made of. */
-const made = {};
-function replaceTable(id, basis, ...content) {
-  const key = JSON.stringify({ ...basis, now: 0, minute: Math.floor(now() / 60), open: [...state.open] });
-  if (made[id] === key) return;
-  made[id] = key;
-  const place = byId(id);
-  const focus = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  place.replaceChildren(...content.filter(Boolean));
-  if (focus) [...place.querySelectorAll('[data-key]')].find((one) => one.dataset.key === focus)?.focus({ preventScroll: true });
+function renderTargets(response) {
+  const headers = [headerCell('Target'), headerCell('State'), headerCell('Server'), headerCell('Slow calls', { class: 'number' }), headerCell('Last blockage'), headerCell('Problems')];
+  const body = response.targets.length
+    ? table('Targets', headers, response.targets.map(targetRow))
+    : element('p', { class: 'empty' }, response.summary.targets ? 'No target matches the search.' : 'There are no targets yet.');
+  updateTable('targets', response, body, pager(response, 'targets'));
 }
 
 // ---- scripts -------------------------------------------------------------------------------------------------------
 
-const COLUMNS = [
+const SORTABLE_COLUMNS = [
   ['script', 'Script'], ['total', 'Total time'], ['calls', 'Calls'], ['p99', 'p99'], ['longest', 'Longest'], ['last_seen', 'Last seen'],
 ];
 
-function sortHead([key, text]) {
+function sortableHeader([key, text]) {
   const query = state.scripts;
-  const active = query.sort === key;
+  const isActive = query.sort === key;
   const sort = () => {
-    query.order = active && query.order === 'desc' ? 'asc' : 'desc';
-    if (!active && key === 'script') query.order = 'asc';
+    query.order = isActive && query.order === 'desc' ? 'asc' : 'desc';
+    if (!isActive && key === 'script') query.order = 'asc';
     query.sort = key;
     query.offset = 0;
-    ask('scripts');
+    refresh('scripts');
   };
-  return element('th', { role: 'columnheader', scope: 'col', class: key === 'script' || key === 'last_seen' ? 'sortable' : 'sortable number', 'aria-sort': active ? (query.order === 'desc' ? 'descending' : 'ascending') : null },
+  return element('th', { role: 'columnheader', scope: 'col', class: key === 'script' || key === 'last_seen' ? 'sortable' : 'sortable number', 'aria-sort': isActive ? (query.order === 'desc' ? 'descending' : 'ascending') : null },
     element('button', { type: 'button', onclick: sort, 'data-key': `sort ${key}` }, text));
 }
 
-/** Calls by duration: a bar for each bucket, its height by the logarithm of the calls. */
+/** Draws a histogram of calls by duration, with a logarithmic scale of calls. */
 function chart(row) {
-  const width = 6;
-  const most = Math.max(...row.buckets.map((bucket) => bucket.calls), 1);
+  const barWidth = 6;
+  const maxCalls = Math.max(...row.buckets.map((bucket) => bucket.calls), 1);
+  const label = (le) => (le === null ? 'longer' : `up to ${formatDuration(le)}`);
   const bars = row.buckets.flatMap(({ le, calls }, index) => {
     if (!calls) return [];
-    const height = 3 + (25 * Math.log1p(calls)) / Math.log1p(most);
-    const bound = le === null ? 'longer than all bounds' : `up to ${duration(le)}`;
-    return [drawn('rect', { x: index * width, y: 28 - height, width: width - 1, height, class: le === null || le > 1 ? 'slow' : null },
-      drawn('title', {}, `${bound}: ${many(calls, 'call', 'calls')}`))];
+    const height = 3 + (25 * Math.log1p(calls)) / Math.log1p(maxCalls);
+    return [svgElement('rect', { x: index * barWidth, y: 28 - height, width: barWidth - 1, height, class: le === null || le > 1 ? 'slow' : null },
+      svgElement('title', {}, `${label(le)}: ${plural(calls, 'call', 'calls')}`))];
   });
-  const total = row.buckets.length * width;
-  const spoken = row.buckets.filter((bucket) => bucket.calls).map(({ le, calls }) => `${le === null ? 'longer' : `up to ${duration(le)}`}: ${count(calls)}`).join(', ');
-  return drawn('svg', { class: 'chart', viewBox: `0 0 ${total} 30`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `Calls by duration: ${spoken}` },
-    drawn('line', { x1: 0, y1: 29, x2: total, y2: 29 }), ...bars);
+  const width = row.buckets.length * barWidth;
+  const description = row.buckets.filter((bucket) => bucket.calls).map(({ le, calls }) => `${label(le)}: ${formatCount(calls)}`).join(', ');
+  return svgElement('svg', { class: 'chart', viewBox: `0 0 ${width} 30`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `Calls by duration: ${description}` },
+    svgElement('line', { x1: 0, y1: 29, x2: width, y2: 29 }), ...bars);
 }
 
-function callerText({ client, client_name: name, calls_at_least: least, calls_at_most: most }) {
-  return element('li', {}, foreign(name ?? client ?? 'unknown', 'strong'), name && client ? ' at ' : '', name && client ? foreign(client) : '',
-    `: ${least === most ? many(least, 'call', 'calls') : `${count(least)} to ${count(most)} calls`}`);
+function callerItem({ client, client_name: name, calls_at_least: min, calls_at_most: max }) {
+  return element('li', {}, untrusted(name ?? client ?? 'unknown', 'strong'), name && client ? ' at ' : '', name && client ? untrusted(client) : '',
+    `: ${min === max ? plural(min, 'call', 'calls') : `${formatCount(min)} to ${formatCount(max)} calls`}`);
 }
 
-function details(row, id) {
+function scriptDetails(row, id) {
   const list = element('dl', {});
   const add = (term, ...content) => list.append(element('dt', {}, term), element('dd', {}, ...content));
-  if (row.sha1) add('SHA1', foreign(row.sha1, 'code'));
-  add('Called by', row.commands.map((command) => command.toUpperCase()).join(', '));
-  add('Slow calls', `${count(row.slow_calls.warning)}, of them ${count(row.slow_calls.critical)} critical`);
-  add('First seen', when(row.first_seen));
-  add('Targets', element('ul', {}, ...row.targets.map(({ target, calls }) => element('li', {}, foreign(target), `: ${many(calls, 'call', 'calls')}`)),
-    row.targets_total > row.targets.length ? element('li', {}, `and ${count(row.targets_total - row.targets.length)} more`) : null));
+  if (row.sha1) add('SHA1', untrusted(row.sha1, 'code'));
+  add('Commands', row.commands.map((command) => command.toUpperCase()).join(', '));
+  add('Slow calls', `${formatCount(row.slow_calls.warning)} (${formatCount(row.slow_calls.critical)} critical)`);
+  add('First seen', formatTime(row.first_seen));
+  add('Targets', element('ul', {}, ...row.targets.map(({ target, calls }) => element('li', {}, untrusted(target), `: ${plural(calls, 'call', 'calls')}`)),
+    row.targets_total > row.targets.length ? element('li', {}, `and ${formatCount(row.targets_total - row.targets.length)} more`) : null));
   add('Callers', row.callers.length
-    ? element('ul', {}, ...row.callers.map(callerText), row.more_callers ? element('li', {}, 'and others with fewer calls') : null)
-    : (state.clients === false ? 'hidden by --web.hide-clients' : 'not known'));
+    ? element('ul', {}, ...row.callers.map(callerItem), row.more_callers ? element('li', {}, 'and others with fewer calls') : null)
+    : (state.clients === false ? 'hidden by --web.hide-clients' : 'unknown'));
   if (typeof row.source === 'string') add('Source', element('pre', { tabindex: '0', 'data-key': `source ${row.script}` }, row.source.split('\n').slice(0, 12).map(visible).join('\n')));
   return element('tr', { role: 'row', class: 'detail', id }, element('td', { role: 'cell', colspan: 7 }, list));
 }
 
 function scriptRows(row, index) {
-  const open = state.open.has(row.script);
+  const isExpanded = state.expanded.has(row.script);
   const id = `details-${index}`;
   const toggle = () => {
-    if (open) state.open.delete(row.script); else state.open.add(row.script);
-    if (last.scripts) showScripts(last.scripts);
+    if (isExpanded) state.expanded.delete(row.script); else state.expanded.add(row.script);
+    if (latest.scripts) renderScripts(latest.scripts);
   };
-  const name = element('button', { type: 'button', class: 'more mono', 'aria-expanded': String(open), 'aria-controls': open ? id : null, onclick: toggle, 'data-key': `script ${row.script}` }, foreign(row.script));
+  const name = element('button', { type: 'button', class: 'more mono', 'aria-expanded': String(isExpanded), 'aria-controls': isExpanded ? id : null, onclick: toggle, 'data-key': `script ${row.script}` }, untrusted(row.script));
   const main = element('tr', { role: 'row' },
     cell('Script', { class: 'name' }, name),
-    cell('Total time', { class: 'number' }, duration(row.total_seconds)),
-    cell('Calls', { class: 'number' }, count(row.calls)),
-    cell('p99', { class: 'number' }, duration(row.p99_seconds)),
-    cell('Longest', { class: 'number' }, duration(row.longest_seconds)),
-    cell('Last seen', {}, ago(row.last_seen)),
+    cell('Total time', { class: 'number' }, formatDuration(row.total_seconds)),
+    cell('Calls', { class: 'number' }, formatCount(row.calls)),
+    cell('p99', { class: 'number' }, formatDuration(row.p99_seconds)),
+    cell('Longest', { class: 'number' }, formatDuration(row.longest_seconds)),
+    cell('Last seen', {}, formatAge(row.last_seen)),
     cell('Durations', {}, chart(row)));
-  return open ? [main, details(row, id)] : [main];
+  return isExpanded ? [main, scriptDetails(row, id)] : [main];
 }
 
-function showScripts(answer) {
-  const body = answer.scripts.length
-    ? table('Scripts', [...COLUMNS.map(sortHead), head('Durations')], answer.scripts.flatMap(scriptRows))
-    : element('p', { class: 'empty' }, state.scripts.q ? 'No script has this in its name.' : 'No script call has been found in a slow log since the exporter began to watch.');
-  replaceTable('scripts', { ...answer, sort: state.scripts.sort, order: state.scripts.order }, body, pager(answer, state.scripts, () => ask('scripts'), 'scripts'));
+function renderScripts(response) {
+  const body = response.scripts.length
+    ? table('Scripts', [...SORTABLE_COLUMNS.map(sortableHeader), headerCell('Durations')], response.scripts.flatMap(scriptRows))
+    : element('p', { class: 'empty' }, state.scripts.q ? 'No script matches the search.' : 'No script calls in the slow log since the exporter started.');
+  updateTable('scripts', { ...response, sort: state.scripts.sort, order: state.scripts.order }, body, pager(response, 'scripts'));
 }
 
-// ---- calls ---------------------------------------------------------------------------------------------------------
+// ---- latest slow calls ---------------------------------------------------------------------------------------------
+
+function keysCell({ keys, key_count: total }) {
+  if (!keys?.length) return total === null ? '–' : formatCount(total);
+  return element('span', {}, ...keys.flatMap((key, index) => [index ? ', ' : '', untrusted(key)]),
+    element('span', { class: 'muted' }, ` of ${formatCount(total ?? 0)}`));
+}
 
 function callRow(call) {
-  const who = [call.client_name && foreign(call.client_name), call.client && foreign(call.client, 'bdi', { class: 'quiet' })].filter(Boolean);
+  const client = [call.client_name && untrusted(call.client_name), call.client && untrusted(call.client, 'bdi', { class: 'muted' })].filter(Boolean);
   return element('tr', { role: 'row' },
-    cell('Script', { class: 'name mono' }, foreign(call.script)),
-    cell('Ended', {}, when(call.ended_at)),
-    cell('Ran for', { class: 'number' }, duration(call.duration_seconds)),
+    cell('Script', { class: 'name mono' }, untrusted(call.script)),
+    cell('Ended', {}, formatTime(call.ended_at)),
+    cell('Duration', { class: 'number' }, formatDuration(call.duration_seconds)),
     cell('Severity', {}, element('span', {}, element('span', { class: `chip ${call.severity === 'critical' ? 'bad' : 'warning'}` }, call.severity))),
     cell('Command', {}, call.command.toUpperCase()),
-    cell('Target', {}, foreign(call.target)),
-    cell('Client', {}, element('span', {}, ...(who.length ? who.flatMap((one, index) => [index ? ' ' : '', one]) : ['–']))),
-    cell('Keys', {}, element('span', {}, call.keys?.length ? call.keys.flatMap((key, index) => [index ? ', ' : '', foreign(key)]).reduce((all, one) => (all.append(one), all), element('span')) : '', call.keys?.length ? element('span', { class: 'quiet' }, ` of ${count(call.key_count ?? 0)}`) : call.key_count === null ? '–' : count(call.key_count))));
+    cell('Target', {}, untrusted(call.target)),
+    cell('Client', {}, element('span', {}, ...(client.length ? client.flatMap((part, index) => [index ? ' ' : '', part]) : ['–']))),
+    cell('Keys', {}, keysCell(call)));
 }
 
-function showSlow(answer) {
-  const heads = [head('Script'), head('Ended'), head('Ran for', { class: 'number' }), head('Severity'), head('Command'), head('Target'), head('Client'), head('Keys')];
-  const body = answer.calls.length ? table('Latest slow calls', heads, answer.calls.map(callRow))
-    : element('p', { class: 'empty' }, 'No slow call since the exporter was started.');
-  const more = answer.more && state.slow.limit < 500
-    ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more calls', onclick: () => { state.slow.limit = Math.min(500, state.slow.limit * 2); ask('slow'); } }, 'Show more')) : null;
-  replaceTable('calls', answer, body, more);
+function renderCalls(response) {
+  const headers = [headerCell('Script'), headerCell('Ended'), headerCell('Duration', { class: 'number' }), headerCell('Severity'), headerCell('Command'), headerCell('Target'), headerCell('Client'), headerCell('Keys')];
+  const body = response.calls.length ? table('Latest slow calls', headers, response.calls.map(callRow))
+    : element('p', { class: 'empty' }, 'No slow calls since the exporter started.');
+  const showMore = () => { state.slow.limit = Math.min(MAX_CALLS, state.slow.limit * 2); refresh('slow'); };
+  const more = response.more && state.slow.limit < MAX_CALLS
+    ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more calls', onclick: showMore }, 'Show more')) : null;
+  updateTable('calls', response, body, more);
 }
 
-// ---- asking --------------------------------------------------------------------------------------------------------
+// ---- polling -------------------------------------------------------------------------------------------------------
 
-const last = {};
-const shown = {
-  targets(answer) {
-    state.clients = answer.shows.clients;
-    if (!state.targets.q && state.targets.offset === 0) { showBlocked(answer); showProblems(answer); }
-    showTargets(answer);
+const latest = {}; // latest response of each list
+const render = {
+  targets(response) {
+    state.clients = response.shows.clients;
+    if (!state.targets.q && state.targets.offset === 0) { renderBlocked(response); renderProblems(response); }
+    renderTargets(response);
   },
-  scripts: showScripts,
-  slow: showSlow,
+  scripts: renderScripts,
+  slow: renderCalls,
 };
-const asked = { targets: 0, scripts: 0, slow: 0 };
-const failures = { targets: 0, scripts: 0, slow: 0 }; // in a row
-const OLD_AFTER = 15; // seconds without an answer; a hidden page asks rarely
-let answered = Date.now() / 1000; // when the targets were last read, by the browser's clock
-let reason = ''; // of the latest failure
+const requestNumbers = { targets: 0, scripts: 0, slow: 0 };
+const failures = { targets: 0, scripts: 0, slow: 0 }; // consecutive failures
+const STALE_AFTER = 15; // seconds without a response; a hidden page polls less often
+let lastSuccess = Date.now() / 1000; // time of the latest response with targets, on the browser's clock
+let lastError = '';
 
-/** Says when what is shown is old. Then the headline goes, from the tab's title and icon too: what holds now is not known. */
-function showAge() {
-  state.old = failures.targets > 1 || (!document.hidden && Date.now() / 1000 - answered > OLD_AFTER);
-  const failing = state.old || failures.scripts > 1 || failures.slow > 1;
-  const why = reason ? ` (${visible(reason)})` : '';
-  const text = failing ? `The exporter does not answer${why}. What is shown here is old; trying again.` : '';
-  const stale = byId('stale');
-  if (stale.textContent !== text) stale.textContent = text;
-  stale.hidden = !failing;
-  document.body.classList.toggle('old', state.old);
-  if (!state.old) return;
+/** Shows a message if the data is stale, and hides the headline, which would state something unknown. */
+function renderStale() {
+  state.stale = failures.targets > 1 || (!document.hidden && Date.now() / 1000 - lastSuccess > STALE_AFTER);
+  const isFailing = state.stale || failures.scripts > 1 || failures.slow > 1;
+  const cause = lastError ? ` (${visible(lastError)})` : '';
+  const text = isFailing ? `The exporter does not respond${cause}. The data on this page is outdated; retrying.` : '';
+  const message = byId('stale');
+  if (message.textContent !== text) message.textContent = text;
+  message.hidden = !isFailing;
+  document.body.classList.toggle('outdated', state.stale);
+  if (!state.stale) return;
   byId('overview').hidden = true;
-  showTab('No answer', 'unknown.svg');
+  setTab('No response', 'unknown.svg');
 }
 
-async function fetched(path, query) {
+async function fetchList(list, query) {
   const parameters = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
-  const response = await fetch(`api/v1/${path}?${parameters}`, { cache: 'no-cache', signal: AbortSignal.timeout(10000) });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error ?? `status ${response.status}`);
-  return answer;
+  const response = await fetch(`api/v1/${list}?${parameters}`, { cache: 'no-cache', signal: AbortSignal.timeout(10000) });
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.error ?? `status ${response.status}`);
+  return body;
 }
 
-/** Asks for one list and shows it. An answer that was overtaken by a newer question is thrown away. */
-async function ask(what) {
-  const number = ++asked[what];
+/** Fetches and renders a list. Drops the response if a newer request was started meanwhile. */
+async function refresh(list) {
+  const number = ++requestNumbers[list];
   try {
-    const answer = await fetched(what, state[what]);
-    // What is blocked has to be seen whatever part of the list is looked at.
-    const away = what === 'targets' && (state.targets.q || state.targets.offset > 0);
-    const first = away ? await fetched('targets', { limit: PAGE_ROWS }) : null;
-    if (number !== asked[what]) return;
-    // An answer that has not changed comes with the time at which it was first given: only the latest one counts.
-    state.ahead = Math.max(state.ahead, answer.now - Date.now() / 1000);
-    last[what] = answer;
-    failures[what] = 0;
-    if (what === 'targets') answered = Date.now() / 1000;
-    if (!Object.values(failures).some(Boolean)) reason = '';
-    showAge();
-    for (const part of document.querySelectorAll('.needs-script[hidden]')) part.hidden = false;
-    if (first) { showBlocked(first); showProblems(first); }
-    shown[what](answer);
-  } catch (problem) {
-    if (number !== asked[what]) return;
-    failures[what] += 1;
-    reason = problem.message;
-    showAge();
+    const response = await fetchList(list, state[list]);
+    // Blocked targets must be shown whichever part of the list is selected.
+    const isPartial = list === 'targets' && (state.targets.q || state.targets.offset > 0);
+    const firstPage = isPartial ? await fetchList('targets', { limit: PAGE_ROWS }) : null;
+    if (number !== requestNumbers[list]) return;
+    // A response from the browser's cache has the time of its first delivery; the maximum is the right offset.
+    state.clockOffset = Math.max(state.clockOffset, response.now - Date.now() / 1000);
+    latest[list] = response;
+    failures[list] = 0;
+    if (list === 'targets') lastSuccess = Date.now() / 1000;
+    if (!Object.values(failures).some(Boolean)) lastError = '';
+    renderStale();
+    for (const node of document.querySelectorAll('.needs-script[hidden]')) node.hidden = false;
+    if (firstPage) { renderBlocked(firstPage); renderProblems(firstPage); }
+    render[list](response);
+  } catch (error) {
+    if (number !== requestNumbers[list]) return;
+    failures[list] += 1;
+    lastError = error.message;
+    renderStale();
   }
 }
 
-function repeat(what, seconds) {
+function poll(list, seconds) {
   const next = async () => {
-    await ask(what);
-    setTimeout(next, (document.hidden ? Math.max(seconds, 10) : seconds * Math.min(1 + failures[what], 10)) * 1000);
+    await refresh(list);
+    setTimeout(next, (document.hidden ? Math.max(seconds, 10) : seconds * Math.min(1 + failures[list], 10)) * 1000);
   };
   next();
 }
 
-function search(id, what) {
+function connectSearch(id, list) {
   let timer;
   byId(id).addEventListener('input', (event) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      state[what].q = event.target.value.trim().slice(0, 200);
-      state[what].offset = 0;
-      ask(what);
+      state[list].q = event.target.value.trim().slice(0, 200);
+      state[list].offset = 0;
+      refresh(list);
     }, 200);
   });
 }
 
-search('targets-search', 'targets');
-search('scripts-search', 'scripts');
-repeat('targets', 1);
-repeat('scripts', 3);
-repeat('slow', 2);
+connectSearch('targets-search', 'targets');
+connectSearch('scripts-search', 'scripts');
+poll('targets', 1);
+poll('scripts', 3);
+poll('slow', 2);
 setInterval(() => {
-  showAge();
-  if (state.old) return;
-  for (const timer of document.querySelectorAll('[data-since]')) timer.textContent = clock(now() - Number(timer.dataset.since));
+  renderStale();
+  if (state.stale) return;
+  for (const timer of document.querySelectorAll('[data-since]')) timer.textContent = formatTimer(now() - Number(timer.dataset.since));
 }, 250);
-document.addEventListener('visibilitychange', () => { if (!document.hidden) { ask('targets'); ask('scripts'); ask('slow'); } });
+document.addEventListener('visibilitychange', () => { if (!document.hidden) for (const list of Object.keys(render)) refresh(list); });
