@@ -85,16 +85,6 @@ fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Returns the text with its first letter in upper case.
-#[must_use]
-pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) if first.is_lowercase() => first.to_uppercase().chain(chars).collect::<String>().into(),
-        _ => text.into(),
-    }
-}
-
 /// Mark at the end of a text that was cut.
 const MARK: char = '…';
 
@@ -211,12 +201,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sentences_begin_with_a_capital() {
-        for (text, expected) in [("the log", "The log"), ("BUSY", "BUSY"), ("", ""), ("\"x\"", "\"x\"")] {
-            assert_eq!(capitalized(text), expected);
-        }
-    }
 
     fn bounded(limit: usize, pieces: &[&str]) -> String {
         let mut buffer = Bounded::new(limit);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::text::spoken;
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::parse::BusyKind;
 use crate::shell;
+use crate::text::duration;
 use crate::watch::{Feature, State, Target};
 
 /// A script can't be killed before the time limit has passed: a longer one than this is worth a word. The servers' default.
@@ -142,8 +142,8 @@ impl Found {
                 format!(
                     "The slow log begins at {}, above --slow.warning ({}): calls in between are not seen. \
                      CONFIG SET slowlog-log-slower-than {} or less.",
-                    spoken(threshold),
-                    spoken(warning),
+                    duration(threshold),
+                    duration(warning),
                     crate::convert::micros(warning)
                 ),
             ),
@@ -166,7 +166,7 @@ impl Found {
             Some(limit) if limit > USUAL_TIME_LIMIT => self.add(
                 "time_limit_long",
                 Weight::Note,
-                format!("A script can't be killed before it has run for {} (busy-reply-threshold, lua-time-limit).", spoken(limit)),
+                format!("A script can't be killed before it has run for {} (busy-reply-threshold, lua-time-limit).", duration(limit)),
             ),
             _ => {}
         }
@@ -224,7 +224,7 @@ impl Found {
                 Weight::Blind,
                 format!(
                     "The slow log has not been read for more than {}: see the exporter's log.",
-                    spoken(stale)
+                    duration(stale)
                 ),
             );
         }
@@ -303,13 +303,13 @@ fn not_busy_yet(config: &TargetConfig, target: &Target, now: Timestamps) -> Way 
         format!(
             "It answers nothing, not even BUSY, though the time limit of {} has passed: this is probably no script, but \
              another slow command, a stopped process or swapping. A kill helps only if it is a script.",
-            spoken(usual)
+            duration(usual)
         )
     } else {
         format!(
             "It answers nothing yet. If a script runs, the server takes a kill after {} of it; sent now, the command \
              waits until then. Another slow command can't be killed.",
-            spoken(usual)
+            duration(usual)
         )
     };
     Way { kill: names.iter().map(|command| kill(config, command)).collect(), advice }

@@ -13,20 +13,24 @@ use parking_lot::Mutex;
 use super::assets::{ASSETS, page};
 use super::calls::CallsResponse;
 use super::query::{CallsQuery, QueryError, ScriptsQuery, TargetsQuery};
+use super::response;
 use super::scripts::{ScriptTotals, ScriptsResponse, totals};
 use super::summary::summary;
 use super::targets::{TargetRow, TargetsResponse, rows};
-use super::{response, text};
 use crate::clock::Mono;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
+use crate::text::clean;
 
 /// Minimum lifetime of a cached value; many open pages cost little more than one.
 const MIN_CACHE_TIME: Duration = Duration::from_millis(200);
 
 /// Lifetime of a cached value as a multiple of the time that it took to compute, which limits the share of CPU time.
 const CACHE_TIME_FACTOR: u32 = 4;
+
+/// Maximum length of the message for an invalid query, in bytes.
+const MAX_ERROR: usize = 512;
 
 /// State shared by the handlers.
 struct AppState {
@@ -142,7 +146,7 @@ async fn slow(
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
 fn bad_request(error: QueryError) -> Response {
-    response::error(StatusCode::BAD_REQUEST, &text::visible(&error.to_string()))
+    response::error(StatusCode::BAD_REQUEST, &clean(&error.to_string(), MAX_ERROR))
 }
 
 impl AppState {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::headline::Headline;
 use super::targets::{BlockedRow, TargetRow, states};
-use super::text::{spoken, visible};
 use crate::clock::Unix;
+use crate::text::{clean, duration};
 
 /// Maximum number of targets in each section.
 const MAX_TARGETS: usize = 20;
+
+/// Maximum length of a text from elsewhere, in bytes. A kill command is never cut.
+const MAX_TEXT: usize = 1024;
 
 /// Formats the headline, the blocked targets and the problems of the others. `rows` is sorted with the worst first.
 pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Unix) -> String {
@@ -30,7 +33,7 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Unix) -> String {
     }
     for row in with_problems.iter().take(MAX_TARGETS) {
         for problem in &row.problems {
-            let _ = writeln!(text, "- {}: {}", visible(&row.target), visible(&problem.text));
+            let _ = writeln!(text, "- {}: {}", clean(&row.target, MAX_TEXT), clean(&problem.text, MAX_TEXT));
         }
     }
     write_omitted(&mut text, with_problems.len());
@@ -51,12 +54,12 @@ fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: 
         (true, Some(kind)) => format!("is BUSY running a {kind}"),
         _ => "is blocked and does not respond".to_owned(),
     };
-    let _ = writeln!(text, "\n* {} {state} ({})", visible(&row.target), spoken(now.since(since)));
+    let _ = writeln!(text, "\n* {} {state} ({})", clean(&row.target, MAX_TEXT), duration(now.since(since)));
     if let Some(script) = &blocked.script {
-        let _ = writeln!(text, "  Running: {}", visible(script));
+        let _ = writeln!(text, "  Running: {}", clean(script, MAX_TEXT));
     }
     for kill in &blocked.kill {
-        let _ = writeln!(text, "  To stop it: {}", visible(&kill.shell));
+        let _ = writeln!(text, "  To stop it: {}", clean(&kill.shell, usize::MAX));
     }
     let _ = writeln!(text, "  {}", blocked.advice);
 }
