@@ -1,6 +1,5 @@
 //! Text for people: untrusted text made safe to show, and durations.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -200,7 +199,6 @@ mod tests {
             assert_eq!(duration(Duration::from_micros(micros)), expected);
         }
     }
-
 
     fn bounded(limit: usize, pieces: &[&str]) -> String {
         let mut buffer = Bounded::new(limit);

@@ -7,7 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
-use crate::lint::{OFF_BY_DEFAULT, Severity};
+use crate::lint::{self, Severity};
 
 /// Subcommands.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
@@ -75,7 +75,7 @@ pub(crate) struct LintFlags {
     pub(crate) fail_on: Severity,
 
     /// Enable a rule that is off by default; repeatable
-    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(OFF_BY_DEFAULT))]
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(lint::off_by_default()))]
     pub(crate) enable: Vec<String>,
 }
 

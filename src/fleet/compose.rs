@@ -46,7 +46,7 @@ pub(super) enum Choice<H> {
     /// An unchanged target, with its handle.
     Keep(H),
     /// A target that needs a new handle.
-    Prepare(TargetConfig),
+    Prepare(Box<TargetConfig>),
 }
 
 /// A discovered server that is not watched.
@@ -106,9 +106,9 @@ impl Aliases {
 impl<H: Handle> Choice<H> {
     fn new(current: &HashMap<&str, &H>, wanted: Cow<'_, TargetConfig>) -> Self {
         match current.get(&*wanted.name) {
-            Some(&handle) if std::ptr::eq(handle.config(), &*wanted) => Self::Keep(handle.clone()),
+            Some(&handle) if std::ptr::eq(handle.config(), &raw const *wanted) => Self::Keep(handle.clone()),
             Some(&handle) if *handle.config() == *wanted => Self::Keep(handle.clone()),
-            _ => Self::Prepare(wanted.into_owned()),
+            _ => Self::Prepare(Box::new(wanted.into_owned())),
         }
     }
 
@@ -515,7 +515,7 @@ mod tests {
             let prepare = |choices: Vec<Choice<Fake>>| {
                 let handle = |choice| match choice {
                     Choice::Keep(handle) => handle,
-                    Choice::Prepare(config) => Fake::new(config),
+                    Choice::Prepare(config) => Fake::new(*config),
                 };
                 choices.into_iter().map(handle).collect::<Vec<_>>()
             };

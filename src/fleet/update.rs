@@ -154,7 +154,7 @@ impl Fleet {
                     tls.push((Arc::clone(&handle), self.tls_of(handle.config())?));
                     Ok(handle)
                 }
-                Choice::Prepare(config) => self.prepare(config),
+                Choice::Prepare(config) => self.prepare(*config),
             });
             handles.collect()
         };
@@ -259,7 +259,7 @@ impl Fleet {
                 Choice::Keep(handle) => discovered.push(handle),
                 Choice::Prepare(config) => {
                     let endpoint = config.address.endpoint.clone();
-                    match self.prepare(config) {
+                    match self.prepare(*config) {
                         Ok(handle) => discovered.push(handle),
                         Err(error) => result.problems.push((endpoint, error.to_string())),
                     }

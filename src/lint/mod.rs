@@ -1,103 +1,46 @@
-//! `redis-script-exporter lint`: reads Lua scripts, and points at what becomes BUSY one day.
+//! Linter of Lua scripts: `redis-script-exporter lint`.
 //!
-//! `files` finds the scripts, `tokens` and `parse` read them, `facts` says what they do (commands, loops, where values come
-//! from), `rules` judges, `allow` takes out what comments allow, `report` is that as data, `text` and `sarif` word it.
+//! `source` reads a script (first line, tokens, suppressions, syntax tree), `analysis` derives facts (calls of commands, origins
+//! of values, long loops), `rules` check them, `linter` runs all of it, `output` makes text, JSON and SARIF of the findings.
 
 mod analysis;
+mod document;
+mod linter;
 mod output;
+mod rule;
 mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::thread;
 
-use self::analysis::facts::Facts;
-use self::output::report::clean;
+pub use self::document::document;
 pub use self::output::report::{Finding, Related, Report, Unreadable};
 pub(crate) use self::output::sarif::log as sarif;
 pub(crate) use self::output::text::print as print_text;
-use self::rules::Found;
-pub use self::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity, rule};
-use self::source::header::Header;
-use self::source::suppressions::Allowances;
-use self::source::syntax::Position;
-use self::source::tokens::Tokens;
+pub use self::rule::{Rule, Severity};
+pub use self::rules::{RULES, rule};
 
-/// The stack on which a script is read: it is asked for, and taken only as far as the script is nested.
-const STACK: usize = 64 << 20;
+/// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
+const STACK_SIZE: usize = 64 << 20;
 
-/// Most characters of a message.
-const MAX_MESSAGE: usize = 300;
-
-/// Most characters of a line of a script, and of a file's name.
-const MAX_LINE: usize = 200;
-
-/// What is found in a script, and how many more findings its comments allow. Rules that are [`OFF_BY_DEFAULT`] are checked if
-/// they are `enabled`.
+/// Checks a script. Returns its findings, and the number of findings that its comments suppress. Rules that are off by default
+/// are checked if they are `enabled` by name.
 #[must_use]
 pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let (found, allowed) = thread::scope(|scope| {
-        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || find(source, enabled));
-        let found = reader.ok().and_then(|reader| reader.join().ok());
-        found.unwrap_or_else(|| {
-            (vec![Found::new("too-complex", Position { line: 1, column: 1 }, "the parser gave up")], 0)
-        })
+    let checked = thread::scope(|scope| {
+        let checker = thread::Builder::new().stack_size(STACK_SIZE);
+        let checker = checker.spawn_scoped(scope, || linter::check(source, enabled));
+        checker.ok().and_then(|checker| checker.join().ok())
     });
+    let (diagnostics, suppressed) = checked.unwrap_or_else(|| (vec![rules::unchecked()], 0));
     let lines: Vec<&str> = source.lines().collect();
-    let findings = found.into_iter().filter_map(|found| {
-        let rule = rule(found.rule)?;
-        let line = lines.get(found.position.line.saturating_sub(1)).copied().unwrap_or_default();
-        Some(Finding {
-            file: file.to_owned(),
-            line: found.position.line,
-            column: found.position.column,
-            severity: rule.severity,
-            rule: rule.name,
-            message: clean(&found.message, MAX_MESSAGE),
-            instead: rule.instead,
-            related: found.related.map(|(position, message)| Related {
-                line: position.line,
-                column: position.column,
-                message: clean(&message, MAX_MESSAGE),
-            }),
-            source: clean(line.trim(), MAX_LINE),
-        })
-    });
-    (findings.collect(), allowed)
+    let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));
+    (findings.collect(), suppressed)
 }
 
-fn find(source: &str, enabled: &[String]) -> (Vec<Found>, usize) {
-    // To Lua this is one line end, also behind a backslash in a string; the parser knows only the shorter one there.
-    let source =
-        if source.contains("\r\n") { Cow::from(source.replace("\r\n", "\n")) } else { source.into() };
-    let (header, body) = Header::read(&source);
-    let tokens: Vec<_> = Tokens::new(body).collect();
-    let mut found = match source::tokens::too_complex(tokens.iter().copied()) {
-        Some(token) => {
-            let position = Position { line: token.line, column: token.column + 1 };
-            vec![Found::new("too-complex", position, "this is nested too deep to be read")]
-        }
-        None => match source::parse::parse(body) {
-            Ok(script) => rules::check(&Facts::new(&script), header),
-            Err((position, message)) => {
-                let template = source::template::at(position, &source);
-                vec![template.unwrap_or_else(|| Found::new("syntax-error", position, message))]
-            }
-        },
-    };
-    let begin = Position { line: 1, column: 1 };
-    if source.starts_with('\u{feff}') {
-        found.push(Found::new("syntax-error", begin, "it begins with a byte order mark, which is no Lua"));
-    }
-    found.extend(
-        source::header::problem(&source).map(|problem| Found::new("invalid-shebang", begin, problem)),
-    );
-    found.extend(source::template::in_strings(&tokens));
-    let is_off =
-        |rule: &str| OFF_BY_DEFAULT.contains(&rule) && !enabled.iter().any(|enabled| enabled == rule);
-    found.retain(|found| !is_off(found.rule));
-    let allowed = Allowances::read(&tokens).apply(&mut found, is_off);
-    (found, allowed)
+/// Names of the rules that are only checked when they are enabled.
+pub(crate) fn off_by_default() -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(|rule| !rule.on_by_default).map(|rule| rule.name)
 }

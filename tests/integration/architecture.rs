@@ -114,7 +114,7 @@ fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTre
     while let Some(token) = tokens.next() {
         match token {
             TokenTree::Group(group)
-                if group.delimiter() == Delimiter::Bracket && is_cfg_test(group.stream()) =>
+                if group.delimiter() == Delimiter::Bracket && is_cfg_test(&group.stream()) =>
             {
                 // The # of the attribute.
                 kept.pop();
@@ -147,7 +147,7 @@ fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTre
     kept
 }
 
-fn is_cfg_test(attribute: TokenStream) -> bool {
+fn is_cfg_test(attribute: &TokenStream) -> bool {
     attribute.to_string().replace(' ', "") == "cfg(test)"
 }
 

@@ -241,6 +241,7 @@ fn take_over(replica: &Server) {
     });
 }
 
+#[expect(clippy::too_many_lines, reason = "one story of a cluster")]
 fn a_cluster_is_followed(kind: Kind) {
     let mut servers = [(); 6].map(|()| node(kind).start());
     form(&servers.each_ref(), 3);

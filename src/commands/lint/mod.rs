@@ -12,8 +12,12 @@ use crate::lint::{self, Report};
 /// Lints the scripts that the flags name, and prints the findings.
 pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     let mut report = Report::default();
-    files::each(&flags.paths, &mut io::stdin().lock(), |file, content| {
-        report.add_file(file, content, &flags.enable, flags.level.min(flags.fail_on));
+    files::each(&flags.paths, &mut io::stdin().lock(), |file, content| match content {
+        Ok(source) => {
+            let (findings, allowed) = lint::lint(file, &source, &flags.enable);
+            report.add(findings, allowed, flags.level.min(flags.fail_on));
+        }
+        Err(error) => report.add_unreadable(file, &error),
     });
     report.conclude(flags.fail_on);
     printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;

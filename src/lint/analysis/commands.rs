@@ -1,17 +1,16 @@
-//! What commands do, as far as it matters to a script: whether they write, and whether their reply grows with the data.
+//! Commands: whether they write, and whether their reply grows with the data.
 //!
 //! The flags are those of `COMMAND INFO` of Redis 7.0 and Valkey 9.1.
 
-/// What a command does to the data.
+/// Effect of a command on the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// It reads.
     Reads,
-    /// It writes: SCRIPT KILL is refused from then on.
+    /// Writes, after which the server rejects SCRIPT KILL.
     Writes,
-    /// It writes nothing, but is sent to replicas: refused where there is `no-writes`.
+    /// Writes nothing, but is sent to replicas: the server rejects it in a script with `no-writes`.
     Replicates,
-    /// The command is not known.
+    /// Not in the lists below.
     Unknown,
 }
 
@@ -39,18 +38,18 @@ const WRITES: &str = "\
 const REPLICATES: &str = "\
     PFCOUNT PUBLISH SPUBLISH";
 
-/// Commands whose first argument is no key.
+/// Commands whose first argument is not a key.
 const WITHOUT_KEY: &str = "\
     BITOP DBSIZE ECHO FLUSHALL FLUSHDB INFO KEYS LMPOP LOLWUT MEMORY MIGRATE OBJECT PING PUBLISH PUBSUB \
     RANDOMKEY SCAN SINTERCARD SPUBLISH SWAPDB TIME XGROUP XINFO XREAD XREADGROUP ZDIFF ZINTER ZINTERCARD \
     ZMPOP ZUNION";
 
-/// Whether a word is in a list of words.
+/// True if a list of words contains a word.
 pub(crate) fn contains(words: &str, word: &str) -> bool {
     words.split(' ').any(|one| one == word)
 }
 
-/// What a command, in capitals, does.
+/// Effect of a command, given in upper case.
 pub(crate) fn effect(command: &str) -> Effect {
     let is_in = |commands: &str| contains(commands, command);
     if is_in(READS) {
@@ -64,32 +63,32 @@ pub(crate) fn effect(command: &str) -> Effect {
     }
 }
 
-/// Whether the first argument of a known command is a key.
+/// True if the first argument of a known command is a key.
 pub(crate) fn begins_with_key(command: &str) -> bool {
     effect(command) != Effect::Unknown && !contains(WITHOUT_KEY, command)
 }
 
-/// How much a command reads.
+/// Amount of data that a command without a limit reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// All of a collection that is mostly large where it matters.
+    /// All elements of a collection.
     Whole,
-    /// All fields of a hash: mostly an object with a few.
+    /// All fields of a hash, which is usually an object with few of them.
     WholeHash,
 }
 
-/// An argument of a command.
+/// Values that an argument of a command may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Argument {
-    /// The constants that it may be.
+    /// Constants among them.
     pub(crate) constants: Vec<String>,
-    /// Whether it may be something else.
+    /// True if there may be others.
     pub(crate) is_open: bool,
-    /// Whether that may be a negative number: a position from the end.
+    /// True if the others may be negative: positions from the end.
     pub(crate) from_end: bool,
 }
 
-/// How much a command reads by its arguments; `None` if there is a bound, or it is not known.
+/// Extent of a command by its arguments; `None` if they set a limit, or the command is not known.
 pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
     let has = |option: &str| {
         let mut constants = args.iter().flat_map(|argument| &argument.constants);
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_are_sorted_and_apart() {
+    fn the_lists_are_sorted_and_disjoint() {
         for list in [READS, WRITES, REPLICATES, WITHOUT_KEY] {
             assert!(list.split(' ').is_sorted());
         }
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_collections_are_told_from_ranges() {
+    fn whole_collections_are_distinguished_from_ranges() {
         for words in [
             "SMEMBERS ?",
             "LRANGE ? 0 -1",

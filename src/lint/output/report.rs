@@ -1,126 +1,148 @@
-//! What was found, as data: text, JSON and SARIF are made of it. The fields are the JSON, which `docs/lint.md` describes.
+//! Report of a run: findings as data, from which text, JSON and SARIF are made. `docs/lint.md` describes the JSON.
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
-use crate::lint::rules::Severity;
-use crate::lint::{MAX_LINE, MAX_MESSAGE, lint};
+use crate::lint::rule::{Diagnostic, Rule, Severity};
 use crate::text::is_hidden;
 
-/// Most findings that are kept of one file.
-pub(crate) const MAX_FINDINGS_PER_FILE: usize = 200;
+/// Maximum number of findings of one file.
+const MAX_FINDINGS_PER_FILE: usize = 200;
 
-/// Most findings that are kept in all.
-const MAX: usize = 10_000;
+/// Maximum number of findings.
+const MAX_FINDINGS: usize = 10_000;
 
-/// What was found in some files.
+/// Maximum number of characters of a message.
+const MAX_MESSAGE: usize = 300;
+
+/// Maximum number of characters of a line of a script, and of the name of a file.
+const MAX_LINE: usize = 200;
+
+/// Result of linting some files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// 0 if nothing is as bad as `--fail-on`, else 1; 2 if a file could not be read.
+    /// 0 if no finding is as severe as `--fail-on`, else 1; 2 if a file could not be read.
     pub exit_code: u8,
-    /// Scripts that were looked at.
+    /// Number of scripts that were checked.
     pub files: usize,
-    /// Findings that comments allow.
+    /// Number of suppressed findings.
     pub allowed: usize,
-    /// Findings that are left out because there are too many.
+    /// Number of findings past the limits, which are left out.
     pub omitted: usize,
-    /// What was found, by file and line.
+    /// Findings by file and line.
     pub findings: Vec<Finding>,
-    /// What could not be read.
+    /// Files that could not be read.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Something in a script that becomes a problem one day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Finding in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The file, as it was named.
+    /// Name of the file as it was given.
     pub file: String,
-    /// The line, from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// The character on the line, from 1.
+    /// Character on the line, from 1.
     pub column: usize,
-    /// How bad it is.
-    pub severity: Severity,
-    /// The rule that found it.
-    pub rule: &'static str,
-    /// Why.
+    /// Rule that reports it.
+    pub rule: &'static Rule,
+    /// Reason for the finding.
     pub message: String,
-    /// What to do instead.
-    pub instead: &'static str,
-    /// Another place that has to do with it.
+    /// Another position that explains the finding.
     pub related: Option<Related>,
-    /// The line of the script.
-    #[serde(skip)]
+    /// Line of the script.
     pub source: String,
 }
 
-/// Another place in the same file.
+/// Another position in the same file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Related {
-    /// The line, from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// The character on the line, from 1.
+    /// Character on the line, from 1.
     pub column: usize,
-    /// What is there.
+    /// Role of the position.
     pub message: String,
 }
 
-/// A file that could not be read.
+/// File that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
-    /// The file, as it was named.
+    /// Name of the file as it was given.
     pub file: String,
-    /// Why.
+    /// Reason.
     pub message: String,
 }
 
-impl Report {
-    /// Adds what was found in a file, as far as it is at least this severe.
-    pub(crate) fn add(&mut self, mut findings: Vec<Finding>, least: Severity) {
-        findings.retain(|finding| finding.severity >= least);
-        let room = MAX_FINDINGS_PER_FILE.min(MAX.saturating_sub(self.findings.len()));
-        self.omitted += findings.len().saturating_sub(room);
-        // The worst stay.
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        findings.truncate(room);
-        findings.sort_by_key(|finding| (finding.line, finding.column));
-        self.findings.append(&mut findings);
-    }
-
-    /// Sets the exit code.
-    pub(crate) fn conclude(&mut self, fail_on: Severity) {
-        let fails = self.findings.iter().any(|finding| finding.severity >= fail_on);
-        self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
-    }
-
-    /// Adds a file: the findings of its content that are at least `least`, or the reason for which it can't be read.
-    pub(crate) fn add_file(
-        &mut self,
-        file: &str,
-        content: Result<String, String>,
-        enabled: &[String],
-        least: Severity,
-    ) {
-        let file = clean(file, MAX_LINE);
-        match content {
-            Ok(source) => {
-                self.files += 1;
-                let (findings, allowed) = lint(&file, &source, enabled);
-                self.allowed += allowed;
-                self.add(findings, least);
-            }
-            Err(message) => {
-                self.unreadable.push(Unreadable { file, message: clean(&message, MAX_MESSAGE) });
-            }
+impl Finding {
+    /// Makes a finding of a diagnostic, given the lines of the file.
+    pub(crate) fn new(file: &str, diagnostic: Diagnostic, lines: &[&str]) -> Self {
+        let Diagnostic { rule, position, message, related } = diagnostic;
+        let line = lines.get(position.line.saturating_sub(1)).copied().unwrap_or_default();
+        Self {
+            file: clean(file, MAX_LINE),
+            line: position.line,
+            column: position.column,
+            rule,
+            message: clean(&message, MAX_MESSAGE),
+            related: related.map(|(position, role)| Related {
+                line: position.line,
+                column: position.column,
+                message: role.to_owned(),
+            }),
+            source: clean(line.trim(), MAX_LINE),
         }
     }
 }
 
-/// Text from elsewhere, made safe for terminals and bounded: what moves the cursor, changes colours or the direction of
-/// reading is escaped.
-pub(crate) fn clean(text: &str, longest: usize) -> String {
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Finding", 8)?;
+        fields.serialize_field("file", &self.file)?;
+        fields.serialize_field("line", &self.line)?;
+        fields.serialize_field("column", &self.column)?;
+        fields.serialize_field("severity", &self.rule.severity)?;
+        fields.serialize_field("rule", self.rule.name)?;
+        fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("instead", self.rule.instead)?;
+        fields.serialize_field("related", &self.related)?;
+        fields.end()
+    }
+}
+
+impl Report {
+    /// Adds a file with its findings, without those below a severity, and the number of its suppressed findings.
+    pub(crate) fn add(&mut self, mut findings: Vec<Finding>, allowed: usize, least: Severity) {
+        self.files += 1;
+        self.allowed += allowed;
+        findings.retain(|finding| finding.rule.severity >= least);
+        let limit = MAX_FINDINGS_PER_FILE.min(MAX_FINDINGS.saturating_sub(self.findings.len()));
+        self.omitted += findings.len().saturating_sub(limit);
+        // The most severe findings stay.
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.rule.severity));
+        findings.truncate(limit);
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        self.findings.append(&mut findings);
+    }
+
+    /// Adds a file that could not be read.
+    pub(crate) fn add_unreadable(&mut self, file: &str, message: &str) {
+        self.unreadable
+            .push(Unreadable { file: clean(file, MAX_LINE), message: clean(message, MAX_MESSAGE) });
+    }
+
+    /// Sets the exit code.
+    pub(crate) fn conclude(&mut self, fail_on: Severity) {
+        let fails = self.findings.iter().any(|finding| finding.rule.severity >= fail_on);
+        self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
+    }
+}
+
+/// Escapes characters that move the cursor, change colours or the direction of the text, and cuts at a number of characters.
+fn clean(text: &str, max: usize) -> String {
     let mut cleaned = String::new();
     for (count, character) in text.chars().enumerate() {
-        if count >= longest {
+        if count >= max {
             cleaned.push('…');
             break;
         }

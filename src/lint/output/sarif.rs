@@ -1,14 +1,15 @@
-//! A report as SARIF 2.1.0, which code scanning services read.
+//! Report as SARIF 2.1.0, the format of code scanning services.
 
 use serde_json::{Value, json};
 
 use super::report::{Finding, Report};
-use crate::lint::rules::{OFF_BY_DEFAULT, RULES, Rule, Severity};
+use crate::lint::rule::{Rule, Severity};
+use crate::lint::rules::RULES;
 
-/// The schema of what is written.
+/// Schema of the log.
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// The log of one run.
+/// Log of one run.
 pub(crate) fn log(report: &Report) -> Value {
     let notifications: Vec<Value> = report
         .unreadable
@@ -29,7 +30,7 @@ pub(crate) fn log(report: &Report) -> Value {
                 "driver": {
                     "name": "redis-script-exporter lint",
                     "semanticVersion": env!("CARGO_PKG_VERSION"),
-                    "rules": RULES.iter().map(rule).collect::<Vec<_>>(),
+                    "rules": RULES.iter().copied().map(rule).collect::<Vec<_>>(),
                 },
             },
             "columnKind": "unicodeCodePoints",
@@ -53,9 +54,9 @@ fn level(severity: Severity) -> &'static str {
 fn rule(rule: &Rule) -> Value {
     json!({
         "id": rule.name,
-        "shortDescription": { "text": rule.what },
+        "shortDescription": { "text": rule.summary },
         "help": { "text": rule.instead },
-        "defaultConfiguration": { "enabled": !OFF_BY_DEFAULT.contains(&rule.name), "level": level(rule.severity) },
+        "defaultConfiguration": { "enabled": rule.on_by_default, "level": level(rule.severity) },
     })
 }
 
@@ -77,16 +78,16 @@ fn result(finding: &Finding) -> Value {
         })
         .collect();
     json!({
-        "ruleId": finding.rule,
-        "ruleIndex": RULES.iter().position(|rule| rule.name == finding.rule),
-        "level": level(finding.severity),
-        "message": { "text": format!("{}. Instead: {}.", finding.message, finding.instead) },
+        "ruleId": finding.rule.name,
+        "ruleIndex": RULES.iter().position(|rule| *rule == finding.rule),
+        "level": level(finding.rule.severity),
+        "message": { "text": format!("{}. Instead: {}.", finding.message, finding.rule.instead) },
         "locations": [{ "physicalLocation": location(finding.line, finding.column) }],
         "relatedLocations": related,
     })
 }
 
-/// A path as a URI reference: everything but unreserved characters and `/` is escaped.
+/// Path as a URI reference: all characters but the unreserved ones and `/` are escaped.
 fn uri(path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
     let mut uri = String::new();

@@ -1,16 +1,16 @@
-//! A report as text for people. Styles are always written; the stream takes them out where they are not wanted.
+//! Report as text for terminals. Styles are always written; the stream removes them where they are not wanted.
 
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
 use super::report::{Finding, Report};
-use crate::lint::rules::Severity;
+use crate::lint::rule::Severity;
 
-/// Text that matters less.
+/// Style of context.
 const FAINT: Style = Style::new().dimmed();
 
-/// Places.
+/// Style of positions.
 const BOLD: Style = Style::new().bold();
 
 fn style(severity: Severity) -> Style {
@@ -22,7 +22,7 @@ fn style(severity: Severity) -> Style {
     color.on_default().bold()
 }
 
-/// All of it.
+/// Prints all findings and a summary.
 pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for finding in &report.findings {
         print_finding(finding, out)?;
@@ -39,30 +39,31 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_finding(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    let Finding { file, line, column, severity, rule, message, instead, source, .. } = finding;
-    let style = style(*severity);
+    let Finding { file, line, column, rule, message, source, .. } = finding;
+    let style = style(rule.severity);
     writeln!(
         out,
-        "{BOLD}{file}:{line}:{column}{BOLD:#}: {style}{}[{rule}]{style:#}: {message}",
-        severity.word()
+        "{BOLD}{file}:{line}:{column}{BOLD:#}: {style}{}[{}]{style:#}: {message}",
+        rule.severity.as_str(),
+        rule.name
     )?;
     if !source.is_empty() {
         writeln!(out, "  {FAINT}{line} |{FAINT:#} {source}")?;
     }
-    writeln!(out, "  {FAINT}= instead: {instead}{FAINT:#}")
+    writeln!(out, "  {FAINT}= instead: {}{FAINT:#}", rule.instead)
 }
 
-/// All of it in one line.
+/// Counts, in one line.
 fn summary(report: &Report) -> String {
     let scripts = match report.files {
         1 => "1 script".to_owned(),
         files => format!("{files} scripts"),
     };
     let counted = |severity: Severity, plural: &str| {
-        let count = report.findings.iter().filter(|finding| finding.severity == severity).count();
+        let count = report.findings.iter().filter(|finding| finding.rule.severity == severity).count();
         match count {
             0 => None,
-            1 => Some(format!("1 {}", severity.word())),
+            1 => Some(format!("1 {}", severity.as_str())),
             count => Some(format!("{count} {plural}")),
         }
     };

@@ -1,29 +1,29 @@
-//! The first line of a script: `#!lua name=… flags=…`.
+//! First line of a script: `#!lua name=… flags=…`.
 
-/// What the flags promise.
+/// Flags of a script or function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flags {
-    /// `no-writes` is among them.
+    /// `no-writes` is set.
     NoWrites,
-    /// It is not.
+    /// `no-writes` is not set.
     Others,
 }
 
-/// What the first line says.
+/// Kind of a source by its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Header {
-    /// It is Lua already.
+    /// Script without a `#!` line.
     None,
-    /// A script for EVAL.
+    /// Script for EVAL with a `#!` line.
     Script(Flags),
-    /// A function library.
+    /// Function library.
     Library,
 }
 
 impl Header {
-    /// Reads the first line, and gives the source without it: servers take it off too. Line numbers stay. A byte order mark
-    /// before it is passed over; servers refuse it.
-    pub(crate) fn read(source: &str) -> (Self, &str) {
+    /// Parses the first line. Returns the source without it, as servers compile it; line numbers stay. A byte order mark before
+    /// it is skipped; servers reject it.
+    pub(crate) fn parse(source: &str) -> (Self, &str) {
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if !source.starts_with("#!") {
             return (Self::None, source);
@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// Flags that scripts may have: those of Redis 7.0 and Valkey, then those of Upstash and Dragonfly.
+/// Flags of scripts: those of Redis 7.0 and Valkey, then those of Upstash and Dragonfly.
 const FLAGS: [&str; 8] = [
     "no-writes",
     "allow-oom",
@@ -52,7 +52,7 @@ const FLAGS: [&str; 8] = [
     "allow-undeclared-keys",
 ];
 
-/// Reason for which servers refuse the first line, if they do (measured on Redis 7.0.15: `evalExtractShebangFlags` and
+/// Reason for which servers reject the first line (measured on Redis 7.0.15: `evalExtractShebangFlags` and
 /// `functionExtractLibMetaData`).
 pub(crate) fn problem(source: &str) -> Option<String> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source).strip_prefix("#!")?;
@@ -62,7 +62,7 @@ pub(crate) fn problem(source: &str) -> Option<String> {
     let mut words = line.split_ascii_whitespace();
     let engine = words.next().filter(|_| !line.starts_with([' ', '\t'])).unwrap_or_default();
     let is_library = words.clone().any(|word| word.starts_with("name="));
-    // Only FUNCTION LOAD takes it in any letter case.
+    // FUNCTION LOAD ignores the letter case, SCRIPT LOAD does not.
     if engine != "lua" && !(is_library && engine.eq_ignore_ascii_case("lua")) {
         return Some(format!("the server knows the engine lua only, not `{engine}`"));
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_is_taken_off() {
+    fn the_first_line_is_removed() {
         for (source, expected) in [
             ("return 1", (Header::None, "return 1")),
             ("#!lua\nreturn 1", (Header::Script(Flags::Others), "\nreturn 1")),
@@ -95,13 +95,13 @@ mod tests {
             ("#!lua name=l\nx", (Header::Library, "\nx")),
             ("\u{feff}#!lua", (Header::Script(Flags::Others), "")),
         ] {
-            assert_eq!(Header::read(source), expected, "{source}");
+            assert_eq!(Header::parse(source), expected, "{source}");
         }
     }
 
-    /// As Redis 7.0.15 answers SCRIPT LOAD and FUNCTION LOAD.
+    /// Replies of Redis 7.0.15 to SCRIPT LOAD and FUNCTION LOAD.
     #[test]
-    fn lines_that_servers_refuse_have_a_problem() {
+    fn lines_that_servers_reject_have_a_problem() {
         for (line, part) in [
             ("#!lua", None),
             ("#!lua flags=", None),

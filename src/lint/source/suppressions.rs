@@ -1,102 +1,93 @@
-//! Comments that allow findings: `-- redis-script-lint: allow(rule, …) reason` for a line, `allow-file(…)` for the file.
+//! Suppressions: comments `-- redis-script-lint: allow(rule, …) reason` for a line, `allow-file(…)` for the file.
 
 use std::collections::BTreeSet;
 
-use crate::lint::rules::{self, Found};
-use crate::lint::source::syntax::Position;
+use crate::lint::source::position::Position;
 use crate::lint::source::tokens::{Kind, Token};
 
-/// What such a comment begins with.
+/// Mark that begins a suppression in a comment.
 const MARK: &str = "redis-script-lint:";
 
-/// What a comment allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Allowance {
-    position: Position,
-    rule: &'static str,
-    /// The line that it is about; `None` is the whole file.
-    line: Option<usize>,
+/// Lines that a suppression applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    File,
+    Line(usize),
 }
 
-/// What the comments of a file allow.
-#[derive(Debug, Default)]
-pub(crate) struct Allowances {
-    allowed: Vec<Allowance>,
-    /// Comments that name no rule.
-    unknown: Vec<Found>,
+/// Suppression of one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suppression<'a> {
+    pub(crate) position: Position,
+    pub(crate) scope: Scope,
+    /// Name of the rule as it is written; it may be the name of no rule.
+    pub(crate) rule: &'a str,
 }
 
-impl Allowances {
-    /// Reads the comments among these tokens.
-    pub(crate) fn read(tokens: &[Token<'_>]) -> Self {
-        let mut allowances = Self::default();
+/// Suppressions of a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Suppressions<'a> {
+    pub(crate) parsed: Vec<Suppression<'a>>,
+    /// Comments with the mark that have neither form.
+    pub(crate) malformed: Vec<Position>,
+}
+
+impl<'a> Suppressions<'a> {
+    /// Reads the comments among the tokens of a source.
+    pub(crate) fn parse(tokens: &[Token<'a>]) -> Self {
+        let mut suppressions = Self::default();
         let is_code = |token: &&Token<'_>| !matches!(token.kind, Kind::Comment(_));
-        let code: BTreeSet<usize> = tokens.iter().filter(is_code).map(|token| token.line).collect();
+        let code: BTreeSet<usize> = tokens.iter().filter(is_code).map(|token| token.position.line).collect();
         for token in tokens {
             if let Kind::Comment(comment) = token.kind
                 && let Some((_, text)) = comment.split_once(MARK)
             {
-                let position = Position { line: token.line, column: token.column + 1 };
-                // Beside code it is about that line, alone about the next one with code.
-                let line = code.range(token.line..).next().copied().unwrap_or(token.line);
-                allowances.add(text, position, line);
-            }
-        }
-        allowances
-    }
-
-    fn add(&mut self, text: &str, position: Position, line: usize) {
-        let text = text.trim_start();
-        let whole = text.strip_prefix("allow-file").map(|rest| (rest, None));
-        let parsed = whole.or_else(|| text.strip_prefix("allow").map(|rest| (rest, Some(line))));
-        let names = parsed.and_then(|(rest, line)| {
-            let (names, _) = rest.trim_start().strip_prefix('(')?.split_once(')')?;
-            Some((names, line))
-        });
-        let Some((names, line)) = names else {
-            let message =
-                "this comment is not understood: allow(rule, …) or allow-file(rule, …) was expected";
-            self.unknown.push(Found::new("unknown-rule", position, message));
-            return;
-        };
-        for name in names.split(',').map(str::trim) {
-            match rules::rule(name) {
-                Some(rule) => self.allowed.push(Allowance { position, rule: rule.name, line }),
-                None => {
-                    self.unknown.push(Found::new(
-                        "unknown-rule",
-                        position,
-                        format!("there is no rule `{name}`"),
-                    ));
+                // A comment beside code applies to its line, one on a line of its own to the next line with code.
+                let line = token.position.line;
+                let line = code.range(line..).next().copied().unwrap_or(line);
+                match names(text) {
+                    Some((scope, names)) => {
+                        let scope = scope.unwrap_or(Scope::Line(line));
+                        let rules = names.split(',').map(str::trim);
+                        let position = token.position;
+                        suppressions.parsed.extend(rules.map(|rule| Suppression { position, scope, rule }));
+                    }
+                    None => suppressions.malformed.push(token.position),
                 }
             }
         }
+        suppressions
     }
+}
 
-    /// Takes out what is allowed, and adds what is wrong with the comments, but for those about rules that are off. Gives how
-    /// many were taken out.
-    pub(crate) fn apply(self, found: &mut Vec<Found>, is_off: impl Fn(&str) -> bool) -> usize {
-        let before = found.len();
-        let mut used = vec![false; self.allowed.len()];
-        found.retain(|found| {
-            let mut is_allowed = false;
-            for (allowance, used) in self.allowed.iter().zip(&mut used) {
-                let is_here = allowance.line.is_none_or(|line| line == found.position.line);
-                if allowance.rule == found.rule && is_here {
-                    (is_allowed, *used) = (true, true);
-                }
-            }
-            !is_allowed
-        });
-        let allowed = before - found.len();
-        for (allowance, used) in self.allowed.iter().zip(used) {
-            if !used && !is_off(allowance.rule) {
-                let message = format!("nothing here is allowed by {}", allowance.rule);
-                found.push(Found::new("unused-allow", allowance.position, message));
-            }
-        }
-        found.extend(self.unknown);
-        found.sort_by_key(|found| (found.position, found.rule));
-        allowed
+/// Parses `allow(…)` or `allow-file(…)`. Returns the scope if it is not a line, and the text in the brackets.
+fn names(text: &str) -> Option<(Option<Scope>, &str)> {
+    let text = text.trim_start();
+    let (scope, rest) = match text.strip_prefix("allow-file") {
+        Some(rest) => (Some(Scope::File), rest),
+        None => (None, text.strip_prefix("allow")?),
+    };
+    let (names, _) = rest.trim_start().strip_prefix('(')?.split_once(')')?;
+    Some((scope, names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lint::source::tokens::tokens;
+
+    #[test]
+    fn comments_apply_to_a_line_or_the_file() {
+        let source = "-- redis-script-lint: allow(a, b) why\n\nx = 1 -- redis-script-lint: allow-file(c)\n\
+                      --[[ redis-script-lint: allow a ]]\ny = '-- redis-script-lint: allow(d)'";
+        let tokens: Vec<_> = tokens(source).collect();
+        let suppressions = Suppressions::parse(&tokens);
+        let parsed: Vec<_> = suppressions
+            .parsed
+            .iter()
+            .map(|parsed| (parsed.position.line, parsed.scope, parsed.rule))
+            .collect();
+        assert_eq!(parsed, [(1, Scope::Line(3), "a"), (1, Scope::Line(3), "b"), (3, Scope::File, "c")]);
+        assert_eq!(suppressions.malformed, [Position { line: 4, column: 1 }]);
     }
 }

@@ -1,51 +1,44 @@
-//! A script as the rules see it: expressions with their variables resolved, statements in their order, loops and functions
-//! with what is in them.
+//! Script as the rules see it: expressions with resolved variables, statements in their order, loops and functions with their
+//! contents.
 //!
-//! Everything refers to expressions, variables, loops and functions by number, so that nothing here recurses with the
-//! source's nesting.
+//! Expressions, variables, loops and functions refer to each other by id, so that nothing recurses with the nesting of the
+//! source except [`Statement`], whose depth is limited.
 
-/// The number of an expression.
-pub(crate) type ExprId = usize;
-/// The number of a variable.
-pub(crate) type VarId = usize;
-/// The number of a function; 0 is the script itself.
-pub(crate) type FnId = usize;
-/// The number of a loop.
-pub(crate) type LoopId = usize;
+use crate::lint::source::arena::{Arena, Id, ids};
+use crate::lint::source::position::Position;
 
-/// The script itself.
-pub(crate) const SCRIPT: FnId = 0;
-
-/// Values of a variable that are looked at: hostile scripts have more.
-const MAX_VALUES: usize = 100;
-
-/// Values of a variable that are looked at for what it is a name of.
-const MAX_ALIASED: usize = 8;
-
-/// Where something is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
-    /// The line, from 1.
-    pub(crate) line: usize,
-    /// The character on its line, from 1.
-    pub(crate) column: usize,
+ids! {
+    /// Id of an expression.
+    ExprId;
+    /// Id of a variable.
+    VarId;
+    /// Id of a function.
+    FnId;
+    /// Id of a loop.
+    LoopId;
 }
 
-/// An operator of two operands.
+/// Maximum number of values of a variable that are analysed.
+const MAX_VALUES: usize = 100;
+
+/// Maximum number of values of a variable that are analysed as aliases.
+const MAX_ALIASES: usize = 8;
+
+/// Binary operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binary {
     And,
     Or,
     Concat,
-    /// Comparisons.
+    /// Any comparison.
     Compare,
     Plus,
     Minus,
-    /// Other arithmetic.
+    /// Any other arithmetic.
     Arithmetic,
 }
 
-/// An operator of one operand.
+/// Unary operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unary {
     Minus,
@@ -53,17 +46,17 @@ pub(crate) enum Unary {
     Length,
 }
 
-/// An expression.
+/// Expression.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Expr {
     Nil,
     Bool(bool),
-    /// As it is written.
+    /// Number as it is written.
     Number(String),
-    /// What a string literal stands for.
-    Text(String),
+    /// Value of a string literal.
+    String(String),
     Variable(VarId),
-    /// `base[key]`, `base.key`
+    /// `base[key]`, `base.key`.
     Index {
         base: ExprId,
         key: ExprId,
@@ -73,132 +66,156 @@ pub(crate) enum Expr {
         args: Vec<ExprId>,
     },
     Function(FnId),
-    /// Keys, where there are any, and values.
+    /// Keys, if given, and values.
     Table(Vec<(Option<ExprId>, ExprId)>),
     Unary(Unary, ExprId),
     Binary(Binary, ExprId, ExprId),
-    /// `...` and whatever is not known.
+    /// `...` and everything else.
     Unknown,
 }
 
-/// What a variable is given.
+/// Value that is assigned to a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// The value of an expression.
+    /// Value of an expression.
     Of(ExprId),
-    /// An element of what a loop goes over, or one of several values of a call.
+    /// Element of the collection that a loop iterates over, or one of several results of a call.
     PartOf(ExprId),
 }
 
-/// A local or global variable.
+/// Local or global variable.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Variable {
     pub(crate) name: String,
     pub(crate) is_global: bool,
-    /// Whether it is a function's parameter.
-    pub(crate) is_parameter: bool,
-    /// All that it is ever given, parameters by the calls in this script.
+    /// All assignments; for parameters also the arguments of the calls in this script.
     pub(crate) values: Vec<Value>,
 }
 
-/// A function.
+/// Function, or the script itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Function {
     pub(crate) parameters: Vec<VarId>,
     pub(crate) body: Vec<Statement>,
-    /// The first value of each `return`.
+    /// First value of each `return`.
     pub(crate) returns: Vec<ExprId>,
-    /// All calls in it, not those of functions in it.
+    /// All calls in it, without those in nested functions.
     pub(crate) calls: Vec<ExprId>,
 }
 
-/// Kinds of loops.
+/// Kind of a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoopKind {
-    /// `while`, with its condition.
+    /// `while` and its condition.
     While(ExprId),
-    /// `repeat`, with the condition that ends it.
+    /// `repeat` and the condition that ends it.
     Repeat(ExprId),
-    /// `for i = start, end`, with the end.
+    /// `for i = start, end` and the end.
     Numeric(ExprId),
-    /// `for … in iterator`, with the iterator.
+    /// `for … in iterator` and the iterator.
     Generic(ExprId),
 }
 
-/// A loop.
+impl LoopKind {
+    /// Keyword that begins the loop.
+    pub(crate) const fn keyword(self) -> &'static str {
+        match self {
+            Self::While(_) => "while",
+            Self::Repeat(_) => "repeat",
+            Self::Numeric(_) | Self::Generic(_) => "for",
+        }
+    }
+
+    /// True for `while` and `repeat`.
+    pub(crate) const fn is_conditional(self) -> bool {
+        matches!(self, Self::While(_) | Self::Repeat(_))
+    }
+}
+
+/// Loop.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Loop {
     pub(crate) position: Position,
     pub(crate) kind: LoopKind,
     pub(crate) body: Vec<Statement>,
-    /// What has to hold for a `break`, `return` or `error` in it: the condition of the innermost `if`, if there is one.
+    /// For each `break`, `return` and `error` in it: the condition of the innermost `if`; `None` if it is unconditional.
     pub(crate) exits: Vec<Option<ExprId>>,
-    /// Variables that are given something in it.
+    /// Assignments in it.
     pub(crate) assigned: Vec<(VarId, Value)>,
-    /// Variables whose tables get another element in it.
+    /// Variables whose tables get more elements in it.
     pub(crate) grown: Vec<VarId>,
-    /// The first variable that is declared in it.
+    /// First variable that is declared in it; all earlier ones are older than the loop.
     pub(crate) first_variable: VarId,
-    /// All calls in it and in loops in it.
+    /// All calls in it, also those in nested loops.
     pub(crate) calls: Vec<ExprId>,
-    /// The calls that are in no `while` or `repeat` within it.
+    /// Calls that are in no nested `while` or `repeat`.
     pub(crate) own_calls: Vec<ExprId>,
-    /// The condition of the innermost `if` around it, within the same loop.
+    /// Condition of the innermost `if` around it, within the same loop.
     pub(crate) outer_guard: Option<ExprId>,
 }
 
 impl Loop {
-    /// Whether it is a `while` or `repeat`.
-    pub(crate) fn is_conditional(&self) -> bool {
-        matches!(self.kind, LoopKind::While(_) | LoopKind::Repeat(_))
-    }
-
-    /// Whether it adds elements to the table of this variable, which was there before.
+    /// True if it adds elements to the table of a variable that is older than the loop.
     pub(crate) fn grows(&self, variable: VarId) -> bool {
         variable < self.first_variable && self.grown.contains(&variable)
     }
 }
 
-/// A statement, as far as its order matters.
+/// Statement, as far as the order of statements matters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Statement {
-    /// A call is made.
     Call(ExprId),
-    /// A loop begins here.
     Loop(LoopId),
-    /// One of these is done.
-    Either(Vec<Vec<Statement>>),
-    /// The function ends here.
+    /// Branches of an `if`; one of them runs.
+    Branches(Vec<Vec<Statement>>),
+    /// End of the function.
     Return,
 }
 
-/// A script.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// Script.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Script {
-    pub(crate) exprs: Vec<(Expr, Position)>,
-    pub(crate) variables: Vec<Variable>,
-    pub(crate) functions: Vec<Function>,
-    pub(crate) loops: Vec<Loop>,
+    pub(crate) exprs: Arena<ExprId, (Expr, Position)>,
+    pub(crate) variables: Arena<VarId, Variable>,
+    pub(crate) functions: Arena<FnId, Function>,
+    pub(crate) loops: Arena<LoopId, Loop>,
+    /// The script itself.
+    pub(crate) main: FnId,
+    /// Expression that stands for all that is not analysed.
+    pub(crate) unknown: ExprId,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let (mut exprs, mut functions) = (Arena::default(), Arena::default());
+        Self {
+            main: functions.push(Function::default()),
+            unknown: exprs.push((Expr::Unknown, Position::default())),
+            exprs,
+            functions,
+            variables: Arena::default(),
+            loops: Arena::default(),
+        }
+    }
 }
 
 impl Script {
-    /// The expression of this number.
     pub(crate) fn expr(&self, id: ExprId) -> &Expr {
         self.exprs.get(id).map_or(&Expr::Unknown, |(expr, _)| expr)
     }
 
-    /// Where it is.
+    /// Position of an expression.
     pub(crate) fn position(&self, id: ExprId) -> Position {
         self.exprs.get(id).map_or_else(Position::default, |(_, position)| *position)
     }
 
-    /// What a variable is given, as far as it is looked at.
+    /// The first [`MAX_VALUES`] values of a variable.
     pub(crate) fn values(&self, id: VarId) -> &[Value] {
         let values = self.variables.get(id).map_or(&[][..], |variable| &variable.values);
         values.get(..MAX_VALUES).unwrap_or(values)
     }
 
-    /// The expressions whose values a variable is ever given.
+    /// Expressions whose values are assigned to a variable.
     pub(crate) fn assigned(&self, id: VarId) -> impl Iterator<Item = ExprId> {
         self.values(id).iter().filter_map(|value| match value {
             Value::Of(value) => Some(*value),
@@ -206,12 +223,12 @@ impl Script {
         })
     }
 
-    /// The expressions that the values of a variable come from.
+    /// Expressions whose values, or parts of them, are assigned to a variable.
     pub(crate) fn sources(&self, id: VarId) -> impl Iterator<Item = ExprId> {
         self.values(id).iter().map(|(Value::Of(value) | Value::PartOf(value))| *value)
     }
 
-    /// Whether this is the global, or the member of a global table, of this name.
+    /// True if an expression is the global, or the member of a global table, of this name.
     pub(crate) fn is_global(&self, id: ExprId, name: &str) -> bool {
         let is_variable = |id: ExprId, name: &str| match self.expr(id) {
             Expr::Variable(variable) => {
@@ -223,26 +240,32 @@ impl Script {
         match (name.split_once('.'), self.expr(id)) {
             (None, _) => is_variable(id, name),
             (Some((table, member)), Expr::Index { base, key }) => {
-                is_variable(*base, table) && matches!(self.expr(*key), Expr::Text(key) if key == member)
+                is_variable(*base, table) && matches!(self.expr(*key), Expr::String(key) if key == member)
             }
             _ => false,
         }
     }
 
-    /// What a name stands for, or the expression itself.
+    /// An expression and, if it is a variable, the expressions that are assigned to it.
     pub(crate) fn aliased(&self, id: ExprId) -> impl Iterator<Item = ExprId> {
         let values = match self.expr(id) {
-            Expr::Variable(variable) => Some(self.assigned(*variable).take(MAX_ALIASED)),
+            Expr::Variable(variable) => Some(self.assigned(*variable).take(MAX_ALIASES)),
             _ => None,
         };
         std::iter::once(id).chain(values.into_iter().flatten())
     }
 
-    /// The functions of this script that an expression may stand for.
+    /// Functions of this script that a callee may be.
     pub(crate) fn callees(&self, callee: ExprId) -> impl Iterator<Item = FnId> {
         self.aliased(callee).filter_map(|id| match self.expr(id) {
             Expr::Function(function) => Some(*function),
             _ => None,
         })
+    }
+
+    /// First values of the functions that a callee may be.
+    pub(crate) fn returned(&self, callee: ExprId) -> impl Iterator<Item = ExprId> {
+        let functions = self.callees(callee).filter_map(|id| self.functions.get(id));
+        functions.flat_map(|function| function.returns.iter().copied())
     }
 }

@@ -164,12 +164,12 @@ impl PasswordVerifier {
         if let Some(accepted) = self.cached(&digest) {
             return Ok(accepted);
         }
-        let verifier = Arc::clone(self);
+        let this = Arc::clone(self);
         let verified = tokio::task::spawn_blocking(move || {
             // Also for an unknown user, so that the response takes as long.
             let matches = bcrypt::verify(credentials.password.expose_secret(), hash.expose_secret());
             let accepted = matches.unwrap_or(false) && exists;
-            verifier.cache_result(digest, accepted);
+            this.cache_result(digest, accepted);
             // Held until here even if the client has disconnected.
             drop(permit);
             accepted

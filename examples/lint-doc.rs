@@ -1,0 +1,6 @@
+//! Prints the documentation of the linter: `cargo run --example lint-doc > docs/lint.md`.
+#![expect(clippy::print_stdout, reason = "prints a document")]
+
+fn main() {
+    print!("{}", redis_script_exporter::lint::document());
+}

@@ -1,0 +1,157 @@
+//! Calls: which of them run Redis commands, and which run functions of the script.
+
+use std::collections::HashMap;
+
+use crate::lint::analysis::commands::{self, Effect, contains};
+use crate::lint::analysis::constants::constant;
+use crate::lint::source::syntax::{Expr, ExprId, FnId, Script};
+
+/// Global functions of Lua and of the server.
+const GLOBALS: &str = "\
+    assert collectgarbage error getmetatable ipairs loadstring next pairs pcall rawequal rawget rawset select \
+    setmetatable tonumber tostring type unpack xpcall";
+
+/// Call of a Redis command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RedisCall {
+    /// Command in upper case; `None` if it is not constant.
+    pub(crate) command: Option<String>,
+    /// Arguments after the command.
+    pub(crate) args: Vec<ExprId>,
+}
+
+/// Calls of Redis commands in a script.
+#[derive(Debug)]
+pub(crate) struct Calls<'a> {
+    pub(crate) script: &'a Script,
+    redis: HashMap<ExprId, RedisCall>,
+}
+
+impl<'a> Calls<'a> {
+    pub(crate) fn new(script: &'a Script) -> Self {
+        let redis = script.exprs.ids().filter_map(|id| Some((id, redis_call(script, id)?))).collect();
+        Self { script, redis }
+    }
+
+    /// Redis command that an expression calls.
+    pub(crate) fn redis(&self, id: ExprId) -> Option<&RedisCall> {
+        self.redis.get(&id)
+    }
+
+    /// All calls of Redis commands, in the order of the source.
+    pub(crate) fn all_redis(&self) -> Vec<(ExprId, &RedisCall)> {
+        let mut calls: Vec<_> = self.redis.iter().map(|(id, call)| (*id, call)).collect();
+        calls.sort_unstable_by_key(|(id, _)| *id);
+        calls
+    }
+
+    /// Name of the command that an expression calls.
+    pub(crate) fn command(&self, id: ExprId) -> &str {
+        self.redis(id).and_then(|call| call.command.as_deref()).unwrap_or("a command")
+    }
+
+    /// Effect of the command that an expression calls.
+    pub(crate) fn effect(&self, id: ExprId) -> Option<Effect> {
+        let call = self.redis(id)?;
+        Some(call.command.as_deref().map_or(Effect::Unknown, commands::effect))
+    }
+
+    /// Constant that an expression evaluates to.
+    pub(crate) fn constant(&self, id: ExprId) -> Option<String> {
+        constant(self.script, id)
+    }
+
+    /// True if an expression is the global, or the member of a global table, of this name.
+    pub(crate) fn is_global(&self, id: ExprId, name: &str) -> bool {
+        self.script.is_global(id, name)
+    }
+
+    /// True if a callee is a global function that neither Lua nor this script defines.
+    pub(crate) fn is_undefined(&self, callee: ExprId) -> bool {
+        is_undefined(self.script, callee)
+    }
+
+    /// Functions of the script that a call may run: the callee, and functions among the arguments.
+    pub(crate) fn runs(&self, call: ExprId) -> Vec<FnId> {
+        let Expr::Call { callee, args } = self.script.expr(call) else { return Vec::new() };
+        if self.registers(*callee) {
+            return Vec::new();
+        }
+        let called = std::iter::once(callee).chain(args);
+        called.flat_map(|id| self.script.callees(*id)).collect()
+    }
+
+    /// True if a callee is `redis.register_function`.
+    pub(crate) fn registers(&self, callee: ExprId) -> bool {
+        let names = ["redis.register_function", "server.register_function"];
+        self.script.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
+    }
+
+    /// Arguments of `unpack`, if an expression calls it.
+    pub(crate) fn unpack_args(&self, id: ExprId) -> Option<&'a [ExprId]> {
+        unpack_args(self.script, id)
+    }
+}
+
+/// Redis command that an expression calls.
+fn redis_call(script: &Script, id: ExprId) -> Option<RedisCall> {
+    let Expr::Call { callee, args } = script.expr(id) else { return None };
+    let calls_redis = |callee: ExprId| {
+        let names = ["redis.call", "redis.pcall", "server.call", "server.pcall"];
+        script.aliased(callee).any(|id| names.iter().any(|name| script.is_global(id, name)))
+    };
+    if calls_redis(*callee) {
+        return Some(with_args(script, args));
+    }
+    if script.is_global(*callee, "pcall")
+        && let [function, args @ ..] = args.as_slice()
+        && calls_redis(*function)
+    {
+        return Some(with_args(script, args));
+    }
+    // Part of a script that a build assembles: `rcall` is defined elsewhere.
+    let call = with_args(script, args);
+    let is_fragment = is_undefined(script, *callee)
+        && variable_name(script, *callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
+        && call.command.as_deref().is_some_and(|name| commands::effect(name) != Effect::Unknown);
+    is_fragment.then_some(call)
+}
+
+fn with_args(script: &Script, args: &[ExprId]) -> RedisCall {
+    let unpacked = args.first().and_then(|first| unpacked(script, *first)).unwrap_or_default();
+    let args = if unpacked.is_empty() { args } else { unpacked.as_slice() };
+    let command = args.first().and_then(|first| constant(script, *first));
+    RedisCall {
+        command: command.map(|command| command.to_ascii_uppercase()),
+        args: args.get(1..).unwrap_or_default().to_vec(),
+    }
+}
+
+/// Elements of the table that `unpack` is called with.
+fn unpacked(script: &Script, id: ExprId) -> Option<Vec<ExprId>> {
+    let table = *unpack_args(script, id)?.first()?;
+    let table = script.aliased(table).find_map(|id| match script.expr(id) {
+        Expr::Table(fields) => Some(fields),
+        _ => None,
+    })?;
+    Some(table.iter().filter(|(key, _)| key.is_none()).map(|(_, value)| *value).collect())
+}
+
+fn unpack_args(script: &Script, id: ExprId) -> Option<&[ExprId]> {
+    let Expr::Call { callee, args } = script.expr(id) else { return None };
+    let mut aliases = script.aliased(*callee);
+    let is_unpack = aliases.any(|id| script.is_global(id, "unpack") || script.is_global(id, "table.unpack"));
+    is_unpack.then_some(args.as_slice())
+}
+
+fn variable_name(script: &Script, id: ExprId) -> Option<&str> {
+    let Expr::Variable(variable) = script.expr(id) else { return None };
+    script.variables.get(*variable).map(|variable| variable.name.as_str())
+}
+
+fn is_undefined(script: &Script, callee: ExprId) -> bool {
+    let Expr::Variable(variable) = script.expr(callee) else { return false };
+    script.variables.get(*variable).is_some_and(|variable| {
+        variable.is_global && variable.values.is_empty() && !contains(GLOBALS, &variable.name)
+    })
+}

@@ -1,0 +1,27 @@
+//! Constants.
+
+use crate::lint::source::syntax::{Expr, ExprId, Script, Unary, Value};
+
+/// Maximum number of variables between an expression and its constant.
+const MAX_DEPTH: usize = 8;
+
+/// Constant that an expression evaluates to: a literal, or a variable with one value.
+pub(crate) fn constant(script: &Script, id: ExprId) -> Option<String> {
+    within(script, id, MAX_DEPTH)
+}
+
+fn within(script: &Script, id: ExprId, depth: usize) -> Option<String> {
+    let depth = depth.checked_sub(1)?;
+    match script.expr(id) {
+        Expr::String(text) | Expr::Number(text) => Some(text.clone()),
+        Expr::Unary(Unary::Minus, operand) => match script.expr(*operand) {
+            Expr::Number(number) => Some(format!("-{number}")),
+            _ => None,
+        },
+        Expr::Variable(variable) => match script.values(*variable) {
+            [Value::Of(value)] => within(script, *value, depth),
+            _ => None,
+        },
+        _ => None,
+    }
+}

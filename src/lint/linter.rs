@@ -1,0 +1,87 @@
+//! One source through all stages: tokens, syntax tree, facts, rules, suppressions.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::lint::analysis::facts::Facts;
+use crate::lint::rule::{Check, Diagnostic, Rule, Source, Suppressed};
+use crate::lint::rules::{RULES, rule};
+use crate::lint::source::header::Header;
+use crate::lint::source::parse::parse;
+use crate::lint::source::suppressions::{Scope, Suppressions};
+use crate::lint::source::tokens::{Token, tokens};
+
+/// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
+/// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.
+pub(crate) fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
+    let text = with_escaped_line_ends(text);
+    let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
+    let checks = || RULES.iter().filter(|rule| is_enabled(rule)).map(|rule| rule.check);
+
+    let (header, body) = Header::parse(&text);
+    let tokens: Vec<Token<'_>> = tokens(body).collect();
+    let script = parse(body, &tokens);
+    let facts = script.as_ref().ok().map(Facts::new);
+    let source = Source { text: &text, tokens: &tokens, error: script.as_ref().err() };
+
+    let mut diagnostics = Vec::new();
+    for check in checks() {
+        if let (Check::Script(check), Some(facts)) = (check, &facts) {
+            diagnostics.extend(check(facts, header));
+        }
+    }
+    diagnostics.sort_by_key(Diagnostic::key);
+    diagnostics.dedup_by_key(|diagnostic| diagnostic.key());
+    for check in checks() {
+        if let Check::Source(check) = check {
+            diagnostics.extend(check(&source));
+        }
+    }
+
+    let suppressions = Suppressions::parse(&tokens);
+    let before = diagnostics.len();
+    let suppressed = suppress(&mut diagnostics, &suppressions, is_enabled);
+    let count = before - diagnostics.len();
+    for check in checks() {
+        if let Check::Suppressions(check) = check {
+            diagnostics.extend(check(&suppressed));
+        }
+    }
+    diagnostics.sort_by_key(Diagnostic::key);
+    (diagnostics, count)
+}
+
+/// Replaces line ends of Windows behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.
+fn with_escaped_line_ends(text: &str) -> Cow<'_, str> {
+    if text.contains("\\\r\n") { text.replace("\\\r\n", "\\\n").into() } else { text.into() }
+}
+
+/// Removes the diagnostics that are suppressed.
+fn suppress<'a>(
+    diagnostics: &mut Vec<Diagnostic>,
+    suppressions: &'a Suppressions<'a>,
+    is_enabled: impl Fn(&Rule) -> bool,
+) -> Suppressed<'a> {
+    let parsed = suppressions.parsed.iter();
+    let suppressed: HashSet<(&str, Scope)> = parsed.map(|parsed| (parsed.rule, parsed.scope)).collect();
+    let mut used = HashSet::new();
+    diagnostics.retain(|diagnostic| {
+        let scopes = [Scope::File, Scope::Line(diagnostic.position.line)];
+        let keys = scopes.map(|scope| (diagnostic.rule.name, scope)).into_iter();
+        let applied: Vec<_> = keys.filter(|key| suppressed.contains(key)).collect();
+        let keep = applied.is_empty();
+        used.extend(applied);
+        keep
+    });
+    let (mut unused, mut unknown) = (Vec::new(), Vec::new());
+    for suppression in &suppressions.parsed {
+        match rule(suppression.rule) {
+            None => unknown.push(*suppression),
+            Some(rule) if is_enabled(rule) && !used.contains(&(rule.name, suppression.scope)) => {
+                unused.push(*suppression);
+            }
+            Some(_) => {}
+        }
+    }
+    Suppressed { suppressions, unused, unknown }
+}

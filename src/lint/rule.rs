@@ -1,0 +1,159 @@
+//! Declaration of rules, and what their checks take and return.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::lint::analysis::facts::Facts;
+use crate::lint::source::header::Header;
+use crate::lint::source::parse::ParseError;
+use crate::lint::source::position::Position;
+use crate::lint::source::suppressions::{Suppression, Suppressions};
+use crate::lint::source::syntax::{ExprId, Loop};
+use crate::lint::source::tokens::Token;
+
+/// Severity of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Blocks the server once there is enough data.
+    Warning,
+    /// Blocks the server, or fails.
+    Error,
+}
+
+impl Severity {
+    /// Name of the severity in text, JSON and flags.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Rule: its declaration, documentation and check. Rules are equal if their names are.
+pub struct Rule {
+    /// Name, which suppressions use.
+    pub name: &'static str,
+    /// Severity of its findings.
+    pub severity: Severity,
+    /// False if the rule is only checked when `--enable` names it.
+    pub on_by_default: bool,
+    /// Code that the rule reports.
+    pub summary: &'static str,
+    /// Code to write instead.
+    pub instead: &'static str,
+    /// Reason for the rule, as Markdown.
+    pub(crate) why: &'static str,
+    /// Scripts for the documentation; `None` where they would be too long.
+    pub(crate) example: Option<Example>,
+    pub(crate) check: Check,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Rule {}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Rule").field(&self.name).finish()
+    }
+}
+
+/// Example of a rule. A test lints both scripts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Example {
+    /// Script that the rule reports.
+    pub(crate) bad: &'static str,
+    /// The same script without the finding.
+    pub(crate) good: &'static str,
+}
+
+/// Check of a rule, by its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Check {
+    /// Checks a script that could be parsed.
+    Script(fn(&Facts<'_>, Header) -> Vec<Diagnostic>),
+    /// Checks any source.
+    Source(fn(&Source<'_>) -> Vec<Diagnostic>),
+    /// Checks the suppressions, after all other checks.
+    Suppressions(fn(&Suppressed<'_>) -> Vec<Diagnostic>),
+}
+
+/// Source before it is analysed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) text: &'a str,
+    /// Tokens without those of the `#!` line.
+    pub(crate) tokens: &'a [Token<'a>],
+    /// Reason for which it can't be analysed.
+    pub(crate) error: Option<&'a ParseError>,
+}
+
+/// Suppressions of a source, and what they suppressed.
+#[derive(Debug)]
+pub(crate) struct Suppressed<'a> {
+    pub(crate) suppressions: &'a Suppressions<'a>,
+    /// Suppressions of enabled rules that suppressed nothing.
+    pub(crate) unused: Vec<Suppression<'a>>,
+    /// Suppressions that name no rule.
+    pub(crate) unknown: Vec<Suppression<'a>>,
+}
+
+/// Finding of a rule in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Diagnostic {
+    pub(crate) rule: &'static Rule,
+    pub(crate) position: Position,
+    pub(crate) message: String,
+    /// Another position that explains the finding, and its role.
+    pub(crate) related: Option<(Position, &'static str)>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(rule: &'static Rule, position: Position, message: impl Into<String>) -> Self {
+        Self { rule, position, message: message.into(), related: None }
+    }
+
+    pub(crate) fn with_related(mut self, position: Position, role: &'static str) -> Self {
+        self.related = Some((position, role));
+        self
+    }
+
+    /// Diagnostic about a loop whose end depends on the reply of a call.
+    pub(crate) fn of_loop(
+        rule: &'static Rule,
+        facts: &Facts<'_>,
+        around: &Loop,
+        message: &str,
+        call: Option<ExprId>,
+    ) -> Self {
+        let diagnostic = Self::new(rule, around.position, format!("{message}{}", unkillable(facts, around)));
+        match call {
+            Some(call) => {
+                diagnostic.with_related(facts.script.position(call), "the reply that it depends on")
+            }
+            None => diagnostic,
+        }
+    }
+
+    /// Key by which diagnostics are sorted.
+    pub(crate) fn key(&self) -> (Position, &'static str) {
+        (self.position, self.rule.name)
+    }
+}
+
+/// End of the message about a loop that writes; empty for other loops.
+pub(crate) fn unkillable(facts: &Facts<'_>, around: &Loop) -> &'static str {
+    if facts.writes(around) { "; it writes, so SCRIPT KILL can't end it" } else { "" }
+}

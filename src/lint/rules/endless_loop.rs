@@ -1,0 +1,63 @@
+//! Loops that nothing ends.
+
+use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::loops::LongLoop;
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::Header;
+
+pub(super) static RULE: Rule = Rule {
+    name: "endless-loop",
+    severity: Severity::Error,
+    on_by_default: true,
+    summary: "a loop that nothing ends",
+    instead: "give it a condition, or a break, and count its rounds",
+    why: "The server serves nobody else while a script runs. SCRIPT KILL ends this loop only if the \
+          script has written nothing; otherwise only SHUTDOWN NOSAVE does.",
+    example: Some(Example {
+        bad: "\
+            while true do\n\
+            \x20\x20redis.call('LPOP', KEYS[1])\n\
+            end",
+        good: "\
+            for i = 1, 100 do\n\
+            \x20\x20if not redis.call('LPOP', KEYS[1]) then break end\n\
+            end",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+    let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
+    endless
+        .map(|(around, _)| {
+            let keyword = around.kind.keyword();
+            let message = format!("nothing ends this {keyword} loop: no break, return or error");
+            Diagnostic::of_loop(&RULE, facts, around, &message, None)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, assert_reported};
+
+    #[test]
+    fn loops_without_an_end_are_reported() {
+        assert_reported(
+            "endless-loop",
+            &[
+                "while true do end",
+                "repeat until false",
+                "repeat until nil",
+                "while 1 do f() end",
+                "while true do while a do break end end",
+            ],
+        );
+        assert_clean(&[
+            "while true do break end",
+            "while false do end",
+            "repeat until true",
+            "while true do error('x') end",
+        ]);
+    }
+}

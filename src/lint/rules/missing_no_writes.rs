@@ -1,0 +1,59 @@
+//! Functions, and scripts with a `#!` line, that lack the flag `no-writes`.
+
+use crate::lint::analysis::entry_points::entry_points;
+use crate::lint::analysis::facts::Facts;
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::{Flags, Header};
+
+pub(super) static RULE: Rule = Rule {
+    name: "missing-no-writes",
+    severity: Severity::Warning,
+    on_by_default: true,
+    summary: "a script with a #! line, or a function, that only reads and is not flagged no-writes",
+    instead: "add the flag no-writes: it may then run on replicas and by FCALL_RO or EVALSHA_RO, and \
+              can always be killed",
+    why: "A function without the flag can't be called with FCALL_RO, nor on a replica. The author has \
+          chosen flags; this one is free.",
+    example: Some(Example {
+        bad: "\
+            #!lua flags=allow-stale\n\
+            return redis.call('GET', KEYS[1])",
+        good: "\
+            #!lua flags=allow-stale,no-writes\n\
+            return redis.call('GET', KEYS[1])",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+    let entry_points = entry_points(facts, header).into_iter();
+    let missing = entry_points.filter(|entry| {
+        entry.flags == Flags::Others && facts.summaries.function(entry.function).only_reads()
+    });
+    missing
+        .map(|entry| {
+            let message = format!("{} only reads, and is not flagged no-writes", entry.title);
+            Diagnostic::new(&RULE, entry.position, message)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, severe};
+
+    #[test]
+    fn what_only_reads_needs_the_flag() {
+        for script in [
+            "#!lua\nreturn redis.call('GET', KEYS[1])",
+            "#!lua name=l\nredis.register_function('f', function(k) return redis.call('GET', k[1]) end)",
+        ] {
+            assert_eq!(severe(script), ["missing-no-writes"], "{script}");
+        }
+        assert_clean(&[
+            "#!lua\nreturn redis.call(ARGV[1], KEYS[1])",
+            "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])",
+            "#!lua name=l\nlocal function f(k) return redis.call('SET', k[1], 1) end\nredis.register_function('f', f)",
+        ]);
+    }
+}

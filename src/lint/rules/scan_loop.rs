@@ -1,0 +1,51 @@
+//! Loops over SCAN.
+
+use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::loops::LongLoop;
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::Header;
+
+pub(super) static RULE: Rule = Rule {
+    name: "scan-loop",
+    severity: Severity::Error,
+    on_by_default: true,
+    summary: "a loop over SCAN: it goes over every key of the database, in one go",
+    instead: "scan from the client, and call the script for each page",
+    why: "SCAN returns a page so that other clients get their turn between pages. In a script nothing \
+          else runs between them: the loop is KEYS by another name.",
+    example: Some(Example {
+        bad: "\
+            local cursor = '0'\n\
+            repeat\n\
+            \x20\x20local page = redis.call('SCAN', cursor)\n\
+            \x20\x20cursor = page[1]\n\
+            until cursor == '0'",
+        good: "\
+            return redis.call('SCAN', ARGV[1])",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+    let loops = facts.long_loops().filter_map(|(around, long)| match long {
+        LongLoop::Scan(call) if facts.calls.command(*call) == "SCAN" => {
+            let message = "this loop scans every key of the database in one go";
+            Some(Diagnostic::of_loop(&RULE, facts, around, message, Some(*call)))
+        }
+        _ => None,
+    });
+    loops.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, assert_reported};
+
+    #[test]
+    fn loops_over_the_cursor_are_reported() {
+        assert_reported("scan-loop", &["repeat local r = redis.call('SCAN', c) c = r[1] until c == '0'"]);
+        assert_clean(&[
+            "local r = redis.call('SCAN', ARGV[1]) for i = 1, #r[2] do redis.call('DEL', r[2][i]) end",
+        ]);
+    }
+}

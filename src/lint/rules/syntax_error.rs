@@ -1,0 +1,78 @@
+//! Sources that are not Lua 5.1.
+
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+use crate::lint::source::parse::ParseError;
+use crate::lint::source::placeholders;
+use crate::lint::source::position::Position;
+
+pub(super) static RULE: Rule = Rule {
+    name: "syntax-error",
+    severity: Severity::Error,
+    on_by_default: true,
+    summary: "this is not Lua 5.1: the server refuses it",
+    instead: "correct it; redis-cli EVAL or FUNCTION LOAD tell the same",
+    why: "The server compiles the script at its first call and replies with an error. Later versions \
+          of Lua have syntax that Lua 5.1 lacks: `goto`, `//`, `&`.",
+    example: Some(Example {
+        bad: "\
+            return redis.call('GET', KEYS[1]",
+        good: "\
+            return redis.call('GET', KEYS[1])",
+    }),
+    check: Check::Source(check),
+};
+
+fn check(source: &Source<'_>) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    if let Some(ParseError::Syntax(position, message)) = source.error
+        && placeholders::in_line(source.text, position.line).is_none()
+    {
+        diagnostics.push(Diagnostic::new(&RULE, *position, message));
+    }
+    if source.text.starts_with('\u{feff}') {
+        let message = "it begins with a byte order mark, which is no Lua";
+        diagnostics.push(Diagnostic::new(&RULE, Position::START, message));
+    }
+    diagnostics
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{findings, lint};
+
+    #[test]
+    fn errors_have_a_position() {
+        for (source, line) in [
+            ("local x = 1\nlocal y = = 2", 2),
+            ("#!lua flags=no-writes\nreturn +", 2),
+            ("if a then\n  break\nend", 2),
+            ("x = 'abc", 1),
+            ("\u{feff}return 1", 1),
+            ("-- <%= name %>\nx = = 1", 2),
+        ] {
+            assert_eq!(findings(source), [(line, "syntax-error")], "{source}");
+        }
+    }
+
+    /// The parser panics at these.
+    #[test]
+    fn backticks_are_errors() {
+        for (source, line) in [
+            ("local a = 1\n\nlocal x = `abc", 3),
+            ("x = `abc`", 1),
+            ("#!lua flags=no-writes\r\n-- `a`\r\nx = '`' .. `abc\r\n", 3),
+        ] {
+            assert_eq!(findings(source), [(line, "syntax-error")], "{source}");
+        }
+        let (findings, _) = lint("return `abc`");
+        assert_eq!((findings[0].column, findings[0].message.as_str()), (8, "unexpected symbol near ```"));
+    }
+
+    #[test]
+    fn line_ends_of_windows_are_line_ends() {
+        assert_eq!(findings("local s = \"abc\\\r\ndef\"\r\nreturn s\r\n"), []);
+        assert_eq!(findings("local s = 'a\\\r\n\\\r\n'\r\nlocal y = = 2\r\n"), [(4, "syntax-error")]);
+        let found = findings("-- a\r\nreturn redis.call('KEYS', '*')\r\n");
+        assert!(found.contains(&(2, "keys-command")), "{found:?}");
+    }
+}

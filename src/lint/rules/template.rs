@@ -1,0 +1,61 @@
+//! Placeholders of templates.
+
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+use crate::lint::source::parse::ParseError;
+use crate::lint::source::placeholders;
+use crate::lint::source::position::Position;
+
+pub(super) static RULE: Rule = Rule {
+    name: "template",
+    severity: Severity::Warning,
+    on_by_default: true,
+    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`): this is not the script \
+              that the server gets, and each value makes another script",
+    instead: "pass the value in KEYS or ARGV; or lint what the template makes",
+    why: "Each value that a template inserts makes a script of its own: the server compiles and keeps \
+          every one of them, its memory grows without a limit, and statistics by SHA1 fall apart.",
+    example: Some(Example {
+        bad: "\
+            return redis.call('DEL', '<%= prefix %>:lock')",
+        good: "\
+            return redis.call('DEL', KEYS[1] .. ':lock')",
+    }),
+    check: Check::Source(check),
+};
+
+fn check(source: &Source<'_>) -> Vec<Diagnostic> {
+    let mut found: Vec<(Position, &str)> = placeholders::in_strings(source.tokens).collect();
+    if let Some(ParseError::Syntax(position, _)) = source.error {
+        let placeholder = placeholders::in_line(source.text, position.line);
+        found.extend(placeholder.map(|placeholder| (*position, placeholder)));
+    }
+    let diagnostics = found.into_iter().map(|(position, placeholder)| {
+        Diagnostic::new(&RULE, position, format!("`{placeholder}` is a placeholder of a template"))
+    });
+    diagnostics.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, findings};
+
+    #[test]
+    fn placeholders_are_reported_in_place_of_syntax_errors() {
+        for (script, line) in [
+            ("redis.call('DEL', '<%= prefix %>')", 1),
+            ("local a = 1\nredis.call('SET', \"{{ prefix }}:a\", 1)", 2),
+            ("local a = 1\nlocal ttl = <%= ttl %>\nreturn a", 2),
+            ("local a = 1\n{% if big %}\nreturn a\n{% end %}", 2),
+        ] {
+            let found = findings(script);
+            assert!(found.contains(&(line, "template")), "{script}: {found:?}");
+            assert!(!found.iter().any(|(_, rule)| *rule == "syntax-error"), "{script}: {found:?}");
+        }
+        assert_clean(&[
+            "return string.match(ARGV[1], '<%w+>')",
+            "return string.gsub(ARGV[1], '{{(.-)}}', 'x')",
+            "return {{1, 2}, {3, 4}}",
+            "-- {{ name }} <%= name %>\nreturn redis.call('SET', '{user}:' .. ARGV[1], 1)",
+        ]);
+    }
+}

@@ -1,0 +1,70 @@
+//! `unpack` of a whole collection.
+
+use std::collections::HashSet;
+
+use crate::lint::analysis::facts::Facts;
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::Header;
+use crate::lint::source::syntax::Expr;
+
+pub(super) static RULE: Rule = Rule {
+    name: "unpack-collection",
+    severity: Severity::Warning,
+    on_by_default: true,
+    summary: "unpack of all of a collection: it fails from 8,000 elements on (`too many results to \
+              unpack`)",
+    instead: "unpack slices: unpack(list, from, to)",
+    why: "Lua puts all elements on its stack, which holds 8,000. The script works until the \
+          collection is larger, and then fails at every call.",
+    example: Some(Example {
+        bad: "\
+            redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
+        good: "\
+            local members = redis.call('SPOP', KEYS[1], 1000)\n\
+            redis.call('DEL', unpack(members))",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+    let calls = facts.script.exprs.ids().filter_map(|id| Some((id, facts.calls.unpack_args(id)?)));
+    // A list is reported once.
+    let mut reported = HashSet::new();
+    calls
+        .filter_map(|(id, args)| {
+            let [list] = args else { return None };
+            let (whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
+            let (read, what) = match (whole.first(), copied.first()) {
+                (Some(read), _) => (*read, "all that"),
+                (None, Some(read)) => (*read, "a list made of all that"),
+                (None, None) => return None,
+            };
+            let is_new = match facts.script.expr(*list) {
+                Expr::Variable(list) => reported.insert(*list),
+                _ => true,
+            };
+            let command = facts.calls.command(read);
+            let message = format!(
+                "unpack of {what} {command} reads fails from 8,000 elements on (too many results to unpack)"
+            );
+            let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
+            is_new.then(|| diagnostic.with_related(facts.script.position(read), "the read"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::assert_reported;
+
+    #[test]
+    fn collections_and_copies_of_them_are_reported() {
+        assert_reported(
+            "unpack-collection",
+            &[
+                "redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
+                "local t = {} for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do t[#t + 1] = m end redis.call('DEL', unpack(t))",
+            ],
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! Reads of a whole collection.
+
+use crate::lint::analysis::commands::Extent;
+use crate::lint::analysis::facts::{Facts, UnlimitedRead};
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::Header;
+
+pub(super) static RULE: Rule = Rule {
+    name: "whole-collection-read",
+    severity: Severity::Warning,
+    on_by_default: true,
+    summary: "all of a collection is read: it takes as long as the collection is large",
+    instead: "read a part with a limit, or ask for what is needed (SISMEMBER, HMGET, ZSCORE)",
+    why: "The command is fast with ten elements and takes seconds with a million; the reply takes as \
+          much memory again.",
+    example: Some(Example {
+        bad: "\
+            return redis.call('SMEMBERS', KEYS[1])",
+        good: "\
+            return redis.call('SISMEMBER', KEYS[1], ARGV[1])",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+    let reads = facts.unlimited_reads();
+    let reads = reads.filter(|read| read.iterated_by.is_none() && read.extent == Extent::Whole);
+    reads
+        .map(|UnlimitedRead { id, command, .. }| {
+            let message = format!("{command} reads without a limit: as much as there is one day");
+            Diagnostic::new(&RULE, facts.script.position(id), message)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::severe;
+
+    #[test]
+    fn a_read_without_a_limit_is_reported() {
+        assert_eq!(severe("return redis.call('SMEMBERS', KEYS[1])"), ["whole-collection-read"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Tree of `full_moon` → [`Script`].
+//!
+//! [`Builder`] keeps scopes, loops and the order of statements; this file converts statements, `expressions` the expressions.
+
+mod builder;
+mod expressions;
+
+use std::mem;
+
+use full_moon::ast::{Block, If, LastStmt, Stmt, Var};
+use full_moon::tokenizer::TokenReference;
+
+use self::builder::Builder;
+use crate::lint::source::literal::word;
+use crate::lint::source::position::Position;
+use crate::lint::source::syntax::{Expr, ExprId, LoopKind, Script, Statement, Value, VarId};
+
+/// Converts a tree.
+///
+/// # Errors
+/// Position of the first `break` outside of a loop, which the parser accepts.
+pub(crate) fn lower(block: &Block) -> Result<Script, Position> {
+    let mut lowering = Lowering::default();
+    let body = lowering.block(block);
+    lowering.builder.finish(body)
+}
+
+/// Position of a token. `full_moon` takes time that grows exponentially with the depth of a tree to find where the tree begins.
+fn position(token: &TokenReference) -> Position {
+    token.token().start_position().into()
+}
+
+/// Conversion in progress.
+#[derive(Debug, Default)]
+struct Lowering {
+    builder: Builder,
+    /// Statements of the current block so far.
+    statements: Vec<Statement>,
+}
+
+impl Lowering {
+    /// Converts a block in a scope of its own.
+    fn block(&mut self, block: &Block) -> Vec<Statement> {
+        self.builder.push_scope();
+        let outer = mem::take(&mut self.statements);
+        self.statements_of(block);
+        self.builder.pop_scope();
+        mem::replace(&mut self.statements, outer)
+    }
+
+    fn statements_of(&mut self, block: &Block) {
+        for statement in block.stmts() {
+            self.statement(statement);
+        }
+        match block.last_stmt() {
+            Some(LastStmt::Break(token)) => self.builder.record_break(position(token)),
+            Some(LastStmt::Return(values)) => {
+                let values: Vec<ExprId> = values.returns().iter().map(|value| self.expr(value)).collect();
+                self.builder.record_return(values.first().copied());
+                self.statements.push(Statement::Return);
+            }
+            _ => {}
+        }
+    }
+
+    fn statement(&mut self, statement: &Stmt) {
+        match statement {
+            Stmt::Assignment(assignment) => {
+                let values: Vec<ExprId> =
+                    assignment.expressions().iter().map(|value| self.expr(value)).collect();
+                let targets: Vec<Option<VarId>> =
+                    assignment.variables().iter().map(|target| self.target(target)).collect();
+                self.builder.assign_all(&targets, &values);
+            }
+            Stmt::LocalAssignment(local) => {
+                let values: Vec<ExprId> = local.expressions().iter().map(|value| self.expr(value)).collect();
+                let targets: Vec<Option<VarId>> =
+                    local.names().iter().map(|name| Some(self.builder.declare(&word(name)))).collect();
+                self.builder.assign_all(&targets, &values);
+            }
+            Stmt::Do(block) => {
+                let inner = self.block(block.block());
+                self.statements.extend(inner);
+            }
+            Stmt::FunctionCall(call) => {
+                self.call(call);
+            }
+            Stmt::FunctionDeclaration(declaration) => {
+                let name = declaration.name().to_string();
+                let variable = self.builder.resolve(name.trim());
+                let function = self.function(declaration.body(), declaration.function_token());
+                self.builder.assign(variable, Value::Of(function));
+            }
+            Stmt::LocalFunction(local) => {
+                let variable = self.builder.declare(&word(local.name()));
+                let function = self.function(local.body(), local.local_token());
+                self.builder.assign(variable, Value::Of(function));
+            }
+            Stmt::If(branches) => self.branches(branches),
+            Stmt::While(while_loop) => {
+                let id = self.builder.begin_loop(position(while_loop.while_token()));
+                let outer = mem::take(&mut self.statements);
+                let condition = self.expr(while_loop.condition());
+                let mut body = mem::replace(&mut self.statements, outer);
+                body.extend(self.block(while_loop.block()));
+                self.builder.end_loop(id, LoopKind::While(condition), body);
+                self.statements.push(Statement::Loop(id));
+            }
+            Stmt::Repeat(repeat) => {
+                let id = self.builder.begin_loop(position(repeat.repeat_token()));
+                // The condition sees the variables of the body.
+                self.builder.push_scope();
+                let outer = mem::take(&mut self.statements);
+                self.statements_of(repeat.block());
+                let condition = self.expr(repeat.until());
+                self.builder.pop_scope();
+                let body = mem::replace(&mut self.statements, outer);
+                self.builder.end_loop(id, LoopKind::Repeat(condition), body);
+                self.statements.push(Statement::Loop(id));
+            }
+            Stmt::NumericFor(numeric) => {
+                let start = self.expr(numeric.start());
+                let end = self.expr(numeric.end());
+                if let Some(step) = numeric.step() {
+                    self.expr(step);
+                }
+                let kind = LoopKind::Numeric(end);
+                let names = std::iter::once(numeric.index_variable());
+                self.for_loop(numeric.for_token(), kind, names, start, numeric.block());
+            }
+            Stmt::GenericFor(generic) => {
+                let iterators: Vec<ExprId> =
+                    generic.expressions().iter().map(|value| self.expr(value)).collect();
+                let iterator = iterators.first().copied().unwrap_or_else(|| self.builder.unknown());
+                let kind = LoopKind::Generic(iterator);
+                self.for_loop(generic.for_token(), kind, generic.names().iter(), iterator, generic.block());
+            }
+            _ => {}
+        }
+    }
+
+    /// Converts a `for` loop whose variables get parts of the value of `source`.
+    fn for_loop<'a>(
+        &mut self,
+        keyword: &TokenReference,
+        kind: LoopKind,
+        names: impl Iterator<Item = &'a TokenReference>,
+        source: ExprId,
+        block: &Block,
+    ) {
+        let id = self.builder.begin_loop(position(keyword));
+        self.builder.push_scope();
+        for name in names {
+            let variable = self.builder.declare(&word(name));
+            self.builder.assign(variable, Value::PartOf(source));
+        }
+        let body = self.block(block);
+        self.builder.pop_scope();
+        self.builder.end_loop(id, kind, body);
+        self.statements.push(Statement::Loop(id));
+    }
+
+    fn branches(&mut self, branches: &If) {
+        let outer_guard = self.builder.guard();
+        let mut ways = Vec::new();
+        let condition = self.expr(branches.condition());
+        self.builder.set_guard(Some(condition));
+        ways.push(self.block(branches.block()));
+        for else_if in branches.else_if().into_iter().flatten() {
+            let condition = self.expr(else_if.condition());
+            self.builder.set_guard(Some(condition));
+            ways.push(self.block(else_if.block()));
+        }
+        ways.push(branches.else_block().map(|block| self.block(block)).unwrap_or_default());
+        self.builder.set_guard(outer_guard);
+        self.statements.push(Statement::Branches(ways));
+    }
+
+    /// Converts the target of an assignment; `None` for an element of a table.
+    fn target(&mut self, target: &Var) -> Option<VarId> {
+        match target {
+            Var::Name(name) => Some(self.builder.resolve(&word(name))),
+            Var::Expression(_) => {
+                let element = self.var(target);
+                if let Expr::Index { base, .. } = *self.builder.expr(element) {
+                    self.builder.grow(base);
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+}
