@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{Endpoint, TargetConfig};
-use crate::poll::Reached;
+use crate::watch::Reached;
 
 /// Handle of a target.
 pub(super) trait Handle: Clone {

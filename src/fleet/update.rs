@@ -10,7 +10,8 @@ use super::compose::{Aliases, Changes, Choice, Handle, Rejection, Replaced, comp
 use super::{Discoveries, Fleet, check_modules};
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig, TargetOrigin};
-use crate::poll::{Reached, TargetHandle};
+use crate::poll::TargetHandle;
+use crate::watch::Reached;
 
 /// Maximum number of discovered targets, of all entries together.
 const MAX_DISCOVERED: usize = 10_000;

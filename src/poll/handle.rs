@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
-use crate::watch::{Event, Next, Observation, Snapshot, Target};
+use crate::watch::{Event, Next, Observation, Reached, Snapshot, Target};
 
 /// State that all targets share.
 #[derive(Debug)]
@@ -125,30 +125,6 @@ struct Dialled {
     reached: Option<(SocketAddr, bool)>,
     /// True if the last attempt led to an address that `allow` does not admit.
     refused: bool,
-}
-
-/// Server at the other end of a connection, as far as the connection identifies it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reached {
-    pub(crate) socket: SocketAddr,
-    /// True if the socket is of this machine.
-    pub(crate) here: bool,
-    /// True with TLS. One socket may then lead to several servers, by the name that the client sends.
-    pub(crate) tls: bool,
-    pub(crate) run_id: Option<String>,
-}
-
-impl Reached {
-    /// True if both are one server. An equal `run_id`, which a server can copy and a failover moves, is only enough at the
-    /// same port of this machine.
-    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
-        let one_process = self.run_id.is_some() && self.run_id == other.run_id;
-        if self.socket == other.socket {
-            one_process || !(self.tls || other.tls)
-        } else {
-            one_process && self.here && other.here && self.socket.port() == other.socket.port()
-        }
-    }
 }
 
 impl TargetHandle {

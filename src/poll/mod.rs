@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug};
 
-pub(crate) use self::handle::{Reached, Shared, TargetHandle};
+pub(crate) use self::handle::{Shared, TargetHandle};
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, Link, TlsSetup, connect_within};

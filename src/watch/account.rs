@@ -407,12 +407,12 @@ impl Account {
         let received = new.len().saturating_add(usize::try_from(unreadable).unwrap_or(usize::MAX));
         self.ask = if received > 1 { received.saturating_mul(2) } else { 1 };
         let written = lost.saturating_add(u64::try_from(new.len()).unwrap_or(u64::MAX));
-        let elapsed = now.since(self.read_until.replace(now).unwrap_or_default());
+        let since_read = now.since(self.read_until.replace(now).unwrap_or_default());
         self.pace = Some(match self.pace {
             // Slow down gradually: what comes in bursts comes again.
             Some(interval) if written == 0 => interval.saturating_mul(2).max(MIN_PAUSE),
             Some(interval) => {
-                let full = elapsed.as_micros().saturating_mul(self.ring.into()) / u128::from(written);
+                let full = since_read.as_micros().saturating_mul(self.ring.into()) / u128::from(written);
                 let full = Duration::from_micros(u64::try_from(full).unwrap_or(u64::MAX));
                 let pause = (full / RING_SHARE).min(interval.saturating_mul(2).max(MIN_PAUSE));
                 if pause < MIN_PAUSE { Duration::ZERO } else { pause }

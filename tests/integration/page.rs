@@ -145,11 +145,11 @@ fn a_server_that_is_down() {
     wait_for_state(&exporter, "unreachable", 1);
     look(&exporter, "down");
     let text = plain(&exporter);
-    assert!(text.starts_with("1 target can't be reached. 0 of 1 answer as they should.\n"), "{text}");
+    assert!(text.starts_with("1 target is unreachable. 0 of 1 responding.\n"), "{text}");
     let headline = &api(&exporter, "targets?q=nothing")["summary"]["headline"];
     assert_eq!(
         (headline["level"].as_str(), headline["text"].as_str()),
-        (Some("down"), Some("1 target can't be reached."))
+        (Some("down"), Some("1 target is unreachable."))
     );
 }
 

@@ -210,8 +210,8 @@ fn what_a_probe_may_not_say_is_refused_and_never_repeated() {
         &["--probe.max-targets=0"],
     );
     for (query, status, why) in [
-        ("", 400, "target is missing"),
-        ("?target=", 400, "target is missing"),
+        ("", 400, "missing parameter target"),
+        ("?target=", 400, "missing parameter target"),
         ("?target=a:1&target=b:1", 400, ""),
         ("?target=redis://user:sesame@a:1", 400, "credentials"),
         ("?target=:sesame@a:1", 400, "credentials"),
