@@ -39,7 +39,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::{assert_clean, assert_reported};
+    use crate::lint::tests::{assert_clean, assert_reported, findings, severe};
 
     #[test]
     fn loops_over_the_cursor_are_reported() {
@@ -47,5 +47,12 @@ mod tests {
         assert_clean(&[
             "local r = redis.call('SCAN', ARGV[1]) for i = 1, #r[2] do redis.call('DEL', r[2][i]) end",
         ]);
+    }
+    #[test]
+    fn a_counted_loop_around_the_loop_is_not_reported() {
+        let inner = "repeat\n c = redis.call('SCAN', c)[1]\n until c == '0'";
+        let script = format!("local i, c = 0, '0'\nwhile i < 3 do\n i = i + 1\n {inner}\nend");
+        assert_eq!(severe(&script), ["scan-loop"]);
+        assert!(findings(&script).contains(&(4, "scan-loop")));
     }
 }

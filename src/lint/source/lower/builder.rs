@@ -216,11 +216,11 @@ impl Builder {
         }
     }
 
-    /// Begins a loop whose kind is not known before its end.
-    pub(super) fn begin_loop(&mut self, position: Position) -> LoopId {
+    /// Begins a loop whose condition or iterator is not converted yet.
+    pub(super) fn begin_loop(&mut self, position: Position, kind: fn(ExprId) -> LoopKind) -> LoopId {
         let id = self.script.loops.push(Loop {
             position,
-            kind: LoopKind::Numeric(self.script.unknown),
+            kind: kind(self.script.unknown),
             body: Vec::new(),
             exits: Vec::new(),
             assigned: Vec::new(),

@@ -98,7 +98,7 @@ impl Lowering {
             }
             Stmt::If(branches) => self.branches(branches),
             Stmt::While(while_loop) => {
-                let id = self.builder.begin_loop(position(while_loop.while_token()));
+                let id = self.builder.begin_loop(position(while_loop.while_token()), LoopKind::While);
                 let outer = mem::take(&mut self.statements);
                 let condition = self.expr(while_loop.condition());
                 let mut body = mem::replace(&mut self.statements, outer);
@@ -107,7 +107,7 @@ impl Lowering {
                 self.statements.push(Statement::Loop(id));
             }
             Stmt::Repeat(repeat) => {
-                let id = self.builder.begin_loop(position(repeat.repeat_token()));
+                let id = self.builder.begin_loop(position(repeat.repeat_token()), LoopKind::Repeat);
                 // The condition sees the variables of the body.
                 self.builder.push_scope();
                 let outer = mem::take(&mut self.statements);
@@ -124,16 +124,15 @@ impl Lowering {
                 if let Some(step) = numeric.step() {
                     self.expr(step);
                 }
-                let kind = LoopKind::Numeric(end);
                 let names = std::iter::once(numeric.index_variable());
-                self.for_loop(numeric.for_token(), kind, names, start, numeric.block());
+                self.for_loop(numeric.for_token(), LoopKind::Numeric, end, names, start, numeric.block());
             }
             Stmt::GenericFor(generic) => {
                 let iterators: Vec<ExprId> =
                     generic.expressions().iter().map(|value| self.expr(value)).collect();
                 let iterator = iterators.first().copied().unwrap_or_else(|| self.builder.unknown());
-                let kind = LoopKind::Generic(iterator);
-                self.for_loop(generic.for_token(), kind, generic.names().iter(), iterator, generic.block());
+                let (names, block) = (generic.names().iter(), generic.block());
+                self.for_loop(generic.for_token(), LoopKind::Generic, iterator, names, iterator, block);
             }
             _ => {}
         }
@@ -143,12 +142,13 @@ impl Lowering {
     fn for_loop<'a>(
         &mut self,
         keyword: &TokenReference,
-        kind: LoopKind,
+        kind: fn(ExprId) -> LoopKind,
+        end: ExprId,
         names: impl Iterator<Item = &'a TokenReference>,
         source: ExprId,
         block: &Block,
     ) {
-        let id = self.builder.begin_loop(position(keyword));
+        let id = self.builder.begin_loop(position(keyword), kind);
         self.builder.push_scope();
         for name in names {
             let variable = self.builder.declare(&word(name));
@@ -156,7 +156,7 @@ impl Lowering {
         }
         let body = self.block(block);
         self.builder.pop_scope();
-        self.builder.end_loop(id, kind, body);
+        self.builder.end_loop(id, kind(end), body);
         self.statements.push(Statement::Loop(id));
     }
 
