@@ -141,7 +141,7 @@ impl Diagnostic {
         let diagnostic = Self::new(rule, around.position, format!("{message}{}", unkillable(facts, around)));
         match call {
             Some(call) => {
-                diagnostic.with_related(facts.script.position(call), "the reply that it depends on")
+                diagnostic.with_related(facts.script.position(call), "the reply that the loop depends on")
             }
             None => diagnostic,
         }

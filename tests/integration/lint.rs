@@ -355,7 +355,7 @@ fn what_cannot_be_read_is_said_and_the_rest_is_read() {
     assert_eq!(finished.status.code(), Some(2), "{finished:?}");
     assert!(finished.stdout.contains("large.lua: cannot read: larger than 1 MiB"), "{finished:?}");
     assert!(finished.stdout.contains("latin.lua:2:8: error[keys-command]"), "{finished:?}");
-    assert!(finished.stdout.ends_with("1 script: 1 error, 1 not readable\n"), "{finished:?}");
+    assert!(finished.stdout.ends_with("1 script: 1 error, 1 unreadable\n"), "{finished:?}");
     assert_eq!(finished.stderr, "");
 }
 

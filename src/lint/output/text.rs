@@ -71,13 +71,11 @@ fn summary(report: &Report) -> String {
         [(Severity::Error, "errors"), (Severity::Warning, "warnings"), (Severity::Info, "infos")].into_iter();
     let mut parts: Vec<String> = counts.filter_map(|(severity, plural)| counted(severity, plural)).collect();
     if parts.is_empty() {
-        parts.push("nothing found".to_owned());
+        parts.push("no findings".to_owned());
     }
-    for (count, what) in [
-        (report.omitted, "more left out"),
-        (report.allowed, "allowed by comments"),
-        (report.unreadable.len(), "not readable"),
-    ] {
+    for (count, what) in
+        [(report.omitted, "omitted"), (report.allowed, "suppressed"), (report.unreadable.len(), "unreadable")]
+    {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

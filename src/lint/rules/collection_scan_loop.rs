@@ -9,12 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "collection-scan-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a loop over SSCAN, HSCAN or ZSCAN: it takes as long as the collection is large, in one \
-              go",
+    summary: "a loop over SSCAN, HSCAN or ZSCAN, which reads the whole collection while nothing else runs",
     instead: "scan from the client, and call the script for each page",
-    why: "SCAN commands return a page so that other clients get their turn between pages. In a script \
-          nothing else runs between them: the loop takes as long as one command that reads the whole \
-          collection, and more.",
+    why: "SCAN commands return one page, so that other clients run between pages. In a script nothing \
+          else runs between them: the loop takes longer than one command that reads the whole collection.",
     example: Some(Example {
         bad: "\
             local cursor = '0'\n\
@@ -32,7 +30,8 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let loops = facts.long_loops().filter_map(|(around, long)| match long {
         LongLoop::Scan(call) if facts.calls.command(*call) != "SCAN" => {
             let command = facts.calls.command(*call);
-            let message = format!("this loop reads all of a collection by {command} in one go");
+            let message =
+                format!("this loop reads a whole collection with {command} while nothing else runs");
             Some(Diagnostic::of_loop(&RULE, facts, around, &message, Some(*call)))
         }
         _ => None,

@@ -9,11 +9,10 @@ pub(super) static RULE: Rule = Rule {
     severity: Severity::Info,
     on_by_default: true,
     summary: "a script without a #! line that only reads",
-    instead: "call it with EVAL_RO or EVALSHA_RO, or begin it with `#!lua flags=no-writes` (Redis \
-              7.0): it may then run on replicas, and can always be killed",
-    why: "Without the flag the server has to assume that the script writes: it runs on the master \
-          only. A script that is known to read only also runs on replicas, and SCRIPT KILL always \
-          ends it.",
+    instead: "call it with EVAL_RO or EVALSHA_RO, or begin it with `#!lua flags=no-writes` (Redis 7.0): \
+              replicas may then run it, and SCRIPT KILL always ends it",
+    why: "Clients of a cluster, and proxies, treat EVAL as a write and send it to the master. A script \
+          that is declared read-only may run on replicas, and SCRIPT KILL always ends it.",
     example: Some(Example {
         bad: "\
             return redis.call('GET', KEYS[1])",
@@ -29,7 +28,7 @@ fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
         return Vec::new();
     }
     let first = facts.calls.all_redis().first().map(|(id, _)| facts.script.position(*id));
-    let message = "this script only reads, and does not say so";
+    let message = "this script only reads, but is not declared read-only";
     first.map(|position| Diagnostic::new(&RULE, position, message)).into_iter().collect()
 }
 

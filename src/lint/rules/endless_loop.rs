@@ -10,9 +10,9 @@ pub(super) static RULE: Rule = Rule {
     severity: Severity::Error,
     on_by_default: true,
     summary: "a loop that nothing ends",
-    instead: "give it a condition, or a break, and count its rounds",
-    why: "The server serves nobody else while a script runs. SCRIPT KILL ends this loop only if the \
-          script has written nothing; otherwise only SHUTDOWN NOSAVE does.",
+    instead: "add a condition or a break, and limit the number of iterations",
+    why: "The server runs nothing else while a script runs. SCRIPT KILL ends the loop only if the script \
+          has written nothing; otherwise only SHUTDOWN NOSAVE does.",
     example: Some(Example {
         bad: "\
             while true do\n\
@@ -31,7 +31,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     endless
         .map(|(around, _)| {
             let keyword = around.kind.keyword();
-            let message = format!("nothing ends this {keyword} loop: no break, return or error");
+            let message = format!("nothing ends this {keyword} loop: it has no break, return or error");
             Diagnostic::of_loop(&RULE, facts, around, &message, None)
         })
         .collect()

@@ -8,11 +8,10 @@ pub(super) static RULE: Rule = Rule {
     name: "invalid-shebang",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "a #! line that the server refuses: another engine than lua, or an unknown option or \
-              flag",
-    instead: "for a script `#!lua flags=…` with no-writes, allow-oom, allow-stale, no-cluster or \
-              allow-cross-slot-keys; for a library `#!lua name=…`",
-    why: "The server rejects the whole script, at its first call in production.",
+    summary: "a #! line that the server rejects: an engine other than lua, or an unknown option or flag",
+    instead: "write `#!lua flags=…` for a script (no-writes, allow-oom, allow-stale, no-cluster, \
+              allow-cross-slot-keys), `#!lua name=…` for a library",
+    why: "The server does not run the script at all: every call is an error.",
     example: Some(Example {
         bad: "\
             #!lua flags=nowrites\n\

@@ -8,11 +8,10 @@ pub(super) static RULE: Rule = Rule {
     name: "keys-command",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "KEYS looks at every key of the database",
-    instead: "keep the names of the keys in a set or sorted set of their own, or use SCAN from the \
-              client",
-    why: "KEYS takes about a second for every few million keys of the database, even if no key \
-          matches, and nothing else runs meanwhile.",
+    summary: "the command KEYS, which visits every key of the database",
+    instead: "keep the names of the keys in a set or sorted set, or use SCAN from the client",
+    why: "KEYS compares the pattern with every key of the database, however few of them match, and \
+          nothing else runs meanwhile.",
     example: Some(Example {
         bad: "\
             return redis.call('KEYS', 'session:*')",
@@ -26,7 +25,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let calls = facts.calls.all_redis().into_iter();
     let keys = calls.filter(|(_, call)| call.command.as_deref() == Some("KEYS"));
     keys.map(|(id, _)| {
-        let message = "KEYS looks at every key of the database while nothing else runs";
+        let message = "KEYS visits every key of the database while nothing else runs";
         Diagnostic::new(&RULE, facts.script.position(id), message)
     })
     .collect()

@@ -8,11 +8,11 @@ pub(super) static RULE: Rule = Rule {
     name: "loop-over-collection",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "all of a collection is read, and a loop goes over it",
-    instead: "read a part with a limit (LRANGE 0 99, ZRANGE … LIMIT, SPOP key 100) and call the \
-              script again while there is more",
+    summary: "a read of a whole collection, and a loop over the reply",
+    instead: "read a part with a limit (LRANGE 0 99, ZRANGE … LIMIT, SPOP key 100), and call the script \
+              again while there is more",
     why: "The loop is fast with ten elements and takes seconds with a million. Nothing else runs \
-          meanwhile, also if the script only reads.",
+          meanwhile, even if the script only reads.",
     example: Some(Example {
         bad: "\
             for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do\n\
@@ -33,7 +33,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
             let unkillable = unkillable(facts, around);
             let line = around.position.line;
             let message = format!(
-                "{command} reads without a limit, and the loop in line {line} goes over all of it{unkillable}"
+                "{command} reads without a limit, and the loop in line {line} iterates over the whole reply{unkillable}"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             diagnostic.with_related(around.position, "the loop")

@@ -9,11 +9,11 @@ pub(super) static RULE: Rule = Rule {
     name: "missing-no-writes",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a script with a #! line, or a function, that only reads and is not flagged no-writes",
-    instead: "add the flag no-writes: it may then run on replicas and by FCALL_RO or EVALSHA_RO, and \
-              can always be killed",
-    why: "A function without the flag can't be called with FCALL_RO, nor on a replica. The author has \
-          chosen flags; this one is free.",
+    summary: "a script with a #! line, or a function, that only reads and lacks the flag no-writes",
+    instead: "add the flag no-writes: replicas, FCALL_RO and EVALSHA_RO may then run it, and SCRIPT KILL \
+              always ends it",
+    why: "Replicas reject a script or function whose flags lack no-writes, even if it only reads; \
+          FCALL_RO and EVALSHA_RO reject it everywhere.",
     example: Some(Example {
         bad: "\
             #!lua flags=allow-stale\n\
@@ -32,7 +32,7 @@ fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
     });
     missing
         .map(|entry| {
-            let message = format!("{} only reads, and is not flagged no-writes", entry.title);
+            let message = format!("{} only reads, but lacks the flag no-writes", entry.title);
             Diagnostic::new(&RULE, entry.position, message)
         })
         .collect()

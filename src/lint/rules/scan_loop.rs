@@ -9,10 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "scan-loop",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "a loop over SCAN: it goes over every key of the database, in one go",
+    summary: "a loop over SCAN, which visits every key of the database while nothing else runs",
     instead: "scan from the client, and call the script for each page",
-    why: "SCAN returns a page so that other clients get their turn between pages. In a script nothing \
-          else runs between them: the loop is KEYS by another name.",
+    why: "SCAN returns one page, so that other clients run between pages. In a script nothing else runs \
+          between them: the loop takes longer than KEYS.",
     example: Some(Example {
         bad: "\
             local cursor = '0'\n\
@@ -29,7 +29,7 @@ pub(super) static RULE: Rule = Rule {
 fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let loops = facts.long_loops().filter_map(|(around, long)| match long {
         LongLoop::Scan(call) if facts.calls.command(*call) == "SCAN" => {
-            let message = "this loop scans every key of the database in one go";
+            let message = "this loop visits every key of the database while nothing else runs";
             Some(Diagnostic::of_loop(&RULE, facts, around, message, Some(*call)))
         }
         _ => None,

@@ -9,10 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "syntax-error",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "this is not Lua 5.1: the server refuses it",
-    instead: "correct it; redis-cli EVAL or FUNCTION LOAD tell the same",
-    why: "The server compiles the script at its first call and replies with an error. Later versions \
-          of Lua have syntax that Lua 5.1 lacks: `goto`, `//`, `&`.",
+    summary: "a source that is not Lua 5.1, which the server rejects",
+    instead: "correct the syntax; SCRIPT LOAD and FUNCTION LOAD report the same error",
+    why: "The server replies to every call with an error. Later versions of Lua have syntax that Lua 5.1 \
+          lacks, such as `goto`, `//` and `&`.",
     example: Some(Example {
         bad: "\
             return redis.call('GET', KEYS[1]",
@@ -30,7 +30,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
         diagnostics.push(Diagnostic::new(&RULE, *position, message));
     }
     if source.text.starts_with('\u{feff}') {
-        let message = "it begins with a byte order mark, which is no Lua";
+        let message = "the file begins with a byte order mark, which is not Lua";
         diagnostics.push(Diagnostic::new(&RULE, Position::START, message));
     }
     diagnostics

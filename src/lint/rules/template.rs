@@ -9,11 +9,11 @@ pub(super) static RULE: Rule = Rule {
     name: "template",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`): this is not the script \
-              that the server gets, and each value makes another script",
-    instead: "pass the value in KEYS or ARGV; or lint what the template makes",
-    why: "Each value that a template inserts makes a script of its own: the server compiles and keeps \
-          every one of them, its memory grows without a limit, and statistics by SHA1 fall apart.",
+    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`): the server gets another \
+              script for each value",
+    instead: "pass the value in KEYS or ARGV, or lint the output of the template",
+    why: "Each value makes a script of its own. The server compiles every one of them, and servers before \
+          Redis 7.4 keep them all; statistics by script have one row for each value.",
     example: Some(Example {
         bad: "\
             return redis.call('DEL', '<%= prefix %>:lock')",

@@ -8,24 +8,23 @@ pub(super) static RULE: Rule = Rule {
     name: "too-complex",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "the script is nested too deep to be read",
-    instead: "take it apart into functions",
-    why: "Brackets and blocks that are nested deeper than 200 levels, which is the limit of Lua \
-          itself, or an expression with over 1,000 operators are not analysed, so that a hostile \
-          script can't exhaust the stack.",
+    summary: "a script that is nested too deep to be analysed",
+    instead: "split it into functions",
+    why: "A script is not analysed if brackets and blocks are nested deeper than 200 levels, which is \
+          Lua's own limit, or if an expression has more than 1,000 operators.",
     example: None,
     check: Check::Source(check),
 };
 
 /// Diagnostic for a script whose check failed.
 pub(crate) fn unchecked() -> Diagnostic {
-    Diagnostic::new(&RULE, Position::START, "the parser gave up")
+    Diagnostic::new(&RULE, Position::START, "the script could not be analysed")
 }
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     match source.error {
         Some(ParseError::TooDeep(position)) => {
-            vec![Diagnostic::new(&RULE, *position, "this is nested too deep to be read")]
+            vec![Diagnostic::new(&RULE, *position, "the nesting is too deep to be analysed")]
         }
         _ => Vec::new(),
     }

@@ -9,11 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "unbounded-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a loop whose end depends on data",
-    instead: "count its rounds and end it at a limit; call the script again while there is more",
-    why: "Such a loop runs as long as there is data: after an outage of the consumers it empties a \
-          queue of millions in one go. A counter that is one of the conditions, or `math.min`, bounds \
-          it.",
+    summary: "a loop whose number of iterations depends on data",
+    instead: "limit the number of iterations, and call the script again while there is more",
+    why: "The loop runs as long as there is data: after an outage of its consumers, a queue has millions \
+          of entries. A counter that is one of the conditions bounds a loop, and so does `math.min`.",
     example: Some(Example {
         bad: "\
             while redis.call('LLEN', KEYS[1]) > 0 do\n\
@@ -31,15 +30,18 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let loops = facts.long_loops().filter_map(|(around, long)| {
         let keyword = around.kind.keyword();
         let (message, call) = match long {
-            LongLoop::Count(call) => (
-                format!("this {keyword} loop runs as often as {} says", facts.calls.command(*call)),
-                Some(*call),
-            ),
+            LongLoop::Count(call) => {
+                let command = facts.calls.command(*call);
+                let message =
+                    format!("the number of iterations of this {keyword} loop is a reply of {command}");
+                (message, Some(*call))
+            }
             LongLoop::Until(call) => {
-                (format!("this {keyword} loop ends when {} says so", facts.calls.command(*call)), Some(*call))
+                let command = facts.calls.command(*call);
+                (format!("this {keyword} loop ends only at a certain reply of {command}"), Some(*call))
             }
             LongLoop::Unbounded => {
-                (format!("this {keyword} loop calls commands, and no counter bounds it"), None)
+                (format!("this {keyword} loop calls commands, and no counter limits it"), None)
             }
             // Loops over a collection are reported where it is read.
             LongLoop::Collection(_) | LongLoop::Endless | LongLoop::Scan(_) => return None,

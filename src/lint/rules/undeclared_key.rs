@@ -10,10 +10,10 @@ pub(super) static RULE: Rule = Rule {
     name: "undeclared-key",
     severity: Severity::Info,
     on_by_default: true,
-    summary: "a key that is neither in KEYS nor made of it",
-    instead: "pass it in KEYS: a cluster finds the node by it, and ACLs check it",
-    why: "A cluster sends the script to the node of the keys in KEYS. A key that is made of constants \
-          or ARGV may belong to another node, where the command fails.",
+    summary: "a key that is neither in KEYS nor derived from KEYS",
+    instead: "pass it in KEYS, by which clients of a cluster find the node and ACLs check access",
+    why: "In a cluster a script runs on the node of the keys in KEYS. A key of constants or ARGV may \
+          belong to another node; its command then fails.",
     example: Some(Example {
         bad: "\
             redis.call('INCR', 'counter:' .. ARGV[1])",
@@ -29,7 +29,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
         .filter_map(|(_, call)| {
             let key = *call.args.first()?;
             let command = call.command.as_deref().filter(|command| commands::begins_with_key(command))?;
-            let message = format!("the key of {command} is neither in KEYS nor made of it");
+            let message = format!("the key of {command} is neither in KEYS nor derived from KEYS");
             is_undeclared(facts, key).then(|| Diagnostic::new(&RULE, facts.script.position(key), message))
         })
         .collect()

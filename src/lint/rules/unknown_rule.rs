@@ -6,9 +6,9 @@ pub(super) static RULE: Rule = Rule {
     name: "unknown-rule",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "an allow comment that names no rule",
-    instead: "see the table of rules in docs/lint.md",
-    why: "The comment suppresses nothing: the name is misspelt, or the rule no longer exists.",
+    summary: "a comment that suppresses an unknown rule",
+    instead: "use a name of the table in docs/lint.md",
+    why: "The comment suppresses nothing: the name is misspelt, or the rule does not exist any more.",
     example: Some(Example {
         bad: "\
             -- redis-script-lint: allow(keys)\n\
@@ -20,12 +20,13 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(suppressed: &Suppressed<'_>) -> Vec<Diagnostic> {
-    let message = "this comment is not understood: allow(rule, …) or allow-file(rule, …) was expected";
+    let message = "malformed comment: expected allow(rule, …) or allow-file(rule, …)";
     let malformed = suppressed.suppressions.malformed.iter();
     let malformed = malformed.map(|position| Diagnostic::new(&RULE, *position, message));
-    let unknown = suppressed.unknown.iter().map(|unknown| {
-        Diagnostic::new(&RULE, unknown.position, format!("there is no rule `{}`", unknown.rule))
-    });
+    let unknown = suppressed
+        .unknown
+        .iter()
+        .map(|unknown| Diagnostic::new(&RULE, unknown.position, format!("unknown rule `{}`", unknown.rule)));
     malformed.chain(unknown).collect()
 }
 

@@ -11,11 +11,11 @@ pub(super) static RULE: Rule = Rule {
     name: "unpack-collection",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "unpack of all of a collection: it fails from 8,000 elements on (`too many results to \
+    summary: "unpack of a whole collection, which fails from 8,000 elements on (`too many results to \
               unpack`)",
     instead: "unpack slices: unpack(list, from, to)",
-    why: "Lua puts all elements on its stack, which holds 8,000. The script works until the \
-          collection is larger, and then fails at every call.",
+    why: "Lua's stack holds 8,000 elements. The script works until the collection is larger; from then on \
+          every call fails.",
     example: Some(Example {
         bad: "\
             redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
@@ -35,8 +35,8 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
             let [list] = args else { return None };
             let (whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
             let (read, what) = match (whole.first(), copied.first()) {
-                (Some(read), _) => (*read, "all that"),
-                (None, Some(read)) => (*read, "a list made of all that"),
+                (Some(read), _) => (*read, "the reply of"),
+                (None, Some(read)) => (*read, "a copy of the reply of"),
                 (None, None) => return None,
             };
             let is_new = match facts.script.expr(*list) {
@@ -45,7 +45,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
             };
             let command = facts.calls.command(read);
             let message = format!(
-                "unpack of {what} {command} reads fails from 8,000 elements on (too many results to unpack)"
+                "unpack of {what} {command} fails from 8,000 elements on (too many results to unpack)"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             is_new.then(|| diagnostic.with_related(facts.script.position(read), "the read"))

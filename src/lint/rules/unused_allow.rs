@@ -6,10 +6,9 @@ pub(super) static RULE: Rule = Rule {
     name: "unused-allow",
     severity: Severity::Info,
     on_by_default: true,
-    summary: "an allow comment where there is nothing to allow",
+    summary: "a comment that suppresses nothing",
     instead: "remove it",
-    why: "The finding that the comment suppressed is gone. Left in place, the comment would hide the \
-          next one.",
+    why: "The suppressed finding does not exist any more. The comment would suppress a new one.",
     example: Some(Example {
         bad: "\
             -- redis-script-lint: allow(keys-command)\n\
@@ -22,7 +21,7 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(suppressed: &Suppressed<'_>) -> Vec<Diagnostic> {
     let unused = suppressed.unused.iter().map(|unused| {
-        Diagnostic::new(&RULE, unused.position, format!("nothing here is allowed by {}", unused.rule))
+        Diagnostic::new(&RULE, unused.position, format!("no finding of {} is suppressed", unused.rule))
     });
     unused.collect()
 }

@@ -10,13 +10,13 @@ pub(super) static RULE: Rule = Rule {
     name: "value-in-body",
     severity: Severity::Warning,
     on_by_default: false,
-    summary: "a value in the body that looks like data: each value makes another script, and the \
-              server keeps them all",
+    summary: "a value in the body that looks like data: the server gets another script for each value",
     instead: "pass it in KEYS or ARGV",
     why: "A client that formats values into the body sends another script for each value. The server \
-          compiles and keeps every one of them. The rule is off by default, because it can't \
-          distinguish an identifier from a constant: all of its 90 findings in 969 public scripts \
-          were constants (an epoch, a largest score, a seed, the nil UUID).",
+          compiles every one of them, and servers before Redis 7.4 keep them all. The rule is off by \
+          default because it can't distinguish an identifier from a constant: in 969 public scripts of 38 \
+          repositories, all of its 90 findings were constants (an epoch, a largest score, a seed, the nil \
+          UUID).",
     example: Some(Example {
         bad: "\
             redis.call('SET', 'user:1234', ARGV[1])",
@@ -35,7 +35,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
             && let Expr::String(text) = facts.script.expr(*key)
             && let Some(what) = data_in_key(text)
         {
-            let message = format!("the key holds {what}: for each one there is another script");
+            let message = format!("the key contains {what}: each value makes another script");
             diagnostics.push(Diagnostic::new(&RULE, facts.script.position(id), message));
         }
     }
@@ -46,7 +46,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
             _ => None,
         };
         if let Some(what) = what {
-            let message = format!("this is {what}: for each one there is another script");
+            let message = format!("this is {what}: each value makes another script");
             diagnostics.push(Diagnostic::new(&RULE, *position, message));
         }
     }

@@ -9,10 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "whole-collection-read",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "all of a collection is read: it takes as long as the collection is large",
-    instead: "read a part with a limit, or ask for what is needed (SISMEMBER, HMGET, ZSCORE)",
-    why: "The command is fast with ten elements and takes seconds with a million; the reply takes as \
-          much memory again.",
+    summary: "a read of a whole collection, whose duration grows with the collection",
+    instead: "read a part with a limit, or only what is needed (SISMEMBER, HMGET, ZSCORE)",
+    why: "The command is fast with ten elements and takes seconds with a million, and the script holds \
+          the whole reply in memory.",
     example: Some(Example {
         bad: "\
             return redis.call('SMEMBERS', KEYS[1])",
@@ -27,7 +27,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let reads = reads.filter(|read| read.iterated_by.is_none() && read.extent == Extent::Whole);
     reads
         .map(|UnlimitedRead { id, command, .. }| {
-            let message = format!("{command} reads without a limit: as much as there is one day");
+            let message = format!("{command} reads without a limit: its duration grows with the collection");
             Diagnostic::new(&RULE, facts.script.position(id), message)
         })
         .collect()

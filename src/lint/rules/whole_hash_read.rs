@@ -9,10 +9,10 @@ pub(super) static RULE: Rule = Rule {
     name: "whole-hash-read",
     severity: Severity::Info,
     on_by_default: true,
-    summary: "all fields of a hash are read: fine for an object, not for a hash that grows",
-    instead: "HMGET the fields that are needed",
-    why: "A hash is usually an object with a few fields, and reading it is fine. A hash with a field \
-          per user takes seconds once there are millions.",
+    summary: "a read of all fields of a hash, whose duration grows with the hash",
+    instead: "read the needed fields with HMGET",
+    why: "Most hashes are objects with a few fields, and reading them whole is fine. A hash with a field \
+          for each user is not: with millions of fields the read takes seconds.",
     example: Some(Example {
         bad: "\
             return redis.call('HGETALL', KEYS[1])",
@@ -27,8 +27,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let reads = reads.filter(|read| read.iterated_by.is_none() && read.extent == Extent::WholeHash);
     reads
         .map(|UnlimitedRead { id, command, .. }| {
-            let message =
-                format!("{command} reads all fields: fine for an object, not for a hash that grows");
+            let message = format!("{command} reads all fields: its duration grows with the hash");
             Diagnostic::new(&RULE, facts.script.position(id), message)
         })
         .collect()

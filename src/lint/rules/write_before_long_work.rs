@@ -13,11 +13,10 @@ pub(super) static RULE: Rule = Rule {
     name: "write-before-long-work",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "something is written before a loop that may take long: SCRIPT KILL then answers \
-              UNKILLABLE",
-    instead: "read and decide first, write last; or bound the loop",
-    why: "From the first write on, SCRIPT KILL and FUNCTION KILL reply UNKILLABLE, and only SHUTDOWN \
-          NOSAVE ends the script.",
+    summary: "a write before a loop that may take long, which makes the loop unkillable",
+    instead: "read and decide first, write last; or limit the loop",
+    why: "After the first write SCRIPT KILL and FUNCTION KILL reply UNKILLABLE, and only SHUTDOWN NOSAVE \
+          ends the script.",
     example: Some(Example {
         bad: "\
             redis.call('SET', KEYS[1], 'busy')\n\
@@ -117,7 +116,7 @@ impl Execution<'_> {
         if self.diagnostic.is_none() {
             let position = self.facts.script.position(write);
             let message = format!(
-                "{} in line {} has written when this loop begins: SCRIPT KILL can't end it",
+                "{} in line {} writes before this loop, so SCRIPT KILL can't end the loop",
                 self.facts.calls.command(write),
                 position.line
             );

@@ -9,9 +9,9 @@ pub(super) static RULE: Rule = Rule {
     name: "write-despite-no-writes",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "the flag no-writes, and a command that writes: the server refuses the call",
-    instead: "remove the flag, or the write",
-    why: "The server replies with an error at the write, each time that the code gets there.",
+    summary: "a write in a script or function with the flag no-writes, which the server rejects",
+    instead: "remove the flag or the write",
+    why: "The write fails with an error, each time that it is reached.",
     example: Some(Example {
         bad: "\
             #!lua flags=no-writes\n\
@@ -31,7 +31,7 @@ fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
             let effects = facts.summaries.function(entry.function);
             let write = effects.write.or(effects.replicates)?;
             let command = facts.calls.command(write);
-            let message = format!("{} is flagged no-writes, and calls {command}", entry.title);
+            let message = format!("{} has the flag no-writes, but calls {command}", entry.title);
             Some(Diagnostic::new(&RULE, facts.script.position(write), message))
         })
         .collect()

@@ -64,7 +64,7 @@ pub(crate) fn problem(source: &str) -> Option<String> {
     let is_library = words.clone().any(|word| word.starts_with("name="));
     // FUNCTION LOAD ignores the letter case, SCRIPT LOAD does not.
     if engine != "lua" && !(is_library && engine.eq_ignore_ascii_case("lua")) {
-        return Some(format!("the server knows the engine lua only, not `{engine}`"));
+        return Some(format!("unknown engine `{engine}`; the only one is lua"));
     }
     for word in words {
         let word = word.trim_matches(['"', '\'']);
@@ -73,10 +73,10 @@ pub(crate) fn problem(source: &str) -> Option<String> {
             Some(flags) if !is_library => {
                 let mut flags = flags.split(',').filter(|_| !flags.is_empty());
                 if let Some(flag) = flags.find(|flag| !FLAGS.contains(&flag.trim_matches(['"', '\'']))) {
-                    return Some(format!("the server does not know the flag `{flag}`"));
+                    return Some(format!("unknown flag `{flag}`"));
                 }
             }
-            _ => return Some(format!("the server does not know the option `{word}` here")),
+            _ => return Some(format!("unknown option `{word}`")),
         }
     }
     None
