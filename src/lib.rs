@@ -28,6 +28,7 @@ mod files;
 mod fleet;
 pub mod lint;
 mod logging;
+mod lua;
 mod metrics;
 mod parse;
 mod poll;

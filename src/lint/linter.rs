@@ -9,7 +9,7 @@ use crate::lint::rules::{RULES, rule};
 use crate::lint::source::header::Header;
 use crate::lint::source::parse::parse;
 use crate::lint::source::suppressions::{Scope, Suppressions};
-use crate::lint::source::tokens::{Token, tokens};
+use crate::lua::{Token, tokens};
 
 /// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
 /// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.

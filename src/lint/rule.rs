@@ -8,10 +8,9 @@ use serde::Serialize;
 use crate::lint::analysis::facts::Facts;
 use crate::lint::source::header::Header;
 use crate::lint::source::parse::ParseError;
-use crate::lint::source::position::Position;
 use crate::lint::source::suppressions::{Suppression, Suppressions};
 use crate::lint::source::syntax::{ExprId, Loop};
-use crate::lint::source::tokens::Token;
+use crate::lua::{Position, Token};
 
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]

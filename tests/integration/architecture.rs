@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use crate::common::repository;
 
 /// Files and folders of `src/` that do no I/O and take the time as an argument. Those that do not exist are ignored.
-const PURE: &[&str] = &["parse", "script", "watch", "lint", "diagnosis", "fleet/compose"];
+const PURE: &[&str] = &["parse", "script", "watch", "lint", "lua", "diagnosis", "fleet/compose"];
 
 /// Paths that pure code must not use. Addresses come from `core::net`; `std::io` is allowed for its traits.
 const IMPURE: &[&str] = &[

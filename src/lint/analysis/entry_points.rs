@@ -2,8 +2,8 @@
 
 use crate::lint::analysis::facts::Facts;
 use crate::lint::source::header::{Flags, Header};
-use crate::lint::source::position::Position;
 use crate::lint::source::syntax::{Expr, ExprId, FnId};
+use crate::lua::Position;
 
 /// Entry point with flags.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::header;
-use crate::lint::source::position::Position;
+use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "invalid-shebang",

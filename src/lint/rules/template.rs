@@ -3,7 +3,7 @@
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::placeholders;
-use crate::lint::source::position::Position;
+use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "template",

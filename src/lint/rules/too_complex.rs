@@ -2,7 +2,7 @@
 
 use crate::lint::rule::{Check, Diagnostic, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
-use crate::lint::source::position::Position;
+use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "too-complex",

@@ -6,8 +6,8 @@ use crate::lint::analysis::commands::Effect;
 use crate::lint::analysis::facts::Facts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
-use crate::lint::source::position::Position;
 use crate::lint::source::syntax::{ExprId, FnId, Statement};
+use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "write-before-long-work",

@@ -3,8 +3,7 @@
 
 use full_moon::tokenizer::Symbol;
 
-use crate::lint::source::position::Position;
-use crate::lint::source::tokens::{Kind, Token};
+use crate::lua::{Kind, Position, Token};
 
 /// Maximum depth of brackets and blocks. Lua's own limit (`LUAI_MAXCCALLS`).
 const MAX_DEPTH: usize = 200;
@@ -92,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lint::source::tokens::tokens;
+    use crate::lua::tokens;
 
     fn is_too_deep(source: &str) -> bool {
         too_deep(&tokens(source).collect::<Vec<_>>()).is_some()

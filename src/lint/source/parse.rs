@@ -7,9 +7,8 @@ use full_moon::LuaVersion;
 
 use crate::lint::source::lower::lower;
 use crate::lint::source::nesting;
-use crate::lint::source::position::Position;
 use crate::lint::source::syntax::Script;
-use crate::lint::source::tokens::{Kind, Token};
+use crate::lua::{Kind, Position, Token};
 
 /// Reason for which a source has no syntax tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Placeholders of templates. A script that has one is not the script that the server gets.
 
-use crate::lint::source::position::Position;
-use crate::lint::source::tokens::{Kind, Token};
+use crate::lua::{Kind, Position, Token};
 
 /// Maximum number of characters of a placeholder.
 const MAX_LENGTH: usize = 100;

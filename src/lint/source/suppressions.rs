@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::source::position::Position;
-use crate::lint::source::tokens::{Kind, Token};
+use crate::lua::{Kind, Position, Token};
 
 /// Mark that begins a suppression in a comment.
 const MARK: &str = "redis-script-lint:";
@@ -74,7 +73,7 @@ fn names(text: &str) -> Option<(Option<Scope>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lint::source::tokens::tokens;
+    use crate::lua::tokens;
 
     #[test]
     fn comments_apply_to_a_line_or_the_file() {

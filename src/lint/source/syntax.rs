@@ -5,7 +5,7 @@
 //! source except [`Statement`], whose depth is limited.
 
 use crate::lint::source::arena::{Arena, Id, ids};
-use crate::lint::source::position::Position;
+use crate::lua::Position;
 
 ids! {
     /// Id of an expression.

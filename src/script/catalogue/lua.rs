@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memchr::{memchr, memmem};
+use full_moon::tokenizer::Symbol;
+
+use crate::lua::{self, Kind};
 
 /// A function library's own words about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +26,8 @@ impl Library {
         let mut words = line.split_ascii_whitespace();
         words.next().filter(|engine| engine.eq_ignore_ascii_case("lua"))?;
         let name = words.find_map(|word| word.strip_prefix("name="))?.to_owned();
-        let tokens: Vec<Token> = Tokens { rest: source.get(line.len() + 2..).unwrap_or_default() }.collect();
+        let body = String::from_utf8_lossy(source.get(line.len() + 2..).unwrap_or_default());
+        let tokens: Vec<Token<'_>> = lua::tokens(&body).filter_map(Token::new).collect();
         Some(Self { name, functions: registered(&tokens) })
     }
 }
@@ -44,86 +47,26 @@ pub(super) fn given_name(source: &[u8]) -> Option<&str> {
     })
 }
 
-/// The part of Lua that matters here.
+/// Token of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token<'a> {
-    /// A name or a keyword.
+    /// Name, keyword or number.
     Name(&'a str),
-    /// What a string literal stands for.
+    /// Value of a string literal.
     Text(String),
-    /// Any other character.
-    Mark(u8),
+    Mark(Symbol),
 }
 
-/// The tokens of a source; comments are passed over.
-struct Tokens<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            let (first, after) = self.rest.split_first()?;
-            if first.is_ascii_whitespace() {
-                self.rest = after;
-            } else if let Some(comment) = self.rest.strip_prefix(b"--") {
-                self.rest = match long_bracket(comment) {
-                    Some((_, after)) => after,
-                    None => memchr(b'\n', comment).and_then(|end| comment.get(end..)).unwrap_or_default(),
-                };
-            } else if let Some((text, after)) = long_bracket(self.rest) {
-                self.rest = after;
-                return Some(Token::Text(String::from_utf8_lossy(text).into_owned()));
-            } else if matches!(first, b'"' | b'\'') {
-                return Some(Token::Text(self.quoted(*first, after)));
-            } else if first.is_ascii_alphanumeric() || *first == b'_' {
-                let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-                let length = self.rest.iter().position(|byte| !is_part(byte)).unwrap_or(self.rest.len());
-                let (word, after) = self.rest.split_at_checked(length)?;
-                self.rest = after;
-                return Some(Token::Name(std::str::from_utf8(word).unwrap_or_default()));
-            } else {
-                self.rest = after;
-                return Some(Token::Mark(*first));
-            }
+impl<'a> Token<'a> {
+    /// Converts a token; `None` for comments and illegal characters.
+    fn new(token: lua::Token<'a>) -> Option<Self> {
+        match token.kind {
+            Kind::Symbol(Symbol::Local) => Some(Self::Name("local")),
+            Kind::Symbol(symbol) => Some(Self::Mark(symbol)),
+            Kind::String(literal) => Some(Self::Text(lua::string_value(literal))),
+            Kind::Word(word) => Some(Self::Name(word)),
+            Kind::Comment(_) | Kind::Illegal(_) => None,
         }
-    }
-}
-
-impl<'a> Tokens<'a> {
-    /// A string in quotes, which `after` the first quote goes on; ends at the line's end if nothing else ends it.
-    fn quoted(&mut self, quote: u8, after: &'a [u8]) -> String {
-        let (mut text, mut bytes) = (Vec::new(), after.iter());
-        while let Some(byte) = bytes.next() {
-            match byte {
-                b'\\' => match bytes.next() {
-                    Some(b'n') => text.push(b'\n'),
-                    Some(b't') => text.push(b'\t'),
-                    Some(other) => text.push(*other),
-                    None => {}
-                },
-                b'\n' => break,
-                byte if *byte == quote => break,
-                byte => text.push(*byte),
-            }
-        }
-        self.rest = bytes.as_slice();
-        String::from_utf8_lossy(&text).into_owned()
-    }
-}
-
-/// The content of a long bracket (`[[…]]`, `[==[…]==]`) that begins here, and what comes after it. One without an end
-/// goes on to the end of the source.
-fn long_bracket(source: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inner = source.strip_prefix(b"[")?;
-    let level = inner.iter().take_while(|byte| **byte == b'=').count();
-    let content = inner.get(level..)?.strip_prefix(b"[")?;
-    let end = [b"]".as_slice(), &vec![b'='; level], b"]"].concat();
-    match memmem::find(content, &end) {
-        Some(at) => Some((content.get(..at)?, content.get(at + end.len()..)?)),
-        None => Some((content, &[])),
     }
 }
 
@@ -145,9 +88,9 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
             [
                 Name("local"),
                 Name(alias),
-                Mark(b'='),
+                Mark(Symbol::Equal),
                 Name("redis" | "server"),
-                Mark(b'.'),
+                Mark(Symbol::Dot),
                 Name("register_function"),
                 ..,
             ] => {
@@ -156,10 +99,10 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
                 rest = rest.get(6..).unwrap_or_default();
                 continue;
             }
-            [Name("local"), Name(name), Mark(b'='), Token::Text(text), ..] => {
+            [Name("local"), Name(name), Mark(Symbol::Equal), Token::Text(text), ..] => {
                 constants.insert(*name, text.as_str());
             }
-            [Name("redis" | "server"), Mark(b'.'), Name("register_function"), call @ ..] => {
+            [Name("redis" | "server"), Mark(Symbol::Dot), Name("register_function"), call @ ..] => {
                 found(name_in_call(call, &constants));
             }
             [Name(alias), call @ ..] if aliases.contains(alias) => found(name_in_call(call, &constants)),
@@ -175,28 +118,36 @@ fn name_in_call(call: &[Token<'_>], constants: &BTreeMap<&str, &str>) -> Option<
     use Token::{Mark, Name, Text};
     let constant = |name: &str| constants.get(name).map(|text| (*text).to_owned());
     match call {
-        [Mark(b'('), Text(name), ..] => Some(name.clone()),
-        [Mark(b'('), Name(name), Mark(b','), ..] => constant(name),
-        [Mark(b'('), Mark(b'{'), fields @ ..] | [Mark(b'{'), fields @ ..] => {
+        [Mark(Symbol::LeftParen), Text(name), ..] => Some(name.clone()),
+        [Mark(Symbol::LeftParen), Name(name), Mark(Symbol::Comma), ..] => constant(name),
+        [Mark(Symbol::LeftParen), Mark(Symbol::LeftBrace), fields @ ..]
+        | [Mark(Symbol::LeftBrace), fields @ ..] => {
             let (mut rest, mut depth) = (fields, 0_usize);
             while let Some((first, after)) = rest.split_first() {
                 match rest {
-                    [Name("function_name"), Mark(b'='), Text(name), ..] if depth == 0 => {
+                    [Name("function_name"), Mark(Symbol::Equal), Text(name), ..] if depth == 0 => {
                         return Some(name.clone());
                     }
-                    [Name("function_name"), Mark(b'='), Name(name), ..] if depth == 0 => {
+                    [Name("function_name"), Mark(Symbol::Equal), Name(name), ..] if depth == 0 => {
                         return constant(name);
                     }
-                    [Mark(b'['), Text(key), Mark(b']'), Mark(b'='), Text(name), ..]
-                        if depth == 0 && key == "function_name" =>
-                    {
+                    [
+                        Mark(Symbol::LeftBracket),
+                        Text(key),
+                        Mark(Symbol::RightBracket),
+                        Mark(Symbol::Equal),
+                        Text(name),
+                        ..,
+                    ] if depth == 0 && key == "function_name" => {
                         return Some(name.clone());
                     }
                     _ => {}
                 }
                 match first {
-                    Mark(b'{' | b'(' | b'[') => depth += 1,
-                    Mark(b'}' | b')' | b']') => depth = depth.checked_sub(1)?,
+                    Mark(Symbol::LeftBrace | Symbol::LeftParen | Symbol::LeftBracket) => depth += 1,
+                    Mark(Symbol::RightBrace | Symbol::RightParen | Symbol::RightBracket) => {
+                        depth = depth.checked_sub(1)?;
+                    }
                     _ => {}
                 }
                 rest = after;
@@ -223,6 +174,7 @@ mod tests {
             "redis.register_function('f', function(keys, args) return 1 end)",
             "redis.register_function(\"f\", g)",
             "redis . register_function ( [[f]] , g )",
+            "redis.register_function('\\102', g)",
             "server.register_function('f', g)",
             "redis.register_function{function_name='f', callback=g, flags={'no-writes'}}",
             "redis.register_function{flags={'no-writes'}, callback=function(k) return {function_name='x'} end, function_name='f'}",

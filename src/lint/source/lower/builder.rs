@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::lint::source::position::Position;
 use crate::lint::source::syntax::{
     Expr, ExprId, FnId, Function, Loop, LoopId, LoopKind, Script, Statement, Value, VarId, Variable,
 };
+use crate::lua::Position;
 
 /// Function under construction.
 #[derive(Debug)]

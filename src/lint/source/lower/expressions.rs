@@ -6,10 +6,9 @@ use full_moon::ast::{
 };
 use full_moon::tokenizer::{Symbol, TokenReference, TokenType};
 
-use super::{Lowering, position};
-use crate::lint::source::literal::{string, word};
-use crate::lint::source::position::Position;
+use super::{Lowering, position, word};
 use crate::lint::source::syntax::{Binary, Expr, ExprId, Statement, Unary};
+use crate::lua::{Position, string_value};
 
 impl Lowering {
     pub(super) fn expr(&mut self, expression: &Expression) -> ExprId {
@@ -34,7 +33,7 @@ impl Lowering {
             Expression::FunctionCall(call) => return self.call(call),
             Expression::TableConstructor(table) => return self.table(table),
             Expression::Number(token) => (Expr::Number(word(token)), position(token)),
-            Expression::String(token) => (Expr::String(string(token)), position(token)),
+            Expression::String(token) => (Expr::String(string_value(&word(token))), position(token)),
             Expression::Symbol(token) => {
                 let expr = match token.token_type() {
                     TokenType::Symbol { symbol: Symbol::True } => Expr::Bool(true),
@@ -128,7 +127,7 @@ impl Lowering {
                 arguments.iter().map(|argument| self.expr(argument)).collect()
             }
             FunctionArgs::String(token) => {
-                vec![self.builder.add(Expr::String(string(token)), position(token))]
+                vec![self.builder.add(Expr::String(string_value(&word(token))), position(token))]
             }
             FunctionArgs::TableConstructor(table) => vec![self.table(table)],
             _ => Vec::new(),

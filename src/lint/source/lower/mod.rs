@@ -11,9 +11,8 @@ use full_moon::ast::{Block, If, LastStmt, Stmt, Var};
 use full_moon::tokenizer::TokenReference;
 
 use self::builder::Builder;
-use crate::lint::source::literal::word;
-use crate::lint::source::position::Position;
 use crate::lint::source::syntax::{Expr, ExprId, LoopKind, Script, Statement, Value, VarId};
+use crate::lua::Position;
 
 /// Converts a tree.
 ///
@@ -28,6 +27,11 @@ pub(crate) fn lower(block: &Block) -> Result<Script, Position> {
 /// Position of a token. `full_moon` takes time that grows exponentially with the depth of a tree to find where the tree begins.
 fn position(token: &TokenReference) -> Position {
     token.token().start_position().into()
+}
+
+/// Text of a name, number or string literal.
+fn word(token: &TokenReference) -> String {
+    token.token().to_string()
 }
 
 /// Conversion in progress.

@@ -9,7 +9,7 @@ use std::iter;
 use full_moon::LuaVersion;
 use full_moon::tokenizer::{self, Lexer, LexerResult, Symbol, TokenType};
 
-use crate::lint::source::position::Position;
+use super::position::Position;
 
 /// Kinds of tokens; white space is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
