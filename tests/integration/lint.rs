@@ -1,4 +1,4 @@
-//! The linter against the labelled set in `tests/lint/`, and what it prints.
+//! Linter: the labelled set in `tests/lint/`, output formats, exit codes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,16 +15,16 @@ use crate::common::{assert_golden, repository};
 use test_support::cache;
 use test_support::exporter::{Finished, binary};
 
-/// Folder of the set.
+/// Folder of the labelled set.
 const SET: &str = "tests/lint";
 
 /// Line and rule of a finding.
 type Label = (usize, String);
 
-/// A script of the set and its labels.
+/// Script of the set and its labels.
 #[derive(Debug, Default)]
 struct Script {
-    /// Path below [`SET`], or for one of a package: below `node_modules`, with the line if it is inside a JavaScript file.
+    /// Path below [`SET`]; for a script of a package the path below `node_modules`, with the line if it is in a JavaScript file.
     name: String,
     source: String,
     /// Line of the file in which the script begins.
@@ -34,7 +34,7 @@ struct Script {
 }
 
 impl Script {
-    /// Warnings and errors of the linter, by their lines in the file.
+    /// Warnings and errors, by line of the file.
     fn findings(&self) -> BTreeSet<Label> {
         let all: Vec<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
         let (findings, _) = lint::lint(&self.name, &self.source, &all);
@@ -43,7 +43,7 @@ impl Script {
     }
 }
 
-/// Scripts that were written for the set, with the labels that stand in them.
+/// Scripts that were written for the set, with the labels in their comments.
 fn written() -> Vec<Script> {
     let mut found: Vec<PathBuf> = ["bad", "good"]
         .iter()
@@ -54,7 +54,7 @@ fn written() -> Vec<Script> {
     found.iter().map(|path| labelled(path)).collect()
 }
 
-/// Reads a script and the labels in it.
+/// Reads a script and the labels in its comments.
 fn labelled(path: &Path) -> Script {
     let source = fs::read_to_string(path).unwrap();
     let mut expected = BTreeSet::new();
@@ -72,10 +72,10 @@ fn labelled(path: &Path) -> Script {
     Script { name, source, first_line: 1, expected, ..Script::default() }
 }
 
-/// Scripts of published packages, with the labels of `real.txt`. `None` if the packages are not on this machine.
+/// Scripts of published packages, with the labels of `real.txt`. `None` if the packages are not in the cache.
 fn real() -> Option<Vec<Script>> {
     let Some(folder) = cache::modules("lint", SET) else {
-        cache::skip("the packages with real scripts are not on this machine; `make setup` fetches them");
+        cache::skip("the packages with real scripts are not in the cache; `make setup` fetches them");
         return None;
     };
     let mut scripts: Vec<Script> = Vec::new();
@@ -109,7 +109,7 @@ fn packaged(modules: &Path, name: &str) -> Script {
     Script { name: name.to_owned(), source, first_line, ..Script::default() }
 }
 
-/// Value of the string that begins in this line of JavaScript. A variable that is added between two literals is `q`.
+/// Value of the string that begins in a line of JavaScript. A variable between two literals becomes `q`.
 fn javascript_string(source: &str, line: usize) -> String {
     let from = source.split_inclusive('\n').take(line - 1).map(str::len).sum();
     let mut rest = &source[from..];
@@ -140,7 +140,7 @@ fn javascript_string(source: &str, line: usize) -> String {
     }
 }
 
-/// The two hexadecimal digits of a byte.
+/// Hexadecimal digits of a byte.
 fn hex(byte: u8) -> [char; 2] {
     [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap())
 }
@@ -171,7 +171,7 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
     );
     assert!(missed.is_empty(), "not found: {missed:#?}");
     assert!(unlabelled.is_empty(), "false alarms: {unlabelled:#?}");
-    assert!(outdated.is_empty(), "no longer told: {outdated:#?}");
+    assert!(outdated.is_empty(), "no longer reported: {outdated:#?}");
     assert_eq!(known, 0, "known false alarms");
     if let Some(real) = real {
         let page = fs::read_to_string(repository("docs/lint.md")).unwrap().replace('\n', " ");
@@ -196,7 +196,7 @@ fn package(script: &str) -> Option<&str> {
 }
 
 #[test]
-fn every_rule_that_warns_has_a_case() {
+fn every_rule_of_warnings_and_errors_has_a_case() {
     let written = written();
     let labels = || written.iter().flat_map(|script| &script.expected);
     for rule in RULES.iter().filter(|rule| rule.severity >= Severity::Warning && rule.name != "too-complex") {
@@ -213,7 +213,7 @@ fn every_label_names_a_rule() {
     }
 }
 
-/// Runs `lint` with these arguments in the set's folder, so that names don't tell where this is.
+/// Runs `lint` in the folder of the set, so that paths in the output don't depend on the machine.
 fn run(args: &[&str], stdin: &str) -> Finished {
     let mut child = Command::new(binary())
         .arg("lint")
@@ -234,7 +234,7 @@ fn run(args: &[&str], stdin: &str) -> Finished {
     }
 }
 
-/// Scripts with a bit of everything.
+/// Scripts with findings of several rules and severities.
 const SAMPLE: [&str; 5] = [
     "bad/write-then-loop.lua",
     "bad/scan-loop.lua",
@@ -244,7 +244,7 @@ const SAMPLE: [&str; 5] = [
 ];
 
 #[test]
-fn the_output_is_as_written_down() {
+fn the_output_is_that_of_the_golden_files() {
     for (format, file) in [("text", "lint.txt"), ("json", "lint.json"), ("sarif", "lint.sarif")] {
         let finished = run(&[&SAMPLE[..], &["--format", format, "--level", "info"]].concat(), "");
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
@@ -255,7 +255,7 @@ fn the_output_is_as_written_down() {
 }
 
 #[test]
-fn sarif_has_what_code_scanning_asks_for() {
+fn sarif_has_the_fields_that_code_scanning_requires() {
     let finished = run(&["bad", "good", "no such file", "--format", "sarif", "--level", "info"], "");
     let log: Json = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(log["version"], "2.1.0");
@@ -289,7 +289,7 @@ fn sarif_has_what_code_scanning_asks_for() {
 }
 
 #[test]
-fn the_exit_code_tells_what_was_found() {
+fn the_exit_code_depends_on_the_findings() {
     for (args, code) in [
         (&["good"][..], 0),
         (&["bad"], 1),
@@ -313,7 +313,7 @@ fn the_exit_code_tells_what_was_found() {
 }
 
 #[test]
-fn a_panic_of_the_parser_is_a_syntax_error_and_no_more() {
+fn text_at_which_the_parser_panics_is_a_syntax_error() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("a.lua"), "local a = 1\nx = `abc`").unwrap();
     fs::write(folder.path().join("b.lua"), "return redis.call('KEYS', '*')").unwrap();
@@ -335,14 +335,14 @@ fn a_panic_of_the_parser_is_a_syntax_error_and_no_more() {
 }
 
 #[test]
-fn a_script_may_come_by_standard_input() {
+fn standard_input_is_checked() {
     let finished = run(&["-"], "return redis.call('KEYS', '*')");
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stdout.starts_with("<stdin>:1:8: error[keys-command]"), "{finished:?}");
 }
 
 #[test]
-fn what_cannot_be_read_is_said_and_the_rest_is_read() {
+fn unreadable_files_are_reported_and_the_others_checked() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("large.lua"), vec![b' '; (1 << 20) + 1]).unwrap();
@@ -360,7 +360,7 @@ fn what_cannot_be_read_is_said_and_the_rest_is_read() {
 }
 
 #[test]
-fn nothing_of_a_script_reaches_the_terminal_as_it_is() {
+fn control_characters_of_scripts_and_names_are_escaped() {
     let folder = TempDir::new().unwrap();
     let hostile = "redis.call('KEYS', '\u{1b}[2J\u{202e}\u{9b}31m')";
     fs::write(folder.path().join("\u{1b}[31m\n::error::x.lua"), hostile).unwrap();
