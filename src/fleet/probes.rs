@@ -256,7 +256,7 @@ impl Probes {
 
 /// Waits for the first numbers of a target that was not tried yet, but not for long.
 async fn known(watched: Arc<TargetHandle>) -> Arc<TargetHandle> {
-    let tried = watched.numbers().liveness().tried();
+    let tried = watched.numbers().liveness().state().is_tried();
     if !tried {
         let _ = timeout(FIRST_WAIT, first_numbers(&watched)).await;
     }
@@ -270,7 +270,7 @@ async fn first_numbers(watched: &TargetHandle) {
         let exporter = numbers.exporter();
         // INFO, then the slow log.
         let answered = exporter.poll_duration.count() + exporter.failures.values().sum::<u64>() >= 2;
-        numbers.liveness().tried() && (numbers.liveness().state() != State::Ok || answered)
+        numbers.liveness().state().is_tried() && (*numbers.liveness().state() != State::Ok || answered)
     };
     while !known() {
         sleep(FIRST_PAUSE).await;

@@ -408,7 +408,7 @@ mod tests {
         handle.observe(Observation::Connected);
         handle.observe(Observation::Answered { since: handle.now().mono });
         handle.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
-        assert!(handle.numbers().liveness().state().is_up(), "{name}");
+        assert!(handle.numbers().liveness().state().kind().is_up(), "{name}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::clock::Mono;
 use crate::convert::millis;
 use crate::script::{Catalogue, OTHER, Sha1Digits};
-use crate::watch::{Event, State};
+use crate::watch::{Event, StateKind};
 
 /// Interval between lines of a target in the long run.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -145,7 +145,7 @@ pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
 /// True if the line of an event is disabled by the log level, so that it takes no token.
 pub(crate) fn is_silent(event: &Event) -> bool {
     // Blockages have lines of their own.
-    let is_debug = matches!(event, Event::StateChanged { to: State::Blocked | State::Busy(_), .. });
+    let is_debug = matches!(event, Event::StateChanged { to: StateKind::Blocked | StateKind::Busy(_), .. });
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
@@ -222,14 +222,14 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
     }
 }
 
-fn state_changed(target: &str, from: Option<State>, to: State, detail: Option<&str>) {
-    let (from, to_text) = (from.map(State::as_str), to.as_str());
+fn state_changed(target: &str, from: Option<StateKind>, to: StateKind, detail: Option<&str>) {
+    let (from, to_text) = (from.map(StateKind::as_str), to.as_str());
     match to {
-        State::Ok => info!(target, from, state = to_text, "state changed"),
+        StateKind::Ok => info!(target, from, state = to_text, "state changed"),
         // Blockages have lines of their own.
-        State::Blocked | State::Busy(_) => debug!(target, from, state = to_text, "state changed"),
-        State::Loading => info!(target, from, state = to_text, "state changed"),
-        State::Unauthorized | State::Unreachable => {
+        StateKind::Blocked | StateKind::Busy(_) => debug!(target, from, state = to_text, "state changed"),
+        StateKind::Loading => info!(target, from, state = to_text, "state changed"),
+        StateKind::Unauthorized | StateKind::Unreachable => {
             warn!(target, from, state = to_text, detail, "state changed");
         }
     }

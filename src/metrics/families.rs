@@ -5,7 +5,7 @@ use crate::clock::Timestamps;
 use crate::convert::float;
 use crate::parse::{CommandStats, ErrorStats, Number};
 use crate::script::{ScriptCommand, Sha1Digits};
-use crate::watch::{Feature, Severity, State, Target};
+use crate::watch::{Feature, Severity, StateKind, Target};
 
 /// What kind of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,15 +74,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_target_up",
         &[],
         "1 if the server answers at all, blocked and BUSY included; 0 if it is unreachable or refuses our credentials.",
-        |target, _, out| out.flag(&[], target.liveness().state().is_up()),
+        |target, _, out| out.flag(&[], target.liveness().state().kind().is_up()),
     ),
     gauge(
         "redis_script_target_state",
         &["state"],
         "1 for the one state that holds, by the answers to the heartbeat.",
         |target, _, out| {
-            for state in State::ALL {
-                out.flag(&[state.as_str()], target.liveness().state() == state);
+            for state in StateKind::ALL {
+                out.flag(&[state.as_str()], target.liveness().state().kind() == state);
             }
         },
     ),
@@ -126,8 +126,8 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Time of ended blockages, by what they turned out to be (BUSY replies, else the slow log).",
         |target, _, out| {
-            for (cause, tally) in target.liveness().tallies() {
-                out.value(&[cause.as_str()], float(tally.micros) / 1e6);
+            for (cause, totals) in target.liveness().totals() {
+                out.value(&[cause.as_str()], float(totals.micros) / 1e6);
             }
         },
     ),
@@ -136,8 +136,8 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Ended blockages, by what they turned out to be (BUSY replies, else the slow log).",
         |target, _, out| {
-            for (cause, tally) in target.liveness().tallies() {
-                out.count(&[cause.as_str()], tally.episodes);
+            for (cause, totals) in target.liveness().totals() {
+                out.count(&[cause.as_str()], totals.episodes);
             }
         },
     ),

@@ -210,7 +210,7 @@ impl TargetHandle {
         let numbers = self.numbers();
         let run_id = numbers.server().info().run_id.clone();
         let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
-        Some((reached, numbers.liveness().state().is_up()))
+        Some((reached, numbers.liveness().state().kind().is_up()))
     }
 
     /// Sets where the last connection led.

@@ -70,7 +70,7 @@ async fn poll(watched: &TargetHandle, stop: CancellationToken) {
             }
         }
         let lasted = watched.now().mono.since(began);
-        if lasted >= HEALTHY_AFTER && watched.numbers().liveness().state().is_up() {
+        if lasted >= HEALTHY_AFTER && watched.numbers().liveness().state().kind().is_up() {
             backoff = Backoff::default();
         }
         tokio::select! {

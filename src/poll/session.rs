@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
         }
         // While the server is blocked, BUSY or loading, it is asked for nothing but a sign of life. And what its
         // slow log holds means nothing before it is known whose slow log that is.
-        if self.answered && numbers.liveness().state() == State::Ok {
+        if self.answered && *numbers.liveness().state() == State::Ok {
             actions.push((due(self.last.info, intervals.info), Action::Info));
             if self.identified {
                 actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
@@ -372,7 +372,7 @@ impl<'a> Session<'a> {
         }
         self.watched.observe(Observation::PollBegan);
         for _ in 0..READS_PER_POLL {
-            let question = Command::SlowlogGet(self.watched.numbers().slowlog_ask());
+            let question = Command::SlowlogGet(self.watched.numbers().slowlog_request());
             let answer = self.ask(question).await;
             let privacy = self.watched.config().privacy;
             let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
@@ -478,7 +478,7 @@ impl<'a> Session<'a> {
         let refusal = match answer {
             Ok(value) => {
                 self.watched.observe(if question.is_answered_while_busy() {
-                    Observation::Complained
+                    Observation::Inconclusive
                 } else {
                     Observation::Answered { since: sent }
                 });
@@ -504,7 +504,7 @@ impl<'a> Session<'a> {
             ErrorReply::MasterDown
             | ErrorReply::NoPermission
             | ErrorReply::Unknown
-            | ErrorReply::Other { .. } => Observation::Complained,
+            | ErrorReply::Other { .. } => Observation::Inconclusive,
         };
         self.refused(question, &refusal);
         self.watched.observe(observation);

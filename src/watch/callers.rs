@@ -1,10 +1,10 @@
-//! Who calls a script: the heaviest callers, in bounded memory.
+//! Callers of a script: those with the most calls, in bounded memory.
 //!
-//! The method is Space-Saving (Metwally, Agrawal, El Abbadi 2005): a fixed number of callers is counted; a new one takes
-//! the place of the one with the fewest calls and inherits its count as what it may be counted too high. So whoever made
-//! more than 1/[`COUNTED`] of a script's calls is among them, and no count is off by more than 1/[`COUNTED`] of the calls.
+//! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005). A fixed number of callers is counted; a new one
+//! replaces the one with the fewest calls, and starts with that count as the error of its own. So every caller with more
+//! than 1/[`MAX_CALLERS`] of a script's calls is counted, and the error of a count is at most 1/[`MAX_CALLERS`] of the calls.
 //!
-//! Kept in memory only: who a client is never gets into a file.
+//! Kept in memory only: clients are never written to a file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use std::time::Duration;
 
 use crate::convert::micros;
 
-/// Callers that are counted per script and command.
-const COUNTED: usize = 16;
+/// Maximum number of callers that are counted per script and command.
+const MAX_CALLERS: usize = 16;
 
-/// A client, as far as it stays the same over connections.
+/// A client, by what stays the same over its connections.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Caller {
-    /// Its address without the port; a unix socket's path; empty if it is not known.
+    /// Address without the port, or path of a unix socket; empty if unknown.
     pub(crate) host: Arc<str>,
-    /// The name that it gave itself; often empty.
+    /// Name that the client gave itself; often empty.
     pub(crate) name: Arc<str>,
 }
 
 impl Caller {
-    /// The client at this address, of this name.
+    /// Creates a caller from a client's address and name.
     #[must_use]
     pub(crate) fn new(client: &str, name: &str) -> Self {
         Self { host: host(client).into(), name: name.into() }
     }
 
-    /// Whether nothing is known of it.
+    /// True if neither address nor name is known.
     fn is_unknown(&self) -> bool {
         self.host.is_empty() && self.name.is_empty()
     }
 }
 
-/// An address without its port. The server writes unix sockets as `PATH:0`, IPv6 in brackets, and `?:0` for none.
+/// Address without its port. Servers write a unix socket as `PATH:0`, IPv6 in brackets, and `?:0` for no address.
 fn host(client: &str) -> &str {
     match client.rsplit_once(':') {
         Some(("?", _)) => "",
@@ -46,34 +46,34 @@ fn host(client: &str) -> &str {
     }
 }
 
-/// The calls of one caller.
+/// Calls of one caller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
-    /// Calls at the most.
+    /// Maximum number of calls.
     pub(crate) at_most: u64,
-    /// How many of them may be somebody else's.
+    /// Number of them that may be another caller's.
     pub(crate) uncertain: u64,
-    /// Time of the calls that are surely its own, µs.
+    /// Duration of the calls that are certainly its own, µs.
     pub(crate) micros: u64,
-    /// When the latest ended, in seconds since the Unix epoch by the server's clock.
+    /// End of the latest call, in seconds since the Unix epoch by the server's clock.
     pub(crate) last_seen: u64,
 }
 
-/// The heaviest callers of one script.
+/// Callers with the most calls of one script.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Callers {
-    /// At most [`COUNTED`].
+    /// At most [`MAX_CALLERS`].
     counted: BTreeMap<Caller, Calls>,
 }
 
 impl Callers {
-    /// Counts one call.
-    pub(super) fn take(&mut self, caller: Caller, duration: Duration, ended_at: u64) {
+    /// Counts a call.
+    pub(super) fn count(&mut self, caller: Caller, duration: Duration, ended_at: u64) {
         if caller.is_unknown() {
             return;
         }
-        if !self.counted.contains_key(&caller) && self.counted.len() >= COUNTED {
-            let inherited = self.replace_lightest();
+        if !self.counted.contains_key(&caller) && self.counted.len() >= MAX_CALLERS {
+            let inherited = self.evict_lightest();
             self.counted.insert(
                 caller.clone(),
                 Calls { at_most: inherited, uncertain: inherited, ..Calls::default() },
@@ -85,8 +85,8 @@ impl Callers {
         calls.last_seen = calls.last_seen.max(ended_at);
     }
 
-    /// Makes room; gives the calls of the one that went.
-    fn replace_lightest(&mut self) -> u64 {
+    /// Removes the caller with the fewest calls. Returns their number.
+    fn evict_lightest(&mut self) -> u64 {
         let lightest = self.counted.iter().min_by_key(|(_, calls)| (calls.at_most, calls.last_seen));
         let lightest = lightest.map(|(caller, calls)| (caller.clone(), calls.at_most));
         lightest.map_or(0, |(caller, calls)| {
@@ -95,15 +95,15 @@ impl Callers {
         })
     }
 
-    /// The callers that are counted.
+    /// Callers that are counted.
     pub(crate) fn counted(&self) -> impl Iterator<Item = (&Caller, &Calls)> {
         self.counted.iter()
     }
 
-    /// Calls that somebody who is not counted may have made at the most.
+    /// Maximum number of calls by a caller that is not counted.
     #[must_use]
     pub(crate) fn uncounted_at_most(&self) -> u64 {
-        if self.counted.len() < COUNTED {
+        if self.counted.len() < MAX_CALLERS {
             return 0;
         }
         self.counted.values().map(|calls| calls.at_most).min().unwrap_or(0)
@@ -130,9 +130,9 @@ mod tests {
             assert_eq!(&*Caller::new(client, "").host, host);
         }
         let mut callers = Callers::default();
-        callers.take(Caller::new("10.0.0.9:1", "worker"), Duration::from_millis(2), 10);
-        callers.take(Caller::new("10.0.0.9:2", "worker"), Duration::from_millis(3), 9);
-        callers.take(Caller::new("?:0", ""), Duration::from_millis(3), 11);
+        callers.count(Caller::new("10.0.0.9:1", "worker"), Duration::from_millis(2), 10);
+        callers.count(Caller::new("10.0.0.9:2", "worker"), Duration::from_millis(3), 9);
+        callers.count(Caller::new("?:0", ""), Duration::from_millis(3), 11);
         let (caller, calls) = callers.counted().next().unwrap();
         assert_eq!((&*caller.name, callers.counted().count()), ("worker", 1));
         assert_eq!(*calls, Calls { at_most: 2, uncertain: 0, micros: 5000, last_seen: 10 });
@@ -140,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_heavy_ones_are_counted_and_no_count_is_far_off(
+        fn callers_with_many_calls_are_counted_within_the_error(
             calls in prop::collection::vec((0_u32..60).prop_map(|n| n * n / 60), 1..600),
         ) {
             let mut callers = Callers::default();
@@ -148,11 +148,11 @@ mod tests {
             for number in &calls {
                 let caller = Caller::new(&format!("10.0.0.{number}:1"), "");
                 *truth.entry(caller.clone()).or_default() += 1;
-                callers.take(caller, Duration::from_millis(1), 1);
+                callers.count(caller, Duration::from_millis(1), 1);
             }
-            let share = u64::try_from(calls.len() / COUNTED).unwrap();
+            let share = u64::try_from(calls.len() / MAX_CALLERS).unwrap();
             let counted: HashMap<&Caller, &Calls> = callers.counted().collect();
-            prop_assert!(counted.len() <= COUNTED);
+            prop_assert!(counted.len() <= MAX_CALLERS);
             for (caller, true_calls) in &truth {
                 match counted.get(caller) {
                     Some(calls) => {

@@ -1,99 +1,76 @@
-//! What somebody should be told. One value, from which the log line is made; the numbers changed with it.
+//! Events: what is logged about a target. The numbers change in the step that returns the event.
 
 use std::time::Duration;
 
-use super::blockage::Cause;
+use super::cause::Cause;
 use super::exporter::Feature;
-use super::liveness::{Runner, State};
-use super::scripts::Severity;
+use super::runner::Runner;
+use super::slow_call::SlowCall;
+use super::state::StateKind;
 use crate::parse::{BusyKind, Entry};
-use crate::script::{Call, Label};
 
-/// Something that happened to a target.
+/// A change that is logged.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// The state changed.
     StateChanged {
-        /// The state before; `None` for the first one that is known.
-        from: Option<State>,
-        /// The state now.
-        to: State,
-        /// Why, where there is something to say.
+        /// State before; `None` for a target that was never tried.
+        from: Option<StateKind>,
+        /// State now.
+        to: StateKind,
+        /// Reason, in states that have one.
         detail: Option<String>,
     },
-    /// The state is still a bad one, a good while after it was last told.
+    /// A bad state has not changed since it was last reported.
     StateHolds {
-        /// The state.
-        state: State,
-        /// Why.
+        /// State.
+        state: StateKind,
+        /// Reason.
         detail: String,
     },
-    /// A request stays unanswered, or is answered BUSY.
+    /// A request has no reply, or was answered BUSY.
     BlockageBegan,
     /// The server began to answer BUSY.
     WentBusy {
-        /// What it is busy with.
+        /// What runs.
         kind: BusyKind,
-        /// How long it has been blocked.
+        /// Time since the blockage began.
         blocked: Duration,
     },
-    /// It is known now what runs.
+    /// The running script or function was named.
     Named(Runner),
-    /// The server answers again, and what had blocked it is known as far as it can be.
+    /// The server answers again, and the cause of the blockage is known as far as it can be.
     BlockageEnded {
-        /// How long it was blocked.
+        /// Duration of the blockage.
         blocked: Duration,
-        /// By what.
+        /// Its cause.
         cause: Cause,
-        /// The slow log entry that covers it.
+        /// Slow log entry that explains it.
         culprit: Option<Entry>,
-        /// What FUNCTION STATS or the log file had named.
+        /// Script or function that FUNCTION STATS or the log file named.
         runner: Option<Runner>,
     },
     /// A script call at or over a threshold.
     SlowScript(SlowCall),
-    /// Slow log entries were gone before they could be read.
+    /// Slow log entries were overwritten or reset before they could be read.
     EntriesLost {
-        /// How many.
+        /// Number of entries.
         count: u64,
     },
-    /// Something that the server does not let us ask, or lets us ask again.
+    /// A feature became unavailable, or available again.
     Capability {
-        /// What.
+        /// Feature.
         feature: Feature,
-        /// Whether it can be had now.
+        /// True if it is available now.
         available: bool,
-        /// Why not, and what to do about it.
+        /// Reason, and what to do about it.
         problem: Option<String>,
     },
-    /// The server answered something that it should not.
+    /// The server sent an unexpected reply.
     Trouble {
-        /// What was asked.
+        /// Command that was sent.
         command: &'static str,
-        /// What came.
+        /// The reply.
         detail: String,
     },
-}
-
-/// A script call at or over a threshold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SlowCall {
-    /// Id of the slow log entry.
-    pub(crate) id: u64,
-    /// When it ended, in whole seconds since the Unix epoch by the server's clock.
-    pub(crate) ended_at: u64,
-    /// The highest threshold that it reached.
-    pub(crate) severity: Severity,
-    /// What was called.
-    pub(crate) call: Call,
-    /// The label that it was counted under.
-    pub(crate) label: Label,
-    /// How long it ran.
-    pub(crate) duration: Duration,
-    /// Address of the client.
-    pub(crate) client: String,
-    /// Name that the client gave itself.
-    pub(crate) client_name: String,
-    /// Its first keys, if they were asked for (`--web.show-keys`); never in a log line.
-    pub(crate) keys: Vec<String>,
 }

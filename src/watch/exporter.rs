@@ -1,4 +1,4 @@
-//! The exporter's own numbers about a target: polls, failures, and what the server lets us ask.
+//! The exporter's own numbers about a target: polls, failures, and available features.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,40 +7,40 @@ use super::histogram::Histogram;
 use crate::clock::{Mono, Unix};
 use crate::parse::ErrorReply;
 
-/// Bounds for durations of single requests, seconds.
+/// Bounds of histograms of single requests, in seconds.
 const REQUEST_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// What the server does not let us ask is tried again after this time.
-const RETRY_REFUSED: Duration = Duration::from_secs(60);
+/// Time after which an unavailable feature is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// An empty histogram for durations of single requests.
+/// Creates an empty histogram of single requests.
 pub(super) fn request_histogram() -> Histogram {
     Histogram::new(REQUEST_BUCKETS.into())
 }
 
-/// Why a poll failed.
+/// Reason for a failed poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FailureReason {
     /// The server answered BUSY.
     Busy,
     /// The connection broke.
     Connection,
-    /// The data set is being loaded.
+    /// The server loads its data set.
     Loading,
-    /// The reply was not of the form that the command promises.
+    /// The reply was not of the documented form.
     Malformed,
-    /// The user may not run the command, or the server does not have it.
+    /// The user lacks the permission, or the server lacks the command.
     Permission,
     /// Another error reply.
     Refused,
-    /// The reply was larger than the exporter takes.
+    /// The reply exceeded the limit on replies.
     TooLarge,
-    /// The server does not accept who we are.
+    /// The server rejected the exporter's credentials.
     Unauthorized,
 }
 
 impl FailureReason {
-    /// All of them.
+    /// All reasons.
     pub(crate) const ALL: [Self; 8] = [
         Self::Busy,
         Self::Connection,
@@ -52,10 +52,10 @@ impl FailureReason {
         Self::Unauthorized,
     ];
 
-    /// Why a poll failed that was refused in this way.
+    /// Reason for a poll that was answered with this error.
     #[must_use]
-    pub(crate) const fn of(refusal: &ErrorReply) -> Self {
-        match refusal {
+    pub(crate) const fn of(reply: &ErrorReply) -> Self {
+        match reply {
             ErrorReply::Busy { .. } => Self::Busy,
             ErrorReply::Loading | ErrorReply::MasterDown => Self::Loading,
             ErrorReply::Unauthorized { .. } => Self::Unauthorized,
@@ -64,7 +64,7 @@ impl FailureReason {
         }
     }
 
-    /// The value of the label `reason`.
+    /// Value of the label `reason`.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl FailureReason {
     }
 }
 
-/// Something that a server may let us ask or not.
+/// A command that a server may reject or lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Feature {
     /// CONFIG GET.
@@ -91,18 +91,18 @@ pub(crate) enum Feature {
     Info,
     /// PING.
     Ping,
-    /// SCRIPT SHOW: sources for the status page.
+    /// SCRIPT SHOW: sources of scripts for the status page.
     ScriptShow,
     /// SLOWLOG GET.
     Slowlog,
     /// SLOWLOG LEN.
     SlowlogLength,
-    /// MULTI and EXEC: the heartbeat that draws no BUSY error.
+    /// MULTI and EXEC: a heartbeat that causes no BUSY error.
     Transaction,
 }
 
 impl Feature {
-    /// All of them.
+    /// All features.
     pub(crate) const ALL: [Self; 8] = [
         Self::Config,
         Self::FunctionStats,
@@ -114,7 +114,7 @@ impl Feature {
         Self::Transaction,
     ];
 
-    /// The value of the label `feature`.
+    /// Value of the label `feature`.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -133,17 +133,17 @@ impl Feature {
 /// The exporter's own numbers about a target.
 #[derive(Debug, Clone)]
 pub(crate) struct ExporterNumbers {
-    /// Polls of SLOWLOG or INFO that were begun.
+    /// Number of polls of SLOWLOG or INFO that were started.
     pub(crate) polls: u64,
-    /// Those that failed; every reason exists.
+    /// Number of failed polls by reason; every reason exists.
     pub(crate) failures: BTreeMap<FailureReason, u64>,
-    /// How long answered polls took.
+    /// Durations of successful polls.
     pub(crate) poll_duration: Histogram,
-    /// When a poll was last answered.
+    /// End of the last successful poll.
     pub(crate) last_poll: Option<Unix>,
-    /// BUSY errors that the exporter itself drew and the server counted.
+    /// Number of BUSY errors that the exporter itself caused and the server counted.
     pub(crate) busy_replies: u64,
-    /// What the server lets us ask, and since when this is known; missing until it is.
+    /// Availability of features that were tried, and the time of the last try.
     capabilities: BTreeMap<Feature, (bool, Mono)>,
 }
 
@@ -161,20 +161,19 @@ impl Default for ExporterNumbers {
 }
 
 impl ExporterNumbers {
-    /// Whether the server lets us ask this; `None` until it is known.
+    /// True if the feature is available; `None` until it was tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
         self.capabilities.get(&feature).map(|(available, _)| *available)
     }
 
-    /// Whether to ask this at `now`: it is not known to be refused, or it is time to try again.
+    /// True unless the feature is known to be unavailable and was tried less than [`RETRY_AFTER`] ago.
     pub(super) fn worth_asking(&self, feature: Feature, now: Mono) -> bool {
-        let known = self.capabilities.get(&feature);
-        known.is_none_or(|(available, since)| *available || now.since(*since) >= RETRY_REFUSED)
+        let last = self.capabilities.get(&feature);
+        last.is_none_or(|(available, at)| *available || now.since(*at) >= RETRY_AFTER)
     }
 
-    /// Notes whether the server lets us ask this. Returns whether that is news worth telling: it was refused,
-    /// or is no longer.
+    /// Notes the result of a try. Returns true if it is to be logged: the feature became unavailable, or available again.
     pub(super) fn set_capability(&mut self, feature: Feature, available: bool, now: Mono) -> bool {
         let before = self.capabilities.insert(feature, (available, now));
         before.is_none_or(|(before, _)| before) != available

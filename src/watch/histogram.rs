@@ -1,4 +1,4 @@
-//! A histogram as plain data.
+//! Histogram as plain data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{float, micros};
 
-/// Counts of durations by upper bound. Two histograms of one metric share their bounds.
+/// Counts of durations by upper bound. Histograms of one metric share their bounds.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     /// Upper bounds in seconds, rising.
     bounds: Arc<[f64]>,
-    /// Observations at or under each bound and over the one before; the last is for those over all bounds.
+    /// Number of observations at or under each bound and over the one before; the last is for those over all bounds.
     counts: Box<[u64]>,
-    /// Sum of the observations, µs; stays at the largest number rather than start over.
+    /// Sum of the observations, µs; saturates.
     sum: u64,
 }
 
-/// What is kept of a histogram over restarts of the exporter; its bounds are kept elsewhere.
+/// Part of a histogram that is kept over restarts of the exporter; its bounds are saved elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedHistogram {
@@ -27,13 +27,13 @@ pub(crate) struct SavedHistogram {
 }
 
 impl Histogram {
-    /// What is to be kept over restarts of the exporter.
+    /// Returns what is kept over restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedHistogram {
         SavedHistogram { counts: self.counts.to_vec(), sum: self.sum }
     }
 
-    /// Adds what was saved of a histogram with the same bounds. Whether it has as many counts as that takes.
+    /// Adds a saved histogram with the same bounds. Returns false, and adds nothing, if the number of counts differs.
     pub(crate) fn add(&mut self, saved: &SavedHistogram) -> bool {
         if saved.counts.len() != self.counts.len() {
             return false;
@@ -45,7 +45,7 @@ impl Histogram {
         true
     }
 
-    /// An empty histogram with these upper bounds (seconds, rising).
+    /// Creates an empty histogram with these upper bounds (seconds, rising).
     #[must_use]
     pub(crate) fn new(bounds: Arc<[f64]>) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
@@ -75,7 +75,7 @@ impl Histogram {
         self.bounds.iter().copied().map(Some).chain(std::iter::once(None)).zip(self.counts.iter().copied())
     }
 
-    /// Adds the observations of another one. Where its bounds differ, they are counted under the next higher bound.
+    /// Adds the observations of another histogram. If its bounds differ, they are counted under the next higher bound.
     pub(crate) fn absorb(&mut self, other: &Self) {
         for (bound, more) in other.buckets() {
             let index = bound.map_or(self.bounds.len(), |bound| self.bounds.partition_point(|b| *b < bound));
@@ -86,8 +86,8 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
-    /// The duration (seconds) that the share `q` of the observations does not pass, estimated as `histogram_quantile`
-    /// of Prometheus does it, and never over `longest`. `None` if there are none.
+    /// Estimates the quantile `q` in seconds, as `histogram_quantile` of Prometheus does, but at most `longest`. `None`
+    /// without observations.
     #[must_use]
     pub(crate) fn quantile(&self, q: f64, longest: f64) -> Option<f64> {
         let rank = q * float(self.count());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_add_up_also_with_other_bounds() {
+    fn histograms_with_other_bounds_are_added() {
         let mut sum = Histogram::new([1.0, 2.0].into());
         let mut other = Histogram::new([0.5, 1.5, 9.0].into());
         for ms in [400, 1400, 5000, 99_000] {

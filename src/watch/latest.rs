@@ -1,32 +1,32 @@
-//! The latest slow calls of a target, in bounded memory.
+//! Latest slow calls of a target, in bounded memory.
 //!
-//! They hold who called, and the keys if the user asked for them: so they are kept in memory only.
+//! They name the client, and hold keys if `--web.show-keys` is set, so they are never saved.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event::SlowCall;
+use super::slow_call::SlowCall;
 
-/// Calls that are kept per target.
-const KEPT: usize = 32;
+/// Maximum number of calls per target.
+const MAX_CALLS: usize = 32;
 
-/// The latest slow calls. Copies share the calls.
+/// Latest slow calls. Copies share the calls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LatestCalls {
-    /// The oldest first; at most [`KEPT`].
+    /// Oldest first; at most [`MAX_CALLS`].
     calls: VecDeque<Arc<SlowCall>>,
 }
 
 impl LatestCalls {
-    /// Adds a call; the oldest makes room.
+    /// Adds a call and removes the oldest if there are too many.
     pub(super) fn push(&mut self, call: SlowCall) {
-        if self.calls.len() >= KEPT {
+        if self.calls.len() >= MAX_CALLS {
             self.calls.pop_front();
         }
         self.calls.push_back(Arc::new(call));
     }
 
-    /// The calls, the newest first.
+    /// Calls, newest first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Arc<SlowCall>> {
         self.calls.iter().rev()
     }

@@ -1,9 +1,7 @@
-//! What the slow log has come to: the numbers that must neither lose nor repeat an entry, whatever happens to the
-//! exporter.
+//! Ledger of a target: totals from the slow log, as they were read and as they may be shown.
 //!
-//! Where they are kept over restarts (`--state.file`), numbers may be shown only once they are saved: a number that
-//! Prometheus has seen and that falls back after a crash would be taken for a counter that was reset, and counted twice.
-//! So there are two copies at the most, the latest one and the one to be shown, and they are one as long as nothing waits.
+//! With a state file (`--state.file`), numbers may be shown only once they are saved. If Prometheus saw a number that falls
+//! back after a crash, it would take that for a counter reset and count the same calls twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,117 +10,118 @@ use super::event::Event;
 use super::latest::LatestCalls;
 use super::scripts::Scripts;
 
-/// What the slow log has come to.
+/// Totals from the slow log.
 #[derive(Debug, Clone)]
-pub(crate) struct Book {
+pub(crate) struct Totals {
     /// Numbers of scripts.
     pub(crate) scripts: Scripts,
-    /// Slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were gone before they could be read, or are unreadable.
     pub(crate) lost: u64,
-    /// The unreadable ones among the lost.
+    /// Number of unreadable entries among the lost.
     pub(crate) unreadable: u64,
-    /// The latest slow calls; in memory only, never in the state file.
+    /// Latest slow calls; in memory only, never in the state file.
     pub(crate) latest: LatestCalls,
 }
 
-/// A target's book, as it is and as it may be shown.
+/// Totals that are saved before they are shown.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// With everything that was read.
-    latest: Arc<Book>,
-    /// What may be shown while `latest` waits to be saved; `None` while nothing waits.
-    shown: Option<Arc<Book>>,
-    /// Whether changes wait to be saved before they are shown.
-    saves: bool,
-    /// Grows with every change of what is to be saved.
+    /// Totals that may be shown.
+    committed: Arc<Totals>,
+    /// Totals with everything that was read; `None` while these are the committed ones.
+    pending: Option<Arc<Totals>>,
+    /// True if changes are committed only once they are saved.
+    durable: bool,
+    /// Grows with every change that has to be saved.
     revision: u64,
-    /// The revision that was saved last, or could not be.
+    /// Last revision that was saved, or could not be.
     saved: u64,
-    /// What is to be told of changes that wait, with the revision at which it happened, in order.
-    waiting: VecDeque<(u64, Event)>,
+    /// Events of pending changes with their revisions, in order.
+    events: VecDeque<(u64, Event)>,
 }
 
 impl Ledger {
-    /// A book whose changes are shown at once.
-    pub(super) fn new(book: Book) -> Self {
+    /// Creates a ledger whose changes are committed at once.
+    pub(super) fn new(totals: Totals) -> Self {
         Self {
-            latest: Arc::new(book),
-            shown: None,
-            saves: false,
+            committed: Arc::new(totals),
+            pending: None,
+            durable: false,
             revision: 0,
             saved: 0,
-            waiting: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
-    /// From now on changes wait to be saved before they are shown.
+    /// Commits changes only once they are saved, from now on.
     pub(super) fn save_first(&mut self) {
-        self.saves = true;
+        self.durable = true;
     }
 
-    /// Changes the book to what was saved before.
-    pub(super) fn restore<T>(&mut self, change: impl FnOnce(&mut Book) -> T) -> T {
-        change(Arc::make_mut(&mut self.latest))
+    /// Restores totals that a former process saved; called before any change.
+    pub(super) fn restore<T>(&mut self, change: impl FnOnce(&mut Totals) -> T) -> T {
+        change(Arc::make_mut(&mut self.committed))
     }
 
-    /// What may be shown.
-    pub(super) fn shown(&self) -> &Book {
-        self.shown.as_ref().unwrap_or(&self.latest)
+    /// Totals that may be shown.
+    pub(super) fn committed(&self) -> &Totals {
+        &self.committed
     }
 
-    /// The book with everything that was read.
-    pub(super) fn latest(&self) -> &Arc<Book> {
-        &self.latest
+    /// Totals with everything that was read.
+    pub(super) fn pending(&self) -> &Arc<Totals> {
+        self.pending.as_ref().unwrap_or(&self.committed)
     }
 
-    /// Changes the book; `events` are what is to be told of it, now or when it is saved.
+    /// Changes the totals. The change's events go to `events` now, or are returned by [`Self::saved`] later.
     pub(super) fn change(
         &mut self,
         events: &mut Vec<Event>,
-        change: impl FnOnce(&mut Book, &mut Vec<Event>),
+        change: impl FnOnce(&mut Totals, &mut Vec<Event>),
     ) {
-        if !self.saves {
-            change(Arc::make_mut(&mut self.latest), events);
+        if !self.durable {
+            change(Arc::make_mut(&mut self.committed), events);
             return;
         }
         self.touch();
-        self.shown.get_or_insert_with(|| Arc::clone(&self.latest));
-        let mut told = Vec::new();
-        change(Arc::make_mut(&mut self.latest), &mut told);
-        self.waiting.extend(told.into_iter().map(|event| (self.revision, event)));
+        let pending = self.pending.get_or_insert_with(|| Arc::clone(&self.committed));
+        let mut held = Vec::new();
+        change(Arc::make_mut(pending), &mut held);
+        self.events.extend(held.into_iter().map(|event| (self.revision, event)));
     }
 
-    /// Takes over what `old` waited to tell.
-    pub(super) fn succeed(&mut self, old: &mut Self) {
+    /// Takes over events that `old` still held.
+    pub(super) fn inherit(&mut self, old: &mut Self) {
         self.touch();
         let revision = self.revision;
-        self.waiting.extend(old.waiting.drain(..).map(|(_, event)| (revision, event)));
+        self.events.extend(old.events.drain(..).map(|(_, event)| (revision, event)));
     }
 
-    /// Something else changed that is to be saved with the book.
+    /// Notes a change of something else that is saved with the totals.
     pub(super) fn touch(&mut self) {
         self.revision = self.revision.saturating_add(1);
     }
 
-    /// The revision of what there is to save.
+    /// Current revision.
     pub(super) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Whether there is something to save.
+    /// True if a change has to be saved.
     pub(super) fn is_unsaved(&self) -> bool {
-        self.saves && self.saved < self.revision
+        self.durable && self.saved < self.revision
     }
 
-    /// `book`, as it was at `revision`, is saved (or can't be): it may be shown, and what has happened until then be told.
-    pub(super) fn saved(&mut self, revision: u64, book: Arc<Book>) -> Vec<Event> {
+    /// Commits `totals`, which were pending at `revision` and are saved (or can't be). Returns the events until then.
+    pub(super) fn saved(&mut self, revision: u64, totals: Arc<Totals>) -> Vec<Event> {
         if revision < self.saved {
             return Vec::new();
         }
         self.saved = revision;
-        self.shown = (revision < self.revision).then_some(book);
-        let told = self.waiting.partition_point(|(at, _)| *at <= revision);
-        self.waiting.drain(..told).map(|(_, event)| event).collect()
+        self.committed =
+            if revision < self.revision { totals } else { self.pending.take().unwrap_or(totals) };
+        let count = self.events.partition_point(|(at, _)| *at <= revision);
+        self.events.drain(..count).map(|(_, event)| event).collect()
     }
 }
 
@@ -131,51 +130,51 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::watch::scripts::Thresholds;
+    use crate::watch::slow_call::Thresholds;
 
-    fn books(saves: bool) -> Ledger {
+    fn ledger(durable: bool) -> Ledger {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        let mut books = Ledger::new(Book {
+        let mut ledger = Ledger::new(Totals {
             scripts: Scripts::new(slow, [1.0].into(), 10),
             lost: 0,
             unreadable: 0,
             latest: LatestCalls::default(),
         });
-        if saves {
-            books.save_first();
+        if durable {
+            ledger.save_first();
         }
-        books
+        ledger
     }
 
-    fn lose(books: &mut Ledger, count: u64) -> Vec<Event> {
+    fn lose(ledger: &mut Ledger, count: u64) -> Vec<Event> {
         let mut events = Vec::new();
-        books.change(&mut events, |book, events| {
-            book.lost += count;
+        ledger.change(&mut events, |totals, events| {
+            totals.lost += count;
             events.push(Event::EntriesLost { count });
         });
         events
     }
 
     #[test]
-    fn without_saving_changes_are_shown_and_told_at_once() {
-        let mut books = books(false);
-        assert_eq!(lose(&mut books, 3), [Event::EntriesLost { count: 3 }]);
-        assert_eq!((books.shown().lost, books.is_unsaved()), (3, false));
+    fn without_saving_changes_are_committed_at_once() {
+        let mut ledger = ledger(false);
+        assert_eq!(lose(&mut ledger, 3), [Event::EntriesLost { count: 3 }]);
+        assert_eq!((ledger.committed().lost, ledger.is_unsaved()), (3, false));
     }
 
     #[test]
-    fn what_is_to_be_saved_is_shown_and_told_after_that() {
-        let mut books = books(true);
-        assert!(!books.is_unsaved());
-        assert_eq!(lose(&mut books, 3), []);
-        assert_eq!((books.shown().lost, books.latest().lost, books.is_unsaved()), (0, 3, true));
-        let (revision, copy) = (books.revision(), Arc::clone(books.latest()));
-        lose(&mut books, 4);
+    fn changes_to_be_saved_are_committed_after_that() {
+        let mut ledger = ledger(true);
+        assert!(!ledger.is_unsaved());
+        assert_eq!(lose(&mut ledger, 3), []);
+        assert_eq!((ledger.committed().lost, ledger.pending().lost, ledger.is_unsaved()), (0, 3, true));
+        let (revision, copy) = (ledger.revision(), Arc::clone(ledger.pending()));
+        lose(&mut ledger, 4);
         // The first change was written meanwhile; the second one was not.
-        assert_eq!(books.saved(revision, copy), [Event::EntriesLost { count: 3 }]);
-        assert_eq!((books.shown().lost, books.is_unsaved()), (3, true));
-        let (revision, copy) = (books.revision(), Arc::clone(books.latest()));
-        assert_eq!(books.saved(revision, copy), [Event::EntriesLost { count: 4 }]);
-        assert_eq!((books.shown().lost, books.is_unsaved()), (7, false));
+        assert_eq!(ledger.saved(revision, copy), [Event::EntriesLost { count: 3 }]);
+        assert_eq!((ledger.committed().lost, ledger.is_unsaved()), (3, true));
+        let (revision, copy) = (ledger.revision(), Arc::clone(ledger.pending()));
+        assert_eq!(ledger.saved(revision, copy), [Event::EntriesLost { count: 4 }]);
+        assert_eq!((ledger.committed().lost, ledger.is_unsaved()), (7, false));
     }
 }

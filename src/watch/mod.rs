@@ -1,28 +1,38 @@
-//! What happened to a target. Pure: everything is decided on (observation, time); nothing here does I/O.
+//! State machine and numbers of a target. Pure: decides by (observation, time) and does no I/O.
 //!
-//! [`Target`] owns all numbers of one target and changes them in one place, `Target::step`. What somebody
-//! should be told comes back as [`Event`]s.
+//! [`Target`] owns all numbers of one target and changes them in one place, `Target::step`. What is to be logged is
+//! returned as [`Event`]s.
 
 mod account;
-mod blockage;
+mod attribution;
 mod callers;
+mod cause;
+mod episode;
 mod event;
 mod exporter;
 mod histogram;
+mod history;
 mod latest;
 mod ledger;
 mod liveness;
+mod observation;
 mod reached;
+mod runner;
 mod scripts;
+mod series;
 mod server;
+mod slow_call;
+mod state;
 mod target;
 
 pub(crate) use self::callers::{Caller, Callers};
-pub(crate) use self::event::{Event, SlowCall};
+pub(crate) use self::event::Event;
 pub(crate) use self::exporter::{FailureReason, Feature};
 pub(crate) use self::histogram::Histogram;
-pub(crate) use self::liveness::{Liveness, State};
+pub(crate) use self::liveness::Liveness;
+pub(crate) use self::observation::{Next, Observation};
 pub(crate) use self::reached::Reached;
-pub(crate) use self::scripts::{Series, Severity, Thresholds};
-pub(crate) use self::target::{Heartbeat, Next, Snapshot};
-pub(crate) use self::target::{Observation, SavedTarget, Target};
+pub(crate) use self::series::Series;
+pub(crate) use self::slow_call::{Severity, SlowCall, Thresholds};
+pub(crate) use self::state::{State, StateKind};
+pub(crate) use self::target::{Heartbeat, SavedTarget, Snapshot, Target};

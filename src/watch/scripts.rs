@@ -1,163 +1,46 @@
-//! What is counted of scripts: from a slow log entry to its bucket.
+//! Numbers of a target's scripts: from a slow log entry to its bucket.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Place;
+use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::callers::{Caller, Callers};
-use super::event::SlowCall;
-use super::histogram::{Histogram, SavedHistogram};
+use super::series::{SavedSeries, Series};
+use super::slow_call::{Severity, SlowCall, Thresholds};
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
 
-/// How slow a slow call was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Severity {
-    /// At or over `--slow.warning`.
-    Warning,
-    /// At or over `--slow.critical`.
-    Critical,
-}
-
-impl Severity {
-    /// Both.
-    pub(crate) const ALL: [Self; 2] = [Self::Warning, Self::Critical];
-
-    /// The value of the label `severity`.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-/// Durations from which a call counts as slow; `warning` is at most `critical`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thresholds {
-    /// A call that takes at least this long has the severity `warning`.
-    pub(crate) warning: Duration,
-    /// A call that takes at least this long has the severities `warning` and `critical`.
-    pub(crate) critical: Duration,
-}
-
-impl Thresholds {
-    /// The duration from which on a call has this severity.
-    #[must_use]
-    pub(crate) fn of(&self, severity: Severity) -> Duration {
-        match severity {
-            Severity::Warning => self.warning,
-            Severity::Critical => self.critical,
-        }
-    }
-}
-
-/// The latest call of a severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LastCall {
-    /// When it ended, in whole seconds since the Unix epoch by the server's clock.
-    pub(crate) ended_at: u64,
-    /// How long it ran.
-    pub(crate) duration: Duration,
-}
-
-/// The numbers of one script as run by one command.
-#[derive(Debug, Clone)]
-pub(crate) struct Series {
-    /// Run times of all calls found in the slow log.
-    pub(crate) durations: Histogram,
-    /// The latest call of each severity.
-    pub(crate) last: BTreeMap<Severity, LastCall>,
-    /// Calls of each severity; one that is critical counts in both. What is missing is 0.
-    pub(crate) slow_calls: BTreeMap<Severity, u64>,
-    /// The longest call.
-    pub(crate) longest: Duration,
-    /// When the first call and the latest one ended, in whole seconds since the Unix epoch by the server's clock.
-    pub(crate) seen: (u64, u64),
-    /// Who calls it; in memory only, never in the state file.
-    pub(crate) callers: Callers,
-}
-
-impl Series {
-    /// No calls yet.
-    fn new(buckets: &Arc<[f64]>) -> Self {
-        Self {
-            durations: Histogram::new(Arc::clone(buckets)),
-            last: BTreeMap::new(),
-            slow_calls: BTreeMap::new(),
-            longest: Duration::ZERO,
-            seen: (u64::MAX, 0),
-            callers: Callers::default(),
-        }
-    }
-
-    /// Adds the numbers of the same script under another identity; not its callers.
-    fn absorb(&mut self, other: &Self) {
-        self.durations.absorb(&other.durations);
-        for (severity, count) in &other.slow_calls {
-            let calls = self.slow_calls.entry(*severity).or_default();
-            *calls = calls.saturating_add(*count);
-        }
-        self.longest = self.longest.max(other.longest);
-        self.seen = (self.seen.0.min(other.seen.0), self.seen.1.max(other.seen.1));
-        for (severity, call) in &other.last {
-            let last = self.last.entry(*severity).or_insert(*call);
-            if call.ended_at > last.ended_at {
-                *last = *call;
-            }
-        }
-    }
-}
-
-/// Numbers of scripts as they are shown: under the catalogue's names. The numbers themselves are kept by what the slow log
-/// tells, so that a name may come and go without a call being lost or shown twice.
+/// Numbers of scripts under the catalogue's names. They are counted under what the slow log says, so that a name can be
+/// added or removed without a call being lost or counted twice.
 #[derive(Debug)]
-pub(crate) struct Named<'a> {
-    /// By command and name; what has one name is added up.
+pub(crate) struct NamedScripts<'a> {
+    /// Series by command and name; those with the same name are added up.
     series: BTreeMap<(ScriptCommand, Label), Cow<'a, Series>>,
-    /// What is known of each name.
-    known: BTreeMap<Label, Identity>,
+    /// Identities by name.
+    identities: BTreeMap<Label, Identity>,
 }
 
-impl Named<'_> {
-    /// Numbers by command and name.
+impl NamedScripts<'_> {
+    /// Series by command and name.
     pub(crate) fn series(&self) -> impl Iterator<Item = (ScriptCommand, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, &**series))
     }
 
-    /// What is known of each name.
+    /// Identity behind each name.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
-        self.known.values()
+        self.identities.values()
     }
 }
 
-/// What is kept of a series over restarts of the exporter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedSeries {
-    command: ScriptCommand,
-    script: Label,
-    durations: SavedHistogram,
-    last: BTreeMap<Severity, LastCall>,
-    slow_calls: BTreeMap<Severity, u64>,
-    longest: Duration,
-    seen: (u64, u64),
-}
-
-/// What is kept of a target's scripts over restarts of the exporter.
+/// Part of a target's scripts that is kept over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedScripts {
     /// Bounds of the duration histograms.
     buckets: Vec<f64>,
-    /// What is known of each script label.
+    /// Identity behind each script label.
     known: Vec<Identity>,
     series: Vec<SavedSeries>,
     slow_calls: Vec<(ScriptCommand, Severity, u64)>,
@@ -167,36 +50,36 @@ pub(crate) struct SavedScripts {
 }
 
 impl SavedScripts {
-    /// Forgets the numbers of each script, and keeps those of all together. Whether there were any.
+    /// Drops the numbers of single scripts, and keeps those of all together. Returns true if there were any.
     pub(super) fn forget_each(&mut self) -> bool {
         let (known, series) = (std::mem::take(&mut self.known), std::mem::take(&mut self.series));
         !known.is_empty() || !series.is_empty()
     }
 }
 
-/// The numbers of a target's scripts.
+/// Numbers of a target's scripts.
 #[derive(Debug, Clone)]
 pub(crate) struct Scripts {
-    /// What counts as slow.
+    /// Thresholds of slow calls.
     slow: Thresholds,
     /// Bounds of the duration histograms.
     buckets: Arc<[f64]>,
-    /// Labels given out.
+    /// Labels in use.
     labels: Labels,
-    /// Numbers by command and script label.
+    /// Series by command and script label.
     series: BTreeMap<(ScriptCommand, Label), Series>,
-    /// Slow calls by command and severity; every pair exists.
+    /// Number of slow calls by command and severity; every pair exists.
     slow_calls: BTreeMap<(ScriptCommand, Severity), u64>,
-    /// Calls filed under `other`.
+    /// Number of calls counted under `other`.
     overflow: u64,
-    /// Slow log entries that were script calls.
+    /// Number of slow log entries that were script calls.
     script_entries: u64,
-    /// Slow log entries that were anything else.
+    /// Number of other slow log entries.
     other_entries: u64,
 }
 
 impl Scripts {
-    /// No calls yet.
+    /// Creates numbers without calls.
     #[must_use]
     pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
         let pairs = ScriptCommand::ALL
@@ -214,22 +97,13 @@ impl Scripts {
         }
     }
 
-    /// What is to be kept over restarts of the exporter.
+    /// Returns what is kept over restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedScripts {
-        let series = self.series.iter().map(|((command, script), series)| SavedSeries {
-            command: *command,
-            script: script.clone(),
-            durations: series.durations.saved(),
-            last: series.last.clone(),
-            slow_calls: series.slow_calls.clone(),
-            longest: series.longest,
-            seen: series.seen,
-        });
         SavedScripts {
             buckets: self.buckets.to_vec(),
             known: self.labels.known().cloned().collect(),
-            series: series.collect(),
+            series: self.series().map(|(command, script, series)| series.saved(command, script)).collect(),
             slow_calls: self.slow_calls().collect(),
             overflow: self.overflow,
             script_entries: self.script_entries,
@@ -237,29 +111,17 @@ impl Scripts {
         }
     }
 
-    /// Takes over what a former process saved; called on numbers that have counted nothing yet. Scripts for whose labels
-    /// there is no room any more go under `other`. Histograms of other bounds can't be taken over: they start anew, and
-    /// the answer is `false`.
+    /// Restores what a former process saved; called before any call is counted. Scripts over the limit on labels are added
+    /// to `other`. Returns false if the bounds of the histograms have changed: the histograms start anew then.
     pub(super) fn restore(&mut self, saved: SavedScripts) -> bool {
         self.labels.restore(saved.known);
         let mut same = *self.buckets == *saved.buckets;
         for one in saved.series {
-            let script = if self.labels.has(&one.script) { one.script } else { self.labels.other().clone() };
+            let script =
+                if self.labels.has(&one.script) { one.script.clone() } else { self.labels.other().clone() };
             let buckets = &self.buckets;
             let series = self.series.entry((one.command, script)).or_insert_with(|| Series::new(buckets));
-            same = same && series.durations.add(&one.durations);
-            for (severity, count) in one.slow_calls {
-                let calls = series.slow_calls.entry(severity).or_default();
-                *calls = calls.saturating_add(count);
-            }
-            series.longest = series.longest.max(one.longest);
-            series.seen = (series.seen.0.min(one.seen.0), series.seen.1.max(one.seen.1));
-            for (severity, call) in one.last {
-                let last = series.last.entry(severity).or_insert(call);
-                if last.ended_at < call.ended_at {
-                    *last = call;
-                }
-            }
+            same = series.add_saved(&one, same);
         }
         for (command, severity, count) in saved.slow_calls {
             self.slow_calls.insert((command, severity), count);
@@ -269,8 +131,8 @@ impl Scripts {
         same
     }
 
-    /// Counts a slow log entry. A call that is slow comes back as the event that tells of it.
-    pub(super) fn take(&mut self, entry: &Entry) -> Option<SlowCall> {
+    /// Counts a slow log entry. Returns the call if it is slow.
+    pub(super) fn count(&mut self, entry: &Entry) -> Option<SlowCall> {
         let Some(call) = &entry.call else {
             self.other_entries += 1;
             return None;
@@ -280,24 +142,17 @@ impl Scripts {
         self.overflow += u64::from(!own);
         let buckets = &self.buckets;
         let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series::new(buckets));
-        series.durations.observe(entry.duration);
-        series.longest = series.longest.max(entry.duration);
-        series.seen = (series.seen.0.min(entry.ended_at), series.seen.1.max(entry.ended_at));
-        let caller = Caller::new(&entry.client, &entry.client_name);
-        series.callers.take(caller, entry.duration, entry.ended_at);
-        let mut worst = None;
-        for severity in Severity::ALL {
-            if entry.duration >= self.slow.of(severity) {
-                worst = Some(severity);
-                *series.slow_calls.entry(severity).or_default() += 1;
-                series.last.insert(severity, LastCall { ended_at: entry.ended_at, duration: entry.duration });
-                *self.slow_calls.entry((call.command, severity)).or_default() += 1;
-            }
+        series.count(entry);
+        let mut highest = None;
+        for severity in Severity::ALL.into_iter().filter(|one| entry.duration >= self.slow.of(*one)) {
+            highest = Some(severity);
+            series.count_slow(entry, severity);
+            *self.slow_calls.entry((call.command, severity)).or_default() += 1;
         }
-        worst.map(|severity| SlowCall {
+        Some(SlowCall {
             id: entry.id,
             ended_at: entry.ended_at,
-            severity,
+            severity: highest?,
             call: call.clone(),
             label,
             duration: entry.duration,
@@ -307,60 +162,60 @@ impl Scripts {
         })
     }
 
-    /// Adds the SHA1 that the server named for a script of which only the fingerprint was known.
+    /// Adds the SHA1 that the server named to a script of which only the fingerprint was known.
     pub(super) fn resolve(&mut self, label: &Label, sha1: &Identity) {
         self.labels.resolve(label, sha1);
     }
 
-    /// What counts as slow.
+    /// Thresholds of slow calls.
     #[must_use]
     pub(crate) fn slow(&self) -> Thresholds {
         self.slow
     }
 
-    /// Numbers by command and script label.
+    /// Series by command and script label.
     pub(crate) fn series(&self) -> impl Iterator<Item = (ScriptCommand, &Label, &Series)> {
         self.series.iter().map(|((command, label), series)| (*command, label, series))
     }
 
-    /// Slow calls by command and severity; every pair exists.
+    /// Number of slow calls by command and severity; every pair exists.
     pub(crate) fn slow_calls(&self) -> impl Iterator<Item = (ScriptCommand, Severity, u64)> {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
-    /// The numbers under the names that the catalogue has for the scripts.
+    /// Returns the numbers under the catalogue's names.
     #[must_use]
-    pub(crate) fn named(&self, catalogue: &Catalogue) -> Named<'_> {
-        let mut named = Named { series: BTreeMap::new(), known: BTreeMap::new() };
+    pub(crate) fn named(&self, catalogue: &Catalogue) -> NamedScripts<'_> {
+        let mut named = NamedScripts { series: BTreeMap::new(), identities: BTreeMap::new() };
         for script in self.labels.known() {
             let script = catalogue.identify(script);
-            named.known.entry(script.label.clone()).or_insert(script);
+            named.identities.entry(script.label.clone()).or_insert(script);
         }
         for ((command, label), series) in &self.series {
             let script = self.labels.get(label);
             let label = script.map_or_else(|| label.clone(), |script| catalogue.label(script));
             match named.series.entry((*command, label)) {
-                Place::Vacant(place) => {
-                    place.insert(Cow::Borrowed(series));
+                MapEntry::Vacant(vacant) => {
+                    vacant.insert(Cow::Borrowed(series));
                 }
-                Place::Occupied(mut place) => place.get_mut().to_mut().absorb(series),
+                MapEntry::Occupied(mut occupied) => occupied.get_mut().to_mut().absorb(series),
             }
         }
         named
     }
 
-    /// What is known of each script label.
+    /// Identity behind each script label.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.labels.known()
     }
 
-    /// Calls filed under `other`.
+    /// Number of calls counted under `other`.
     #[must_use]
     pub(crate) fn overflow(&self) -> u64 {
         self.overflow
     }
 
-    /// Slow log entries read: script calls, and others.
+    /// Number of slow log entries that were script calls, and of others.
     #[must_use]
     pub(crate) fn entries(&self) -> (u64, u64) {
         (self.script_entries, self.other_entries)
@@ -369,6 +224,8 @@ impl Scripts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn entry(duration_ms: u64, arguments: &[&str]) -> Entry {
@@ -394,9 +251,9 @@ mod tests {
     #[test]
     fn a_critical_call_counts_in_both_severities() {
         let mut scripts = scripts(10);
-        assert!(scripts.take(&entry(999, &["EVAL", "return 1", "0"])).is_none());
-        let warning = scripts.take(&entry(1000, &["EVAL", "return 1", "0"])).unwrap();
-        let critical = scripts.take(&entry(2000, &["EVAL", "return 1", "0"])).unwrap();
+        assert!(scripts.count(&entry(999, &["EVAL", "return 1", "0"])).is_none());
+        let warning = scripts.count(&entry(1000, &["EVAL", "return 1", "0"])).unwrap();
+        let critical = scripts.count(&entry(2000, &["EVAL", "return 1", "0"])).unwrap();
         assert_eq!((warning.severity, critical.severity), (Severity::Warning, Severity::Critical));
         assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Warning), 2);
         assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Critical), 1);
@@ -415,12 +272,12 @@ mod tests {
         let sha1 = crate::script::Sha1Digits::of(long.as_bytes()).to_string();
         let mut scripts = scripts(10);
         for ms in [600, 1500] {
-            scripts.take(&entry(ms, &["EVALSHA", &sha1, "0"]));
+            scripts.count(&entry(ms, &["EVALSHA", &sha1, "0"]));
         }
         let windows = crate::script::Sha1Digits::of(b"return 1\r\n").to_string();
-        scripts.take(&entry(700, &["EVAL", &cut, "0"]));
-        scripts.take(&entry(2500, &["EVALSHA", &windows, "0"]));
-        scripts.take(&Entry {
+        scripts.count(&entry(700, &["EVAL", &cut, "0"]));
+        scripts.count(&entry(2500, &["EVALSHA", &windows, "0"]));
+        scripts.count(&Entry {
             ended_at: 2000,
             ..entry(2100, &["EVALSHA", crate::script::Sha1Digits::of(b"return 1\n").as_str(), "0"])
         });
@@ -459,7 +316,7 @@ mod tests {
     #[test]
     fn commands_inside_scripts_are_no_calls() {
         let mut scripts = scripts(10);
-        assert!(scripts.take(&entry(5000, &["KEYS", "*"])).is_none());
+        assert!(scripts.count(&entry(5000, &["KEYS", "*"])).is_none());
         assert_eq!(scripts.entries(), (0, 1));
         assert_eq!(scripts.series().count(), 0);
     }
@@ -468,7 +325,7 @@ mod tests {
     fn sums_stay_right_past_the_limit_of_labels() {
         let mut scripts = scripts(2);
         for name in ["a", "b", "c", "d", "a"] {
-            scripts.take(&entry(600, &["FCALL", name, "0"]));
+            scripts.count(&entry(600, &["FCALL", name, "0"]));
         }
         let counts: Vec<(String, u64)> = scripts
             .series()

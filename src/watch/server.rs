@@ -1,76 +1,78 @@
-//! What the server says about itself: INFO, CONFIG and the length of its slow log.
+//! Facts that the server reports: INFO, CONFIG and the length of its slow log.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamps;
 use crate::parse::{ErrorStats, Info, Number, Settings};
 
-/// The latest that was told; what was not told is missing.
+/// Latest facts that the server reported; missing until it does.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerFacts {
-    /// INFO, the latest of each section.
+    /// Latest sections of INFO.
     info: Info,
-    /// Error counts, without the BUSY errors that the exporter drew itself.
+    /// Error counts, without the BUSY errors that the exporter caused itself.
     errors: Option<ErrorStats>,
-    /// `errorstat_BUSY` as the server last told it.
-    busy_told: u64,
-    /// Our own BUSY errors when the server last told its count.
-    own_when_told: u64,
-    /// Our own BUSY errors that the server's count does not contain, because it was set back since.
+    /// `errorstat_BUSY` as last reported.
+    busy_reported: u64,
+    /// The exporter's own BUSY errors at the time of that report.
+    own_when_reported: u64,
+    /// The exporter's own BUSY errors that the server's count does not contain, because it was reset since.
     own_not_contained: u64,
     /// CONFIG.
     settings: Settings,
     /// SLOWLOG LEN.
     slowlog_length: Option<u64>,
-    /// Seconds that the server's clock is ahead of ours.
+    /// Seconds by which the server's clock is ahead of this machine's.
     clock_ahead: Option<f64>,
 }
 
-/// What is kept of it over restarts of the exporter: what tells our own BUSY errors from those of clients.
+/// Part that is kept over restarts of the exporter: it separates the exporter's own BUSY errors from those of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedServer {
     run_id: Option<String>,
     commands_processed: Option<u64>,
-    busy_told: u64,
-    own_when_told: u64,
+    #[serde(rename = "busy_told")]
+    busy_reported: u64,
+    #[serde(rename = "own_when_told")]
+    own_when_reported: u64,
     own_not_contained: u64,
 }
 
 impl ServerFacts {
-    /// What is to be kept over restarts of the exporter.
+    /// Returns what is kept over restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedServer {
         SavedServer {
             run_id: self.info.run_id.clone(),
             commands_processed: self.info.numbers.get(&Number::CommandsProcessed).copied(),
-            busy_told: self.busy_told,
-            own_when_told: self.own_when_told,
+            busy_reported: self.busy_reported,
+            own_when_reported: self.own_when_reported,
             own_not_contained: self.own_not_contained,
         }
     }
 
-    /// What a former process saved.
+    /// Restores what a former process saved.
     #[must_use]
     pub(crate) fn restored(saved: SavedServer) -> Self {
         let mut info = Info { run_id: saved.run_id, ..Info::default() };
         info.numbers.extend(saved.commands_processed.map(|count| (Number::CommandsProcessed, count)));
         Self {
             info,
-            busy_told: saved.busy_told,
-            own_when_told: saved.own_when_told,
+            busy_reported: saved.busy_reported,
+            own_when_reported: saved.own_when_reported,
             own_not_contained: saved.own_not_contained,
             ..Self::default()
         }
     }
 
-    /// INFO, the latest of each section.
+    /// Latest sections of INFO.
     #[must_use]
     pub(crate) fn info(&self) -> &Info {
         &self.info
     }
 
-    /// Error counts, without the BUSY errors that the exporter drew itself.
+    /// Error counts, without the BUSY errors that the exporter caused itself.
     #[must_use]
     pub(crate) fn errors(&self) -> Option<ErrorStats> {
         self.errors
@@ -82,66 +84,68 @@ impl ServerFacts {
         &self.settings
     }
 
-    /// Entries in the slow log.
+    /// Number of entries in the slow log.
     #[must_use]
     pub(crate) fn slowlog_length(&self) -> Option<u64> {
         self.slowlog_length
     }
 
-    /// Seconds that the server's clock is ahead of ours.
+    /// Seconds by which the server's clock is ahead of this machine's.
     pub(super) fn clock_ahead(&self) -> Option<f64> {
         self.clock_ahead
     }
 
-    /// INFO can't be read any more: what it told may be wrong by now.
+    /// Forgets INFO, which can't be read any more.
     pub(super) fn forget_info(&mut self) {
         self.info = Info::default();
         self.errors = None;
     }
 
-    /// CONFIG can't be read any more.
+    /// Forgets CONFIG, which can't be read any more.
     pub(super) fn forget_settings(&mut self) {
         self.settings = Settings::default();
     }
 
-    /// SLOWLOG LEN can't be asked any more.
+    /// Forgets SLOWLOG LEN, which can't be read any more.
     pub(super) fn forget_slowlog_length(&mut self) {
         self.slowlog_length = None;
     }
 
+    /// Adds settings from CONFIG.
     pub(super) fn set_settings(&mut self, settings: Settings) {
         self.settings.merge(settings);
     }
 
+    /// Sets the number of entries in the slow log.
     pub(super) fn set_slowlog_length(&mut self, entries: u64) {
         self.slowlog_length = Some(entries);
     }
 
-    /// Takes over what INFO told. `own_busy` is the number of BUSY errors that the exporter has drawn so far,
-    /// `own_busy_elsewhere` how many of them before the present connection was made.
+    /// Adds INFO. `own_busy` is the number of BUSY errors that the exporter has caused so far, `own_busy_elsewhere` that of
+    /// those before the present connection.
     pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Timestamps) {
         let known = info.run_id.is_some() && self.info.run_id.is_some();
         if known && info.run_id != self.info.run_id {
-            // Nothing that the former server told is true of this one.
+            // Another server answers: facts about the former one don't hold.
             *self = Self { own_not_contained: own_busy_elsewhere, ..Self::default() };
         }
         if let Some(errors) = info.errors {
             if self.was_reset(&info, errors) {
-                self.own_not_contained = self.own_when_told;
+                self.own_not_contained = self.own_when_reported;
             }
             let own = own_busy.saturating_sub(self.own_not_contained);
             self.errors = Some(ErrorStats { busy: errors.busy.saturating_sub(own), ..errors });
-            (self.busy_told, self.own_when_told) = (errors.busy, own_busy);
+            (self.busy_reported, self.own_when_reported) = (errors.busy, own_busy);
         }
         self.clock_ahead =
             info.server_time.map(|theirs| theirs.as_secs_f64() - now.unix.as_secs_f64()).or(self.clock_ahead);
         self.info.merge(info);
     }
 
-    /// Whether the server's statistics were set back (CONFIG RESETSTAT) since they were last told.
+    /// True if the server's statistics were reset (CONFIG RESETSTAT) since they were last reported.
     fn was_reset(&self, info: &Info, errors: ErrorStats) -> bool {
         let commands = |info: &Info| info.numbers.get(&Number::CommandsProcessed).copied();
-        errors.busy < self.busy_told || commands(info) < commands(&self.info)
+        errors.busy < self.busy_reported || commands(info) < commands(&self.info)
     }
 }
 
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_busy_errors_are_taken_off() {
+    fn the_exporters_own_busy_errors_are_taken_off() {
         let mut facts = ServerFacts::default();
         facts.set_info(info("a", 10, 5), 0, 0, NOW);
         assert_eq!(busy(&facts), 5);
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_of_the_statistics_sets_our_share_back_too() {
+    fn a_reset_of_the_statistics_resets_the_exporters_share_too() {
         let mut facts = ServerFacts::default();
         facts.set_info(info("a", 100, 15), 3, 0, NOW);
         facts.set_info(info("a", 5, 0), 3, 0, NOW);
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_server_contains_only_what_we_drew_from_it() {
+    fn a_restarted_server_counts_only_errors_on_the_new_connection() {
         let mut facts = ServerFacts::default();
         facts.set_info(info("a", 100, 15), 3, 0, NOW);
         facts.set_info(info("b", 200, 20), 8, 6, NOW);
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_clock_is_compared_with_ours() {
+    fn the_servers_clock_is_compared_with_this_machines() {
         let mut facts = ServerFacts::default();
         facts.set_info(Info::parse(b"server_time_usec:1060000000\r\n"), 0, 0, NOW);
         assert_eq!(facts.clock_ahead(), Some(60.0));

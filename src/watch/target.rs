@@ -1,4 +1,4 @@
-//! The numbers of one target, all in one place: `Target::step` is the only thing that changes them.
+//! All numbers of one target. Only [`Target::step`] changes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,215 +6,97 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, SavedAccount, Take, Who};
+use super::account::{Account, Reconciliation, SavedAccount, ServerIdentity};
 use super::event::Event;
-use super::exporter::{ExporterNumbers, FailureReason, Feature};
+use super::exporter::{ExporterNumbers, Feature};
 use super::latest::LatestCalls;
-use super::ledger::{Book, Ledger};
-use super::liveness::{Liveness, Runner, State};
-use super::scripts::{SavedScripts, Scripts, Thresholds};
+use super::ledger::{Ledger, Totals};
+use super::liveness::Liveness;
+use super::observation::{Next, Observation, Reaction};
+use super::runner::Runner;
+use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
+use super::slow_call::Thresholds;
+use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps};
-use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
+use crate::parse::{BusyKind, SlowlogReply};
 
-/// Errors that our heartbeat draws from the server (BUSY, LOADING, MASTERDOWN) come at most this often.
+/// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An unexpected answer that stays the same is told again after this time.
+/// Interval at which the same unexpected reply is logged again.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
-/// Another unexpected answer to the same command is told after this time.
-const TELL_ANOTHER_AFTER: Duration = Duration::from_secs(60);
+/// Minimum interval between logs of different unexpected replies to the same command.
+const LOG_ANOTHER_AFTER: Duration = Duration::from_secs(60);
 
-/// Lost entries are told of at most this often.
-const TELL_LOST_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum interval between logs of lost entries.
+const LOG_LOST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the edge saw.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Observation {
-    /// A new connection was made; nothing was asked on it yet.
-    Connected,
-    /// An ordinary answer came to a request that a BUSY server refuses.
-    Answered {
-        /// When the request was sent.
-        since: Mono,
-    },
-    /// An answer came that the server also gives while it is BUSY: FUNCTION STATS, or an error that comes before it looks
-    /// whether it is (no permission, unknown, and the like).
-    Complained,
-    /// An answer of any kind to the heartbeat came, after this time.
-    Heartbeat {
-        /// From sending to the answer.
-        round_trip: Duration,
-    },
-    /// A request is unanswered for longer than `--heartbeat.blocked-after`, and connections are accepted.
-    Silent {
-        /// When it was sent.
-        since: Mono,
-    },
-    /// A request was answered BUSY.
-    Busy {
-        /// With what.
-        kind: BusyKind,
-        /// Whether the server counted this as a BUSY error.
-        counted: bool,
-        /// When the request was sent.
-        since: Mono,
-    },
-    /// A request was answered LOADING.
-    Loading {
-        /// When the request was sent.
-        since: Mono,
-    },
-    /// The server does not accept who we are.
-    Unauthorized {
-        /// Why, and what to do.
-        detail: String,
-    },
-    /// The server can't be reached.
-    Unreachable {
-        /// Why.
-        detail: String,
-    },
-    /// A poll begins.
-    PollBegan,
-    /// A poll was answered.
-    Polled {
-        /// How long it took.
-        took: Duration,
-    },
-    /// A poll was not answered as it should.
-    PollFailed {
-        /// Why.
-        reason: FailureReason,
-    },
-    /// The server answered something that it should not; told once and then rarely.
-    Trouble {
-        /// What was asked.
-        command: &'static str,
-        /// What came.
-        detail: String,
-    },
-    /// SLOWLOG GET was answered.
-    Slowlog(SlowlogReply),
-    /// The answer to SLOWLOG GET was larger than we take.
-    SlowlogTooLarge,
-    /// The connection broke before SLOWLOG GET was answered.
-    SlowlogBroken,
-    /// The slow log can't be read now.
-    SlowlogUnreadable,
-    /// SLOWLOG LEN was answered.
-    SlowlogLength(u64),
-    /// INFO was answered.
-    Info(Box<Info>),
-    /// INFO can't be read: the server does not tell who it is.
-    Anonymous,
-    /// CONFIG GET was answered.
-    Settings(Settings),
-    /// FUNCTION STATS named what runs: the server is BUSY.
-    Running {
-        /// What runs.
-        function: RunningFunction,
-        /// When the request was sent.
-        since: Mono,
-    },
-    /// The server's log named what runs.
-    Logged(SlowScriptLine),
-    /// It turned out whether the server lets us ask something.
-    Capability {
-        /// What.
-        feature: Feature,
-        /// Whether it does.
-        available: bool,
-        /// Why not and what to do about it; `None` if that is how such servers are.
-        problem: Option<String>,
-    },
-}
-
-/// What a step asks of the edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Go on as planned.
-    Continue,
-    /// Read the slow log again: the reply did not reach back far enough.
-    ReadOn,
-    /// Find out which server answers, and read the slow log again.
-    Identify,
-}
-
-/// What a step led to.
-#[derive(Debug)]
-pub(crate) struct Reaction {
-    /// What somebody should be told.
-    pub(crate) events: Vec<Event>,
-    /// What to do next.
-    pub(crate) next: Next,
-}
-
-/// How to ask for a sign of life.
+/// Command of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heartbeat {
     /// PING.
     Ping,
-    /// MULTI and EXEC: while the server is BUSY, MULTI works and EXEC is answered EXECABORT, which the server
-    /// does not count as a BUSY error (measured on 6.2.14, 7.0.15, Valkey 9.1.2).
+    /// MULTI and EXEC. While the server is BUSY, MULTI works and EXEC is answered EXECABORT, which the server does not
+    /// count as a BUSY error (measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2).
     Transaction,
-    /// SLOWLOG LEN, where the user may run neither of the others.
+    /// SLOWLOG LEN, for users without permission for the others.
     SlowlogLen,
 }
 
-/// Heartbeats in the order of preference, and what shows whether they can be had.
+/// Heartbeats by preference, with the features that they need.
 const HEARTBEATS: [(Heartbeat, Feature); 3] = [
     (Heartbeat::Ping, Feature::Ping),
     (Heartbeat::Transaction, Feature::Transaction),
     (Heartbeat::SlowlogLen, Feature::SlowlogLength),
 ];
 
-/// What is kept of a target over restarts of the exporter.
+/// Part of a target that is kept over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTarget {
     account: SavedAccount,
     scripts: SavedScripts,
-    /// Slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were gone before they could be read, or are unreadable.
     lost: u64,
-    /// The unreadable ones among them.
+    /// Number of unreadable entries among the lost.
     #[serde(default)]
     unreadable: u64,
     server: SavedServer,
-    /// BUSY errors that the exporter itself drew.
+    /// Number of BUSY errors that the exporter itself caused.
     busy_replies: u64,
 }
 
 impl SavedTarget {
-    /// Leaves out what is worth least: positions in the logs of other servers, then the numbers of each script. Whether
-    /// there was any.
+    /// Drops the least valuable part: positions in the logs of other servers, or else the numbers of single scripts.
+    /// Returns false if both are empty.
     pub(crate) fn shorten(&mut self) -> bool {
         self.account.forget_others() || self.scripts.forget_each()
     }
 }
 
-/// A target as it was at one moment, to be saved.
+/// Snapshot of a target, to be saved.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     /// Grows with every change that has to be saved at once.
     pub(crate) revision: u64,
-    /// Whether a server was ever identified or read: else there is nothing to keep.
+    /// True if a server was ever identified or its log read: otherwise there is nothing to keep.
     pub(crate) begun: bool,
     account: SavedAccount,
-    book: Arc<Book>,
+    totals: Arc<Totals>,
     server: SavedServer,
     busy_replies: u64,
 }
 
 impl Snapshot {
-    /// What is to be written.
+    /// Returns what is written to the state file.
     pub(crate) fn saved(&self) -> SavedTarget {
         SavedTarget {
             account: self.account.clone(),
-            scripts: self.book.scripts.saved(),
-            lost: self.book.lost,
-            unreadable: self.book.unreadable,
+            scripts: self.totals.scripts.saved(),
+            lost: self.totals.lost,
+            unreadable: self.totals.unreadable,
             server: self.server.clone(),
             busy_replies: self.busy_replies,
         }
@@ -224,98 +106,98 @@ impl Snapshot {
 /// All numbers of one target.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// The label `target`.
+    /// Label `target`.
     name: Arc<str>,
     /// State and blockages.
     liveness: Liveness,
     /// Position in the slow log.
     account: Account,
-    /// What the slow log has come to.
-    books: Ledger,
-    /// What the server says about itself.
+    /// Totals from the slow log.
+    ledger: Ledger,
+    /// Facts that the server reports.
     server: ServerFacts,
     /// The exporter's own numbers.
     exporter: ExporterNumbers,
-    /// Our own BUSY errors before the present connection.
+    /// Number of BUSY errors that the exporter caused before the present connection.
     own_busy_elsewhere: u64,
-    /// The last heartbeat was answered with an error that servers count.
-    draws_errors: bool,
-    /// The unexpected answer to each command that was last told, and when.
-    told_trouble: BTreeMap<&'static str, (String, Mono)>,
-    /// When lost entries were last told.
-    told_lost: Option<Mono>,
-    /// Lost entries that were not told yet.
-    untold_lost: u64,
+    /// True if the last heartbeat was answered with an error that servers count.
+    causes_errors: bool,
+    /// Unexpected reply to each command that was last logged, and when.
+    logged_trouble: BTreeMap<&'static str, (String, Mono)>,
+    /// Time at which lost entries were last logged.
+    logged_lost: Option<Mono>,
+    /// Number of lost entries that were not logged yet.
+    unlogged_lost: u64,
 }
 
 impl Target {
-    /// A target that was never tried.
+    /// Creates a target that was never tried.
     #[must_use]
     pub(crate) fn new(name: Arc<str>, slow: Thresholds, buckets: Arc<[f64]>, max_scripts: usize) -> Self {
         let scripts = Scripts::new(slow, buckets, max_scripts);
-        let book = Book { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
+        let totals = Totals { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
             name,
             liveness: Liveness::default(),
             account: Account::default(),
-            books: Ledger::new(book),
+            ledger: Ledger::new(totals),
             server: ServerFacts::default(),
             exporter: ExporterNumbers::default(),
             own_busy_elsewhere: 0,
-            draws_errors: false,
-            told_trouble: BTreeMap::new(),
-            told_lost: None,
-            untold_lost: 0,
+            causes_errors: false,
+            logged_trouble: BTreeMap::new(),
+            logged_lost: None,
+            unlogged_lost: 0,
         }
     }
 
-    /// From now on numbers from the slow log are shown only once they are saved.
+    /// Shows numbers from the slow log only once they are saved, from now on.
     pub(crate) fn save_first(&mut self) {
-        self.books.save_first();
+        self.ledger.save_first();
     }
 
-    /// Takes over what a former process saved; called before the target is tried. Whether all of it could be: histograms
-    /// of other bounds start anew.
+    /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
+    /// have changed: the histograms start anew then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
         let SavedTarget { account, scripts, lost, unreadable, server, busy_replies } = saved;
         self.account = Account::restored(account);
         self.server = ServerFacts::restored(server);
         self.exporter.busy_replies = busy_replies;
-        self.books.restore(|book| {
-            book.lost = lost;
-            book.unreadable = unreadable;
-            book.scripts.restore(scripts)
+        self.ledger.restore(|totals| {
+            totals.lost = lost;
+            totals.unreadable = unreadable;
+            totals.scripts.restore(scripts)
         })
     }
 
-    /// What there is to save now.
+    /// Returns what has to be saved now.
     pub(crate) fn snapshot(&self, now: Timestamps) -> Snapshot {
         Snapshot {
             begun: self.account.is_begun(),
-            revision: self.books.revision(),
+            revision: self.ledger.revision(),
             account: self.account.saved(now),
-            book: Arc::clone(self.books.latest()),
+            totals: Arc::clone(self.ledger.pending()),
             server: self.server.saved(),
             busy_replies: self.exporter.busy_replies,
         }
     }
 
-    /// Goes on for `old`, which ends: what it waited to tell is told when this target's numbers are saved.
+    /// Replaces `old`, which ends: the events that it held are returned when this target's numbers are saved.
     pub(crate) fn succeed(&mut self, old: &mut Self) {
-        self.books.succeed(&mut old.books);
+        self.ledger.inherit(&mut old.ledger);
     }
 
-    /// Whether something waits to be saved.
+    /// True if a change has to be saved.
     pub(crate) fn is_unsaved(&self) -> bool {
-        self.books.is_unsaved()
+        self.ledger.is_unsaved()
     }
 
-    /// A snapshot is saved, or can't be: it may be shown now, and what happened until then be told.
+    /// Shows the numbers of a snapshot that is saved, or can't be. Returns the events until then.
     pub(crate) fn saved(&mut self, snapshot: Snapshot) -> Vec<Event> {
-        self.books.saved(snapshot.revision, snapshot.book)
+        self.ledger.saved(snapshot.revision, snapshot.totals)
     }
 
-    /// The label `target`.
+    /// Label `target`.
     #[must_use]
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -330,10 +212,10 @@ impl Target {
     /// Numbers of scripts.
     #[must_use]
     pub(crate) fn scripts(&self) -> &Scripts {
-        &self.books.shown().scripts
+        &self.ledger.committed().scripts
     }
 
-    /// What the server says about itself.
+    /// Facts that the server reports.
     #[must_use]
     pub(crate) fn server(&self) -> &ServerFacts {
         &self.server
@@ -345,88 +227,88 @@ impl Target {
         &self.exporter
     }
 
-    /// Slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were gone before they could be read, or are unreadable.
     #[must_use]
     pub(crate) fn lost(&self) -> u64 {
-        self.books.shown().lost
+        self.ledger.committed().lost
     }
 
-    /// The unreadable ones among the lost slow log entries.
+    /// Number of unreadable entries among the lost.
     #[must_use]
     pub(crate) fn unreadable(&self) -> u64 {
-        self.books.shown().unreadable
+        self.ledger.committed().unreadable
     }
 
-    /// Whether entries of the slow log can be read: false while all that it holds can't be.
+    /// False while the slow log holds entries and none of them can be read.
     #[must_use]
     pub(crate) fn reads_slowlog(&self) -> bool {
         self.account.is_readable()
     }
 
-    /// Whether the server lets us ask this and the answer can be read; `None` until it is known.
+    /// True if the feature is available and its replies can be read; `None` until it was tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
-        let granted = self.exporter.capability(feature);
-        granted.map(|granted| granted && (feature != Feature::Slowlog || self.reads_slowlog()))
+        let available = self.exporter.capability(feature);
+        available.map(|available| available && (feature != Feature::Slowlog || self.reads_slowlog()))
     }
 
-    /// The latest slow calls.
+    /// Latest slow calls.
     #[must_use]
     pub(crate) fn latest_calls(&self) -> &LatestCalls {
-        &self.books.shown().latest
+        &self.ledger.committed().latest
     }
 
-    /// Entries to ask SLOWLOG GET for.
-    pub(crate) fn slowlog_ask(&self) -> usize {
-        self.account.ask()
+    /// Number of entries to request with SLOWLOG GET.
+    pub(crate) fn slowlog_request(&self) -> usize {
+        self.account.request()
     }
 
-    /// Time to leave until the next poll of the slow log.
+    /// Pause until the next poll of the slow log.
     pub(crate) fn poll_interval(&self, longest: Duration) -> Duration {
         if self.liveness.awaits_attribution() { Duration::ZERO } else { self.account.interval(longest) }
     }
 
-    /// How to ask for a sign of life at `now`: while BUSY in a way that draws no BUSY error, and always in one that is
-    /// not refused for a reason of its own.
+    /// Command of the next heartbeat: while BUSY one that causes no BUSY error, and otherwise the first that is available.
     pub(crate) fn heartbeat(&self, now: Timestamps) -> Heartbeat {
-        if matches!(self.liveness.state(), State::Busy(_)) && self.may_ask(Feature::Transaction) {
+        if matches!(self.liveness.state(), State::Busy(..)) && self.may_use(Feature::Transaction) {
             return Heartbeat::Transaction;
         }
         if self.worth_asking(Feature::Ping, now) {
             return Heartbeat::Ping;
         }
-        let other = HEARTBEATS.iter().find(|(_, feature)| self.may_ask(*feature));
+        let other = HEARTBEATS.iter().find(|(_, feature)| self.may_use(*feature));
         other.map_or(Heartbeat::Ping, |(heartbeat, _)| *heartbeat)
     }
 
-    /// Time to leave between two heartbeats.
+    /// Interval of heartbeats.
     pub(crate) fn heartbeat_interval(&self, usual: Duration) -> Duration {
-        let refused = !HEARTBEATS.iter().any(|(_, feature)| self.may_ask(*feature));
-        if self.draws_errors || refused { usual.max(ERROR_INTERVAL) } else { usual }
+        let refused = !HEARTBEATS.iter().any(|(_, feature)| self.may_use(*feature));
+        if self.causes_errors || refused { usual.max(ERROR_INTERVAL) } else { usual }
     }
 
-    /// Whether the server lets us ask this, or it is not known yet.
-    fn may_ask(&self, feature: Feature) -> bool {
+    /// True if the feature is available, or was not tried yet.
+    fn may_use(&self, feature: Feature) -> bool {
         self.exporter.capability(feature).unwrap_or(true)
     }
 
-    /// Whether to ask this now: it is not known to be refused, or it is time to try again.
+    /// True unless the feature is known to be unavailable and was tried a short time ago.
     pub(crate) fn worth_asking(&self, feature: Feature, now: Timestamps) -> bool {
         self.exporter.worth_asking(feature, now.mono)
     }
 
-    /// Whether a function runs that FUNCTION STATS could name, and the server has FUNCTION.
+    /// True if a function runs that FUNCTION STATS can name.
     pub(crate) fn wants_function_name(&self) -> bool {
-        self.liveness.state() == State::Busy(BusyKind::Function) && self.may_ask(Feature::FunctionStats)
+        self.liveness.state().kind() == StateKind::Busy(BusyKind::Function)
+            && self.may_use(Feature::FunctionStats)
     }
 
-    /// Takes an observation made at `now`.
+    /// Applies an observation made at `now`.
     pub(crate) fn step(&mut self, observation: Observation, now: Timestamps) -> Reaction {
         let mut events = Vec::new();
         let before = (self.account.revision(), self.exporter.busy_replies);
         let next = self.apply(observation, now, &mut events);
         if before != (self.account.revision(), self.exporter.busy_replies) {
-            self.books.touch();
+            self.ledger.touch();
         }
         Reaction { events, next }
     }
@@ -439,30 +321,30 @@ impl Target {
             }
             Observation::Heartbeat { round_trip } => liveness.heartbeat(round_trip),
             Observation::Answered { since } => {
-                self.draws_errors = false;
+                self.causes_errors = false;
                 liveness.answered(since, now, events);
             }
-            Observation::Complained => {
-                self.draws_errors = false;
+            Observation::Inconclusive => {
+                self.causes_errors = false;
                 if HEARTBEATS.iter().any(|(_, feature)| self.exporter.capability(*feature) != Some(false)) {
-                    liveness.complained(now, events);
+                    liveness.inconclusive(now, events);
                 } else {
-                    // Nothing else is to be had from this server: it lives.
+                    // This server gives no better proof that it is free.
                     liveness.presumed_free(now, events);
                 }
             }
             Observation::Silent { since } => liveness.silent(since, now, events),
             Observation::Busy { kind, counted, since } => {
-                self.draws_errors = counted;
+                self.causes_errors = counted;
                 self.exporter.busy_replies += u64::from(counted);
                 liveness.busy(kind, since, now, events);
             }
             Observation::Loading { since } => {
-                self.draws_errors = true;
+                self.causes_errors = true;
                 liveness.loading(since, now, events);
             }
-            Observation::Unauthorized { detail } => liveness.unauthorized(detail, now, events),
-            Observation::Unreachable { detail } => liveness.unreachable(detail, now, events),
+            Observation::Unauthorized { detail } => liveness.unauthorized(&detail, now, events),
+            Observation::Unreachable { detail } => liveness.unreachable(&detail, now, events),
             Observation::PollBegan => self.exporter.polls += 1,
             Observation::Polled { took } => {
                 self.exporter.poll_duration.observe(took);
@@ -478,19 +360,22 @@ impl Target {
             }
             Observation::SlowlogLength(entries) => self.server.set_slowlog_length(entries),
             Observation::Info(info) => {
-                let who =
-                    Who { run_id: info.run_id.as_deref(), uptime: info.uptime, past: info.slowlog_past };
-                self.account.identify(who, now.mono);
+                let identity = ServerIdentity {
+                    run_id: info.run_id.as_deref(),
+                    uptime: info.uptime,
+                    past: info.slowlog_past,
+                };
+                self.account.identify(identity, now.mono);
                 let own = self.exporter.busy_replies;
                 self.server.set_info(*info, own, self.own_busy_elsewhere, now);
             }
             Observation::Anonymous => {
                 self.server.forget_info();
-                self.account.identify(Who::default(), now.mono);
+                self.account.identify(ServerIdentity::default(), now.mono);
             }
             Observation::Settings(settings) => {
                 if let Some(entries) = settings.slowlog_max_len {
-                    self.account.set_ring(entries);
+                    self.account.set_max_len(entries);
                 }
                 if let Some(threshold) = settings.slowlog_threshold {
                     self.account.set_threshold(threshold);
@@ -519,39 +404,39 @@ impl Target {
         Next::Continue
     }
 
-    /// Tells of an unexpected answer, once and then rarely.
+    /// Logs an unexpected reply, unless the last one to this command was logged a short time ago.
     fn trouble(&mut self, command: &'static str, detail: String, now: Timestamps, events: &mut Vec<Event>) {
-        let due = self.told_trouble.get(command).is_none_or(|(before, at)| {
-            let pause = if *before == detail { REMIND_AFTER } else { TELL_ANOTHER_AFTER };
+        let due = self.logged_trouble.get(command).is_none_or(|(before, at)| {
+            let pause = if *before == detail { REMIND_AFTER } else { LOG_ANOTHER_AFTER };
             now.mono.since(*at) >= pause
         });
         if due {
-            self.told_trouble.insert(command, (detail.clone(), now.mono));
+            self.logged_trouble.insert(command, (detail.clone(), now.mono));
             events.push(Event::Trouble { command, detail });
         }
     }
 
     fn slowlog(&mut self, reply: SlowlogReply, now: Timestamps, events: &mut Vec<Event>) -> Next {
-        let (new, lost, unreadable) = match self.account.take(reply, now.mono) {
-            Take::More => return Next::ReadOn,
-            Take::Rewound => return Next::Identify,
-            Take::Done { new, lost, unreadable } => (new, lost, unreadable),
+        let (new, lost, unreadable) = match self.account.reconcile(reply, now.mono) {
+            Reconciliation::Incomplete => return Next::ReadOn,
+            Reconciliation::Rewound => return Next::Identify,
+            Reconciliation::Complete { new, lost, unreadable } => (new, lost, unreadable),
         };
         let mut ended = Vec::new();
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
-        let tell = self.tell_lost(lost.saturating_sub(unreadable), now);
-        if !new.is_empty() || lost > 0 || tell.is_some() {
-            self.books.change(events, |book, events| {
-                book.lost = book.lost.saturating_add(lost);
-                book.unreadable = book.unreadable.saturating_add(unreadable);
-                events.extend(tell);
-                for call in new.iter().filter_map(|entry| book.scripts.take(entry)) {
-                    book.latest.push(call.clone());
+        let report = self.report_lost(lost.saturating_sub(unreadable), now);
+        if !new.is_empty() || lost > 0 || report.is_some() {
+            self.ledger.change(events, |totals, events| {
+                totals.lost = totals.lost.saturating_add(lost);
+                totals.unreadable = totals.unreadable.saturating_add(unreadable);
+                events.extend(report);
+                for call in new.iter().filter_map(|entry| totals.scripts.count(entry)) {
+                    totals.latest.push(call.clone());
                     events.push(Event::SlowScript(call));
                 }
                 for (script, entry) in &resolved {
                     if let Some(call) = &entry.call {
-                        book.scripts.resolve(&call.script.label, script);
+                        totals.scripts.resolve(&call.script.label, script);
                     }
                 }
             });
@@ -560,14 +445,14 @@ impl Target {
         Next::Continue
     }
 
-    /// What is to be told of lost entries: at once, and then now and then.
-    fn tell_lost(&mut self, count: u64, now: Timestamps) -> Option<Event> {
-        self.untold_lost = self.untold_lost.saturating_add(count);
-        let due = self.told_lost.is_none_or(|at| now.mono.since(at) >= TELL_LOST_INTERVAL);
-        if self.untold_lost == 0 || !due {
+    /// Returns the event of lost entries, at most once per [`LOG_LOST_INTERVAL`].
+    fn report_lost(&mut self, count: u64, now: Timestamps) -> Option<Event> {
+        self.unlogged_lost = self.unlogged_lost.saturating_add(count);
+        let due = self.logged_lost.is_none_or(|at| now.mono.since(at) >= LOG_LOST_INTERVAL);
+        if self.unlogged_lost == 0 || !due {
             return None;
         }
-        self.told_lost = Some(now.mono);
-        Some(Event::EntriesLost { count: std::mem::take(&mut self.untold_lost) })
+        self.logged_lost = Some(now.mono);
+        Some(Event::EntriesLost { count: std::mem::take(&mut self.unlogged_lost) })
     }
 }

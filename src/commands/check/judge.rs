@@ -395,14 +395,14 @@ fn capability(config: &TargetConfig, seen: &Seen, question: Command) -> Capabili
 }
 
 fn state(standing: &Standing) -> &'static str {
-    use crate::watch::State;
+    use crate::watch::StateKind;
     let state = match standing {
-        Standing::Answers => State::Ok,
-        Standing::Blocked { .. } => State::Blocked,
-        Standing::Busy { kind, .. } => State::Busy(*kind),
-        Standing::Loading => State::Loading,
-        Standing::Unauthorized(_) => State::Unauthorized,
-        Standing::Unreachable(_) => State::Unreachable,
+        Standing::Answers => StateKind::Ok,
+        Standing::Blocked { .. } => StateKind::Blocked,
+        Standing::Busy { kind, .. } => StateKind::Busy(*kind),
+        Standing::Loading => StateKind::Loading,
+        Standing::Unauthorized(_) => StateKind::Unauthorized,
+        Standing::Unreachable(_) => StateKind::Unreachable,
     };
     state.as_str()
 }

@@ -32,7 +32,7 @@ use crate::config::{Discovery, Endpoint, Method, TargetConfig};
 use crate::fleet::Fleet;
 use crate::fleet::update::DiscoveryChanges;
 use crate::logging::event_log::{Limiter, Omitted, Priority};
-use crate::watch::State;
+use crate::watch::StateKind;
 
 /// How many servers are asked in one round.
 const PEERS: usize = 3;
@@ -163,7 +163,9 @@ impl Follower {
         loop {
             let unreachable = |endpoint: &Endpoint| {
                 let target = self.fleet.find(&entry.label(endpoint));
-                target.is_some_and(|target| target.numbers().liveness().state() == State::Unreachable)
+                target.is_some_and(|target| {
+                    target.numbers().liveness().state().kind() == StateKind::Unreachable
+                })
             };
             self.rounds.look_up |= self.fleet.dials_refused(&entry.name) > 0;
             let mut problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;

@@ -61,21 +61,19 @@ impl Found {
     /// States in which nothing can be seen.
     fn unseen(&mut self, target: &Target) {
         let liveness = target.liveness();
-        let detail = liveness.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
         match liveness.state() {
-            _ if !liveness.tried() => {}
-            State::Unreachable => self.add(
+            State::Unreachable { detail } => self.add(
                 "unreachable",
                 Weight::Blind,
                 format!(
-                    "The exporter can't reach this server{detail}. Nothing is seen of what happens there."
+                    "The exporter can't reach this server: {detail}. Nothing is seen of what happens there."
                 ),
             ),
-            State::Unauthorized => self.add(
+            State::Unauthorized { detail } => self.add(
                 "unauthorized",
                 Weight::Blind,
                 format!(
-                    "The server does not accept the exporter{detail}. Nothing is seen of what happens there."
+                    "The server does not accept the exporter: {detail}. Nothing is seen of what happens there."
                 ),
             ),
             _ => {}
@@ -218,7 +216,7 @@ impl Found {
         }
         let stale = STALE_AFTER.max(config.intervals.poll.saturating_mul(10));
         let read = target.exporter().last_poll;
-        if target.liveness().state() == State::Ok && read.is_some_and(|read| now.unix.since(read) > stale) {
+        if *target.liveness().state() == State::Ok && read.is_some_and(|read| now.unix.since(read) > stale) {
             self.add(
                 "stale",
                 Weight::Blind,
@@ -264,9 +262,9 @@ const NO_PERMISSION: &str = " If the answer is NOPERM, the exporter's user is no
 pub(crate) fn way(config: &TargetConfig, target: &Target, now: Timestamps) -> Way {
     let kills = |commands: &[&'static str]| commands.iter().map(|command| kill(config, command)).collect();
     let mut way = match target.liveness().state() {
-        State::Busy(BusyKind::Script) => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },
-        State::Busy(BusyKind::Function) => Way { kill: kills(&[FUNCTION_KILL]), advice: UNKILLABLE.to_owned() },
-        State::Busy(BusyKind::Module) => Way {
+        State::Busy(BusyKind::Script, _) => Way { kill: kills(&[SCRIPT_KILL]), advice: UNKILLABLE.to_owned() },
+        State::Busy(BusyKind::Function, _) => Way { kill: kills(&[FUNCTION_KILL]), advice: UNKILLABLE.to_owned() },
+        State::Busy(BusyKind::Module, _) => Way {
             kill: Vec::new(),
             advice: "A module's command keeps the server busy; neither SCRIPT KILL nor FUNCTION KILL ends it. Wait, or \
                      see what the module offers."

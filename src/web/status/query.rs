@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::script::ScriptCommand;
-use crate::watch::{Severity, State};
+use crate::watch::{Severity, StateKind};
 
 /// Default number of rows in a response.
 const DEFAULT_LIMIT: usize = 50;
@@ -68,7 +68,7 @@ pub(crate) struct TargetsQuery {
     /// Part of the name, in lower case; empty matches all.
     pub(crate) search: String,
     /// State of the targets.
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<StateKind>,
     pub(crate) page: PageRange,
 }
 
@@ -112,7 +112,7 @@ impl TargetsQuery {
             match &*name {
                 "q" => result.search = text(&name, &value)?.to_lowercase(),
                 "state" => {
-                    let states = State::ALL.map(|state| (state.as_str(), state));
+                    let states = StateKind::ALL.map(|state| (state.as_str(), state));
                     result.state = Some(one_of(&name, &value, &states)?);
                 }
                 _ => result.page.set(&name, &value, "q, state, offset, limit")?,

@@ -229,10 +229,10 @@ impl TargetRow {
             scripts.series().filter_map(|(_, _, series)| Some(series.last.get(&Severity::Warning)?.ended_at));
         Self {
             target: Arc::clone(&config.name),
-            state: if liveness.tried() { liveness.state().as_str() } else { UNTRIED },
+            state: if liveness.state().is_tried() { liveness.state().kind().as_str() } else { UNTRIED },
             probed: handle.is_probed(),
-            since: liveness.tried().then(|| unix_seconds(now.unix - liveness.held(now))),
-            detail: liveness.detail().map(str::to_owned),
+            since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),
+            detail: liveness.state().detail().map(str::to_owned),
             blocked: blocked(handle, &target, catalogue, now),
             last_blockage: last_blockage(liveness, catalogue),
             server: server(&target),
@@ -274,8 +274,8 @@ fn blocked(
 ) -> Option<BlockedRow> {
     let liveness = target.liveness();
     let busy = match liveness.state() {
-        State::Busy(kind) => Some(kind),
-        State::Blocked => None,
+        State::Busy(kind, _) => Some(*kind),
+        State::Blocked(_) => None,
         _ => return None,
     };
     let runner = liveness.runner();

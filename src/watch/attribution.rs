@@ -1,94 +1,46 @@
-//! A blockage that has ended: what was it?
+//! Attribution of an ended blockage to its cause.
 //!
-//! BUSY has told the kind, or the slow log has the entry that covers it. An entry carries its end in whole seconds of
-//! the server's clock. A command that waits behind a script is answered after the script's entry was written: so the
-//! slow log as it is read next, however late, has all entries that were written up to the end.
+//! The cause is the kind that BUSY replies named, or else that of the slow log entry that covers the blockage. An entry
+//! has its end in whole seconds of the server's clock. A command that waits behind a script is answered after the
+//! script's entry was written, so the next read of the slow log has every entry that explains the blockage.
 
 use std::time::Duration;
 
-use super::liveness::Runner;
+use super::cause::Cause;
+use super::runner::Runner;
 use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
 
-/// How far an entry's time may be off: its end is in whole seconds, and clocks are compared over a network.
+/// Tolerance of times in slow log entries, in seconds: they are whole seconds, and clocks are compared over a network.
 const SLACK: f64 = 2.0;
 
-/// What a blockage turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cause {
-    /// A script (EVAL and its kin).
-    Script,
-    /// A function (FCALL and its kin).
-    Function,
-    /// A module's command.
-    Module,
-    /// Another slow command.
-    Command,
-    /// Nothing that the slow log shows: a stopped process, a fork, swapping, or a slow log that is off.
-    Unknown,
-}
-
-impl Cause {
-    /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Script, Self::Function, Self::Module, Self::Command, Self::Unknown];
-
-    /// The value of the label `cause`.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Script => "script",
-            Self::Function => "function",
-            Self::Module => "module",
-            Self::Command => "command",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    pub(super) fn of_kind(kind: BusyKind) -> Self {
-        match kind {
-            BusyKind::Script => Self::Script,
-            BusyKind::Function => Self::Function,
-            BusyKind::Module => Self::Module,
-        }
-    }
-
-    fn of_entry(entry: &Entry) -> Self {
-        match &entry.call {
-            Some(call) if call.command.is_function() => Self::Function,
-            Some(_) => Self::Script,
-            None => Self::Command,
-        }
-    }
-}
-
-/// A blockage that has ended and waits for the slow log to tell what it was.
+/// An ended blockage.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Ended {
-    /// When it began.
+pub(super) struct EndedEpisode {
+    /// Start.
     pub(super) began: Unix,
-    /// How long it was.
+    /// Duration.
     pub(super) blocked: Duration,
-    /// What BUSY had told.
+    /// Kind of the BUSY replies, if there were any.
     pub(super) busy: Option<BusyKind>,
-    /// What FUNCTION STATS or the log file had named last, and when that began.
+    /// Script or function that FUNCTION STATS or the log file named last, and its start.
     pub(super) runner: Option<(Runner, Unix)>,
 }
 
-/// What a blockage turned out to be.
+/// Result of an attribution.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Attribution {
-    /// By what kind of thing.
+    /// Cause.
     pub(super) cause: Cause,
-    /// The slow log entry that fits it best.
+    /// Slow log entry that explains the blockage best.
     pub(super) culprit: Option<Entry>,
-    /// What had been named, unless the culprit is something else.
+    /// The runner that was named, unless the culprit is another call.
     pub(super) runner: Option<Runner>,
 }
 
-impl Ended {
-    /// What it was, by the entries that the slow log has got since before it began. `clock_ahead` is how many
-    /// seconds the server's clock is ahead of ours; without it, entries are not compared by time.
+impl EndedEpisode {
+    /// Attributes the blockage by the entries that were written since before it began. `clock_ahead` is the number of
+    /// seconds by which the server's clock is ahead of this machine's; without it, entries are not compared by time.
     pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> Attribution {
         let near: Vec<&Entry> = entries
             .iter()
@@ -99,8 +51,8 @@ impl Ended {
             |cause: Cause| of(cause).fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration));
         let overlap = |cause: Cause| -> f64 { of(cause).map(|entry| self.overlap(entry, clock_ahead)).sum() };
         let cause = self.busy.map(Cause::of_kind).or_else(|| {
-            // A script's entry covers those of the commands inside it: at equal times the script comes first, and
-            // the two don't add up. Scripts and functions that ran in a row do.
+            // A script's entry covers those of the commands that it calls: the two must not be added up, and of two
+            // equal times the script's is the cause. Scripts and functions that ran in a row are added up.
             let covered =
                 lasted(Cause::Script).saturating_add(lasted(Cause::Function)).max(lasted(Cause::Command));
             let causes = [Cause::Command, Cause::Function, Cause::Script];
@@ -116,7 +68,7 @@ impl Ended {
         });
         let runner = self.runner.as_ref().filter(|(runner, began)| {
             culprit.is_none_or(|culprit| {
-                // Only if it is that one alone: a wrong name is worse than none.
+                // The name is dropped unless no other entry fits it: a wrong name is worse than none.
                 Cause::of_kind(runner.kind) == cause
                     && of(cause).filter(|entry| may_have_begun(entry, *began, clock_ahead)).eq([culprit])
             })
@@ -128,7 +80,7 @@ impl Ended {
         }
     }
 
-    /// Whether the entry's time comes near the blockage's.
+    /// True if the entry and the blockage are at most [`SLACK`] apart.
     fn is_near(&self, entry: &Entry, clock_ahead: f64) -> bool {
         let (entry_began, entry_ended) = span(entry);
         let began = self.began.as_secs_f64() + clock_ahead;
@@ -136,7 +88,7 @@ impl Ended {
         entry_began <= ended + SLACK && entry_ended >= began - SLACK
     }
 
-    /// Seconds that the entry and the blockage have in common; all of the entry's where clocks can't be compared.
+    /// Seconds that the entry and the blockage have in common; the entry's whole duration if clocks can't be compared.
     fn overlap(&self, entry: &Entry, clock_ahead: Option<f64>) -> f64 {
         let Some(clock_ahead) = clock_ahead else { return entry.duration.as_secs_f64() };
         let (entry_began, entry_ended) = span(entry);
@@ -146,13 +98,13 @@ impl Ended {
     }
 }
 
-/// Begin and end of an entry by the server's clock, seconds. Its end is known to the second: the middle of it is taken.
+/// Start and end of an entry by the server's clock, in seconds. The end is known to the second; its middle is used.
 fn span(entry: &Entry) -> (f64, f64) {
     let ended = Duration::from_secs(entry.ended_at).as_secs_f64() + 0.5;
     (ended - entry.duration.as_secs_f64(), ended)
 }
 
-/// Whether the entry may have begun at `began` by our clock.
+/// True if the entry's call may have started at `began` (by this machine's clock).
 fn may_have_begun(entry: &Entry, began: Unix, clock_ahead: Option<f64>) -> bool {
     clock_ahead.is_none_or(|ahead| (span(entry).0 - began.as_secs_f64() - ahead).abs() <= SLACK / 2.0)
 }
@@ -165,8 +117,8 @@ mod tests {
         Entry { id: 0, ended_at, duration: Duration::from_millis(ms), ..Entry::with_arguments(&[name, "x"]) }
     }
 
-    fn ended(busy: Option<BusyKind>) -> Ended {
-        Ended {
+    fn ended(busy: Option<BusyKind>) -> EndedEpisode {
+        EndedEpisode {
             began: Unix::from_epoch(Duration::from_secs(1000)),
             blocked: Duration::from_millis(1500),
             busy,
@@ -179,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_that_covers_it_tells_the_cause() {
+    fn the_cause_is_that_of_the_entry_that_covers_the_blockage() {
         assert_eq!(cause(&[entry("evalsha", 1001, 1600)]), Cause::Script);
         assert_eq!(cause(&[entry("FCALL_RO", 1001, 1600)]), Cause::Function);
         assert_eq!(cause(&[entry("keys", 1001, 1600)]), Cause::Command);
@@ -187,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn a_script_goes_before_the_commands_inside_it() {
+    fn a_script_takes_precedence_over_the_commands_that_it_calls() {
         let entries = [entry("keys", 1001, 1600), entry("eval", 1001, 1600)];
         assert_eq!(cause(&entries), Cause::Script);
         assert_eq!(cause(&[entries[1].clone(), entries[0].clone()]), Cause::Script);
     }
 
     #[test]
-    fn entries_that_are_too_short_or_of_another_time_tell_nothing() {
+    fn entries_that_are_too_short_or_of_another_time_are_no_cause() {
         assert_eq!(cause(&[entry("eval", 1001, 300)]), Cause::Unknown);
         assert_eq!(cause(&[entry("eval", 990, 5000)]), Cause::Unknown);
         assert_eq!(cause(&[entry("eval", 1020, 5000)]), Cause::Unknown);
     }
 
     #[test]
-    fn a_row_of_short_scripts_adds_up() {
+    fn short_scripts_in_a_row_are_added_up() {
         assert_eq!(cause(&vec![entry("eval", 1001, 300); 5]), Cause::Script);
         let mixed = [entry("eval", 1001, 500), entry("fcall", 1001, 510), entry("eval", 1001, 490)];
         assert_eq!(cause(&mixed), Cause::Script);
@@ -209,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_allowed_for() {
+    fn a_difference_between_the_clocks_is_taken_off() {
         let entries = [entry("eval", 4601, 1500)];
         assert_eq!(ended(None).attribute(&entries, Some(3600.0)).cause, Cause::Script);
         assert_eq!(ended(None).attribute(&entries, Some(0.0)).cause, Cause::Unknown);
@@ -217,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_busy_told_is_not_doubted() {
+    fn the_kind_of_busy_replies_is_the_cause() {
         let found = ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
         assert_eq!(
             (found.cause, found.culprit.unwrap().duration),
@@ -228,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_kept_only_if_it_can_be_no_other_ones() {
+    fn a_name_is_kept_only_if_no_other_entry_fits_it() {
         let sha1 = "a".repeat(40);
-        let named = |began_ms: u64| Ended {
+        let named = |began_ms: u64| EndedEpisode {
             runner: Some((Runner::logged(&sha1), Unix::from_epoch(Duration::from_millis(began_ms)))),
             busy: Some(BusyKind::Script),
             blocked: Duration::from_millis(4500),

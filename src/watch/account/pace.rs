@@ -1,0 +1,160 @@
+//! Pace of reading: number of entries per request, and the pause between polls.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+
+/// Maximum number of entries per request: the reply has to stay below the limit on replies.
+pub(super) const MAX_ENTRIES: usize = 16_384;
+
+/// Length of the slow log while its real length is unknown: the servers' default.
+const DEFAULT_LENGTH: u64 = 128;
+
+/// Threshold of the slow log while the real one is unknown: the servers' default.
+const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
+
+/// Minimum pause between polls while new entries come. Timers are not finer: a shorter pause becomes zero, and the next
+/// request follows the reply at once.
+const MIN_PAUSE: Duration = Duration::from_millis(2);
+
+/// Minimum pause between polls of a log without new entries, whatever the server's threshold is.
+const MIN_QUIET: Duration = Duration::from_millis(100);
+
+/// Part of the log that a poll should find new at most: 1 / `NEW_SHARE`.
+const NEW_SHARE: u32 = 4;
+
+/// Time after which a lowered limit on entries per request is doubled.
+pub(super) const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
+
+/// Time after which connections that break whenever the log is read are taken as caused by it.
+const BREAKS_BY_CHANCE: Duration = Duration::from_secs(5);
+
+/// Pace of reading a slow log.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    /// Number of entries to request next.
+    pub(super) request: usize,
+    /// Maximum number of entries to request; lowered when a reply was too large.
+    pub(super) limit: usize,
+    /// Time at which `limit` was last changed.
+    limited_at: Mono,
+    /// Start of a time in which every connection broke while the log was read.
+    broken_since: Option<Mono>,
+    /// `slowlog-max-len`, as far as known.
+    max_len: u64,
+    /// `slowlog-log-slower-than`, as far as known.
+    threshold: Duration,
+    /// Pause until the next poll; `None` before the first.
+    pause: Option<Duration>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            request: 1,
+            limit: MAX_ENTRIES,
+            limited_at: Mono::EPOCH,
+            broken_since: None,
+            max_len: DEFAULT_LENGTH,
+            threshold: DEFAULT_THRESHOLD,
+            pause: None,
+        }
+    }
+}
+
+impl Pace {
+    /// Number of entries to request: 1 on a quiet server, more after a burst.
+    pub(super) fn request(&self) -> usize {
+        self.request.clamp(1, self.limit)
+    }
+
+    /// True if a reply with `received` entries holds all that can be read: the whole log, or as much as the limit allows.
+    pub(super) fn is_complete(&self, received: usize) -> bool {
+        let requested = self.request();
+        received < requested || requested >= self.limit
+    }
+
+    /// Requests this number of entries next.
+    pub(super) fn request_more(&mut self, entries: usize) {
+        self.request = entries.min(self.limit);
+    }
+
+    /// Requests as many entries as the limit allows next.
+    pub(super) fn request_all(&mut self) {
+        self.request = self.limit;
+    }
+
+    /// Starts over with another server.
+    pub(super) fn reset_request(&mut self) {
+        self.request = 1;
+    }
+
+    /// True if a log that has received this number of entries has overflowed.
+    pub(super) fn is_full(&self, received: u64) -> bool {
+        received >= self.max_len
+    }
+
+    /// Pause until the next poll: `longest`, or less if the log could be full by then, and still less while it overflows
+    /// quickly.
+    ///
+    /// A server runs one command at a time, so it takes a while to write a log full of entries of at least the threshold.
+    /// A script and the commands that it calls are both logged, which halves that time. With the servers' defaults (128
+    /// entries, 10 ms) it is 640 ms, and no burst overwrites an entry before it is read.
+    pub(super) fn interval(&self, longest: Duration) -> Duration {
+        let max_len = u32::try_from(self.max_len).unwrap_or(u32::MAX);
+        let fills = (self.threshold.saturating_mul(max_len) / 2).max(MIN_QUIET);
+        self.pause.unwrap_or(longest).min(longest).min(fills)
+    }
+
+    /// Sets `slowlog-log-slower-than`; `None` while the log is off.
+    pub(super) fn set_threshold(&mut self, threshold: Option<Duration>) {
+        // While the log is off, the threshold that it will have is unknown.
+        self.threshold = threshold.unwrap_or(DEFAULT_THRESHOLD);
+    }
+
+    /// Sets `slowlog-max-len`; a length over [`MAX_ENTRIES`] makes no difference.
+    pub(super) fn set_max_len(&mut self, entries: u64) {
+        self.max_len = entries.clamp(1, u64::try_from(MAX_ENTRIES).unwrap_or(u64::MAX));
+    }
+
+    /// Halves the number of entries per request for a while: a reply was too large.
+    pub(super) fn too_large(&mut self, now: Mono) {
+        self.limit = (self.request() / 2).max(1);
+        self.limited_at = now;
+    }
+
+    /// Notes that the connection broke while the log was read. If that goes on, the server closes it because the reply is
+    /// larger than its `client-output-buffer-limit`; then the number of entries per request is halved.
+    pub(super) fn broken(&mut self, now: Mono) {
+        let since = *self.broken_since.get_or_insert(now);
+        if now.since(since) >= BREAKS_BY_CHANCE && self.request() > 1 {
+            self.too_large(now);
+        }
+    }
+
+    /// Notes that a reply came.
+    pub(super) fn replied(&mut self) {
+        self.broken_since = None;
+    }
+
+    /// Decides the next request after the log was read to its end, `since_read` after the time before. `received` new entries
+    /// came; `written` counts those that were lost too.
+    pub(super) fn settle(&mut self, received: usize, written: u64, since_read: Duration, now: Mono) {
+        self.request = if received > 1 { received.saturating_mul(2) } else { 1 };
+        self.pause = Some(match self.pause {
+            // The pause grows gradually: after a burst another one is likely.
+            Some(pause) if written == 0 => pause.saturating_mul(2).max(MIN_PAUSE),
+            Some(pause) => {
+                let full = since_read.as_micros().saturating_mul(self.max_len.into()) / u128::from(written);
+                let full = Duration::from_micros(u64::try_from(full).unwrap_or(u64::MAX));
+                let next = (full / NEW_SHARE).min(pause.saturating_mul(2).max(MIN_PAUSE));
+                if next < MIN_PAUSE { Duration::ZERO } else { next }
+            }
+            None => Duration::MAX,
+        });
+        if self.limit < MAX_ENTRIES && now.since(self.limited_at) >= LIMIT_RECOVERY {
+            self.limit = self.limit.saturating_mul(2).min(MAX_ENTRIES);
+            self.limited_at = now;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Causes of blockages.
+
+use crate::parse::{BusyKind, Entry};
+
+/// Cause of a blockage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// A script (EVAL, EVALSHA and their read-only forms).
+    Script,
+    /// A function (FCALL and its read-only form).
+    Function,
+    /// A module's command.
+    Module,
+    /// Another slow command.
+    Command,
+    /// Not in the slow log: a stopped process, a fork, swapping, or a slow log that is off.
+    Unknown,
+}
+
+impl Cause {
+    /// All causes.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Script, Self::Function, Self::Module, Self::Command, Self::Unknown];
+
+    /// Value of the label `cause`.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Function => "function",
+            Self::Module => "module",
+            Self::Command => "command",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Cause of a blockage in which the server answered BUSY with this kind.
+    pub(super) const fn of_kind(kind: BusyKind) -> Self {
+        match kind {
+            BusyKind::Script => Self::Script,
+            BusyKind::Function => Self::Function,
+            BusyKind::Module => Self::Module,
+        }
+    }
+
+    /// Cause of a blockage that this slow log entry explains.
+    pub(super) fn of_entry(entry: &Entry) -> Self {
+        match &entry.call {
+            Some(call) if call.command.is_function() => Self::Function,
+            Some(_) => Self::Script,
+            None => Self::Command,
+        }
+    }
+}

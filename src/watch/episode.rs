@@ -1,0 +1,74 @@
+//! A blockage that is not over.
+
+use super::runner::Running;
+use crate::clock::Mono;
+use crate::parse::BusyKind;
+
+/// A blockage that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Episode {
+    /// Start, as far as known.
+    pub(super) began: Mono,
+    /// Time at which the exporter noticed it.
+    pub(super) noticed: Mono,
+    /// True if it was split from another episode, which ended at `began`.
+    pub(super) follows: bool,
+    /// Evidence from BUSY replies; present exactly while the state is BUSY.
+    pub(super) evidence: Option<Evidence>,
+    /// What runs, if it was named.
+    pub(super) running: Option<Running>,
+}
+
+/// What BUSY replies prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Time at which the last request was sent that was answered BUSY.
+    pub(super) last_sent: Mono,
+    /// The reply that narrows the start of what runs most.
+    pub(super) proof: Proof,
+}
+
+/// A reply that proves that something runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Time at which the request was sent. What runs ran at some time between this and `read`.
+    pub(super) asked: Mono,
+    /// Time at which the reply was read.
+    pub(super) read: Mono,
+    /// Latest time at which it can have started.
+    pub(super) began: Mono,
+}
+
+impl Episode {
+    /// An episode that began at `began` and was noticed at `noticed`.
+    pub(super) const fn new(began: Mono, noticed: Mono) -> Self {
+        Self { began, noticed, follows: false, evidence: None, running: None }
+    }
+
+    /// Notes a BUSY reply, read at `read`, to a request sent at `sent`.
+    pub(super) fn note_busy(&mut self, sent: Mono, read: Mono) {
+        let first = Evidence { last_sent: sent, proof: Proof { asked: sent, read, began: read } };
+        self.evidence.get_or_insert(first).last_sent = sent;
+    }
+
+    /// Kind of what was named.
+    pub(super) fn named_kind(&self) -> Option<BusyKind> {
+        self.running.as_ref().map(|running| running.runner.kind)
+    }
+
+    /// Time until which the episode lasted at least. BUSY proves it until the last such request was sent; without
+    /// BUSY it is the time at which the episode was noticed.
+    pub(super) fn proved_until(&self) -> Mono {
+        self.evidence.map_or(self.noticed, |evidence| evidence.last_sent)
+    }
+
+    /// True if something that started between these times is not what the proof is about.
+    pub(super) fn is_another(&self, earliest: Mono, latest: Mono) -> bool {
+        self.evidence.is_some_and(|evidence| earliest > evidence.proof.began && latest > evidence.proof.asked)
+    }
+
+    /// True if something that started no later than `latest`, at an unknown time, is not what the proof is about.
+    pub(super) fn is_surely_another(&self, latest: Mono) -> bool {
+        self.evidence.is_some_and(|evidence| latest > evidence.proof.read)
+    }
+}

@@ -1,0 +1,186 @@
+//! Ended blockages: those that wait for the slow log, and the totals of the others.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::attribution::EndedEpisode;
+use super::cause::Cause;
+use super::episode::Episode;
+use super::event::Event;
+use super::runner::Running;
+use crate::clock::{Mono, Timestamps, Unix};
+use crate::convert::micros;
+use crate::parse::{BusyKind, Entry};
+use crate::script::Identity;
+
+/// Maximum number of blockages that wait for the slow log.
+const MAX_UNATTRIBUTED: usize = 16;
+
+/// Ended blockages of one cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CauseTotals {
+    /// Number of blockages.
+    pub(crate) episodes: u64,
+    /// Sum of their durations, µs.
+    pub(crate) micros: u64,
+}
+
+/// The latest blockage that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastBlockage {
+    /// Start.
+    pub(crate) began: Unix,
+    /// Duration.
+    pub(crate) blocked: Duration,
+    /// Cause.
+    pub(crate) cause: Cause,
+    /// Script or function, if known.
+    pub(crate) script: Option<Identity>,
+}
+
+/// An ended blockage that waits for the slow log.
+#[derive(Debug, Clone)]
+pub(super) struct Unattributed {
+    /// Start.
+    began: Mono,
+    /// Time until which it lasted at least.
+    proved_until: Mono,
+    /// The blockage.
+    pub(super) episode: EndedEpisode,
+}
+
+/// Ended blockages of a target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History {
+    /// Blockages that wait for the slow log, the oldest first; at most [`MAX_UNATTRIBUTED`]. There are several if scripts
+    /// run one after the other: the slow log is answered only after the last of them.
+    pub(super) unattributed: VecDeque<Unattributed>,
+    /// End of the latest blockage; the next one begins no earlier.
+    last_end: Mono,
+    /// The latest blockage, with its cause.
+    last: Option<LastBlockage>,
+    /// Totals by [`Cause::ALL`].
+    totals: [CauseTotals; Cause::ALL.len()],
+}
+
+impl History {
+    /// End of the latest blockage.
+    pub(super) fn last_end(&self) -> Mono {
+        self.last_end
+    }
+
+    /// The latest blockage that was attributed.
+    pub(super) fn last(&self) -> Option<&LastBlockage> {
+        self.last.as_ref()
+    }
+
+    /// Totals by cause; every cause exists.
+    pub(super) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
+        Cause::ALL.into_iter().zip(self.totals)
+    }
+
+    /// Adds an episode that lasted until `end`. If too many wait, the oldest is attributed without the slow log.
+    pub(super) fn push(
+        &mut self,
+        episode: Episode,
+        busy: Option<BusyKind>,
+        end: Mono,
+        now: Timestamps,
+        events: &mut Vec<Event>,
+    ) {
+        self.last_end = end;
+        if self.unattributed.len() >= MAX_UNATTRIBUTED
+            && let Some(oldest) = self.unattributed.pop_front()
+        {
+            self.attribute_one(&oldest.episode, &[], None, events);
+        }
+        let began = episode.began;
+        let proved_until = episode.proved_until().clamp(began, end);
+        let ended = EndedEpisode {
+            began: now.unix_of(began),
+            blocked: end.since(began),
+            busy,
+            runner: episode.running.map(|Running { runner, began }| (runner, now.unix_of(began))),
+        };
+        self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
+    }
+
+    /// Attributes all waiting blockages by the slow log's new entries. Returns scripts that had been named by SHA1, each
+    /// with the entry that has its cut body.
+    pub(super) fn attribute(
+        &mut self,
+        entries: &[Entry],
+        clock_ahead: Option<f64>,
+        events: &mut Vec<Event>,
+    ) -> Vec<(Identity, Entry)> {
+        let mut resolved = Vec::new();
+        while let Some(oldest) = self.unattributed.pop_front() {
+            resolved.extend(self.attribute_one(&oldest.episode, entries, clock_ahead, events));
+        }
+        resolved
+    }
+
+    fn attribute_one(
+        &mut self,
+        ended: &EndedEpisode,
+        entries: &[Entry],
+        clock_ahead: Option<f64>,
+        events: &mut Vec<Event>,
+    ) -> Option<(Identity, Entry)> {
+        let attribution = ended.attribute(entries, clock_ahead);
+        for (cause, totals) in Cause::ALL.into_iter().zip(&mut self.totals) {
+            if cause == attribution.cause {
+                totals.episodes += 1;
+                totals.micros = totals.micros.saturating_add(micros(ended.blocked));
+            }
+        }
+        let named = attribution.runner.as_ref().map(|runner| runner.script.clone());
+        let called = attribution.culprit.as_ref().and_then(|entry| entry.call.as_ref());
+        self.last = Some(LastBlockage {
+            began: ended.began,
+            blocked: ended.blocked,
+            cause: attribution.cause,
+            script: named.or_else(|| called.map(|call| call.script.clone())),
+        });
+        events.push(Event::BlockageEnded {
+            blocked: ended.blocked,
+            cause: attribution.cause,
+            culprit: attribution.culprit.clone(),
+            runner: attribution.runner.clone(),
+        });
+        let script = attribution.runner?.script;
+        Some((script, attribution.culprit?)).filter(|(script, _)| script.sha1.is_some())
+    }
+
+    /// Makes room for an episode that began at `began` by moving the end of the one before, if that seemed to end later
+    /// or if the two `meet`. Returns the start of the episode, which can be later than `began`.
+    pub(super) fn make_room(&mut self, began: Mono, meet: bool) -> Mono {
+        if began >= self.last_end && !meet {
+            return began;
+        }
+        let Some(last) = self.unattributed.back_mut() else { return began.max(self.last_end) };
+        if last.episode.busy.is_none() && began < last.proved_until {
+            // That was no blockage, but a reply that was delayed on its way.
+            self.last_end = last.began;
+            self.unattributed.pop_back();
+            return began.max(self.last_end);
+        }
+        let began = began.max(last.proved_until);
+        last.episode.blocked = began.since(last.began);
+        self.last_end = began;
+        began
+    }
+
+    /// Names the latest waiting blockage, if it has no name and `running` can have run in it.
+    pub(super) fn name(&mut self, running: Running, now: Timestamps) {
+        let Running { runner, began } = running;
+        let fits = |last: &&mut Unattributed| {
+            last.episode.runner.is_none()
+                && last.episode.busy == Some(runner.kind)
+                && began < last.began + last.episode.blocked
+        };
+        if let Some(last) = self.unattributed.back_mut().filter(fits) {
+            last.episode.runner = Some((runner, now.unix_of(began)));
+        }
+    }
+}

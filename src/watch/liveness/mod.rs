@@ -1,0 +1,391 @@
+//! State machine of a target: its state and its blockages, by the replies that come and those that don't.
+//!
+//! An episode is one blockage: from the first request that had no reply in time (or was answered BUSY) to the first
+//! ordinary reply. Episodes don't overlap. One exists exactly in the states [`State::Blocked`] and [`State::Busy`].
+//!
+//! An ordinary reply to a request that a BUSY server rejects proves that the server was free at some time between the
+//! sending of the request and the reading of the reply. Whatever began before the request was sent has ended; something
+//! that began later may still run. So the end of an ended episode can move to the next one until the slow log is read.
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::cause::Cause;
+use super::episode::{Episode, Evidence, Proof};
+use super::event::Event;
+use super::exporter::request_histogram;
+use super::histogram::Histogram;
+use super::history::{CauseTotals, History, LastBlockage};
+use super::runner::{Runner, Running};
+use super::state::State;
+use crate::clock::{Mono, Timestamps};
+use crate::parse::{BusyKind, Entry, printable};
+use crate::script::Identity;
+
+/// Maximum length of the reason for a state, in characters. Certificates and error replies are part of it.
+const MAX_DETAIL: usize = 400;
+
+/// Interval at which a bad state that does not change is logged again.
+const REMIND_AFTER: Duration = Duration::from_secs(600);
+
+/// State and blockages of a target.
+#[derive(Debug, Clone)]
+pub(crate) struct Liveness {
+    /// Current state.
+    state: State,
+    /// Start of the state.
+    since: Mono,
+    /// Time at which the state was last logged.
+    logged_at: Mono,
+    /// Runner that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
+    /// line in the server's log comes first.
+    early: Option<Running>,
+    /// Ended blockages.
+    history: History,
+    /// Time of the last reply of any kind.
+    last_reply: Option<Mono>,
+    /// Time at which the last request was sent that a free server answered: nothing that began before still runs.
+    last_free: Mono,
+    /// Number of times that the server went BUSY, by [`BusyKind::ALL`].
+    busy_episodes: [u64; BusyKind::ALL.len()],
+    /// Round trips of the heartbeat.
+    heartbeats: Histogram,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            state: State::default(),
+            since: Mono::EPOCH,
+            logged_at: Mono::EPOCH,
+            early: None,
+            history: History::default(),
+            last_reply: None,
+            last_free: Mono::EPOCH,
+            busy_episodes: [0; BusyKind::ALL.len()],
+            heartbeats: request_histogram(),
+        }
+    }
+}
+
+impl Liveness {
+    /// Current state.
+    #[must_use]
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Time since the state began.
+    #[must_use]
+    pub(crate) fn held(&self, now: Timestamps) -> Duration {
+        now.mono.since(self.since)
+    }
+
+    /// The latest blockage that has ended.
+    #[must_use]
+    pub(crate) fn last_blockage(&self) -> Option<&LastBlockage> {
+        self.history.last()
+    }
+
+    /// True if the server has ever answered.
+    #[must_use]
+    pub(crate) fn has_answered(&self) -> bool {
+        self.last_reply.is_some()
+    }
+
+    /// Time since the current blockage began; zero if there is none.
+    #[must_use]
+    pub(crate) fn blocked(&self, now: Timestamps) -> Duration {
+        self.state.episode().map_or(Duration::ZERO, |episode| now.mono.since(episode.began))
+    }
+
+    /// The script or function that blocks the server, if known.
+    #[must_use]
+    pub(crate) fn runner(&self) -> Option<&Runner> {
+        self.state.episode()?.running.as_ref().map(|running| &running.runner)
+    }
+
+    /// Totals of ended blockages by cause; every cause exists.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
+        self.history.totals()
+    }
+
+    /// Number of times that the server went BUSY, by kind; every kind exists.
+    pub(crate) fn busy_episodes(&self) -> impl Iterator<Item = (BusyKind, u64)> {
+        BusyKind::ALL.into_iter().zip(self.busy_episodes)
+    }
+
+    /// Round trips of the heartbeat.
+    #[must_use]
+    pub(crate) fn heartbeats(&self) -> &Histogram {
+        &self.heartbeats
+    }
+
+    /// True if a blockage has ended and the slow log was not read since.
+    pub(super) fn awaits_attribution(&self) -> bool {
+        !self.history.unattributed.is_empty()
+    }
+
+    /// Counts a round trip of the heartbeat.
+    pub(super) fn heartbeat(&mut self, round_trip: Duration) {
+        self.heartbeats.observe(round_trip);
+    }
+
+    /// A request that was sent at `sent`, and that a BUSY server rejects, was answered.
+    pub(super) fn answered(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_free = self.last_free.max(sent);
+        self.presumed_free(now, events);
+    }
+
+    /// A reply came, and this server gives no better proof that it is free.
+    pub(super) fn presumed_free(&mut self, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_reply = Some(now.mono);
+        self.end_and_enter(State::Ok, now, events);
+    }
+
+    /// A reply came that the server also gives while it is BUSY: it may still be blocked.
+    pub(super) fn inconclusive(&mut self, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_reply = Some(now.mono);
+        if self.state.episode().is_none() {
+            self.presumed_free(now, events);
+        }
+    }
+
+    /// A request that was sent at `sent` has no reply yet, and the server's kernel accepts connections.
+    pub(super) fn silent(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        // A server that is BUSY and silent runs one long command of the same script.
+        if self.state.episode().is_none() {
+            let episode = self.begin(sent, now, events);
+            self.enter(State::Blocked(episode), now, events);
+            self.recall(now, events);
+        }
+    }
+
+    /// A request that was sent at `sent` was answered BUSY.
+    pub(super) fn busy(&mut self, kind: BusyKind, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_reply = Some(now.mono);
+        match self.state.episode() {
+            None => {
+                let episode = self.begin(sent, now, events);
+                self.go_busy(kind, episode, now, events);
+            }
+            Some(episode) => {
+                let episode = episode.clone();
+                let known = self.state.busy_kind().or(episode.named_kind());
+                if known.is_some_and(|known| known != kind) {
+                    // One has ended and another has begun between two replies. The other one delayed this reply: until
+                    // something narrows it, it began when the request was sent.
+                    let began = episode.running.as_ref().map_or(sent, |running| sent.max(running.began));
+                    let next = self.split(episode, began, now, events);
+                    self.go_busy(kind, next, now, events);
+                } else if self.state.busy_kind().is_none() {
+                    self.go_busy(kind, episode, now, events);
+                }
+            }
+        }
+        if let Some(episode) = self.state.episode_mut() {
+            episode.note_busy(sent, now.mono);
+        }
+        self.recall(now, events);
+    }
+
+    /// FUNCTION STATS, sent at `sent`, named the running function and its run time so far.
+    pub(super) fn running(
+        &mut self,
+        name: &[u8],
+        running_for: Option<Duration>,
+        sent: Mono,
+        now: Timestamps,
+        events: &mut Vec<Event>,
+    ) {
+        self.busy(BusyKind::Function, sent, now, events);
+        let Some(episode) = self.state.episode() else { return };
+        let runner = Runner::function(name);
+        let Some(running_for) = running_for else {
+            let began = episode.began;
+            self.name(Running { runner, began }, now, events);
+            return;
+        };
+        // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
+        // little slower than this machine's.
+        let latest = now.mono - running_for;
+        let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
+        let earliest = sent - running_for - inexact;
+        let another = match &episode.running {
+            Some(known) if known.runner != runner => latest > known.began,
+            _ => episode.is_another(earliest, latest),
+        };
+        if another {
+            self.split_alike(latest, now, events);
+        }
+        if let Some(evidence) = self.state.episode_mut().and_then(|episode| episode.evidence.as_mut()) {
+            evidence.proof = Proof { asked: sent, read: now.mono, began: latest };
+        }
+        self.name(Running { runner, began: latest }, now, events);
+    }
+
+    /// A line of the server's log named what passed the time limit, and its run time by then. The line may be read some
+    /// time after it was written.
+    pub(super) fn logged(
+        &mut self,
+        runner: Runner,
+        running_for: Duration,
+        now: Timestamps,
+        events: &mut Vec<Event>,
+    ) {
+        let running = Running { runner, began: now.mono - running_for };
+        if running.began < self.last_free {
+            self.history.name(running, now);
+            return;
+        }
+        let Some(episode) = self.state.episode() else {
+            self.early = Some(running);
+            return;
+        };
+        if self.state.busy_kind().is_some_and(|kind| kind != running.runner.kind) {
+            // Either it began after what the BUSY replies are about, or the line is about something that has ended.
+            if episode.evidence.is_none_or(|evidence| running.began >= evidence.last_sent) {
+                self.early = Some(running);
+            } else {
+                self.history.name(running, now);
+            }
+            return;
+        }
+        match &episode.running {
+            Some(known) if known.runner != running.runner => {
+                if running.began <= known.began {
+                    self.history.name(running, now);
+                    return;
+                }
+                self.split_alike(running.began, now, events);
+            }
+            _ if episode.is_surely_another(running.began) => self.split_alike(running.began, now, events),
+            _ => {}
+        }
+        self.name(running, now, events);
+    }
+
+    /// A request that was sent at `sent` was answered LOADING.
+    pub(super) fn loading(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_reply = Some(now.mono);
+        self.last_free = self.last_free.max(sent);
+        self.end_and_enter(State::Loading, now, events);
+    }
+
+    /// The server rejected the exporter's credentials.
+    pub(super) fn unauthorized(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
+        self.last_reply = Some(now.mono);
+        self.end_and_enter(State::Unauthorized { detail: printable(detail, MAX_DETAIL) }, now, events);
+    }
+
+    /// The server can't be reached.
+    pub(super) fn unreachable(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
+        self.end_and_enter(State::Unreachable { detail: printable(detail, MAX_DETAIL) }, now, events);
+        // The slow log can't be read now, and may be gone.
+        self.history.attribute(&[], None, events);
+    }
+
+    /// Attributes ended blockages. The slow log was read to its end and had these new entries, or it can't be read.
+    /// Returns scripts that had been named by SHA1, each with the entry that has its cut body.
+    pub(super) fn attribute(
+        &mut self,
+        entries: &[Entry],
+        clock_ahead: Option<f64>,
+        events: &mut Vec<Event>,
+    ) -> Vec<(Identity, Entry)> {
+        self.history.attribute(entries, clock_ahead, events)
+    }
+
+    /// Returns an episode that began at `began`, but not before the last one ended.
+    fn begin(&self, began: Mono, now: Timestamps, events: &mut Vec<Event>) -> Episode {
+        let began = began.clamp(self.history.last_end().min(now.mono), now.mono);
+        events.push(Event::BlockageBegan);
+        Episode::new(began, now.mono)
+    }
+
+    /// Uses a name that came before the blockage was noticed.
+    fn recall(&mut self, now: Timestamps, events: &mut Vec<Event>) {
+        if let Some(Running { runner, began }) = self.early.take() {
+            self.logged(runner, now.mono.since(began), now, events);
+        }
+    }
+
+    /// Enters the state BUSY with an episode in which the server was not BUSY yet.
+    fn go_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
+        let blocked = now.mono.since(episode.began);
+        for (known, count) in BusyKind::ALL.into_iter().zip(&mut self.busy_episodes) {
+            *count += u64::from(known == kind);
+        }
+        self.enter(State::Busy(kind, episode), now, events);
+        events.push(Event::WentBusy { kind, blocked });
+    }
+
+    /// Ends the episode at `began`, when something else began without a gap. Returns the episode that follows.
+    fn split(&mut self, episode: Episode, began: Mono, now: Timestamps, events: &mut Vec<Event>) -> Episode {
+        let began = began.clamp(episode.began.min(now.mono), now.mono);
+        self.history.push(episode, self.state.busy_kind(), began, now, events);
+        Episode { follows: true, ..self.begin(began, now, events) }
+    }
+
+    /// Like [`Self::split`], if the state stays the same.
+    fn split_alike(&mut self, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        let Some(episode) = self.state.episode().cloned() else { return };
+        let busy = self.state.busy_kind().zip(episode.evidence);
+        let next = self.split(episode, began, now, events);
+        if let Some((kind, Evidence { last_sent, .. })) = busy {
+            let proof = Proof { asked: began, read: now.mono, began: now.mono };
+            let evidence = Some(Evidence { last_sent, proof });
+            self.go_busy(kind, Episode { evidence, ..next }, now, events);
+        } else {
+            self.enter(State::Blocked(next), now, events);
+        }
+    }
+
+    /// Names what runs.
+    fn name(&mut self, running: Running, now: Timestamps, events: &mut Vec<Event>) {
+        let Some(episode) = self.state.episode() else { return };
+        let Running { runner, began } = running;
+        let began = began.clamp(self.last_free.min(now.mono), now.mono);
+        let began = match &episode.running {
+            Some(known) if known.runner == runner => began.min(known.began),
+            _ => {
+                events.push(Event::Named(runner.clone()));
+                began
+            }
+        };
+        let exact = episode.running.is_none() && episode.follows;
+        let start = if exact { began } else { episode.began.min(began) };
+        let start = self.history.make_room(start, exact);
+        if let Some(episode) = self.state.episode_mut() {
+            episode.running = Some(Running { runner, began });
+            episode.began = start;
+        }
+    }
+
+    /// Ends the episode, if there is one, and enters a state without one.
+    fn end_and_enter(&mut self, state: State, now: Timestamps, events: &mut Vec<Event>) {
+        if let Some(episode) = self.state.episode().cloned() {
+            self.history.push(episode, self.state.busy_kind(), now.mono, now, events);
+        }
+        self.enter(state, now, events);
+    }
+
+    fn enter(&mut self, state: State, now: Timestamps, events: &mut Vec<Event>) {
+        let before = std::mem::replace(&mut self.state, state);
+        let (kind, detail) = (self.state.kind(), self.state.detail().map(str::to_owned));
+        if !before.is_tried() || before.kind() != kind {
+            (self.since, self.logged_at) = (now.mono, now.mono);
+            let from = before.is_tried().then(|| before.kind());
+            events.push(Event::StateChanged { from, to: kind, detail });
+        } else if let Some(detail) = detail
+            && now.mono.since(self.logged_at) >= REMIND_AFTER
+        {
+            self.logged_at = now.mono;
+            events.push(Event::StateHolds { state: kind, detail });
+        }
+    }
+}

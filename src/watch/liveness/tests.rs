@@ -1,0 +1,434 @@
+//! Tests of the state machine.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Unix;
+use crate::convert::micros;
+use crate::watch::state::StateKind;
+
+/// A moment so many milliseconds after the start.
+pub(super) fn at(ms: u64) -> Timestamps {
+    let since_start = Duration::from_millis(ms);
+    let began = Duration::from_secs(1_700_000_000);
+    Timestamps { mono: Mono::from_epoch(since_start), unix: Unix::from_epoch(began + since_start) }
+}
+
+pub(super) fn mono(ms: u64) -> Mono {
+    at(ms).mono
+}
+
+pub(super) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn totals(liveness: &Liveness, cause: Cause) -> CauseTotals {
+    liveness.totals().find(|(known, _)| *known == cause).unwrap().1
+}
+
+fn busy_count(liveness: &Liveness, kind: BusyKind) -> u64 {
+    liveness.busy_episodes().find(|(known, _)| *known == kind).unwrap().1
+}
+
+#[test]
+fn a_script_is_blocked_then_busy_then_over() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.silent(mono(200), at(450), &mut events);
+    assert_eq!((liveness.state().kind(), liveness.blocked(at(1200))), (StateKind::Blocked, ms(1000)));
+    liveness.busy(BusyKind::Script, mono(200), at(5200), &mut events);
+    liveness.busy(BusyKind::Script, mono(5400), at(5410), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Busy(BusyKind::Script));
+    liveness.answered(mono(6200), at(6200), &mut events);
+    assert_eq!((liveness.state().kind(), liveness.blocked(at(6300))), (StateKind::Ok, ms(0)));
+    assert!(liveness.awaits_attribution());
+    liveness.attribute(&[], None, &mut events);
+    assert_eq!(totals(&liveness, Cause::Script), CauseTotals { episodes: 1, micros: 6_000_000 });
+    assert_eq!(busy_count(&liveness, BusyKind::Script), 1);
+}
+
+#[test]
+fn another_kind_of_busy_is_another_blockage() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.busy(BusyKind::Script, mono(0), at(10), &mut events);
+    liveness.busy(BusyKind::Function, mono(1000), at(1010), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Busy(BusyKind::Function));
+    assert_eq!(liveness.blocked(at(1020)), ms(20), "it begins where the other one ended");
+    liveness.answered(mono(2000), at(2000), &mut events);
+    liveness.attribute(&[], None, &mut events);
+    assert_eq!(
+        (totals(&liveness, Cause::Script).episodes, totals(&liveness, Cause::Function).episodes),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_lost_server_ends_its_blockage() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.silent(mono(200), at(450), &mut events);
+    liveness.unreachable("gone", at(1200), &mut events);
+    assert_eq!((liveness.state().kind(), liveness.blocked(at(2000))), (StateKind::Unreachable, ms(0)));
+    assert_eq!(totals(&liveness, Cause::Unknown), CauseTotals { episodes: 1, micros: 1_000_000 });
+    assert!(!liveness.awaits_attribution());
+}
+
+#[test]
+fn what_is_named_holds_only_while_it_runs() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.busy(BusyKind::Function, mono(5200), at(5210), &mut events);
+    liveness.running(b"slow", Some(ms(5100)), mono(5210), at(5210), &mut events);
+    assert_eq!(liveness.runner().unwrap().script.label.as_str(), "slow");
+    assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
+    liveness.answered(mono(6000), at(6000), &mut events);
+    assert!(liveness.runner().is_none());
+}
+
+#[test]
+fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() {
+    let sha1 = "a".repeat(40);
+    // The script began at 50. A request that was sent before may have been answered before it.
+    for (asked, answered, named) in [(0, 0, true), (40, 150, true), (60, 150, false)] {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.logged(Runner::logged(&sha1), ms(50), at(100), &mut events);
+        liveness.answered(mono(asked), at(answered), &mut events);
+        liveness.silent(mono(200), at(450), &mut events);
+        assert_eq!(liveness.runner().is_some(), named, "{asked}");
+    }
+}
+
+/// What the blockages turned out to be: the cause, how long they were, and what had been named.
+pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<Runner>)> {
+    let told = events.iter().filter_map(|event| match event {
+        Event::BlockageEnded { cause, blocked, runner, .. } => Some((*cause, *blocked, runner.clone())),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_function_that_begins_while_an_answer_is_under_way_is_one_blockage_with_a_name() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    // PING is answered at 1000, and the answer is read at 1100; the function begins at 1010.
+    liveness.answered(mono(1000), at(1100), &mut events);
+    liveness.silent(mono(1200), at(1450), &mut events);
+    liveness.busy(BusyKind::Function, mono(1200), at(6010), &mut events);
+    liveness.running(b"slow", Some(ms(5001)), mono(6011), at(6012), &mut events);
+    assert_eq!(liveness.runner(), Some(&Runner::function(b"slow")));
+    assert_eq!(liveness.blocked(at(6012)), ms(5001));
+    liveness.answered(mono(13_000), at(13_011), &mut events);
+    liveness.attribute(&[], None, &mut events);
+    assert_eq!(ended(&events), [(Cause::Function, ms(12_000), Some(Runner::function(b"slow")))]);
+}
+
+#[test]
+fn an_answer_that_was_held_back_is_no_blockage_of_its_own() {
+    // PING is answered at 1000, and the answer is read at 1400, when the server seems to be blocked already.
+    for (began, first) in [(1010, None), (1300, Some(ms(300)))] {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.silent(mono(1000), at(1250), &mut events);
+        liveness.answered(mono(1000), at(1400), &mut events);
+        liveness.silent(mono(1500), at(1750), &mut events);
+        liveness.busy(BusyKind::Function, mono(1500), at(began + 5000), &mut events);
+        let asked = began + 5001;
+        liveness.running(b"slow", Some(ms(5001)), mono(asked), at(asked), &mut events);
+        liveness.answered(mono(13_000), at(13_000), &mut events);
+        liveness.attribute(&[], None, &mut events);
+        let of_function = (Cause::Function, ms(13_000 - began), Some(Runner::function(b"slow")));
+        let before = first.map(|blocked| (Cause::Unknown, blocked, None));
+        assert_eq!(ended(&events), before.into_iter().chain([of_function]).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_lost_connection_costs_a_function_no_name() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.silent(mono(200), at(450), &mut events);
+    liveness.unreachable("reset", at(1000), &mut events);
+    liveness.unauthorized("no password yet", at(1100), &mut events);
+    liveness.busy(BusyKind::Function, mono(1200), at(6000), &mut events);
+    liveness.running(b"slow", Some(ms(5900)), mono(6000), at(6000), &mut events);
+    assert!(liveness.runner().is_some());
+    assert_eq!(liveness.blocked(at(6000)), ms(5000), "what was counted before is not counted again");
+}
+
+#[test]
+fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
+    let sha1 = "a".repeat(40);
+    let (script, function) = (Runner::logged(&sha1), Runner::function(b"endless"));
+    // The first one runs from 1000 to 9000, the second one from 9000 to 20,000; the limit is 5 s.
+    for script_first in [true, false] {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        let mut kinds = [BusyKind::Script, BusyKind::Function];
+        let mut expected_ends = [(script.clone(), 8000), (function.clone(), 11_000)];
+        if !script_first {
+            kinds.reverse();
+            expected_ends = [(function.clone(), 8000), (script.clone(), 11_000)];
+        }
+        let [one, two] = kinds;
+        liveness.answered(mono(900), at(901), &mut events);
+        liveness.silent(mono(1100), at(1350), &mut events);
+        let mut began = 1000;
+        for kind in [one, two] {
+            let passed = began + 5000;
+            if kind == BusyKind::Script {
+                // For the second one it comes before BUSY is read.
+                liveness.logged(script.clone(), ms(5000), at(passed), &mut events);
+            }
+            liveness.busy(kind, mono(if kind == one { 1100 } else { 9100 }), at(passed + 10), &mut events);
+            if kind == BusyKind::Function {
+                liveness.running(b"endless", Some(ms(5020)), mono(passed + 20), at(passed + 20), &mut events);
+            }
+            assert_eq!(liveness.state().kind(), StateKind::Busy(kind));
+            let expected = if kind == BusyKind::Script { &script } else { &function };
+            assert_eq!(liveness.runner(), Some(expected));
+            assert_eq!(liveness.blocked(at(passed + 20)), ms(5020));
+            liveness.busy(kind, mono(8900), at(8910), &mut events);
+            began = 9000;
+        }
+        liveness.answered(mono(20_000), at(20_000), &mut events);
+        liveness.attribute(&[], None, &mut events);
+        let expected =
+            expected_ends.map(|(runner, length)| (Cause::of_kind(runner.kind), ms(length), Some(runner)));
+        assert_eq!(ended(&events), expected);
+        assert_eq!(busy_count(&liveness, one) + busy_count(&liveness, two), 2);
+    }
+}
+
+#[test]
+fn another_function_or_script_without_a_gap_is_another_blockage() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.busy(BusyKind::Function, mono(200), at(5100), &mut events);
+    liveness.running(b"one", Some(ms(5000)), mono(5100), at(5100), &mut events);
+    liveness.running(b"one", Some(ms(6000)), mono(6100), at(6600), &mut events);
+    assert_eq!(liveness.blocked(at(6600)), ms(6500), "an answer that was held back tells of no other one");
+    liveness.running(b"one", Some(ms(5000)), mono(12_000), at(12_000), &mut events);
+    liveness.running(b"two", Some(ms(5000)), mono(18_000), at(18_000), &mut events);
+    let sha1 = "a".repeat(40);
+    liveness.busy(BusyKind::Script, mono(20_000), at(25_000), &mut events);
+    liveness.logged(Runner::logged(&sha1), ms(5000), at(25_000), &mut events);
+    liveness.logged(Runner::logged(&sha1), ms(5000), at(31_000), &mut events);
+    liveness.answered(mono(33_000), at(33_000), &mut events);
+    liveness.attribute(&[], None, &mut events);
+    let function =
+        |name: &str, length| (Cause::Function, ms(length), Some(Runner::function(name.as_bytes())));
+    let script = |length| (Cause::Script, ms(length), Some(Runner::logged(&sha1)));
+    assert_eq!(
+        ended(&events),
+        [function("one", 6900), function("one", 6000), function("two", 7000), script(6000), script(7000)]
+    );
+}
+
+#[test]
+fn a_line_of_the_log_that_is_read_late_names_what_has_ended() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    let sha1 = "a".repeat(40);
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.busy(BusyKind::Script, mono(200), at(5300), &mut events);
+    liveness.answered(mono(5400), at(5400), &mut events);
+    liveness.logged(Runner::logged(&sha1), ms(5000), at(5410), &mut events);
+    liveness.attribute(&[], None, &mut events);
+    assert_eq!(ended(&events), [(Cause::Script, ms(5200), Some(Runner::logged(&sha1)))]);
+}
+
+#[test]
+fn scripts_that_run_one_behind_the_other_are_each_attributed() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.answered(mono(0), at(0), &mut events);
+    let mut entries = Vec::new();
+    for (id, (name, begins)) in [("EVAL", 200), ("FCALL", 1700), ("EVAL", 3200)].into_iter().enumerate() {
+        // SLOWLOG GET, which was sent when the one before had ended, is answered when this one has.
+        liveness.silent(mono(begins), at(begins + 250), &mut events);
+        liveness.answered(mono(begins + 1500), at(begins + 1500), &mut events);
+        entries.push(Entry {
+            id: u64::try_from(id).unwrap(),
+            ended_at: at(begins + 1500).unix.as_secs(),
+            duration: ms(1500),
+            ..Entry::with_arguments(&[name, "f"])
+        });
+    }
+    liveness.attribute(&entries, Some(0.0), &mut events);
+    assert_eq!(totals(&liveness, Cause::Script), CauseTotals { episodes: 2, micros: 3_000_000 });
+    assert_eq!(totals(&liveness, Cause::Function), CauseTotals { episodes: 1, micros: 1_500_000 });
+}
+
+#[test]
+fn an_error_that_busy_does_not_hold_up_ends_no_blockage() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.inconclusive(at(0), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Ok);
+    liveness.busy(BusyKind::Script, mono(200), at(1200), &mut events);
+    liveness.inconclusive(at(1300), &mut events);
+    assert_eq!(
+        (liveness.state().kind(), liveness.blocked(at(1400))),
+        (StateKind::Busy(BusyKind::Script), ms(1200))
+    );
+}
+
+#[test]
+fn why_a_state_holds_is_cut_and_cleaned() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.unreachable(&format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000)), at(0), &mut events);
+    let detail = liveness.state().detail().unwrap();
+    assert!(detail.starts_with("nox") && detail.len() == MAX_DETAIL, "{detail}");
+}
+
+#[test]
+fn a_bad_state_is_told_once_and_then_rarely() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    for second in 0..1500 {
+        liveness.unreachable("refused", at(second * 1000), &mut events);
+    }
+    assert_eq!(events.len(), 3, "{events:?}");
+}
+
+/// A server that runs scripts, as the exporter's heartbeat sees it: three hours at five beats a second.
+#[test]
+fn hours_of_blockages_are_measured_to_the_heartbeat() {
+    const LIMIT: u64 = 5000;
+    const BLOCKED_AFTER: u64 = 250;
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    let (mut now, mut scripts, mut real, mut over_limit) = (0, 0, 0, 0);
+    // Scripts of 0.6 to 9 s that begin at odd times.
+    let mut begins = 1_000;
+    while now < 3 * 3600 * 1000 {
+        let length = 600 + (begins * 7919) % 8400;
+        while now <= begins {
+            liveness.answered(mono(now), at(now), &mut events);
+            now += 200;
+        }
+        let ends = begins + length;
+        liveness.silent(mono(now), at(now + BLOCKED_AFTER), &mut events);
+        let shown = liveness.blocked(at(now + BLOCKED_AFTER));
+        let truth = ms(now + BLOCKED_AFTER - begins);
+        assert!(shown <= truth && truth <= shown + ms(200), "{shown:?} {truth:?}");
+        if length > LIMIT {
+            over_limit += 1;
+            liveness.busy(BusyKind::Script, mono(now), at(begins + LIMIT), &mut events);
+            now = begins + LIMIT + 200;
+            while now < ends {
+                liveness.busy(BusyKind::Script, mono(now), at(now + 15), &mut events);
+                now += 200;
+            }
+            liveness.answered(mono(now), at(now), &mut events);
+        } else {
+            now = ends;
+            liveness.answered(mono(now), at(now), &mut events);
+        }
+        let entry = Entry {
+            id: scripts,
+            ended_at: at(ends).unix.as_secs(),
+            duration: ms(length),
+            ..Entry::with_arguments(&["EVAL", "return 1"])
+        };
+        liveness.attribute(&[entry], Some(0.0), &mut events);
+        (scripts, real) = (scripts + 1, real + length);
+        begins = now + 300 + (length * 31) % 20_000;
+    }
+    let total = totals(&liveness, Cause::Script);
+    assert_eq!(total.episodes, scripts);
+    assert_eq!(busy_count(&liveness, BusyKind::Script), over_limit);
+    let off = total.micros.abs_diff(real * 1000) / scripts;
+    assert!(off <= 200_000, "{off} µs a blockage");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Answered,
+    Silent,
+    Busy(BusyKind),
+    Running,
+    Logged,
+    Inconclusive,
+    Loading,
+    Unauthorized,
+    Unreachable,
+    Attribute(Vec<(&'static str, u64)>),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let entries =
+        prop::collection::vec((prop::sample::select(vec!["eval", "fcall", "keys"]), 0..9000_u64), 0..3);
+    prop_oneof![
+        3 => Just(Step::Answered),
+        3 => Just(Step::Silent),
+        3 => prop::sample::select(BusyKind::ALL.to_vec()).prop_map(Step::Busy),
+        1 => Just(Step::Running),
+        1 => Just(Step::Logged),
+        2 => Just(Step::Inconclusive),
+        1 => Just(Step::Loading),
+        1 => Just(Step::Unauthorized),
+        1 => Just(Step::Unreachable),
+        3 => entries.prop_map(Step::Attribute),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_sequence_breaks_the_books(steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80)) {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        let (mut now, mut last_read, mut last_asked) = (0_u64, 0, 0);
+        let mut before = liveness.clone();
+        for (step, pause, waited) in steps {
+            now += pause;
+            // A request can't have been sent before the last answer was read.
+            let asked = now.saturating_sub(waited).max(last_read);
+            let since = mono(asked);
+            let proves_free = matches!(step, Step::Answered | Step::Loading);
+            match step {
+                Step::Answered => liveness.answered(since, at(now), &mut events),
+                Step::Silent => liveness.silent(since, at(now), &mut events),
+                Step::Busy(kind) => liveness.busy(kind, since, at(now), &mut events),
+                Step::Running => liveness.running(b"f", Some(ms(waited * 2)), since, at(now), &mut events),
+                Step::Logged => liveness.logged(Runner::function(b"g"), ms(waited), at(now), &mut events),
+                Step::Inconclusive => liveness.inconclusive(at(now), &mut events),
+                Step::Loading => liveness.loading(since, at(now), &mut events),
+                Step::Unauthorized => liveness.unauthorized("", at(now), &mut events),
+                Step::Unreachable => liveness.unreachable("", at(now), &mut events),
+                Step::Attribute(entries) => {
+                    let entries: Vec<Entry> = entries.into_iter().map(|(name, duration)| Entry {
+                        id: 0,
+                        ended_at: at(now).unix.as_secs(),
+                        duration: ms(duration),
+                        ..Entry::with_arguments(&[name, "x"])
+                    }).collect();
+                    liveness.attribute(&entries, Some(0.0), &mut events);
+                }
+            }
+            if proves_free {
+                (last_read, last_asked) = (now, asked);
+            }
+            let blocking = matches!(liveness.state().kind(), StateKind::Blocked | StateKind::Busy(_));
+            if blocking {
+                prop_assert!(liveness.state.episode().is_some());
+                prop_assert!(liveness.blocked(at(now)) <= ms(now - last_asked));
+            } else {
+                prop_assert_eq!(liveness.blocked(at(now + 5000)), Duration::ZERO);
+                prop_assert!(liveness.runner().is_none());
+            }
+            for ((_, old), (_, new)) in before.totals().zip(liveness.totals()) {
+                prop_assert!(old.episodes <= new.episodes && old.micros <= new.micros);
+            }
+            for ((_, old), (_, new)) in before.busy_episodes().zip(liveness.busy_episodes()) {
+                prop_assert!(old <= new);
+            }
+            // Blockages that don't overlap last no longer than the time that has passed.
+            let counted: u64 = liveness.totals().map(|(_, totals)| totals.micros).sum();
+            let waiting: Duration = liveness.history.unattributed.iter().map(|one| one.episode.blocked).sum();
+            let all = counted + micros(waiting + liveness.blocked(at(now)));
+            prop_assert!(all <= now * 1000, "{} µs of {} ms", all, now);
+            before = liveness.clone();
+        }
+        let began = events.iter().filter(|event| **event == Event::BlockageBegan).count();
+        let ended = events.iter().filter(|event| matches!(event, Event::BlockageEnded { .. })).count();
+        let open = usize::from(liveness.state.episode().is_some()) + liveness.history.unattributed.len();
+        // Those that were nothing but an answer that was long on its way are taken back.
+        prop_assert!(began >= ended + open);
+    }
+}

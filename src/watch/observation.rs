@@ -1,0 +1,130 @@
+//! Observations: input of a target's step, and what the step returns.
+
+use std::time::Duration;
+
+use super::event::Event;
+use super::exporter::{FailureReason, Feature};
+use crate::clock::Mono;
+use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
+
+/// Something that a connection or a log file reports about a target.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Observation {
+    /// A new connection was made; nothing was sent on it yet.
+    Connected,
+    /// An ordinary reply came to a request that a BUSY server rejects.
+    Answered {
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// A reply came that the server also gives while it is BUSY: FUNCTION STATS, or an error that the server finds before
+    /// it checks for BUSY (no permission, unknown command and the like).
+    Inconclusive,
+    /// A reply of any kind to the heartbeat came.
+    Heartbeat {
+        /// Time from sending to the reply.
+        round_trip: Duration,
+    },
+    /// A request has had no reply for longer than `--heartbeat.blocked-after`, and connections are accepted.
+    Silent {
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// A request was answered BUSY.
+    Busy {
+        /// What runs.
+        kind: BusyKind,
+        /// True if the server counted this as a BUSY error.
+        counted: bool,
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// A request was answered LOADING.
+    Loading {
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// The server rejected the exporter's credentials.
+    Unauthorized {
+        /// Reason, and what to do.
+        detail: String,
+    },
+    /// The server can't be reached.
+    Unreachable {
+        /// Reason.
+        detail: String,
+    },
+    /// A poll was started.
+    PollBegan,
+    /// A poll was answered.
+    Polled {
+        /// Duration of the poll.
+        took: Duration,
+    },
+    /// A poll failed.
+    PollFailed {
+        /// Reason.
+        reason: FailureReason,
+    },
+    /// The server sent an unexpected reply.
+    Trouble {
+        /// Command that was sent.
+        command: &'static str,
+        /// The reply.
+        detail: String,
+    },
+    /// SLOWLOG GET was answered.
+    Slowlog(SlowlogReply),
+    /// The reply to SLOWLOG GET exceeded the limit on replies.
+    SlowlogTooLarge,
+    /// The connection broke before SLOWLOG GET was answered.
+    SlowlogBroken,
+    /// The slow log can't be read now.
+    SlowlogUnreadable,
+    /// SLOWLOG LEN was answered.
+    SlowlogLength(u64),
+    /// INFO was answered.
+    Info(Box<Info>),
+    /// INFO can't be read: the identity of the server is unknown.
+    Anonymous,
+    /// CONFIG GET was answered.
+    Settings(Settings),
+    /// FUNCTION STATS named the running function: the server is BUSY.
+    Running {
+        /// The function.
+        function: RunningFunction,
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// The server's log named the running script or function.
+    Logged(SlowScriptLine),
+    /// A feature was tried.
+    Capability {
+        /// Feature.
+        feature: Feature,
+        /// True if it is available.
+        available: bool,
+        /// Reason, and what to do about it; `None` if such servers lack the feature.
+        problem: Option<String>,
+    },
+}
+
+/// Request of a step to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Continue as planned.
+    Continue,
+    /// Read the slow log again: the reply did not reach back far enough.
+    ReadOn,
+    /// Identify the server, and read the slow log again.
+    Identify,
+}
+
+/// Result of a step.
+#[derive(Debug)]
+pub(crate) struct Reaction {
+    /// Events to log.
+    pub(crate) events: Vec<Event>,
+    /// What the connection does next.
+    pub(crate) next: Next,
+}

@@ -1,0 +1,128 @@
+//! Numbers of one script as run by one command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::callers::{Caller, Callers};
+use super::histogram::{Histogram, SavedHistogram};
+use super::slow_call::Severity;
+use crate::parse::Entry;
+use crate::script::{Label, ScriptCommand};
+
+/// Latest call of a severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LastCall {
+    /// End, in whole seconds since the Unix epoch by the server's clock.
+    pub(crate) ended_at: u64,
+    /// Run time.
+    pub(crate) duration: Duration,
+}
+
+/// Numbers of one script as run by one command.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    /// Run times of all calls in the slow log.
+    pub(crate) durations: Histogram,
+    /// Latest call of each severity.
+    pub(crate) last: BTreeMap<Severity, LastCall>,
+    /// Number of calls of each severity; a critical call counts in both. Missing means 0.
+    pub(crate) slow_calls: BTreeMap<Severity, u64>,
+    /// Longest run time.
+    pub(crate) longest: Duration,
+    /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the server's clock.
+    pub(crate) seen: (u64, u64),
+    /// Callers; in memory only, never in the state file.
+    pub(crate) callers: Callers,
+}
+
+/// Part of a series that is kept over restarts of the exporter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedSeries {
+    pub(super) command: ScriptCommand,
+    pub(super) script: Label,
+    durations: SavedHistogram,
+    last: BTreeMap<Severity, LastCall>,
+    slow_calls: BTreeMap<Severity, u64>,
+    longest: Duration,
+    seen: (u64, u64),
+}
+
+impl Series {
+    /// Creates a series without calls.
+    pub(super) fn new(buckets: &Arc<[f64]>) -> Self {
+        Self {
+            durations: Histogram::new(Arc::clone(buckets)),
+            last: BTreeMap::new(),
+            slow_calls: BTreeMap::new(),
+            longest: Duration::ZERO,
+            seen: (u64::MAX, 0),
+            callers: Callers::default(),
+        }
+    }
+
+    /// Returns what is kept over restarts of the exporter.
+    pub(super) fn saved(&self, command: ScriptCommand, script: &Label) -> SavedSeries {
+        SavedSeries {
+            command,
+            script: script.clone(),
+            durations: self.durations.saved(),
+            last: self.last.clone(),
+            slow_calls: self.slow_calls.clone(),
+            longest: self.longest,
+            seen: self.seen,
+        }
+    }
+
+    /// Counts a call.
+    pub(super) fn count(&mut self, entry: &Entry) {
+        self.durations.observe(entry.duration);
+        self.longest = self.longest.max(entry.duration);
+        self.seen = (self.seen.0.min(entry.ended_at), self.seen.1.max(entry.ended_at));
+        let caller = Caller::new(&entry.client, &entry.client_name);
+        self.callers.count(caller, entry.duration, entry.ended_at);
+    }
+
+    /// Counts a call of this severity.
+    pub(super) fn count_slow(&mut self, entry: &Entry, severity: Severity) {
+        *self.slow_calls.entry(severity).or_default() += 1;
+        self.last.insert(severity, LastCall { ended_at: entry.ended_at, duration: entry.duration });
+    }
+
+    /// Adds the numbers of the same script under another identity, except for its callers.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.durations.absorb(&other.durations);
+        self.add(&other.slow_calls, &other.last, other.longest, other.seen);
+    }
+
+    /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
+    pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
+        self.add(&saved.slow_calls, &saved.last, saved.longest, saved.seen);
+        same_buckets && self.durations.add(&saved.durations)
+    }
+
+    fn add(
+        &mut self,
+        slow_calls: &BTreeMap<Severity, u64>,
+        last_calls: &BTreeMap<Severity, LastCall>,
+        longest: Duration,
+        seen: (u64, u64),
+    ) {
+        for (severity, count) in slow_calls {
+            let calls = self.slow_calls.entry(*severity).or_default();
+            *calls = calls.saturating_add(*count);
+        }
+        self.longest = self.longest.max(longest);
+        self.seen = (self.seen.0.min(seen.0), self.seen.1.max(seen.1));
+        for (severity, call) in last_calls {
+            let last = self.last.entry(*severity).or_insert(*call);
+            if call.ended_at > last.ended_at {
+                *last = *call;
+            }
+        }
+    }
+}
