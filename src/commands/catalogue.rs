@@ -101,7 +101,7 @@ struct Scripts {
 impl Scripts {
     fn add(&mut self, body: Vec<u8>) {
         // Names of libraries consist of letters, digits and _ (documentation of FUNCTION LOAD).
-        let library = Library::read(&body).map(|library| library.name);
+        let library = Library::parse(&body).map(|library| library.name);
         let name = library.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
         self.bodies.insert(name.unwrap_or_else(|| Sha1Digits::of(&body).to_string()), body);
     }

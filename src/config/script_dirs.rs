@@ -56,9 +56,9 @@ pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
     let (catalogue, remarks) = Catalogue::new(&scan.files);
     for remark in remarks {
         if remark.is_warning {
-            warn!("--script.dir: {remark}");
+            warn!("--script.dir: {}", remark.text);
         } else {
-            debug!("--script.dir: {remark}");
+            debug!("--script.dir: {}", remark.text);
         }
     }
     if !folders.is_empty() {

@@ -84,7 +84,7 @@ fn each_info_and_config_is_understood() {
 fn functions_that_are_there_and_that_run_are_named() {
     for (server, reply) in replies("function-list") {
         let libraries = function_list(reply).unwrap();
-        assert_eq!(Library::read(&libraries[0]).unwrap().name, "shop", "{server}");
+        assert_eq!(Library::parse(&libraries[0]).unwrap().name, "shop", "{server}");
     }
     for (server, reply) in replies("function-stats-running") {
         assert_eq!(function_stats(reply).unwrap().unwrap().name, b"checkout", "{server}");
@@ -209,7 +209,7 @@ fn read_by_all(value: &Value) {
     }
     let _ = (Settings::parse(value.clone()), function_stats(value.clone()), integer(value));
     for library in function_list(value.clone()).unwrap_or_default() {
-        let _ = Library::read(&library);
+        let _ = Library::parse(&library);
     }
     if let Value::ServerError(error) = value {
         let _ = ErrorReply::parse(error.code(), error.details().unwrap_or_default());

@@ -252,7 +252,7 @@ impl TargetHandle {
     pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
         let sources = self.shared.lock_sources();
         let asked = self.asked.lock();
-        if !sources.has_room() {
+        if sources.is_full() {
             return None;
         }
         let catalogue = self.shared.catalogue();
@@ -269,7 +269,7 @@ impl TargetHandle {
 
     /// Keeps a source that the server sent.
     pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
-        self.shared.lock_sources().keep(sha1, body);
+        self.shared.lock_sources().insert(sha1, body);
         self.shared.changed();
     }
 

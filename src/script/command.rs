@@ -1,4 +1,4 @@
-//! The commands that run scripts and functions.
+//! Commands that run scripts and functions.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ScriptCommand {
-    /// EVAL: the body comes with the call.
+    /// EVAL: the call contains the body.
     Eval,
-    /// EVALSHA: the script is named by its SHA1.
+    /// EVALSHA: the call contains the SHA1.
     Evalsha,
     /// `EVAL_RO` (7.0+).
     EvalRo,
     /// `EVALSHA_RO` (7.0+).
     EvalshaRo,
-    /// FCALL (7.0+): a function, by its name.
+    /// FCALL (7.0+): the call contains the function's name.
     Fcall,
     /// `FCALL_RO` (7.0+).
     FcallRo,
 }
 
 impl ScriptCommand {
-    /// All of them, in the order of the documentation.
+    /// All commands, in the order of the documentation.
     pub(crate) const ALL: [Self; 6] =
         [Self::Eval, Self::Evalsha, Self::EvalRo, Self::EvalshaRo, Self::Fcall, Self::FcallRo];
 
-    /// The value of the label `command`: the name in lower case.
+    /// Value of the label `command`: the name in lower case.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -38,13 +38,13 @@ impl ScriptCommand {
         }
     }
 
-    /// The command of this name, whatever its letter case.
+    /// Returns the command with this name, in any letter case.
     #[must_use]
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|command| name.eq_ignore_ascii_case(command.as_str().as_bytes()))
     }
 
-    /// Whether it runs a function, so that FUNCTION KILL applies.
+    /// True for a command that runs a function, which FUNCTION KILL ends.
     #[must_use]
     pub(crate) const fn is_function(self) -> bool {
         matches!(self, Self::Fcall | Self::FcallRo)

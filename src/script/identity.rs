@@ -1,8 +1,8 @@
-//! The identity of a script, from the arguments that the slow log kept of its call.
+//! Identity of a script, from the arguments of its call in the slow log.
 //!
-//! The slow log cuts an argument of more than 128 bytes to its first 128 and `... (N more bytes)` (measured on
-//! Redis 6.2.14, 7.0.15 and Valkey 9.1.2). A body that was cut can't be hashed to its SHA1; its first 128 bytes
-//! and its length are a stable fingerprint.
+//! The slow log cuts an argument of more than 128 bytes to its first 128 and `... (N more bytes)` (measured on Redis 6.2.14,
+//! 7.0.15 and Valkey 9.1.2). The SHA1 of a body that was cut can't be computed; its first 128 bytes and its length are a
+//! stable fingerprint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use super::command::ScriptCommand;
 use super::sha1::Sha1Digits;
 use crate::text::is_hidden;
 
-/// Bytes of an argument that the slow log keeps.
-const KEPT_BYTES: usize = 128;
+/// Maximum length of an argument in the slow log, in bytes.
+const MAX_ARGUMENT: usize = 128;
 
-/// Digits of a SHA1 in a label.
+/// Number of digits of a SHA1 in a label.
 const LABEL_DIGITS: usize = 12;
 
-/// A value of the label `script`.
+/// Value of the label `script`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub(crate) struct Label(Arc<str>);
 
 impl Label {
-    /// The label with this text.
+    /// Creates a label.
     #[must_use]
     pub(crate) fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// Its text.
+    /// Text of the label.
     #[must_use]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -57,22 +57,22 @@ impl fmt::Display for Label {
     }
 }
 
-/// How much is known of a script, and from where.
+/// Source of a script's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
-    /// Only a fingerprint: the body was cut.
+    /// A fingerprint: the body was cut.
     Approximate,
-    /// The SHA1 was computed from the whole body.
+    /// The SHA1, computed from the whole body.
     Computed,
-    /// The server (or its client) named the SHA1 or the function.
+    /// The SHA1 or the name of a function, given by the server or its client.
     Server,
-    /// It is in one of the files of `--script.dir`.
+    /// A file of `--script.dir`.
     Catalogue,
 }
 
 impl Origin {
-    /// The value of the label `origin`.
+    /// Value of the label `origin`.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -84,40 +84,40 @@ impl Origin {
     }
 }
 
-/// What is known of one script.
+/// Identity of a script or function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// The value of the label `script`, where the catalogue has no name for it: 12 digits of the SHA1, a function's name,
-    /// or `~` and 12 digits.
+    /// Value of the label `script` without a name from the catalogue: 12 digits of the SHA1, a function's name, or `~` and
+    /// 12 digits of the fingerprint.
     pub(crate) label: Label,
-    /// The SHA1; `None` for functions and cut bodies.
+    /// SHA1; `None` for functions and cut bodies.
     #[serde(with = "super::sha1::or_empty")]
     pub(crate) sha1: Option<Sha1Digits>,
-    /// The function's name; empty for scripts.
+    /// Name of the function; empty for scripts.
     pub(crate) name: String,
-    /// Where this is from.
+    /// Source of the identity.
     pub(crate) origin: Origin,
 }
 
 impl Identity {
-    /// A script that is named by its SHA1, in any letter case. `None` if it is no SHA1.
+    /// Returns the identity of the script with this SHA1, in any letter case; `None` if it is no SHA1.
     #[must_use]
     pub(crate) fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
         Sha1Digits::parse(sha1).map(|sha1| Self::of_sha1(sha1, origin))
     }
 
-    /// A script that is named by its SHA1.
+    /// Returns the identity of the script with this SHA1.
     fn of_sha1(sha1: Sha1Digits, origin: Origin) -> Self {
         let label = Label(sha1.as_str().chars().take(LABEL_DIGITS).collect::<String>().into());
         Self { label, sha1: Some(sha1), name: String::new(), origin }
     }
 
-    /// A function, by the name that the caller gave. Names of real functions are letters, digits and `_`
-    /// (documentation of FUNCTION LOAD); anything else is made printable, and what is too long is fingerprinted.
+    /// Returns the identity of the function that a caller named. Names of functions consist of letters, digits and `_`
+    /// (documentation of FUNCTION LOAD). Hidden characters are replaced; a name of more than 128 bytes becomes a fingerprint.
     #[must_use]
     pub(crate) fn from_function(name: &[u8]) -> Self {
-        if name.is_empty() || name.len() > KEPT_BYTES {
+        if name.is_empty() || name.len() > MAX_ARGUMENT {
             return Self::fingerprint(name, name.len());
         }
         let name: String = String::from_utf8_lossy(name)
@@ -127,7 +127,7 @@ impl Identity {
         Self { label: Label::new(&name), sha1: None, name, origin: Origin::Server }
     }
 
-    /// A script by its body, as the slow log shows it.
+    /// Returns the identity of the script with this body, as it is in the slow log.
     fn from_body(argument: &[u8]) -> Self {
         if let Some((head, length)) = cut(argument) {
             return Self::fingerprint(head, length);
@@ -135,15 +135,15 @@ impl Identity {
         Self::of_sha1(Sha1Digits::of(argument), Origin::Computed)
     }
 
-    /// The label of this body where the slow log has cut it; `None` if it is short enough to be logged whole.
+    /// Returns the label of this body after the slow log has cut it; `None` if it is short enough to be logged whole.
     pub(super) fn cut_label(body: &[u8]) -> Option<Label> {
-        (body.len() > KEPT_BYTES).then(|| Self::fingerprint(body, body.len()).label)
+        (body.len() > MAX_ARGUMENT).then(|| Self::fingerprint(body, body.len()).label)
     }
 
-    /// A script of which only the beginning and the length are known.
+    /// Returns the identity of a script by the beginning and the length of its body.
     fn fingerprint(head: &[u8], length: usize) -> Self {
         let mut hash = Sha1::new();
-        hash.update(head.get(..KEPT_BYTES).unwrap_or(head));
+        hash.update(head.get(..MAX_ARGUMENT).unwrap_or(head));
         hash.update(length.to_string().as_bytes());
         let digits: String = hex(&hash.finalize()).chars().take(LABEL_DIGITS).collect();
         Self {
@@ -155,19 +155,19 @@ impl Identity {
     }
 }
 
-/// A call of a script, as the slow log tells it.
+/// Call of a script in the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// The command.
+    /// Command.
     pub(crate) command: ScriptCommand,
-    /// What it ran.
+    /// Script or function that it ran.
     pub(crate) script: Identity,
-    /// The number of keys that the caller announced; `None` if that is no number.
+    /// Number of keys, as the caller gave it; `None` if that is no number.
     pub(crate) keys: Option<u64>,
 }
 
 impl Call {
-    /// The call in a slow log entry's arguments; `None` if it is no script call.
+    /// Parses the arguments of a slow log entry; returns `None` if it is no script call.
     #[must_use]
     pub(crate) fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
         let mut arguments = arguments.iter();
@@ -176,7 +176,7 @@ impl Call {
         let keys = arguments.next().and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
         let script = match command {
             ScriptCommand::Eval | ScriptCommand::EvalRo => Identity::from_body(script),
-            // What is no SHA1 names no script; it is told apart from others, and never repeated as text.
+            // An argument that is no SHA1 is untrusted text, and never becomes a label.
             ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => Identity::from_sha1(script, Origin::Server)
                 .unwrap_or_else(|| Identity::fingerprint(script, script.len())),
             ScriptCommand::Fcall | ScriptCommand::FcallRo => Identity::from_function(script),
@@ -185,11 +185,11 @@ impl Call {
     }
 }
 
-/// The first 128 bytes and the whole length of an argument that the slow log has cut.
+/// Returns the first 128 bytes and the original length of an argument that the slow log has cut.
 fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
-    let (head, tail) = argument.split_at_checked(KEPT_BYTES)?;
+    let (head, tail) = argument.split_at_checked(MAX_ARGUMENT)?;
     let more = std::str::from_utf8(tail).ok()?.strip_prefix("... (")?.strip_suffix(" more bytes)")?;
-    Some((head, KEPT_BYTES.saturating_add(more.parse().ok()?)))
+    Some((head, MAX_ARGUMENT.saturating_add(more.parse().ok()?)))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -211,7 +211,7 @@ mod tests {
         Call::from_arguments(&arguments.iter().map(|argument| argument.to_vec()).collect::<Vec<_>>())
     }
 
-    /// What `SCRIPT LOAD "return 1"` answers.
+    /// Reply of `SCRIPT LOAD "return 1"`.
     const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_have_their_name() {
+    fn the_label_of_a_function_is_its_name() {
         let script = call(&[b"FCALL_RO", b"my_function", b"0"]).unwrap().script;
         assert_eq!(
             (script.label.as_str(), script.name.as_str(), script.sha1),
@@ -279,7 +279,7 @@ mod tests {
             all.extend(arguments);
             let label = Call::from_arguments(&all).unwrap().script.label;
             prop_assert!(!label.as_str().is_empty() && !label.as_str().chars().any(char::is_control));
-            prop_assert!(label.as_str().chars().count() <= KEPT_BYTES);
+            prop_assert!(label.as_str().chars().count() <= MAX_ARGUMENT);
         }
     }
 }

@@ -1,83 +1,83 @@
-//! The script labels of a target: limited in number, first come, first served.
+//! Script labels of a target. Their number is limited; the first scripts get one.
 
 use std::collections::BTreeMap;
 
 use super::identity::{Identity, Label};
 
-/// The label of the scripts that came after the limit was reached.
+/// Label of scripts that came after the limit was reached.
 pub(crate) const OTHER: &str = "other";
 
-/// The script labels that a target has given out.
+/// Script labels of a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Labels {
-    /// How many there may be besides [`OTHER`].
+    /// Maximum number of labels besides [`OTHER`].
     max: usize,
-    /// What is known of each; at most `max`.
-    known: BTreeMap<Label, Identity>,
-    /// The label for the rest.
+    /// Identities by label; at most `max`.
+    identities: BTreeMap<Label, Identity>,
+    /// Label of all other scripts.
     other: Label,
 }
 
 impl Labels {
-    /// No labels yet, room for `max`.
+    /// Creates an empty set of at most `max` labels.
     #[must_use]
     pub(crate) fn new(max: usize) -> Self {
-        Self { max, known: BTreeMap::new(), other: Label::new(OTHER) }
+        Self { max, identities: BTreeMap::new(), other: Label::new(OTHER) }
     }
 
-    /// Takes back labels that were given out before, as far as there is room.
-    pub(crate) fn restore(&mut self, known: Vec<Identity>) {
-        for identity in known {
+    /// Restores saved labels, up to the limit.
+    pub(crate) fn restore(&mut self, identities: Vec<Identity>) {
+        for identity in identities {
             self.assign(&identity);
         }
     }
 
-    /// Whether this label was given out, or is that of the rest.
+    /// True if a script has this label, or if it is [`OTHER`].
     #[must_use]
     pub(crate) fn has(&self, label: &Label) -> bool {
-        *label == self.other || self.known.contains_key(label)
+        *label == self.other || self.identities.contains_key(label)
     }
 
-    /// The label for scripts that have none of their own.
+    /// Label of scripts that have none of their own.
     #[must_use]
     pub(crate) fn other(&self) -> &Label {
         &self.other
     }
 
-    /// The label to count `script` under, and whether that is its own (not [`OTHER`]).
+    /// Returns the label under which `script` is counted, and true if that is its own (not [`OTHER`]).
     pub(crate) fn assign(&mut self, script: &Identity) -> (Label, bool) {
         if script.label == self.other {
             return (self.other.clone(), false);
         }
-        if self.known.contains_key(&script.label) {
+        if self.identities.contains_key(&script.label) {
             return (script.label.clone(), true);
         }
-        if self.known.len() >= self.max {
+        if self.identities.len() >= self.max {
             return (self.other.clone(), false);
         }
-        self.known.insert(script.label.clone(), script.clone());
+        self.identities.insert(script.label.clone(), script.clone());
         (script.label.clone(), true)
     }
 
-    /// Adds the SHA1 that the server named for a script of which only the fingerprint was known.
+    /// Adds the SHA1 that the server named to a script of which only the fingerprint was known.
     pub(crate) fn resolve(&mut self, label: &Label, sha1: &Identity) {
-        if let Some(known) = self.known.get_mut(label)
-            && known.sha1.is_none()
-            && known.name.is_empty()
+        if let Some(identity) = self.identities.get_mut(label)
+            && identity.sha1.is_none()
+            && identity.name.is_empty()
         {
-            *known = Identity { label: label.clone(), ..sha1.clone() };
+            *identity = Identity { label: label.clone(), ..sha1.clone() };
         }
     }
 
-    /// What is known of this label.
+    /// Identity behind this label.
     #[must_use]
     pub(crate) fn get(&self, label: &Label) -> Option<&Identity> {
-        self.known.get(label)
+        self.identities.get(label)
     }
 
-    /// What is known of each label.
+    /// Identities behind all labels.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
-        self.known.values()
+        self.identities.values()
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use crate::script::Origin;
 
     #[test]
-    fn the_first_come_are_served() {
+    fn the_first_scripts_have_labels() {
         let mut labels = Labels::new(2);
         let [a, b, c] = ["a", "b", "c"].map(|name| Identity::from_function(name.as_bytes()));
         assert_eq!(labels.assign(&a), (a.label.clone(), true));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_takes_over_the_sha1_that_the_server_names() {
+    fn a_fingerprint_gets_the_sha1_that_the_server_names() {
         let mut labels = Labels::new(2);
         let cut = Identity::from_function(&[b'x'; 200]);
         labels.assign(&cut);

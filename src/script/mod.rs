@@ -1,4 +1,4 @@
-//! Which script is this? From a slow log entry's arguments to a script's identity and its label.
+//! Identity of scripts: from the arguments in a slow log entry to an identity, its label and its name.
 
 mod catalogue;
 mod command;

@@ -15,11 +15,11 @@ pub(crate) struct Episode {
     pub(super) follows: bool,
     /// Evidence from BUSY replies; present exactly while the state is BUSY.
     pub(super) evidence: Option<Evidence>,
-    /// What runs, if it was named.
+    /// Script or function that runs, if it was named.
     pub(super) running: Option<Running>,
 }
 
-/// What BUSY replies prove.
+/// Evidence from BUSY replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Evidence {
     /// Time at which the last request was sent that was answered BUSY.

@@ -32,7 +32,7 @@ pub(crate) enum Event {
     BlockageBegan,
     /// The server began to answer BUSY.
     WentBusy {
-        /// What runs.
+        /// Kind of what runs.
         kind: BusyKind,
         /// Time since the blockage began.
         blocked: Duration,

@@ -32,7 +32,7 @@ pub(crate) enum Observation {
     },
     /// A request was answered BUSY.
     Busy {
-        /// What runs.
+        /// Kind of what runs.
         kind: BusyKind,
         /// True if the server counted this as a BUSY error.
         counted: bool,
@@ -125,6 +125,6 @@ pub(crate) enum Next {
 pub(crate) struct Reaction {
     /// Events to log.
     pub(crate) events: Vec<Event>,
-    /// What the connection does next.
+    /// Request to the connection.
     pub(crate) next: Next,
 }

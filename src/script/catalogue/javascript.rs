@@ -1,32 +1,32 @@
-//! Lua scripts that JavaScript and TypeScript files carry in string literals: many queue and lock libraries ship theirs
-//! in no other form.
+//! Lua scripts in string literals of JavaScript and TypeScript files, the only form in which many queue and lock libraries
+//! ship them.
 //!
-//! This reads literals, not programs: what is put together at run time (`${…}`, `+`) is not found.
+//! The source is tokenized, not run: scripts that are built at run time (`${…}`, `+`) are not found.
 
-/// How deep template literals may be nested.
+/// Maximum nesting depth of template literals.
 const MAX_DEPTH: usize = 32;
 
-/// Words that show that a text is a Lua script.
-const LUA: [&str; 6] = ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV["];
+/// Words of which a Lua script contains one.
+const LUA_WORDS: [&str; 6] = ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV["];
 
-/// Names that say nothing about which script it is.
+/// Names that don't identify a script.
 const GENERIC: [&str; 8] = ["lua", "content", "script", "source", "body", "code", "text", "string"];
 
-/// Words that a value comes after, so that `/` begins a regular expression.
+/// Words before a value, after which `/` begins a regular expression.
 const BEFORE_VALUES: [&str; 8] = ["return", "typeof", "case", "in", "of", "void", "delete", "throw"];
 
-/// A script in a literal.
+/// Script in a string literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Literal {
-    /// The variable or property that it is given to, if that says anything; else the number of the line where it begins.
+    /// Variable or property to which it is assigned, or else the number of its first line.
     pub(super) name: String,
-    /// The script.
+    /// Body of the script.
     pub(super) body: String,
 }
 
-/// The scripts in this source, in its order.
+/// Returns the scripts in this source, in its order.
 pub(super) fn literals(source: &str) -> Vec<Literal> {
-    let mut reader = Reader {
+    let mut scanner = Scanner {
         source: source.as_bytes(),
         at: 0,
         after_value: false,
@@ -35,10 +35,10 @@ pub(super) fn literals(source: &str) -> Vec<Literal> {
         typed: false,
         found: Vec::new(),
     };
-    reader.code(0);
-    let mut found = reader.found;
+    scanner.code(0);
+    let mut found = scanner.found;
     found.retain(|(_, literal)| {
-        literal.body.starts_with("#!lua") || LUA.iter().any(|word| literal.body.contains(word))
+        literal.body.starts_with("#!lua") || LUA_WORDS.iter().any(|word| literal.body.contains(word))
     });
     let named = |line: usize, literal: Literal| {
         let generic = literal.name.is_empty() || GENERIC.contains(&literal.name.as_str());
@@ -53,28 +53,28 @@ pub(super) fn literals(source: &str) -> Vec<Literal> {
         .collect()
 }
 
-/// A position in the source and what was there before it.
-struct Reader<'a> {
+/// Position in the source, and context of what comes before it.
+struct Scanner<'a> {
     source: &'a [u8],
     at: usize,
-    /// Whether a value ends here, so that `/` divides and begins no regular expression.
+    /// True after a value: `/` is a division then, and begins no regular expression.
     after_value: bool,
-    /// The last word or short literal.
+    /// Last word or short literal.
     word: Option<String>,
-    /// What the next value is given to.
+    /// Variable or property to which the next value is assigned.
     receiver: Option<String>,
-    /// Whether the last mark was a colon: what follows may be a type.
+    /// True after a colon: a type may follow.
     typed: bool,
-    /// Literals, each with where it begins.
+    /// Literals with their positions.
     found: Vec<(usize, Literal)>,
 }
 
-impl Reader<'_> {
+impl Scanner<'_> {
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.source.get(self.at + ahead).copied()
     }
 
-    /// Reads up to the end, or up to the brace that ends a `${`.
+    /// Scans to the end, or to the brace that ends a `${`.
     fn code(&mut self, depth: usize) {
         let mut braces = 0_usize;
         while let Some(byte) = self.peek(0) {
@@ -101,23 +101,23 @@ impl Reader<'_> {
                     self.at += 1;
                     return;
                 }
-                mark => {
-                    match mark {
+                symbol => {
+                    match symbol {
                         b'{' => braces += 1,
                         b'}' => braces = braces.saturating_sub(1),
                         _ => {}
                     }
-                    self.mark(mark);
+                    self.symbol(symbol);
                 }
             }
         }
     }
 
-    fn mark(&mut self, mark: u8) {
-        match mark {
+    fn symbol(&mut self, symbol: u8) {
+        match symbol {
             b':' => (self.receiver, self.typed) = (self.word.take(), true),
             b'=' if !matches!(self.peek(1), Some(b'=' | b'>')) => {
-                // `const x: string = …` is given to x.
+                // `const x: string = …` assigns to x.
                 if !(self.typed && self.receiver.is_some()) {
                     self.receiver = self.word.take();
                 }
@@ -126,7 +126,7 @@ impl Reader<'_> {
             b'(' => {}
             _ => (self.receiver, self.typed) = (None, false),
         }
-        self.after_value = matches!(mark, b')' | b']' | b'}');
+        self.after_value = matches!(symbol, b')' | b']' | b'}');
         self.at += 1;
     }
 
@@ -141,7 +141,7 @@ impl Reader<'_> {
         self.at += length;
     }
 
-    /// Goes behind the next `end`, or to the end of the source.
+    /// Skips to the end of the next `end`, or to the end of the source.
     fn skip_to(&mut self, end: &[u8]) {
         let rest = self.source.get(self.at..).unwrap_or_default();
         self.at += memchr::memmem::find(rest, end).map_or(rest.len(), |at| at + end.len());
@@ -214,7 +214,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands behind a backslash.
+    /// Reads an escape sequence after its backslash.
     fn escape(&mut self, body: &mut Vec<u8>) {
         let Some(byte) = self.peek(0) else { return };
         self.at += 1;
@@ -226,7 +226,7 @@ impl Reader<'_> {
             b'f' => body.push(12),
             b'v' => body.push(11),
             b'0' => body.push(0),
-            // A line that goes on in the next one.
+            // A line continuation.
             b'\n' => {}
             b'\r' => self.at += usize::from(self.peek(0) == Some(b'\n')),
             b'x' => self.character(2, body),
@@ -242,7 +242,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A character by so many hexadecimal digits.
+    /// Reads a character of `digits` hexadecimal digits.
     fn character(&mut self, digits: usize, body: &mut Vec<u8>) {
         let text = self.source.get(self.at..self.at + digits).and_then(|text| std::str::from_utf8(text).ok());
         let Some(code) = text.and_then(|text| u32::from_str_radix(text, 16).ok()) else { return };
@@ -254,7 +254,7 @@ impl Reader<'_> {
         (self.after_value, self.typed) = (true, false);
         let Ok(body) = String::from_utf8(body) else { return };
         if !body.contains(char::is_whitespace) {
-            // The name of a property, perhaps.
+            // It may be the name of a property.
             self.word = Some(body.clone());
         }
         self.found.push((at, Literal { name: self.receiver.take().unwrap_or_default(), body }));
@@ -274,7 +274,7 @@ mod tests {
     const LUA: &str = "return redis.call('GET', KEYS[1])";
 
     #[test]
-    fn scripts_are_found_in_every_kind_of_literal() {
+    fn scripts_are_found_in_all_kinds_of_literals() {
         for (source, name) in [
             (format!("const lock = `{LUA}`;"), "lock"),
             (format!("exports.lock = \"{LUA}\""), "lock"),
@@ -291,20 +291,20 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_stands_for_what_the_program_sends() {
+    fn escape_sequences_are_decoded() {
         let found = read("a = `redis.call('X')\\n\\`\\${x}\\\\\\x41\\u00e9\\u{1F600}\\\n-`");
         assert_eq!(found[0].1, "redis.call('X')\n`${x}\\Aé😀-");
         assert_eq!(read("a = `redis.call('X')\r\n`")[0].1, "redis.call('X')\n");
     }
 
     #[test]
-    fn what_is_no_script_or_made_at_run_time_is_left_out() {
+    fn other_literals_and_scripts_built_at_run_time_are_left_out() {
         assert_eq!(read("const a = `hello`; const b = `redis.call('X', ${key})`; const c = 'x' + y"), []);
     }
 
     proptest! {
         #[test]
-        fn any_source_is_read(source in "[`$\\{}'\"/*\\\\a=:;\n\u{e9}ux0-9]{0,200}") {
+        fn any_source_is_scanned(source in "[`$\\{}'\"/*\\\\a=:;\n\u{e9}ux0-9]{0,200}") {
             literals(&source);
         }
     }

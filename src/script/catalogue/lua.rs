@@ -1,6 +1,6 @@
-//! What Lua source tells about itself: the functions that a library registers, and the name that it gives itself.
+//! Names in Lua source: the functions that a library registers, and the name that a script gives itself.
 //!
-//! This reads words, not programs: names that are put together at run time are not found.
+//! The source is tokenized, not run: names that are built at run time are not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,19 @@ use full_moon::tokenizer::Symbol;
 
 use crate::lua::{self, Kind};
 
-/// A function library's own words about itself.
+/// Names in the source of a function library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Library {
-    /// Its name, from the first line: `#!lua name=…`.
+    /// Name of the library, from the first line: `#!lua name=…`.
     pub(crate) name: String,
-    /// The functions that it registers, in the order of the source, none twice.
+    /// Functions that it registers, in the order of the source, without duplicates.
     pub(crate) functions: Vec<String>,
 }
 
 impl Library {
-    /// The library in this source; `None` if it is none.
+    /// Parses the source; returns `None` if it is no library.
     #[must_use]
-    pub(crate) fn read(source: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(source: &[u8]) -> Option<Self> {
         let line = source.split(|byte| *byte == b'\n').next()?;
         let line = std::str::from_utf8(line).ok()?.strip_prefix("#!")?;
         let mut words = line.split_ascii_whitespace();
@@ -32,13 +32,13 @@ impl Library {
     }
 }
 
-/// Lines at the beginning of a source in which it may give itself a name.
+/// Number of lines at the beginning of a source in which it can give itself a name.
 const NAMING_LINES: usize = 10;
 
-/// What comes before the name that a source gives itself, in a comment of its own line.
+/// Prefix of the name that a source gives itself, in a comment on its own line.
 const NAMING: &str = "redis-script-exporter:";
 
-/// The name that a source gives itself: `-- redis-script-exporter: name=…` in one of its first lines.
+/// Returns the name that a source gives itself: `-- redis-script-exporter: name=…` in one of its first lines.
 pub(super) fn given_name(source: &[u8]) -> Option<&str> {
     let lines = source.split(|byte| *byte == b'\n').take(NAMING_LINES);
     lines.filter_map(|line| std::str::from_utf8(line).ok()).find_map(|line| {
@@ -53,8 +53,9 @@ enum Token<'a> {
     /// Name, keyword or number.
     Name(&'a str),
     /// Value of a string literal.
-    Text(String),
-    Mark(Symbol),
+    Literal(String),
+    /// Operator, bracket or keyword.
+    Punctuation(Symbol),
 }
 
 impl<'a> Token<'a> {
@@ -62,17 +63,17 @@ impl<'a> Token<'a> {
     fn new(token: lua::Token<'a>) -> Option<Self> {
         match token.kind {
             Kind::Symbol(Symbol::Local) => Some(Self::Name("local")),
-            Kind::Symbol(symbol) => Some(Self::Mark(symbol)),
-            Kind::String(literal) => Some(Self::Text(lua::string_value(literal))),
+            Kind::Symbol(symbol) => Some(Self::Punctuation(symbol)),
+            Kind::String(literal) => Some(Self::Literal(lua::string_value(literal))),
             Kind::Word(word) => Some(Self::Name(word)),
             Kind::Comment(_) | Kind::Illegal(_) => None,
         }
     }
 }
 
-/// The names that are registered by `redis.register_function` or `server.register_function`.
+/// Returns the names that are registered by `redis.register_function` or `server.register_function`.
 fn registered(tokens: &[Token<'_>]) -> Vec<String> {
-    use Token::{Mark, Name};
+    use Token::{Name, Punctuation};
     let mut functions = Vec::new();
     let mut found = |name: Option<String>| {
         if let Some(name) = name
@@ -88,9 +89,9 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
             [
                 Name("local"),
                 Name(alias),
-                Mark(Symbol::Equal),
+                Punctuation(Symbol::Equal),
                 Name("redis" | "server"),
-                Mark(Symbol::Dot),
+                Punctuation(Symbol::Dot),
                 Name("register_function"),
                 ..,
             ] => {
@@ -99,10 +100,10 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
                 rest = rest.get(6..).unwrap_or_default();
                 continue;
             }
-            [Name("local"), Name(name), Mark(Symbol::Equal), Token::Text(text), ..] => {
+            [Name("local"), Name(name), Punctuation(Symbol::Equal), Token::Literal(text), ..] => {
                 constants.insert(*name, text.as_str());
             }
-            [Name("redis" | "server"), Mark(Symbol::Dot), Name("register_function"), call @ ..] => {
+            [Name("redis" | "server"), Punctuation(Symbol::Dot), Name("register_function"), call @ ..] => {
                 found(name_in_call(call, &constants));
             }
             [Name(alias), call @ ..] if aliases.contains(alias) => found(name_in_call(call, &constants)),
@@ -113,30 +114,30 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
     functions
 }
 
-/// The name in `('name', …)`, `{function_name='name', …}` or `({…})`.
+/// Returns the name in `('name', …)`, `{function_name='name', …}` or `({…})`.
 fn name_in_call(call: &[Token<'_>], constants: &BTreeMap<&str, &str>) -> Option<String> {
-    use Token::{Mark, Name, Text};
+    use Token::{Literal, Name, Punctuation};
     let constant = |name: &str| constants.get(name).map(|text| (*text).to_owned());
     match call {
-        [Mark(Symbol::LeftParen), Text(name), ..] => Some(name.clone()),
-        [Mark(Symbol::LeftParen), Name(name), Mark(Symbol::Comma), ..] => constant(name),
-        [Mark(Symbol::LeftParen), Mark(Symbol::LeftBrace), fields @ ..]
-        | [Mark(Symbol::LeftBrace), fields @ ..] => {
+        [Punctuation(Symbol::LeftParen), Literal(name), ..] => Some(name.clone()),
+        [Punctuation(Symbol::LeftParen), Name(name), Punctuation(Symbol::Comma), ..] => constant(name),
+        [Punctuation(Symbol::LeftParen), Punctuation(Symbol::LeftBrace), fields @ ..]
+        | [Punctuation(Symbol::LeftBrace), fields @ ..] => {
             let (mut rest, mut depth) = (fields, 0_usize);
             while let Some((first, after)) = rest.split_first() {
                 match rest {
-                    [Name("function_name"), Mark(Symbol::Equal), Text(name), ..] if depth == 0 => {
+                    [Name("function_name"), Punctuation(Symbol::Equal), Literal(name), ..] if depth == 0 => {
                         return Some(name.clone());
                     }
-                    [Name("function_name"), Mark(Symbol::Equal), Name(name), ..] if depth == 0 => {
+                    [Name("function_name"), Punctuation(Symbol::Equal), Name(name), ..] if depth == 0 => {
                         return constant(name);
                     }
                     [
-                        Mark(Symbol::LeftBracket),
-                        Text(key),
-                        Mark(Symbol::RightBracket),
-                        Mark(Symbol::Equal),
-                        Text(name),
+                        Punctuation(Symbol::LeftBracket),
+                        Literal(key),
+                        Punctuation(Symbol::RightBracket),
+                        Punctuation(Symbol::Equal),
+                        Literal(name),
                         ..,
                     ] if depth == 0 && key == "function_name" => {
                         return Some(name.clone());
@@ -144,8 +145,8 @@ fn name_in_call(call: &[Token<'_>], constants: &BTreeMap<&str, &str>) -> Option<
                     _ => {}
                 }
                 match first {
-                    Mark(Symbol::LeftBrace | Symbol::LeftParen | Symbol::LeftBracket) => depth += 1,
-                    Mark(Symbol::RightBrace | Symbol::RightParen | Symbol::RightBracket) => {
+                    Punctuation(Symbol::LeftBrace | Symbol::LeftParen | Symbol::LeftBracket) => depth += 1,
+                    Punctuation(Symbol::RightBrace | Symbol::RightParen | Symbol::RightBracket) => {
                         depth = depth.checked_sub(1)?;
                     }
                     _ => {}
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     fn functions(body: &str) -> Vec<String> {
-        Library::read(format!("#!lua name=mylib\n{body}").as_bytes()).unwrap().functions
+        Library::parse(format!("#!lua name=mylib\n{body}").as_bytes()).unwrap().functions
     }
 
     #[test]
@@ -204,10 +205,10 @@ mod tests {
 
     #[test]
     fn a_library_begins_with_its_name() {
-        let library = Library::read(b"#!LUA name=a_b engine=x\r\nreturn 1").unwrap();
+        let library = Library::parse(b"#!LUA name=a_b engine=x\r\nreturn 1").unwrap();
         assert_eq!((library.name.as_str(), library.functions.len()), ("a_b", 0));
         for source in ["return 1", "#!lua\nreturn 1", "#!js name=x\n", "\n#!lua name=x\n", ""] {
-            assert_eq!(Library::read(source.as_bytes()), None, "{source}");
+            assert_eq!(Library::parse(source.as_bytes()), None, "{source}");
         }
     }
 
@@ -230,7 +231,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read(source in prop::collection::vec(prop::sample::select(&b"[]=-'\"\\\n redis.register_function{}(),a\xff"[..]), 0..200)) {
-            let _ = Library::read(&[b"#!lua name=x\n", source.as_slice()].concat());
+            let _ = Library::parse(&[b"#!lua name=x\n", source.as_slice()].concat());
             given_name(&source);
         }
     }

@@ -1,119 +1,64 @@
-//! Names for scripts, from the files that they are written in.
-//!
-//! Programs seldom send a file's bytes as they are: they trim them, drop the last line end, or have other line ends. Each
-//! way is a script of its own to the server, with a SHA1 of its own; all of them have the file's name here.
+//! Catalogue: names of scripts, from the files in which they are written. It does no I/O; the configuration reads the files.
 
+mod file;
+mod forms;
 mod javascript;
 mod lua;
+mod naming;
 mod sources;
 
-use std::collections::hash_map::Entry as Place;
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use self::file::ScriptFile;
+use self::forms::{forms, unmarked};
 pub(crate) use self::lua::Library;
-use self::lua::given_name;
+use self::naming::{Remark, path_of, shortened, unused_name};
 pub(crate) use self::sources::Sources;
 use crate::script::identity::{Identity, Label, Origin};
-use crate::script::labels::OTHER;
 use crate::script::sha1::Sha1Digits;
 
-/// Most characters of a name.
-const MAX_NAME: usize = 128;
-
-/// Endings of files that are Lua.
-const LUA_ENDINGS: [&str; 1] = ["lua"];
-
-/// Endings of files that carry Lua in string literals.
-const JAVASCRIPT_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "cts", "mts"];
-
-/// What some editors write at the beginning of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// A file that may hold scripts.
+/// Script in the catalogue.
 #[derive(Debug, Clone)]
-pub(crate) struct ScriptFile {
-    /// The last part of the path of the folder that was named, for files of two folders that have the same path.
-    pub(crate) folder: String,
-    /// The path below that folder, with `/` between its parts.
-    pub(crate) path: String,
-    /// The content.
-    pub(crate) content: Vec<u8>,
-}
-
-impl ScriptFile {
-    /// Whether a file of this name may hold scripts.
-    #[must_use]
-    pub(crate) fn is_one(name: &str) -> bool {
-        ending(name)
-            .is_some_and(|ending| LUA_ENDINGS.contains(&ending) || JAVASCRIPT_ENDINGS.contains(&ending))
-    }
-
-    /// The scripts in it: what tells them apart within the file (empty if there is one), and their bodies.
-    fn scripts(&self) -> Vec<(String, Vec<u8>)> {
-        if !ending(&self.path).is_some_and(|ending| JAVASCRIPT_ENDINGS.contains(&ending)) {
-            return vec![(String::new(), self.content.clone())];
-        }
-        let found = javascript::literals(&String::from_utf8_lossy(&self.content));
-        let only = found.len() == 1;
-        let name = |name| if only { String::new() } else { name };
-        found.into_iter().map(|literal| (name(literal.name), literal.body.into_bytes())).collect()
-    }
-}
-
-fn ending(name: &str) -> Option<&str> {
-    name.rsplit_once('.').map(|(_, ending)| ending)
-}
-
-/// Something about the files that somebody may want to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remark {
-    /// Whether scripts may be without a name because of it.
-    pub(crate) is_warning: bool,
-    /// What it is, and what to do about it.
-    pub(crate) text: String,
-}
-
-/// A script that has a name.
-#[derive(Debug, Clone)]
-struct Known {
+struct CatalogueEntry {
+    /// Name.
     label: Label,
-    /// Its bytes as they are in the file.
+    /// Body as it is in the file.
     body: Arc<[u8]>,
 }
 
-/// What a body that the slow log has cut may be.
+/// Scripts with the label of a body that the slow log has cut.
 #[derive(Debug, Clone)]
-enum Cut {
-    /// A script, with this SHA1.
+enum CutScripts {
+    /// One script: its index and SHA1.
     One(usize, Sha1Digits),
-    /// Scripts of several files begin alike and are as long.
+    /// Several scripts with the same length and the same first 128 bytes.
     Several,
 }
 
-/// The names of scripts.
+/// Names of scripts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Catalogue {
-    /// The scripts; what is below points into this.
-    known: Vec<Known>,
-    /// By the SHA1 of each form in which a script may be sent.
+    /// Scripts; the maps below hold indices of these.
+    scripts: Vec<CatalogueEntry>,
+    /// Index by the SHA1 of each form in which a script may be sent.
     sha1s: HashMap<Sha1Digits, usize>,
-    /// By the label of each form that the slow log cuts.
-    cuts: HashMap<Label, Cut>,
-    /// Functions by name.
+    /// Scripts by the label of each form that the slow log cuts.
+    cut: HashMap<Label, CutScripts>,
+    /// Name, and index of the library, by function.
     functions: HashMap<String, (Label, usize)>,
 }
 
 impl Catalogue {
-    /// The names of the scripts in these files. Where two could have one name, the first file keeps it.
+    /// Names the scripts in these files. If two could have the same name, the first file's keeps it.
     #[must_use]
     pub(crate) fn new(files: &[ScriptFile]) -> (Self, Vec<Remark>) {
         let mut catalogue = Self::default();
-        let (mut remarks, mut taken) = (Vec::new(), HashSet::new());
+        let (mut remarks, mut used) = (Vec::new(), HashSet::new());
         for file in files {
             for (part, body) in file.scripts() {
-                catalogue.add(file, &part, &body, &mut taken, &mut remarks);
+                catalogue.add(file, &part, &body, &mut used, &mut remarks);
             }
         }
         (catalogue, remarks)
@@ -124,75 +69,82 @@ impl Catalogue {
         file: &ScriptFile,
         part: &str,
         body: &[u8],
-        taken: &mut HashSet<Label>,
+        used: &mut HashSet<Label>,
         remarks: &mut Vec<Remark>,
     ) {
-        let place = if part.is_empty() { file.path.clone() } else { format!("{}:{part}", file.path) };
+        let path = path_of(file, part);
         let mut remark = |is_warning, text| remarks.push(Remark { is_warning, text });
-        if let Some(first) = self.sha1s.get(&Sha1Digits::of(body)).and_then(|index| self.known.get(*index)) {
+        if let Some(first) = self.sha1s.get(&Sha1Digits::of(body)).and_then(|index| self.scripts.get(*index))
+        {
             remark(
                 false,
-                format!("{place:?} holds the same script as {:?}, and shares its name", first.label.as_str()),
+                format!("{path:?} is the same script as {:?} and has the same name", first.label.as_str()),
             );
             return;
         }
-        let label = free_name(file, &place, body, taken, &mut remark);
-        let index = self.known.len();
+        let label = unused_name(file, &path, body, used, &mut remark);
+        let index = self.scripts.len();
         for form in forms(body) {
             let sha1 = Sha1Digits::of(&form);
-            if let Some(cut) = Identity::cut_label(&form) {
-                match self.cuts.entry(cut) {
-                    Place::Vacant(free) => {
-                        free.insert(Cut::One(index, sha1));
-                    }
-                    Place::Occupied(mut other) => {
-                        if let Cut::One(first, _) = other.get()
-                            && *first != index
-                        {
-                            let first = self.known.get(*first).map(|known| known.label.to_string());
-                            remark(
-                                true,
-                                format!(
-                                    "{place:?} and {:?} are as long as each other and begin with the same 128 bytes, which is all \
-                                 that the slow log keeps of an EVAL: such calls of either stay without a name; a comment in \
-                                 the first line that differs helps, or EVALSHA",
-                                    first.unwrap_or_default()
-                                ),
-                            );
-                            other.insert(Cut::Several);
-                        }
-                    }
-                }
+            if let Some(other) = self.add_form(&form, sha1, index) {
+                remark(
+                    true,
+                    format!(
+                        "{path:?} and {:?} have the same length and the same first 128 bytes, which is all that the \
+                         slow log keeps of an EVAL: calls of either have no name; put a different comment in the first \
+                         line of each, or use EVALSHA",
+                        other.as_str()
+                    ),
+                );
             }
             self.sha1s.entry(sha1).or_insert(index);
         }
-        let library = Library::read(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body));
+        let library = Library::parse(unmarked(body));
         for function in library.map(|library| library.functions).unwrap_or_default() {
             let name = shortened(&format!("{label}:{function}"));
             match self.functions.entry(function) {
-                Place::Vacant(free) => {
-                    free.insert((name, index));
+                MapEntry::Vacant(vacant) => {
+                    vacant.insert((name, index));
                 }
-                Place::Occupied(first) => remark(
+                MapEntry::Occupied(first) => remark(
                     false,
                     format!(
-                        "{place:?} registers the function {:?} as {} does, and that keeps it",
+                        "{path:?} registers the function {:?}, which is named {:?} after another file",
                         first.key(),
-                        first.get().0
+                        first.get().0.as_str()
                     ),
                 ),
             }
         }
-        self.known.push(Known { label, body: body.into() });
+        self.scripts.push(CatalogueEntry { label, body: body.into() });
     }
 
-    /// The name of a script: the catalogue's if it has one, else its own label.
+    /// Adds a form that the slow log cuts. Returns the name of another script from which the slow log can't tell it, the
+    /// first time.
+    fn add_form(&mut self, form: &[u8], sha1: Sha1Digits, index: usize) -> Option<Label> {
+        match self.cut.entry(Identity::cut_label(form)?) {
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(CutScripts::One(index, sha1));
+                None
+            }
+            MapEntry::Occupied(mut occupied) => {
+                let CutScripts::One(other, _) = *occupied.get() else { return None };
+                if other == index {
+                    return None;
+                }
+                occupied.insert(CutScripts::Several);
+                self.scripts.get(other).map(|script| script.label.clone())
+            }
+        }
+    }
+
+    /// Returns the name of a script: the catalogue's, or else its own label.
     #[must_use]
     pub(crate) fn label(&self, script: &Identity) -> Label {
         self.find(script).map_or_else(|| script.label.clone(), |(label, _, _)| label.clone())
     }
 
-    /// What is known of a script, with what the catalogue knows.
+    /// Returns the identity of a script with the catalogue's name.
     #[must_use]
     pub(crate) fn identify(&self, script: &Identity) -> Identity {
         let Some((label, _, sha1)) = self.find(script) else { return script.clone() };
@@ -204,20 +156,20 @@ impl Catalogue {
         }
     }
 
-    /// The source of a script, or of the library of a function, as it is in its file.
+    /// Returns the source of a script, or of the library of a function, as it is in its file.
     #[must_use]
     pub(crate) fn source(&self, script: &Identity) -> Option<&Arc<[u8]>> {
         let (_, index, _) = self.find(script)?;
-        self.known.get(index).map(|known| &known.body)
+        self.scripts.get(index).map(|script| &script.body)
     }
 
-    /// How many scripts and functions it has names for.
+    /// Number of scripts and of functions.
     #[must_use]
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.known.len(), self.functions.len())
+        (self.scripts.len(), self.functions.len())
     }
 
-    /// Name, script and, where it is known from the beginning alone, SHA1.
+    /// Returns name and index of a script, and its SHA1 if it was found by the beginning of its body.
     fn find(&self, script: &Identity) -> Option<(&Label, usize, Option<Sha1Digits>)> {
         if !script.name.is_empty() {
             let (label, index) = self.functions.get(&script.name)?;
@@ -225,96 +177,12 @@ impl Catalogue {
         }
         let (index, sha1) = match script.sha1.and_then(|sha1| self.sha1s.get(&sha1)) {
             Some(index) => (*index, None),
-            None => match self.cuts.get(&script.label)? {
-                Cut::One(index, sha1) => (*index, Some(*sha1)),
-                Cut::Several => return None,
+            None => match self.cut.get(&script.label)? {
+                CutScripts::One(index, sha1) => (*index, Some(*sha1)),
+                CutScripts::Several => return None,
             },
         };
-        self.known.get(index).map(|known| (&known.label, index, sha1))
-    }
-}
-
-/// The first name that is free: what the script calls itself, its place, its place with the folder, and that with a number.
-fn free_name(
-    file: &ScriptFile,
-    place: &str,
-    body: &[u8],
-    taken: &mut HashSet<Label>,
-    remark: &mut impl FnMut(bool, String),
-) -> Label {
-    let given = given_name(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body));
-    let with_folder = format!("{}/{place}", file.folder);
-    let usable = |name: &&str| {
-        let is_usable =
-            !name.is_empty() && *name != OTHER && !name.starts_with('~') && name.chars().count() <= MAX_NAME;
-        if !is_usable {
-            remark(
-                true,
-                format!(
-                    "the name that {place:?} gives itself can't be used: up to {MAX_NAME} characters, not {OTHER:?}, no ~ at the beginning"
-                ),
-            );
-        }
-        is_usable
-    };
-    let given = given.filter(usable);
-    let wanted = given.into_iter().chain([place, with_folder.as_str()]).map(shortened);
-    let numbered = (2_u64..).map(|number| shortened(&format!("{with_folder} ({number})")));
-    let mut names = wanted.chain(numbered);
-    // There are more numbers than files.
-    let label = names.find(|name| taken.insert(name.clone())).unwrap_or_else(|| Label::new(place));
-    if label.as_str() != given.unwrap_or(place) {
-        remark(false, format!("{place:?} is named {:?}", label.as_str()));
-    }
-    label
-}
-
-/// A name that is printable and short enough: of a long one the end is kept, which says most.
-fn shortened(name: &str) -> Label {
-    let name: Vec<char> = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    match name.len().checked_sub(MAX_NAME) {
-        None | Some(0) => Label::new(&name.iter().collect::<String>()),
-        Some(more) => {
-            Label::new(&std::iter::once('…').chain(name.into_iter().skip(more + 1)).collect::<String>())
-        }
-    }
-}
-
-/// The forms in which programs send a body: with and without the byte order mark, with either line end, whole, without
-/// the last line end, and trimmed. The body as it is comes first.
-fn forms(body: &[u8]) -> Vec<Vec<u8>> {
-    let unmarked = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let unix = replace(unmarked, b"\r\n", b"\n");
-    let windows = replace(&unix, b"\n", b"\r\n");
-    let mut forms: Vec<Vec<u8>> = vec![body.to_vec()];
-    for text in [unmarked, unix.as_slice(), windows.as_slice()] {
-        let line = text.strip_suffix(b"\n").unwrap_or(text);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        for form in [text, line, text.trim_ascii_end(), text.trim_ascii()] {
-            if !form.is_empty() && !forms.iter().any(|known| known == form) {
-                forms.push(form.to_vec());
-            }
-        }
-    }
-    forms
-}
-
-fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut result = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr::memmem::find(rest, from) {
-        let Some((before, after)) = rest.split_at_checked(at) else { break };
-        result.extend_from_slice(before);
-        result.extend_from_slice(to);
-        rest = after.strip_prefix(from).unwrap_or_default();
-    }
-    result.extend_from_slice(rest);
-    result
-}
-
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.scripts.get(index).map(|script| (&script.label, index, sha1))
     }
 }
 
@@ -443,7 +311,7 @@ mod tests {
         let path = format!("{}/end.lua", "x".repeat(300));
         let (catalogue, _) = Catalogue::new(&[file("d", &path, "return 1")]);
         let label = name(&catalogue, "EVAL", b"return 1");
-        assert!(label.chars().count() == MAX_NAME && label.starts_with('…') && label.ends_with("/end.lua"));
+        assert!(label.chars().count() == 128 && label.starts_with('…') && label.ends_with("/end.lua"));
     }
 
     #[test]
@@ -454,6 +322,5 @@ mod tests {
         assert_eq!(name(&catalogue, "EVAL", b"return redis.call('A')\n"), "a-1.js");
         assert_eq!(name(&catalogue, "EVAL", b"redis.call('B')"), "two.mjs:b");
         assert_eq!(name(&catalogue, "EVAL", b"redis.call('C')"), "two.mjs:c");
-        assert!(ScriptFile::is_one("x.lua") && ScriptFile::is_one("x.d.ts") && !ScriptFile::is_one("lua"));
     }
 }

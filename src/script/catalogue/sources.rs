@@ -1,38 +1,38 @@
-//! Sources of scripts that servers have told: for the status page, never for a label.
+//! Sources of scripts that servers sent, for the status page; never used for labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::script::sha1::Sha1Digits;
 
-/// Most sources that are kept.
+/// Maximum number of sources.
 const MAX_SOURCES: usize = 1000;
 
-/// Most bytes that are kept of a source: its beginning is what is shown.
-const MAX_KEPT: usize = 8 << 10;
+/// Maximum length of a source in bytes; longer ones are cut.
+const MAX_LENGTH: usize = 8 << 10;
 
-/// Sources by SHA1; the first that come are kept.
+/// Sources by SHA1. If there are too many, the first are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     bodies: BTreeMap<Sha1Digits, Arc<[u8]>>,
 }
 
 impl Sources {
-    /// Whether another one would be kept.
+    /// True if no other source can be added.
     #[must_use]
-    pub(crate) fn has_room(&self) -> bool {
-        self.bodies.len() < MAX_SOURCES
+    pub(crate) fn is_full(&self) -> bool {
+        self.bodies.len() >= MAX_SOURCES
     }
 
-    /// Keeps a source, if it is the one with this SHA1 and there is room.
-    pub(crate) fn keep(&mut self, sha1: Sha1Digits, body: &[u8]) {
-        if self.has_room() && Sha1Digits::of(body) == sha1 {
-            let kept = body.get(..MAX_KEPT).unwrap_or(body);
-            self.bodies.insert(sha1, kept.into());
+    /// Adds a source, unless it has another SHA1 or there are too many.
+    pub(crate) fn insert(&mut self, sha1: Sha1Digits, body: &[u8]) {
+        if !self.is_full() && Sha1Digits::of(body) == sha1 {
+            let beginning = body.get(..MAX_LENGTH).unwrap_or(body);
+            self.bodies.insert(sha1, beginning.into());
         }
     }
 
-    /// The source of the script with this SHA1; of a long one, the beginning.
+    /// Returns the source with this SHA1; of a long one the beginning.
     #[must_use]
     pub(crate) fn get(&self, sha1: Sha1Digits) -> Option<&Arc<[u8]>> {
         self.bodies.get(&sha1)
@@ -44,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_kept_within_limits() {
+    fn number_and_length_of_sources_are_limited() {
         let mut sources = Sources::default();
-        let long = vec![b'x'; MAX_KEPT + 9];
-        sources.keep(Sha1Digits::of(&long), &long);
-        assert_eq!(sources.get(Sha1Digits::of(&long)).unwrap().len(), MAX_KEPT);
-        sources.keep(Sha1Digits::of(b"another"), b"not that one");
+        let long = vec![b'x'; MAX_LENGTH + 9];
+        sources.insert(Sha1Digits::of(&long), &long);
+        assert_eq!(sources.get(Sha1Digits::of(&long)).unwrap().len(), MAX_LENGTH);
+        sources.insert(Sha1Digits::of(b"another"), b"not that one");
         assert!(sources.get(Sha1Digits::of(b"another")).is_none());
         for number in 0..MAX_SOURCES {
             let body = number.to_string();
-            sources.keep(Sha1Digits::of(body.as_bytes()), body.as_bytes());
+            sources.insert(Sha1Digits::of(body.as_bytes()), body.as_bytes());
         }
-        assert_eq!((sources.bodies.len(), sources.has_room()), (MAX_SOURCES, false));
+        assert_eq!((sources.bodies.len(), sources.is_full()), (MAX_SOURCES, true));
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct ServerIdentity<'a> {
     pub(crate) run_id: Option<&'a str>,
     /// Time since its start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
-    /// What the statistics say about the slow log's past.
+    /// Past of its slow log, by its statistics.
     pub(crate) past: Option<SlowlogPast>,
 }
 

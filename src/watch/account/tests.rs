@@ -90,7 +90,7 @@ impl Watcher {
     }
 }
 
-/// What is in the state file: the position and the numbers that rest on it, as they were at one moment.
+/// Content of the state file: the position and the numbers that depend on it.
 struct Saved {
     account: SavedAccount,
     numbers: Watcher,

@@ -99,7 +99,7 @@ fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() 
     }
 }
 
-/// What the blockages turned out to be: the cause, how long they were, and what had been named.
+/// Returns cause, duration and named runner of each ended blockage.
 pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<Runner>)> {
     let told = events.iter().filter_map(|event| match event {
         Event::BlockageEnded { cause, blocked, runner, .. } => Some((*cause, *blocked, runner.clone())),
