@@ -98,8 +98,8 @@ async fn serve(
     let router = web::router(web, Arc::clone(&fleet), reloader)?;
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(auth), stop));
-    supervisor.start("the probes", |stop| probes.keep(stop));
-    supervisor.start("the discovery", |stop| discovery::keep(Arc::clone(&fleet), stop));
+    supervisor.start("the probes", |stop| probes.run(stop));
+    supervisor.start("the discovery", |stop| discovery::run(Arc::clone(&fleet), stop));
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
     // Stopped after all others, so that their last reads are saved.
     let mut storage = Supervisor::new(CancellationToken::new());

@@ -106,8 +106,13 @@ impl Aliases {
 impl<H: Handle> Choice<H> {
     fn new(current: &HashMap<&str, &H>, wanted: Cow<'_, TargetConfig>) -> Self {
         match current.get(&*wanted.name) {
-            Some(&handle) if std::ptr::eq(handle.config(), &raw const *wanted) => Self::Keep(handle.clone()),
-            Some(&handle) if *handle.config() == *wanted => Self::Keep(handle.clone()),
+            // Compared by address first, since that is quick for the thousands of targets that a round does not concern.
+            Some(&handle)
+                if std::ptr::from_ref(handle.config()) == &raw const *wanted
+                    || *handle.config() == *wanted =>
+            {
+                Self::Keep(handle.clone())
+            }
             _ => Self::Prepare(Box::new(wanted.into_owned())),
         }
     }

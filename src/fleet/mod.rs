@@ -15,7 +15,7 @@
 //! 5. the watch channels `Fleet::discoveries` and `Fleet::targets`. Probed targets change under the lock of the channel
 //!    alone: a probe never waits for a reload or for discovery, which may read files while they hold `composing`.
 //! 6. the locks of one [`TargetHandle`]; of two handles only in `Fleet::hand_over`, the new one's numbers first
-//! 7. [`Shared`], the certificates, and the lines of the state file
+//! 7. [`Shared`], `Probes::logged`, the certificates, and the lines of the state file
 //!
 //! None is held over an await.
 

@@ -1,8 +1,8 @@
-//! Targets that are watched because somebody asks `/probe` for them.
+//! Targets that clients of `/probe` name.
 //!
-//! Who asks decides nothing but the address: what may be connected to, with which credentials, is the module's. An address
-//! that the module does not admit is never connected to. That is looked at when the target is started, and again at every
-//! connect, since a name may lead elsewhere later.
+//! A client only chooses the address; the module has the credentials and the permitted addresses. An address that the module
+//! does not admit is never connected to. This is checked when the target is started and again at every connect, since a
+//! name may resolve to another address later.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -23,83 +23,83 @@ use crate::fleet::update::{Plan, ReloadSummary};
 use crate::poll::TargetHandle;
 use crate::watch::State;
 
-/// The module of a probe that names none.
+/// Module of a probe that names none.
 const DEFAULT_MODULE: &str = "default";
 
-/// How long the first probe of a target waits for its numbers.
+/// Time for which the first probe of a target waits for its numbers.
 const FIRST_WAIT: Duration = Duration::from_millis(1500);
 
-/// How often it looks for them meanwhile.
+/// Interval between checks for the first numbers.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a name may take to resolve.
+/// Time limit for resolving a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest name of a host.
+/// Maximum length of a host name.
 const MAX_HOST: usize = 253;
 
-/// Refused addresses that are told; more are not.
-const MAX_TOLD: usize = 1000;
+/// Maximum number of refused addresses that are logged.
+const MAX_LOGGED: usize = 1000;
 
-/// How often idle targets are looked for: at least so many times within the timeout.
-const LOOKS_PER_TIMEOUT: u32 = 20;
+/// Number of checks for idle targets within the idle timeout.
+const CHECKS_PER_TIMEOUT: u32 = 20;
 
-/// Why a probe is refused.
+/// Reason for which a probe has no target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    /// The target is no address that could be probed.
+    /// The parameter `target` is invalid.
     #[error("target {0}")]
     Target(String),
-    /// No such module.
-    #[error("the configuration file has no module {0:?}; name one by the parameter module")]
+    /// The module does not exist.
+    #[error("the configuration file has no module {0:?}; name one with the parameter module")]
     Module(String),
-    /// Not admitted.
+    /// The module does not admit the address.
     #[error("the module's allow list does not admit this target")]
     Forbidden,
-    /// It is watched, but as a target of something else.
-    #[error("this address is watched already, with another module or another scheme")]
+    /// The address is watched with other settings.
+    #[error("this address is already watched with another module or scheme")]
     Taken,
-    /// As many targets as there may be.
+    /// The maximum number of probed targets is reached.
     #[error("there are {0} probed targets, as many as --probe.max-targets allows")]
     Full(usize),
     /// The module's certificates can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The exporter is about to stop.
+    /// The exporter stops.
     #[error("the target was not started: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Starts and ends the targets of probes.
+/// Probed targets: starts them, and ends idle ones.
 #[derive(Debug)]
 pub(crate) struct Probes {
     fleet: Arc<Fleet>,
     limits: ProbeLimits,
-    /// Held for writing while the targets of another configuration are put in place.
+    /// Modules by name. Locked for writing while a reload replaces the targets.
     modules: RwLock<Modules>,
-    /// When each target was last probed.
-    probed: Mutex<HashMap<Arc<str>, Mono>>,
-    /// Addresses whose refusal was told.
-    told: Mutex<BTreeSet<String>>,
+    /// Time of the last probe of each target.
+    probed_at: Mutex<HashMap<Arc<str>, Mono>>,
+    /// Addresses whose refusal was logged.
+    logged: Mutex<BTreeSet<String>>,
 }
 
 impl Probes {
-    /// Probes with these modules.
+    /// Creates probes with these modules.
     ///
     /// # Errors
-    /// TLS files of a module that can't be used.
+    /// A certificate or key of a module can't be used.
     pub(crate) fn new(fleet: Arc<Fleet>, modules: Modules, limits: ProbeLimits) -> Result<Self, TlsError> {
         fleet.check_modules(&modules)?;
         Ok(Self {
             fleet,
             limits,
             modules: RwLock::new(modules),
-            probed: Mutex::default(),
-            told: Mutex::default(),
+            probed_at: Mutex::default(),
+            logged: Mutex::default(),
         })
     }
 
-    /// Carries out a plan, with these modules from now on. Targets of modules that are the same stay.
+    /// Carries out a plan and replaces the modules. Probed targets of unchanged modules stay.
     pub(crate) fn replace(&self, mut modules: Modules, plan: Plan<'_>) -> ReloadSummary {
         let mut now = self.modules.write();
         for (name, module) in &mut modules {
@@ -108,82 +108,83 @@ impl Probes {
             }
         }
         *now = modules;
-        self.told.lock().clear();
+        self.logged.lock().clear();
         self.fleet.carry_out(plan, &now)
     }
 
-    /// The target that is asked for, watched. The first time it is waited for, but not for long.
+    /// Returns the target that a client asks for, after starting it if it is new. Waits up to [`FIRST_WAIT`] for the numbers
+    /// of a new one.
     ///
     /// # Errors
-    /// Why it is not watched.
+    /// The reason for which it is not watched.
     pub(crate) async fn target(
         &self,
         text: &str,
         module: Option<&str>,
     ) -> Result<Arc<TargetHandle>, ProbeError> {
-        if let Some(watched) = self.fleet.find(text).filter(|watched| !watched.is_probed()) {
-            return Ok(watched);
+        if let Some(handle) = self.fleet.find(text).filter(|handle| !handle.is_probed()) {
+            return Ok(handle);
         }
         let name = module.unwrap_or(DEFAULT_MODULE);
         let module = self.module(name).ok_or_else(|| ProbeError::Module(shown(name)))?;
         let address = address(text, &module).map_err(ProbeError::Target)?;
         let config = module.target(address);
-        if let Some(watched) = self.fleet.find(&config.name) {
-            return Ok(known(self.same(watched, &config)?).await);
+        if let Some(handle) = self.fleet.find(&config.name) {
+            return Ok(with_numbers(self.reuse(handle, &config)?).await);
         }
         let admitted = match &config.address.endpoint {
             Endpoint::Tcp(host, port) => self.admits(&module, host, *port).await,
             Endpoint::Unix(_) => None,
         };
         let Some(sockets) = admitted else {
-            self.tell(&config.name, &module.name);
+            self.log_refused(&config.name, &module.name);
             return Err(ProbeError::Forbidden);
         };
-        if let Some(watched) = self.watched_at(&config, &sockets) {
-            return Ok(known(self.same(watched, &config)?).await);
+        if let Some(handle) = self.watched_at(&config, &sockets) {
+            return Ok(with_numbers(self.reuse(handle, &config)?).await);
         }
         let fleet = Arc::clone(&self.fleet);
         let wanted = config.clone();
-        // Its certificates were read with the configuration.
-        let watched = tokio::task::spawn_blocking(move || fleet.prepare(wanted)).await??;
+        // The certificates were read with the configuration.
+        let handle = tokio::task::spawn_blocking(move || fleet.prepare(wanted)).await??;
         let added = {
             let modules = self.modules.read();
             if !modules.get(&module.name).is_some_and(|now| Arc::ptr_eq(now, &module)) {
                 return Err(ProbeError::Module(shown(name)));
             }
-            // Held over both, so that it does not end for never having been probed.
-            let mut probed = self.probed.lock();
-            let added = self.fleet.add_probed(&watched, self.limits.max_targets);
+            // Locked over both steps, so that the target does not end between them as one that was never probed.
+            let mut probed_at = self.probed_at.lock();
+            let added = self.fleet.add_probed(&handle, self.limits.max_targets);
             if added.is_some() {
-                probed.insert(Arc::clone(&config.name), self.fleet.clock().now().mono);
+                probed_at.insert(Arc::clone(&config.name), self.fleet.clock().now().mono);
             }
             added
         };
         let added = added.ok_or(ProbeError::Full(self.limits.max_targets))?;
-        if Arc::ptr_eq(&added, &watched) {
-            info!(target = added.name(), module = module.name, "probed for the first time");
+        if Arc::ptr_eq(&added, &handle) {
+            info!(target = added.name(), module = module.name, "target started by a probe");
         }
-        Ok(known(self.same(added, &config)?).await)
+        Ok(with_numbers(self.reuse(added, &config)?).await)
     }
 
-    /// The target that is watched under the name or at the address, if it is asked in the way that is asked for.
-    fn same(
+    /// Records a probe of a target that is watched at the address, if it has the settings of `config`.
+    fn reuse(
         &self,
-        watched: Arc<TargetHandle>,
+        handle: Arc<TargetHandle>,
         config: &TargetConfig,
     ) -> Result<Arc<TargetHandle>, ProbeError> {
-        let known = watched.config();
-        let mut config = TargetConfig { name: Arc::clone(&known.name), ..config.clone() };
-        config.address.endpoint.clone_from(&known.address.endpoint);
-        if watched.is_probed() && *known != config {
+        let watched = handle.config();
+        let mut config = TargetConfig { name: Arc::clone(&watched.name), ..config.clone() };
+        config.address.endpoint.clone_from(&watched.address.endpoint);
+        if handle.is_probed() && *watched != config {
             return Err(ProbeError::Taken);
         }
         self.touch(&config.name);
-        Ok(watched)
+        Ok(handle)
     }
 
-    /// The target of another name that is watched at this address: in another spelling, or by the only socket that the
-    /// name leads to.
+    /// Returns the probed target with another spelling of the address, or whose connection leads to the only socket that
+    /// the name resolves to.
     fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<TargetHandle>> {
         self.fleet.find_probed(&config.address.endpoint).or_else(|| match sockets {
             [socket] if !config.address.tls => self.fleet.find_probed_by_socket(*socket),
@@ -197,10 +198,10 @@ impl Probes {
 
     fn touch(&self, name: &Arc<str>) {
         let now = self.fleet.clock().now().mono;
-        self.probed.lock().insert(Arc::clone(name), now);
+        self.probed_at.lock().insert(Arc::clone(name), now);
     }
 
-    /// The sockets that a target leads to as far as they are known, if the module admits it.
+    /// Returns the sockets that the host is known to resolve to; `None` if the module does not admit the address.
     async fn admits(&self, module: &Module, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         let literal = host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
         if module.allow.admits_name(host, port) {
@@ -215,60 +216,60 @@ impl Probes {
         let found = blocking::resolve(&PROBED_NAMES, host, port, RESOLVE_TIMEOUT).await.ok()?;
         found.iter().any(|one| module.allow.admits_address(one.ip(), port)).then(|| {
             let sockets = found.into_iter().map(|one| SocketAddr::new(one.ip().to_canonical(), port));
-            // The resolver gives one for each kind of socket.
+            // The resolver returns each address once per socket type.
             sockets.collect::<BTreeSet<_>>().into_iter().collect()
         })
     }
 
-    /// Tells of a refused address, once.
-    fn tell(&self, target: &str, module: &str) {
-        let mut told = self.told.lock();
-        if told.len() < MAX_TOLD && told.insert(target.to_owned()) {
+    /// Logs a refused address, once.
+    fn log_refused(&self, target: &str, module: &str) {
+        let mut logged = self.logged.lock();
+        if logged.len() < MAX_LOGGED && logged.insert(target.to_owned()) {
             warn!(target, module, "probe refused: the module's allow list does not admit this target");
-            if told.len() == MAX_TOLD {
-                warn!("more refused targets are not told of");
+            if logged.len() == MAX_LOGGED {
+                warn!("further refused targets are not logged");
             }
         }
     }
 
-    /// Ends targets that are no longer probed, until `stop`.
-    pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    /// Ends idle targets, until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let idle = self.limits.idle_timeout;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(idle / LOOKS_PER_TIMEOUT) => {}
+                () = sleep(idle / CHECKS_PER_TIMEOUT) => {}
             }
             let now = self.fleet.clock().now().mono;
-            let mut probed = self.probed.lock();
-            let over = |name: &str| probed.get(name).is_none_or(|last| now.since(*last) >= idle);
-            self.fleet.end_probed(|watched| {
-                let over = over(watched.name());
+            let mut probed_at = self.probed_at.lock();
+            let over = |name: &str| probed_at.get(name).is_none_or(|last| now.since(*last) >= idle);
+            self.fleet.end_probed(|handle| {
+                let over = over(handle.name());
                 if over {
-                    info!(target = watched.name(), "no longer probed, no longer watched");
+                    info!(target = handle.name(), "target ended: no longer probed");
                 }
                 over
             });
-            probed.retain(|_, last| now.since(*last) < idle);
+            probed_at.retain(|_, last| now.since(*last) < idle);
         }
     }
 }
 
-/// Waits for the first numbers of a target that was not tried yet, but not for long.
-async fn known(watched: Arc<TargetHandle>) -> Arc<TargetHandle> {
-    let tried = watched.numbers().liveness().state().is_tried();
+/// Waits up to [`FIRST_WAIT`] for the first numbers of a target that was not tried yet.
+async fn with_numbers(handle: Arc<TargetHandle>) -> Arc<TargetHandle> {
+    let tried = handle.numbers().liveness().state().is_tried();
     if !tried {
-        let _ = timeout(FIRST_WAIT, first_numbers(&watched)).await;
+        let _ = timeout(FIRST_WAIT, first_numbers(&handle)).await;
     }
-    watched
+    handle
 }
 
-/// Waits until there is something to tell of a target: the first numbers of its slow log, or why there are none.
-async fn first_numbers(watched: &TargetHandle) {
+/// Waits for the first numbers of a target's slow log, or for a state that explains their absence.
+async fn first_numbers(handle: &TargetHandle) {
     let known = || {
-        let numbers = watched.numbers();
+        let numbers = handle.numbers();
         let exporter = numbers.exporter();
-        // INFO, then the slow log.
+        // Replies to INFO and to SLOWLOG.
         let answered = exporter.poll_duration.count() + exporter.failures.values().sum::<u64>() >= 2;
         numbers.liveness().state().is_tried() && (*numbers.liveness().state() != State::Ok || answered)
     };
@@ -277,35 +278,35 @@ async fn first_numbers(watched: &TargetHandle) {
     }
 }
 
-/// The address of a probe, or what is wrong with it. The words never repeat it.
+/// Parses the address of a probe. The error does not repeat it.
 fn address(text: &str, module: &Module) -> Result<Address, String> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("holds characters that no address has".to_owned());
+        return Err("has characters that no address has".to_owned());
     }
     let (mut address, credentials) = Address::parse(text)?;
     if credentials.user.is_some() || credentials.password.is_some() {
-        return Err("holds credentials: they belong into the module".to_owned());
+        return Err("has credentials: they belong in the module".to_owned());
     }
     if address.insecure {
-        return Err("can't have #insecure: it belongs into the module".to_owned());
+        return Err("must not have #insecure: it belongs in the module".to_owned());
     }
     let Endpoint::Tcp(host, port) = &address.endpoint else {
         return Err("must be a host and a port".to_owned());
     };
     let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
     if host.is_empty() || host.len() > MAX_HOST || !plain || *port == 0 {
-        return Err("is no host name or address with a port from 1 on".to_owned());
+        return Err("is not a host name or address with a port from 1 to 65535".to_owned());
     }
-    // One name for one server.
+    // All spellings become one name.
     address.endpoint = address.endpoint.normal();
     let scheme = text.trim_start().split_once("://").map(|(scheme, _)| scheme);
     if module.tls.is_some() && !address.tls && scheme.is_some() {
-        return Err("is to be asked without TLS, and the module has TLS: begin with rediss://".to_owned());
+        return Err("is an address without TLS, and the module has TLS: begin it with rediss://".to_owned());
     }
     Ok(address)
 }
 
-/// The name of a module as it may be shown: it comes from whoever asks.
+/// Returns the name of a module for an error: at most 40 printable characters, since a client has sent it.
 fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }

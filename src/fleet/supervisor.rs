@@ -1,5 +1,5 @@
-//! Who runs: one task per target, one per log file that is followed, and whatever else the program needs. The targets
-//! may change at any time; a task that ends before it was told to ends the program.
+//! Tasks of the program: one per target, one per log file, and others. Tasks of targets start and end with the targets. A
+//! task that ends or panics without having been stopped ends the program.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -11,32 +11,32 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::Targets;
 use crate::poll::{self, TargetHandle, log_file};
 
-/// A task ended that never should.
+/// Unexpected end of a task.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of {name} ended unexpectedly")]
 pub(crate) struct UnexpectedEnd {
-    /// What it was for.
+    /// Name of the task, or its panic.
     name: String,
 }
 
 /// The tasks of the program.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    /// Ends all tasks.
+    /// Parent of the tasks' tokens.
     stop: CancellationToken,
-    /// Each gives what it was for, and whether it was told to end.
+    /// Running tasks; each returns its name, and whether it was stopped.
     tasks: JoinSet<(String, bool)>,
-    /// The targets whose tasks run, and what ends them.
-    watched: Vec<(Arc<TargetHandle>, CancellationToken)>,
+    /// Targets whose tasks run, with the tokens that stop these.
+    running: Vec<(Arc<TargetHandle>, CancellationToken)>,
 }
 
 impl Supervisor {
-    /// No tasks yet; `stop` ends those to come.
+    /// Creates a supervisor without tasks; `stop` stops those that it starts.
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { stop, tasks: JoinSet::new(), watched: Vec::new() }
+        Self { stop, tasks: JoinSet::new(), running: Vec::new() }
     }
 
-    /// Runs a task until it is told to stop.
+    /// Starts a task, which ends when its token is cancelled.
     pub(crate) fn start<F>(&mut self, name: impl Into<String>, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -51,7 +51,7 @@ impl Supervisor {
         stop: CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        // In the block itself it would take its size twice.
+        // Boxed, since the block below would contain it twice.
         let task = Box::pin(task);
         self.tasks.spawn(async move {
             task.await;
@@ -59,48 +59,45 @@ impl Supervisor {
         });
     }
 
-    /// Starts the tasks of targets that are new and ends those of targets that are gone.
+    /// Starts the tasks of new targets, and stops those of targets that are no longer in the list.
     pub(crate) fn watch(&mut self, targets: &Targets) {
         let wanted: HashSet<*const TargetHandle> = targets.iter().map(Arc::as_ptr).collect();
-        self.watched.retain(|(watched, stop)| {
-            let stays = wanted.contains(&Arc::as_ptr(watched));
+        self.running.retain(|(handle, stop)| {
+            let stays = wanted.contains(&Arc::as_ptr(handle));
             if !stays {
                 stop.cancel();
             }
             stays
         });
         let running: HashSet<*const TargetHandle> =
-            self.watched.iter().map(|(watched, _)| Arc::as_ptr(watched)).collect();
+            self.running.iter().map(|(handle, _)| Arc::as_ptr(handle)).collect();
         for target in targets.iter().filter(|target| !running.contains(&Arc::as_ptr(target))) {
             let stop = self.stop.child_token();
-            self.watched.push((Arc::clone(target), stop.clone()));
+            self.running.push((Arc::clone(target), stop.clone()));
             let task = poll::watch(Arc::clone(target), stop.clone());
             self.start_until(target.config().name.to_string(), stop.clone(), task);
             if let Some(path) = target.config().log_file.clone() {
-                let (watched, stopped) = (Arc::clone(target), stop.clone());
-                let task = async move { log_file::follow(watched, &path, stopped).await };
+                let (handle, stopped) = (Arc::clone(target), stop.clone());
+                let task = async move { log_file::follow(handle, &path, stopped).await };
                 self.start_until("the log file".to_owned(), stop, task);
             }
         }
     }
 
-    /// Waits for a task that ends without having been told to, or panics.
-    ///
-    /// # Errors
-    /// Always: what the task was for.
+    /// Waits for a task that ends without having been stopped, or panics.
     pub(crate) async fn unexpected_end(&mut self) -> UnexpectedEnd {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok((_, true))) => {}
                 Some(Ok((name, false))) => return UnexpectedEnd { name },
                 Some(Err(error)) => return UnexpectedEnd { name: error.to_string() },
-                // Nothing runs, so nothing can end.
+                // No task runs.
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Ends all tasks and waits until they have.
+    /// Stops all tasks and waits for their end.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
@@ -109,6 +106,8 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
     #[tokio::test]
@@ -124,5 +123,20 @@ mod tests {
             "the task of a lazy one ended unexpectedly"
         );
         supervisor.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_under_a_lock_is_an_end_and_the_lock_is_free() {
+        let mut supervisor = Supervisor::new(CancellationToken::new());
+        let lock = Arc::new(Mutex::new(1));
+        let held = Arc::clone(&lock);
+        supervisor.start("a broken one", |_| async move {
+            let _held = held.lock();
+            panic!("under the lock");
+        });
+        let end = supervisor.unexpected_end().await.to_string();
+        assert!(end.contains("under the lock"), "{end}");
+        // What remains, such as the last write of the state file, can still read the numbers.
+        assert_eq!(lock.try_lock().as_deref(), Some(&1));
     }
 }

@@ -1,7 +1,7 @@
 //! Changes of the list of targets: by a reload, by discovery, and by probes.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
@@ -49,12 +49,22 @@ pub(crate) struct ReloadSummary {
 pub(crate) struct DiscoveryChanges {
     /// Names of new targets.
     pub(crate) started: Vec<Arc<str>>,
-    /// Names of targets that are no longer watched.
-    pub(crate) ended: Vec<Arc<str>>,
+    /// Discovered targets that are no longer watched.
+    pub(crate) ended: Vec<EndedTarget>,
     /// Servers that are not watched as targets of this entry, and the reasons.
     pub(crate) problems: Vec<(Endpoint, String)>,
     /// Number of servers over the maximum.
     pub(crate) left_out: usize,
+}
+
+/// A discovered target that is no longer watched.
+#[derive(Debug)]
+pub(crate) struct EndedTarget {
+    pub(crate) name: Arc<str>,
+    /// Name of its entry.
+    pub(crate) entry: Arc<str>,
+    /// True if its server is still found, and watched as another target.
+    pub(crate) is_duplicate: bool,
 }
 
 impl Handle for Arc<TargetHandle> {
@@ -242,12 +252,14 @@ impl Fleet {
         }
         let configured = by_origin.configured.iter().map(|handle| Cow::Borrowed(handle.config())).collect();
         let selection = select(&current, configured, wanted, &mut composing.0, MAX_DISCOVERED);
+        let mut duplicates = HashSet::new();
         for rejected in selection.rejected {
+            duplicates.insert(Arc::clone(&rejected.config.name));
             // Those of other entries are reported by their own rounds.
             if rejected.config.discovered_by() == Some(&entry.name) {
                 match rejected.reason {
                     Rejection::Duplicate(name) => {
-                        let problem = format!("it is watched already, as {name}");
+                        let problem = format!("already watched as {name}");
                         result.problems.push((rejected.config.address.endpoint, problem));
                     }
                     Rejection::Limit => result.left_out += 1,
@@ -272,7 +284,12 @@ impl Fleet {
         let name = |handle: &Arc<TargetHandle>| Arc::clone(&handle.config().name);
         result.started = changes.started.iter().map(name).collect();
         result.started.extend(changes.replaced.iter().map(|replaced| name(&replaced.new)));
-        result.ended = changes.ended.iter().map(name).collect();
+        let ended = changes.ended.iter().filter_map(|handle| {
+            let (name, entry) = (name(handle), Arc::clone(handle.config().discovered_by()?));
+            let is_duplicate = duplicates.contains(&name);
+            Some(EndedTarget { name, entry, is_duplicate })
+        });
+        result.ended = ended.collect();
         result
     }
 

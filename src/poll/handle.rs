@@ -111,7 +111,7 @@ pub(crate) struct TargetHandle {
     /// Replaced when the certificates are read again.
     tls: Mutex<Option<TlsSetup>>,
     /// Scripts whose source was requested from this server.
-    asked: Mutex<BTreeSet<Sha1Digits>>,
+    requested_sources: Mutex<BTreeSet<Sha1Digits>>,
     /// Limits the log lines; never held over an await.
     log: Mutex<Limiter>,
     /// Held for one step or one read of the numbers, never over an await.
@@ -141,7 +141,7 @@ impl TargetHandle {
             shared,
             dialled: Mutex::default(),
             tls: Mutex::new(tls),
-            asked: Mutex::default(),
+            requested_sources: Mutex::default(),
             log: Mutex::default(),
             target: Mutex::new(target),
         }
@@ -251,7 +251,7 @@ impl TargetHandle {
     /// Returns a script whose source is unknown and was not requested from this server yet.
     pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
         let sources = self.shared.lock_sources();
-        let asked = self.asked.lock();
+        let requested = self.requested_sources.lock();
         if sources.is_full() {
             return None;
         }
@@ -259,12 +259,12 @@ impl TargetHandle {
         let unknown = numbers.scripts().known().filter(|script| catalogue.source(script).is_none());
         unknown
             .filter_map(|script| script.sha1)
-            .find(|sha1| sources.get(*sha1).is_none() && !asked.contains(sha1))
+            .find(|sha1| sources.get(*sha1).is_none() && !requested.contains(sha1))
     }
 
     /// Records that a script's source is requested from this server; it is requested once.
     pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
-        self.asked.lock().insert(sha1);
+        self.requested_sources.lock().insert(sha1);
     }
 
     /// Keeps a source that the server sent.

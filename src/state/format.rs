@@ -1,7 +1,7 @@
-//! The text of the state file: a head, a line for each target, and an end that tells whether all of it is there.
+//! Text of the state file: a head, a line per target, and an end.
 //!
-//! Every line is JSON. The end has the number of targets and a checksum, so that a file that was cut or damaged is known
-//! as such: a wrong position would lose entries or count them twice.
+//! Each line is JSON. The end has the number of targets and a checksum, so that a truncated or damaged file is detected: a
+//! wrong position in a slow log would lose entries or count them twice.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,32 +11,32 @@ use sha1::{Digest, Sha1};
 
 use crate::watch::SavedTarget;
 
-/// A file that is larger is not read, and none is written.
+/// Maximum size of a file that is read or written.
 pub(super) const MAX_SIZE: usize = 256 << 20;
 
-/// Most of the file that one target may take.
+/// Maximum length of the line of one target.
 const MAX_LINE: usize = MAX_SIZE / 4;
 
-/// Room for head and end.
+/// Size reserved for head and end.
 const ENDS: usize = 4 << 10;
 
-/// What the head says that the file is.
+/// Identification in the head.
 const FORMAT: &str = "redis-script-exporter state";
 
-/// The version of the format that is written, and the only one that is read.
+/// Version of the format that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// Why a file can't be used.
+/// Reason for which a file can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FormatError {
-    /// Something else.
-    #[error("it is not a state file of redis-script-exporter")]
+    /// Another kind of file.
+    #[error("not a state file of redis-script-exporter")]
     Foreign,
-    /// Written by another version of the exporter.
-    #[error("it has version {0} of the format, and this exporter reads version {VERSION}")]
+    /// Another version of the format.
+    #[error("format version {0} is not supported: this exporter reads version {VERSION}")]
     Version(u32),
-    /// It was cut, or bytes have changed.
-    #[error("it is damaged: {0}")]
+    /// Truncated, or bytes have changed.
+    #[error("damaged: {0}")]
     Damaged(String),
 }
 
@@ -50,9 +50,9 @@ struct Head {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    /// The label `target`.
+    /// Label `target`.
     target: String,
-    /// When the target was last watched, in seconds since the Unix epoch.
+    /// Time at which the target was last watched (Unix seconds).
     seen: u64,
     #[serde(flatten)]
     saved: SavedTarget,
@@ -62,57 +62,58 @@ struct Line {
 #[serde(deny_unknown_fields)]
 struct End {
     targets: usize,
-    /// Of all bytes before this line, in hexadecimal.
+    /// SHA1 of all bytes before this line, in hexadecimal.
     sha1: String,
 }
 
-/// A target's line, ready to be written.
+/// Serialized line of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TargetLine {
-    /// When the target was last watched, in seconds since the Unix epoch.
+    /// Time at which the target was last watched (Unix seconds).
     pub(super) seen: u64,
-    /// The line, with its end.
+    /// The line, with its line feed.
     text: String,
 }
 
 impl TargetLine {
-    /// The line of a target that is watched at `seen`.
+    /// Serializes the numbers of a target that is watched at `seen`.
     ///
     /// # Errors
-    /// Numbers that JSON has no form for.
+    /// A number that JSON cannot represent.
     pub(super) fn new(target: &str, seen: u64, saved: SavedTarget) -> Result<Self, serde_json::Error> {
         let mut text = serde_json::to_string(&Line { target: target.to_owned(), seen, saved })?;
         text.push('\n');
         Ok(Self { seen, text })
     }
 
-    /// The line without what is worth least of it; `None` if nothing can be left out.
+    /// Returns the line without its least important part; `None` if nothing can be left out.
     fn shorter(&self) -> Option<Self> {
         let mut line = parse_line::<Line>(self.text.trim_end()).ok()?;
         line.saved.shorten().then(|| Self::new(&line.target, line.seen, line.saved).ok()).flatten()
     }
 
-    /// What it says.
+    /// Parses the line.
     ///
     /// # Errors
-    /// It is no such line.
+    /// It is not the line of a target.
     pub(super) fn saved(&self) -> Result<SavedTarget, FormatError> {
         Ok(parse_line::<Line>(self.text.trim_end())?.saved)
     }
 }
 
-/// Shortens the longest lines until the file that they make can be read again, so that what one target takes costs no
-/// other. Gives the targets of which something is left out.
+/// Shortens the longest lines until the file is small enough to be read again, so that a target with a long line does not
+/// affect others. Returns the targets whose lines were shortened or dropped.
 pub(super) fn fit(lines: &mut BTreeMap<String, TargetLine>) -> Vec<String> {
     fit_within(lines, MAX_LINE, MAX_SIZE - ENDS)
 }
 
-fn fit_within(lines: &mut BTreeMap<String, TargetLine>, longest: usize, most: usize) -> Vec<String> {
+fn fit_within(lines: &mut BTreeMap<String, TargetLine>, max_line: usize, max_total: usize) -> Vec<String> {
     let mut total: usize = lines.values().map(|line| line.text.len()).sum();
     let mut shortened = Vec::new();
     loop {
         let long = lines.iter().max_by_key(|(_, line)| line.text.len());
-        let Some((target, line)) = long.filter(|(_, line)| total > most || line.text.len() > longest) else {
+        let Some((target, line)) = long.filter(|(_, line)| total > max_total || line.text.len() > max_line)
+        else {
             return shortened;
         };
         let (target, shorter) = (target.clone(), line.shorter());
@@ -130,10 +131,10 @@ fn fit_within(lines: &mut BTreeMap<String, TargetLine>, longest: usize, most: us
     }
 }
 
-/// The text of the whole file.
+/// Returns the text of the file.
 ///
 /// # Errors
-/// None in practice: head and end are plain.
+/// None in practice: head and end can be serialized.
 pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(&Head { format: FORMAT.to_owned(), version: VERSION })?;
     text.push('\n');
@@ -146,23 +147,23 @@ pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serd
     Ok(text)
 }
 
-/// What a file holds.
+/// Contents of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// The targets' lines.
+    /// Lines by target.
     pub(super) lines: BTreeMap<String, TargetLine>,
-    /// Lines that can't be understood although they are as they were written.
+    /// Number of lines that cannot be parsed although the checksum is right.
     pub(super) unreadable: usize,
 }
 
-/// The targets' lines of a file. One that can't be understood costs no other.
+/// Parses a file. A line that cannot be parsed does not affect others.
 ///
 /// # Errors
-/// It is not such a file, or not a whole one.
+/// It is not a complete state file.
 pub(super) fn read(text: &str) -> Result<Contents, FormatError> {
     let damaged = |what: &str| FormatError::Damaged(what.to_owned());
     let (head, body) = text.split_once('\n').ok_or(FormatError::Foreign)?;
-    // The version first: what another version says beside it is not known here.
+    // Read as a value, since the head of another version may have other fields.
     let head: serde_json::Value = serde_json::from_str(head).map_err(|_| FormatError::Foreign)?;
     if head.get("format").and_then(serde_json::Value::as_str) != Some(FORMAT) {
         return Err(FormatError::Foreign);
@@ -172,14 +173,14 @@ pub(super) fn read(text: &str) -> Result<Contents, FormatError> {
     match version {
         Some(VERSION) => {}
         Some(other) => return Err(FormatError::Version(other)),
-        None => return Err(damaged("it has no version")),
+        None => return Err(damaged("no version")),
     }
-    let body = body.strip_suffix('\n').ok_or_else(|| damaged("its end is missing"))?;
+    let body = body.strip_suffix('\n').ok_or_else(|| damaged("no end"))?;
     let (lines, end) = body.rsplit_once('\n').unwrap_or(("", body));
     let before_end = text.get(..text.len().saturating_sub(end.len() + 1)).unwrap_or_default();
-    let end: End = parse_line(end).map_err(|_| damaged("its end is missing"))?;
+    let end: End = parse_line(end).map_err(|_| damaged("no end"))?;
     if end.sha1 != checksum(before_end) {
-        return Err(damaged("its checksum does not fit"));
+        return Err(damaged("wrong checksum"));
     }
     let (mut targets, mut unreadable) = (BTreeMap::new(), 0);
     for line in lines.lines() {

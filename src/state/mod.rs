@@ -1,4 +1,4 @@
-//! The account over restarts of the exporter: the state file.
+//! State file: saves the accounts of targets over restarts of the exporter.
 
 mod format;
 mod store;

@@ -585,7 +585,7 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
             if targets == only(&["own", &name]) { Ok(()) } else { Err(format!("{targets:?}")) }
         });
         let logs = exporter.logs();
-        let told = lines_with(&logs, &["is not watched as such"]);
+        let told = lines_with(&logs, &["is not watched by this entry"]);
         assert_eq!(told.len(), 3, "the master by both, the replica by one, each once: {logs}");
         let count = |name: &str| exporter.metrics().value(COUNT, &[("discovery", name)]);
         assert_eq!((count(winner), count(loser)), (Some(1.0), Some(0.0)));
@@ -705,11 +705,11 @@ fn what_keeps_discovery_from_working_is_told_once_with_what_to_do() {
             plain.url()
         ));
         exporter.wait_for(LIMIT, "all to be told", |_| {
-            lines_with(&exporter.logs(), &["discovery gets no answer"]).len() >= 4
+            lines_with(&exporter.logs(), &["discovery failed"]).len() >= 4
         });
         stays_true(Duration::from_secs(3), "one line each", || {
             let logs = exporter.logs();
-            if lines_with(&logs, &["discovery gets no answer"]).len() == 4 { Ok(()) } else { Err(logs) }
+            if lines_with(&logs, &["discovery failed"]).len() == 4 { Ok(()) } else { Err(logs) }
         });
         let logs = exporter.logs();
         for (name, words) in [

@@ -1,4 +1,4 @@
-//! Asking one server about all: a connection of its own, and a limit on the time for everything.
+//! Queries of one peer about all servers: a connection of its own, and a time limit for everything.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use crate::client::{
 use crate::config::{Discovery, Endpoint, Method};
 use crate::parse::{ClusterNodes, ErrorReply, HostPort, Malformed, sentinel_list, sentinel_master};
 
-/// How long it may take to connect, TLS and login included.
+/// Time limit for connecting, with TLS and login.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 
-/// How long the password or the certificates may take to be read; less than the above, so that the error says what it was.
+/// Time limit for reading the password or the certificates; less than [`CONNECT_LIMIT`], so that the error names the cause.
 const FILES_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an answer may take. A server that is blocked gives none; then another one is asked.
+/// Time limit for a reply. A blocked server sends none; the next round then queries another peer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// The most Sentinels that one may name.
+/// Maximum number of Sentinels that are taken from one reply.
 const MAX_SENTINELS: usize = 100;
 
-/// A server that is asked about all.
+/// Peer with a connection: a node of a cluster, or a Sentinel.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) endpoint: Endpoint,
-    /// The address that the connection leads to.
+    /// Address of the connection.
     ip: Option<IpAddr>,
     connection: Connection,
 }
 
-/// What a peer told.
+/// Servers and peers that one peer announces.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    /// For each topology, in order: what it knows, or why it tells nothing.
+pub(super) struct Announcement {
+    /// Answer about each topology, in their order, or the reason for which there is none.
     pub(super) answers: Vec<Result<Answer, String>>,
-    /// Who else could be asked.
+    /// Addresses of other possible peers.
     pub(super) others: Vec<Endpoint>,
 }
 
@@ -48,7 +48,7 @@ impl Peer {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// Why that is not possible, for the log.
+    /// The reason, for the log.
     pub(super) async fn connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
         let connecting = Self::try_connect(entry, endpoint);
         timeout(CONNECT_LIMIT, connecting)
@@ -67,7 +67,6 @@ impl Peer {
         };
         if target.address.tls {
             let at = endpoint.clone();
-            // It reads the certificates, as they are now.
             let key = tls_key(&target.tls).to_owned();
             let setup = FILES.run(key, FILES_LIMIT, move || TlsSetup::new(&target.tls, &at)).await;
             let setup = setup.map_err(|unfinished| format!("cannot read the certificates: {unfinished}"))?;
@@ -101,21 +100,21 @@ impl Peer {
         Ok(Self { endpoint, ip, connection })
     }
 
-    /// Asks what it knows. Without an answer in time it gives an error; the connection is of no use then.
+    /// Queries all servers. After an error the connection must not be used again.
     ///
     /// # Errors
-    /// Why there is no answer, for the log.
-    pub(super) async fn ask(&mut self, entry: &Discovery) -> Result<Told, String> {
+    /// The reason, for the log.
+    pub(super) async fn query(&mut self, entry: &Discovery) -> Result<Announcement, String> {
         match &entry.method {
-            Method::Cluster => self.ask_node(entry).await,
-            Method::Sentinel { masters } => self.ask_sentinel(entry, masters).await,
+            Method::Cluster => self.query_node(entry).await,
+            Method::Sentinel { masters } => self.query_sentinel(entry, masters).await,
         }
     }
 
-    async fn ask_node(&mut self, entry: &Discovery) -> Result<Told, String> {
-        let question = TopologyCommand::ClusterNodes;
-        let value = self.answer(entry, question).await?;
-        let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(question, problem))?;
+    async fn query_node(&mut self, entry: &Discovery) -> Result<Announcement, String> {
+        let command = TopologyCommand::ClusterNodes;
+        let value = self.answer(entry, command).await?;
+        let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(command, problem))?;
         let servers = cluster.nodes.into_iter().filter_map(|node| {
             let host = node.host.or_else(|| self.ip.map(|ip| ip.to_canonical().to_string()))?;
             Some((node.id, endpoint((host, node.port))))
@@ -123,58 +122,66 @@ impl Peer {
         let servers: Vec<_> = servers.collect();
         let others = servers.iter().map(|(_, endpoint)| endpoint.clone()).collect();
         let answer = Answer { from: cluster.myself, servers, serves: cluster.has_slots, complete: true };
-        Ok(Told { answers: vec![Ok(answer)], others })
+        Ok(Announcement { answers: vec![Ok(answer)], others })
     }
 
-    async fn ask_sentinel(&mut self, entry: &Discovery, masters: &[String]) -> Result<Told, String> {
-        let mut told = Told::default();
+    async fn query_sentinel(
+        &mut self,
+        entry: &Discovery,
+        masters: &[String],
+    ) -> Result<Announcement, String> {
+        let mut announcement = Announcement::default();
         for master in masters {
-            let master_question = TopologyCommand::SentinelMaster(master);
-            let value = match self.try_answer(master_question).await? {
+            let master_command = TopologyCommand::SentinelMaster(master);
+            let value = match self.try_answer(master_command).await? {
                 Ok(value) => value,
-                // It may know the other masters.
-                Err(refusal) => {
-                    let problem = refused(entry, master_question, &refusal);
-                    told.answers.push(Err(format!("{problem} (master {master:?})")));
+                // It may monitor the other masters.
+                Err(reply) => {
+                    let problem = rejection(entry, master_command, &reply);
+                    announcement.answers.push(Err(format!("{problem} (master {master:?})")));
                     continue;
                 }
             };
-            let found = sentinel_master(value).map_err(|problem| malformed(master_question, problem))?;
-            let question = TopologyCommand::SentinelReplicas(master);
-            let value = self.answer(entry, question).await?;
-            let replicas = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
-            let servers = found.address.into_iter().chain(replicas).map(|at| {
+            let master_state =
+                sentinel_master(value).map_err(|problem| malformed(master_command, problem))?;
+            let command = TopologyCommand::SentinelReplicas(master);
+            let value = self.answer(entry, command).await?;
+            let replicas = sentinel_list(value).map_err(|problem| malformed(command, problem))?;
+            let servers = master_state.address.into_iter().chain(replicas).map(|at| {
                 let endpoint = endpoint(at);
                 (endpoint.to_string(), endpoint)
             });
-            // It learns of replicas from the master alone: one that was reset knows none for up to 10 s.
-            let complete = found.known;
-            told.answers.push(Ok(Answer { from: None, servers: servers.collect(), serves: true, complete }));
-            let question = TopologyCommand::SentinelSentinels(master);
-            let value = self.answer(entry, question).await?;
-            let sentinels = sentinel_list(value).map_err(|problem| malformed(question, problem))?;
-            told.others.extend(sentinels.into_iter().take(MAX_SENTINELS).map(endpoint));
+            // A Sentinel learns the replicas from the master: after a reset it knows none of them for up to 10 s.
+            let complete = master_state.known;
+            announcement.answers.push(Ok(Answer {
+                from: None,
+                servers: servers.collect(),
+                serves: true,
+                complete,
+            }));
+            let command = TopologyCommand::SentinelSentinels(master);
+            let value = self.answer(entry, command).await?;
+            let sentinels = sentinel_list(value).map_err(|problem| malformed(command, problem))?;
+            announcement.others.extend(sentinels.into_iter().take(MAX_SENTINELS).map(endpoint));
         }
-        Ok(told)
+        Ok(announcement)
     }
 
-    /// The answer to a question that must be answered.
-    async fn answer(&mut self, entry: &Discovery, question: TopologyCommand<'_>) -> Result<Value, String> {
-        self.try_answer(question).await?.map_err(|refusal| refused(entry, question, &refusal))
+    /// Sends a command. An error reply is an error.
+    async fn answer(&mut self, entry: &Discovery, command: TopologyCommand<'_>) -> Result<Value, String> {
+        self.try_answer(command).await?.map_err(|reply| rejection(entry, command, &reply))
     }
 
-    /// The answer to a question, or how it is refused.
+    /// Sends a command and returns its reply, which may be an error reply.
     async fn try_answer(
         &mut self,
-        question: TopologyCommand<'_>,
+        command: TopologyCommand<'_>,
     ) -> Result<Result<Value, ErrorReply>, String> {
-        match timeout(ANSWER_LIMIT, self.connection.ask_topology(question)).await {
+        match timeout(ANSWER_LIMIT, self.connection.ask_topology(command)).await {
             Ok(Ok(value)) => Ok(Ok(value)),
-            Ok(Err(Failure::ErrorReply(refusal))) => Ok(Err(refusal)),
+            Ok(Err(Failure::ErrorReply(reply))) => Ok(Err(reply)),
             Ok(Err(failure)) => Err(failure.to_string()),
-            Err(_) => {
-                Err(format!("{} was not answered within {} s", question.name(), ANSWER_LIMIT.as_secs()))
-            }
+            Err(_) => Err(format!("{} was not answered within {} s", command.name(), ANSWER_LIMIT.as_secs())),
         }
     }
 }
@@ -183,17 +190,17 @@ fn endpoint((host, port): HostPort) -> Endpoint {
     Endpoint::Tcp(host, port).normal()
 }
 
-fn malformed(question: TopologyCommand<'_>, problem: Malformed) -> String {
-    format!("{}: {problem}", question.name())
+fn malformed(command: TopologyCommand<'_>, problem: Malformed) -> String {
+    format!("{}: {problem}", command.name())
 }
 
-/// How a question was refused, and what to do about it.
-fn refused(entry: &Discovery, question: TopologyCommand<'_>, refusal: &ErrorReply) -> String {
-    let name = question.name();
+/// Returns a message for an error reply, with the remedy where there is one.
+fn rejection(entry: &Discovery, command: TopologyCommand<'_>, reply: &ErrorReply) -> String {
+    let name = command.name();
     let user = entry.credentials.user_shown();
-    match refusal {
+    match reply {
         ErrorReply::NoPermission => {
-            let grant = question.grant();
+            let grant = command.grant();
             format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}")
         }
         ErrorReply::Unauthorized { text } => {

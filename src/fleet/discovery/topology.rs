@@ -1,4 +1,4 @@
-//! Which servers there are, by what several of them tell over time. Pure: takes the time as an argument.
+//! Servers of a cluster or a master, by the answers of several peers over time. Pure: takes the time as an argument.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -6,70 +6,71 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::config::Endpoint;
 
-/// A server that nobody else lists any more is believed to be gone after this time.
+/// Time after which a server that no other one lists any more is dropped.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// When nothing could be believed for so long, servers that are all unknown are believed: another cluster has taken the
-/// place of the one before.
+/// Time without an accepted answer after which an answer with unknown servers only is accepted: another cluster has
+/// replaced the former one.
 const START_OVER: Duration = Duration::from_secs(30);
 
-/// The most servers of one topology; a label `target` costs memory here and in Prometheus.
+/// Maximum number of servers of one topology. A label `target` costs memory here and in Prometheus.
 pub(super) const MAX_SERVERS: usize = 2000;
 
-/// What one server told about all.
+/// Answer of one peer about all servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Which of the servers told it; `None` if it is none of them.
+    /// Id of the peer; `None` if it is not one of the servers.
     pub(super) from: Option<String>,
-    /// Each server's identity and where it is.
+    /// Id and address of each server.
     pub(super) servers: Vec<(String, Endpoint)>,
-    /// Whether what it belongs to does anything. A node that was reset is a cluster of its own, which serves nothing.
+    /// True if the peer's cluster has slots. A node that was reset is a cluster of its own, without slots.
     pub(super) serves: bool,
-    /// Whether what is not listed is known not to be there.
+    /// True if servers that are not listed do not exist.
     pub(super) complete: bool,
 }
 
-/// The servers that there are.
+/// Servers, as far as the answers agree.
 #[derive(Debug, Default)]
 pub(super) struct Topology {
-    /// By their identities.
-    servers: BTreeMap<String, Known>,
-    /// When an answer was last believed.
-    believed: Option<Mono>,
-    /// Servers that found no room.
+    /// Servers by id.
+    servers: BTreeMap<String, Server>,
+    /// Time of the last accepted answer.
+    accepted_at: Option<Mono>,
+    /// Number of servers over [`MAX_SERVERS`].
     left_out: usize,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Server {
     endpoint: Endpoint,
-    /// Since when the others don't list it.
+    /// Time since which no other server lists it.
     missing_since: Option<Mono>,
 }
 
 impl Topology {
-    /// Takes the answers of one round and gives whether each is believed.
+    /// Applies the answers of one round. Returns for each whether it was accepted.
     ///
-    /// - What a server says about itself is no news: one that was removed goes on to list itself.
-    /// - An answer must have most of the servers that are known, or be mostly of known ones: else it is about something
-    ///   else, which a former node belongs to by now. Who is none of the servers was asked about just these.
-    /// - A server that is `unreachable` and that nobody lists is gone, whoever knows all.
+    /// - A server's statement about itself is ignored: one that was removed still lists itself.
+    /// - An answer must list more than half of the known servers, or more than half of it must be known servers. Otherwise
+    ///   it is about another cluster, which a former node has joined. An answer without `from` is always about these servers.
+    /// - A server that is `unreachable` and not listed is dropped even if no answer is complete.
     pub(super) fn take(
         &mut self,
         answers: &[Answer],
         now: Mono,
         unreachable: impl Fn(&Endpoint) -> bool,
     ) -> Vec<bool> {
-        let first = self.servers.is_empty() || self.believed.is_none_or(|last| now.since(last) >= START_OVER);
+        let first =
+            self.servers.is_empty() || self.accepted_at.is_none_or(|last| now.since(last) >= START_OVER);
         let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
         let mut witnesses: Vec<Option<&str>> = Vec::new();
         let mut any = false;
-        let believed = answers.iter().map(|answer| {
+        let accepted = answers.iter().map(|answer| {
             let alone = first && !any;
-            let believed = answer.serves
+            let accepted = answer.serves
                 && !answer.servers.is_empty()
-                && (alone || answer.from.is_none() || self.knows(answer, &listed));
-            if believed {
+                && (alone || answer.from.is_none() || self.is_about_these(answer, &listed));
+            if accepted {
                 any = true;
                 let from = answer.from.as_deref();
                 if answer.complete {
@@ -81,13 +82,13 @@ impl Topology {
                     }
                 }
             }
-            believed
+            accepted
         });
-        let believed: Vec<bool> = believed.collect();
+        let accepted: Vec<bool> = accepted.collect();
         if !any {
-            return believed;
+            return accepted;
         }
-        self.believed = Some(now);
+        self.accepted_at = Some(now);
         self.servers.retain(|id, known| {
             if listed.contains_key(id.as_str()) {
                 known.missing_since = None;
@@ -101,21 +102,22 @@ impl Topology {
         for (id, endpoints) in listed {
             let Some(&endpoint) = endpoints.first() else { continue };
             if let Some(known) = self.servers.get_mut(id) {
-                // It has moved if nobody knows it where it was.
+                // It has moved if no answer has its former address.
                 if !endpoints.contains(&&known.endpoint) {
                     known.endpoint = endpoint.clone();
                 }
             } else if self.servers.len() < MAX_SERVERS {
-                self.servers.insert(id.to_owned(), Known { endpoint: endpoint.clone(), missing_since: None });
+                self.servers
+                    .insert(id.to_owned(), Server { endpoint: endpoint.clone(), missing_since: None });
             } else {
                 self.left_out += 1;
             }
         }
-        believed
+        accepted
     }
 
-    /// Whether an answer is about these servers, or those that were listed just now.
-    fn knows(&self, answer: &Answer, listed: &BTreeMap<&str, Vec<&Endpoint>>) -> bool {
+    /// True if an answer is about the known servers, or about those listed in this round.
+    fn is_about_these(&self, answer: &Answer, listed: &BTreeMap<&str, Vec<&Endpoint>>) -> bool {
         let ids: HashSet<&str> = answer.servers.iter().map(|(id, _)| id.as_str()).collect();
         let about = |known: usize, common: usize| common * 2 > known.min(ids.len());
         let known = ids.iter().filter(|id| self.servers.contains_key(**id)).count();
@@ -123,17 +125,17 @@ impl Topology {
         about(self.servers.len(), known) || about(listed.len(), just)
     }
 
-    /// Whether it is one of the servers.
+    /// True if a server has this id.
     pub(super) fn has(&self, id: &str) -> bool {
         self.servers.contains_key(id)
     }
 
-    /// Where the servers are.
+    /// Returns the addresses of the servers.
     pub(super) fn endpoints(&self) -> BTreeSet<&Endpoint> {
         self.servers.values().map(|known| &known.endpoint).collect()
     }
 
-    /// How many servers found no room.
+    /// Returns the number of servers over [`MAX_SERVERS`].
     pub(super) fn left_out(&self) -> usize {
         self.left_out
     }

@@ -1,0 +1,240 @@
+//! Rounds of discovery: which peers are queried, and which of them are trusted.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::peer::{Announcement, Peer};
+use super::topology::{Answer, Topology};
+use crate::client::addresses_of;
+use crate::clock::Mono;
+use crate::config::{Discovery, Endpoint, Method};
+
+/// Number of peers that are queried in one round.
+const MAX_PEERS: usize = 3;
+
+/// Time before a peer that failed is queried again, while others answer.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Interval between lookups of the entry's own names, while `allow` does not admit some servers.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time limit for the lookup of one name.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+
+/// State of an entry between rounds.
+pub(super) struct Rounds {
+    entry: Arc<Discovery>,
+    /// One for a cluster; one for each master of Sentinels.
+    topologies: Vec<Topology>,
+    /// Peers with a connection.
+    peers: Vec<Peer>,
+    /// Addresses of possible peers besides the seeds.
+    others: BTreeSet<Endpoint>,
+    /// Time of the last failure, by peer.
+    failed: BTreeMap<Endpoint, Mono>,
+    /// True if the entry's own names are to be looked up, after [`LOOKUP_INTERVAL`].
+    lookup_requested: bool,
+    /// Time of the last lookup.
+    looked_up_at: Option<Mono>,
+}
+
+impl Rounds {
+    pub(super) fn new(entry: Arc<Discovery>) -> Self {
+        let count = match &entry.method {
+            Method::Cluster => 1,
+            Method::Sentinel { masters } => masters.len(),
+        };
+        let topologies = (0..count).map(|_| Topology::default()).collect();
+        Self {
+            entry,
+            topologies,
+            peers: Vec::new(),
+            others: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            lookup_requested: true,
+            looked_up_at: None,
+        }
+    }
+
+    /// Returns the entry.
+    pub(super) fn entry(&self) -> &Arc<Discovery> {
+        &self.entry
+    }
+
+    /// Returns the addresses of the servers that `allow` admits.
+    pub(super) fn endpoints(&self) -> BTreeSet<Endpoint> {
+        let all = self.topologies.iter().flat_map(Topology::endpoints);
+        all.filter(|endpoint| self.entry.allow.may_admit(endpoint)).cloned().collect()
+    }
+
+    /// Returns the addresses of the servers and of possible peers that `allow` does not admit.
+    pub(super) fn refused(&self) -> BTreeSet<&Endpoint> {
+        let all = self.topologies.iter().flat_map(Topology::endpoints).chain(&self.others);
+        all.filter(|endpoint| !self.entry.allow.may_admit(endpoint)).collect()
+    }
+
+    /// Returns the number of servers over the maximum.
+    pub(super) fn left_out(&self) -> usize {
+        self.topologies.iter().map(Topology::left_out).sum()
+    }
+
+    /// Has the entry's own names looked up again, since `allow` has refused an address.
+    pub(super) fn request_lookup(&mut self) {
+        self.lookup_requested = true;
+    }
+
+    /// Admits the networks of the addresses that the entry's own names have now, if its `allow` follows them.
+    async fn learn(&mut self, now: Mono) {
+        let waits = self.looked_up_at.is_some_and(|last| now.since(last) < LOOKUP_INTERVAL);
+        if !self.lookup_requested || waits || !self.entry.allow.learns() {
+            return;
+        }
+        (self.lookup_requested, self.looked_up_at) = (false, Some(now));
+        let mut lookups = JoinSet::new();
+        for seed in &self.entry.seeds {
+            if let Endpoint::Tcp(host, port) = seed.clone() {
+                lookups.spawn(async move { timeout(LOOKUP_LIMIT, addresses_of(&host, port)).await });
+            }
+        }
+        for found in lookups.join_all().await {
+            match found {
+                Ok(Ok(found)) => self.entry.allow.learn(found.map(|address| address.ip())),
+                Ok(Err(_)) | Err(_) => self.lookup_requested = true,
+            }
+        }
+    }
+
+    /// Queries up to [`MAX_PEERS`] peers. Returns a problem if a topology had no trusted answer.
+    pub(super) async fn round(
+        &mut self,
+        now: Mono,
+        unreachable: impl Fn(&Endpoint) -> bool + Send + Sync,
+    ) -> Option<String> {
+        self.learn(now).await;
+        let mut problem = None;
+        let mut heard = Vec::new();
+        for (endpoint, result) in self.query_all(now).await {
+            match result {
+                Ok((peer, announcement)) => heard.push((peer, announcement)),
+                Err(error) => {
+                    debug!(discovery = &*self.entry.name, address = %endpoint, problem = error, "peer failed");
+                    problem = Some(format!("{endpoint}: {error}"));
+                    self.failed.insert(endpoint, now);
+                }
+            }
+        }
+        let mut complete = true;
+        let mut trusted = vec![false; heard.len()];
+        for (index, topology) in self.topologies.iter_mut().enumerate() {
+            let (mut from, mut answers) = (Vec::new(), Vec::new());
+            for (number, (peer, announcement)) in heard.iter().enumerate() {
+                match announcement.answers.get(index) {
+                    Some(Ok(answer)) => {
+                        from.push(number);
+                        answers.push(answer.clone());
+                    }
+                    Some(Err(error)) => problem = Some(format!("{}: {error}", peer.endpoint)),
+                    None => {}
+                }
+            }
+            let accepted = topology.take(&answers, now, &unreachable);
+            complete &= accepted.contains(&true);
+            for (number, accepted) in from.into_iter().zip(accepted) {
+                if let (true, Some(trusted)) = (accepted, trusted.get_mut(number)) {
+                    *trusted = true;
+                }
+            }
+        }
+        let any_distrusted = trusted.contains(&false);
+        self.keep_peers(heard.into_iter().zip(trusted), now);
+        self.lookup_requested |= !self.refused().is_empty();
+        if complete {
+            return None;
+        }
+        let without_error = if any_distrusted {
+            "the answers are about other servers than the known ones, or about servers without slots"
+        } else {
+            "no peer could be queried"
+        };
+        Some(problem.unwrap_or_else(|| without_error.to_owned()))
+    }
+
+    /// Keeps the connections of peers that are trusted and belong to the servers.
+    fn keep_peers(&mut self, heard: impl Iterator<Item = ((Peer, Announcement), bool)>, now: Mono) {
+        let mut others = BTreeSet::new();
+        let mut ids = HashSet::new();
+        for ((peer, announcement), trusted) in heard {
+            // A node has the same id under all of its addresses.
+            let id = announcement.answers.iter().flatten().find_map(|answer: &Answer| answer.from.clone());
+            let known = id.as_deref().is_none_or(|id| self.topologies.iter().any(|one| one.has(id)));
+            let again = id.is_some_and(|id| !ids.insert(id));
+            if trusted {
+                others.extend(announcement.others);
+            }
+            if trusted && known && !again {
+                self.failed.remove(&peer.endpoint);
+                self.peers.push(peer);
+            } else {
+                self.failed.insert(peer.endpoint, now);
+            }
+        }
+        if !others.is_empty() {
+            self.others = match self.entry.method {
+                // The topology has dropped former nodes.
+                Method::Cluster => self.endpoints(),
+                Method::Sentinel { .. } => others,
+            };
+        }
+        let (seeds, others) = (&self.entry.seeds, &self.others);
+        self.failed.retain(|endpoint, _| others.contains(endpoint) || seeds.contains(endpoint));
+    }
+
+    /// Queries all connected peers, and new ones up to [`MAX_PEERS`].
+    async fn query_all(&mut self, now: Mono) -> Vec<(Endpoint, Result<(Peer, Announcement), String>)> {
+        let mut queries = JoinSet::new();
+        let candidates = self.candidates(now);
+        for mut peer in std::mem::take(&mut self.peers) {
+            let entry = Arc::clone(&self.entry);
+            queries.spawn(async move {
+                let announcement = peer.query(&entry).await;
+                (peer.endpoint.clone(), announcement.map(|announcement| (peer, announcement)))
+            });
+        }
+        for endpoint in candidates {
+            let entry = Arc::clone(&self.entry);
+            queries.spawn(async move {
+                let query = async {
+                    let mut peer = Peer::connect(&entry, endpoint.clone()).await?;
+                    let announcement = peer.query(&entry).await?;
+                    Ok((peer, announcement))
+                };
+                let result = query.await;
+                (endpoint, result)
+            });
+        }
+        queries.join_all().await
+    }
+
+    /// Returns the addresses to connect to: those without a failure first, then those with the oldest one; servers before
+    /// seeds, which may be other names of servers.
+    fn candidates(&self, now: Mono) -> Vec<Endpoint> {
+        let connected: HashSet<&Endpoint> = self.peers.iter().map(|peer| &peer.endpoint).collect();
+        let others = self.others.iter().filter(|endpoint| self.entry.allow.may_admit(endpoint));
+        let others = others.map(|endpoint| (false, endpoint));
+        let seeds = self.entry.seeds.iter().filter(|seed| !self.others.contains(seed));
+        let mut candidates: Vec<(bool, &Endpoint)> = others.chain(seeds.map(|seed| (true, seed))).collect();
+        let waits = |endpoint| {
+            let failed = self.failed.get(endpoint);
+            !connected.is_empty() && failed.is_some_and(|failed| now.since(*failed) < RETRY_AFTER)
+        };
+        candidates.retain(|(_, endpoint)| !connected.contains(endpoint) && !waits(endpoint));
+        candidates.sort_by_key(|(seed, endpoint)| (self.failed.get(endpoint), *seed));
+        let free = MAX_PEERS.saturating_sub(self.peers.len());
+        candidates.into_iter().take(free).map(|(_, endpoint)| endpoint.clone()).collect()
+    }
+}
