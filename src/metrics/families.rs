@@ -3,7 +3,7 @@
 use super::collector::Samples;
 use crate::clock::Timestamps;
 use crate::convert::float;
-use crate::parse::{CommandStats, ErrorStats, Number};
+use crate::parse::{CommandStats, ErrorStats, Number, SlowlogThreshold};
 use crate::script::{ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
 
@@ -265,7 +265,7 @@ pub(super) const FAMILIES: &[Family] = &[
         |target, _, out| {
             let settings = target.server().settings();
             if let Some(threshold) = settings.slowlog_threshold {
-                out.flag(&[], threshold.is_some() && settings.slowlog_max_len != Some(0));
+                out.flag(&[], threshold.duration().is_some() && settings.slowlog_max_len != Some(0));
             }
         },
     ),
@@ -274,7 +274,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "From which duration on the server logs a command (slowlog-log-slower-than); absent while the slow log is off.",
         |target, _, out| {
-            if let Some(Some(threshold)) = target.server().settings().slowlog_threshold {
+            if let Some(SlowlogThreshold::At(threshold)) = target.server().settings().slowlog_threshold {
                 out.value(&[], threshold.as_secs_f64());
             }
         },

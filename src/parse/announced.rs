@@ -1,11 +1,12 @@
-//! Addresses that servers announce for other servers. Whoever can make a server announce one decides where the exporter
-//! connects to: they are read as strictly as they can be.
+//! Addresses that servers announce for other servers.
+//!
+//! The exporter connects to these addresses, so the parser accepts no more than a host name or an IP address.
 
-/// The longest name of a host.
+/// Maximum length of a host name, characters.
 const MAX_HOST: usize = 253;
 
-/// The host and the port that something announces, if they can be an address. Names are in lower case and without the dot
-/// at their end, so that one server has one name.
+/// Parses an announced host and port. Converts names to lower case and removes a final dot, so that equal names compare as
+/// equal.
 pub(super) fn announced(host: &str, port: &str) -> Option<(String, u16)> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
@@ -20,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_an_address_is_one() {
+    fn only_hosts_and_ports_are_accepted() {
         for (host, port, read) in [
             ("10.0.0.1", "6379", Some(("10.0.0.1", 6379))),
             ("Node-1.Cluster.Example.", "7000", Some(("node-1.cluster.example", 7000))),

@@ -1,42 +1,41 @@
-//! CLUSTER NODES: the nodes of a cluster, as one of them sees it.
+//! CLUSTER NODES: the nodes of a cluster, as reported by one of them.
 
 use ::redis::Value;
 
 use super::announced::announced;
 use super::reply::{Malformed, bytes};
 
-/// The longest identity of a node that is kept; servers have 40 hex digits.
+/// Maximum length of a node id; servers use 40 hexadecimal digits.
 const MAX_ID: usize = 64;
 
-/// A cluster as one of its nodes sees it.
+/// A cluster, as reported by one of its nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClusterNodes {
-    /// The node that told it.
+    /// Id of the node that replied.
     pub(crate) myself: Option<String>,
-    /// The nodes that have an address and are past their handshake. One that the others hold for failed is among them.
+    /// Nodes that have an address and have completed their handshake, including those marked as failed.
     pub(crate) nodes: Vec<ClusterNode>,
-    /// Whether any node serves slots. A node that was reset, and one that has never met another, is a cluster of its own
-    /// without any.
+    /// True if any node serves slots. A node that was reset, or has never joined a cluster, reports itself alone and no
+    /// slots.
     pub(crate) has_slots: bool,
 }
 
 /// A node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClusterNode {
-    /// What the cluster calls it; it stays the same over failovers and changes of the address.
+    /// Id; unchanged by failovers and by new addresses.
     pub(crate) id: String,
-    /// Where it is: the host name that it announces, else its IP address; `None` for the node that told it, if that does
-    /// not know its own address.
+    /// Announced host name, else the IP address; `None` for the node that replied, if it does not know its own address.
     pub(crate) host: Option<String>,
-    /// Its port, of the kind (TLS or not) of the connection that was asked on.
+    /// Port; the TLS port if the command was sent over TLS.
     pub(crate) port: u16,
 }
 
 impl ClusterNodes {
-    /// Reads the reply. What can't be an address is left out.
+    /// Parses a reply; skips nodes whose address is not valid.
     ///
     /// # Errors
-    /// The reply does not list nodes.
+    /// The reply is not a list of nodes.
     pub(crate) fn parse(value: Value) -> Result<Self, Malformed> {
         let text = bytes(value)?;
         let text = String::from_utf8_lossy(&text);
@@ -49,12 +48,12 @@ impl ClusterNodes {
         if lines == 0 { Err(Malformed::new("a list of cluster nodes")) } else { Ok(cluster) }
     }
 
-    /// `id address flags master ping-sent pong-received epoch link-state slot…`; `None` if that is not what it is.
+    /// Parses `id address flags master ping-sent pong-received epoch link-state slot…`; returns `None` for any other form.
     fn line(&mut self, line: &str) -> Option<()> {
-        let mut words = line.split(' ');
-        let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
-        // Slots that migrate are in brackets; only those without are served.
-        let slots = words.skip(5).any(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let mut fields = line.split(' ');
+        let (id, address, flags) = (fields.next()?, fields.next()?, fields.next()?);
+        // Slots in brackets are migrating and are not served.
+        let slots = fields.skip(5).any(|field| field.starts_with(|c: char| c.is_ascii_digit()));
         let plain = id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if id.is_empty() || !plain {
             return None;
@@ -65,7 +64,7 @@ impl ClusterNodes {
             self.myself = Some(id.to_owned());
         }
         self.has_slots |= slots;
-        // A node in its handshake has an id for the time being; it may never become one.
+        // The id of a node is temporary during its handshake, which may also fail.
         if has("handshake") || has("noaddr") {
             return Some(());
         }
@@ -76,7 +75,7 @@ impl ClusterNodes {
     }
 }
 
-/// `ip:port@bus-port`, from 7.0 on with `,hostname`, from 7.2 on with `,name=value` behind.
+/// Parses `ip:port@bus-port`, followed by `,hostname` since 7.0 and `,name=value` since 7.2.
 fn address_of(text: &str, myself: bool) -> Option<(Option<String>, u16)> {
     let mut parts = text.split(',');
     let (address, name) = (parts.next()?, parts.next());
@@ -87,7 +86,7 @@ fn address_of(text: &str, myself: bool) -> Option<(Option<String>, u16)> {
         return Some((Some(host), port));
     }
     if ip.is_empty() && myself {
-        // It learns its address from the first node that it meets.
+        // A node learns its own address from the first node that it meets.
         return announced("myself", port).map(|(_, port)| (None, port));
     }
     announced(ip, port).map(|(host, port)| (Some(host), port))
@@ -112,9 +111,9 @@ mod tests {
         cluster.nodes.iter().map(shown).collect()
     }
 
-    /// Three nodes; the first is asked, the second was killed, the third is the first one's replica and announces no name.
+    /// Replies of the first of three nodes; the second was killed, the third is a replica and announces no host name.
     #[test]
-    fn captured_replies_list_the_nodes_by_their_names() {
+    fn captured_replies_list_the_nodes_by_host_name() {
         for (text, expected) in [
             (REDIS_62, ["127.0.0.1:31010", "127.0.0.1:31011", "127.0.0.1:31012"]),
             (REDIS_7, ["node-0.cluster.example:31000", "node-1.cluster.example:31001", "127.0.0.1:31002"]),
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_alone_knows_no_address_and_serves_nothing() {
+    fn a_single_node_may_have_no_address_and_no_slots() {
         let cluster = parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected\n").unwrap();
         assert_eq!((cluster.nodes[0].host.as_ref(), cluster.nodes[0].port), (None, 31_000));
         assert!(!cluster.has_slots);
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_address_is_left_out() {
+    fn nodes_without_a_valid_address_are_skipped() {
         let text = b"a 127.0.0.1:9@10009 handshake - 0 0 0 disconnected\n\
             b :0@0 master,noaddr - 0 0 0 disconnected\n\
             c fd00::1:7000@17000,,shard-id=69bc master,fail - 0 0 0 connected 1\n\
@@ -158,12 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_reply_is_read(text in prop::collection::vec(prop::sample::select(&b"a1:@,. \n-=myself[]\xff"[..]), 0..200)) {
+        fn any_reply_is_parsed_or_rejected(text in prop::collection::vec(prop::sample::select(&b"a1:@,. \n-=myself[]\xff"[..]), 0..200)) {
             let _ = parse(&text);
         }
 
         #[test]
-        fn any_address_is_safe(address in "\\PC{0,40}") {
+        fn any_host_has_only_plain_characters(address in "\\PC{0,40}") {
             if let Ok(cluster) = parse(format!("a {address} master - 0 0 0 connected").as_bytes()) {
                 for node in cluster.nodes {
                     let host = node.host.unwrap();

@@ -1,4 +1,4 @@
-//! CONFIG GET: the settings that decide what the slow log and BUSY show.
+//! CONFIG GET: the settings of the slow log and of BUSY.
 
 use std::time::Duration;
 
@@ -6,30 +6,54 @@ use ::redis::Value;
 
 use super::reply::{Malformed, bytes, pairs};
 
-/// The settings that were told; others stay as they are when merged.
+/// Threshold of the slow log, `slowlog-log-slower-than`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlowlogThreshold {
+    /// The slow log is off: the setting is negative.
+    Off,
+    /// The server logs commands that take at least this long.
+    At(Duration),
+}
+
+impl SlowlogThreshold {
+    /// Parses the setting, µs.
+    fn from_micros(micros: i64) -> Self {
+        u64::try_from(micros).map_or(Self::Off, |micros| Self::At(Duration::from_micros(micros)))
+    }
+
+    /// Returns the minimum duration of logged commands; `None` if the slow log is off.
+    #[must_use]
+    pub(crate) const fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::At(duration) => Some(duration),
+        }
+    }
+}
+
+/// Reported settings; `None` for those that the server does not report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// `slowlog-log-slower-than`: `Some(None)` when the slow log is off (a negative value).
-    #[expect(clippy::option_option, reason = "not reported, off, and on are three states")]
-    pub(crate) slowlog_threshold: Option<Option<Duration>>,
-    /// `slowlog-max-len`, entries.
+    /// `slowlog-log-slower-than`.
+    pub(crate) slowlog_threshold: Option<SlowlogThreshold>,
+    /// `slowlog-max-len`, the maximum number of entries.
     pub(crate) slowlog_max_len: Option<u64>,
-    /// `busy-reply-threshold` (7.0+) or `lua-time-limit`; zero means that the server never answers BUSY.
+    /// `busy-reply-threshold` (7.0+) or `lua-time-limit`; 0 if the server never replies BUSY.
     pub(crate) time_limit: Option<Duration>,
 }
 
 impl Settings {
-    /// Parameters to ask for, where one CONFIG GET takes several (7.0+).
+    /// Parameters, for servers where one CONFIG GET accepts several (7.0+).
     pub(crate) const PARAMETERS: &[&str] =
         &["slowlog-log-slower-than", "slowlog-max-len", "lua-time-limit", "busy-reply-threshold"];
 
-    /// Parameters to ask for one by one, on older servers.
+    /// Parameters for older servers, one per CONFIG GET.
     pub(crate) const PARAMETERS_BEFORE_7: &[&str] = &["slowlog-*", "lua-time-limit"];
 
-    /// Reads a reply; parameters that are not known are passed over.
+    /// Parses a reply; ignores unknown parameters.
     ///
     /// # Errors
-    /// The reply holds no names and values.
+    /// The reply does not consist of names and values.
     pub(crate) fn parse(value: Value) -> Result<Self, Malformed> {
         let mut settings = Self::default();
         for (name, value) in pairs(value)? {
@@ -40,10 +64,10 @@ impl Settings {
             };
             match name.as_str() {
                 "slowlog-log-slower-than" => {
-                    settings.slowlog_threshold = Some(u64::try_from(number).ok().map(Duration::from_micros));
+                    settings.slowlog_threshold = Some(SlowlogThreshold::from_micros(number));
                 }
                 "slowlog-max-len" => settings.slowlog_max_len = u64::try_from(number).ok(),
-                // Two names of one setting; a negative limit works as none does.
+                // Two names of one setting. A negative limit has the effect of 0.
                 "busy-reply-threshold" | "lua-time-limit" => {
                     settings.time_limit = Some(Duration::from_millis(u64::try_from(number).unwrap_or(0)));
                 }
@@ -53,14 +77,14 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Takes over what `newer` tells.
+    /// Takes over the settings that `newer` has.
     pub(crate) fn merge(&mut self, newer: Self) {
         self.slowlog_threshold = newer.slowlog_threshold.or(self.slowlog_threshold);
         self.slowlog_max_len = newer.slowlog_max_len.or(self.slowlog_max_len);
         self.time_limit = newer.time_limit.or(self.time_limit);
     }
 
-    /// Whether nothing was told: the server hides the parameters instead of refusing the command.
+    /// True if the server reports no setting. Some managed services hide them instead of rejecting the command.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -77,20 +101,23 @@ mod tests {
         let map = list.replacen("*8", "%4", 1);
         for reply in [list, map.as_str()] {
             let settings = Settings::parse(::redis::parse_redis_value(reply.as_bytes()).unwrap()).unwrap();
-            assert_eq!(settings.slowlog_threshold, Some(Some(Duration::from_millis(10))));
+            assert_eq!(settings.slowlog_threshold, Some(SlowlogThreshold::At(Duration::from_millis(10))));
             assert_eq!(settings.slowlog_max_len, Some(128));
             assert_eq!(settings.time_limit, Some(Duration::from_secs(5)));
         }
     }
 
     #[test]
-    fn a_negative_threshold_is_off_and_silence_is_unknown() {
+    fn a_negative_threshold_is_off_and_a_missing_one_is_unknown() {
         let off = b"*2\r\n$23\r\nslowlog-log-slower-than\r\n$2\r\n-1\r\n";
         let mut settings = Settings::parse(::redis::parse_redis_value(off).unwrap()).unwrap();
-        assert_eq!(settings.slowlog_threshold, Some(None));
+        assert_eq!(settings.slowlog_threshold, Some(SlowlogThreshold::Off));
         assert!(settings.time_limit.is_none());
         settings.merge(Settings { slowlog_max_len: Some(1), ..Settings::default() });
-        assert_eq!((settings.slowlog_threshold, settings.slowlog_max_len), (Some(None), Some(1)));
+        assert_eq!(
+            (settings.slowlog_threshold, settings.slowlog_max_len),
+            (Some(SlowlogThreshold::Off), Some(1))
+        );
         assert!(Settings::parse(Value::Array(vec![])).unwrap().is_empty());
         assert!(Settings::parse(Value::Int(1)).is_err());
     }

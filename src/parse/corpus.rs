@@ -1,5 +1,5 @@
-//! Replies of real servers, byte for byte (`captured/`): what they mean, and that no damage to them is more than
-//! a reply that is not understood. They are of Redis 6.2.14, Redis 7.0.15 and Valkey 9.1.2, in both protocol versions.
+//! Tests of all parsers on replies of real servers (`captured/`), whole and damaged. They are from Redis 6.2.14, Redis 7.0.15
+//! and Valkey 9.1.2, in RESP2 and RESP3.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{
-    BusyKind, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_list, function_stats,
-    integer, recorded_scripts, slow_script_line,
+    BusyKind, ErrorReply, Info, Privacy, Settings, SlowlogReply, SlowlogThreshold, bytes, function_list,
+    function_stats, integer, recorded_scripts, slow_script_line,
 };
 use crate::script::{Library, ScriptCommand};
 
@@ -25,7 +25,7 @@ static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The replies to one question, by server.
+/// Returns the replies of each server to one command.
 fn replies(what: &str) -> Vec<(&'static str, Value)> {
     let mine = CAPTURED.iter().filter(|(name, _)| {
         let mut parts = name.splitn(4, '-');
@@ -38,7 +38,7 @@ fn replies(what: &str) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn each_slow_log_is_read_whole() {
+fn each_slow_log_is_parsed_whole() {
     for (server, reply) in replies("slowlog") {
         let reply = SlowlogReply::parse(reply, Privacy::default()).unwrap();
         assert_eq!((reply.malformed, reply.received), (0, reply.entries.len()), "{server}");
@@ -62,7 +62,7 @@ fn each_slow_log_is_read_whole() {
 }
 
 #[test]
-fn each_info_and_config_is_understood() {
+fn each_info_and_config_is_parsed() {
     for (server, reply) in replies("info") {
         let info = Info::parse(&bytes(reply).unwrap());
         let (name, rest) = server.split_once('-').unwrap();
@@ -75,13 +75,17 @@ fn each_info_and_config_is_understood() {
     }
     for (server, reply) in replies("config") {
         let settings = Settings::parse(reply).unwrap();
-        assert_eq!(settings.slowlog_threshold, Some(Some(std::time::Duration::ZERO)), "{server}");
+        assert_eq!(
+            settings.slowlog_threshold,
+            Some(SlowlogThreshold::At(std::time::Duration::ZERO)),
+            "{server}"
+        );
         assert_eq!(settings.slowlog_max_len, Some(128), "{server}");
     }
 }
 
 #[test]
-fn functions_that_are_there_and_that_run_are_named() {
+fn loaded_and_running_functions_are_named() {
     for (server, reply) in replies("function-list") {
         let libraries = function_list(reply).unwrap();
         assert_eq!(Library::parse(&libraries[0]).unwrap().name, "shop", "{server}");
@@ -98,30 +102,30 @@ fn functions_that_are_there_and_that_run_are_named() {
 }
 
 #[test]
-fn each_refusal_is_understood() {
-    let refusals = |what: &'static str| {
+fn each_error_reply_is_parsed() {
+    let error_replies = |what: &'static str| {
         replies(what).into_iter().map(move |(server, reply)| {
             let Value::ServerError(error) = reply else { panic!("{server}: {what} is an error") };
             (server, ErrorReply::parse(error.code(), error.details().unwrap_or_default()))
         })
     };
-    for (server, refusal) in refusals("error-busy") {
+    for (server, reply) in error_replies("error-busy") {
         let kind = if server.starts_with("redis-6.2") { BusyKind::Script } else { BusyKind::Function };
-        assert_eq!(refusal, ErrorReply::Busy { kind, counted: true }, "{server}");
+        assert_eq!(reply, ErrorReply::Busy { kind, counted: true }, "{server}");
     }
-    for (server, refusal) in refusals("error-busy-script") {
-        assert_eq!(refusal, ErrorReply::Busy { kind: BusyKind::Script, counted: true }, "{server}");
+    for (server, reply) in error_replies("error-busy-script") {
+        assert_eq!(reply, ErrorReply::Busy { kind: BusyKind::Script, counted: true }, "{server}");
     }
-    assert!(refusals("error-noperm").all(|(_, refusal)| refusal == ErrorReply::NoPermission));
+    assert!(error_replies("error-noperm").all(|(_, reply)| reply == ErrorReply::NoPermission));
     assert!(
-        refusals("error-wrongpass").all(|(_, refusal)| matches!(refusal, ErrorReply::Unauthorized { .. }))
+        error_replies("error-wrongpass").all(|(_, reply)| matches!(reply, ErrorReply::Unauthorized { .. }))
     );
     for what in ["error-noscript", "error-script"] {
-        assert!(refusals(what).all(|(_, refusal)| matches!(refusal, ErrorReply::Other { .. })), "{what}");
+        assert!(error_replies(what).all(|(_, reply)| matches!(reply, ErrorReply::Other { .. })), "{what}");
     }
 }
 
-/// What happens to bytes on the way.
+/// Damage to the bytes of a reply.
 #[derive(Debug, Clone)]
 enum Damage {
     Flip(Index, u8),
@@ -193,8 +197,8 @@ fn damaged(bytes: &[u8], damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-/// Has every parser read this, whatever it was the answer to.
-fn read_by_all(value: &Value) {
+/// Runs all parsers on a value.
+fn parse_with_all(value: &Value) {
     for privacy in [Privacy::default(), Privacy { show_keys: true, hide_clients: true, ..Privacy::default() }]
     {
         if let Ok(reply) = SlowlogReply::parse(value.clone(), privacy) {
@@ -224,17 +228,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn damaged_replies_are_read_or_refused(
+    fn damaged_replies_are_parsed_or_rejected(
         reply in any::<Index>(),
         damages in prop::collection::vec(damage(), 0..6),
     ) {
         let name = CAPTURED.keys().nth(reply.index(CAPTURED.len())).unwrap();
         let bytes = damaged(&CAPTURED[name], &damages);
-        // A reply that is cut is waited for; the connection limits how long and how much.
+        // An incomplete reply is not parsed: the connection waits for the rest.
         if let Ok(value) = ::redis::parse_redis_value(&bytes) {
-            read_by_all(&value);
+            parse_with_all(&value);
         }
-        // What is no reply at all may still be the text of one.
-        read_by_all(&Value::BulkString(bytes));
+        // Bytes that are not a reply may still be the text in one.
+        parse_with_all(&Value::BulkString(bytes));
     }
 }

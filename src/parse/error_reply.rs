@@ -1,23 +1,33 @@
-//! Error replies: what a server means when it does not do what it was asked.
+//! Error replies.
+//!
+//! The texts were captured on Redis 6.2.14 and 7.0.15 and on Valkey 9.1.2, unless another source is given.
+
+use std::fmt;
 
 use super::reply::printable;
 
-/// What keeps a server BUSY.
+/// Kind of command that makes a server reply BUSY. The text of the reply names the kill that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum BusyKind {
-    /// EVAL and its kin: SCRIPT KILL applies.
+    /// EVAL and EVALSHA: `-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.`
+    ///
+    /// Redis 6.2.14 and 7.0.15; Valkey 9.1.2 says `Valkey is busy`.
     Script,
-    /// FCALL and its kin: FUNCTION KILL applies.
+    /// FCALL: `-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.`
+    ///
+    /// Redis 7.0.15; Valkey 9.1.2 says `Valkey is busy`. Redis 6.2 has no functions.
     Function,
-    /// A module's command.
+    /// A module's command: `-BUSY Redis is busy running a module command.`, or a text of the module's own.
+    ///
+    /// Source of Redis 7.0; not measured. Neither kill applies.
     Module,
 }
 
 impl BusyKind {
-    /// All of them.
+    /// All variants.
     pub(crate) const ALL: [Self; 3] = [Self::Script, Self::Function, Self::Module];
 
-    /// The value of the labels `kind` and `cause`.
+    /// Returns the value of the labels `kind` and `cause`.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -26,52 +36,65 @@ impl BusyKind {
             Self::Module => "module",
         }
     }
+
+    /// Parses the text of a BUSY reply.
+    fn parse(detail: &str) -> Self {
+        if detail.contains("FUNCTION KILL") {
+            Self::Function
+        } else if detail.contains("SCRIPT KILL") {
+            Self::Script
+        } else {
+            Self::Module
+        }
+    }
 }
 
-/// An error reply, understood.
+/// A parsed error reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ErrorReply {
-    /// A script, function or module command runs for longer than the time limit.
+    /// A script, function or module command exceeds the time limit: `-BUSY …` (see [`BusyKind`]), or, for EXEC,
+    /// `-EXECABORT Transaction discarded because of: BUSY …`.
     Busy {
-        /// What runs.
+        /// Kind of the command that runs.
         kind: BusyKind,
-        /// Whether the server added this to its `errorstat_BUSY` (an EXECABORT that tells BUSY is not).
+        /// True if the server has counted the reply in `errorstat_BUSY`. It counts EXECABORT elsewhere.
         counted: bool,
     },
-    /// The data set is being loaded.
+    /// `-LOADING Redis is loading the dataset in memory`.
     Loading,
-    /// A replica without its master that is told not to serve stale data.
+    /// `-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.`
     MasterDown,
-    /// The server does not accept who we are.
+    /// The server rejects the credentials or the client: `-NOAUTH Authentication required.`, `-WRONGPASS invalid
+    /// username-password pair or user is disabled.`, or `-DENIED Redis is running in protected mode …`.
     Unauthorized {
-        /// The server's words, safe to print.
+        /// Text of the reply, printable.
         text: String,
     },
-    /// The user may not run this command.
+    /// The ACL does not allow the command: `-NOPERM this user has no permissions to run the 'slowlog|get' command` (Redis
+    /// 7.0.15), `… the 'slowlog' command or its subcommand` (6.2.14), `-NOPERM User … has no permissions …` (Valkey 9.1.2).
     NoPermission,
-    /// The server does not know this command.
+    /// The server does not have the command: `-ERR unknown command 'CONFIG', with args beginning with: …`,
+    /// `-ERR unknown subcommand 'STATS'. Try FUNCTION HELP.` (7.0.15), or `-ERR Unknown subcommand …` (6.2.14).
     Unknown,
-    /// Something else.
+    /// Any other error.
     Other {
-        /// The server's words, safe to print.
+        /// Text of the reply, printable.
         text: String,
     },
 }
 
-/// How much of a server's text is passed on.
+/// Maximum length of a text that is kept, characters.
 const MAX_TEXT: usize = 200;
 
 impl ErrorReply {
-    /// Understands an error reply from its first word and the rest. The facts: Redis 6.2.14, 7.0.15 and
-    /// Valkey 9.1.2, measured.
+    /// Parses an error reply from its first word and the rest.
     #[must_use]
     pub(crate) fn parse(code: &str, detail: &str) -> Self {
         let text = || printable(&format!("{code} {detail}"), MAX_TEXT);
         match code {
-            "BUSY" => Self::Busy { kind: busy_kind(detail), counted: true },
-            // EXEC while BUSY: "-EXECABORT Transaction discarded because of: BUSY Redis is busy …".
-            "EXECABORT" => match detail.split_once("because of: ").map(|(_, cause)| words(cause)) {
-                Some(("BUSY", cause)) => Self::Busy { kind: busy_kind(cause), counted: false },
+            "BUSY" => Self::Busy { kind: BusyKind::parse(detail), counted: true },
+            "EXECABORT" => match detail.split_once("because of: ").map(|(_, cause)| split_code(cause)) {
+                Some(("BUSY", cause)) => Self::Busy { kind: BusyKind::parse(cause), counted: false },
                 Some(("LOADING", _)) => Self::Loading,
                 Some(("MASTERDOWN", _)) => Self::MasterDown,
                 Some(("NOPERM", _)) => Self::NoPermission,
@@ -90,19 +113,21 @@ impl ErrorReply {
     }
 }
 
-/// Which kill the text of a BUSY reply offers.
-fn busy_kind(detail: &str) -> BusyKind {
-    if detail.contains("FUNCTION KILL") {
-        BusyKind::Function
-    } else if detail.contains("SCRIPT KILL") {
-        BusyKind::Script
-    } else {
-        BusyKind::Module
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { kind, .. } => write!(f, "BUSY ({})", kind.as_str()),
+            Self::Loading => f.write_str("LOADING"),
+            Self::MasterDown => f.write_str("MASTERDOWN"),
+            Self::NoPermission => f.write_str("NOPERM"),
+            Self::Unknown => f.write_str("unknown command"),
+            Self::Unauthorized { text } | Self::Other { text } => f.write_str(text),
+        }
     }
 }
 
-/// The first word and the rest.
-fn words(text: &str) -> (&str, &str) {
+/// Splits a text after its first word.
+fn split_code(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
 }
 
@@ -111,12 +136,12 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> ErrorReply {
-        let (code, detail) = words(line);
+        let (code, detail) = split_code(line);
         ErrorReply::parse(code, detail)
     }
 
     #[test]
-    fn captured_error_replies_are_understood() {
+    fn captured_error_replies_are_parsed() {
         let busy = |kind, counted| ErrorReply::Busy { kind, counted };
         for (line, expected) in [
             (
@@ -153,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_only_look_alike_are_other_errors() {
+    fn similar_codes_are_other_errors() {
         for line in [
             "BUSYGROUP Consumer Group name already exists",
             "BUSYKEY Target key name already exists.",
@@ -165,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_credentials_keep_the_servers_words_in_one_line() {
+    fn the_text_of_rejected_credentials_is_one_printable_line() {
         for line in [
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOAUTH Authentication required.",

@@ -1,4 +1,4 @@
-//! FUNCTION STATS (7.0+): which function runs now.
+//! FUNCTION STATS (7.0+): the function that is running.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use ::redis::Value;
 
 use super::reply::{MAX_TEXT, Malformed, bytes, integer, pairs};
 
-/// The function that runs now.
+/// The function that is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunningFunction {
-    /// The function's registered name, at most its first 256 bytes.
+    /// Registered name, at most the first 256 bytes.
     pub(crate) name: Vec<u8>,
-    /// How long it has been running.
+    /// Time since the call.
     pub(crate) running_for: Option<Duration>,
 }
 
-/// The function that runs, if one does. The arguments in the reply are dropped.
+/// Parses a reply; returns `None` if no function is running. The arguments of the call are dropped.
 ///
 /// # Errors
 /// The reply has no `running_script`, or one without a name.
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_and_running_are_told_apart() {
+    fn idle_and_running_servers_are_distinguished() {
         let engines = "$7\r\nengines\r\n*2\r\n$3\r\nLUA\r\n*4\r\n$15\r\nlibraries_count\r\n:1\r\n$15\r\nfunctions_count\r\n:1\r\n";
         assert_eq!(parse(&format!("*4\r\n$14\r\nrunning_script\r\n$-1\r\n{engines}")), Ok(None));
         let running = "*6\r\n$4\r\nname\r\n$4\r\nslow\r\n$7\r\ncommand\r\n*3\r\n$5\r\nfcall\r\n$4\r\nslow\r\n$1\r\n0\r\n$11\r\nduration_ms\r\n:1200\r\n";

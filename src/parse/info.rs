@@ -1,19 +1,19 @@
-//! INFO: what of it is worth reading, with the names that each server version has for it.
+//! INFO: the fields that the exporter uses, with their names in each server version.
 //!
-//! Adding a number: a variant of [`Number`] and its row in [`NUMBERS`].
+//! To add a number, add a variant to [`Number`] and its row to [`NUMBERS`].
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::reply::kept;
+use super::reply::bounded;
 use crate::clock::Unix;
 use crate::script::ScriptCommand;
 
-/// The sections that are read.
+/// The sections of INFO that the exporter requests.
 pub(crate) const SECTIONS: &[&str] =
     &["server", "commandstats", "errorstats", "memory", "stats", "replication"];
 
-/// A single number of INFO.
+/// A number in INFO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Number {
     /// Scripts in the EVAL cache.
@@ -22,21 +22,21 @@ pub(crate) enum Number {
     Functions,
     /// Function libraries.
     Libraries,
-    /// Scripts that were evicted from the EVAL cache.
+    /// Scripts evicted from the EVAL cache.
     EvictedScripts,
     /// Memory of the EVAL interpreter.
     VmEval,
-    /// Memory of the functions' interpreter.
+    /// Memory of the FUNCTION interpreter.
     VmFunctions,
-    /// Memory of cached scripts, outside the interpreter.
+    /// Memory of cached scripts outside the interpreter.
     ScriptsEval,
-    /// Memory of functions, outside the interpreter.
+    /// Memory of functions outside the interpreter.
     FunctionsMemory,
-    /// Commands since the start or the last CONFIG RESETSTAT; when it falls, the statistics were reset.
+    /// Commands since the start or the last CONFIG RESETSTAT. A decrease means that the statistics were reset.
     CommandsProcessed,
 }
 
-/// Where each number stands: its field in INFO, the newest name first.
+/// The field of each number, the newest name first.
 const NUMBERS: &[(Number, &[&str])] = &[
     (Number::CachedScripts, &["number_of_cached_scripts"]),
     (Number::Functions, &["number_of_functions"]),
@@ -49,20 +49,20 @@ const NUMBERS: &[(Number, &[&str])] = &[
     (Number::CommandsProcessed, &["total_commands_processed"]),
 ];
 
-/// The server's own count of a command.
+/// Statistics of a command, from `cmdstat_…`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CommandStats {
-    /// Calls that ran.
+    /// Calls that were executed.
     pub(crate) calls: u64,
-    /// Their time, µs.
+    /// Total execution time, µs.
     pub(crate) micros: u64,
-    /// Calls that were refused before they ran (BUSY among them).
+    /// Calls rejected before execution, for example with BUSY.
     pub(crate) rejected: u64,
-    /// Calls that ended with an error.
+    /// Calls that failed during execution.
     pub(crate) failed: u64,
 }
 
-/// The server's count of the error replies that concern scripts.
+/// Numbers of error replies that concern scripts, from `errorstat_…`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ErrorStats {
     /// `-BUSY`.
@@ -75,50 +75,50 @@ pub(crate) struct ErrorStats {
     pub(crate) noscript: u64,
 }
 
-/// What one or more INFO sections told. What was not told is `None` or missing. Texts are cut to 256 bytes and have no
-/// control characters, marks of the writing direction or zero-width characters.
+/// Parsed sections of INFO. Fields that were not reported are `None` or absent. Texts are printable and at most 256 bytes
+/// long.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Info {
-    /// Identity of the server's process.
+    /// `run_id`, random for each process of a server.
     pub(crate) run_id: Option<String>,
-    /// `redis` or `valkey`, or what a fork calls itself.
+    /// `redis`, `valkey`, or the name of a fork.
     pub(crate) server: Option<String>,
-    /// Version of the server (Valkey's own, not the Redis version that it is compatible with).
+    /// Version; of Valkey its own, not the compatible Redis version.
     pub(crate) version: Option<String>,
-    /// Major version of the Redis that the server is compatible with.
+    /// Major part of the compatible Redis version.
     pub(crate) compatible_major: Option<u32>,
     /// `standalone`, `cluster` or `sentinel`.
     pub(crate) mode: Option<String>,
-    /// `master` or `slave`, as the server says it.
+    /// `master` or `slave`.
     pub(crate) role: Option<String>,
     /// Time since the server's start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
-    /// The server's clock.
+    /// Time by the server's clock.
     pub(crate) server_time: Option<Unix>,
-    /// Counts of script commands; those that the server never saw are missing. `None`: not told.
+    /// Statistics of script commands; commands that were never called are absent. `None` if not reported.
     pub(crate) commands: Option<HashMap<ScriptCommand, CommandStats>>,
-    /// Successful SCRIPT KILL and FUNCTION KILL; `None` before 7.0, which does not count subcommands.
+    /// Successful kills; `None` before 7.0, which has no statistics of subcommands.
     pub(crate) kills: Option<Kills>,
-    /// Whether ids of the slow log may have been used up without a trace in it. `None`: not told.
+    /// Traces of commands that make ids of the slow log skip. `None` if not reported.
     pub(crate) slowlog_past: Option<SlowlogPast>,
-    /// Counts of errors. `None`: not told.
+    /// Numbers of error replies. `None` if not reported.
     pub(crate) errors: Option<ErrorStats>,
-    /// Single numbers.
+    /// Numbers by name.
     pub(crate) numbers: HashMap<Number, u64>,
 }
 
-/// What the command statistics say about the slow log's past.
+/// History of the slow log, according to the command statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlowlogPast {
-    /// Never reset, no setting changed: if it is empty, its next id is 0.
+    /// Never reset, and no setting was changed: if the slow log is empty, its next id is 0.
     Untouched,
-    /// It may have been reset, or kept no entries for a while.
+    /// Possibly reset, or off for some time.
     Unclear,
-    /// It was reset, or the statistics were.
+    /// The slow log or the statistics were reset.
     Reset,
 }
 
-/// Successful kills.
+/// Numbers of successful kills.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Kills {
     /// SCRIPT KILL.
@@ -128,7 +128,7 @@ pub(crate) struct Kills {
 }
 
 impl Info {
-    /// Reads the text of one or more sections. Lines that are not understood are passed over.
+    /// Parses the text of one or more sections; ignores unknown lines.
     #[must_use]
     pub(crate) fn parse(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
@@ -145,7 +145,7 @@ impl Info {
     }
 
     fn from_fields(sections: &HashSet<String>, fields: &HashMap<&str, &str>) -> Self {
-        let text = |name: &str| fields.get(name).map(|value| kept(value));
+        let text = |name: &str| fields.get(name).map(|value| bounded(value));
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
         let compatible_major =
             fields.get("redis_version").and_then(|version| version.split('.').next()?.parse().ok());
@@ -154,7 +154,7 @@ impl Info {
         let stats =
             |name: &str| fields.get(format!("cmdstat_{name}").as_str()).map(|line| command_stats(line));
         let successes = |name: &str| stats(name).map_or(0, |stats| stats.calls.saturating_sub(stats.failed));
-        let told = sections.contains("commandstats");
+        let has_stats = sections.contains("commandstats");
         Self {
             run_id: text("run_id").filter(|id| !id.is_empty()),
             server: text("server_name")
@@ -166,15 +166,15 @@ impl Info {
             uptime: number("uptime_in_seconds").map(Duration::from_secs),
             server_time: number("server_time_usec")
                 .map(|micros| Unix::from_epoch(Duration::from_micros(micros))),
-            commands: told.then(|| {
+            commands: has_stats.then(|| {
                 ScriptCommand::ALL
                     .into_iter()
                     .filter_map(|command| Some((command, stats(command.as_str())?)))
                     .collect()
             }),
-            kills: (told && counts_subcommands)
+            kills: (has_stats && counts_subcommands)
                 .then(|| Kills { script: successes("script|kill"), function: successes("function|kill") }),
-            slowlog_past: told.then(|| {
+            slowlog_past: has_stats.then(|| {
                 let traces = |names: &[&str]| names.iter().any(|name| stats(name).is_some());
                 if counts_subcommands && traces(&["slowlog|reset", "config|resetstat"]) {
                     SlowlogPast::Reset
@@ -203,7 +203,7 @@ impl Info {
         }
     }
 
-    /// Adds what another section told.
+    /// Takes over the fields that `other` has.
     pub(crate) fn merge(&mut self, other: Self) {
         fn fill<T>(mine: &mut Option<T>, other: Option<T>) {
             if other.is_some() {
@@ -226,7 +226,8 @@ impl Info {
     }
 }
 
-/// `calls=3,usec=10,usec_per_call=3.33,rejected_calls=0,failed_calls=0`; what is missing (before 6.2) is 0.
+/// Parses `calls=3,usec=10,usec_per_call=3.33,rejected_calls=0,failed_calls=0`. The last two are 0 before 6.2, which does not
+/// report them.
 fn command_stats(line: &str) -> CommandStats {
     let mut stats = CommandStats::default();
     for (name, value) in line.split(',').filter_map(|field| field.split_once('=')) {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn captured_counts_are_read() {
+    fn captured_counts_are_parsed() {
         for text in [REDIS_7, REDIS_62, VALKEY_9] {
             let info = Info::parse(text);
             let commands = info.commands.unwrap();
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_6_2_does_not_count_is_unknown_and_what_7_0_never_saw_is_zero() {
+    fn counts_that_6_2_lacks_are_unknown_and_absent_ones_of_7_0_are_zero() {
         let old = Info::parse(REDIS_62);
         assert!(old.kills.is_none() && !old.numbers.contains_key(&Number::Functions));
         assert_eq!(Info::parse(REDIS_7).kills, Some(Kills { script: 1, function: 0 }));
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slow_logs_past_is_known_by_its_traces() {
+    fn the_history_of_the_slow_log_is_derived_from_commandstats() {
         let head = "# Server\r\nredis_version:7.0.0\r\n# Commandstats\r\n";
         let past = |lines: &str| Info::parse(format!("{head}{lines}").as_bytes()).slowlog_past;
         assert_eq!(past("cmdstat_slowlog|get:calls=1,usec=1\r\n"), Some(SlowlogPast::Untouched));
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_and_cleaned() {
+    fn texts_are_bounded_and_printable() {
         let hostile = format!("\u{1b}[2J\u{202e}\u{200b}x\u{9b}{}", "\u{e9}".repeat(1 << 20));
         for fields in [
             &["run_id", "server_name", "valkey_version", "redis_mode", "role"][..],
@@ -343,12 +344,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in any::<Vec<u8>>()) {
+        fn any_text_is_parsed(text in any::<Vec<u8>>()) {
             let _ = Info::parse(&text);
         }
 
         #[test]
-        fn any_lines_are_read(lines in prop::collection::vec("(cmdstat_|errorstat_)?[a-z|]{0,8}:?[a-z=,0-9]{0,30}", 0..20)) {
+        fn any_lines_are_parsed(lines in prop::collection::vec("(cmdstat_|errorstat_)?[a-z|]{0,8}:?[a-z=,0-9]{0,30}", 0..20)) {
             let _ = Info::parse(format!("# Commandstats\r\n# Errorstats\r\n{}", lines.join("\r\n")).as_bytes());
         }
     }

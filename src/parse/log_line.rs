@@ -1,22 +1,23 @@
-//! The server's own log: the line that names the script which runs for longer than the time limit.
+//! Line of the server's log that names a script which exceeds the time limit.
 //!
-//! 7.0+ and Valkey: `Slow script detected: still in execution after 1013 milliseconds. You can try killing the
-//! script using the SCRIPT KILL command. Script name is: 479664e8….` (a function's name for FCALL). 6.2: `Lua
-//! slow script detected: … Script SHA1 is: 479664e8…`. Measured on 6.2.14, 7.0.15 and Valkey 9.1.2. What stands
-//! around it (process id, time, level; plain or logfmt) does not matter here.
+//! - Redis 7.0.15, Valkey 9.1.2: `Slow script detected: still in execution after 1013 milliseconds. You can try killing the
+//!   script using the SCRIPT KILL command. Script name is: 479664e8….`; for FCALL the name of the function.
+//! - Redis 6.2.14: `Lua slow script detected: … Script SHA1 is: 479664e8…`.
+//!
+//! The rest of the line (process id, time, level; plain or logfmt) is ignored.
 
 use std::time::Duration;
 
-/// What the server says about the script that runs.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SlowScriptLine {
-    /// The SHA1 (EVAL and EVALSHA) or the name of the function (FCALL).
+    /// SHA1 (EVAL and EVALSHA), or name of the function (FCALL).
     pub(crate) name: String,
-    /// How long it had been running when the line was written.
+    /// Time between the call and the line.
     pub(crate) running_for: Duration,
 }
 
-/// Reads a line, if it is the one.
+/// Parses a line; returns `None` for all other lines.
 #[must_use]
 pub(crate) fn slow_script_line(line: &str) -> Option<SlowScriptLine> {
     let (_, rest) = line.split_once("low script detected: still in execution after ")?;
@@ -50,7 +51,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_is_read_or_passed_over(line in ".*", tail in ".*") {
+        fn any_line_is_parsed_or_ignored(line in ".*", tail in ".*") {
             let _ = slow_script_line(&line);
             let _ = slow_script_line(&format!("slow script detected: still in execution after {line} milliseconds{tail}Script name is: {line}"));
         }

@@ -1,6 +1,6 @@
-//! Replies become typed values. Pure: no I/O, no clock, no state.
+//! Parsers of replies and of server logs. Pure: no I/O, no clock, no state.
 //!
-//! Everything here reads untrusted input: any reply gives a value or a [`Malformed`], never a panic.
+//! All input is untrusted: a parser returns a value or [`Malformed`] for any input, and never panics.
 
 mod announced;
 mod cluster_nodes;
@@ -18,7 +18,7 @@ mod sentinel;
 mod slowlog;
 
 pub(crate) use self::cluster_nodes::ClusterNodes;
-pub(crate) use self::config::Settings;
+pub(crate) use self::config::{Settings, SlowlogThreshold};
 pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;
 pub(crate) use self::function_stats::{RunningFunction, function_stats};

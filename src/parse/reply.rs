@@ -1,29 +1,29 @@
-//! What all replies share: reading a RESP value leniently, whichever protocol version it came in.
+//! Conversions of RESP values that work for RESP2 and RESP3.
 
 use ::redis::Value;
 
 use crate::text::is_hidden;
 
-/// A reply that is not of the form its command promises.
+/// Error of a reply that does not have the form of its command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not {expected}")]
 pub(crate) struct Malformed {
-    /// What it should have been.
+    /// The expected form.
     pub(crate) expected: &'static str,
 }
 
 impl Malformed {
-    /// A reply that should have been `expected`.
+    /// Error of a reply that is not `expected`.
     #[must_use]
     pub(crate) const fn new(expected: &'static str) -> Self {
         Self { expected }
     }
 }
 
-/// A whole number, also when it comes as text.
+/// Converts a number, or a text that is one.
 ///
 /// # Errors
-/// The value is no integer in the range of `i64`.
+/// The value is not an integer in the range of `i64`.
 pub(crate) fn integer(value: &Value) -> Result<i64, Malformed> {
     let parsed = match value {
         Value::Int(number) => Some(*number),
@@ -34,10 +34,10 @@ pub(crate) fn integer(value: &Value) -> Result<i64, Malformed> {
     parsed.ok_or(Malformed::new("an integer"))
 }
 
-/// Text as the bytes that it is.
+/// Converts a text or a number to bytes.
 ///
 /// # Errors
-/// The value is no text.
+/// The value is neither.
 pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
@@ -48,7 +48,7 @@ pub(crate) fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
     }
 }
 
-/// The elements of an array or a set.
+/// Converts an array or a set to its elements.
 pub(super) fn items(value: Value) -> Result<Vec<Value>, Malformed> {
     match value {
         Value::Array(items) | Value::Set(items) => Ok(items),
@@ -56,7 +56,8 @@ pub(super) fn items(value: Value) -> Result<Vec<Value>, Malformed> {
     }
 }
 
-/// Names and values: a map (RESP3) or an array of them in turn (RESP2). Names that are no text are left out.
+/// Converts a map (RESP3), or an array that alternates names and values (RESP2), to pairs. Pairs whose name is not a text are
+/// skipped. An array with an odd number of elements is malformed.
 pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     let mut pairs = Vec::new();
     let mut push = |name: Value, value: Value| {
@@ -77,22 +78,22 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     Ok(pairs)
 }
 
-/// Most bytes that are kept of a server's text.
+/// Maximum length of a server's text that is kept, bytes.
 pub(super) const MAX_TEXT: usize = 256;
 
-/// Text from elsewhere, made safe to print: one line, no [hidden characters](is_hidden), at most `longest` characters.
+/// Trims a text, removes [hidden characters](is_hidden) and cuts it to `max` characters.
 #[must_use]
-pub(crate) fn printable(text: &str, longest: usize) -> String {
-    text.trim().chars().filter(|c| !is_hidden(*c)).take(longest).collect()
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    text.trim().chars().filter(|c| !is_hidden(*c)).take(max).collect()
 }
 
-/// Text of a server that is kept: without hidden characters, and of at most [`MAX_TEXT`] bytes.
-pub(super) fn kept(text: &str) -> String {
-    let mut kept = printable(text, MAX_TEXT);
-    while kept.len() > MAX_TEXT {
-        kept.pop();
+/// Like [`printable`], with a maximum of [`MAX_TEXT`] bytes.
+pub(super) fn bounded(text: &str) -> String {
+    let mut bounded = printable(text, MAX_TEXT);
+    while bounded.len() > MAX_TEXT {
+        bounded.pop();
     }
-    kept
+    bounded
 }
 
 #[cfg(test)]
@@ -102,17 +103,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_shows_what_it_is() {
-        assert_eq!(kept(" a\u{1b}[31m\u{9b}b\u{202e}c\u{2066}d\u{200b}\u{feff}e\r\n\0"), "a[31mbcde");
-        assert_eq!(kept("naïve \u{1f600}"), "naïve \u{1f600}");
-        assert_eq!(kept(&"é".repeat(1000)), "é".repeat(128));
+    fn hidden_characters_are_removed() {
+        assert_eq!(bounded(" a\u{1b}[31m\u{9b}b\u{202e}c\u{2066}d\u{200b}\u{feff}e\r\n\0"), "a[31mbcde");
+        assert_eq!(bounded("naïve \u{1f600}"), "naïve \u{1f600}");
+        assert_eq!(bounded(&"é".repeat(1000)), "é".repeat(128));
     }
 
     proptest! {
         #[test]
-        fn what_is_kept_is_bounded(text in any::<String>(), times in 1..300_usize) {
-            let kept = kept(&text.repeat(times));
-            prop_assert!(kept.len() <= MAX_TEXT && !kept.contains(is_hidden));
+        fn texts_are_bounded(text in any::<String>(), times in 1..300_usize) {
+            let bounded = bounded(&text.repeat(times));
+            prop_assert!(bounded.len() <= MAX_TEXT && !bounded.contains(is_hidden));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! SENTINEL MASTER, REPLICAS and SENTINELS: what a Sentinel knows about the servers that it watches.
+//! SENTINEL MASTER, REPLICAS and SENTINELS: the servers that a Sentinel monitors.
 
 use ::redis::Value;
 
@@ -8,28 +8,28 @@ use super::reply::{Malformed, bytes, items, pairs};
 /// A host and a port.
 pub(crate) type HostPort = (String, u16);
 
-/// A server as a Sentinel sees it.
+/// State of a server, as reported by a Sentinel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SentinelServer {
-    /// Where it is; `None` if what is told can't be an address.
+    /// Address; `None` if it is not valid.
     pub(crate) address: Option<HostPort>,
-    /// Whether the Sentinel reaches it, and has read its INFO since it was told of it, or was reset: only by a master's INFO
-    /// it knows the replicas. It has no `runid` before (Redis 7.0's `sentinelResetMaster` drops it; measured on 7.0.15 and
-    /// Valkey 9.1.2).
+    /// True if the Sentinel reaches the server and has read its INFO since it began to monitor it or was reset. A Sentinel
+    /// knows the replicas only from the master's INFO, and reports no `runid` before (`sentinelResetMaster` of Redis 7.0
+    /// drops it; measured on Redis 7.0.15 and Valkey 9.1.2).
     pub(crate) known: bool,
 }
 
-/// A server, of SENTINEL MASTER.
+/// Parses a reply of SENTINEL MASTER.
 ///
 /// # Errors
 /// The reply does not describe a server.
 pub(crate) fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed> {
-    let (mut ip, mut port, mut down, mut read) = (None, None, false, false);
+    let (mut ip, mut port, mut down, mut has_info) = (None, None, false, false);
     for (name, value) in pairs(value)? {
         match name.as_str() {
             "ip" => ip = Some(bytes(value)?),
             "port" => port = Some(bytes(value)?),
-            "runid" => read = !bytes(value)?.is_empty(),
+            "runid" => has_info = !bytes(value)?.is_empty(),
             "flags" => {
                 let flags = bytes(value)?;
                 let is_down = |flag: &[u8]| matches!(flag, b"s_down" | b"o_down" | b"disconnected");
@@ -40,16 +40,16 @@ pub(crate) fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed>
     }
     let (Some(ip), Some(port)) = (ip, port) else { return Err(Malformed::new("a server with ip and port")) };
     let address = announced(&String::from_utf8_lossy(&ip), &String::from_utf8_lossy(&port));
-    Ok(SentinelServer { address, known: read && !down })
+    Ok(SentinelServer { address, known: has_info && !down })
 }
 
-/// Where servers are, of SENTINEL REPLICAS or SENTINELS. What can't be an address is left out.
+/// Parses the addresses in a reply of SENTINEL REPLICAS or SENTINELS; skips those that are not valid.
 ///
 /// # Errors
-/// The reply is no list of servers.
+/// The reply is not a list of servers.
 pub(crate) fn sentinel_list(value: Value) -> Result<Vec<HostPort>, Malformed> {
-    let read = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
-    Ok(read.into_iter().filter_map(|server| server.address).collect())
+    let servers = items(value)?.into_iter().map(sentinel_master).collect::<Result<Vec<_>, _>>()?;
+    Ok(servers.into_iter().filter_map(|server| server.address).collect())
 }
 
 #[cfg(test)]
@@ -86,9 +86,9 @@ mod tests {
         ::redis::parse_redis_value(bytes).unwrap()
     }
 
-    /// A master, its replica, and two Sentinels of which one is asked.
+    /// Replies of one of two Sentinels about a master and its replica.
     #[test]
-    fn captured_replies_tell_where_the_servers_are() {
+    fn captured_replies_hold_the_addresses() {
         let at = |port| ("127.0.0.1".to_owned(), port);
         for (master, replicas, sentinels, port) in CAPTURED {
             let master = sentinel_master(value(master));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_left_out_and_what_is_no_server_is_an_error() {
+    fn invalid_addresses_are_skipped_and_invalid_servers_are_errors() {
         let server = |ip: &str, port: &str| {
             let word = |text: &str| Value::BulkString(text.into());
             Value::Array(vec![word("ip"), word(ip), word("port"), word(port), word("x"), Value::Nil])
@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_reply_is_read(bytes in prop::collection::vec(prop::sample::select(&b"*2$12\r\nipport:-"[..]), 0..100)) {
+        fn any_reply_is_parsed_or_rejected(bytes in prop::collection::vec(prop::sample::select(&b"*2$12\r\nipport:-"[..]), 0..100)) {
             if let Ok(value) = ::redis::parse_redis_value(&bytes) {
                 let _ = (sentinel_master(value.clone()), sentinel_list(value));
             }

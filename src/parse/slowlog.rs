@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_captured_reply_is_read_oldest_first() {
+    fn a_captured_reply_is_sorted_oldest_first() {
         let reply = parse(CAPTURED).unwrap();
         assert_eq!((reply.received, reply.malformed), (2, 0));
         assert_eq!(reply.entries[0].id, 200);
@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_reply_is_read_or_refused(value in any_value()) {
+        fn any_reply_is_parsed_or_rejected(value in any_value()) {
             if let Ok(reply) = SlowlogReply::parse(value, Privacy::default()) {
                 prop_assert!(reply.entries.windows(2).all(|pair| pair[0].id < pair[1].id));
                 prop_assert!(reply.entries.len() + reply.malformed <= reply.received);

@@ -378,7 +378,7 @@ impl Target {
                     self.account.set_max_len(entries);
                 }
                 if let Some(threshold) = settings.slowlog_threshold {
-                    self.account.set_threshold(threshold);
+                    self.account.set_threshold(threshold.duration());
                 }
                 self.server.set_settings(settings);
             }

@@ -10,7 +10,7 @@ use super::report::{
 use super::{slow, text};
 use crate::client::Command;
 use crate::config::TargetConfig;
-use crate::parse::BusyKind;
+use crate::parse::{BusyKind, SlowlogThreshold};
 
 /// Everything that the exporter asks, in the order of the report, and what is lost without it.
 const QUESTIONS: [(Command, &str); 8] = [
@@ -68,8 +68,8 @@ pub(super) fn judge(config: &TargetConfig, seen: &Seen, since: Option<Duration>)
         blocked: blocked(&seen.standing),
         capabilities: QUESTIONS.map(|(question, _)| capability(config, seen, question)).to_vec(),
         settings: (!seen.settings.is_empty()).then(|| SettingsReport {
-            slowlog_enabled: seen.settings.slowlog_threshold.map(|threshold| threshold.is_some()),
-            slowlog_threshold: seen.settings.slowlog_threshold.flatten(),
+            slowlog_enabled: seen.settings.slowlog_threshold.map(|threshold| threshold.duration().is_some()),
+            slowlog_threshold: seen.settings.slowlog_threshold.and_then(SlowlogThreshold::duration),
             slowlog_max_length: seen.settings.slowlog_max_len,
             time_limit: seen.settings.time_limit,
         }),
@@ -265,17 +265,17 @@ fn settings(config: &TargetConfig, seen: &Seen, findings: &mut Vec<Finding>) {
     };
     let threshold = || "CONFIG SET slowlog-log-slower-than 10000".to_owned();
     match settings.slowlog_threshold {
-        Some(None) => warn(
+        Some(SlowlogThreshold::Off) => warn(
             "slowlog_off",
             "the slow log is off (slowlog-log-slower-than is negative): no slow script is seen".to_owned(),
             threshold(),
         ),
-        Some(Some(Duration::ZERO)) => warn(
+        Some(SlowlogThreshold::At(Duration::ZERO)) => warn(
             "slowlog_flooded",
             "slowlog-log-slower-than is 0: every command is logged and pushes slow scripts out".to_owned(),
             threshold(),
         ),
-        Some(Some(time)) if time >= config.slow.warning => warn(
+        Some(SlowlogThreshold::At(time)) if time >= config.slow.warning => warn(
             "slowlog_threshold_high",
             format!(
                 "the slow log begins at {}, and --slow.warning is {}: it hides slow scripts",

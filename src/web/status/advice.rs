@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
-use crate::parse::BusyKind;
+use crate::parse::{BusyKind, SlowlogThreshold};
 use crate::shell;
 use crate::text::duration;
 use crate::watch::{Feature, State, Target};
@@ -129,12 +129,12 @@ impl Found {
         let settings = target.server().settings();
         let warning = target.scripts().slow().warning;
         match settings.slowlog_threshold {
-            Some(None) => self.add(
+            Some(SlowlogThreshold::Off) => self.add(
                 "slowlog_off",
                 Weight::Blind,
                 "The slow log is off: no script call is counted. CONFIG SET slowlog-log-slower-than 10000 turns it on.",
             ),
-            Some(Some(threshold)) if threshold > warning => self.add(
+            Some(SlowlogThreshold::At(threshold)) if threshold > warning => self.add(
                 "slowlog_threshold",
                 Weight::Partial,
                 format!(
