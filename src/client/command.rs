@@ -1,11 +1,11 @@
-//! What the exporter asks servers. This is all of it: no write command is ever sent.
+//! Every command that the exporter sends, except AUTH. None of them writes.
 
 use ::redis::{Cmd, Pipeline, cmd};
 
 use crate::script::Sha1Digits;
 use crate::watch::Feature;
 
-/// A question to a server.
+/// A command for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     /// PING.
@@ -14,34 +14,33 @@ pub(crate) enum Command {
     Transaction,
     /// INFO of these sections.
     Info(&'static [&'static str]),
-    /// SLOWLOG GET of so many entries.
+    /// SLOWLOG GET of this number of entries.
     SlowlogGet(usize),
     /// SLOWLOG LEN.
     SlowlogLen,
     /// CONFIG GET of these parameters.
     ConfigGet(&'static [&'static str]),
-    /// FUNCTION STATS.
+    /// FUNCTION STATS (7.0+).
     FunctionStats,
-    /// FUNCTION LIST WITHCODE: all libraries (`catalogue --from-redis` only).
+    /// FUNCTION LIST WITHCODE, the code of all libraries (7.0+; only sent by `catalogue --from-redis`).
     FunctionList,
-    /// SCRIPT SHOW: the body of a script (Valkey 8.0+).
+    /// SCRIPT SHOW, the body of a script (Valkey 8.0+).
     ScriptShow(Sha1Digits),
-    /// CLIENT SETNAME: so that an operator sees in CLIENT LIST who we are.
+    /// CLIENT SETNAME, so that an operator can tell the exporter in CLIENT LIST.
     SetName,
 }
 
-/// Most memory that the reply to a short question may take: a line, or an error.
+/// Maximum memory of a reply of one line, bytes.
 pub(super) const SMALL_REPLY: usize = 4 << 10;
 
-/// Most memory that the reply to a long question may take: some thousand slow log entries with all their arguments, a
-/// function that runs with all of its own.
+/// Maximum memory of a long reply, bytes: some thousand slow log entries, or FUNCTION STATS with all arguments of a call.
 const LARGE_REPLY: usize = 16 << 20;
 
-/// The name that our connections have in CLIENT LIST.
+/// Name of the exporter's connections in CLIENT LIST.
 const CLIENT_NAME: &str = "redis-script-exporter";
 
 impl Command {
-    /// The command as it is named in messages.
+    /// Returns the name for messages.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -58,7 +57,7 @@ impl Command {
         }
     }
 
-    /// Most memory that its reply may take.
+    /// Returns the maximum memory of the reply, bytes.
     pub(super) const fn reply_limit(self) -> usize {
         match self {
             Self::Ping => 1 << 10,
@@ -71,7 +70,7 @@ impl Command {
         }
     }
 
-    /// What an ACL has to grant for it.
+    /// Returns the ACL rules that allow the command.
     #[must_use]
     pub(crate) const fn grant(self) -> &'static str {
         match self {
@@ -88,7 +87,7 @@ impl Command {
         }
     }
 
-    /// The feature whose capability its answer shows; `None` where nothing depends on it.
+    /// Returns the feature that is available if this command succeeds; `None` if nothing depends on it.
     #[must_use]
     pub(crate) const fn feature(self) -> Option<Feature> {
         match self {
@@ -104,14 +103,14 @@ impl Command {
         }
     }
 
-    /// Whether a server answers it while it is BUSY: then the answer does not prove that the server is free. EXEC, which is
-    /// the answer to a transaction, is refused.
+    /// True if a BUSY server replies to the command as usual, so that the reply does not prove that the server is free.
+    /// A BUSY server accepts MULTI but rejects EXEC, so a transaction is not among these commands.
     #[must_use]
-    pub(crate) const fn is_answered_while_busy(self) -> bool {
+    pub(crate) const fn is_accepted_while_busy(self) -> bool {
         matches!(self, Self::FunctionStats)
     }
 
-    /// What to send.
+    /// Returns the wire form.
     pub(super) fn request(self) -> Request {
         let one = |command: &mut Cmd| Request::One(std::mem::take(command));
         match self {
@@ -119,7 +118,7 @@ impl Command {
             Self::Transaction => {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("MULTI").cmd("EXEC");
-                Request::Several(pipeline)
+                Request::Pipeline(pipeline)
             }
             Self::Info(sections) => one(cmd("INFO").arg(sections)),
             Self::SlowlogGet(count) => one(cmd("SLOWLOG").arg("GET").arg(count)),
@@ -133,21 +132,21 @@ impl Command {
     }
 }
 
-/// A question about other servers: where they are.
+/// A command that asks for the addresses of other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopologyCommand<'a> {
     /// CLUSTER NODES.
     ClusterNodes,
-    /// SENTINEL MASTER of a master's name.
+    /// SENTINEL MASTER with the name of a master.
     SentinelMaster(&'a str),
-    /// SENTINEL REPLICAS of a master's name.
+    /// SENTINEL REPLICAS with the name of a master.
     SentinelReplicas(&'a str),
-    /// SENTINEL SENTINELS of a master's name.
+    /// SENTINEL SENTINELS with the name of a master.
     SentinelSentinels(&'a str),
 }
 
 impl TopologyCommand<'_> {
-    /// The command as it is named in messages.
+    /// Returns the name for messages.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -158,7 +157,7 @@ impl TopologyCommand<'_> {
         }
     }
 
-    /// Most memory that its reply may take: thousands of servers.
+    /// Returns the maximum memory of the reply, bytes; enough for thousands of servers.
     pub(super) const fn reply_limit(self) -> usize {
         match self {
             Self::ClusterNodes | Self::SentinelReplicas(_) | Self::SentinelSentinels(_) => 8 << 20,
@@ -166,7 +165,7 @@ impl TopologyCommand<'_> {
         }
     }
 
-    /// What an ACL has to grant for it. Redis 6.2 takes these too, although it knows no subcommands otherwise.
+    /// Returns the ACL rules that allow the command. Redis 6.2 accepts them as well.
     #[must_use]
     pub(crate) const fn grant(self) -> &'static str {
         match self {
@@ -177,7 +176,7 @@ impl TopologyCommand<'_> {
         }
     }
 
-    /// What to send.
+    /// Returns the wire form.
     pub(super) fn request(self) -> Request {
         let sentinel = |subcommand: &str, master: &str| {
             let mut command = cmd("SENTINEL");
@@ -197,11 +196,11 @@ impl TopologyCommand<'_> {
     }
 }
 
-/// What goes over the wire for one question.
+/// Wire form of a command.
 #[derive(Debug)]
 pub(super) enum Request {
     /// One command.
     One(Cmd),
-    /// Commands that are sent together; the first error or the last reply is the answer.
-    Several(Pipeline),
+    /// A pipeline; its result is the first error or the last reply.
+    Pipeline(Pipeline),
 }

@@ -1,4 +1,4 @@
-//! A connection that takes one question at a time.
+//! A connection that sends one command at a time.
 
 use std::future::Future;
 
@@ -8,47 +8,49 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::command::{Command, Request, SMALL_REPLY, TopologyCommand};
-use super::dial::Link;
-use super::reply_limit::{LimitedReply, ReplyLimit};
+use super::dial::Transport;
+use super::reply_limit::{LimitedStream, ReplyLimit};
 use crate::parse::ErrorReply;
 
-/// What a server that has as many clients as it may have says to a new one.
+/// Text of the error (`-ERR max number of clients reached`) that a server at `maxclients` sends to a new client, before it
+/// closes the connection.
 pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
 
-/// Why a question has no answer.
+/// Error of a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The server answered with an error; the connection goes on.
-    #[error("the server refused: {0:?}")]
+pub(crate) enum CommandError {
+    /// The server sent an error reply; the connection remains usable.
+    #[error("the server returned an error: {0}")]
     ErrorReply(ErrorReply),
-    /// The reply is larger than we take; the connection is of no use any more.
+    /// The reply exceeds the limit of its command; the connection is no longer usable.
     #[error("the reply to {command} is larger than {}", size(*limit))]
-    TooLarge {
+    ReplyTooLarge {
         /// The command.
         command: &'static str,
-        /// Most memory that its reply may take, bytes.
+        /// Maximum memory of the reply, bytes.
         limit: usize,
     },
-    /// What came is no reply; the connection is of no use any more.
-    #[error("what came is not the Redis protocol")]
+    /// The received bytes are not in the Redis protocol; the connection is no longer usable.
+    #[error("the reply is not in the Redis protocol")]
     NotRedis,
-    /// Nothing that was sent is acknowledged: the network or the machine is gone.
-    #[error("nothing that was sent is acknowledged")]
+    /// The peer's kernel did not acknowledge sent data in time: the network or the machine is down.
+    #[error("the network does not acknowledge sent data")]
     Unacknowledged,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Lost(String),
+    /// The connection was closed or reset.
+    #[error("the connection was lost: {0}")]
+    ConnectionLost(String),
 }
 
-/// A limit in words.
+/// Formats a limit.
 fn size(bytes: usize) -> String {
     if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
 }
 
-/// What is asked now: for messages.
+/// The command that is in flight, for error messages.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct InFlight {
     command: &'static str,
+    /// Maximum memory of its reply, bytes.
     limit: usize,
 }
 
@@ -56,105 +58,115 @@ struct Asked {
 #[derive(Debug)]
 pub(crate) struct Connection {
     requests: MultiplexedConnection,
-    meter: ReplyLimit,
-    /// Moves bytes; the connection ends with it.
+    limit: ReplyLimit,
+    /// Task that transfers the bytes; dropping it closes the connection.
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
-    /// Takes over a link. Nothing is sent: a server that is BUSY would refuse what client libraries say first.
+    /// Wraps a transport. Sends nothing: a BUSY server would reject the commands that client libraries send at the start.
     ///
     /// # Errors
-    /// The link is closed already.
-    pub(crate) async fn open(link: Link) -> Result<Self, Failure> {
-        let asked = Asked { command: "nothing", limit: SMALL_REPLY };
-        let meter = ReplyLimit::new(asked.limit);
-        let stream = LimitedReply::new(link.into_stream(), meter.clone());
+    /// The transport is closed already.
+    pub(crate) async fn open(transport: Transport) -> Result<Self, CommandError> {
+        let in_flight = InFlight { command: "nothing", limit: SMALL_REPLY };
+        let limit = ReplyLimit::new(in_flight.limit);
+        let stream = LimitedStream::new(transport.into_stream(), limit.clone());
         let settings =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-        // Time limits are wrong for us: a request that stays unanswered is what we look for.
+        // No timeouts: a command without a reply is what the exporter measures.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
-            .map_err(|error| lost(&error, &meter, asked))?;
-        Ok(Self { requests, meter, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
+            .map_err(|error| classify(&error, &limit, in_flight))?;
+        Ok(Self { requests, limit, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 
-    /// Asks a question. The answer may take as long as the server is blocked.
+    /// Sends a command and waits for its reply, for as long as the server is blocked.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(crate) fn ask(&mut self, question: Command) -> impl Future<Output = Result<Value, Failure>> + use<> {
-        self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
-    }
-
-    /// Asks where other servers are.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub(crate) fn ask_topology(
+    /// An error reply, or a connection that is no longer usable.
+    pub(crate) fn send(
         &mut self,
-        question: TopologyCommand<'_>,
-    ) -> impl Future<Output = Result<Value, Failure>> + use<> {
-        self.send(question.request(), Asked { command: question.name(), limit: question.reply_limit() })
+        command: Command,
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+        let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
+        self.send_request(command.request(), in_flight)
     }
 
-    /// Logs in.
+    /// Sends a command for discovery and waits for its reply.
     ///
     /// # Errors
-    /// Why that failed. The server's words are dropped but for the first: servers that don't know AUTH repeat its
-    /// arguments.
+    /// An error reply, or a connection that is no longer usable.
+    pub(crate) fn send_topology(
+        &mut self,
+        command: TopologyCommand<'_>,
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+        let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
+        self.send_request(command.request(), in_flight)
+    }
+
+    /// Sends AUTH.
+    ///
+    /// # Errors
+    /// An error reply, or a connection that is no longer usable. Only the first word of an error reply is kept, because
+    /// servers that do not know AUTH repeat its arguments.
     pub(crate) fn authenticate(
         &mut self,
         user: Option<&str>,
         password: &SecretString,
-    ) -> impl Future<Output = Result<(), Failure>> + use<> {
+    ) -> impl Future<Output = Result<(), CommandError>> + use<> {
         let mut auth: Cmd = cmd("AUTH");
         if let Some(user) = user {
             auth.arg(user);
         }
         auth.arg(password.expose_secret());
-        let answer = self.send(Request::One(auth), Asked { command: "AUTH", limit: SMALL_REPLY });
+        let reply = self.send_request(Request::One(auth), InFlight { command: "AUTH", limit: SMALL_REPLY });
         async move {
-            match answer.await {
+            match reply.await {
                 Ok(_) => Ok(()),
-                // Said to whoever comes, whatever they ask.
-                Err(Failure::ErrorReply(ErrorReply::Other { text })) if text.contains(TOO_MANY_CLIENTS) => {
-                    Err(Failure::Lost(TOO_MANY_CLIENTS.to_owned()))
+                // Not a reply to AUTH: the server sends it to every new client.
+                Err(CommandError::ErrorReply(ErrorReply::Other { text }))
+                    if text.contains(TOO_MANY_CLIENTS) =>
+                {
+                    Err(CommandError::ConnectionLost(TOO_MANY_CLIENTS.to_owned()))
                 }
-                Err(Failure::ErrorReply(ErrorReply::Unauthorized { text } | ErrorReply::Other { text })) => {
+                Err(CommandError::ErrorReply(
+                    ErrorReply::Unauthorized { text } | ErrorReply::Other { text },
+                )) => {
                     let code = text.split(' ').next().unwrap_or_default().to_owned();
-                    Err(Failure::ErrorReply(ErrorReply::Unauthorized { text: code }))
+                    Err(CommandError::ErrorReply(ErrorReply::Unauthorized { text: code }))
                 }
-                Err(failure) => Err(failure),
+                Err(error) => Err(error),
             }
         }
     }
 
-    fn send(
+    fn send_request(
         &mut self,
         request: Request,
-        asked: Asked,
-    ) -> impl Future<Output = Result<Value, Failure>> + use<> {
+        in_flight: InFlight,
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
         let mut requests = self.requests.clone();
-        let meter = self.meter.clone();
-        meter.reset(asked.limit);
+        let limit = self.limit.clone();
+        limit.reset(in_flight.limit);
         async move {
             let replies = match request {
                 Request::One(command) => {
                     requests.send_packed_command(&command).await.map(|reply| vec![reply])
                 }
-                Request::Several(pipeline) => {
+                Request::Pipeline(pipeline) => {
                     let count = pipeline.len();
                     requests.send_packed_commands(&pipeline, 0, count).await
                 }
             };
             let mut last = Value::Nil;
-            for reply in replies.map_err(|error| lost(&error, &meter, asked))? {
+            for reply in replies.map_err(|error| classify(&error, &limit, in_flight))? {
                 match reply {
                     Value::ServerError(error) => {
-                        let refusal = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
-                        return Err(Failure::ErrorReply(refusal));
+                        let error_reply =
+                            ErrorReply::parse(error.code(), error.details().unwrap_or_default());
+                        return Err(CommandError::ErrorReply(error_reply));
                     }
                     reply => last = reply,
                 }
@@ -164,16 +176,16 @@ impl Connection {
     }
 }
 
-/// Why the connection is of no use any more.
-fn lost(error: &RedisError, meter: &ReplyLimit, asked: Asked) -> Failure {
-    if meter.exceeded() && !meter.is_foreign() {
-        Failure::TooLarge { command: asked.command, limit: asked.limit }
-    } else if meter.exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
-        Failure::NotRedis
+/// Returns the reason why a connection is no longer usable.
+fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> CommandError {
+    if limit.is_exceeded() && !limit.is_foreign() {
+        CommandError::ReplyTooLarge { command: in_flight.command, limit: in_flight.limit }
+    } else if limit.is_exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
+        CommandError::NotRedis
     } else if error.is_timeout() {
-        Failure::Unacknowledged
+        CommandError::Unacknowledged
     } else {
-        Failure::Lost(meter.broke().map_or_else(|| error.to_string(), str::to_owned))
+        CommandError::ConnectionLost(limit.read_error().map_or_else(|| error.to_string(), str::to_owned))
     }
 }
 
@@ -187,28 +199,28 @@ mod tests {
 
     use super::*;
 
-    /// A peer that hangs up with these words.
-    struct Refusing(&'static str);
+    /// A stream that fails with this error.
+    struct Failing(&'static str);
 
-    impl AsyncRead for Refusing {
+    impl AsyncRead for Failing {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Err(io::Error::other(self.0)))
         }
     }
 
     #[tokio::test]
-    async fn why_reading_failed_says_more_than_that_the_connection_is_gone() {
+    async fn the_error_of_reading_is_reported_in_place_of_a_broken_pipe() {
         let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        let asked = Asked { command: "PING", limit: 1 << 10 };
-        let meter = ReplyLimit::new(asked.limit);
-        let lost_with = |meter: &ReplyLimit| match lost(&gone, meter, asked) {
-            Failure::Lost(why) => why,
+        let in_flight = InFlight { command: "PING", limit: 1 << 10 };
+        let limit = ReplyLimit::new(in_flight.limit);
+        let reason = |limit: &ReplyLimit| match classify(&gone, limit, in_flight) {
+            CommandError::ConnectionLost(reason) => reason,
             other => panic!("{other:?}"),
         };
-        assert!(lost_with(&meter).contains("broken pipe"), "{}", lost_with(&meter));
-        let mut metered =
-            LimitedReply::new(Refusing("received fatal alert: CertificateRequired"), meter.clone());
-        assert!(metered.read_u8().await.is_err());
-        assert_eq!(lost_with(&meter), "received fatal alert: CertificateRequired");
+        assert!(reason(&limit).contains("broken pipe"), "{}", reason(&limit));
+        let mut stream =
+            LimitedStream::new(Failing("received fatal alert: CertificateRequired"), limit.clone());
+        assert!(stream.read_u8().await.is_err());
+        assert_eq!(reason(&limit), "received fatal alert: CertificateRequired");
     }
 }

@@ -1,4 +1,4 @@
-//! Making a connection, and finding out whether one could be made.
+//! Dialling: name resolution, connecting, and the test of whether a server accepts connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,44 +13,47 @@ use tokio::time::timeout;
 use crate::blocking::{self, NAMES};
 use crate::config::{Allow, Endpoint};
 
-/// How long a name may take to resolve and a connection to be made.
+/// Time limit for name resolution and connecting together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a name may take to resolve; less than the above, so that the error says what it was.
+/// Time limit for name resolution; less than [`CONNECT_TIMEOUT`], so that the error names the step that failed.
 const RESOLVE_TIMEOUT: Duration = Duration::from_millis(2800);
 
-/// How long one address of a name may take, so that another one gets its turn.
+/// Time limit for connecting to one of several addresses of a name.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// How long the connection that only shows whether one is accepted may take.
-const REACH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit of [`reachability`].
+const REACHABILITY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the peer's kernel may leave data unacknowledged before the connection counts as broken. A process
-/// that is stopped or runs a script does not matter here: its kernel acknowledges.
+/// Time without an acknowledgement of sent data after which the kernel breaks the connection (`TCP_USER_TIMEOUT`). The kernel
+/// of a server that is stopped or runs a script still acknowledges.
 pub(crate) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(2);
 
-/// Whether this system breaks a connection after [`UNACKNOWLEDGED_LIMIT`].
+/// True if this system supports [`UNACKNOWLEDGED_LIMIT`].
 pub(crate) const BREAKS_UNACKNOWLEDGED: bool = cfg!(target_os = "linux");
 
-/// When the kernel begins to ask whether a silent peer is still there, and how often.
+/// Idle time before the first TCP keepalive probe, and interval between probes.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// Anything that bytes go through.
+/// A byte stream.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection of the transport; nothing is said on it yet.
-pub(crate) struct Link {
+/// An established TCP, unix socket or TLS connection on which no command has been sent.
+pub(crate) struct Transport {
     stream: Box<dyn Stream>,
-    /// Where it leads, so that the same server can be dialled again.
-    pub(crate) peer: Peer,
-    /// Whether it leads to this machine.
-    pub(crate) here: bool,
+    /// The remote end, for dialling the same server again.
+    pub(crate) endpoint: ResolvedEndpoint,
+    /// True if the server is on this machine.
+    pub(crate) is_local: bool,
 }
 
-impl Link {
-    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) -> Self {
-        Self { stream: Box::new(stream), peer, here: false }
+impl Transport {
+    pub(super) fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        endpoint: ResolvedEndpoint,
+    ) -> Self {
+        Self { stream: Box::new(stream), endpoint, is_local: false }
     }
 
     pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -58,75 +61,78 @@ impl Link {
     }
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Transport").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
-/// Where a connection leads: one socket, after name resolution.
+/// An endpoint after name resolution: one socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Peer {
+pub(crate) enum ResolvedEndpoint {
     /// An IP address and a port.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
 
-/// Why no connection could be made.
+/// Error of dialling.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
-    /// The name has no address.
+    /// The name could not be resolved.
     #[error("cannot resolve {host}: {source}")]
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// Error of the resolver.
         source: io::Error,
     },
-    /// The system refused.
+    /// The connection could not be established.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
-    /// It is, or has moved to, where the module or the entry with `discover` may not be used.
+    /// `allow` of the module or of the `discover` entry does not admit the address.
     #[error("not connected to: allow does not admit its address")]
     NotAllowed,
-    /// Nothing happened.
+    /// Resolving and connecting took longer than [`CONNECT_TIMEOUT`].
     #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
 }
 
-/// Whether a server's kernel accepts connections.
+/// Result of [`reachability`].
 #[derive(Debug)]
-pub(crate) enum Reach {
-    /// It does; the connection is held so that the server does not see one after the other.
-    Accepted(Link),
-    /// Nobody listens there.
-    ErrorReply(io::Error),
-    /// It can't be told: nothing came back, or the queue of new connections is full.
-    Unclear,
+pub(crate) enum Reachability {
+    /// The connection was accepted. The caller holds it while it waits, so that it opens no further ones.
+    Accepted(Transport),
+    /// No process listens at the endpoint.
+    Refused(io::Error),
+    /// There was no reply, or the server's queue of new connections is full.
+    Unknown,
 }
 
-/// Connects to where `endpoint` is now.
+/// Resolves `endpoint` and connects to it.
 ///
 /// # Errors
-/// What keeps the connection from being made, of the last address that was tried.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Link, DialError> {
+/// The error of the last address tried.
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Transport, DialError> {
     connect_within(endpoint, None).await
 }
 
-/// Connects to where `endpoint` is now, if `allow` admits that; without one everything is admitted. What a name resolves to
-/// is looked at each time, and what was looked at is what is connected to.
+/// Resolves `endpoint` and connects to it, if `allow` admits the address; `None` admits every address. The address checked
+/// is the address connected to, so that a name that changes between two lookups can't evade the check.
 ///
 /// # Errors
-/// What keeps the connection from being made, of the last address that was tried.
-pub(crate) async fn connect_within(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
+/// The error of the last address tried.
+pub(crate) async fn connect_within(
+    endpoint: &Endpoint,
+    allow: Option<&Allow>,
+) -> Result<Transport, DialError> {
     timeout(CONNECT_TIMEOUT, connect_any(endpoint, allow)).await.unwrap_or(Err(DialError::Timeout))
 }
 
-async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link, DialError> {
+async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Transport, DialError> {
     let (host, port) = match endpoint {
         Endpoint::Unix(_) if allow.is_some() => return Err(DialError::NotAllowed),
-        Endpoint::Unix(path) => return Ok(open(&Peer::Unix(path.clone())).await?),
+        Endpoint::Unix(path) => return Ok(open(&ResolvedEndpoint::Unix(path.clone())).await?),
         Endpoint::Tcp(host, port) => (host, *port),
     };
     let resolve = |source| DialError::Resolve { host: host.clone(), source };
@@ -137,8 +143,8 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
             last.get_or_insert(DialError::NotAllowed);
             continue;
         }
-        match timeout(ADDRESS_TIMEOUT, open(&Peer::Tcp(address))).await {
-            Ok(Ok(link)) => return Ok(link),
+        match timeout(ADDRESS_TIMEOUT, open(&ResolvedEndpoint::Tcp(address))).await {
+            Ok(Ok(transport)) => return Ok(transport),
             Ok(Err(error)) => last = Some(DialError::Connect(error)),
             Err(_) => last = Some(DialError::Connect(io::Error::from(io::ErrorKind::TimedOut))),
         }
@@ -146,10 +152,10 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Link,
     Err(last.unwrap_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound))))
 }
 
-/// The addresses that a host has now.
+/// Resolves a host.
 ///
 /// # Errors
-/// What the resolver said.
+/// The error of the resolver.
 pub(crate) async fn addresses_of(
     host: &str,
     port: u16,
@@ -157,34 +163,36 @@ pub(crate) async fn addresses_of(
     Ok(blocking::resolve(&NAMES, host, port, RESOLVE_TIMEOUT).await?.into_iter())
 }
 
-/// Whether `peer` accepts connections now.
-pub(crate) async fn reach(peer: &Peer) -> Reach {
-    match timeout(REACH_TIMEOUT, open(peer)).await {
-        Ok(Ok(link)) => Reach::Accepted(link),
-        Ok(Err(error)) if is_refusal(&error) => Reach::ErrorReply(error),
-        Ok(Err(_)) | Err(_) => Reach::Unclear,
+/// Tests whether the kernel of the server at `endpoint` accepts connections, by opening one.
+pub(crate) async fn reachability(endpoint: &ResolvedEndpoint) -> Reachability {
+    match timeout(REACHABILITY_TIMEOUT, open(endpoint)).await {
+        Ok(Ok(transport)) => Reachability::Accepted(transport),
+        Ok(Err(error)) if is_refusal(&error) => Reachability::Refused(error),
+        Ok(Err(_)) | Err(_) => Reachability::Unknown,
     }
 }
 
-/// Whether the error says that nobody listens. Other errors (a unix socket's full queue, a lack of ports on our
-/// side) say nothing about the server.
+/// True if the error means that no process listens. Other errors, such as the full queue of a unix socket or a lack of local
+/// ports, do not depend on the server.
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NotFound)
 }
 
-async fn open(peer: &Peer) -> io::Result<Link> {
-    match peer {
-        Peer::Unix(path) => Ok(Link::new(UnixStream::connect(path).await?, peer.clone())),
-        Peer::Tcp(address) => {
+async fn open(endpoint: &ResolvedEndpoint) -> io::Result<Transport> {
+    match endpoint {
+        ResolvedEndpoint::Unix(path) => {
+            Ok(Transport::new(UnixStream::connect(path).await?, endpoint.clone()))
+        }
+        ResolvedEndpoint::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let socket = SockRef::from(&stream);
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
             #[cfg(target_os = "linux")]
             socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
-            let here = stream.local_addr().is_ok_and(|local| local.ip() == address.ip());
-            Ok(Link { here, ..Link::new(stream, peer.clone()) })
+            let is_local = stream.local_addr().is_ok_and(|local| local.ip() == address.ip());
+            Ok(Transport { is_local, ..Transport::new(stream, endpoint.clone()) })
         }
     }
 }
@@ -196,9 +204,9 @@ mod tests {
     use super::*;
     use crate::config::allowing;
 
-    /// A name leads where it leads now, which is not where it led when it was admitted.
+    /// A name may resolve to another address than when it was admitted.
     #[tokio::test]
-    async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
+    async fn the_address_of_a_name_is_checked_at_every_connect() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "127.0.0.1", "::ffff:127.0.0.1", "2130706433"] {
@@ -211,8 +219,9 @@ mod tests {
         assert!(accepted.is_err(), "a connection was made");
         for rule in ["127.0.0.0/8:*", "localhost:*", "*:*"] {
             let allow = allowing(&[rule]);
-            let link = connect_within(&Endpoint::Tcp("localhost".to_owned(), port), Some(&allow)).await;
-            assert_eq!(link.unwrap().peer, Peer::Tcp(listener.local_addr().unwrap()), "{rule}");
+            let transport = connect_within(&Endpoint::Tcp("localhost".to_owned(), port), Some(&allow)).await;
+            let expected = ResolvedEndpoint::Tcp(listener.local_addr().unwrap());
+            assert_eq!(transport.unwrap().endpoint, expected, "{rule}");
         }
         let unix = Endpoint::Unix(PathBuf::from("/nowhere"));
         let refused = connect_within(&unix, Some(&allowing(&["*:*"]))).await;

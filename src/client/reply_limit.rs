@@ -1,7 +1,7 @@
-//! A limit on the memory that one reply may take, whatever the server sends.
+//! A limit on the memory of a reply.
 //!
-//! A parsed reply takes its bytes and a value for each of its elements, and each element has at least one line
-//! on the wire: so bytes and line ends, counted as they arrive, bound the memory without a parser.
+//! A parsed reply takes the memory of its bytes and of one value per element, and each element has at least one line on the
+//! wire. So the number of bytes and line ends, counted while they arrive, bounds the memory without a second parser.
 
 use std::io;
 use std::pin::Pin;
@@ -11,57 +11,58 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a value takes in memory besides its bytes.
+/// Memory of a parsed value besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
 
-/// First bytes of replies, in either version of the protocol.
+/// First bytes of replies in RESP2 and RESP3.
 const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
 
-/// What the stream that receives replies tells: the memory that the present one takes, and why it broke.
+/// Limit and state of the current reply, shared by the stream and the connection that owns it.
 #[derive(Debug, Clone)]
-pub(super) struct ReplyLimit(Arc<Told>);
+pub(super) struct ReplyLimit(Arc<Inner>);
 
 #[derive(Debug)]
-struct Told {
-    /// Memory that the present reply takes.
+struct Inner {
+    /// Memory of the current reply, bytes.
     memory: AtomicUsize,
-    /// Most memory that it may take.
+    /// Maximum memory of the current reply, bytes.
     limit: AtomicUsize,
-    /// Whether it begins like no reply.
+    /// True if the first byte is not that of a reply.
     foreign: AtomicBool,
-    broke: OnceLock<String>,
+    /// First error of reading.
+    read_error: OnceLock<String>,
 }
 
 impl ReplyLimit {
-    /// A meter of what may come before a question is asked: an error reply.
+    /// Limit for bytes that arrive before the first command.
     pub(super) fn new(limit: usize) -> Self {
-        Self(Arc::new(Told {
+        Self(Arc::new(Inner {
             memory: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             foreign: AtomicBool::new(false),
-            broke: OnceLock::new(),
+            read_error: OnceLock::new(),
         }))
     }
 
-    /// A new question is asked: its reply starts at 0 and may take as much as `limit`.
+    /// Begins a new reply with this limit.
     pub(super) fn reset(&self, limit: usize) {
         self.0.memory.store(0, Ordering::Relaxed);
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Whether the present reply is larger than we take.
-    pub(super) fn exceeded(&self) -> bool {
+    /// True if the current reply exceeds its limit.
+    pub(super) fn is_exceeded(&self) -> bool {
         self.0.memory.load(Ordering::Relaxed) > self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether the present reply begins like no reply.
+    /// True if the current reply does not begin like one of the Redis protocol.
     pub(super) fn is_foreign(&self) -> bool {
         self.0.foreign.load(Ordering::Relaxed)
     }
 
-    /// Why reading failed, if it did: whoever asks after that is only told that the connection is gone.
-    pub(super) fn broke(&self) -> Option<&str> {
-        self.0.broke.get().map(String::as_str)
+    /// Returns the error of reading. Later commands on the connection only fail with a broken pipe.
+    pub(super) fn read_error(&self) -> Option<&str> {
+        self.0.read_error.get().map(String::as_str)
     }
 
     fn add(&self, bytes: &[u8]) {
@@ -75,20 +76,20 @@ impl ReplyLimit {
     }
 }
 
-/// A stream whose incoming bytes are measured; over the limit, reading is an error.
+/// A stream that measures its incoming bytes. Reading fails once a reply exceeds its limit.
 #[derive(Debug)]
-pub(super) struct LimitedReply<S> {
+pub(super) struct LimitedStream<S> {
     stream: S,
-    meter: ReplyLimit,
+    limit: ReplyLimit,
 }
 
-impl<S> LimitedReply<S> {
-    pub(super) fn new(stream: S, meter: ReplyLimit) -> Self {
-        Self { stream, meter }
+impl<S> LimitedStream<S> {
+    pub(super) fn new(stream: S, limit: ReplyLimit) -> Self {
+        Self { stream, limit }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LimitedReply<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -97,19 +98,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedReply<S> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Err(error)) = &result {
-            self.meter.0.broke.get_or_init(|| error.to_string());
+            self.limit.0.read_error.get_or_init(|| error.to_string());
         }
         if let Some(new) = buf.filled().get(before..) {
-            self.meter.add(new);
+            self.limit.add(new);
         }
-        if self.meter.exceeded() {
+        if self.limit.is_exceeded() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too large")));
         }
         result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedReply<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -129,36 +130,35 @@ mod tests {
 
     use super::*;
 
-    /// A limit for these tests.
     const LIMIT: usize = 1 << 20;
 
     #[tokio::test]
-    async fn small_elements_weigh_what_they_take_in_memory() {
+    async fn small_elements_count_with_their_size_in_memory() {
         let (mut server, client) = tokio::io::duplex(1 << 16);
-        let meter = ReplyLimit::new(LIMIT);
-        let mut metered = LimitedReply::new(client, meter.clone());
+        let limit = ReplyLimit::new(LIMIT);
+        let mut stream = LimitedStream::new(client, limit.clone());
         tokio::spawn(async move { while server.write_all(&b":1\r\n".repeat(1000)).await.is_ok() {} });
         let mut received = 0;
         let mut buffer = vec![0; 4096];
-        while let Ok(count) = metered.read(&mut buffer).await {
+        while let Ok(count) = stream.read(&mut buffer).await {
             received += count;
         }
-        assert!(meter.exceeded());
+        assert!(limit.is_exceeded());
         assert!(received < LIMIT / 10, "{received}");
-        meter.reset(LIMIT);
-        assert!(!meter.exceeded());
+        limit.reset(LIMIT);
+        assert!(!limit.is_exceeded());
     }
 
     #[tokio::test]
-    async fn a_reply_is_known_by_its_first_byte() {
+    async fn a_reply_is_recognised_by_its_first_byte() {
         for (sent, foreign) in
             [("+PONG\r\n", false), ("*1\r\n+HTTP\r\n", false), ("HTTP/1.1 400 Bad Request\r\n", true)]
         {
-            let meter = ReplyLimit::new(8);
-            let mut metered = LimitedReply::new(sent.as_bytes(), meter.clone());
-            while metered.read_u8().await.is_ok() {}
-            assert!(meter.exceeded());
-            assert_eq!(meter.is_foreign(), foreign, "{sent:?}");
+            let limit = ReplyLimit::new(8);
+            let mut stream = LimitedStream::new(sent.as_bytes(), limit.clone());
+            while stream.read_u8().await.is_ok() {}
+            assert!(limit.is_exceeded());
+            assert_eq!(limit.is_foreign(), foreign, "{sent:?}");
         }
     }
 }

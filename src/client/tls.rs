@@ -1,4 +1,4 @@
-//! TLS to a server: rustls with its `ring` provider, the system's roots or one's own.
+//! TLS to a server: rustls with its `ring` provider, and the root certificates of the system or of a file.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,37 +12,37 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
-use super::dial::Link;
-use super::tls_alert::TlsAlert;
+use super::dial::Transport;
+use super::tls_alert::AlertStream;
 use crate::blocking::folder_of;
 use crate::config::{Endpoint, SettingSource, TlsFiles};
 
-/// TLS that can't be set up: where it was told how, which file, and what is wrong with it.
+/// Error of the TLS configuration, with the place where it was given.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: {problem}")]
+#[error("{setting}: {kind}")]
 pub(crate) struct TlsError {
     setting: SettingSource,
-    problem: Problem,
+    kind: TlsErrorKind,
 }
 
-/// What is wrong.
+/// Kind of a TLS configuration error.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
-    /// A file that can't be read, or holds no certificate or key.
+enum TlsErrorKind {
+    /// A file is not readable, or holds no certificate or key.
     #[error("cannot use {file} as {purpose}: {problem}")]
     File { file: PathBuf, purpose: &'static str, problem: String },
-    /// No certificate of the system could be loaded.
-    #[error("no system certificates found; name a file of CA certificates")]
+    /// The system has no root certificates.
+    #[error("no system certificates found; give a file of CA certificates")]
     NoRoots,
-    /// Certificate and key don't go together, or are of a kind that is not supported.
+    /// The client certificate and its key do not match, or their algorithm is not supported.
     #[error("cannot use the client certificate: {0}")]
     Client(rustls::Error),
-    /// The host is no name that a certificate could be for.
-    #[error("{0:?} is no host name that a certificate could be for")]
+    /// The host name is not valid in a certificate.
+    #[error("{0:?} is not a valid host name for a certificate")]
     Name(String),
 }
 
-/// How to begin TLS with one server.
+/// Prepared TLS handshake with one server.
 #[derive(Clone)]
 pub(crate) struct TlsSetup {
     connector: TlsConnector,
@@ -56,10 +56,10 @@ impl std::fmt::Debug for TlsSetup {
 }
 
 impl TlsSetup {
-    /// Reads the files and prepares the handshake with the server at `endpoint`.
+    /// Reads the files and prepares a handshake with the server at `endpoint`.
     ///
     /// # Errors
-    /// A file that can't be used, or no system certificates.
+    /// A file is not usable, or the system has no certificates.
     pub(crate) fn new(files: &TlsFiles, endpoint: &Endpoint) -> Result<Self, TlsError> {
         Self::with(connector(files)?, files, endpoint)
     }
@@ -72,90 +72,89 @@ impl TlsSetup {
         };
         match ServerName::try_from(host.clone()) {
             Ok(name) => Ok(Self { connector, name }),
-            Err(_) => Err(TlsError { setting: files.source.clone(), problem: Problem::Name(host) }),
+            Err(_) => Err(TlsError { setting: files.source.clone(), kind: TlsErrorKind::Name(host) }),
         }
     }
 
-    /// The handshake.
+    /// Performs the handshake.
     ///
     /// # Errors
-    /// What the server or its certificate did wrong, in words.
-    pub(crate) async fn begin(&self, link: Link) -> std::io::Result<Link> {
-        let peer = link.peer.clone();
-        let stream = self.connector.connect(self.name.clone(), link.into_stream()).await?;
-        Ok(Link::new(TlsAlert(stream), peer))
+    /// The handshake failed, or the server's certificate is not accepted.
+    pub(crate) async fn handshake(&self, transport: Transport) -> std::io::Result<Transport> {
+        let endpoint = transport.endpoint.clone();
+        let stream = self.connector.connect(self.name.clone(), transport.into_stream()).await?;
+        Ok(Transport::new(AlertStream(stream), endpoint))
     }
 }
 
-/// Certificates that were read, for all targets that have the same ones: a thousand targets don't keep the system's roots a
-/// thousand times.
+/// Certificates that have been read, shared by all targets with the same files.
 ///
-/// Nothing is locked while files are read: one that hangs keeps nobody from the others.
+/// The lock is not held while files are read, so that a file that hangs does not block other targets.
 #[derive(Default)]
 pub(crate) struct TlsCache(Mutex<Vec<(TlsFiles, TlsConnector)>>);
 
 impl std::fmt::Debug for TlsCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.known().iter().map(|(files, _)| files)).finish()
+        f.debug_list().entries(self.entries().iter().map(|(files, _)| files)).finish()
     }
 }
 
 impl TlsCache {
-    /// Prepares the handshake with the server at `endpoint`, and reads the files if they were not yet.
+    /// Prepares a handshake with the server at `endpoint`. Reads the files if they are not in the cache.
     ///
     /// # Errors
-    /// A file that can't be used, or no system certificates.
+    /// A file is not usable, or the system has no certificates.
     pub(crate) fn setup(&self, files: &TlsFiles, endpoint: &Endpoint) -> Result<TlsSetup, TlsError> {
         TlsSetup::with(self.connector(files)?, files, endpoint)
     }
 
-    /// Reads the files if they were not yet.
+    /// Reads the files if they are not in the cache.
     ///
     /// # Errors
-    /// A file that can't be used, or no system certificates.
+    /// A file is not usable, or the system has no certificates.
     pub(crate) fn check(&self, files: &TlsFiles) -> Result<(), TlsError> {
         self.connector(files).map(drop)
     }
 
-    /// From now on these certificates are known, in place of all that were read before.
+    /// Replaces all entries.
     pub(crate) fn replace(&self, certificates: Self) {
-        *self.known() = certificates.0.into_inner();
+        *self.entries() = certificates.0.into_inner();
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<(TlsFiles, TlsConnector)>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<(TlsFiles, TlsConnector)>> {
         self.0.lock()
     }
 
     fn connector(&self, files: &TlsFiles) -> Result<TlsConnector, TlsError> {
-        let find = |known: &[(TlsFiles, TlsConnector)]| {
-            known.iter().find(|(known, _)| known == files).map(|(_, connector)| connector.clone())
+        let find = |entries: &[(TlsFiles, TlsConnector)]| {
+            entries.iter().find(|(key, _)| key == files).map(|(_, connector)| connector.clone())
         };
-        let known = find(&self.known());
-        if let Some(connector) = known {
+        let cached = find(&self.entries());
+        if let Some(connector) = cached {
             return Ok(connector);
         }
-        let read = connector(files)?;
-        let mut known = self.known();
-        // Somebody else may have read them meanwhile.
-        Ok(find(&known).unwrap_or_else(|| {
-            known.push((files.clone(), read.clone()));
-            read
+        let new = connector(files)?;
+        let mut entries = self.entries();
+        // Another thread may have added them in the meantime.
+        Ok(find(&entries).unwrap_or_else(|| {
+            entries.push((files.clone(), new.clone()));
+            new
         }))
     }
 }
 
-/// The key of jobs that read these files ([`blocking`](crate::blocking)).
+/// Returns the key of jobs that read these files (see [`blocking`](crate::blocking)).
 pub(crate) fn tls_key(files: &TlsFiles) -> &OsStr {
     let client = files.client.as_ref().map(|(cert, _)| cert);
     files.ca.as_ref().or(client).map_or(OsStr::new("system certificates"), |file| folder_of(file))
 }
 
 fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
-    let read = || {
+    let build = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(Problem::Client)?;
+            .map_err(TlsErrorKind::Client)?;
         let builder = if files.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         } else {
@@ -169,15 +168,15 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
                     PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, purpose, &error))?;
                 builder
                     .with_client_auth_cert(certificates(cert, "the client certificate")?, key_der)
-                    .map_err(Problem::Client)?
+                    .map_err(TlsErrorKind::Client)?
             }
         };
         Ok(TlsConnector::from(Arc::new(config)))
     };
-    read().map_err(|problem| TlsError { setting: files.source.clone(), problem })
+    build().map_err(|kind| TlsError { setting: files.source.clone(), kind })
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, Problem> {
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsErrorKind> {
     let mut store = RootCertStore::empty();
     if let Some(ca) = ca {
         let purpose = "the CA";
@@ -187,14 +186,14 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Problem> {
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if store.is_empty() {
-            return Err(Problem::NoRoots);
+            return Err(TlsErrorKind::NoRoots);
         }
     }
     Ok(store)
 }
 
-/// All certificates of a PEM file; at least one.
-fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer<'static>>, Problem> {
+/// Reads all certificates of a PEM file, at least one.
+fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsErrorKind> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| file_error(file, purpose, &error))?;
     if certificates.is_empty() {
@@ -203,11 +202,11 @@ fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer
     Ok(certificates)
 }
 
-fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Display) -> Problem {
-    Problem::File { file: file.to_owned(), purpose, problem: problem.to_string() }
+fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Display) -> TlsErrorKind {
+    TlsErrorKind::File { file: file.to_owned(), purpose, problem: problem.to_string() }
 }
 
-/// Accepts any certificate, for `--redis.tls-insecure`. Signatures are still checked.
+/// Verifier that accepts any certificate, for `--redis.tls-insecure`. Signatures are still verified.
 #[derive(Debug)]
 pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_that_hang_keep_nobody_from_others() {
+    fn a_file_that_hangs_does_not_block_others() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("ca.pem");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -264,7 +263,7 @@ mod tests {
         let (hanging, files) =
             (Arc::clone(&cache), TlsFiles { ca: Some(pipe.clone()), ..TlsFiles::default() });
         let reader = thread::spawn(move || hanging.check(&files));
-        // Waits for the reader, and keeps it waiting.
+        // Opening blocks until the reader is there. The reader then waits until the pipe is closed.
         let writer = File::options().write(true).open(&pipe).unwrap();
         let (sender, receiver) = channel();
         let other = Arc::clone(&cache);

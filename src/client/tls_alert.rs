@@ -1,7 +1,7 @@
-//! Why a TLS peer hung up.
+//! Errors of writing to a TLS peer that has closed the connection.
 //!
-//! With TLS 1.3 a server looks at the client's certificate when the client takes the handshake for done already. Its refusal
-//! is an alert that waits to be read, while writing fails with a bare `Broken pipe`.
+//! In TLS 1.3 the client completes the handshake before the server has checked the client's certificate. If the server
+//! rejects it, writing fails with `Broken pipe`, and the alert with the reason is still unread.
 
 use std::io;
 use std::pin::Pin;
@@ -9,25 +9,26 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A TLS stream that looks for an alert when it can't be written to any more.
+/// A TLS stream that returns the peer's alert, if there is one, as the error of a failed write.
 #[derive(Debug)]
-pub(super) struct TlsAlert<S>(pub(super) S);
+pub(super) struct AlertStream<S>(pub(super) S);
 
-impl<S: AsyncRead + Unpin> TlsAlert<S> {
-    fn instead_of(&mut self, error: io::Error, cx: &mut Context<'_>) -> io::Error {
+impl<S: AsyncRead + Unpin> AlertStream<S> {
+    /// Reads the peer's alert; returns `error` if there is none.
+    fn alert_or(&mut self, error: io::Error, cx: &mut Context<'_>) -> io::Error {
         if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             return error;
         }
-        let mut space = [0; 512];
-        match Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut space)) {
-            // That is what rustls makes of an alert.
+        let mut buffer = [0; 512];
+        match Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut buffer)) {
+            // rustls reports an alert with this kind.
             Poll::Ready(Err(alert)) if alert.kind() == io::ErrorKind::InvalidData => alert,
             _ => error,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for TlsAlert<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AlertStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -37,15 +38,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for TlsAlert<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsAlert<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AlertStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.0).poll_write(cx, bytes));
-        Poll::Ready(written.map_err(|error| self.instead_of(error, cx)))
+        Poll::Ready(written.map_err(|error| self.alert_or(error, cx)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.0).poll_flush(cx));
-        Poll::Ready(flushed.map_err(|error| self.instead_of(error, cx)))
+        Poll::Ready(flushed.map_err(|error| self.alert_or(error, cx)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -59,10 +60,10 @@ mod tests {
 
     use super::*;
 
-    /// Can't be written to; what reading gives is given.
-    struct Gone(Option<io::Error>);
+    /// A stream whose writes fail, with the result of its next read.
+    struct Closed(Option<io::Error>);
 
-    impl AsyncRead for Gone {
+    impl AsyncRead for Closed {
         fn poll_read(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
@@ -72,7 +73,7 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for Gone {
+    impl AsyncWrite for Closed {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
         }
@@ -87,13 +88,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_alert_says_more_than_a_broken_pipe() {
+    async fn an_alert_replaces_a_broken_pipe() {
         let alert = io::Error::new(io::ErrorKind::InvalidData, "received fatal alert: CertificateRequired");
-        let told = TlsAlert(Gone(Some(alert))).write_all(b"x").await.unwrap_err();
-        assert!(told.to_string().contains("CertificateRequired"), "{told}");
+        let error = AlertStream(Closed(Some(alert))).write_all(b"x").await.unwrap_err();
+        assert!(error.to_string().contains("CertificateRequired"), "{error}");
         for silent in [None, Some(io::ErrorKind::ConnectionReset.into())] {
-            let told = TlsAlert(Gone(silent)).write_all(b"x").await.unwrap_err();
-            assert_eq!(told.kind(), io::ErrorKind::BrokenPipe);
+            let error = AlertStream(Closed(silent)).write_all(b"x").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         }
     }
 }

@@ -10,7 +10,7 @@ use ::redis::Value;
 use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
-use crate::client::{Command, Connection, DialError, Failure, TlsError, TlsSetup, connect};
+use crate::client::{Command, CommandError, Connection, DialError, TlsError, TlsSetup, connect};
 use crate::config::{Config, ConfigError, TargetConfig};
 use crate::files;
 use crate::parse::{ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts};
@@ -55,7 +55,7 @@ pub(crate) enum CatalogueError {
         /// Command that was sent.
         command: &'static str,
         /// Failure of the command.
-        failure: Failure,
+        failure: CommandError,
     },
     /// A reply of an unknown form.
     #[error(transparent)]
@@ -202,10 +202,10 @@ async fn collect(
     let failed = |command, failure| CatalogueError::Failed { command, failure };
     let link = match &tls {
         None => link,
-        Some(tls) => timeout(REPLY_TIMEOUT, tls.begin(link))
+        Some(tls) => timeout(REPLY_TIMEOUT, tls.handshake(link))
             .await
             .map_err(|_| CatalogueError::Timeout)?
-            .map_err(|error| failed("the TLS handshake", Failure::Lost(error.to_string())))?,
+            .map_err(|error| failed("the TLS handshake", CommandError::ConnectionLost(error.to_string())))?,
     };
     let mut connection = Connection::open(link).await.map_err(|failure| failed("the connection", failure))?;
     if let Some(password) = &target.credentials.password {
@@ -253,10 +253,11 @@ async fn send(
     scripts: &mut Scripts,
 ) -> Result<Option<Value>, CatalogueError> {
     let name = command.name();
-    let reply = timeout(REPLY_TIMEOUT, connection.ask(command)).await.map_err(|_| CatalogueError::Timeout)?;
+    let reply =
+        timeout(REPLY_TIMEOUT, connection.send(command)).await.map_err(|_| CatalogueError::Timeout)?;
     let note = match reply {
         Ok(value) => return Ok(Some(value)),
-        Err(Failure::ErrorReply(error)) => match (command, error) {
+        Err(CommandError::ErrorReply(error)) => match (command, error) {
             (_, ErrorReply::NoPermission) => format!("{name} is not permitted; grant it ({})", command.grant()),
             (Command::ScriptShow(_), ErrorReply::Unknown) => {
                 "the server does not support SCRIPT SHOW (Valkey 8.0 and later do), so scripts called by EVALSHA are \
@@ -267,7 +268,7 @@ async fn send(
             (Command::ScriptShow(sha1), ErrorReply::Other { .. }) => {
                 format!("the script {} is not in the script cache of the server", sha1.as_str())
             }
-            (_, error) => return Err(CatalogueError::Failed { command: name, failure: Failure::ErrorReply(error) }),
+            (_, error) => return Err(CatalogueError::Failed { command: name, failure: CommandError::ErrorReply(error) }),
         },
         Err(failure) => return Err(CatalogueError::Failed { command: name, failure }),
     };

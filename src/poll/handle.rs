@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
-use crate::client::{DialError, Link, Peer, TlsSetup};
+use crate::client::{DialError, ResolvedEndpoint, TlsSetup, Transport};
 use crate::clock::{Clock, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
@@ -181,12 +181,12 @@ impl TargetHandle {
     }
 
     /// Records the result of a dial.
-    pub(crate) fn dialled(&self, result: Result<&Link, &DialError>) {
+    pub(crate) fn dialled(&self, result: Result<&Transport, &DialError>) {
         let mut dialled = self.lock_dialled();
         dialled.refused = matches!(result, Err(DialError::NotAllowed));
-        if let Ok(Link { peer: Peer::Tcp(socket), here, .. }) = result {
+        if let Ok(Transport { endpoint: ResolvedEndpoint::Tcp(socket), is_local, .. }) = result {
             let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
-            dialled.reached = Some((socket, *here));
+            dialled.reached = Some((socket, *is_local));
         }
     }
 

@@ -1,8 +1,8 @@
-//! Follows the server's own log file, which names a script the moment it passes the time limit. For EVAL and
-//! EVALSHA this is the only place that does while the script runs.
+//! Follows the server's log file, which names a script when it exceeds the time limit. For EVAL and EVALSHA this is the only
+//! source of the name while the script runs.
 //!
-//! Only what is written after the start is read. A file that is replaced (rotation) is read to its end before
-//! the new one is read from its beginning; one that shrinks (truncation) is read from its beginning again.
+//! The content at the start is skipped. If the file is replaced (rotation), the old one is read to its end, and then the new
+//! one from its beginning. If it shrinks (truncation), it is read from its beginning again.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -23,78 +23,78 @@ use crate::parse::{SlowScriptLine, slow_script_line};
 use crate::poll::TargetHandle;
 use crate::watch::Observation;
 
-/// How often the file is looked at.
+/// Interval between reads.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time after which a look at the file is reported as late.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Time after which a read is reported as late.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// Bytes that are read at once.
+/// Size of the read buffer, bytes.
 const CHUNK: usize = 16 << 10;
 
-/// Bytes that are read at one look.
-const MAX_LOOK: u64 = 1 << 20;
+/// Maximum size of one read, bytes.
+const MAX_READ: u64 = 1 << 20;
 
-/// Unread bytes above which the file is read from [`MAX_LOOK`] bytes before its end.
+/// Number of unread bytes above which reading continues [`MAX_READ`] bytes before the end of the file.
 const MAX_BEHIND: u64 = 32 << 20;
 
-/// The longest line that is looked at; the rest of a longer one is passed over.
+/// Maximum length of a line, bytes; the rest is ignored.
 const MAX_LINE: usize = 4 << 10;
 
-/// Follows `path` until `stop`, and passes on what it names.
-pub(crate) async fn follow(watched: Arc<TargetHandle>, path: &Path, stop: CancellationToken) {
+/// Follows `path` until `stop`, and reports the scripts that it names.
+pub(crate) async fn follow(handle: Arc<TargetHandle>, path: &Path, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = follow_on(&watched, path) => {}
+        () = follow_on(&handle, path) => {}
     }
 }
 
-async fn follow_on(watched: &TargetHandle, path: &Path) {
-    let target = watched.name();
+async fn follow_on(handle: &TargetHandle, path: &Path) {
+    let target = handle.name();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower = Follower::new(path);
     let mut readable = true;
     loop {
         ticks.tick().await;
-        let mut looking = pin!(LOG_FILES.run(folder_of(path), Duration::MAX, move || {
-            let read = follower.look();
-            (follower, read)
+        let mut reading = pin!(LOG_FILES.run(folder_of(path), Duration::MAX, move || {
+            let batch = follower.next_batch();
+            (follower, batch)
         }));
-        let looked = if let Ok(looked) = timeout(LOOK_LIMIT, &mut looking).await {
-            looked
+        let finished = if let Ok(finished) = timeout(READ_LIMIT, &mut reading).await {
+            finished
         } else {
             if readable {
-                complain(watched, path, &JobError::TimedOut(LOOK_LIMIT).into());
+                log_unreadable(handle, path, &JobError::TimedOut(READ_LIMIT).into());
                 readable = false;
             }
-            looking.await
+            reading.await
         };
-        let read;
-        (follower, read) = looked.unwrap_or_else(|failed| (Follower::new(path), Err(failed.into())));
-        match read {
-            Ok(read) => {
+        let batch;
+        (follower, batch) = finished.unwrap_or_else(|error| (Follower::new(path), Err(error.into())));
+        match batch {
+            Ok(batch) => {
                 if !readable {
-                    if watched.may_log(Priority::Medium) {
+                    if handle.may_log(Priority::Medium) {
                         info!(target, file = %path.display(), "reading the server's log file");
                     }
                     readable = true;
                 }
-                if read.passed_over > 0 && watched.may_log(Priority::Medium) {
+                if batch.skipped > 0 && handle.may_log(Priority::Medium) {
                     warn!(
                         target,
                         file = %path.display(),
-                        passed_over_bytes = read.passed_over,
-                        "--redis.log-file has grown faster than it is read: it is read from near its end"
+                        skipped_bytes = batch.skipped,
+                        "--redis.log-file has grown faster than it is read; reading continues near its end"
                     );
                 }
-                for line in read.lines {
-                    watched.observe(Observation::Logged(line));
+                for line in batch.lines {
+                    handle.observe(Observation::Logged(line));
                 }
             }
             Err(error) => {
                 if readable {
-                    complain(watched, path, &error);
+                    log_unreadable(handle, path, &error);
                     readable = false;
                 }
             }
@@ -102,41 +102,41 @@ async fn follow_on(watched: &TargetHandle, path: &Path) {
     }
 }
 
-fn complain(watched: &TargetHandle, path: &Path, error: &io::Error) {
-    if !watched.may_log(Priority::Medium) {
+fn log_unreadable(handle: &TargetHandle, path: &Path, error: &io::Error) {
+    if !handle.may_log(Priority::Medium) {
         return;
     }
-    let target = watched.name();
+    let target = handle.name();
     warn!(target, file = %path.display(), %error, "--redis.log-file cannot be read: scripts are not named while they run");
 }
 
-/// Where we are in the file.
+/// Position in a log file.
 #[derive(Debug)]
 struct Follower {
     path: PathBuf,
-    /// What is there at the start is history; a file that appears later is new as a whole.
+    /// True after the first read, which skips the content. A file that appears later is read whole.
     started: bool,
     open: Option<Open>,
     lines: Lines,
 }
 
-/// A file that is open.
+/// An open log file.
 #[derive(Debug)]
 struct Open {
     file: File,
     /// Device and inode.
     identity: (u64, u64),
-    /// How far it was read.
+    /// Number of bytes read.
     position: u64,
 }
 
-/// What one look at the file gave.
+/// Result of one read.
 #[derive(Debug, Default)]
-struct Read {
-    /// The lines that name a script.
+struct Batch {
+    /// Lines that name a script.
     lines: Vec<SlowScriptLine>,
-    /// Bytes that were not read, because there were too many.
-    passed_over: u64,
+    /// Number of bytes skipped because of [`MAX_BEHIND`].
+    skipped: u64,
 }
 
 impl Follower {
@@ -144,36 +144,36 @@ impl Follower {
         Self { path: path.to_owned(), started: false, open: None, lines: Lines::default() }
     }
 
-    /// Passes over what is there the first time, and reads what is new after that.
-    fn look(&mut self) -> io::Result<Read> {
+    /// Skips the content the first time, and reads new content after that.
+    fn next_batch(&mut self) -> io::Result<Batch> {
         if std::mem::replace(&mut self.started, true) { self.read() } else { self.skip() }
     }
 
-    /// Passes over what the file holds now.
-    fn skip(&mut self) -> io::Result<Read> {
+    /// Skips the content.
+    fn skip(&mut self) -> io::Result<Batch> {
         let mut open = Open::new(&self.path)?;
         open.position = open.file.seek(SeekFrom::End(0))?;
         self.open = Some(open);
-        Ok(Read::default())
+        Ok(Batch::default())
     }
 
-    /// Reads what is new, or the next [`MAX_LOOK`] bytes of it.
-    fn read(&mut self) -> io::Result<Read> {
-        let mut read = Read::default();
-        if !self.read_open(&mut read)? {
-            return Ok(read);
+    /// Reads new content, at most [`MAX_READ`] bytes.
+    fn read(&mut self) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        if !self.read_open(&mut batch)? {
+            return Ok(batch);
         }
         let now = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()))?;
         if self.open.as_ref().is_none_or(|open| open.identity != now) {
             self.open = Some(Open::new(&self.path)?);
             self.lines = Lines::default();
-            self.read_open(&mut read)?;
+            self.read_open(&mut batch)?;
         }
-        Ok(read)
+        Ok(batch)
     }
 
-    /// Reads on in the file that is open, if there is one; gives whether its end was reached.
-    fn read_open(&mut self, read: &mut Read) -> io::Result<bool> {
+    /// Continues to read the open file. Returns `true` at its end, or if no file is open.
+    fn read_open(&mut self, batch: &mut Batch) -> io::Result<bool> {
         let Some(open) = &mut self.open else { return Ok(true) };
         let length = open.file.metadata()?.len();
         if length < open.position {
@@ -182,20 +182,20 @@ impl Follower {
         }
         let behind = length.saturating_sub(open.position);
         if behind > MAX_BEHIND {
-            let from = length.saturating_sub(MAX_LOOK);
-            read.passed_over = read.passed_over.saturating_add(from.saturating_sub(open.position));
+            let from = length.saturating_sub(MAX_READ);
+            batch.skipped = batch.skipped.saturating_add(from.saturating_sub(open.position));
             open.position = open.file.seek(SeekFrom::Start(from))?;
             self.lines = Lines::within_a_line();
         }
         let mut chunk = vec![0; CHUNK];
-        let mut left = MAX_LOOK;
+        let mut left = MAX_READ;
         while left > 0 {
             let count = open.file.read(&mut chunk)?;
             let Some(bytes) = chunk.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(true) };
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             open.position = open.position.saturating_add(count);
             left = left.saturating_sub(count);
-            self.lines.feed(bytes, &mut |line| read.lines.extend(slow_script_line(line)));
+            self.lines.feed(bytes, &mut |line| batch.lines.extend(slow_script_line(line)));
         }
         Ok(false)
     }
@@ -206,35 +206,35 @@ impl Open {
         let file = files::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok(Self { file, identity: (metadata.dev(), metadata.ino()), position: 0 })
     }
 }
 
-/// Makes lines of bytes that come in pieces.
+/// Splits chunks of bytes into lines.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The beginning of a line whose end has not come; at most [`MAX_LINE`] bytes.
-    begun: Vec<u8>,
-    /// The beginning of the line was not read: what comes of it is no line.
-    within: bool,
+    /// The first bytes of an incomplete line, at most [`MAX_LINE`].
+    partial: Vec<u8>,
+    /// True if the beginning of the current line was skipped; the line is then dropped.
+    drop_line: bool,
 }
 
 impl Lines {
     fn within_a_line() -> Self {
-        Self { within: true, ..Self::default() }
+        Self { drop_line: true, ..Self::default() }
     }
 
     fn feed(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = MAX_LINE.saturating_sub(self.begun.len());
-            self.begun.extend(piece.iter().take(room));
+            let room = MAX_LINE.saturating_sub(self.partial.len());
+            self.partial.extend(piece.iter().take(room));
             if piece.ends_with(b"\n") {
-                if !std::mem::take(&mut self.within) {
-                    line(String::from_utf8_lossy(&self.begun).trim_end());
+                if !std::mem::take(&mut self.drop_line) {
+                    line(String::from_utf8_lossy(&self.partial).trim_end());
                 }
-                self.begun.clear();
+                self.partial.clear();
             }
         }
     }
@@ -246,12 +246,12 @@ mod tests {
 
     use super::*;
 
-    /// A line as a server writes it.
+    /// A line of a server's log.
     fn line(name: &str) -> String {
         format!("# Slow script detected: still in execution after 1 milliseconds. Script name is: {name}\n")
     }
 
-    /// Reads what is new and returns the names.
+    /// Reads new content and returns the names.
     fn new_names(follower: &mut Follower) -> Vec<String> {
         follower.read().unwrap().lines.into_iter().map(|line| line.name).collect()
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_read_over_rotation_and_truncation() {
+    fn only_new_content_is_read_over_rotation_and_truncation() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         append(&path, &line("old"));
@@ -291,13 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_no_log_file() {
+    fn a_folder_is_not_a_log_file() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Follower::new(folder.path()).read().is_err());
     }
 
     #[test]
-    fn much_that_is_new_is_read_piece_by_piece() {
+    fn large_content_is_read_in_batches() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         append(&path, "");
@@ -320,16 +320,16 @@ mod tests {
         let mut follower = Follower::new(&path);
         follower.skip().unwrap();
         fs::remove_file(&path).unwrap();
-        append(&path, &line("passed_over"));
+        append(&path, &line("skipped"));
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(10 << 30).unwrap();
         append(&path, &format!("{}{}", line("cut"), line("new")));
-        let read = follower.read().unwrap();
-        assert!(read.passed_over > 9 << 30, "{}", read.passed_over);
-        let mut names: Vec<String> = read.lines.into_iter().map(|line| line.name).collect();
+        let batch = follower.read().unwrap();
+        assert!(batch.skipped > 9 << 30, "{}", batch.skipped);
+        let mut names: Vec<String> = batch.lines.into_iter().map(|line| line.name).collect();
         names.extend(new_names(&mut follower));
         assert_eq!(names, ["new"]);
-        assert_eq!(follower.read().unwrap().passed_over, 0);
+        assert_eq!(follower.read().unwrap().skipped, 0);
     }
 
     #[test]
@@ -341,6 +341,6 @@ mod tests {
         }
         lines.feed(b"\n\xff\n", &mut |line: &str| seen.push(line.to_owned()));
         assert_eq!((seen.len(), seen[0].len(), seen[1].as_str()), (2, MAX_LINE, "\u{fffd}"));
-        assert!(lines.begun.capacity() <= 2 * MAX_LINE);
+        assert!(lines.partial.capacity() <= 2 * MAX_LINE);
     }
 }

@@ -1,8 +1,7 @@
-//! The task of one target: asks, waits, and passes on what it saw.
+//! The task of one target: sends commands, waits for replies, and reports observations to [`watch`](crate::watch).
 //!
-//! One connection, one request at a time. A request that stays unanswered is not cancelled and nothing more is
-//! sent behind it: that it is unanswered is what we want to know. Deciding what it means is
-//! [`watch`](crate::watch)'s.
+//! A task has one connection and at most one request in flight. A request without a reply is not cancelled, because the time
+//! that the server takes to reply is what is measured.
 
 mod handle;
 pub(crate) mod log_file;
@@ -19,58 +18,58 @@ use tracing::{Level, debug};
 pub(crate) use self::handle::{Shared, TargetHandle};
 use self::session::Session;
 use self::waiter::Waiter;
-use crate::client::{Connection, Link, TlsSetup, connect_within};
+use crate::client::{Connection, TlsSetup, Transport, connect_within};
 use crate::logging::event_log::Priority;
 use crate::watch::Observation;
 
-/// The first pause before a connection that was lost at once is dialled again; it doubles from there.
+/// Pause before the second attempt to connect; it doubles with every further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The longest such pause.
+/// Maximum pause between attempts to connect.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A connection that worked for so long is dialled again at once.
+/// Minimum age of a connection after whose loss the next attempt follows at once.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 
-/// Time for the TLS handshake with an address that has never answered.
+/// Time limit of the TLS handshake with a server that has never replied.
 const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why a session is over.
+/// Reason for the end of a session.
 #[derive(Debug)]
 enum SessionEnd {
-    /// The exporter stops.
+    /// The target was removed, or the exporter stops.
     Stopped,
-    /// The connection is of no use any more.
-    Broken(String),
-    /// The connection was made, and nothing was ever answered on it.
-    Mute(String),
+    /// The connection failed or is no longer usable, with the reason.
+    Lost(String),
+    /// The connection ended without a single reply, with the reason.
+    NoReply(String),
 }
 
-/// Watches one target until `stop`.
-pub(crate) async fn watch(watched: Arc<TargetHandle>, stop: CancellationToken) {
-    poll(&watched, stop).await;
-    // It may be no longer among the fleet's.
-    watched.log_omitted(true);
+/// Polls one target until `stop`.
+pub(crate) async fn watch(handle: Arc<TargetHandle>, stop: CancellationToken) {
+    poll(&handle, stop).await;
+    // The fleet does not do this for a target that was removed.
+    handle.log_omitted(true);
 }
 
-async fn poll(watched: &TargetHandle, stop: CancellationToken) {
+async fn poll(handle: &TargetHandle, stop: CancellationToken) {
     let mut backoff = Backoff::default();
-    // A port that accepts and then says nothing, again and again, is no blocked server.
+    // A port that accepts connections and never replies on any of them is not a blocked server.
     let mut doubtful = false;
     loop {
-        let began = watched.now().mono;
-        let over = session(watched, &stop, doubtful).await;
-        doubtful = matches!(over, SessionEnd::Mute(_));
-        match over {
+        let began = handle.now().mono;
+        let end = session(handle, &stop, doubtful).await;
+        doubtful = matches!(end, SessionEnd::NoReply(_));
+        match end {
             SessionEnd::Stopped => return,
-            SessionEnd::Broken(detail) | SessionEnd::Mute(detail) => {
-                if tracing::enabled!(Level::DEBUG) && watched.may_log(Priority::Low) {
-                    debug!(target = &*watched.config().name, detail, "connection ended");
+            SessionEnd::Lost(detail) | SessionEnd::NoReply(detail) => {
+                if tracing::enabled!(Level::DEBUG) && handle.may_log(Priority::Low) {
+                    debug!(target = &*handle.config().name, detail, "connection ended");
                 }
             }
         }
-        let lasted = watched.now().mono.since(began);
-        if lasted >= HEALTHY_AFTER && watched.numbers().liveness().state().kind().is_up() {
+        let lasted = handle.now().mono.since(began);
+        if lasted >= HEALTHY_AFTER && handle.numbers().liveness().state().kind().is_up() {
             backoff = Backoff::default();
         }
         tokio::select! {
@@ -80,10 +79,10 @@ async fn poll(watched: &TargetHandle, stop: CancellationToken) {
     }
 }
 
-/// Pauses between attempts: none, then doubling, with jitter so that many exporters don't come at once.
+/// Exponential backoff between attempts to connect, with jitter so that many exporters do not connect at the same time.
 #[derive(Debug, Default)]
 struct Backoff {
-    /// The pause before this one, without jitter; `None` before the first attempt.
+    /// Previous pause, without jitter; `None` before the first attempt.
     last: Option<Duration>,
 }
 
@@ -95,61 +94,66 @@ impl Backoff {
     }
 }
 
-/// One connection, from the first byte to the last.
-async fn session(watched: &TargetHandle, stop: &CancellationToken, doubtful: bool) -> SessionEnd {
-    let config = watched.config();
+/// Connects and uses the connection until it ends.
+async fn session(handle: &TargetHandle, stop: &CancellationToken, doubtful: bool) -> SessionEnd {
+    let config = handle.config();
     let connecting = connect_within(&config.address.endpoint, config.allow());
-    let link = tokio::select! {
+    let dialled = tokio::select! {
         () = stop.cancelled() => return SessionEnd::Stopped,
-        link = connecting => link,
+        dialled = connecting => dialled,
     };
-    watched.dialled(link.as_ref());
-    let link = match link {
-        Ok(link) => link,
-        Err(error) => return unreachable(watched, error.to_string()),
+    handle.dialled(dialled.as_ref());
+    let transport = match dialled {
+        Ok(transport) => transport,
+        Err(error) => return unreachable(handle, error.to_string()),
     };
-    watched.observe(Observation::Connected);
-    let mut waiter = Waiter { watched, stop, peer: link.peer.clone(), last_reach: None, doubtful };
-    let link = match watched.tls() {
-        None => link,
-        Some(tls) => match begin_tls(&mut waiter, &tls, link).await {
-            Ok(link) => link,
-            Err(over) => return over,
+    handle.observe(Observation::Connected);
+    let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), doubtful);
+    let transport = match handle.tls() {
+        None => transport,
+        Some(tls) => match tls_handshake(&mut waiter, &tls, transport).await {
+            Ok(transport) => transport,
+            Err(end) => return end,
         },
     };
-    match Connection::open(link).await {
+    match Connection::open(transport).await {
         Ok(connection) => Session::new(connection, waiter).run().await,
-        Err(failure) => unreachable(watched, failure.to_string()),
+        Err(error) => unreachable(handle, error.to_string()),
     }
 }
 
-/// The TLS handshake. A blocked server leaves it unanswered; but so does a port that does not speak TLS (Redis waits
-/// for the rest of what it takes for a command), so an address that has never answered is not waited for without end.
-async fn begin_tls(waiter: &mut Waiter<'_>, tls: &TlsSetup, link: Link) -> Result<Link, SessionEnd> {
-    let watched = waiter.watched;
-    let known = watched.numbers().liveness().has_answered();
-    let handshake = tls.begin(link);
-    let limited =
-        async { if known { Ok(handshake.await) } else { timeout(FIRST_HANDSHAKE_LIMIT, handshake).await } };
+/// Performs the TLS handshake. A blocked server does not reply to it, and neither does a port without TLS: Redis takes the
+/// first bytes for a command and waits for the rest. So there is a time limit if the server has never replied.
+async fn tls_handshake(
+    waiter: &mut Waiter<'_>,
+    tls: &TlsSetup,
+    transport: Transport,
+) -> Result<Transport, SessionEnd> {
+    let handle = waiter.handle;
+    let has_replied = handle.numbers().liveness().has_answered();
+    let handshake = tls.handshake(transport);
+    let limited = async {
+        if has_replied { Ok(handshake.await) } else { timeout(FIRST_HANDSHAKE_LIMIT, handshake).await }
+    };
     match waiter.wait(limited).await? {
-        Ok(Ok(link)) => Ok(link),
-        Ok(Err(error)) => Err(unreachable(watched, format!("the TLS handshake failed: {error}"))),
+        Ok(Ok(transport)) => Ok(transport),
+        Ok(Err(error)) => Err(unreachable(handle, format!("the TLS handshake failed: {error}"))),
         Err(_) => {
             let seconds = FIRST_HANDSHAKE_LIMIT.as_secs();
             let detail =
-                format!("the TLS handshake was not answered within {seconds} s; does this port speak TLS?");
-            watched.observe(Observation::Unreachable { detail: detail.clone() });
-            Err(SessionEnd::Mute(detail))
+                format!("no reply to the TLS handshake within {seconds} s; check that this port uses TLS");
+            handle.observe(Observation::Unreachable { detail: detail.clone() });
+            Err(SessionEnd::NoReply(detail))
         }
     }
 }
 
-fn unreachable(watched: &TargetHandle, detail: String) -> SessionEnd {
-    watched.observe(Observation::Unreachable { detail: detail.clone() });
-    SessionEnd::Broken(detail)
+fn unreachable(handle: &TargetHandle, detail: String) -> SessionEnd {
+    handle.observe(Observation::Unreachable { detail: detail.clone() });
+    SessionEnd::Lost(detail)
 }
 
-fn unauthorized(watched: &TargetHandle, detail: String) -> SessionEnd {
-    watched.observe(Observation::Unauthorized { detail: detail.clone() });
-    SessionEnd::Broken(detail)
+fn unauthorized(handle: &TargetHandle, detail: String) -> SessionEnd {
+    handle.observe(Observation::Unauthorized { detail: detail.clone() });
+    SessionEnd::Lost(detail)
 }

@@ -1,4 +1,4 @@
-//! One connection in use: what is asked on it, when, and what the answers mean for it.
+//! One connection in use: the schedule of commands, and the interpretation of their replies.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
-use crate::client::{Command, Connection, Failure, TOO_MANY_CLIENTS};
+use crate::client::{Command, CommandError, Connection, TOO_MANY_CLIENTS};
 use crate::clock::Mono;
 use crate::config::TargetConfig;
 use crate::parse::{
@@ -16,32 +16,32 @@ use crate::parse::{
 use crate::poll::TargetHandle;
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
 
-/// FUNCTION STATS is asked this often while a function runs: its reply holds all arguments of the call.
+/// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sources of scripts are fetched this far apart.
+/// Interval between SCRIPT SHOW.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Requests of one poll of the slow log; a poll that needs more goes on with the next one.
+/// Maximum number of SLOWLOG GET in one poll; the next poll continues.
 const READS_PER_POLL: usize = 5;
 
-/// Time for a password file to be read.
+/// Time limit for reading a password file.
 const PASSWORD_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why a question has no answer.
+/// Error of a request.
 #[derive(Debug)]
-enum Unanswered {
-    /// The server said no, and the connection goes on.
+enum RequestError {
+    /// The server sent an error reply; the session continues.
     ErrorReply(ErrorReply),
-    /// What it said is not of the form that the command promises.
+    /// The reply does not have the form of its command; the session continues.
     Malformed(Malformed),
-    /// The session is over.
-    Over(SessionEnd),
+    /// The session has ended.
+    Ended(SessionEnd),
 }
 
-impl Unanswered {
-    /// Whether the same question may well be answered later.
-    fn is_for_now(&self) -> bool {
+impl RequestError {
+    /// True if the same command may succeed later without a change of the server's settings.
+    fn is_temporary(&self) -> bool {
         matches!(
             self,
             Self::ErrorReply(ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown)
@@ -49,36 +49,35 @@ impl Unanswered {
     }
 }
 
-impl From<SessionEnd> for Unanswered {
-    fn from(over: SessionEnd) -> Self {
-        Self::Over(over)
+impl From<SessionEnd> for RequestError {
+    fn from(end: SessionEnd) -> Self {
+        Self::Ended(end)
     }
 }
 
-impl From<Malformed> for Unanswered {
+impl From<Malformed> for RequestError {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
     }
 }
 
-/// What a connection is used for, and when.
+/// A connection in use.
 pub(super) struct Session<'a> {
     connection: Connection,
     waiter: Waiter<'a>,
-    watched: &'a TargetHandle,
-    /// Whether the server has answered anything on this connection.
-    answered: bool,
-    /// Whether it was found out which server answers.
+    handle: &'a TargetHandle,
+    /// True if the server has replied on this connection.
+    has_replied: bool,
+    /// True if the server has been identified by INFO, or is known to reject it.
     identified: bool,
-    /// Whether INFO and CONFIG GET take several arguments (7.0+), as far as known.
+    /// True if INFO and CONFIG GET are known to accept several arguments (7.0+).
     several: bool,
-    /// When these were last begun.
-    last: Last,
+    last: LastBegun,
 }
 
-/// When things were last begun; `None` before the first time.
+/// Time at which each action last began; `None` before the first time.
 #[derive(Debug, Default)]
-struct Last {
+struct LastBegun {
     heartbeat: Option<Mono>,
     poll: Option<Mono>,
     info: Option<Mono>,
@@ -86,11 +85,11 @@ struct Last {
     source: Option<Mono>,
 }
 
-/// What to do next.
+/// A scheduled action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Heartbeat,
-    Name,
+    NameFunction,
     Info,
     Poll,
     Source,
@@ -98,64 +97,64 @@ enum Action {
 
 impl<'a> Session<'a> {
     pub(super) fn new(connection: Connection, waiter: Waiter<'a>) -> Self {
-        let watched = waiter.watched;
+        let handle = waiter.handle;
         Self {
             connection,
             waiter,
-            watched,
-            answered: false,
+            handle,
+            has_replied: false,
             identified: false,
             several: false,
-            last: Last::default(),
+            last: LastBegun::default(),
         }
     }
 
-    /// Logs in and works until the connection or the exporter ends.
+    /// Logs in and sends commands until the connection ends or the exporter stops.
     pub(super) async fn run(mut self) -> SessionEnd {
-        if let Err(over) = self.log_in().await {
-            return over;
+        if let Err(end) = self.log_in().await {
+            return end;
         }
         loop {
             let (due, action) = self.next_action();
-            let clock = self.watched.clock();
+            let clock = self.handle.clock();
             tokio::select! {
                 () = self.waiter.stop.cancelled() => return SessionEnd::Stopped,
                 () = sleep_until(clock.instant(due)) => {}
             }
             let result = match action {
                 Action::Heartbeat => self.heartbeat().await,
-                Action::Name => self.name_function().await,
+                Action::NameFunction => self.name_function().await,
                 Action::Info => self.read_info().await,
                 Action::Poll => self.read_slowlog().await,
                 Action::Source => self.read_source().await,
             };
-            if let Err(over) = result {
-                return over;
+            if let Err(end) = result {
+                return end;
             }
         }
     }
 
-    /// What is due first, and when.
+    /// Returns the action that is due first, and its time.
     fn next_action(&self) -> (Mono, Action) {
-        let intervals = self.watched.config().intervals;
-        let numbers = self.watched.numbers();
+        let intervals = self.handle.config().intervals;
+        let numbers = self.handle.numbers();
         let due = |last: Option<Mono>, interval| last.map_or(Mono::EPOCH, |last| last + interval);
         let mut actions = vec![(
             due(self.last.heartbeat, numbers.heartbeat_interval(intervals.heartbeat)),
             Action::Heartbeat,
         )];
         if numbers.wants_function_name() {
-            actions.push((due(self.last.naming, NAMING_INTERVAL), Action::Name));
+            actions.push((due(self.last.naming, NAMING_INTERVAL), Action::NameFunction));
         }
-        // While the server is blocked, BUSY or loading, it is asked for nothing but a sign of life. And what its
-        // slow log holds means nothing before it is known whose slow log that is.
-        if self.answered && *numbers.liveness().state() == State::Ok {
+        // Only heartbeats are sent while the server is blocked, BUSY or loading. The slow log is read after the server has
+        // been identified, because its ids are only meaningful together with the server's `run_id`.
+        if self.has_replied && *numbers.liveness().state() == State::Ok {
             actions.push((due(self.last.info, intervals.info), Action::Info));
             if self.identified {
                 actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
-                if self.watched.config().privacy.show_source
-                    && numbers.worth_asking(Feature::ScriptShow, self.watched.now())
-                    && self.watched.wanted_source(&numbers).is_some()
+                if self.handle.config().privacy.show_source
+                    && numbers.worth_asking(Feature::ScriptShow, self.handle.now())
+                    && self.handle.wanted_source(&numbers).is_some()
                 {
                     actions.push((due(self.last.source, SOURCE_INTERVAL), Action::Source));
                 }
@@ -165,112 +164,112 @@ impl<'a> Session<'a> {
     }
 
     async fn log_in(&mut self) -> Result<(), SessionEnd> {
-        let TargetConfig { credentials, address, .. } = self.watched.config();
+        let TargetConfig { credentials, address, .. } = self.handle.config();
         let Some(password) = &credentials.password else { return Ok(()) };
         let passwords = tokio::select! {
             () = self.waiter.stop.cancelled() => return Err(SessionEnd::Stopped),
             passwords = password.read_within(PASSWORD_LIMIT) => passwords,
         };
         let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
-        let Some(password) = password.map_err(|problem| unauthorized(self.watched, problem))? else {
+        let Some(password) = password.map_err(|error| unauthorized(self.handle, error))? else {
             return Ok(());
         };
-        let answer = self.connection.authenticate(credentials.user.as_deref(), &password);
-        match self.waiter.wait(answer).await? {
+        let reply = self.connection.authenticate(credentials.user.as_deref(), &password);
+        match self.waiter.wait(reply).await? {
             Ok(())
-            | Err(Failure::ErrorReply(
+            | Err(CommandError::ErrorReply(
                 ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
             )) => Ok(()),
-            Err(Failure::ErrorReply(refusal)) => {
+            Err(CommandError::ErrorReply(error_reply)) => {
                 let code =
-                    if let ErrorReply::Unauthorized { text } = &refusal { text.as_str() } else { "ERR" };
+                    if let ErrorReply::Unauthorized { text } = &error_reply { text.as_str() } else { "ERR" };
                 let user = credentials.user_shown();
                 let hint = match code {
                     "WRONGPASS" => "check the user and the password",
                     _ => "the server may have no password or no such user",
                 };
                 Err(unauthorized(
-                    self.watched,
+                    self.handle,
                     format!("AUTH as user {user:?} was refused with {code}: {hint}"),
                 ))
             }
-            Err(failure) => Err(self.broken(&failure)),
+            Err(error) => Err(self.end(&error)),
         }
     }
 
-    /// Asks for a sign of life.
+    /// Sends a heartbeat.
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
-        let now = self.watched.now();
+        let now = self.handle.now();
         self.last.heartbeat = Some(now.mono);
-        let question = match self.watched.numbers().heartbeat(now) {
+        let command = match self.handle.numbers().heartbeat(now) {
             Heartbeat::Ping => Command::Ping,
             Heartbeat::Transaction => Command::Transaction,
             Heartbeat::SlowlogLen => Command::SlowlogLen,
         };
-        let first = !self.answered;
-        let answer = self.exchange(question).await?;
-        let round_trip = self.watched.now().mono.since(now.mono);
-        self.watched.observe(Observation::Heartbeat { round_trip });
-        match &answer {
-            // Said to whoever comes, before the connection is closed.
-            Err(ErrorReply::Other { text }) if first && text.contains(TOO_MANY_CLIENTS) => {
-                return Err(unreachable(self.watched, format!("the server refused us: {text}")));
+        let is_first = !self.has_replied;
+        let reply = self.exchange(command).await?;
+        let round_trip = self.handle.now().mono.since(now.mono);
+        self.handle.observe(Observation::Heartbeat { round_trip });
+        match &reply {
+            // Not a reply to the heartbeat: the server sends it to a new client and closes the connection.
+            Err(ErrorReply::Other { text }) if is_first && text.contains(TOO_MANY_CLIENTS) => {
+                return Err(unreachable(self.handle, format!("the server refused the connection: {text}")));
             }
-            // MISCONF and the like: another heartbeat shows what this one can't.
-            Err(ErrorReply::Other { text }) if question == Command::Ping => {
-                self.capability(Feature::Ping, false, Some(format!("PING is answered with: {text}")));
+            // An error such as MISCONF does not show whether the server is BUSY; another kind of heartbeat does.
+            Err(ErrorReply::Other { text }) if command == Command::Ping => {
+                self.capability(Feature::Ping, false, Some(format!("PING failed: {text}")));
             }
-            Err(ErrorReply::MasterDown) if question == Command::Ping => {
+            Err(ErrorReply::MasterDown) if command == Command::Ping => {
                 self.capability(Feature::Ping, false, None);
             }
             _ => {}
         }
-        done(self.understand(question, now.mono, answer))
+        ignore_reply(self.interpret(command, now.mono, reply))
     }
 
-    /// Asks which function runs.
+    /// Reads the name of the running function.
     async fn name_function(&mut self) -> Result<(), SessionEnd> {
-        let sent = self.watched.now().mono;
+        let sent = self.handle.now().mono;
         self.last.naming = Some(sent);
-        let answer = self.exchange(Command::FunctionStats).await?;
-        match answer.as_ref().ok().map(|value| function_stats(value.clone())) {
-            // An answer that says that the server is still busy.
+        let reply = self.exchange(Command::FunctionStats).await?;
+        match reply.as_ref().ok().map(|value| function_stats(value.clone())) {
+            // The reply shows that the server is still BUSY, so it is no proof of a free one.
             Some(Ok(Some(function))) => {
-                self.watched.observe(Observation::Running { function, since: sent });
+                self.handle.observe(Observation::Running { function, since: sent });
                 self.capability(Feature::FunctionStats, true, None);
                 Ok(())
             }
             Some(Err(malformed)) => {
-                self.trouble(Command::FunctionStats, malformed.to_string());
+                self.report_unexpected(Command::FunctionStats, malformed.to_string());
                 self.capability(Feature::FunctionStats, false, None);
                 Ok(())
             }
-            Some(Ok(None)) | None => done(self.understand(Command::FunctionStats, sent, answer)),
+            Some(Ok(None)) | None => ignore_reply(self.interpret(Command::FunctionStats, sent, reply)),
         }
     }
 
-    /// Finds out which server answers. `false` if it can't tell now, and is to be asked again.
+    /// Identifies the server. Returns `false` if that has to be repeated because of a temporary error.
     async fn identify(&mut self) -> Result<bool, SessionEnd> {
         if !self.worth_asking(Feature::Info) {
             if !self.identified {
-                self.watched.observe(Observation::Anonymous);
+                self.handle.observe(Observation::Anonymous);
             }
             return Ok(true);
         }
-        let began = self.watched.now().mono;
-        self.watched.observe(Observation::PollBegan);
+        let began = self.handle.now().mono;
+        self.handle.observe(Observation::PollBegan);
         match self.info().await {
             Ok(info) => {
-                self.watched.observe(Observation::Info(Box::new(info)));
+                self.handle.observe(Observation::Info(Box::new(info)));
                 self.polled(began);
             }
-            Err(unanswered) => {
-                let later = unanswered.is_for_now();
-                self.poll_failed(Command::Info(SECTIONS), unanswered)?;
-                if later {
+            Err(error) => {
+                let is_temporary = error.is_temporary();
+                self.poll_failed(Command::Info(SECTIONS), error)?;
+                if is_temporary {
                     return Ok(false);
                 }
-                self.watched.observe(Observation::Anonymous);
+                self.handle.observe(Observation::Anonymous);
             }
         }
         Ok(true)
@@ -278,7 +277,7 @@ impl<'a> Session<'a> {
 
     /// Reads INFO, CONFIG and the length of the slow log.
     async fn read_info(&mut self) -> Result<(), SessionEnd> {
-        self.last.info = Some(self.watched.now().mono);
+        self.last.info = Some(self.handle.now().mono);
         if !self.identify().await? {
             self.last.info = None;
             return Ok(());
@@ -290,24 +289,24 @@ impl<'a> Session<'a> {
         if !self.worth_asking(Feature::SlowlogLength) {
             return Ok(());
         }
-        let length = self.ask(Command::SlowlogLen).await;
+        let length = self.request(Command::SlowlogLen).await;
         if let Some(length) = length.as_ref().ok().and_then(|value| u64::try_from(integer(value).ok()?).ok())
         {
-            self.watched.observe(Observation::SlowlogLength(length));
+            self.handle.observe(Observation::SlowlogLength(length));
         }
-        done(length)
+        ignore_reply(length)
     }
 
-    /// All sections of INFO, in one question where the server takes several (7.0+).
-    async fn info(&mut self) -> Result<Info, Unanswered> {
+    /// Reads all sections of INFO, with one command if the server accepts several sections (7.0+).
+    async fn info(&mut self) -> Result<Info, RequestError> {
         if !self.identified {
             let server = self.info_of(Command::Info(&["server"])).await?;
             self.several = server.compatible_major.is_some_and(|major| major >= 7);
         }
         if self.several {
             match self.info_of(Command::Info(SECTIONS)).await {
-                Err(Unanswered::ErrorReply(ErrorReply::Other { .. })) => self.several = false,
-                answer => return answer,
+                Err(RequestError::ErrorReply(ErrorReply::Other { .. })) => self.several = false,
+                result => return result,
             }
         }
         let mut info = Info::default();
@@ -317,18 +316,19 @@ impl<'a> Session<'a> {
         Ok(info)
     }
 
-    async fn info_of(&mut self, question: Command) -> Result<Info, Unanswered> {
-        Ok(Info::parse(&bytes(self.ask(question).await?)?))
+    async fn info_of(&mut self, command: Command) -> Result<Info, RequestError> {
+        Ok(Info::parse(&bytes(self.request(command).await?)?))
     }
 
-    /// What is done once on every connection: a name for CLIENT LIST, and a try of what is needed during BUSY.
+    /// Sends the commands that are needed once per connection: CLIENT SETNAME, and those whose availability during BUSY has to be
+    /// known beforehand.
     async fn introduce(&mut self) -> Result<(), SessionEnd> {
-        done(self.ask(Command::SetName).await)?;
+        ignore_reply(self.request(Command::SetName).await)?;
         if self.worth_asking(Feature::Transaction) {
-            done(self.ask(Command::Transaction).await)?;
+            ignore_reply(self.request(Command::Transaction).await)?;
         }
-        // Servers before 7.0 have no functions; one that does not tell its version is asked.
-        let before_7 = self.watched.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
+        // Servers before 7.0 have no functions. A server that does not report its version gets the command.
+        let before_7 = self.handle.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
         if before_7 {
             self.capability(Feature::FunctionStats, false, None);
         } else if self.worth_asking(Feature::FunctionStats) {
@@ -341,67 +341,62 @@ impl<'a> Session<'a> {
         if !self.worth_asking(Feature::Config) {
             return Ok(());
         }
-        // Servers that don't tell their version are asked in the way that all of them understand.
-        let several = self.several && self.watched.numbers().server().info().compatible_major.is_some();
+        // A server that does not report its version gets the form that all versions accept.
+        let several = self.several && self.handle.numbers().server().info().compatible_major.is_some();
         let step = if several { Settings::PARAMETERS.len() } else { 1 };
         let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         let mut settings = Settings::default();
         for chunk in parameters.chunks(step) {
-            let question = Command::ConfigGet(chunk);
-            let answer = self.ask(question).await;
-            match answer.and_then(|value| Ok(Settings::parse(value)?)) {
+            let command = Command::ConfigGet(chunk);
+            let reply = self.request(command).await;
+            match reply.and_then(|value| Ok(Settings::parse(value)?)) {
                 Ok(part) => settings.merge(part),
-                Err(Unanswered::ErrorReply(_)) => return Ok(()),
-                Err(unanswered) => return self.poll_failed(question, unanswered),
+                Err(RequestError::ErrorReply(_)) => return Ok(()),
+                Err(error) => return self.poll_failed(command, error),
             }
         }
         self.capability(Feature::Config, !settings.is_empty(), None);
         if !settings.is_empty() {
-            self.watched.observe(Observation::Settings(settings));
+            self.handle.observe(Observation::Settings(settings));
         }
         Ok(())
     }
 
-    /// Reads what is new in the slow log.
+    /// Reads new entries of the slow log.
     async fn read_slowlog(&mut self) -> Result<(), SessionEnd> {
-        let began = self.watched.now().mono;
+        let began = self.handle.now().mono;
         self.last.poll = Some(began);
         if !self.worth_asking(Feature::Slowlog) {
-            self.watched.observe(Observation::SlowlogUnreadable);
+            self.handle.observe(Observation::SlowlogUnreadable);
             return Ok(());
         }
-        self.watched.observe(Observation::PollBegan);
+        self.handle.observe(Observation::PollBegan);
         for _ in 0..READS_PER_POLL {
-            let question = Command::SlowlogGet(self.watched.numbers().slowlog_request());
-            let answer = self.ask(question).await;
-            let privacy = self.watched.config().privacy;
-            let reply = match answer.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
+            let command = Command::SlowlogGet(self.handle.numbers().slowlog_request());
+            let reply = self.request(command).await;
+            let privacy = self.handle.config().privacy;
+            let reply = match reply.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
                 Ok(reply) => reply,
-                Err(unanswered) => {
-                    let later = unanswered.is_for_now();
-                    self.poll_failed(question, unanswered)?;
-                    if !later {
-                        self.watched.observe(Observation::SlowlogUnreadable);
+                Err(error) => {
+                    let is_temporary = error.is_temporary();
+                    self.poll_failed(command, error)?;
+                    if !is_temporary {
+                        self.handle.observe(Observation::SlowlogUnreadable);
                     }
                     return Ok(());
                 }
             };
             if reply.malformed > 0 {
-                self.poll_failed(
-                    question,
-                    Malformed::new(
-                        "a list of readable entries: those that can't be read are counted as lost",
-                    )
-                    .into(),
-                )?;
+                let error = Malformed::new("a list of readable entries; unreadable ones are counted as lost");
+                self.poll_failed(command, error.into())?;
             }
-            match self.watched.observe(Observation::Slowlog(reply)) {
+            match self.handle.observe(Observation::Slowlog(reply)) {
                 Next::ReadOn => {}
                 Next::Identify => {
                     if self.worth_asking(Feature::Info) {
                         self.identify().await?;
                     } else {
-                        self.watched.observe(Observation::Anonymous);
+                        self.handle.observe(Observation::Anonymous);
                     }
                 }
                 Next::Continue => break,
@@ -411,87 +406,90 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Fetches the source of a script that is not known.
+    /// Reads the source of a script that has none yet.
     async fn read_source(&mut self) -> Result<(), SessionEnd> {
-        self.last.source = Some(self.watched.now().mono);
-        let wanted = self.watched.wanted_source(&self.watched.numbers());
+        self.last.source = Some(self.handle.now().mono);
+        let wanted = self.handle.wanted_source(&self.handle.numbers());
         let Some(sha1) = wanted else { return Ok(()) };
-        let answer = self.ask(Command::ScriptShow(sha1)).await;
-        match &answer {
+        let reply = self.request(Command::ScriptShow(sha1)).await;
+        match &reply {
             Ok(Value::BulkString(body)) => {
-                self.watched.asks_source(sha1);
-                self.watched.keep_source(sha1, body);
+                self.handle.asks_source(sha1);
+                self.handle.keep_source(sha1, body);
             }
-            // It may yet be granted, or the server replaced by one that has it.
-            Err(Unanswered::ErrorReply(
+            // The command may succeed later: after a change of the ACL, or on a new server at this address.
+            Err(RequestError::ErrorReply(
                 ErrorReply::NoPermission
                 | ErrorReply::Unknown
                 | ErrorReply::Busy { .. }
                 | ErrorReply::Loading
                 | ErrorReply::MasterDown,
             )) => {}
-            // It is not there any more, or too large.
-            _ => self.watched.asks_source(sha1),
+            // The server no longer has the script, or it is too large.
+            _ => self.handle.asks_source(sha1),
         }
-        done(answer)
+        ignore_reply(reply)
     }
 
-    /// Asks a question and understands what its answer says about the server's state.
-    async fn ask(&mut self, question: Command) -> Result<Value, Unanswered> {
-        let sent = self.watched.now().mono;
-        let answer = self.exchange(question).await?;
-        self.understand(question, sent, answer)
+    /// Sends a command, waits for the reply and reports what it shows about the server's state.
+    async fn request(&mut self, command: Command) -> Result<Value, RequestError> {
+        let sent = self.handle.now().mono;
+        let reply = self.exchange(command).await?;
+        self.interpret(command, sent, reply)
     }
 
-    /// Sends a question and waits for what comes.
-    async fn exchange(&mut self, question: Command) -> Result<Result<Value, ErrorReply>, SessionEnd> {
-        let answer = self.connection.ask(question);
-        match self.waiter.wait(answer).await? {
+    /// Sends a command and waits for the reply.
+    async fn exchange(&mut self, command: Command) -> Result<Result<Value, ErrorReply>, SessionEnd> {
+        let reply = self.connection.send(command);
+        match self.waiter.wait(reply).await? {
             Ok(value) => {
-                (self.answered, self.waiter.doubtful) = (true, false);
+                (self.has_replied, self.waiter.doubtful) = (true, false);
                 Ok(Ok(value))
             }
-            Err(Failure::ErrorReply(refusal)) => {
-                (self.answered, self.waiter.doubtful) = (true, false);
-                Ok(Err(refusal))
+            Err(CommandError::ErrorReply(error_reply)) => {
+                (self.has_replied, self.waiter.doubtful) = (true, false);
+                Ok(Err(error_reply))
             }
-            Err(failure) => {
-                match failure {
-                    Failure::TooLarge { .. } => self.too_large(question, &failure),
-                    Failure::Lost(_) if matches!(question, Command::SlowlogGet(_)) => {
-                        self.watched.observe(Observation::SlowlogBroken);
+            Err(error) => {
+                match error {
+                    CommandError::ReplyTooLarge { .. } => self.reply_too_large(command, &error),
+                    CommandError::ConnectionLost(_) if matches!(command, Command::SlowlogGet(_)) => {
+                        self.handle.observe(Observation::SlowlogBroken);
                     }
-                    Failure::NotRedis if self.answered => self.trouble(question, failure.to_string()),
+                    CommandError::NotRedis if self.has_replied => {
+                        self.report_unexpected(command, error.to_string());
+                    }
                     _ => {}
                 }
-                Err(self.broken(&failure))
+                Err(self.end(&error))
             }
         }
     }
 
-    fn understand(
+    /// Reports what a reply shows about the server's state.
+    fn interpret(
         &self,
-        question: Command,
+        command: Command,
         sent: Mono,
-        answer: Result<Value, ErrorReply>,
-    ) -> Result<Value, Unanswered> {
-        let refusal = match answer {
+        reply: Result<Value, ErrorReply>,
+    ) -> Result<Value, RequestError> {
+        let error_reply = match reply {
             Ok(value) => {
-                self.watched.observe(if question.is_answered_while_busy() {
+                self.handle.observe(if command.is_accepted_while_busy() {
                     Observation::Inconclusive
                 } else {
                     Observation::Answered { since: sent }
                 });
-                match question.feature() {
-                    // Some servers hide settings instead of refusing to tell them: that is seen in what they tell.
+                match command.feature() {
+                    // Some services hide the settings instead of rejecting the command, so success proves nothing.
                     Some(Feature::Config) | None => {}
                     Some(feature) => self.capability(feature, true, None),
                 }
                 return Ok(value);
             }
-            Err(refusal) => refusal,
+            Err(error_reply) => error_reply,
         };
-        let observation = match &refusal {
+        let observation = match &error_reply {
             ErrorReply::Busy { kind, counted } => {
                 Observation::Busy { kind: *kind, counted: *counted, since: sent }
             }
@@ -499,110 +497,113 @@ impl<'a> Session<'a> {
             ErrorReply::Unauthorized { text } => {
                 let text = text.trim_end_matches('.');
                 let detail = format!("{text}; give a user and a password that the server accepts");
-                return Err(Unanswered::Over(unauthorized(self.watched, detail)));
+                return Err(RequestError::Ended(unauthorized(self.handle, detail)));
             }
             ErrorReply::MasterDown
             | ErrorReply::NoPermission
             | ErrorReply::Unknown
             | ErrorReply::Other { .. } => Observation::Inconclusive,
         };
-        self.refused(question, &refusal);
-        self.watched.observe(observation);
-        Err(Unanswered::ErrorReply(refusal))
+        self.note_error_reply(command, &error_reply);
+        self.handle.observe(observation);
+        Err(RequestError::ErrorReply(error_reply))
     }
 
-    /// Notes what can't be asked here, and what to do about it.
-    fn refused(&self, question: Command, refusal: &ErrorReply) {
-        let Some(feature) = question.feature() else { return };
-        let command = question.name();
-        match refusal {
+    /// Reports the feature that is not available because of an error reply, and the remedy.
+    fn note_error_reply(&self, command: Command, error_reply: &ErrorReply) {
+        let Some(feature) = command.feature() else { return };
+        let name = command.name();
+        match error_reply {
             ErrorReply::NoPermission => {
-                let user = self.watched.config().credentials.user_shown();
-                let grant = question.grant();
+                let user = self.handle.config().credentials.user_shown();
+                let grant = command.grant();
                 let problem =
-                    format!("user {user:?} may not run {command}; grant it: ACL SETUSER {user} {grant}");
+                    format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}");
                 self.capability(feature, false, Some(problem));
             }
-            // Servers before 7.0 have no functions, and only Valkey shows scripts: that is how they are.
+            // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.
             ErrorReply::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
                 self.capability(feature, false, None);
             }
             ErrorReply::Unknown => {
-                self.capability(feature, false, Some(format!("the server does not know {command}")));
+                self.capability(feature, false, Some(format!("the server does not know {name}")));
             }
             _ => {}
         }
     }
 
     fn capability(&self, feature: Feature, available: bool, problem: Option<String>) {
-        self.watched.observe(Observation::Capability { feature, available, problem });
+        self.handle.observe(Observation::Capability { feature, available, problem });
     }
 
     fn worth_asking(&self, feature: Feature) -> bool {
-        self.watched.numbers().worth_asking(feature, self.watched.now())
+        self.handle.numbers().worth_asking(feature, self.handle.now())
     }
 
     fn polled(&self, began: Mono) {
-        let took = self.watched.now().mono.since(began);
-        self.watched.observe(Observation::Polled { took });
+        let took = self.handle.now().mono.since(began);
+        self.handle.observe(Observation::Polled { took });
     }
 
-    /// Counts a poll that failed, and tells why if that shows nowhere else.
-    fn poll_failed(&self, question: Command, unanswered: Unanswered) -> Result<(), SessionEnd> {
-        let reason = match &unanswered {
-            Unanswered::Over(SessionEnd::Stopped) => None,
-            Unanswered::Over(SessionEnd::Broken(_) | SessionEnd::Mute(_)) => Some(FailureReason::Connection),
-            Unanswered::Malformed(_) => Some(FailureReason::Malformed),
-            Unanswered::ErrorReply(refusal) => Some(FailureReason::of(refusal)),
+    /// Counts a failed poll, and reports the reason unless the state or a capability shows it.
+    fn poll_failed(&self, command: Command, error: RequestError) -> Result<(), SessionEnd> {
+        let reason = match &error {
+            RequestError::Ended(SessionEnd::Stopped) => None,
+            RequestError::Ended(SessionEnd::Lost(_) | SessionEnd::NoReply(_)) => {
+                Some(FailureReason::Connection)
+            }
+            RequestError::Malformed(_) => Some(FailureReason::Malformed),
+            RequestError::ErrorReply(error_reply) => Some(FailureReason::of(error_reply)),
         };
         if let Some(reason) = reason {
-            self.watched.observe(Observation::PollFailed { reason });
+            self.handle.observe(Observation::PollFailed { reason });
         }
-        match unanswered {
-            Unanswered::Over(over) => return Err(over),
-            Unanswered::Malformed(malformed) => self.trouble(question, malformed.to_string()),
-            Unanswered::ErrorReply(ErrorReply::Other { text }) => self.trouble(question, text),
-            Unanswered::ErrorReply(_) => {}
+        match error {
+            RequestError::Ended(end) => return Err(end),
+            RequestError::Malformed(malformed) => self.report_unexpected(command, malformed.to_string()),
+            RequestError::ErrorReply(ErrorReply::Other { text }) => self.report_unexpected(command, text),
+            RequestError::ErrorReply(_) => {}
         }
         Ok(())
     }
 
-    /// Tells of an unexpected answer.
-    fn trouble(&self, question: Command, detail: String) {
-        self.watched.observe(Observation::Trouble { command: question.name(), detail });
+    /// Reports an unexpected reply.
+    fn report_unexpected(&self, command: Command, detail: String) {
+        self.handle.observe(Observation::Trouble { command: command.name(), detail });
     }
 
-    /// A reply was larger than we take: asks for less next time.
-    fn too_large(&self, question: Command, failure: &Failure) {
-        let detail = failure.to_string();
-        match (question, question.feature()) {
+    /// Reports a reply above its limit. Of the slow log, the next request is for fewer entries; any other feature counts as not
+    /// available.
+    fn reply_too_large(&self, command: Command, error: &CommandError) {
+        let detail = error.to_string();
+        match (command, command.feature()) {
             (Command::SlowlogGet(_), _) => {
-                self.watched.observe(Observation::SlowlogTooLarge);
+                self.handle.observe(Observation::SlowlogTooLarge);
             }
             (_, Some(feature)) => {
                 self.capability(feature, false, Some(detail.clone()));
             }
             (_, None) => {}
         }
-        self.watched.observe(Observation::PollFailed { reason: FailureReason::TooLarge });
-        self.trouble(question, detail);
+        self.handle.observe(Observation::PollFailed { reason: FailureReason::TooLarge });
+        self.report_unexpected(command, detail);
     }
 
-    /// The connection is of no use any more. Where it never was, or the network lost it, nobody is there.
-    fn broken(&self, failure: &Failure) -> SessionEnd {
-        let detail = failure.to_string();
-        if self.answered && *failure != Failure::Unacknowledged {
-            return SessionEnd::Broken(detail);
+    /// Ends the session. Reports the server as unreachable if it has never replied, or the network has failed.
+    fn end(&self, error: &CommandError) -> SessionEnd {
+        let detail = error.to_string();
+        if self.has_replied && *error != CommandError::Unacknowledged {
+            return SessionEnd::Lost(detail);
         }
-        self.watched.observe(Observation::Unreachable { detail: detail.clone() });
-        if self.answered { SessionEnd::Broken(detail) } else { SessionEnd::Mute(detail) }
+        self.handle.observe(Observation::Unreachable { detail: detail.clone() });
+        if self.has_replied { SessionEnd::Lost(detail) } else { SessionEnd::NoReply(detail) }
     }
 }
 
-/// What remains of an answer that only its effects were wanted of.
-fn done<T>(answer: Result<T, Unanswered>) -> Result<(), SessionEnd> {
-    match answer {
-        Ok(_) | Err(Unanswered::ErrorReply(_) | Unanswered::Malformed(_)) => Ok(()),
-        Err(Unanswered::Over(over)) => Err(over),
+/// Drops a reply whose effects have been reported already.
+fn ignore_reply<T>(result: Result<T, RequestError>) -> Result<(), SessionEnd> {
+    match result {
+        Ok(_) | Err(RequestError::ErrorReply(_) | RequestError::Malformed(_)) => Ok(()),
+        Err(RequestError::Ended(end)) => Err(end),
     }
 }

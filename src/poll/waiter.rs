@@ -1,4 +1,4 @@
-//! Waiting for an answer, and noticing that none comes.
+//! Waiting for a reply, and detection of a server that does not reply.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,99 +8,118 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::{SessionEnd, unreachable};
-use crate::client::{BREAKS_UNACKNOWLEDGED, Peer, Reach, UNACKNOWLEDGED_LIMIT, reach};
+use crate::client::{
+    BREAKS_UNACKNOWLEDGED, Reachability, ResolvedEndpoint, UNACKNOWLEDGED_LIMIT, reachability,
+};
 use crate::clock::Mono;
 use crate::poll::TargetHandle;
 use crate::watch::Observation;
 
-/// A timer that fires so late means that this process was not given the processor.
+/// Delay of a timer above which this process counts as short of CPU time.
 const STARVED_AFTER: Duration = Duration::from_millis(50);
 
-/// Connections that only show whether one is accepted are at least this far apart.
-const REACH_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum interval between two reachability checks.
+const REACHABILITY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits for answers, and notices when they don't come.
+/// Last reachability check.
+#[derive(Debug, Clone, Copy)]
+struct Check {
+    at: Mono,
+    /// True if the connection was accepted.
+    accepted: bool,
+}
+
+/// Waits for replies, and reports a server that does not reply.
 pub(super) struct Waiter<'a> {
-    pub(super) watched: &'a TargetHandle,
+    pub(super) handle: &'a TargetHandle,
     pub(super) stop: &'a CancellationToken,
-    /// Where the connection leads.
-    pub(super) peer: Peer,
-    /// When it was last tried whether connections are accepted, and whether one was.
-    pub(super) last_reach: Option<(Mono, bool)>,
-    /// Nothing was ever answered on the connection before: until something is on this one, silence says nothing new.
+    /// The server's end of the connection.
+    endpoint: ResolvedEndpoint,
+    last_check: Option<Check>,
+    /// True if there was no reply on the previous connection. Silence is then not reported as a blockage before the first
+    /// reply on this one.
     pub(super) doubtful: bool,
 }
 
-impl Waiter<'_> {
-    /// Waits for what was sent just now. Without an answer for too long, a second connection, of which nothing
-    /// but its being accepted is wanted, tells a server that is blocked from one that is gone.
-    pub(super) async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, SessionEnd> {
-        let clock = self.watched.clock();
+impl<'a> Waiter<'a> {
+    pub(super) fn new(
+        handle: &'a TargetHandle,
+        stop: &'a CancellationToken,
+        endpoint: ResolvedEndpoint,
+        doubtful: bool,
+    ) -> Self {
+        Self { handle, stop, endpoint, last_check: None, doubtful }
+    }
+
+    /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
+    /// a second connection to tell a blocked server, which accepts it, from one that is down.
+    pub(super) async fn wait<T>(&mut self, reply: impl Future<Output = T>) -> Result<T, SessionEnd> {
+        let clock = self.handle.clock();
         let since = clock.now().mono;
-        let patience = self.watched.config().intervals.blocked_after;
-        let mut blocked_at = since + patience;
-        let mut answer = pin!(answer);
-        for last in [false, true] {
+        let limit = self.handle.config().intervals.blocked_after;
+        let mut blocked_at = since + limit;
+        let mut reply = pin!(reply);
+        for is_last in [false, true] {
             tokio::select! {
                 biased;
-                answer = &mut answer => return Ok(answer),
+                reply = &mut reply => return Ok(reply),
                 () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
                 () = sleep_until(clock.instant(blocked_at)) => {}
             }
-            // A timer that fires late means that we were not given the processor: the answer may lie there unread.
+            // If the timer is late, this process lacked CPU time, and the reply may have arrived in the meantime.
             let now = clock.now().mono;
             let late = now.since(blocked_at);
-            if last || late < STARVED_AFTER {
+            if is_last || late < STARVED_AFTER {
                 break;
             }
-            blocked_at = now + late.min(patience);
+            blocked_at = now + late.min(limit);
         }
         let _held = loop {
-            let earliest = self.last_reach.map_or(Mono::EPOCH, |(last, _)| last + REACH_INTERVAL);
-            if matches!(self.last_reach, Some((_, true))) && clock.now().mono < earliest {
-                // One was accepted a moment ago, in a blockage just before this one.
+            let earliest = self.last_check.map_or(Mono::EPOCH, |check| check.at + REACHABILITY_INTERVAL);
+            if self.last_check.is_some_and(|check| check.accepted) && clock.now().mono < earliest {
+                // The result of the previous blockage, less than an interval ago, is still valid.
                 break None;
             }
-            let reaching = async {
+            let checking = async {
                 sleep_until(clock.instant(earliest)).await;
-                (clock.now().mono, reach(&self.peer).await)
+                (clock.now().mono, reachability(&self.endpoint).await)
             };
-            let (tried, reached) = tokio::select! {
+            let (at, result) = tokio::select! {
                 biased;
-                answer = &mut answer => return Ok(answer),
+                reply = &mut reply => return Ok(reply),
                 () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
-                reached = reaching => reached,
+                result = checking => result,
             };
-            self.last_reach = Some((tried, matches!(reached, Reach::Accepted(_))));
-            match reached {
-                Reach::Accepted(link) => break Some(link),
-                Reach::ErrorReply(error) => {
+            self.last_check = Some(Check { at, accepted: matches!(result, Reachability::Accepted(_)) });
+            match result {
+                Reachability::Accepted(transport) => break Some(transport),
+                Reachability::Refused(error) => {
                     return Err(unreachable(
-                        self.watched,
-                        format!("it does not answer, and cannot be connected to: {error}"),
+                        self.handle,
+                        format!("the server does not reply, and connecting to it again fails: {error}"),
                     ));
                 }
-                Reach::Unclear => {}
+                Reachability::Unknown => {}
             }
-            // A full queue of new connections looks like a lost network. What tells them apart is whether the
-            // peer's kernel still acknowledges what was sent: if not, our own connection breaks by itself.
+            // A full queue of new connections looks like a network failure. In case of a network failure, the peer's
+            // kernel does not acknowledge the request, and our kernel breaks the connection.
             let unanswered = clock.now().mono.since(since);
-            if matches!(self.peer, Peer::Unix(_))
+            if matches!(self.endpoint, ResolvedEndpoint::Unix(_))
                 || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
             {
                 break None;
             }
             if unanswered > UNACKNOWLEDGED_LIMIT * 2 {
-                return Err(unreachable(self.watched, "nothing comes back".to_owned()));
+                return Err(unreachable(self.handle, "no packet comes back from the server".to_owned()));
             }
         };
         if !self.doubtful {
-            self.watched.observe(Observation::Silent { since });
+            self.handle.observe(Observation::Silent { since });
         }
-        // The second connection is held until the answer comes, so that the server never has more of them.
+        // Holding the second connection until the reply limits the number of connections to two.
         tokio::select! {
             biased;
-            answer = &mut answer => Ok(answer),
+            reply = &mut reply => Ok(reply),
             () = self.stop.cancelled() => Err(SessionEnd::Stopped),
         }
     }

@@ -420,7 +420,7 @@ fn garbage() {
         (0..4096_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let hostile = Hostile::start(always([b"\x00\xff\x80".to_vec(), noise].concat()));
     let (exporter, _) = endures(&hostile, &["unreachable"]);
-    says(&exporter, &hostile, &["not the Redis protocol"]);
+    says(&exporter, &hostile, &["not in the Redis protocol"]);
     assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
 }
 
@@ -457,7 +457,7 @@ fn http() {
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Request".to_vec(),
     ));
     let (exporter, _) = endures(&hostile, &["unreachable"]);
-    says(&exporter, &hostile, &["not the Redis protocol"]);
+    says(&exporter, &hostile, &["not in the Redis protocol"]);
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn deep_nesting() {
         }
     });
     let (exporter, _) = endures(&slow_log, &["ok", "unreachable"]);
-    says(&exporter, &slow_log, &["not the Redis protocol"]);
+    says(&exporter, &slow_log, &["not in the Redis protocol"]);
 }
 
 /// What a reply may take depends on what was asked, and the line that tells names both.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{Command, Connection, DialError, Failure, TOO_MANY_CLIENTS, TlsSetup, connect_within};
+use crate::client::{
+    Command, CommandError, Connection, DialError, TOO_MANY_CLIENTS, TlsSetup, connect_within,
+};
 use crate::clock::{Clock, Mono, Unix};
 use crate::config::TargetConfig;
 use crate::parse::{
@@ -204,7 +206,7 @@ impl Probe<'_> {
             None => link,
             Some(tls) => {
                 let began = self.clock.now().mono;
-                match self.wait(tls.begin(link)).await {
+                match self.wait(tls.handshake(link)).await {
                     Some(Ok(link)) => link,
                     Some(Err(error)) => {
                         return Err(Standing::Unreachable(Unreachable::Tls(error.to_string())));
@@ -229,17 +231,17 @@ impl Probe<'_> {
             None => Err(Standing::Blocked { waited: self.since(began), handshake: false }),
             Some(
                 Ok(())
-                | Err(Failure::ErrorReply(
+                | Err(CommandError::ErrorReply(
                     ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
                 )),
             ) => {
                 self.seen.slowest = self.seen.slowest.max(self.since(began));
                 Ok(())
             }
-            Some(Err(Failure::ErrorReply(ErrorReply::Unauthorized { text }))) => {
+            Some(Err(CommandError::ErrorReply(ErrorReply::Unauthorized { text }))) => {
                 Err(Standing::Unauthorized(text))
             }
-            Some(Err(Failure::ErrorReply(_))) => Err(Standing::Unauthorized("ERR".to_owned())),
+            Some(Err(CommandError::ErrorReply(_))) => Err(Standing::Unauthorized("ERR".to_owned())),
             Some(Err(failure)) => Err(Standing::Unreachable(lost(&failure))),
         }
     }
@@ -282,7 +284,7 @@ impl Probe<'_> {
         question: Command,
     ) -> Result<Option<Value>, Standing> {
         let began = self.clock.now().mono;
-        let answer = self.wait(connection.ask(question)).await;
+        let answer = self.wait(connection.send(question)).await;
         let waited = self.since(began);
         let first = self.seen.answers.is_empty();
         let answer = answer.ok_or(Standing::Blocked { waited, handshake: false })?;
@@ -292,7 +294,7 @@ impl Probe<'_> {
                 self.note(question, Answer::Works);
                 return Ok(Some(value));
             }
-            Err(Failure::ErrorReply(refusal)) => match refusal {
+            Err(CommandError::ErrorReply(refusal)) => match refusal {
                 ErrorReply::Busy { kind, .. } => {
                     let function =
                         if kind == BusyKind::Function { self.running(connection).await } else { None };
@@ -311,7 +313,9 @@ impl Probe<'_> {
                 ErrorReply::Other { text } => Answer::Odd(text),
             },
             // The slow log is asked for last, so nothing more is wanted of this connection.
-            Err(failure @ Failure::TooLarge { .. }) if matches!(question, Command::SlowlogGet(_)) => {
+            Err(failure @ CommandError::ReplyTooLarge { .. })
+                if matches!(question, Command::SlowlogGet(_)) =>
+            {
                 Answer::Odd(failure.to_string())
             }
             Err(failure) => return Err(Standing::Unreachable(lost(&failure))),
@@ -323,10 +327,10 @@ impl Probe<'_> {
     /// The function that runs, while the server is BUSY with one.
     async fn running(&mut self, connection: &mut Connection) -> Option<RunningFunction> {
         let until = self.deadline.max(self.clock.instant(self.clock.now().mono + NAMING_TIME));
-        let answer = timeout_at(until, connection.ask(Command::FunctionStats)).await.ok()?;
+        let answer = timeout_at(until, connection.send(Command::FunctionStats)).await.ok()?;
         match answer {
             Ok(value) => function_stats(value).ok()?,
-            Err(Failure::ErrorReply(ErrorReply::NoPermission)) => {
+            Err(CommandError::ErrorReply(ErrorReply::NoPermission)) => {
                 self.note(Command::FunctionStats, Answer::NotGranted);
                 None
             }
@@ -382,13 +386,13 @@ fn undialled(error: &DialError) -> Unreachable {
     }
 }
 
-fn lost(failure: &Failure) -> Unreachable {
+fn lost(failure: &CommandError) -> Unreachable {
     match failure {
-        Failure::NotRedis => Unreachable::NotRedis,
-        Failure::Unacknowledged => Unreachable::Silence(failure.to_string()),
-        Failure::Lost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::Full,
-        Failure::ErrorReply(_) | Failure::TooLarge { .. } | Failure::Lost(_) => {
-            Unreachable::Lost(failure.to_string())
-        }
+        CommandError::NotRedis => Unreachable::NotRedis,
+        CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
+        CommandError::ConnectionLost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::Full,
+        CommandError::ErrorReply(_)
+        | CommandError::ReplyTooLarge { .. }
+        | CommandError::ConnectionLost(_) => Unreachable::Lost(failure.to_string()),
     }
 }

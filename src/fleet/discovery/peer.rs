@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::topology::Answer;
 use crate::blocking::FILES;
 use crate::client::{
-    Connection, Failure, Peer as Socket, TlsSetup, TopologyCommand, connect_within, tls_key,
+    CommandError, Connection, ResolvedEndpoint, TlsSetup, TopologyCommand, connect_within, tls_key,
 };
 use crate::config::{Discovery, Endpoint, Method};
 use crate::parse::{ClusterNodes, ErrorReply, HostPort, Malformed, sentinel_list, sentinel_master};
@@ -61,9 +61,9 @@ impl Peer {
         let address = target.address.clone();
         let link = connect_within(&endpoint, Some(&entry.allow)).await;
         let mut link = link.map_err(|error| error.to_string())?;
-        let ip = match &link.peer {
-            Socket::Tcp(address) => Some(address.ip()),
-            Socket::Unix(_) => None,
+        let ip = match &link.endpoint {
+            ResolvedEndpoint::Tcp(address) => Some(address.ip()),
+            ResolvedEndpoint::Unix(_) => None,
         };
         if target.address.tls {
             let at = endpoint.clone();
@@ -71,7 +71,8 @@ impl Peer {
             let setup = FILES.run(key, FILES_LIMIT, move || TlsSetup::new(&target.tls, &at)).await;
             let setup = setup.map_err(|unfinished| format!("cannot read the certificates: {unfinished}"))?;
             let setup = setup.map_err(|error| error.to_string())?;
-            link = setup.begin(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
+            link =
+                setup.handshake(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
         }
         let mut connection = Connection::open(link).await.map_err(|failure| failure.to_string())?;
         let user = entry.credentials.user.as_deref();
@@ -83,7 +84,7 @@ impl Peer {
             let login = connection.authenticate(user, &password).await;
             let user = entry.credentials.user_shown();
             login.map_err(|failure| match (&failure, &entry.method) {
-                (Failure::ErrorReply(ErrorReply::Unauthorized { text }), Method::Sentinel { .. })
+                (CommandError::ErrorReply(ErrorReply::Unauthorized { text }), Method::Sentinel { .. })
                     if !text.starts_with("WRONGPASS") =>
                 {
                     format!(
@@ -91,7 +92,7 @@ impl Peer {
                          sentinel: {{}}"
                     )
                 }
-                (Failure::ErrorReply(ErrorReply::Unauthorized { text }), _) => {
+                (CommandError::ErrorReply(ErrorReply::Unauthorized { text }), _) => {
                     format!("AUTH as user {user:?} was refused with {text}; check the user and the password")
                 }
                 _ => failure.to_string(),
@@ -177,9 +178,9 @@ impl Peer {
         &mut self,
         command: TopologyCommand<'_>,
     ) -> Result<Result<Value, ErrorReply>, String> {
-        match timeout(ANSWER_LIMIT, self.connection.ask_topology(command)).await {
+        match timeout(ANSWER_LIMIT, self.connection.send_topology(command)).await {
             Ok(Ok(value)) => Ok(Ok(value)),
-            Ok(Err(Failure::ErrorReply(reply))) => Ok(Err(reply)),
+            Ok(Err(CommandError::ErrorReply(reply))) => Ok(Err(reply)),
             Ok(Err(failure)) => Err(failure.to_string()),
             Err(_) => Err(format!("{} was not answered within {} s", command.name(), ANSWER_LIMIT.as_secs())),
         }
