@@ -25,6 +25,6 @@ pub(crate) use self::function_stats::{RunningFunction, function_stats};
 pub(crate) use self::info::{CommandStats, ErrorStats, Info, Number, SECTIONS, SlowlogPast};
 pub(crate) use self::log_line::{SlowScriptLine, slow_script_line};
 pub(crate) use self::recorded::recorded_scripts;
-pub(crate) use self::reply::{Malformed, bytes, integer, printable};
+pub(crate) use self::reply::{Malformed, bytes, integer};
 pub(crate) use self::sentinel::{HostPort, sentinel_list, sentinel_master};
 pub(crate) use self::slowlog::{Entry, Privacy, SlowlogReply};

@@ -2,7 +2,7 @@
 
 use ::redis::Value;
 
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// Error of a reply that does not have the form of its command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,19 +81,9 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
 /// Maximum length of a server's text that is kept, bytes.
 pub(super) const MAX_TEXT: usize = 256;
 
-/// Trims a text, removes [hidden characters](is_hidden) and cuts it to `max` characters.
-#[must_use]
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    text.trim().chars().filter(|c| !is_hidden(*c)).take(max).collect()
-}
-
-/// Like [`printable`], with a maximum of [`MAX_TEXT`] bytes.
+/// Trims and [cleans](clean) a text of a server; the result has at most [`MAX_TEXT`] bytes.
 pub(super) fn bounded(text: &str) -> String {
-    let mut bounded = printable(text, MAX_TEXT);
-    while bounded.len() > MAX_TEXT {
-        bounded.pop();
-    }
-    bounded
+    clean(text.trim(), MAX_TEXT)
 }
 
 #[cfg(test)]
@@ -103,17 +93,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_characters_are_removed() {
-        assert_eq!(bounded(" a\u{1b}[31m\u{9b}b\u{202e}c\u{2066}d\u{200b}\u{feff}e\r\n\0"), "a[31mbcde");
+    fn hidden_characters_are_escaped() {
+        assert_eq!(
+            bounded(" a\u{1b}[31m\u{9b}b\u{202e}c\u{2066}d\u{200b}\u{feff}e\r\n\0"),
+            "a\\u{1b}[31m\\u{9b}b\\u{202e}c\\u{2066}d\\u{200b}\\u{feff}e\\r\\n\\u{0}"
+        );
         assert_eq!(bounded("naïve \u{1f600}"), "naïve \u{1f600}");
-        assert_eq!(bounded(&"é".repeat(1000)), "é".repeat(128));
+        assert_eq!(bounded(&"é".repeat(1000)), "é".repeat(126) + "…");
     }
 
     proptest! {
         #[test]
         fn texts_are_bounded(text in any::<String>(), times in 1..300_usize) {
             let bounded = bounded(&text.repeat(times));
-            prop_assert!(bounded.len() <= MAX_TEXT && !bounded.contains(is_hidden));
+            prop_assert!(bounded.len() <= MAX_TEXT && !bounded.contains(crate::text::is_hidden));
         }
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::reply::{MAX_TEXT, Malformed, bytes, integer, items, printable};
+use super::reply::{MAX_TEXT, Malformed, bytes, integer, items};
 use crate::script::{Call, ScriptCommand};
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// Arguments that identify a call: the command, the script and the number of keys.
 const CALL_ARGUMENTS: usize = 3;
@@ -19,7 +19,7 @@ const CALL_ARGUMENTS: usize = 3;
 /// Maximum number of keys kept of a call.
 const MAX_KEYS: u64 = 8;
 
-/// Maximum length of a command's name, a client address and a client name, characters.
+/// Maximum length in bytes of a command's name, a client address and a client name.
 const MAX_NAME: usize = 128;
 
 /// Maximum length of a body that the server logs whole, bytes.
@@ -45,13 +45,13 @@ pub(crate) struct Entry {
     pub(crate) ended_at: u64,
     /// Run time of the command.
     pub(crate) duration: Duration,
-    /// Name of the command in lower case, printable, at most [`MAX_NAME`] characters; empty if the entry has no arguments.
+    /// Name of the command in lower case, at most [`MAX_NAME`] bytes; empty if the entry has no arguments.
     pub(crate) command: String,
     /// Call of a script or function; `None` for other commands.
     pub(crate) call: Option<Call>,
     /// Body of an EVAL that the server has logged whole.
     pub(crate) body: Option<Vec<u8>>,
-    /// First keys of the call, printable; empty unless [`Privacy::show_keys`] is set.
+    /// First keys of the call as text; empty unless [`Privacy::show_keys`] is set.
     pub(crate) keys: Vec<String>,
     /// Client address; empty or `?:0` for commands inside a script, depending on the version.
     pub(crate) client: String,
@@ -116,7 +116,7 @@ impl Entry {
         let keys = match &call {
             Some(call) if privacy.show_keys => {
                 let count = usize::try_from(call.keys.unwrap_or(0).min(MAX_KEYS)).unwrap_or(0);
-                arguments.take(count).filter_map(|key| Some(printable_key(&bytes(key).ok()?))).collect()
+                arguments.take(count).filter_map(|key| Some(key_text(&bytes(key).ok()?))).collect()
             }
             _ => Vec::new(),
         };
@@ -126,7 +126,7 @@ impl Entry {
         let command = first.first().map(|name| command_name(name)).unwrap_or_default();
         let body = first.into_iter().nth(1).filter(|body| is_eval && body.len() <= MAX_WHOLE_BODY);
         let mut text = || match fields.next().map(bytes) {
-            Some(Ok(text)) if !privacy.hide_clients => printable(&String::from_utf8_lossy(&text), MAX_NAME),
+            Some(Ok(text)) if !privacy.hide_clients => clean(String::from_utf8_lossy(&text).trim(), MAX_NAME),
             _ => String::new(),
         };
         let (client, client_name) = (text(), text());
@@ -142,13 +142,13 @@ fn id(element: &Value) -> Option<u64> {
 
 fn command_name(name: &[u8]) -> String {
     let name = name.get(..MAX_NAME).unwrap_or(name);
-    printable(&String::from_utf8_lossy(name), MAX_NAME).to_ascii_lowercase()
+    clean(String::from_utf8_lossy(name).trim(), MAX_NAME).to_ascii_lowercase()
 }
 
-/// Returns the first [`MAX_TEXT`] bytes of a key, with hidden characters replaced by U+FFFD.
-fn printable_key(key: &[u8]) -> String {
-    let key = key.get(..MAX_TEXT).unwrap_or(key);
-    String::from_utf8_lossy(key).chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+/// Returns a key as text of at most [`MAX_TEXT`] bytes.
+fn key_text(key: &[u8]) -> String {
+    let key = key.get(..=MAX_TEXT).unwrap_or(key);
+    clean(&String::from_utf8_lossy(key), MAX_TEXT)
 }
 
 fn unsigned(value: &Value) -> Result<u64, Malformed> {
@@ -265,7 +265,7 @@ mod tests {
         let keys = |arguments: &[&str], privacy| one(arguments, privacy).keys;
         let call = ["EVALSHA", "abc", "2", "user:1", "user:\n2", "secret"];
         assert!(keys(&call, Privacy::default()).is_empty());
-        assert_eq!(keys(&call, show), ["user:1", "user:\u{fffd}2"]);
+        assert_eq!(keys(&call, show), ["user:1", "user:\\n2"]);
         // Not a script call, though the third argument looks like a number of keys.
         assert!(keys(&["SETEX", "k", "9", "secret"], show).is_empty());
         assert!(keys(&["EVAL", "return 1", "-1", "secret"], show).is_empty());
@@ -287,14 +287,14 @@ mod tests {
         let show = Privacy { show_keys: true, ..Privacy::default() };
         let long = "x".repeat(10_000);
         let entry = one(&["EVAL", &long, "1", &long], show);
-        assert_eq!((entry.body, entry.keys), (None, vec!["x".repeat(256)]));
+        assert_eq!((entry.body, entry.keys), (None, vec!["x".repeat(253) + "…"]));
         // The script of a server that does not cut arguments is hashed whole.
         assert_eq!(entry.call.unwrap().script.sha1, Some(Sha1Digits::of(long.as_bytes())));
         let entry = one(&[&long, &long], show);
         assert_eq!((entry.command.len(), entry.call, entry.body), (128, None, None));
         let entry = one(&["FCALL", "f", "1", "a\u{202e}\u{200b}b"], show);
-        assert_eq!(entry.keys, ["a\u{fffd}\u{fffd}b"]);
-        assert_eq!(one(&["G\u{1b}ET\u{202e}", "k"], show).command, "get");
+        assert_eq!(entry.keys, ["a\\u{202e}\\u{200b}b"]);
+        assert_eq!(one(&["G\u{1b}ET\u{202e}", "k"], show).command, "g\\u{1b}et\\u{202e}");
     }
 
     #[test]

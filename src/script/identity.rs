@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 
 use super::command::ScriptCommand;
 use super::sha1::Sha1Digits;
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// Maximum length of an argument in the slow log, in bytes.
 const MAX_ARGUMENT: usize = 128;
@@ -114,17 +114,17 @@ impl Identity {
     }
 
     /// Returns the identity of the function that a caller named. Names of functions consist of letters, digits and `_`
-    /// (documentation of FUNCTION LOAD). Hidden characters are replaced; a name of more than 128 bytes becomes a fingerprint.
+    /// (documentation of FUNCTION LOAD). Hidden characters are escaped; a name of more than 128 bytes becomes a fingerprint.
     #[must_use]
     pub(crate) fn from_function(name: &[u8]) -> Self {
         if name.is_empty() || name.len() > MAX_ARGUMENT {
             return Self::fingerprint(name, name.len());
         }
-        let name: String = String::from_utf8_lossy(name)
-            .chars()
-            .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
-            .collect();
-        Self { label: Label::new(&name), sha1: None, name, origin: Origin::Server }
+        let cleaned = clean(&String::from_utf8_lossy(name), usize::MAX);
+        if cleaned.len() > MAX_ARGUMENT {
+            return Self::fingerprint(name, name.len());
+        }
+        Self { label: Label::new(&cleaned), sha1: None, name: cleaned, origin: Origin::Server }
     }
 
     /// Returns the identity of the script with this body, as it is in the slow log.

@@ -4,7 +4,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
 use crate::lint::rule::{Diagnostic, Rule, Severity};
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// Maximum number of findings of one file.
 const MAX_FINDINGS_PER_FILE: usize = 200;
@@ -12,10 +12,10 @@ const MAX_FINDINGS_PER_FILE: usize = 200;
 /// Maximum number of findings.
 const MAX_FINDINGS: usize = 10_000;
 
-/// Maximum number of characters of a message.
+/// Maximum length of a message in bytes.
 const MAX_MESSAGE: usize = 300;
 
-/// Maximum number of characters of a line of a script, and of the name of a file.
+/// Maximum length of a line of a script, and of the name of a file, in bytes.
 const MAX_LINE: usize = 200;
 
 /// Result of linting some files.
@@ -136,21 +136,4 @@ impl Report {
         let fails = self.findings.iter().any(|finding| finding.rule.severity >= fail_on);
         self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
     }
-}
-
-/// Escapes characters that move the cursor, change colours or the direction of the text, and cuts at a number of characters.
-fn clean(text: &str, max: usize) -> String {
-    let mut cleaned = String::new();
-    for (count, character) in text.chars().enumerate() {
-        if count >= max {
-            cleaned.push('…');
-            break;
-        }
-        match character {
-            '\t' => cleaned.push(' '),
-            character if is_hidden(character) => cleaned.extend(character.escape_unicode()),
-            character => cleaned.push(character),
-        }
-    }
-    cleaned
 }

@@ -298,7 +298,7 @@ mod tests {
             ("~0123456789ab", "f.lua"),
             ("", "f.lua"),
             (&"x".repeat(129), "f.lua"),
-            ("a\u{1b}[31m", "a\u{fffd}[31m"),
+            ("a\u{1b}[31m", "a\\u{1b}[31m"),
         ] {
             let content = naming(given);
             let (catalogue, _) = Catalogue::new(&[file("d", "f.lua", &content)]);

@@ -7,6 +7,7 @@ use super::forms::unmarked;
 use super::lua::given_name;
 use crate::script::identity::Label;
 use crate::script::labels::OTHER;
+use crate::text::clean;
 
 /// Maximum length of a name, in characters.
 const MAX_NAME: usize = 128;
@@ -64,7 +65,7 @@ pub(super) fn unused_name(
 
 /// Makes a name printable and short enough. The end of a long name is kept, as it is the most specific part.
 pub(super) fn shortened(name: &str) -> Label {
-    let name: Vec<char> = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let name: Vec<char> = clean(name, usize::MAX).chars().collect();
     match name.len().checked_sub(MAX_NAME) {
         None | Some(0) => Label::new(&name.iter().collect::<String>()),
         Some(more) => {

@@ -23,10 +23,11 @@ use super::history::{CauseTotals, History, LastBlockage};
 use super::runner::{Runner, Running};
 use super::state::State;
 use crate::clock::{Mono, Timestamps};
-use crate::parse::{BusyKind, Entry, printable};
+use crate::parse::{BusyKind, Entry};
 use crate::script::Identity;
+use crate::text::clean;
 
-/// Maximum length of the reason for a state, in characters. Certificates and error replies are part of it.
+/// Maximum length of the reason for a state, in bytes. Certificates and error replies are part of it.
 const MAX_DETAIL: usize = 400;
 
 /// Interval at which a bad state that does not change is logged again.
@@ -279,12 +280,12 @@ impl Liveness {
     /// The server rejected the exporter's credentials.
     pub(super) fn unauthorized(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
-        self.end_and_enter(State::Unauthorized { detail: printable(detail, MAX_DETAIL) }, now, events);
+        self.end_and_enter(State::Unauthorized { detail: clean(detail.trim(), MAX_DETAIL) }, now, events);
     }
 
     /// The server can't be reached.
     pub(super) fn unreachable(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
-        self.end_and_enter(State::Unreachable { detail: printable(detail, MAX_DETAIL) }, now, events);
+        self.end_and_enter(State::Unreachable { detail: clean(detail.trim(), MAX_DETAIL) }, now, events);
         // The slow log can't be read now, and may be gone.
         self.history.attribute(&[], None, events);
     }

@@ -274,7 +274,7 @@ fn why_a_state_holds_is_cut_and_cleaned() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.unreachable(&format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000)), at(0), &mut events);
     let detail = liveness.state().detail().unwrap();
-    assert!(detail.starts_with("nox") && detail.len() == MAX_DETAIL, "{detail}");
+    assert!(detail.starts_with("no\\u{1b}\\u{202e}\\nx") && detail.len() == MAX_DETAIL, "{detail}");
 }
 
 #[test]
