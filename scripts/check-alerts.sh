@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Checks what is in alerts/ and deploy/prometheus/ with the tools of Prometheus and Alertmanager: syntax, unit tests, routes.
-# A tool that is missing is said; with CI=true it is an error.
+# Checks alerts/ and deploy/prometheus/ with the tools of Prometheus and Alertmanager: syntax, unit tests, routes.
+# A missing tool is reported; with CI=true it is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../alerts"
 
-# Debian keeps servers in folders that an ordinary user's PATH does not have.
+# Debian installs servers in folders that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 rules=redis-script.rules.yml
 config=alertmanager.example.yml
 
-# needs TOOL: whether it is there.
+# needs TOOL: succeeds if the tool is installed.
 needs() {
     command -v "$1" >/dev/null 2>&1 && return 0
-    echo "check-alerts: SKIPPED: $1 is not on this machine; scripts/setup.sh installs it" >&2
+    echo "check-alerts: SKIPPED: $1 is not installed; run scripts/setup.sh" >&2
     [ "${CI:-}" != true ] || exit 1
     return 1
 }
 
-# route RECEIVER LABEL=VALUE…: an alert with these labels goes to this receiver, and nowhere else.
+# route RECEIVER LABEL=VALUE…: requires that an alert with these labels is sent only to this receiver.
 route() {
     local answer
     answer=$(amtool config routes test --config.file="$config" --verify.receivers="$@" 2>&1) ||
@@ -29,14 +29,14 @@ if needs promtool; then
     promtool test rules tests/*.yml
     promtool check config ../deploy/prometheus/*.yml
 
-    # What a text says holds at the moment of the evaluation: no query in one looks back.
+    # Texts describe the time of the evaluation: no query in a text looks back.
     ! grep -nE '\{\{.*(_over_time|\[[0-9a-z]+\])' "$rules" ||
-        { echo "check-alerts: a text says what held earlier" >&2; exit 1; }
+        { echo "check-alerts: a text looks back in time" >&2; exit 1; }
 
-    # Each alert has a unit test in which it fires, one in which it does not, and a section of the runbook.
+    # Each alert has a unit test in which it fires, one in which it does not, and a section in the runbooks.
     for alert in $(sed -n 's/^ *- alert: //p' "$rules" | sort -u); do
         grep -A 3 -h "alertname: $alert\$" tests/*.yml | grep -q 'exp_alerts: \[\]' ||
-            { echo "check-alerts: no test in which $alert is quiet" >&2; exit 1; }
+            { echo "check-alerts: no test in which $alert does not fire" >&2; exit 1; }
         grep -A 3 -h "alertname: $alert\$" tests/*.yml | grep -q 'exp_labels:' ||
             { echo "check-alerts: no test in which $alert fires" >&2; exit 1; }
         grep -qx "## $alert" ../docs/runbooks.md ||

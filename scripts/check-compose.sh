@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Checks deploy/compose/ without Docker: the Compose file against its schema, that every file that it mounts is there,
-# and every configuration with the program that it is for.
+# Checks deploy/compose/ without Docker: the Compose file against its schema, the existence of every mounted file, and
+# every configuration with its own program.
 #
-# What a check needs and is not there is said; with CI=true it is an error. The schema, pinned by hash, is kept in the
-# cache folder, like the servers of scripts/setup.sh.
+# A missing tool is reported; with CI=true it is an error. The schema, pinned by hash, is stored in the cache folder, like
+# the servers of scripts/setup.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Debian keeps servers in folders that an ordinary user's PATH does not have.
+# Debian installs servers in folders that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 compose=deploy/compose/compose.yml
 
@@ -29,7 +29,7 @@ scratch=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-# Where the programs will see the configurations: each service's mounts under a folder of its own.
+# The mounted files of each service are copied below a folder of its own, at the paths that the service uses.
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/compose-schema
 if ! cmp -s scripts/compose-schema.txt "$cache/installed.txt"; then
     rm -rf "$cache"
@@ -40,7 +40,7 @@ if ! cmp -s scripts/compose-schema.txt "$cache/installed.txt"; then
     fi
 fi
 if [ ! -e "$cache/installed.txt" ]; then
-    skip "the schema of Compose files could not be had; nothing of deploy/compose was checked"
+    skip "the schema of Compose files could not be downloaded; deploy/compose was not checked"
     exit
 fi
 PYTHONPATH=$cache python3 - "$compose" "$cache/compose/config/compose_spec.json" "$scratch" <<'PYTHON'
@@ -58,7 +58,7 @@ def fail(text):
 
 
 document = load(compose)
-# The schema has names for formats that only Compose itself knows.
+# The schema uses names of formats that only Compose defines.
 formats = {name: lambda _: True for name in re.findall(r'"format": *"(\w+)"', schema.read_text())}
 try:
     fastjsonschema.compile(json.loads(schema.read_text()), formats=formats)(document)
@@ -75,16 +75,16 @@ for name, service in services.items():
             fail(f"{name} waits for the health of {other}, which has no health check")
     for port in service.get("ports", []):
         if not port.startswith("127.0.0.1:"):
-            fail(f"{name} listens for everybody: {port}")
+            fail(f"{name} listens on all addresses: {port}")
     for volume in service.get("volumes", []):
         source, target, *_ = volume.split(":")
         if not source.startswith("."):
             if source not in document["volumes"]:
-                fail(f"{name} mounts {source}, which is no volume")
+                fail(f"{name} mounts {source}, which is not a volume")
             continue
         file = compose.parent / source
         if not file.exists():
-            fail(f"{name} mounts {source}, which is not there")
+            fail(f"{name} mounts {source}, which does not exist")
         place = scratch / name / target.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if file.is_dir() else shutil.copy)(file, place)
@@ -93,31 +93,31 @@ for name, service in services.items():
             if not re.search(rf"{re.escape(flag.split('=')[0])}\b", known):
                 fail(f"the exporter has no flag {flag}")
 
-# Grafana has no tool that checks its provisioning.
+# Grafana has no tool to check its provisioning.
 grafana = scratch / "grafana"
 sources = load(next((grafana / "etc/grafana/provisioning/datasources").iterdir()))
 for source in sources["datasources"]:
     host, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
     if host not in services or not any(published.endswith(f":{port}") for published in services[host]["ports"]):
-        fail(f"the data source {source['name']} is no service: {source['url']}")
+        fail(f"the data source {source['name']} is not a service: {source['url']}")
 for provider in load(next((grafana / "etc/grafana/provisioning/dashboards").iterdir()))["providers"]:
     path = grafana / provider["options"]["path"].lstrip("/")
-    # Grafana takes every JSON file below for a dashboard.
+    # Grafana reads every JSON file in the folder as a dashboard.
     for file in path.rglob("*.json"):
         if json.loads(file.read_text()).get("uid") != file.stem:
-            fail(f"Grafana would take {file.name} for a dashboard")
+            fail(f"Grafana would read {file.name} as a dashboard")
 home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
 if not (grafana / home.lstrip("/")).is_file():
-    fail(f"Grafana's home is not there: {home}")
+    fail(f"Grafana's home dashboard does not exist: {home}")
 
-# What Prometheus talks to, by the names that the network has.
+# Addresses in the configuration of Prometheus, by their names in the network.
 prometheus = load(scratch / "prometheus/etc/prometheus/prometheus.yml")
 lists = prometheus["scrape_configs"] + prometheus["alerting"]["alertmanagers"]
 for address in (address for one in lists for static in one["static_configs"] for address in static["targets"]):
     host, port = address.split(":")
     if host not in services or not any(published.endswith(f":{port}") for published in services[host]["ports"]):
-        fail(f"Prometheus looks for {address}, which is no service")
-print("deploy/compose: the schema fits, and all that is mounted is there")
+        fail(f"Prometheus connects to {address}, which is not a service")
+print("deploy/compose: valid, and every mounted file exists")
 PYTHON
 
 if have docker && docker compose version >/dev/null 2>&1; then
@@ -127,13 +127,13 @@ fi
 if have promtool; then
     promtool check config "$scratch/prometheus/etc/prometheus/prometheus.yml"
 else
-    skip "promtool is not on this machine; scripts/setup.sh installs it"
+    skip "promtool is not installed; run scripts/setup.sh"
 fi
 
 if have amtool; then
     amtool check-config "$scratch/alertmanager/etc/alertmanager/alertmanager.yml"
 else
-    skip "amtool is not on this machine; scripts/setup.sh installs it"
+    skip "amtool is not installed; run scripts/setup.sh"
 fi
 
 if have redis-server && have redis-cli; then
@@ -149,9 +149,9 @@ if have redis-server && have redis-cli; then
     REDISCLI_AUTH=$(cat "$scratch/exporter/etc/redis-script-exporter/password")
     answer=$(redis-cli -s "$scratch/socket" --user exporter PING 2>&1) || true
     [ "$answer" = PONG ] ||
-        fail "Redis does not take the exporter's password: $answer $(cat "$scratch/output")"
-    [ -s "$scratch/data/redis.log" ] || fail "Redis writes no log where the exporter looks for it"
-    echo "deploy/compose/redis.conf: Redis starts with it, and knows the exporter's user"
+        fail "Redis rejects the exporter's password: $answer $(cat "$scratch/output")"
+    [ -s "$scratch/data/redis.log" ] || fail "Redis does not write the log file that the exporter reads"
+    echo "deploy/compose/redis.conf: Redis starts, and accepts the exporter's user"
 else
-    skip "redis-server and redis-cli are not on this machine; scripts/setup.sh installs them"
+    skip "redis-server and redis-cli are not installed; run scripts/setup.sh"
 fi

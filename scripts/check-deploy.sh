@@ -3,9 +3,9 @@
 # alerts/, and the unit with systemd.
 #
 #   scripts/check-deploy.sh           check
-#   scripts/check-deploy.sh --write   make prometheusrule.yaml anew from the rules
+#   scripts/check-deploy.sh --write   generate prometheusrule.yaml from the rules
 #
-# What a check needs and is not there is said; with CI=true it is an error, but for kubectl, which only some have.
+# A missing tool is reported; with CI=true it is an error, except for kubectl, which is optional.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,10 +22,10 @@ fail() {
     exit 1
 }
 
-# The rules as the Prometheus operator takes them.
+# Prints the rules as a resource of the Prometheus operator.
 prometheus_rule() {
     cat <<'YAML'
-# Made from alerts/redis-script.rules.yml by `scripts/check-deploy.sh --write`.
+# Generated from alerts/redis-script.rules.yml by `scripts/check-deploy.sh --write`.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -39,12 +39,12 @@ if [ "${1:-}" = --write ]; then
     prometheus_rule >"$rule"
     exit
 fi
-prometheus_rule | cmp -s - "$rule" || fail "$rule is not of these rules: run scripts/check-deploy.sh --write"
+prometheus_rule | cmp -s - "$rule" || fail "$rule is stale: run scripts/check-deploy.sh --write"
 
 if [ -e "$cache/kubernetes/installed.json" ]; then
     node scripts/kubernetes/check.mjs "$cache/kubernetes" deploy/kubernetes/*/*.yaml
 else
-    skip "the schemas of Kubernetes are not there; deploy/kubernetes was not checked against them"
+    skip "the schemas of Kubernetes are not installed; deploy/kubernetes was not checked against them"
 fi
 if command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1; then
     for folder in deploy/kubernetes/*/; do
@@ -52,7 +52,7 @@ if command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1; th
     done
 fi
 
-# The unit names a program that is not installed here.
+# The program of the unit need not be installed on this machine.
 unit=deploy/systemd/redis-script-exporter.service
 if command -v systemd-analyze >/dev/null; then
     scratch=$(mktemp -d)
@@ -60,10 +60,10 @@ if command -v systemd-analyze >/dev/null; then
     sed 's|^ExecStart=/usr/local/bin/redis-script-exporter|ExecStart=/bin/true|' "$unit" >"$scratch/${unit##*/}"
     said=$(systemd-analyze verify --man=no "$scratch/${unit##*/}" 2>&1) || fail "$said"
     [ -z "$said" ] || fail "$said"
-    # What it may still do, out of 10; less is better.
+    # Exposure level from 0 to 10; lower is better.
     systemd-analyze security --offline=yes --threshold=20 "$scratch/${unit##*/}" >/dev/null ||
-        fail "the unit is exposed to more than 2.0: systemd-analyze security --offline=yes $unit"
+        fail "the exposure level of the unit is above 2.0: systemd-analyze security --offline=yes $unit"
 else
-    echo "check-deploy: SKIPPED: no systemd here" >&2
+    echo "check-deploy: SKIPPED: systemd-analyze is not installed" >&2
 fi
-echo "check-deploy: all is well"
+echo "check-deploy: passed"

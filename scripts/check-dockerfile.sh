@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Does here what `docker build` would do in the Dockerfile's builder stage: runs its lines in their order, in a clean
-# folder that holds just what they copy. Then starts the result and asks it how it is, as its HEALTHCHECK would.
+# Runs the instructions of the Dockerfile's builder stage without Docker, in an empty folder with only the files that they
+# copy. Then starts the result and runs the command of its HEALTHCHECK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stage=builder
 revision=check-dockerfile
-# Libraries that the final image has.
+# Libraries in the final image.
 allowed='^(linux-vdso\.so\.1|libgcc_s\.so\.1|libc\.so\.6|libm\.so\.6|/lib.*/ld-linux-.*|ld-linux-.*)$'
 
 repository=$PWD
@@ -15,7 +15,7 @@ folder=$(mktemp -d)
 exporter=
 trap '[ -z "$exporter" ] || kill "$exporter" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
-# A build in the image sees none of this machine's settings.
+# A build in the image does not have this machine's settings.
 unset CARGO_TARGET_DIR RUSTFLAGS
 export REDIS_SCRIPT_EXPORTER_REVISION=
 
@@ -28,7 +28,7 @@ fail() {
     exit 1
 }
 
-# The stage's instructions, one on a line: comments left out, continued lines joined.
+# Prints the instructions of the stage, one per line, without comments and with continued lines joined.
 instructions() {
     awk -v stage="$stage" '
         /^[ \t]*(#|$)/ { next }
@@ -40,7 +40,7 @@ instructions() {
     ' Dockerfile
 }
 
-# in_folder PATH: where a path of the image is here.
+# in_folder PATH: prints the path on this machine for a path of the image.
 workdir=/
 in_folder() {
     case $1 in
@@ -49,7 +49,7 @@ in_folder() {
     esac
 }
 
-# run WORD...: a RUN line. A cache that it mounts is a folder that is kept; the registry's is cargo's own.
+# run WORD...: runs a RUN instruction. A mounted cache is a permanent folder; that of the registry is cargo's own.
 run() {
     local target
     while [[ $1 == --mount=* ]]; do
@@ -66,7 +66,7 @@ run() {
 
 while read -r instruction words; do
     case $instruction in
-    FROM) say "FROM $words: taken as this machine's $(cargo --version)" ;;
+    FROM) say "FROM $words: replaced by $(cargo --version) of this machine" ;;
     WORKDIR)
         workdir=$words
         mkdir -p "$folder$workdir"
@@ -75,7 +75,7 @@ while read -r instruction words; do
         read -ra paths <<<"$words"
         target=$(in_folder "${paths[-1]}")
         for source in "${paths[@]:0:${#paths[@]}-1}"; do
-            # Docker copies what is in a folder, not the folder itself.
+            # Docker copies the content of a folder.
             if [ -d "$repository/$source" ]; then
                 mkdir -p "$target"
                 cp -R "$repository/$source/." "$target"
@@ -89,20 +89,20 @@ while read -r instruction words; do
         read -ra command <<<"$words"
         run "${command[@]}"
         ;;
-    *) fail "don't know how to do: $instruction $words" ;;
+    *) fail "unsupported instruction: $instruction $words" ;;
     esac
 done < <(instructions)
 
-# What the final stage takes is what is looked at.
+# The file that the final stage copies.
 result=$(awk '$1 == "COPY" && /--from=builder/ { print $(NF - 1) }' Dockerfile)
 binary=$(in_folder "$result")
-[ -x "$binary" ] || fail "the builder stage has left no $result"
+[ -x "$binary" ] || fail "the builder stage did not produce $result"
 
 unknown=$(ldd "$binary" | awk '{ print $1 }' | grep -Ev "$allowed" || true)
 [ -z "$unknown" ] || fail "the final image lacks libraries: $unknown"
 "$binary" --version
 
-# No server is needed for the process to be healthy: it says on /metrics that it has none.
+# The process is healthy without a server; /metrics reports the target as unreachable.
 "$binary" --redis.addr redis://127.0.0.1:1 --web.listen-address 127.0.0.1:0 2>"$folder/log" &
 exporter=$!
 for _ in $(seq 100); do
@@ -111,16 +111,16 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 [ -n "$address" ] || fail "the exporter does not listen: $(cat "$folder/log")"
-"$binary" healthcheck --web.listen-address "$address" || fail "healthcheck says that a running exporter is not healthy"
+"$binary" healthcheck --web.listen-address "$address" || fail "healthcheck reports a running exporter as not healthy"
 
 exec 3<>"/dev/tcp/${address%:*}/${address##*:}"
 printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
-grep -F "revision=\"$revision\"" <&3 || fail "the revision given to the build is not in the build information"
+grep -F "revision=\"$revision\"" <&3 || fail "the build information does not have the revision of the build"
 
 kill "$exporter"
-wait "$exporter" || fail "the exporter did not end well on SIGTERM"
+wait "$exporter" || fail "the exporter did not exit with 0 on SIGTERM"
 exporter=
 if "$binary" healthcheck --web.listen-address "$address" 2>/dev/null; then
-    fail "healthcheck says that an exporter that has ended is healthy"
+    fail "healthcheck reports an exporter that has ended as healthy"
 fi
 say "ok: $(du -h "$binary" | cut -f1) binary"

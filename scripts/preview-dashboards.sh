@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Draws the dashboards from what a real Prometheus answers to their queries: while a script blocks a server, and
-# afterwards. The pages are in target/dashboards; where Chromium is installed, so are pictures of them.
+# Draws the dashboards with data of a real Prometheus, during and after a script that blocks a server. The pages are in
+# target/dashboards; if Chromium is installed, screenshots of them too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ DASHBOARDS_PREVIEW=$folder "${CARGO:-cargo}" test --locked --test integration da
 
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$browser" ]; then
-    echo "no Chromium here: open the pages in a browser" >&2
+    echo "Chromium is not installed: open the pages in a browser" >&2
 else
     profile=$(mktemp -d)
     trap 'rm -rf "$profile"' EXIT

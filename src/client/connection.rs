@@ -7,10 +7,9 @@ use ::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::command::{Command, Request, SMALL_REPLY, TopologyCommand};
 use super::dial::Transport;
 use super::reply_limit::{LimitedStream, ReplyLimit};
-use crate::parse::ErrorReply;
+use crate::parse::{Command, ErrorReply, Request, SMALL_REPLY, TopologyCommand};
 
 /// Text of the error (`-ERR max number of clients reached`) that a server at `maxclients` sends to a new client, before it
 /// closes the connection.

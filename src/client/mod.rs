@@ -1,13 +1,11 @@
 //! Connections to servers: dialling, TLS, commands and the classification of errors.
 
-mod command;
 mod connection;
 mod dial;
 mod reply_limit;
 mod tls;
 mod tls_alert;
 
-pub(crate) use self::command::{Command, TopologyCommand};
 pub(crate) use self::connection::{CommandError, Connection, TOO_MANY_CLIENTS};
 pub(crate) use self::dial::{
     BREAKS_UNACKNOWLEDGED, DialError, Reachability, ResolvedEndpoint, Transport, UNACKNOWLEDGED_LIMIT,

@@ -10,10 +10,12 @@ use ::redis::Value;
 use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
-use crate::client::{Command, CommandError, Connection, DialError, TlsError, TlsSetup, connect};
+use crate::client::{CommandError, Connection, DialError, TlsError, TlsSetup, connect};
 use crate::config::{Config, ConfigError, TargetConfig};
 use crate::files;
-use crate::parse::{ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts};
+use crate::parse::{
+    Command, ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts,
+};
 use crate::script::{Call, Library, ScriptCommand, Sha1Digits};
 
 /// Maximum time for a reply.

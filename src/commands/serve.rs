@@ -18,22 +18,10 @@ use crate::fleet::reload::Reloader;
 use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
 use crate::fleet::{Fleet, discovery};
 use crate::logging;
-use crate::metrics::PageError;
 use crate::web::{self, WebAuth};
 
 /// Maximum time for tasks to end after they were cancelled.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Failure that ends the exporter.
-#[derive(Debug, thiserror::Error)]
-enum ServeError {
-    /// The metrics cannot be registered.
-    #[error(transparent)]
-    Metrics(#[from] PageError),
-    /// A task ended unexpectedly.
-    #[error(transparent)]
-    Task(#[from] UnexpectedEnd),
-}
 
 /// Runs the exporter until a signal stops it.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
@@ -93,9 +81,9 @@ async fn serve(
     auth: WebAuth,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<(), UnexpectedEnd> {
     let probes = Arc::clone(reloader.probes());
-    let router = web::router(web, Arc::clone(&fleet), reloader)?;
+    let router = web::router(web, Arc::clone(&fleet), reloader);
     let mut supervisor = Supervisor::new(stop.child_token());
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(auth), stop));
     supervisor.start("the probes", |stop| probes.run(stop));
@@ -112,8 +100,8 @@ async fn serve(
         supervisor.watch(&now);
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
-            end = supervisor.unexpected_end() => break Err(end.into()),
-            end = storage.unexpected_end() => break Err(end.into()),
+            end = supervisor.unexpected_end() => break Err(end),
+            end = storage.unexpected_end() => break Err(end),
             // The sender is part of the fleet, so this cannot fail.
             _ = targets.changed() => {}
         }

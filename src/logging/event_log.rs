@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Mono;
 use crate::convert::millis;
+use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, login_remedy};
 use crate::script::{Catalogue, OTHER, Sha1Digits};
 use crate::watch::{Event, StateKind};
 
@@ -207,11 +208,9 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 "slow script"
             );
         }
-        Event::EntriesLost { count } => warn!(
-            target,
-            count,
-            "slow log entries were overwritten before they could be read; a larger slowlog-max-len keeps them longer"
-        ),
+        Event::EntriesLost { count } => {
+            warn!(target, count, "slow log entries were {ENTRIES_LOST}; {ENTRIES_LOST_REMEDY}")
+        }
         Event::Capability { feature, available: true, .. } => {
             info!(target, feature = feature.as_str(), "available again");
         }
@@ -229,9 +228,11 @@ fn state_changed(target: &str, from: Option<StateKind>, to: StateKind, detail: O
         // Blockages have lines of their own.
         StateKind::Blocked | StateKind::Busy(_) => debug!(target, from, state = to_text, "state changed"),
         StateKind::Loading => info!(target, from, state = to_text, "state changed"),
-        StateKind::Unauthorized | StateKind::Unreachable => {
-            warn!(target, from, state = to_text, detail, "state changed");
+        StateKind::Unauthorized => {
+            let remedy = detail.map(login_remedy);
+            warn!(target, from, state = to_text, detail, remedy, "state changed");
         }
+        StateKind::Unreachable => warn!(target, from, state = to_text, detail, "state changed"),
     }
 }
 

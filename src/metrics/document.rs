@@ -1,13 +1,10 @@
-//! The documentation of the metrics, made from the rows that define them.
+//! The documentation of the metrics, made from the table.
 
 use std::fmt::Write as _;
 
-use super::discovery::{DISCOVERY, LABEL};
-use super::families::{FAMILIES, Kind};
-use super::page::{BUILD_INFO, STATE_FILE};
-use super::reload::CONFIG;
+use super::families::{FAMILIES, Family};
 
-/// The text of `docs/METRICS.md`.
+/// Returns the text of `docs/METRICS.md`.
 #[must_use]
 pub fn document() -> String {
     let mut text = String::from(
@@ -15,37 +12,29 @@ pub fn document() -> String {
          <!-- Made by `cargo run --example metrics-doc > docs/METRICS.md`; a test fails when it is stale. -->\n\n\
          Every series of a server has the label `target` (its name in `--config.file`, else `host:port`, or the path of a \
          unix socket). Base units. \
-         Series whose labels are known beforehand exist from the start, at 0; what only the server can tell appears \
-         with its first answer, and is absent where the server does not tell it.\n\n\
+         Series whose labels are known beforehand exist from the start, at 0. A number that only the server knows appears \
+         with the first reply that has it, and is absent if the server does not report it.\n\n\
          `command` is one of `eval`, `evalsha`, `eval_ro`, `evalsha_ro`, `fcall`, `fcall_ro`. `script` is the first \
          12 hex digits of the script's SHA1; the function's name; `~` and 12 digits of a hash over the first 128 \
          bytes and the length, for an EVAL whose body was cut by the slow log; or `other`, past \
-         `--script.max-series`.\n\n\
+         `--script.max-series`. `process_*` exist on Linux only.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     for family in FAMILIES {
-        let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
+        let Family { descriptor, .. } = family;
+        let target = family.is_of_target().then_some(&"target");
         let labels: Vec<String> =
-            std::iter::once(&"target").chain(family.labels).map(|label| format!("`{label}`")).collect();
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "| `{}` | {kind} | {} | {} |", family.name, labels.join(", "), family.help);
+            target.into_iter().chain(descriptor.labels).map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!(" {}", labels.join(", ")) };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} |{labels} | {} |",
+            descriptor.name,
+            descriptor.kind.as_str(),
+            descriptor.help
+        );
     }
-    let (name, help) = BUILD_INFO;
-    let _ = writeln!(text, "| `{name}` | gauge | `version`, `revision` | {help} |");
-    for (name, help) in CONFIG {
-        let _ = writeln!(text, "| `{name}` | gauge | | {help} |");
-    }
-    for (name, help) in DISCOVERY {
-        let _ = writeln!(text, "| `{name}` | gauge | `{LABEL}` | {help} |");
-    }
-    for (name, help) in STATE_FILE {
-        let _ = writeln!(text, "| `{name}` | counter | | {help} |");
-    }
-    text.push_str("| `process_*` | | | The usual numbers of the exporter's own process (Linux). |\n");
     text
 }
 

@@ -1,34 +1,55 @@
-//! Every metric of a target: name, type, labels, help and where its samples come from, in one row.
+//! The table of metric families: description and samples of each in one row.
 
-use super::collector::Samples;
+use super::samples::{Descriptor, Kind, Samples};
 use crate::clock::Timestamps;
 use crate::convert::float;
+use crate::fleet::Fleet;
+use crate::fleet::reload::LastReload;
 use crate::parse::{CommandStats, ErrorStats, Number, SlowlogThreshold};
-use crate::script::{ScriptCommand, Sha1Digits};
+use crate::script::{Catalogue, ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
 
-/// What kind of metric it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// A target at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TargetView<'a> {
+    pub(super) target: &'a Target,
+    pub(super) now: Timestamps,
+    /// Names of scripts.
+    pub(super) names: &'a Catalogue,
 }
 
-/// A metric of targets.
+/// The exporter at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExporterView<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) reload: LastReload,
+}
+
+/// Source of the samples of a family.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// Each target; the values change only with an event of the target, so that their text is cached.
+    Target(fn(&TargetView<'_>, &mut Samples<'_>)),
+    /// Each target; the values change with time alone, so that they are computed at every scrape.
+    LiveTarget(fn(&TargetView<'_>, &mut Samples<'_>)),
+    /// The exporter.
+    Exporter(fn(&ExporterView<'_>, &mut Samples<'_>)),
+    /// The exporter's process; [`Process`](super::process::Process) collects the samples.
+    Process,
+}
+
+/// A metric family.
+#[derive(Debug)]
 pub(super) struct Family {
-    /// The metric's name.
-    pub(super) name: &'static str,
-    /// Its type.
-    pub(super) kind: Kind,
-    /// Its labels besides `target`.
-    pub(super) labels: &'static [&'static str],
-    /// What it means and where the number comes from.
-    pub(super) help: &'static str,
-    /// Whether it changes with the time alone, so that it is made anew on every scrape.
-    pub(super) live: bool,
-    /// Its samples for one target.
-    pub(super) samples: fn(&Target, Timestamps, &mut Samples<'_>),
+    pub(super) descriptor: Descriptor,
+    pub(super) source: Source,
+}
+
+impl Family {
+    /// Returns true if the samples have the label `target`.
+    pub(super) const fn is_of_target(&self) -> bool {
+        matches!(self.source, Source::Target(_) | Source::LiveTarget(_))
+    }
 }
 
 const fn family(
@@ -36,62 +57,62 @@ const fn family(
     kind: Kind,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Timestamps, &mut Samples<'_>),
+    source: Source,
 ) -> Family {
-    Family { name, kind, labels, help, live: false, samples }
+    Family { descriptor: Descriptor { name, kind, labels, help }, source }
 }
 
 const fn counter(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Timestamps, &mut Samples<'_>),
+    source: Source,
 ) -> Family {
-    family(name, Kind::Counter, labels, help, samples)
+    family(name, Kind::Counter, labels, help, source)
 }
 
 const fn gauge(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Timestamps, &mut Samples<'_>),
+    source: Source,
 ) -> Family {
-    family(name, Kind::Gauge, labels, help, samples)
+    family(name, Kind::Gauge, labels, help, source)
 }
 
 const fn histogram(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
-    samples: fn(&Target, Timestamps, &mut Samples<'_>),
+    source: Source,
 ) -> Family {
-    family(name, Kind::Histogram, labels, help, samples)
+    family(name, Kind::Histogram, labels, help, source)
 }
 
-/// All metrics of targets, in the order of the documentation.
+/// All families, in the order of the documentation.
 pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_target_up",
         &[],
-        "1 if the server answers at all, blocked and BUSY included; 0 if it is unreachable or refuses our credentials.",
-        |target, _, out| out.flag(&[], target.liveness().state().kind().is_up()),
+        "1 if the server can be reached, blocked and BUSY included; 0 if it is unreachable or rejects the credentials.",
+        Source::Target(|view, out| out.flag(&[], view.target.liveness().state().kind().is_up())),
     ),
     gauge(
         "redis_script_target_state",
         &["state"],
-        "1 for the one state that holds, by the answers to the heartbeat.",
-        |target, _, out| {
+        "1 for the current state, by the replies to the heartbeat; 0 for the others.",
+        Source::Target(|view, out| {
             for state in StateKind::ALL {
-                out.flag(&[state.as_str()], target.liveness().state().kind() == state);
+                out.flag(&[state.as_str()], view.target.liveness().state().kind() == state);
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_target_info",
         &["server", "version", "role", "mode"],
-        "1; what the server is, from INFO.",
-        |target, _, out| {
-            let info = target.server().info();
+        "1; product, version, role and mode of the server, from INFO.",
+        Source::Target(|view, out| {
+            let info = view.target.server().info();
             if let Some(version) = &info.version {
                 let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
                 out.value(
@@ -99,341 +120,475 @@ pub(super) const FAMILIES: &[Family] = &[
                     1.0,
                 );
             }
-        },
+        }),
     ),
-    Family {
-        live: true,
-        ..gauge(
-            "redis_script_blocked_seconds",
-            &[],
-            "How long the server has been blocked now, computed at the scrape from the first unanswered request; 0 if it is not.",
-            |target, now, out| out.value(&[], target.liveness().blocked(now).as_secs_f64()),
-        )
-    },
+    gauge(
+        "redis_script_blocked_seconds",
+        &[],
+        "Time for which the server has been blocked, computed at the scrape from the first unanswered request; 0 if it is not blocked.",
+        Source::LiveTarget(|view, out| {
+            out.value(&[], view.target.liveness().blocked(view.now).as_secs_f64())
+        }),
+    ),
     gauge(
         "redis_script_running_info",
         &["kind", "script"],
-        "1 while something blocks the server and it is known what, from FUNCTION STATS or the server's log file.",
-        |target, _, out| {
-            if let Some(runner) = target.liveness().runner() {
-                let label = out.names().label(&runner.script);
+        "1 while a script or function blocks the server and is named by FUNCTION STATS or the server's log file.",
+        Source::Target(|view, out| {
+            if let Some(runner) = view.target.liveness().runner() {
+                let label = view.names.label(&runner.script);
                 out.value(&[runner.kind.as_str(), label.as_str()], 1.0);
             }
-        },
+        }),
     ),
     counter(
         "redis_script_blocked_seconds_total",
         &["cause"],
-        "Time of ended blockages, by what they turned out to be (BUSY replies, else the slow log).",
-        |target, _, out| {
-            for (cause, totals) in target.liveness().totals() {
+        "Total duration of ended blockages, by cause (from BUSY replies, else from the slow log).",
+        Source::Target(|view, out| {
+            for (cause, totals) in view.target.liveness().totals() {
                 out.value(&[cause.as_str()], float(totals.micros) / 1e6);
             }
-        },
+        }),
     ),
     counter(
         "redis_script_blocked_episodes_total",
         &["cause"],
-        "Ended blockages, by what they turned out to be (BUSY replies, else the slow log).",
-        |target, _, out| {
-            for (cause, totals) in target.liveness().totals() {
+        "Ended blockages, by cause (from BUSY replies, else from the slow log).",
+        Source::Target(|view, out| {
+            for (cause, totals) in view.target.liveness().totals() {
                 out.count(&[cause.as_str()], totals.episodes);
             }
-        },
+        }),
     ),
     counter(
         "redis_script_busy_episodes_total",
         &["kind"],
-        "Times that the server began to answer BUSY, by what it was busy with.",
-        |target, _, out| {
-            for (kind, count) in target.liveness().busy_episodes() {
+        "Times that the server began to answer BUSY, by the kind of what ran.",
+        Source::Target(|view, out| {
+            for (kind, count) in view.target.liveness().busy_episodes() {
                 out.count(&[kind.as_str()], count);
             }
-        },
+        }),
     ),
     histogram(
         "redis_script_heartbeat_duration_seconds",
         &[],
-        "Round trips of the heartbeat, those that a blockage held up included.",
-        |target, _, out| out.histogram(&[], target.liveness().heartbeats()),
+        "Round trip time of the heartbeat, including those that a blockage delayed.",
+        Source::Target(|view, out| out.histogram(&[], view.target.liveness().heartbeats())),
     ),
     histogram(
         "redis_script_duration_seconds",
         &["command", "script"],
-        "Run time of the script and function calls found in the slow log.",
-        |target, _, out| {
-            for (command, label, series) in target.scripts().named(out.names()).series() {
+        "Duration of the script and function calls in the slow log.",
+        Source::Target(|view, out| {
+            for (command, label, series) in view.target.scripts().named(view.names).series() {
                 out.histogram(&[command.as_str(), label.as_str()], &series.durations);
             }
-        },
+        }),
     ),
     counter(
         "redis_script_slow_calls_total",
         &["command", "severity"],
-        "Calls in the slow log that took at least as long as the threshold of this severity; a critical one counts in both.",
-        |target, _, out| {
-            for (command, severity, count) in target.scripts().slow_calls() {
+        "Calls in the slow log that took at least the threshold of this severity; a critical call counts in both.",
+        Source::Target(|view, out| {
+            for (command, severity, count) in view.target.scripts().slow_calls() {
                 out.count(&[command.as_str(), severity.as_str()], count);
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_last_slow_call_timestamp_seconds",
         &["command", "script", "severity"],
-        "When the latest slow call of the script ended, by the server's clock (slow log).",
-        |target, _, out| {
-            for (command, label, series) in target.scripts().named(out.names()).series() {
+        "Time at which the latest slow call of the script ended, by the server's clock (slow log).",
+        Source::Target(|view, out| {
+            for (command, label, series) in view.target.scripts().named(view.names).series() {
                 for (severity, call) in &series.last {
                     out.count(&[command.as_str(), label.as_str(), severity.as_str()], call.ended_at);
                 }
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_last_slow_call_duration_seconds",
         &["command", "script", "severity"],
-        "How long the latest slow call of the script ran (slow log).",
-        |target, _, out| {
-            for (command, label, series) in target.scripts().named(out.names()).series() {
+        "Duration of the latest slow call of the script (slow log).",
+        Source::Target(|view, out| {
+            for (command, label, series) in view.target.scripts().named(view.names).series() {
                 for (severity, call) in &series.last {
                     let labels = [command.as_str(), label.as_str(), severity.as_str()];
                     out.value(&labels, call.duration.as_secs_f64());
                 }
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_info",
         &["script", "sha1", "name", "origin"],
-        "1; what is known of a script label, and from where.",
-        |target, _, out| {
-            for script in target.scripts().named(out.names()).known() {
+        "1; SHA1 and name of a script label, and their origin.",
+        Source::Target(|view, out| {
+            for script in view.target.scripts().named(view.names).known() {
                 let sha1 = script.sha1.as_ref().map_or("", Sha1Digits::as_str);
                 let labels = [script.label.as_str(), sha1, &script.name, script.origin.as_str()];
                 out.value(&labels, 1.0);
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_slow_threshold_seconds",
         &["severity"],
-        "From which duration on a call is slow: the exporter's own settings --slow.warning and --slow.critical.",
-        |target, _, out| {
+        "Minimum duration of a slow call: the exporter's settings --slow.warning and --slow.critical.",
+        Source::Target(|view, out| {
             for severity in Severity::ALL {
-                out.value(&[severity.as_str()], target.scripts().slow().of(severity).as_secs_f64());
+                out.value(&[severity.as_str()], view.target.scripts().slow().of(severity).as_secs_f64());
             }
-        },
+        }),
     ),
     counter(
         "redis_script_slowlog_entries_total",
         &["class"],
         "Slow log entries read: script and function calls, and others.",
-        |target, _, out| {
-            let (script, other) = target.scripts().entries();
+        Source::Target(|view, out| {
+            let (script, other) = view.target.scripts().entries();
             out.count(&["script"], script);
             out.count(&["other"], other);
-        },
+        }),
     ),
     counter(
         "redis_script_slowlog_lost_entries_total",
         &[],
-        "Slow log entries that could not be counted, from the gaps in their ids: overwritten or reset before they could be read, or unreadable.",
-        |target, _, out| out.count(&[], target.lost()),
+        "Slow log entries that were not counted, from the gaps in their ids: overwritten or reset before they could be read, or unreadable.",
+        Source::Target(|view, out| out.count(&[], view.target.lost())),
     ),
     counter(
         "redis_script_slowlog_unreadable_entries_total",
         &[],
-        "Slow log entries in a form that the exporter does not know; redis_script_slowlog_lost_entries_total contains them.",
-        |target, _, out| out.count(&[], target.unreadable()),
+        "Slow log entries in an unknown format; redis_script_slowlog_lost_entries_total includes them.",
+        Source::Target(|view, out| out.count(&[], view.target.unreadable())),
     ),
     gauge(
         "redis_script_slowlog_length",
         &[],
         "Entries in the server's slow log (SLOWLOG LEN).",
-        |target, _, out| out.known(&[], target.server().slowlog_length()),
+        Source::Target(|view, out| out.known(&[], view.target.server().slowlog_length())),
     ),
     gauge(
         "redis_script_slowlog_max_length",
         &[],
-        "Most entries that the server keeps (slowlog-max-len).",
-        |target, _, out| out.known(&[], target.server().settings().slowlog_max_len),
+        "Maximum number of entries in the slow log (slowlog-max-len).",
+        Source::Target(|view, out| out.known(&[], view.target.server().settings().slowlog_max_len)),
     ),
     gauge(
         "redis_script_slowlog_enabled",
         &[],
         "1 if the server keeps a slow log, 0 if slowlog-log-slower-than is negative or slowlog-max-len is 0.",
-        |target, _, out| {
-            let settings = target.server().settings();
+        Source::Target(|view, out| {
+            let settings = view.target.server().settings();
             if let Some(threshold) = settings.slowlog_threshold {
                 out.flag(&[], threshold.duration().is_some() && settings.slowlog_max_len != Some(0));
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_slowlog_threshold_seconds",
         &[],
-        "From which duration on the server logs a command (slowlog-log-slower-than); absent while the slow log is off.",
-        |target, _, out| {
-            if let Some(SlowlogThreshold::At(threshold)) = target.server().settings().slowlog_threshold {
+        "Minimum duration of a command in the slow log (slowlog-log-slower-than); absent while the slow log is off.",
+        Source::Target(|view, out| {
+            if let Some(SlowlogThreshold::At(threshold)) = view.target.server().settings().slowlog_threshold {
                 out.value(&[], threshold.as_secs_f64());
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_time_limit_seconds",
         &[],
-        "How long a script runs before the server answers BUSY (busy-reply-threshold, lua-time-limit); 0 means never.",
-        |target, _, out| {
-            if let Some(limit) = target.server().settings().time_limit {
+        "Run time of a script after which the server answers BUSY (busy-reply-threshold, lua-time-limit); 0 means never.",
+        Source::Target(|view, out| {
+            if let Some(limit) = view.target.server().settings().time_limit {
                 out.value(&[], limit.as_secs_f64());
             }
-        },
+        }),
     ),
     counter(
         "redis_script_calls_total",
         &["command"],
-        "The server's own count of all script and function calls, slow or not (INFO commandstats).",
-        |target, _, out| commands(target, out, |stats| float(stats.calls)),
+        "All script and function calls, slow or not, as the server counts them (INFO commandstats).",
+        Source::Target(|view, out| commands(view, out, |stats| float(stats.calls))),
     ),
     counter(
         "redis_script_calls_duration_seconds_total",
         &["command"],
-        "The server's own sum of the run times of all script and function calls (INFO commandstats).",
-        |target, _, out| commands(target, out, |stats| float(stats.micros) / 1e6),
+        "Total duration of all script and function calls, as the server counts it (INFO commandstats).",
+        Source::Target(|view, out| commands(view, out, |stats| float(stats.micros) / 1e6)),
     ),
     counter(
         "redis_script_rejected_calls_total",
         &["command"],
-        "Calls that the server refused before they ran, BUSY among the reasons (INFO commandstats).",
-        |target, _, out| commands(target, out, |stats| float(stats.rejected)),
+        "Calls that the server rejected before they ran, for example because it was BUSY (INFO commandstats).",
+        Source::Target(|view, out| commands(view, out, |stats| float(stats.rejected))),
     ),
     counter(
         "redis_script_failed_calls_total",
         &["command"],
         "Calls that ended with an error (INFO commandstats).",
-        |target, _, out| commands(target, out, |stats| float(stats.failed)),
+        Source::Target(|view, out| commands(view, out, |stats| float(stats.failed))),
     ),
     counter(
         "redis_script_errors_total",
         &["error"],
-        "Error replies that clients got (INFO errorstats), without the BUSY errors that the exporter drew itself.",
-        |target, _, out| {
-            if let Some(ErrorStats { busy, unkillable, notbusy, noscript }) = target.server().errors() {
+        "Error replies to clients (INFO errorstats), without the BUSY errors that the exporter itself caused.",
+        Source::Target(|view, out| {
+            if let Some(ErrorStats { busy, unkillable, notbusy, noscript }) = view.target.server().errors() {
                 out.count(&["BUSY"], busy);
                 out.count(&["UNKILLABLE"], unkillable);
                 out.count(&["NOTBUSY"], notbusy);
                 out.count(&["NOSCRIPT"], noscript);
             }
-        },
+        }),
     ),
     counter(
         "redis_script_kills_total",
         &["kind"],
         "Successful SCRIPT KILL and FUNCTION KILL (INFO commandstats, Redis 7.0 and later).",
-        |target, _, out| {
-            if let Some(kills) = target.server().info().kills {
+        Source::Target(|view, out| {
+            if let Some(kills) = view.target.server().info().kills {
                 out.count(&["script"], kills.script);
                 out.count(&["function"], kills.function);
             }
-        },
+        }),
     ),
     gauge(
         "redis_script_cached_scripts",
         &[],
         "Scripts in the server's EVAL cache (INFO memory).",
-        |target, _, out| number(target, out, &[], Number::CachedScripts),
+        Source::Target(|view, out| number(view, out, &[], Number::CachedScripts)),
     ),
     gauge(
         "redis_script_functions",
         &[],
-        "Functions that the server knows (INFO memory, Redis 7.0 and later).",
-        |target, _, out| number(target, out, &[], Number::Functions),
+        "Functions on the server (INFO memory, Redis 7.0 and later).",
+        Source::Target(|view, out| number(view, out, &[], Number::Functions)),
     ),
     gauge(
         "redis_script_libraries",
         &[],
-        "Function libraries that the server knows (INFO memory, Redis 7.0 and later).",
-        |target, _, out| number(target, out, &[], Number::Libraries),
+        "Function libraries on the server (INFO memory, Redis 7.0 and later).",
+        Source::Target(|view, out| number(view, out, &[], Number::Libraries)),
     ),
     counter(
         "redis_script_evicted_scripts_total",
         &[],
         "Scripts that were evicted from the EVAL cache (INFO stats, Redis 7.4 and later).",
-        |target, _, out| number(target, out, &[], Number::EvictedScripts),
+        Source::Target(|view, out| number(view, out, &[], Number::EvictedScripts)),
     ),
     gauge(
         "redis_script_memory_bytes",
         &["area"],
-        "Memory that scripts and functions take, by area (INFO memory).",
-        |target, _, out| {
-            number(target, out, &["vm_eval"], Number::VmEval);
-            number(target, out, &["vm_functions"], Number::VmFunctions);
-            number(target, out, &["scripts_eval"], Number::ScriptsEval);
-            number(target, out, &["functions"], Number::FunctionsMemory);
-        },
+        "Memory of scripts and functions, by area (INFO memory).",
+        Source::Target(|view, out| {
+            number(view, out, &["vm_eval"], Number::VmEval);
+            number(view, out, &["vm_functions"], Number::VmFunctions);
+            number(view, out, &["scripts_eval"], Number::ScriptsEval);
+            number(view, out, &["functions"], Number::FunctionsMemory);
+        }),
     ),
     counter(
         "redis_script_exporter_polls_total",
         &[],
-        "Polls of SLOWLOG and INFO that the exporter began.",
-        |target, _, out| out.count(&[], target.exporter().polls),
+        "Polls of SLOWLOG and INFO that were started.",
+        Source::Target(|view, out| out.count(&[], view.target.exporter().polls)),
     ),
     counter(
         "redis_script_exporter_poll_failures_total",
         &["reason"],
-        "Polls that were not answered as they should.",
-        |target, _, out| {
-            for (reason, count) in &target.exporter().failures {
+        "Polls that failed, by reason.",
+        Source::Target(|view, out| {
+            for (reason, count) in &view.target.exporter().failures {
                 out.count(&[reason.as_str()], *count);
             }
-        },
+        }),
     ),
     histogram(
         "redis_script_exporter_poll_duration_seconds",
         &[],
-        "How long answered polls took, all their requests together.",
-        |target, _, out| out.histogram(&[], &target.exporter().poll_duration),
+        "Duration of successful polls, all their requests together.",
+        Source::Target(|view, out| out.histogram(&[], &view.target.exporter().poll_duration)),
     ),
     gauge(
         "redis_script_exporter_last_poll_timestamp_seconds",
         &[],
-        "When a poll was last answered, by the exporter's clock; 0 before the first.",
-        |target, _, out| out.value(&[], target.exporter().last_poll.unwrap_or_default().as_secs_f64()),
+        "Time of the last successful poll, by the exporter's clock; 0 before the first.",
+        Source::Target(|view, out| {
+            out.value(&[], view.target.exporter().last_poll.unwrap_or_default().as_secs_f64())
+        }),
     ),
     counter(
         "redis_script_exporter_busy_replies_total",
         &[],
-        "BUSY errors that the exporter itself drew from the server; they are not in redis_script_errors_total.",
-        |target, _, out| out.count(&[], target.exporter().busy_replies),
+        "BUSY errors that the exporter itself caused; redis_script_errors_total does not include them.",
+        Source::Target(|view, out| out.count(&[], view.target.exporter().busy_replies)),
     ),
     gauge(
         "redis_script_exporter_capability",
         &["feature"],
-        "1 if the server lets the exporter ask this, 0 if it refuses, does not have it, or was not asked yet; slowlog is also 0 while no entry of the slow log can be read.",
-        |target, _, out| {
+        "1 if the exporter can use this command; 0 if the user may not run it, the server does not have it, or it has not been tried yet. slowlog is also 0 while all slow log entries are unreadable.",
+        Source::Target(|view, out| {
             for feature in Feature::ALL {
-                out.flag(&[feature.as_str()], target.capability(feature) == Some(true));
+                out.flag(&[feature.as_str()], view.target.capability(feature) == Some(true));
             }
-        },
+        }),
     ),
     counter(
         "redis_script_exporter_script_overflow_total",
         &[],
-        "Calls in the slow log that were counted under script=\"other\", because --script.max-series was reached.",
-        |target, _, out| out.count(&[], target.scripts().overflow()),
+        "Calls in the slow log that were counted under script=\"other\" because --script.max-series was reached.",
+        Source::Target(|view, out| out.count(&[], view.target.scripts().overflow())),
     ),
+    gauge(
+        "redis_script_exporter_build_info",
+        &["revision", "version"],
+        "1; version and source revision of the exporter.",
+        Source::Exporter(|_, out| out.value(&[env!("BUILD_REVISION"), env!("CARGO_PKG_VERSION")], 1.0)),
+    ),
+    gauge(
+        "redis_script_exporter_config_last_reload_successful",
+        &[],
+        "1 if the configuration was valid when it was last read, at the start or at a reload; 0 if it was not, and the previous one is in use.",
+        Source::Exporter(|view, out| out.flag(&[], view.reload.succeeded)),
+    ),
+    gauge(
+        "redis_script_exporter_config_last_reload_success_timestamp_seconds",
+        &[],
+        "Time at which a valid configuration was last read, by the exporter's clock.",
+        Source::Exporter(|view, out| out.count(&[], view.reload.succeeded_at)),
+    ),
+    gauge(
+        "redis_script_exporter_probed_targets",
+        &[],
+        "Targets that exist because of requests to /probe; only /probe has their series.",
+        Source::Exporter(|view, out| {
+            out.length(&[], view.fleet.targets().iter().filter(|handle| handle.is_probed()).count());
+        }),
+    ),
+    gauge(
+        "redis_script_exporter_discovery_up",
+        &["discovery"],
+        "1 if the last discovery of servers succeeded; 0 if it failed, and the targets that were discovered before stay. Only with discover in the configuration.",
+        Source::Exporter(|view, out| {
+            view.fleet.discovery_status().iter().for_each(|entry| out.flag(&[&*entry.name], entry.up));
+        }),
+    ),
+    gauge(
+        "redis_script_exporter_discovered_targets",
+        &["discovery"],
+        "Targets that were discovered; only with discover in the configuration.",
+        Source::Exporter(|view, out| {
+            view.fleet.discovery_status().iter().for_each(|entry| out.length(&[&*entry.name], entry.targets));
+        }),
+    ),
+    gauge(
+        "redis_script_exporter_discovery_refused_servers",
+        &["discovery"],
+        "Servers that were announced but are not connected to, because allow of the entry does not permit them; only with discover in the configuration.",
+        Source::Exporter(|view, out| {
+            view.fleet.discovery_status().iter().for_each(|entry| out.length(&[&*entry.name], entry.refused));
+        }),
+    ),
+    counter(
+        "redis_script_exporter_state_writes_total",
+        &[],
+        "Successful writes of the state file; only with --state.file.",
+        Source::Exporter(|view, out| {
+            if let Some(persistence) = view.fleet.persistence() {
+                let [writes, _] = persistence.counts();
+                out.count(&[], writes);
+            }
+        }),
+    ),
+    counter(
+        "redis_script_exporter_state_write_failures_total",
+        &[],
+        "Failed writes of the state file; only with --state.file.",
+        Source::Exporter(|view, out| {
+            if let Some(persistence) = view.fleet.persistence() {
+                let [_, failures] = persistence.counts();
+                out.count(&[], failures);
+            }
+        }),
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        &[],
+        "Total user and system CPU time spent in seconds.",
+        Source::Process,
+    ),
+    gauge("process_open_fds", &[], "Number of open file descriptors.", Source::Process),
+    gauge("process_max_fds", &[], "Maximum number of open file descriptors.", Source::Process),
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory size in bytes.", Source::Process),
+    gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes.", Source::Process),
+    gauge(
+        "process_start_time_seconds",
+        &[],
+        "Start time of the process since unix epoch in seconds.",
+        Source::Process,
+    ),
+    gauge("process_threads", &[], "Number of OS threads in the process.", Source::Process),
 ];
 
-/// A sample for each command, from the server's own counts; 0 for commands that it never saw.
-fn commands(target: &Target, out: &mut Samples<'_>, value: fn(CommandStats) -> f64) {
-    if let Some(commands) = &target.server().info().commands {
+/// Adds a sample for each command from INFO commandstats; 0 for commands that the server has not seen.
+fn commands(view: &TargetView<'_>, out: &mut Samples<'_>, value: fn(CommandStats) -> f64) {
+    if let Some(commands) = &view.target.server().info().commands {
         for command in ScriptCommand::ALL {
             out.value(&[command.as_str()], value(commands.get(&command).copied().unwrap_or_default()));
         }
     }
 }
 
-/// A single number of INFO, if the server told it.
-fn number(target: &Target, out: &mut Samples<'_>, labels: &[&str], number: Number) {
-    out.known(labels, target.server().info().numbers.get(&number).copied());
+/// Adds a number of INFO, if the server reports it.
+fn number(view: &TargetView<'_>, out: &mut Samples<'_>, labels: &[&str], number: Number) {
+    out.known(labels, view.target.server().info().numbers.get(&number).copied());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use prometheus::core::Desc;
+
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_valid_and_no_name_is_used_twice() {
+        let mut names = BTreeSet::new();
+        for Family { descriptor: Descriptor { name, kind, labels, help }, .. } in FAMILIES {
+            let labels = labels.iter().map(|&label| label.to_owned()).collect();
+            assert!(
+                Desc::new((*name).to_owned(), (*help).to_owned(), labels, HashMap::new()).is_ok(),
+                "{name}"
+            );
+            assert!(names.insert(name), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_rows_of_the_process_are_those_that_are_collected() {
+        let collected = super::super::process::Process::new().families();
+        let mut collected: Vec<(&str, &str, String)> = collected
+            .iter()
+            .map(|family| {
+                (family.name(), family.help(), format!("{:?}", family.get_field_type()).to_lowercase())
+            })
+            .collect();
+        let rows = FAMILIES.iter().filter(|family| matches!(family.source, Source::Process));
+        let mut rows: Vec<(&str, &str, String)> = rows
+            .map(|Family { descriptor, .. }| {
+                (descriptor.name, descriptor.help, descriptor.kind.as_str().to_owned())
+            })
+            .collect();
+        collected.sort_unstable();
+        rows.sort_unstable();
+        assert_eq!(rows, collected);
+    }
 }

@@ -1,5 +1,5 @@
-//! Text as gzip, in parts that are made one by one: the long part of a text that many clients take is made once, and
-//! put behind a short part that each of them gets anew. What they take is one ordinary gzip member.
+//! Gzip in two independent parts: a long one that is compressed once and shared, after a short one that is compressed for each
+//! response. Together they are one ordinary gzip member.
 
 use std::io::{self, Write as _};
 
@@ -7,52 +7,52 @@ use axum::body::Bytes;
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
-/// Metrics and JSON become not much smaller with more effort, but take much more time.
-const EFFORT: u32 = 2;
+/// Compression level. A higher one takes much more time and saves little on metrics and JSON.
+const LEVEL: u32 = 2;
 
-/// What every gzip text begins with: deflate, no name, no time, unknown system.
-const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// Header of a gzip member: deflate, no name, no time, unknown system.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// A part of a text, on its own: it refers to nothing before it.
+/// A compressed part of a text. It has no references to an earlier part.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// The deflated text.
+    /// Deflate data.
     pub(crate) bytes: Bytes,
-    /// The check sum and the length of the text itself.
+    /// Checksum and length of the uncompressed text.
     crc: Crc,
 }
 
 impl Part {
-    /// The part that a text begins with, the gzip head included.
+    /// Compresses the first part of a text. The result begins with the gzip header.
     pub(crate) fn first(text: &[u8]) -> io::Result<Self> {
-        let mut bytes = Vec::from(HEAD);
+        let mut bytes = Vec::from(HEADER);
         if !text.is_empty() {
-            let mut encoder = DeflateEncoder::new(bytes, Compression::new(EFFORT));
+            let mut encoder = DeflateEncoder::new(bytes, Compression::new(LEVEL));
             encoder.write_all(text)?;
-            // Up to a whole byte, and open for what follows; what the encoder adds when it is dropped goes nowhere.
+            // Ends at a whole byte and without a final block. What the encoder writes when it is dropped is discarded.
             encoder.flush()?;
             bytes = std::mem::take(encoder.get_mut());
         }
         Ok(Self::new(bytes, text))
     }
 
-    /// The part that a text ends with.
+    /// Compresses the last part of a text.
     pub(crate) fn last(text: &[u8]) -> io::Result<Self> {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(EFFORT));
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(LEVEL));
         encoder.write_all(text)?;
         Ok(Self::new(encoder.finish()?, text))
     }
 
     fn new(mut bytes: Vec<u8>, text: &[u8]) -> Self {
-        // It may be kept for long.
+        // The part may be cached for long.
         bytes.shrink_to_fit();
         let mut crc = Crc::new();
         crc.update(text);
         Self { bytes: bytes.into(), crc }
     }
 
-    /// What follows behind `last`, if that follows this.
-    pub(crate) fn end(&self, last: &Self) -> Bytes {
+    /// Returns the end of the gzip member that consists of this part and `last`.
+    pub(crate) fn trailer(&self, last: &Self) -> Bytes {
         let mut crc = Crc::new();
         crc.combine(&self.crc);
         crc.combine(&last.crc);
@@ -60,11 +60,11 @@ impl Part {
     }
 }
 
-/// All of a text.
+/// Compresses a whole text.
 pub(crate) fn whole(text: &[u8]) -> io::Result<Bytes> {
     let (first, last) = (Part::first(&[])?, Part::last(text)?);
-    let end = first.end(&last);
-    Ok(Bytes::from([first.bytes, last.bytes, end].concat()))
+    let trailer = first.trailer(&last);
+    Ok(Bytes::from([first.bytes, last.bytes, trailer].concat()))
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     fn plain(gzip: &[u8]) -> Vec<u8> {
         let (mut decoder, mut text) = (GzDecoder::new(gzip), Vec::new());
         decoder.read_to_end(&mut text).unwrap();
-        assert!(decoder.into_inner().is_empty(), "one member, and nothing behind it");
+        assert!(decoder.into_inner().is_empty(), "one member and nothing after it");
         text
     }
 
@@ -89,7 +89,7 @@ mod tests {
             for last in ["", "y", &long] {
                 let (start, rest) =
                     (Part::first(first.as_bytes()).unwrap(), Part::last(last.as_bytes()).unwrap());
-                let gzip = [&start.bytes[..], &rest.bytes, &start.end(&rest)].concat();
+                let gzip = [&start.bytes[..], &rest.bytes, &start.trailer(&rest)].concat();
                 assert_eq!(plain(&gzip), [first, last].concat().as_bytes());
             }
         }

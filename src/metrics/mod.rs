@@ -1,15 +1,15 @@
-//! The metrics: from the targets' numbers to text. Only this module knows the `prometheus` crate.
+//! Metrics: from the numbers of the targets to text. Only this module uses the `prometheus` crate.
 //!
-//! A new metric is a row in `families`; its help text is its documentation, `docs/METRICS.md` is made from the
-//! rows.
+//! A metric is a row in `families`: its description and the function that writes its samples. `gather` collects the samples
+//! and encodes them, `exposition` caches the text, and `document` makes `docs/METRICS.md` from the rows.
 
-mod collector;
-mod discovery;
 mod document;
+mod exposition;
 mod families;
+mod gather;
 pub(crate) mod gzip;
-mod page;
-mod reload;
+mod process;
+mod samples;
 
 pub use self::document::document;
-pub(crate) use self::page::{CONTENT_TYPE, Page, PageError, text_of};
+pub(crate) use self::exposition::{CONTENT_TYPE, Exposition, text_of};

@@ -1,9 +1,10 @@
-//! Parsers of replies and of server logs. Pure: no I/O, no clock, no state.
+//! Commands, and parsers of replies and of server logs. Pure: no I/O, no clock, no state.
 //!
 //! All input is untrusted: a parser returns a value or [`Malformed`] for any input, and never panics.
 
 mod announced;
 mod cluster_nodes;
+mod command;
 mod config;
 #[cfg(test)]
 mod corpus;
@@ -18,6 +19,7 @@ mod sentinel;
 mod slowlog;
 
 pub(crate) use self::cluster_nodes::ClusterNodes;
+pub(crate) use self::command::{Command, Request, SMALL_REPLY, TopologyCommand};
 pub(crate) use self::config::{Settings, SlowlogThreshold};
 pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;

@@ -7,11 +7,12 @@ use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
-use crate::client::{Command, CommandError, Connection, TOO_MANY_CLIENTS};
+use crate::client::{CommandError, Connection, TOO_MANY_CLIENTS};
 use crate::clock::Mono;
 use crate::config::TargetConfig;
+use crate::diagnosis::not_permitted;
 use crate::parse::{
-    ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
+    Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::poll::TargetHandle;
 use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
@@ -480,7 +481,7 @@ impl<'a> Session<'a> {
                 } else {
                     Observation::Answered { since: sent }
                 });
-                match command.feature() {
+                match Feature::of(command) {
                     // Some services hide the settings instead of rejecting the command, so success proves nothing.
                     Some(Feature::Config) | None => {}
                     Some(feature) => self.capability(feature, true, None),
@@ -495,8 +496,7 @@ impl<'a> Session<'a> {
             }
             ErrorReply::Loading => Observation::Loading { since: sent },
             ErrorReply::Unauthorized { text } => {
-                let text = text.trim_end_matches('.');
-                let detail = format!("{text}; give a user and a password that the server accepts");
+                let detail = text.trim_end_matches('.').to_owned();
                 return Err(RequestError::Ended(unauthorized(self.handle, detail)));
             }
             ErrorReply::MasterDown
@@ -511,15 +511,13 @@ impl<'a> Session<'a> {
 
     /// Reports the feature that is not available because of an error reply, and the remedy.
     fn note_error_reply(&self, command: Command, error_reply: &ErrorReply) {
-        let Some(feature) = command.feature() else { return };
+        let Some(feature) = Feature::of(command) else { return };
         let name = command.name();
         match error_reply {
             ErrorReply::NoPermission => {
                 let user = self.handle.config().credentials.user_shown();
-                let grant = command.grant();
-                let problem =
-                    format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}");
-                self.capability(feature, false, Some(problem));
+                let (problem, grant) = not_permitted(user, name, command.grant());
+                self.capability(feature, false, Some(format!("{problem}; to fix it: {grant}")));
             }
             // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.
             ErrorReply::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
@@ -576,7 +574,7 @@ impl<'a> Session<'a> {
     /// available.
     fn reply_too_large(&self, command: Command, error: &CommandError) {
         let detail = error.to_string();
-        match (command, command.feature()) {
+        match (command, Feature::of(command)) {
             (Command::SlowlogGet(_), _) => {
                 self.handle.observe(Observation::SlowlogTooLarge);
             }

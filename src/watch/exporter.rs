@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 use crate::clock::{Mono, Unix};
-use crate::parse::ErrorReply;
+use crate::parse::{Command, ErrorReply};
 
 /// Bounds of histograms of single requests, in seconds.
 const REQUEST_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -113,6 +113,22 @@ impl Feature {
         Self::SlowlogLength,
         Self::Transaction,
     ];
+
+    /// Returns the feature that is available if the command succeeds; `None` if nothing depends on it.
+    #[must_use]
+    pub(crate) const fn of(command: Command) -> Option<Self> {
+        match command {
+            Command::Ping => Some(Self::Ping),
+            Command::Transaction => Some(Self::Transaction),
+            Command::Info(_) => Some(Self::Info),
+            Command::SlowlogGet(_) => Some(Self::Slowlog),
+            Command::ConfigGet(_) => Some(Self::Config),
+            Command::FunctionStats => Some(Self::FunctionStats),
+            Command::SlowlogLen => Some(Self::SlowlogLength),
+            Command::ScriptShow(_) => Some(Self::ScriptShow),
+            Command::FunctionList | Command::SetName => None,
+        }
+    }
 
     /// Value of the label `feature`.
     #[must_use]

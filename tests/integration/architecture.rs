@@ -26,10 +26,15 @@ const IMPURE: &[&str] = &[
     "std::thread::sleep",
     "std::time::Instant",
     "std::time::SystemTime",
+    "crate::clock::Clock",
+];
+
+/// Modules with I/O, which pure folders must not use. The list does not apply to `fleet/compose`, which uses types of the
+/// modules beside it.
+const IO_MODULES: &[&str] = &[
     "crate::blocking",
     "crate::cli",
     "crate::client",
-    "crate::clock::Clock",
     "crate::commands",
     "crate::files",
     "crate::logging",
@@ -39,9 +44,6 @@ const IMPURE: &[&str] = &[
     "crate::web",
 ];
 
-/// Imports that close a circle and are still to be removed, as (importing module, imported module).
-const CIRCLES: &[(&str, &str)] = &[];
-
 /// Maximum number of loose files in `src/`.
 const MAX_LOOSE_FILES: usize = 8;
 
@@ -49,7 +51,7 @@ const MAX_LOOSE_FILES: usize = 8;
 const MAX_MAIN: usize = 60;
 
 /// Maximum number of doc comments in `src/` that begin with a question word.
-const MAX_QUESTIONS: usize = 470;
+const MAX_QUESTIONS: usize = 301;
 
 /// Non-test code of a source file below `src/`.
 struct Source {
@@ -200,6 +202,9 @@ fn pure_folders_do_no_io_and_read_no_clock() {
         for path in IMPURE {
             assert!(!source.uses(path), "{} uses {path}", source.path.display());
         }
+        for path in IO_MODULES.iter().filter(|_| source.module() != "fleet") {
+            assert!(!source.uses(path), "{} uses {path}", source.path.display());
+        }
     }
 }
 
@@ -209,7 +214,7 @@ fn modules_import_each_other_in_one_direction() {
     for source in sources() {
         let module = source.module();
         let used = source.used.iter().filter_map(|path| path.strip_prefix("crate::")?.split("::").next());
-        let others = used.filter(|other| *other != module && !CIRCLES.contains(&(module.as_str(), *other)));
+        let others = used.filter(|other| *other != module);
         let others: BTreeSet<String> = others.map(str::to_owned).collect();
         imports.entry(module).or_default().extend(others);
     }

@@ -161,7 +161,11 @@ fn plain_text_to_a_tls_port(kind: Kind) {
         return;
     }
     let (server, _certificates, target) = tls_server(kind, &[]);
-    fails(&["--redis.addr", &server.tls_url().replace("rediss:", "redis:")], &target, &["connection was lost", "protocol"]);
+    fails(
+        &["--redis.addr", &server.tls_url().replace("rediss:", "redis:")],
+        &target,
+        &["connection was lost", "protocol"],
+    );
 }
 
 fn a_unix_socket(kind: Kind) {

@@ -1,10 +1,10 @@
-//! `redis-script-exporter check`: looks at servers once and reports what runs, what was slow, what is missing and what is
-//! unsafe, with a remedy for each.
+//! `redis-script-exporter check`: looks at servers once and reports blockages, slow scripts, missing permissions and unsafe
+//! settings, each with its remedy.
 //!
-//! `probe` sends the commands (the only part with I/O), `judge` and `slow` decide what the replies mean, `report` holds the
-//! result, `text` prints it for people. Only the read-only commands of the exporter are sent.
+//! `probe` sends the commands (the only part with I/O), `assess` and `slow` turn the replies into the `report`, and `text`
+//! prints it. The problems come from [`diagnosis`](crate::diagnosis). Only the read-only commands of the exporter are sent.
 
-mod judge;
+mod assess;
 mod probe;
 mod report;
 mod slow;
@@ -28,33 +28,33 @@ use crate::fleet::discovery;
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
     let Config { mut targets, discoveries, .. } = config;
     if targets.is_empty() && discoveries.is_empty() {
-        return Err(CommandError::usage("--config.file: it names no targets, so there is nothing to check"));
+        return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));
     }
     let report = block_on(async {
         let now = Clock::start().now().mono;
-        let refused = |entry: &str, server: &Endpoint| {
-            note(&format!("{entry}: {server} is not checked: allow of the entry does not admit it"));
+        let rejected = |entry: &str, server: &Endpoint| {
+            note(&format!("{entry}: {server} is not checked: `allow` of the entry does not permit it"));
         };
-        let found =
-            discovery::find(discoveries, &targets, now, refused).await.map_err(CommandError::other)?;
-        targets.extend(found);
-        let waiting = move |target: &str| {
+        let discovered =
+            discovery::find(discoveries, &targets, now, rejected).await.map_err(CommandError::other)?;
+        targets.extend(discovered);
+        let on_wait = move |target: &str| {
             if io::stderr().is_terminal() {
                 note(&waiting_line(target, flags.timeout));
             }
         };
-        check(&targets, flags, waiting).await.map_err(CommandError::usage)
+        check(&targets, flags, on_wait).await.map_err(CommandError::usage)
     })??;
     printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
 }
 
-/// Writes a line to stderr, which may be closed.
+/// Writes a line to stderr. A closed stderr is not an error.
 fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Prints a report. The stream removes colours where they are not wanted.
+/// Prints a report. The stream strips colours where they are not wanted.
 fn print(report: &Report, format: CheckFormat, out: &mut impl Write) -> io::Result<()> {
     match format {
         CheckFormat::Text => text::print(report, out)?,
@@ -67,34 +67,32 @@ fn print(report: &Report, format: CheckFormat, out: &mut impl Write) -> io::Resu
     out.flush()
 }
 
-/// Checks all servers at the same time. `waiting` is called with the name of each server that takes long to answer.
+/// Checks all servers concurrently. `on_wait` is called with the name of each server that takes long to answer.
 ///
 /// # Errors
-/// TLS that can't be set up.
+/// TLS cannot be set up.
 async fn check(
     targets: &[TargetConfig],
     flags: CheckFlags,
-    waiting: impl Fn(&str) + Clone + Send + Sync + 'static,
+    on_wait: impl Fn(&str) + Clone + Send + Sync + 'static,
 ) -> Result<Report, TlsError> {
-    let mut looks = JoinSet::new();
+    let mut checks = JoinSet::new();
     for (index, config) in targets.iter().enumerate() {
         let wants_tls = config.address.tls;
         let tls = wants_tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-        let (config, waiting) = (config.clone(), waiting.clone());
-        looks.spawn(async move {
-            let seen = probe::look(&config, tls.as_ref(), flags.timeout, &waiting).await;
-            (index, judge::judge(&config, &seen, flags.since))
+        let (config, on_wait) = (config.clone(), on_wait.clone());
+        checks.spawn(async move {
+            let result = probe::probe(&config, tls.as_ref(), flags.timeout, &on_wait).await;
+            (index, assess::assess(&config, &result, flags.since))
         });
     }
-    let mut servers = looks.join_all().await;
+    let mut servers = checks.join_all().await;
     servers.sort_by_key(|(index, _)| *index);
     Ok(Report::new(servers.into_iter().map(|(_, server)| server).collect()))
 }
 
-/// Note for a person who waits at a terminal.
+/// Returns the note for a user who waits at a terminal.
 fn waiting_line(target: &str, timeout: Duration) -> String {
-    let timeout = humantime::format_duration(timeout);
-    format!(
-        "{target} accepts connections and does not answer; waiting up to {timeout} to see what it is BUSY with"
-    )
+    let timeout = crate::text::duration(timeout);
+    format!("{target} accepts connections but does not answer; waiting up to {timeout} for it to become BUSY")
 }

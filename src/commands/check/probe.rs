@@ -1,5 +1,4 @@
-//! The edge of the check: connects to one server, asks each question once, and tells what it saw. What that means is
-//! decided elsewhere.
+//! I/O of the check: connects to one server and sends each command once.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,378 +6,341 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{
-    Command, CommandError, Connection, DialError, TOO_MANY_CLIENTS, TlsSetup, connect_within,
-};
+use crate::client::{CommandError, Connection, DialError, TOO_MANY_CLIENTS, TlsSetup, connect_within};
 use crate::clock::{Clock, Mono, Unix};
 use crate::config::TargetConfig;
+use crate::diagnosis::{Condition, Running, Unreachable};
 use crate::parse::{
-    BusyKind, ErrorReply, Info, Privacy, RunningFunction, Settings, SlowlogReply, bytes, function_stats,
-    integer,
+    BusyKind, Command, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_stats, integer,
 };
+use crate::text;
 
-/// Sections of INFO that the check reads.
+/// Sections of INFO that are read.
 const SECTIONS: &[&str] = &["server", "replication", "errorstats"];
 
-/// The newest entries of the slow log that are read. Entries are at most 4 KiB, so the reply stays far below the limit.
-pub(super) const ENTRIES: usize = 1000;
+/// Number of slow log entries that are read, the newest ones. An entry has at most 4 KiB, so the reply stays far below its
+/// limit.
+pub(super) const MAX_ENTRIES: usize = 1000;
 
-/// An answer that takes so long is waited for aloud.
+/// Time without a reply after which the user is notified.
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a server that is BUSY may take to name its function.
+/// Minimum time for a BUSY server to name its function, also when the time of the check is used up.
 const NAMING_TIME: Duration = Duration::from_secs(2);
 
-/// What became of a question.
+/// Outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Outcome {
     /// The server answers it.
     Works,
-    /// The user may not ask it.
-    NotGranted,
-    /// The server does not know it: a managed service, a renamed command.
+    /// The user may not run it.
+    NotPermitted,
+    /// The server does not know it: a managed service has disabled it, or it is renamed.
     Unknown,
     /// Servers of this version do not have it.
-    NotThere,
-    /// The server answered something else, in these words.
-    Odd(String),
+    NotSupported,
+    /// Another error, or a reply of another form.
+    Error(String),
 }
 
-/// How the server stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It answers.
-    Answers,
-    /// It accepts connections and answers nothing.
-    Blocked {
-        /// For so long.
-        waited: Duration,
-        /// It was the TLS handshake that stayed unanswered.
-        handshake: bool,
-    },
-    /// It answers BUSY.
-    Busy {
-        /// With what.
-        kind: BusyKind,
-        /// How long it had left us without any answer before.
-        waited: Duration,
-        /// What runs, if it is a function and the server told.
-        function: Option<RunningFunction>,
-    },
-    /// It loads its data set.
-    Loading,
-    /// It does not accept who we are.
-    Unauthorized(String),
-    /// It can't be reached.
-    Unreachable(Unreachable),
-}
-
-/// Why a server can't be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unreachable {
-    /// The name has no address.
-    Name(String),
-    /// Nobody listens there.
-    ErrorReply(String),
-    /// Nothing comes back.
-    Silence(String),
-    /// The TLS handshake failed.
-    Tls(String),
-    /// Something else listens there.
-    NotRedis,
-    /// It has as many clients as it may have.
-    Full,
-    /// The connection broke.
-    Lost(String),
-}
-
-/// What was seen of a server.
+/// Replies of one server.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    /// How it stands.
-    pub(super) standing: Standing,
-    /// What became of each question that was asked, in that order.
-    pub(super) answers: Vec<(Command, Answer)>,
-    /// What INFO told.
+pub(super) struct ProbeResult {
+    /// Condition of the server at the end.
+    pub(super) condition: Condition,
+    /// Outcome of each command that was sent, in that order.
+    pub(super) outcomes: Vec<(Command, Outcome)>,
+    /// INFO.
     pub(super) info: Option<Info>,
-    /// What CONFIG GET told.
+    /// CONFIG GET.
     pub(super) settings: Settings,
-    /// Entries in the slow log.
+    /// SLOWLOG LEN.
     pub(super) slowlog_length: Option<u64>,
-    /// The newest of them.
+    /// SLOWLOG GET.
     pub(super) slowlog: Option<SlowlogReply>,
-    /// The longest time that an answer took.
-    pub(super) slowest: Duration,
-    /// The server's clock at the end; ours where it did not tell.
+    /// Longest time that a reply took.
+    pub(super) longest_reply: Duration,
+    /// Time at the end by the server's clock; by ours where the server did not report its own.
     pub(super) now: Unix,
 }
 
-/// Looks at one server for at most `limit`. `waiting` is called once if an answer takes long.
-pub(super) async fn look(
+/// Probes one server for at most `limit`. `on_wait` is called once if a reply takes long.
+pub(super) async fn probe(
     config: &TargetConfig,
     tls: Option<&TlsSetup>,
     limit: Duration,
-    waiting: &(dyn Fn(&str) + Sync),
-) -> Seen {
+    on_wait: &(dyn Fn(&str) + Sync),
+) -> ProbeResult {
     let clock = Clock::start();
     let mut probe = Probe {
         config,
         clock,
         limit,
         deadline: clock.instant(clock.now().mono + limit),
-        waiting,
-        told: false,
-        seen: Seen {
-            standing: Standing::Answers,
-            answers: Vec::new(),
+        on_wait,
+        is_notified: false,
+        result: ProbeResult {
+            condition: Condition::Answers,
+            outcomes: Vec::new(),
             info: None,
             settings: Settings::default(),
             slowlog_length: None,
             slowlog: None,
-            slowest: Duration::ZERO,
+            longest_reply: Duration::ZERO,
             now: clock.now().unix,
         },
     };
-    if let Err(standing) = probe.all(tls).await {
-        probe.seen.standing = standing;
+    if let Err(condition) = probe.run(tls).await {
+        probe.result.condition = condition;
     }
-    let told = probe.seen.info.as_ref().and_then(|info| info.server_time);
-    probe.seen.now = told.unwrap_or(clock.now().unix);
-    probe.seen
+    let server_time = probe.result.info.as_ref().and_then(|info| info.server_time);
+    probe.result.now = server_time.unwrap_or(clock.now().unix);
+    probe.result
 }
 
-/// A look at one server.
+/// A probe of one server.
 struct Probe<'a> {
     config: &'a TargetConfig,
     clock: Clock,
-    /// How long all of it may take.
+    /// Maximum duration of the whole probe.
     limit: Duration,
-    /// When that is over.
+    /// End of that duration.
     deadline: Instant,
-    /// Called when an answer takes long.
-    waiting: &'a (dyn Fn(&str) + Sync),
-    /// Whether it was called.
-    told: bool,
-    seen: Seen,
+    /// Called when a reply takes long.
+    on_wait: &'a (dyn Fn(&str) + Sync),
+    /// True once `on_wait` was called.
+    is_notified: bool,
+    result: ProbeResult,
 }
 
 impl Probe<'_> {
-    /// Everything, until it is done or can't go on.
-    async fn all(&mut self, tls: Option<&TlsSetup>) -> Result<(), Standing> {
+    /// Sends all commands, unless the condition of the server ends the probe earlier.
+    async fn run(&mut self, tls: Option<&TlsSetup>) -> Result<(), Condition> {
         let mut connection = self.connect(tls).await?;
         self.log_in(&mut connection).await?;
-        // First, because the server does not count it as a BUSY error.
+        // First, because a BUSY server does not count it as a BUSY error.
         self.ask(&mut connection, Command::Transaction).await?;
         self.ask(&mut connection, Command::Ping).await?;
         self.ask(&mut connection, Command::SetName).await?;
         self.read_info(&mut connection).await?;
         self.read_settings(&mut connection).await?;
         if self.major().is_some_and(|major| major < 7) {
-            self.seen.answers.push((Command::FunctionStats, Answer::NotThere));
+            self.result.outcomes.push((Command::FunctionStats, Outcome::NotSupported));
         } else {
             self.ask(&mut connection, Command::FunctionStats).await?;
         }
         if let Some(length) = self.ask(&mut connection, Command::SlowlogLen).await? {
-            self.seen.slowlog_length = integer(&length).ok().and_then(|length| u64::try_from(length).ok());
+            self.result.slowlog_length = integer(&length).ok().and_then(|length| u64::try_from(length).ok());
         }
-        let question = Command::SlowlogGet(ENTRIES);
-        if let Some(reply) = self.ask(&mut connection, question).await? {
+        let command = Command::SlowlogGet(MAX_ENTRIES);
+        if let Some(reply) = self.ask(&mut connection, command).await? {
             match SlowlogReply::parse(reply, Privacy::default()) {
-                Ok(reply) => self.seen.slowlog = Some(reply),
-                Err(malformed) => self.note(question, Answer::Odd(malformed.to_string())),
+                Ok(reply) => self.result.slowlog = Some(reply),
+                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
             }
         }
         Ok(())
     }
 
-    async fn connect(&mut self, tls: Option<&TlsSetup>) -> Result<Connection, Standing> {
+    async fn connect(&mut self, tls: Option<&TlsSetup>) -> Result<Connection, Condition> {
         let silence = || {
-            let limit = humantime::format_duration(self.limit);
-            Standing::Unreachable(Unreachable::Silence(format!("no answer within {limit}")))
+            let limit = text::duration(self.limit);
+            Condition::Unreachable(Unreachable::Silence(format!("no answer within {limit}")))
         };
         let connecting = connect_within(&self.config.address.endpoint, self.config.allow());
-        let dialled = timeout_at(self.deadline, connecting).await;
-        let link = match dialled.map_err(|_| silence())? {
+        let dialed = timeout_at(self.deadline, connecting).await;
+        let link = match dialed.map_err(|_| silence())? {
             Ok(link) => link,
-            Err(error) => return Err(Standing::Unreachable(undialled(&error))),
+            Err(error) => return Err(Condition::Unreachable(dial_failure(&error))),
         };
         let link = match tls {
             None => link,
             Some(tls) => {
-                let began = self.clock.now().mono;
+                let sent = self.clock.now().mono;
                 match self.wait(tls.handshake(link)).await {
                     Some(Ok(link)) => link,
                     Some(Err(error)) => {
-                        return Err(Standing::Unreachable(Unreachable::Tls(error.to_string())));
+                        return Err(Condition::Unreachable(Unreachable::Tls(error.to_string())));
                     }
-                    None => return Err(Standing::Blocked { waited: self.since(began), handshake: true }),
+                    None => return Err(self.blocked(sent, true)),
                 }
             }
         };
-        Connection::open(link).await.map_err(|failure| Standing::Unreachable(lost(&failure)))
+        Connection::open(link).await.map_err(|failure| Condition::Unreachable(connection_failure(&failure)))
     }
 
-    async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Standing> {
+    async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Condition> {
         let TargetConfig { credentials, address, .. } = self.config;
         let Some(password) = &credentials.password else { return Ok(()) };
         let left = self.deadline.saturating_duration_since(self.clock.instant(self.clock.now().mono));
         let passwords = password.read_within(left).await;
         let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
-        let Some(password) = password.map_err(Standing::Unauthorized)? else { return Ok(()) };
-        let began = self.clock.now().mono;
+        let Some(password) = password.map_err(Condition::Unauthorized)? else { return Ok(()) };
+        let sent = self.clock.now().mono;
         let answer = self.wait(connection.authenticate(credentials.user.as_deref(), &password)).await;
         match answer {
-            None => Err(Standing::Blocked { waited: self.since(began), handshake: false }),
+            None => Err(self.blocked(sent, false)),
             Some(
                 Ok(())
                 | Err(CommandError::ErrorReply(
                     ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
                 )),
             ) => {
-                self.seen.slowest = self.seen.slowest.max(self.since(began));
+                self.result.longest_reply = self.result.longest_reply.max(self.since(sent));
                 Ok(())
             }
             Some(Err(CommandError::ErrorReply(ErrorReply::Unauthorized { text }))) => {
-                Err(Standing::Unauthorized(text))
+                Err(Condition::Unauthorized(text))
             }
-            Some(Err(CommandError::ErrorReply(_))) => Err(Standing::Unauthorized("ERR".to_owned())),
-            Some(Err(failure)) => Err(Standing::Unreachable(lost(&failure))),
+            Some(Err(CommandError::ErrorReply(_))) => Err(Condition::Unauthorized("ERR".to_owned())),
+            Some(Err(failure)) => Err(Condition::Unreachable(connection_failure(&failure))),
         }
     }
 
-    async fn read_info(&mut self, connection: &mut Connection) -> Result<(), Standing> {
-        // Before 7.0 INFO takes one section a call.
+    async fn read_info(&mut self, connection: &mut Connection) -> Result<(), Condition> {
+        // Before 7.0 INFO accepts only one section.
         for section in SECTIONS.chunks(1) {
-            let question = Command::Info(section);
-            let Some(reply) = self.ask(connection, question).await? else { break };
+            let command = Command::Info(section);
+            let Some(reply) = self.ask(connection, command).await? else { break };
             match bytes(reply) {
-                Ok(text) => self.seen.info.get_or_insert_default().merge(Info::parse(&text)),
-                Err(malformed) => self.note(question, Answer::Odd(malformed.to_string())),
+                Ok(text) => self.result.info.get_or_insert_default().merge(Info::parse(&text)),
+                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
             }
         }
         Ok(())
     }
 
-    async fn read_settings(&mut self, connection: &mut Connection) -> Result<(), Standing> {
-        // Servers that don't tell their version are asked in the way that all of them understand.
+    async fn read_settings(&mut self, connection: &mut Connection) -> Result<(), Condition> {
+        // Servers of an unknown version get the form that all versions accept.
         let several = self.major().is_some_and(|major| major >= 7);
         let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         for chunk in parameters.chunks(if several { parameters.len() } else { 1 }) {
-            let question = Command::ConfigGet(chunk);
-            let Some(reply) = self.ask(connection, question).await? else { return Ok(()) };
+            let command = Command::ConfigGet(chunk);
+            let Some(reply) = self.ask(connection, command).await? else { return Ok(()) };
             match Settings::parse(reply) {
-                Ok(settings) => self.seen.settings.merge(settings),
-                Err(malformed) => self.note(question, Answer::Odd(malformed.to_string())),
+                Ok(settings) => self.result.settings.merge(settings),
+                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
             }
         }
-        if self.seen.settings.is_empty() {
-            self.note(Command::ConfigGet(&[]), Answer::Odd("it tells none of the settings".to_owned()));
+        if self.result.settings.is_empty() {
+            self.record(
+                Command::ConfigGet(&[]),
+                Outcome::Error("the reply has none of the settings".to_owned()),
+            );
         }
         Ok(())
     }
 
-    /// Asks one question. `None`: there is no answer to be had, which is noted.
+    /// Sends one command and records its outcome. Returns `None` after an error reply.
     async fn ask(
         &mut self,
         connection: &mut Connection,
-        question: Command,
-    ) -> Result<Option<Value>, Standing> {
-        let began = self.clock.now().mono;
-        let answer = self.wait(connection.send(question)).await;
-        let waited = self.since(began);
-        let first = self.seen.answers.is_empty();
-        let answer = answer.ok_or(Standing::Blocked { waited, handshake: false })?;
-        self.seen.slowest = self.seen.slowest.max(waited);
-        let noted = match answer {
+        command: Command,
+    ) -> Result<Option<Value>, Condition> {
+        let sent = self.clock.now().mono;
+        let answer = self.wait(connection.send(command)).await;
+        let waited = self.since(sent);
+        let first = self.result.outcomes.is_empty();
+        let answer = answer.ok_or_else(|| self.blocked(sent, false))?;
+        self.result.longest_reply = self.result.longest_reply.max(waited);
+        let outcome = match answer {
             Ok(value) => {
-                self.note(question, Answer::Works);
+                self.record(command, Outcome::Works);
                 return Ok(Some(value));
             }
-            Err(CommandError::ErrorReply(refusal)) => match refusal {
+            Err(CommandError::ErrorReply(reply)) => match reply {
                 ErrorReply::Busy { kind, .. } => {
-                    let function =
+                    let running =
                         if kind == BusyKind::Function { self.running(connection).await } else { None };
-                    return Err(Standing::Busy { kind, waited, function });
+                    return Err(Condition::Busy { kind, waited, running });
                 }
-                ErrorReply::Loading => return Err(Standing::Loading),
-                ErrorReply::Unauthorized { text } => return Err(Standing::Unauthorized(text)),
+                ErrorReply::Loading => return Err(Condition::Loading),
+                ErrorReply::Unauthorized { text } => return Err(Condition::Unauthorized(text)),
                 ErrorReply::Other { text } if first && text.contains(TOO_MANY_CLIENTS) => {
-                    return Err(Standing::Unreachable(Unreachable::Full));
+                    return Err(Condition::Unreachable(Unreachable::Full));
                 }
-                ErrorReply::NoPermission => Answer::NotGranted,
-                ErrorReply::Unknown => Answer::Unknown,
+                ErrorReply::NoPermission => Outcome::NotPermitted,
+                ErrorReply::Unknown => Outcome::Unknown,
                 ErrorReply::MasterDown => {
-                    Answer::Odd("MASTERDOWN: the link to its master is down".to_owned())
+                    Outcome::Error("MASTERDOWN: the link to its master is down".to_owned())
                 }
-                ErrorReply::Other { text } => Answer::Odd(text),
+                ErrorReply::Other { text } => Outcome::Error(text),
             },
-            // The slow log is asked for last, so nothing more is wanted of this connection.
+            // SLOWLOG GET is the last command, so the connection is not needed any more.
             Err(failure @ CommandError::ReplyTooLarge { .. })
-                if matches!(question, Command::SlowlogGet(_)) =>
+                if matches!(command, Command::SlowlogGet(_)) =>
             {
-                Answer::Odd(failure.to_string())
+                Outcome::Error(failure.to_string())
             }
-            Err(failure) => return Err(Standing::Unreachable(lost(&failure))),
+            Err(failure) => return Err(Condition::Unreachable(connection_failure(&failure))),
         };
-        self.note(question, noted);
+        self.record(command, outcome);
         Ok(None)
     }
 
-    /// The function that runs, while the server is BUSY with one.
-    async fn running(&mut self, connection: &mut Connection) -> Option<RunningFunction> {
+    /// Returns the function that runs, while the server is BUSY with one.
+    async fn running(&mut self, connection: &mut Connection) -> Option<Running> {
         let until = self.deadline.max(self.clock.instant(self.clock.now().mono + NAMING_TIME));
         let answer = timeout_at(until, connection.send(Command::FunctionStats)).await.ok()?;
         match answer {
-            Ok(value) => function_stats(value).ok()?,
+            Ok(value) => {
+                let function = function_stats(value).ok()??;
+                let name = String::from_utf8_lossy(&function.name).into_owned();
+                Some(Running { name, running_for: function.running_for })
+            }
             Err(CommandError::ErrorReply(ErrorReply::NoPermission)) => {
-                self.note(Command::FunctionStats, Answer::NotGranted);
+                self.record(Command::FunctionStats, Outcome::NotPermitted);
                 None
             }
             Err(_) => None,
         }
     }
 
-    /// Waits for an answer until the time is up.
+    /// Waits for an answer until the deadline.
     async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Option<T> {
         let mut answer = std::pin::pin!(answer);
         let notice = self.clock.instant(self.clock.now().mono + NOTICE_AFTER);
-        if !self.told && notice < self.deadline {
+        if !self.is_notified && notice < self.deadline {
             tokio::select! {
                 biased;
                 answer = &mut answer => return Some(answer),
                 () = sleep_until(notice) => {}
             }
-            self.told = true;
-            (self.waiting)(&self.config.name);
+            self.is_notified = true;
+            (self.on_wait)(&self.config.name);
         }
         timeout_at(self.deadline, answer).await.ok()
     }
 
-    fn since(&self, began: Mono) -> Duration {
-        self.clock.now().mono.since(began)
+    fn blocked(&self, sent: Mono, in_handshake: bool) -> Condition {
+        Condition::Blocked { waited: self.since(sent), in_handshake, kind: None }
+    }
+
+    fn since(&self, sent: Mono) -> Duration {
+        self.clock.now().mono.since(sent)
     }
 
     fn major(&self) -> Option<u32> {
-        self.seen.info.as_ref()?.compatible_major
+        self.result.info.as_ref()?.compatible_major
     }
 
-    /// Notes what became of a question; of one in several parts, the worst.
-    fn note(&mut self, question: Command, answer: Answer) {
-        let known = self.seen.answers.iter_mut().find(|(asked, _)| asked.name() == question.name());
-        match known {
-            None => self.seen.answers.push((question, answer)),
-            Some((_, before)) if answer != Answer::Works => *before = answer,
+    /// Records the outcome of a command. A command that is sent in several parts keeps its worst outcome.
+    fn record(&mut self, command: Command, outcome: Outcome) {
+        let earlier = self.result.outcomes.iter_mut().find(|(sent, _)| sent.name() == command.name());
+        match earlier {
+            None => self.result.outcomes.push((command, outcome)),
+            Some((_, earlier)) if outcome != Outcome::Works => *earlier = outcome,
             Some(_) => {}
         }
     }
 }
 
-fn undialled(error: &DialError) -> Unreachable {
+fn dial_failure(error: &DialError) -> Unreachable {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     match error {
         DialError::Resolve { .. } => Unreachable::Name(error.to_string()),
         DialError::Connect(source) if matches!(source.kind(), ConnectionRefused | NotFound) => {
-            Unreachable::ErrorReply(error.to_string())
+            Unreachable::Refused(error.to_string())
         }
         DialError::Connect(_) | DialError::NotAllowed | DialError::Timeout => {
             Unreachable::Silence(error.to_string())
@@ -386,7 +348,7 @@ fn undialled(error: &DialError) -> Unreachable {
     }
 }
 
-fn lost(failure: &CommandError) -> Unreachable {
+fn connection_failure(failure: &CommandError) -> Unreachable {
     match failure {
         CommandError::NotRedis => Unreachable::NotRedis,
         CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),

@@ -1,25 +1,26 @@
-//! The slow log's entries, summed up by script.
+//! Slow log entries, summed up by script.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::report::{SlowScript, Status, clean};
+use super::report::{MAX_TEXT, SlowScript};
 use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Label, ScriptCommand};
-use crate::watch::Thresholds;
+use crate::text::clean;
+use crate::watch::{Severity, Thresholds};
 
-/// Callers that are named of one script.
+/// Maximum number of callers per script.
 const MAX_CALLERS: usize = 10;
 
-/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock), the script that took most
-/// time first.
+/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock). The script with the longest total
+/// duration comes first.
 pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) -> Vec<SlowScript> {
     let mut scripts: BTreeMap<(Label, ScriptCommand), SlowScript> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
         let Some(call) = &entry.call else { continue };
         let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
-            script: clean(call.script.label.as_str()),
+            script: clean(call.script.label.as_str(), MAX_TEXT),
             sha1: call.script.sha1,
             command: call.command.as_str(),
             calls: 0,
@@ -46,8 +47,8 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) 
     let mut scripts: Vec<SlowScript> = scripts.into_values().collect();
     for script in &mut scripts {
         script.severity = match script.max {
-            max if max >= slow.critical => Some(Status::Critical),
-            max if max >= slow.warning => Some(Status::Warning),
+            max if max >= slow.critical => Some(Severity::Critical),
+            max if max >= slow.warning => Some(Severity::Warning),
             _ => None,
         };
         script.last_seen_ago =
@@ -57,13 +58,13 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) 
     scripts
 }
 
-/// The name that the client gave itself, else its host: the port differs with every connection.
+/// Returns the name of the client, or its host if it has none: the port differs with every connection.
 fn caller(entry: &Entry) -> Option<String> {
     if !entry.client_name.is_empty() {
-        return Some(clean(&entry.client_name));
+        return Some(clean(&entry.client_name, MAX_TEXT));
     }
     let host = entry.client.rsplit_once(':').map_or(entry.client.as_str(), |(host, _)| host);
-    (!host.is_empty() && host != "?").then(|| clean(host))
+    (!host.is_empty() && host != "?").then(|| clean(host, MAX_TEXT))
 }
 
 #[cfg(test)]
@@ -101,9 +102,9 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("e0e1f9fabfc9", "eval", 2, 1, Some(Status::Critical), "[::1]".to_owned()),
-                ("f", "fcall", 2, 1, Some(Status::Warning), "worker".to_owned()),
-                ("\\u{fffd}[31m", "fcall_ro", 1, 0, None, "\\u{1b}".to_owned()),
+                ("e0e1f9fabfc9", "eval", 2, 1, Some(Severity::Critical), "[::1]".to_owned()),
+                ("f", "fcall", 2, 1, Some(Severity::Warning), "worker".to_owned()),
+                ("\\u{1b}[31m", "fcall_ro", 1, 0, None, "\\u{1b}".to_owned()),
             ]
         );
         assert_eq!(

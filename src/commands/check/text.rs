@@ -1,4 +1,4 @@
-//! A report as text for people. Styles are always written; the stream takes them out where they are not wanted.
+//! The report as text. Styles are always written; the output stream strips them where they are not wanted.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,29 +6,31 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::report::{CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status};
+use crate::diagnosis::NO_PERMISSION;
+use crate::text::duration;
 
-/// Columns of text.
+/// Maximum width of a line in characters.
 const WIDTH: usize = 100;
 
-/// Where text begins, behind the words at the left.
+/// Column at which text begins, behind the words at the left.
 const INDENT: usize = 12;
 
-/// Scripts that the table shows.
+/// Maximum number of scripts in the table.
 const MAX_ROWS: usize = 20;
 
-/// The widest that a script's name may be in the table.
-const WIDEST_SCRIPT: usize = 40;
+/// Maximum width of a script's name in the table.
+const MAX_SCRIPT_WIDTH: usize = 40;
 
-/// The widest that the callers may be.
-const WIDEST_CALLERS: usize = 40;
+/// Maximum width of the callers in the table.
+const MAX_CALLERS_WIDTH: usize = 40;
 
-/// Text that matters less.
+/// Style of less important text.
 const FAINT: Style = Style::new().dimmed();
 
-/// What to type.
+/// Style of commands.
 const COMMAND: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
 
-/// Names of servers.
+/// Style of server names.
 const BOLD: Style = Style::new().bold();
 
 fn style(status: Status) -> Style {
@@ -40,13 +42,13 @@ fn style(status: Status) -> Style {
     color.on_default().bold()
 }
 
-/// The one line.
+/// Prints the summary.
 pub(super) fn print_summary(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let style = style(report.status);
-    writeln!(out, "{style}{}{style:#} - {}", report.status.word(), report.summary)
+    writeln!(out, "{style}{}{style:#} - {}", report.status.as_str(), report.summary)
 }
 
-/// All of it.
+/// Prints the whole report.
 pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     print_summary(report, out)?;
     for server in &report.servers {
@@ -59,15 +61,16 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     write!(out, "{BOLD}{}{BOLD:#}", server.target)?;
     if let Some(facts) = &server.server {
-        let uptime = facts.uptime_seconds.map(|up| format!("up {}", short(Duration::from_secs(up))));
+        let uptime = facts.uptime_seconds.map(|up| format!("up {}", duration(Duration::from_secs(up))));
         let parts = [facts.name_and_version(), facts.role.clone(), facts.mode.clone(), uptime];
         write!(out, "  {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     }
     writeln!(out)?;
-    for finding in &server.findings {
-        let style = style(finding.severity);
-        let word = format!("{:<width$}", finding.severity.word(), width = INDENT - 2);
-        let lines = wrap(&finding.message);
+    for problem in &server.problems {
+        let status = Status::from(problem.severity);
+        let style = style(status);
+        let word = format!("{:<width$}", status.as_str(), width = INDENT - 2);
+        let lines = wrap(&problem.message);
         for (number, line) in lines.iter().enumerate() {
             if number == 0 {
                 writeln!(out, "  {style}{word}{style:#}{line}")?;
@@ -75,28 +78,28 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
                 writeln!(out, "{:INDENT$}{line}", "")?;
             }
         }
-        for line in finding.advice.iter().flat_map(|advice| wrap(advice)) {
+        for line in problem.advice.iter().flat_map(|advice| wrap(advice)) {
             writeln!(out, "{:INDENT$}{FAINT}{line}{FAINT:#}", "")?;
         }
-        for command in &finding.commands {
+        for command in &problem.commands {
             writeln!(out, "{:INDENT$}> {COMMAND}{command}{COMMAND:#}", "")?;
         }
     }
-    let named = |result| {
+    let names = |result| {
         let commands = server.capabilities.iter().filter(|capability| capability.result == result);
         commands.map(|capability| capability.command).collect::<Vec<_>>().join(", ")
     };
-    let anything = server.capabilities.iter().any(|one| one.result != CapabilityResult::NotTried);
+    let is_tried = server.capabilities.iter().any(|one| one.result != CapabilityResult::NotTried);
     for (word, result) in [
         ("works", CapabilityResult::Works),
         ("missing", CapabilityResult::NotGranted),
         ("unknown", CapabilityResult::Unknown),
         ("error", CapabilityResult::Error),
-        ("not there", CapabilityResult::NotThere),
+        ("absent", CapabilityResult::NotThere),
         ("not tried", CapabilityResult::NotTried),
     ] {
-        let commands = named(result);
-        if !commands.is_empty() && anything {
+        let commands = names(result);
+        if !commands.is_empty() && is_tried {
             fact(out, word, &commands)?;
         }
     }
@@ -104,24 +107,20 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         let mut parts = Vec::new();
         match (settings.slowlog_enabled, settings.slowlog_threshold) {
             (Some(false), _) => parts.push("slow log off".to_owned()),
-            (_, Some(threshold)) => parts.push(format!("slow log from {}", short(threshold))),
+            (_, Some(threshold)) => parts.push(format!("slow log from {}", duration(threshold))),
             _ => {}
         }
         parts.extend(settings.slowlog_max_length.map(|entries| format!("at most {entries} entries")));
         parts.extend(settings.time_limit.map(|limit| match limit {
             Duration::ZERO => "never BUSY".to_owned(),
-            limit => format!("BUSY after {}", short(limit)),
+            limit => format!("BUSY after {}", duration(limit)),
         }));
         fact(out, "settings", &parts.join(", "))?;
     }
     if let Some(errors) =
         server.server.as_ref().and_then(|facts| facts.busy_errors).filter(|count| *count > 0)
     {
-        fact(
-            out,
-            "errors",
-            &format!("clients got {errors} BUSY errors since its start or CONFIG RESETSTAT"),
-        )?;
+        fact(out, "errors", &format!("{errors} BUSY errors since the server started or CONFIG RESETSTAT"))?;
     }
     if let Some(slowlog) = &server.slowlog {
         print_slowlog(slowlog, out)?;
@@ -137,26 +136,26 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "  {FAINT}{:<width$}{FAINT:#}> {COMMAND}{all}{COMMAND:#}",
-            "at once",
+            "grant all",
             width = INDENT - 2
         )?;
     }
-    let mut commands = server.findings.iter().flat_map(|finding| &finding.commands).peekable();
+    let mut commands = server.problems.iter().flat_map(|problem| &problem.commands).peekable();
     if commands.peek().is_some() {
-        // On one line, however long, so that it can be copied.
-        let word = format!("{:<width$}", "type at", width = INDENT - 2);
+        // Not wrapped, so that it can be copied.
+        let word = format!("{:<width$}", "connect", width = INDENT - 2);
         writeln!(out, "  {FAINT}{word}{FAINT:#}{COMMAND}{}{COMMAND:#}", server.shell)?;
         if server.logs_in {
-            fact(out, "", "if the answer is NOPERM, log in as a user that is allowed to do this (--user)")?;
+            fact(out, "", NO_PERMISSION)?;
         }
         if commands.any(|command| !command.ends_with("KILL")) {
-            fact(out, "", "to keep it over a restart: CONFIG REWRITE, ACL SAVE")?;
+            fact(out, "", "To keep the changes over a restart: CONFIG REWRITE, ACL SAVE.")?;
         }
     }
     Ok(())
 }
 
-/// A word and what belongs to it.
+/// Prints a word and the text that belongs to it.
 fn fact(out: &mut impl Write, word: &str, text: &str) -> io::Result<()> {
     for (number, line) in wrap(text).iter().enumerate() {
         let word = if number == 0 { word } else { "" };
@@ -191,31 +190,31 @@ fn print_slowlog(slowlog: &SlowlogReport, out: &mut impl Write) -> io::Result<()
     writeln!(out)?;
     writeln!(out, "  {FAINT}{}{FAINT:#}", line(&header, widths))?;
     for (row, script) in rows.iter().zip(&slowlog.scripts) {
-        let style = script.severity.map_or(Style::new(), style);
+        let style = script.severity.map_or(Style::new(), |severity| style(severity.into()));
         writeln!(out, "  {style}{}{style:#}", line(row, widths))?;
     }
     if let Some(more) = slowlog.scripts.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
-        writeln!(out, "  {FAINT}and {more} more; --format json has them all{FAINT:#}")?;
+        writeln!(out, "  {FAINT}and {more} more; --format json shows all{FAINT:#}")?;
     }
     writeln!(out)
 }
 
 fn row(script: &SlowScript) -> [String; 7] {
     [
-        cut(&script.script, WIDEST_SCRIPT),
+        cut(&script.script, MAX_SCRIPT_WIDTH),
         script.command.to_owned(),
         script.calls.to_string(),
-        short(script.max),
-        short(script.total),
+        duration(script.max),
+        duration(script.total),
         match script.last_seen_ago.as_secs() {
             0 => "now".to_owned(),
-            seconds => format!("{} ago", short(Duration::from_secs(seconds))),
+            seconds => format!("{} ago", duration(Duration::from_secs(seconds))),
         },
-        cut(&script.callers.join(", "), WIDEST_CALLERS),
+        cut(&script.callers.join(", "), MAX_CALLERS_WIDTH),
     ]
 }
 
-/// Cells side by side; numbers stand at the right of theirs.
+/// Joins cells to a line; numbers are aligned to the right.
 fn line(cells: &[String; 7], widths: [usize; 7]) -> String {
     let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
         if (2..=5).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
@@ -227,10 +226,10 @@ fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Text in lines that fit behind the indent.
+/// Splits text into lines that fit behind the indent.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -250,45 +249,13 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
-/// A duration in few characters.
-pub(super) fn short(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.as_millis());
-    match seconds {
-        0 if millis == 0 => format!("{}us", duration.as_micros()),
-        0 => format!("{millis}ms"),
-        1..60 => {
-            let text = format!("{seconds}.{:02}", duration.subsec_millis() / 10);
-            format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
-        }
-        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d{}h", seconds / 86400, seconds % 86400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_short() {
-        for (millis, expected) in [
-            (0, "0us"),
-            (12, "12ms"),
-            (10_000, "10s"),
-            (1_250, "1.25s"),
-            (20_509, "20.5s"),
-            (61_000, "1m1s"),
-            (7_260_000, "2h1m"),
-            (90_000_000, "1d1h"),
-        ] {
-            assert_eq!(short(Duration::from_millis(millis)), expected);
-        }
-    }
-
-    #[test]
     fn columns_and_lines_are_bounded() {
-        assert_eq!(cut(&"x".repeat(500), WIDEST_SCRIPT).chars().count(), WIDEST_SCRIPT);
+        assert_eq!(cut(&"x".repeat(500), MAX_SCRIPT_WIDTH).chars().count(), MAX_SCRIPT_WIDTH);
         let text = "word ".repeat(100);
         assert!(wrap(&text).iter().all(|line| line.len() + INDENT <= WIDTH));
         assert_eq!(wrap(&text).join(" "), text);

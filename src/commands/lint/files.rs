@@ -93,3 +93,80 @@ fn content(source: impl Read) -> Result<String, String> {
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Returns the names of the visited files below `root`, with their content or the error.
+    fn visited(root: &Path, paths: &[&str], stdin: &str) -> Vec<(String, Result<String, String>)> {
+        let mut files = Vec::new();
+        let paths: Vec<PathBuf> =
+            paths.iter().map(|path| if *path == STDIN { path.into() } else { root.join(path) }).collect();
+        each(&paths, &mut stdin.as_bytes(), |name, content| {
+            let name = name.strip_prefix(&format!("{}/", root.display())).unwrap_or(name);
+            files.push((name.to_owned(), content));
+        });
+        files
+    }
+
+    fn fine(name: &str, content: &str) -> (String, Result<String, String>) {
+        (name.to_owned(), Ok(content.to_owned()))
+    }
+
+    #[test]
+    fn named_files_and_the_scripts_of_named_folders_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (path, content) in [
+            ("a/b/deep.lua", "1"),
+            ("a/z.lua", "2"),
+            ("a/notes.md", "3"),
+            ("a/.git/hidden.lua", "4"),
+            ("a/node_modules/other.lua", "5"),
+            ("elsewhere/far.lua", "6"),
+        ] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        symlink(root.join("elsewhere"), root.join("a/link")).unwrap();
+        symlink(root.join("elsewhere/far.lua"), root.join("a/near.lua")).unwrap();
+        symlink(root.join("a"), root.join("named")).unwrap();
+        let in_a = [fine("a/b/deep.lua", "1"), fine("a/near.lua", "6"), fine("a/z.lua", "2")];
+        assert_eq!(visited(root, &["a"], ""), in_a);
+        assert_eq!(visited(root, &["a", "a/z.lua"], ""), in_a);
+        assert_eq!(
+            visited(root, &["a/link", "a/.git"], ""),
+            [fine("a/link/far.lua", "6"), fine("a/.git/hidden.lua", "4")]
+        );
+        assert_eq!(visited(root, &["named"], "").len(), 3);
+        assert_eq!(visited(root, &["a/notes.md", "-"], "7"), [fine("a/notes.md", "3"), fine("<stdin>", "7")]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_does_not_affect_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let deep = root.join(["x"; MAX_DEPTH + 1].join("/"));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("deep.lua"), "1").unwrap();
+        fs::write(root.join("huge.lua"), vec![b' '; (1 << 20) + 1]).unwrap();
+        fs::write(root.join("odd.lua"), b"\xff").unwrap();
+        let files = visited(root, &["missing.lua", "."], "");
+        let errors: Vec<&str> =
+            files.iter().filter_map(|(_, content)| content.as_ref().err()).map(String::as_str).collect();
+        assert_eq!(
+            errors,
+            ["No such file or directory (os error 2)", "larger than 1 MiB", "more than 32 folders deep"]
+        );
+        assert_eq!(
+            files.last().unwrap().0,
+            deep.strip_prefix(root).map(|path| format!("./{}", path.display())).unwrap()
+        );
+        assert!(files.contains(&fine("./odd.lua", "\u{fffd}")), "{files:?}");
+    }
+}

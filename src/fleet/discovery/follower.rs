@@ -62,7 +62,9 @@ impl Follower {
         loop {
             let unreachable = |endpoint: &Endpoint| {
                 let handle = self.fleet.find(&entry.label(endpoint));
-                handle.is_some_and(|handle| handle.numbers().liveness().state().kind() == StateKind::Unreachable)
+                handle.is_some_and(|handle| {
+                    handle.numbers().liveness().state().kind() == StateKind::Unreachable
+                })
             };
             if self.fleet.dials_refused(&entry.name) > 0 {
                 self.rounds.request_lookup();

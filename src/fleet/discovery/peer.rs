@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::topology::Answer;
 use crate::blocking::FILES;
-use crate::client::{
-    CommandError, Connection, ResolvedEndpoint, TlsSetup, TopologyCommand, connect_within, tls_key,
-};
+use crate::client::{CommandError, Connection, ResolvedEndpoint, TlsSetup, connect_within, tls_key};
 use crate::config::{Discovery, Endpoint, Method};
-use crate::parse::{ClusterNodes, ErrorReply, HostPort, Malformed, sentinel_list, sentinel_master};
+use crate::diagnosis::not_permitted;
+use crate::parse::{
+    ClusterNodes, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list, sentinel_master,
+};
 
 /// Time limit for connecting, with TLS and login.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -201,8 +202,8 @@ fn rejection(entry: &Discovery, command: TopologyCommand<'_>, reply: &ErrorReply
     let user = entry.credentials.user_shown();
     match reply {
         ErrorReply::NoPermission => {
-            let grant = command.grant();
-            format!("user {user:?} may not run {name}; grant it: ACL SETUSER {user} {grant}")
+            let (problem, grant) = not_permitted(user, name, command.grant());
+            format!("{problem}; to fix it: {grant}")
         }
         ErrorReply::Unauthorized { text } => {
             format!("{name} was refused: {text}; give a user and a password that are accepted")

@@ -17,7 +17,7 @@ use tracing::error;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
-use crate::metrics::{CONTENT_TYPE, Page, PageError};
+use crate::metrics::{CONTENT_TYPE, Exposition};
 use crate::web::server::body::{BodyId, SharedBody};
 use crate::web::server::compress::{GZIP, accepts_gzip, compress};
 use crate::web::status;
@@ -26,22 +26,15 @@ use crate::web::status;
 #[derive(Debug)]
 struct AppState {
     fleet: Arc<Fleet>,
-    page: Arc<Page>,
+    exposition: Arc<Exposition>,
 }
 
 /// Creates the router of all endpoints.
-///
-/// # Errors
-/// Fails if a metric has an invalid name or label.
-pub(crate) fn router(
-    config: &WebConfig,
-    fleet: Arc<Fleet>,
-    reloader: Arc<Reloader>,
-) -> Result<Router, PageError> {
-    let page = Arc::new(Page::new(Arc::clone(&fleet), Arc::clone(&reloader))?);
+pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Router {
+    let exposition = Arc::new(Exposition::new(Arc::clone(&fleet), Arc::clone(&reloader)));
     let status = status::router(config, Arc::clone(&fleet));
-    let state = Arc::new(AppState { fleet: Arc::clone(&fleet), page });
-    Ok(Router::new()
+    let state = Arc::new(AppState { fleet: Arc::clone(&fleet), exposition });
+    Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&config.telemetry_path, get(metrics))
@@ -50,16 +43,16 @@ pub(crate) fn router(
         .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
         .merge(lifecycle::routes(reloader, config.enable_lifecycle))
-        .layer(middleware::from_fn(compress)))
+        .layer(middleware::from_fn(compress))
 }
 
 async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
     let gzip = accepts_gzip(&request);
-    let text = if gzip { state.page.gzip().await } else { state.page.text().await };
+    let text = if gzip { state.exposition.gzip().await } else { state.exposition.text().await };
     match text {
         Ok(text) => {
-            let id = BodyId { address: text.kept.as_ptr().addr(), length: text.kept.len(), gzip };
-            let body = Body::new(SharedBody::new([text.live, text.kept, text.end]));
+            let id = BodyId { address: text.cached.as_ptr().addr(), length: text.cached.len(), gzip };
+            let body = Body::new(SharedBody::new([text.live, text.cached, text.trailer]));
             let mut response = ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(id), body).into_response();
             if gzip {
                 response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::advice::{Kill, Problem, Weight, problems, way};
 use super::headline::{Headline, UNTRIED};
+use super::problems::{Kill, ProblemRow, Remedy, diagnosis};
 use super::query::TargetsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
+use crate::diagnosis::{Code, Impact};
 use crate::fleet::Fleet;
 use crate::parse::Privacy;
 use crate::poll::TargetHandle;
@@ -48,8 +49,8 @@ struct Summary {
     targets: usize,
     headline: Headline,
     states: BTreeMap<&'static str, usize>,
-    /// Problems by kind.
-    problems: BTreeMap<&'static str, ProblemCount>,
+    /// Problems by code.
+    problems: BTreeMap<Code, ProblemCount>,
     /// Most severe problems, at most [`MAX_PROBLEMS`].
     worst_problems: Vec<SharedProblem>,
     /// Number of further problems.
@@ -60,7 +61,7 @@ struct Summary {
 #[derive(Debug, Clone, Serialize)]
 struct SharedProblem {
     #[serde(flatten)]
-    problem: Problem,
+    problem: ProblemRow,
     targets: usize,
     /// Names of the first targets, at most [`MAX_NAMES`].
     names: Vec<Arc<str>>,
@@ -69,7 +70,7 @@ struct SharedProblem {
 /// Number of targets with a problem.
 #[derive(Debug, Clone, Serialize)]
 struct ProblemCount {
-    weight: Weight,
+    weight: Impact,
     targets: usize,
 }
 
@@ -94,7 +95,7 @@ pub(crate) struct TargetRow {
     last_slow_call: Option<u64>,
     /// Number of slow log entries that were overwritten before they were read, or are unreadable.
     lost_entries: u64,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<ProblemRow>,
 }
 
 /// Value for each severity.
@@ -173,9 +174,9 @@ impl Summary {
         let mut indexes = HashMap::new();
         for row in rows {
             for problem in &row.problems {
-                let count = problems.entry(problem.kind);
-                count.or_insert(ProblemCount { weight: problem.weight, targets: 0 }).targets += 1;
-                let index = *indexes.entry((problem.kind, &*problem.text)).or_insert(shared.len());
+                let count = problems.entry(problem.code);
+                count.or_insert(ProblemCount { weight: problem.impact, targets: 0 }).targets += 1;
+                let index = *indexes.entry((problem.code, &*problem.text)).or_insert(shared.len());
                 if index == shared.len() {
                     shared.push(SharedProblem { problem: problem.clone(), targets: 0, names: Vec::new() });
                 }
@@ -187,7 +188,7 @@ impl Summary {
                 }
             }
         }
-        shared.sort_by_key(|shared| shared.problem.weight);
+        shared.sort_by_key(|shared| shared.problem.impact);
         let more_problems = shared.len().saturating_sub(MAX_PROBLEMS);
         shared.truncate(MAX_PROBLEMS);
         let states = states(rows);
@@ -218,6 +219,7 @@ impl TargetRow {
         let target = handle.numbers();
         let liveness = target.liveness();
         let scripts = target.scripts();
+        let (problems, remedy) = diagnosis(config, &target, catalogue, now);
         let mut slow_calls = BySeverity::default();
         for (_, severity, count) in scripts.slow_calls() {
             match severity {
@@ -233,14 +235,14 @@ impl TargetRow {
             probed: handle.is_probed(),
             since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),
             detail: liveness.state().detail().map(str::to_owned),
-            blocked: blocked(handle, &target, catalogue, now),
+            blocked: blocked(&target, catalogue, remedy, now),
             last_blockage: last_blockage(liveness, catalogue),
             server: server(&target),
             thresholds: thresholds(scripts.slow()),
             slow_calls,
             last_slow_call: last_slow_call.max(),
             lost_entries: target.lost(),
-            problems: problems(config, &target, now),
+            problems,
         }
     }
 
@@ -266,12 +268,7 @@ fn thresholds(slow: Thresholds) -> BySeverity<f64> {
     BySeverity { warning: duration_seconds(slow.warning), critical: duration_seconds(slow.critical) }
 }
 
-fn blocked(
-    handle: &TargetHandle,
-    target: &Target,
-    catalogue: &Catalogue,
-    now: Timestamps,
-) -> Option<BlockedRow> {
+fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestamps) -> Option<BlockedRow> {
     let liveness = target.liveness();
     let busy = match liveness.state() {
         State::Busy(kind, _) => Some(*kind),
@@ -280,15 +277,14 @@ fn blocked(
     };
     let runner = liveness.runner();
     let script = runner.map(|runner| catalogue.identify(&runner.script));
-    let way = way(handle.config(), target, now);
     Some(BlockedRow {
         since: unix_seconds(now.unix - liveness.blocked(now)),
         busy: busy.is_some(),
         kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
         script: script.as_ref().map(|script| script.label.to_string()),
         sha1: script.and_then(|script| script.sha1),
-        kill: way.kill,
-        advice: way.advice,
+        kill: remedy.kill,
+        advice: remedy.advice,
     })
 }
 

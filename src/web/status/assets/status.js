@@ -130,10 +130,11 @@ function pager(response, list) {
 
 const MAX_BANNERS = 10;
 
+const kindText = ({ kind }) => (kind === 'module' ? 'module command' : kind);
 function blockedTitle({ target, blocked }) {
   const name = visible(target);
   if (!blocked.busy) return `${name} is blocked and does not respond`;
-  return `${name} is BUSY running a ${blocked.kind === 'module' ? 'module command' : blocked.kind}`;
+  return `${name} is BUSY running a ${kindText(blocked)}`;
 }
 
 async function copy(text, button) {
@@ -160,7 +161,8 @@ function banner(row) {
     running.append(`Running: ${blocked.kind ?? 'script'} `, untrusted(blocked.script, 'strong', { class: 'mono' }));
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
-    running.append('The server does not report its name while it runs. The server’s log does: search it for “still in execution”, or set --redis.log-file.');
+    const hint = blocked.kind === 'module' ? '' : ' Its log does: search for “still in execution”, or set --redis.log-file.';
+    running.append(`The server does not report which ${kindText(blocked)} is running.${hint}`);
   } else {
     running.append('The running command is not known yet.');
   }

@@ -3,7 +3,6 @@
 use ::redis::{Cmd, Pipeline, cmd};
 
 use crate::script::Sha1Digits;
-use crate::watch::Feature;
 
 /// A command for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(crate) enum Command {
 }
 
 /// Maximum memory of a reply of one line, bytes.
-pub(super) const SMALL_REPLY: usize = 4 << 10;
+pub(crate) const SMALL_REPLY: usize = 4 << 10;
 
 /// Maximum memory of a long reply, bytes: some thousand slow log entries, or FUNCTION STATS with all arguments of a call.
 const LARGE_REPLY: usize = 16 << 20;
@@ -58,7 +57,8 @@ impl Command {
     }
 
     /// Returns the maximum memory of the reply, bytes.
-    pub(super) const fn reply_limit(self) -> usize {
+    #[must_use]
+    pub(crate) const fn reply_limit(self) -> usize {
         match self {
             Self::Ping => 1 << 10,
             Self::Transaction | Self::SlowlogLen | Self::SetName => SMALL_REPLY,
@@ -87,22 +87,6 @@ impl Command {
         }
     }
 
-    /// Returns the feature that is available if this command succeeds; `None` if nothing depends on it.
-    #[must_use]
-    pub(crate) const fn feature(self) -> Option<Feature> {
-        match self {
-            Self::Ping => Some(Feature::Ping),
-            Self::Transaction => Some(Feature::Transaction),
-            Self::Info(_) => Some(Feature::Info),
-            Self::SlowlogGet(_) => Some(Feature::Slowlog),
-            Self::ConfigGet(_) => Some(Feature::Config),
-            Self::FunctionStats => Some(Feature::FunctionStats),
-            Self::SlowlogLen => Some(Feature::SlowlogLength),
-            Self::ScriptShow(_) => Some(Feature::ScriptShow),
-            Self::FunctionList | Self::SetName => None,
-        }
-    }
-
     /// True if a BUSY server replies to the command as usual, so that the reply does not prove that the server is free.
     /// A BUSY server accepts MULTI but rejects EXEC, so a transaction is not among these commands.
     #[must_use]
@@ -111,7 +95,8 @@ impl Command {
     }
 
     /// Returns the wire form.
-    pub(super) fn request(self) -> Request {
+    #[must_use]
+    pub(crate) fn request(self) -> Request {
         let one = |command: &mut Cmd| Request::One(std::mem::take(command));
         match self {
             Self::Ping => one(&mut cmd("PING")),
@@ -158,7 +143,7 @@ impl TopologyCommand<'_> {
     }
 
     /// Returns the maximum memory of the reply, bytes; enough for thousands of servers.
-    pub(super) const fn reply_limit(self) -> usize {
+    pub(crate) const fn reply_limit(self) -> usize {
         match self {
             Self::ClusterNodes | Self::SentinelReplicas(_) | Self::SentinelSentinels(_) => 8 << 20,
             Self::SentinelMaster(_) => 64 << 10,
@@ -177,7 +162,8 @@ impl TopologyCommand<'_> {
     }
 
     /// Returns the wire form.
-    pub(super) fn request(self) -> Request {
+    #[must_use]
+    pub(crate) fn request(self) -> Request {
         let sentinel = |subcommand: &str, master: &str| {
             let mut command = cmd("SENTINEL");
             command.arg(subcommand).arg(master);
@@ -198,7 +184,7 @@ impl TopologyCommand<'_> {
 
 /// Wire form of a command.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// One command.
     One(Cmd),
     /// A pipeline; its result is the first error or the last reply.

@@ -1,0 +1,169 @@
+//! From the replies of a server to its part of the report. Pure.
+
+use std::time::Duration;
+
+use super::probe::{MAX_ENTRIES, Outcome, ProbeResult};
+use super::report::{
+    Blocked, Capability, CapabilityResult, MAX_TEXT, ServerFacts, ServerReport, SettingsReport,
+    SlowlogReport, Status,
+};
+use super::slow;
+use crate::config::TargetConfig;
+use crate::diagnosis::{
+    self, COMMANDS, Code, Condition, Facts, Problem, SlowCalls, SlowlogFacts, Unavailable, diagnose,
+    not_permitted,
+};
+use crate::parse::{Command, SlowlogThreshold};
+use crate::text::clean;
+use crate::watch::StateKind;
+
+/// Assesses the replies of a server. Slow calls that ended longer than `since` ago are left out.
+pub(super) fn assess(config: &TargetConfig, result: &ProbeResult, since: Option<Duration>) -> ServerReport {
+    let slowlog = slowlog(config, result, since);
+    let problems = problems(config, result, slowlog.as_ref());
+    let target = clean(&config.name, MAX_TEXT);
+    ServerReport {
+        status: problems.first().map_or(Status::Ok, |problem| problem.severity.into()),
+        state: state(&result.condition).as_str(),
+        shell: crate::shell::redis_cli(config),
+        logs_in: config.credentials.password.is_some(),
+        server: server(result),
+        blocked: blocked(&result.condition),
+        capabilities: COMMANDS.map(|command| capability(config, result, command)).to_vec(),
+        settings: (!result.settings.is_empty()).then(|| SettingsReport {
+            slowlog_enabled: result
+                .settings
+                .slowlog_threshold
+                .map(|threshold| threshold.duration().is_some()),
+            slowlog_threshold: result.settings.slowlog_threshold.and_then(SlowlogThreshold::duration),
+            slowlog_max_length: result.settings.slowlog_max_len,
+            time_limit: result.settings.time_limit,
+        }),
+        target,
+        slowlog,
+        problems,
+    }
+}
+
+fn problems(config: &TargetConfig, result: &ProbeResult, slowlog: Option<&SlowlogReport>) -> Vec<Problem> {
+    let unavailable = COMMANDS.into_iter().filter_map(|command| {
+        let reason = match outcome(result, command)? {
+            Outcome::Works | Outcome::NotSupported => return None,
+            Outcome::NotPermitted => Unavailable::NotPermitted,
+            Outcome::Unknown => Unavailable::Unknown,
+            Outcome::Error(text) => Unavailable::Error(text),
+        };
+        Some((command, reason))
+    });
+    let reply = result.slowlog.as_ref();
+    let mut problems = diagnose(&Facts {
+        user: config.credentials.user_shown(),
+        slow_warning: config.slow.warning,
+        poll_interval: config.intervals.poll,
+        condition: result.condition.clone(),
+        info: result.info.as_ref(),
+        unavailable: unavailable.collect(),
+        settings: &result.settings,
+        slowlog: SlowlogFacts {
+            unreadable: reply.and_then(|reply| u64::try_from(reply.malformed).ok()).unwrap_or_default(),
+            is_unreadable: is_unreadable(result),
+            slow_calls: slowlog.and_then(slow_calls),
+            ..SlowlogFacts::default()
+        },
+        longest_reply: Some(result.longest_reply),
+    });
+    for problem in problems.iter_mut().filter(|problem| problem.code == Code::Blocked) {
+        problem.advice.push("Run check with a longer --timeout to see whether it becomes BUSY.".to_owned());
+    }
+    problems
+}
+
+/// Returns true if the slow log has entries and none is in a known format.
+fn is_unreadable(result: &ProbeResult) -> bool {
+    result.slowlog.as_ref().is_some_and(|reply| reply.malformed > 0 && reply.entries.is_empty())
+}
+
+fn slowlog(config: &TargetConfig, result: &ProbeResult, since: Option<Duration>) -> Option<SlowlogReport> {
+    let reply = result.slowlog.as_ref()?;
+    let from = since.map_or(0, |since| (result.now - since).as_secs());
+    let calls = reply.entries.iter().filter(|entry| entry.ended_at >= from);
+    Some(SlowlogReport {
+        length: result
+            .slowlog_length
+            .or_else(|| u64::try_from(reply.received).ok().filter(|_| reply.received < MAX_ENTRIES)),
+        read: reply.received,
+        script_calls: calls.map(|entry| u64::from(entry.call.is_some())).sum(),
+        scripts: slow::sum_up(&reply.entries, config.slow, from, result.now),
+    })
+}
+
+fn slow_calls(slowlog: &SlowlogReport) -> Option<SlowCalls<'_>> {
+    let longest = slowlog.scripts.iter().max_by_key(|script| script.max)?;
+    Some(SlowCalls {
+        count: slowlog.scripts.iter().map(|script| script.slow_calls).sum(),
+        longest: longest.max,
+        script: &longest.script,
+        command: longest.command,
+    })
+}
+
+fn outcome(result: &ProbeResult, command: Command) -> Option<&Outcome> {
+    result.outcomes.iter().find(|(sent, _)| sent.name() == command.name()).map(|(_, outcome)| outcome)
+}
+
+fn capability(config: &TargetConfig, result: &ProbeResult, command: Command) -> Capability {
+    let can_read = !matches!(command, Command::SlowlogGet(_)) || !is_unreadable(result);
+    let result = match outcome(result, command) {
+        None => CapabilityResult::NotTried,
+        Some(Outcome::Works) if can_read => CapabilityResult::Works,
+        Some(Outcome::Works | Outcome::Error(_)) => CapabilityResult::Error,
+        Some(Outcome::NotPermitted) => CapabilityResult::NotGranted,
+        Some(Outcome::Unknown) => CapabilityResult::Unknown,
+        Some(Outcome::NotSupported) => CapabilityResult::NotThere,
+    };
+    let fix = (result == CapabilityResult::NotGranted).then(|| {
+        let (_, grant) = not_permitted(config.credentials.user_shown(), command.name(), command.grant());
+        grant
+    });
+    Capability { command: command.name(), result, fix }
+}
+
+fn state(condition: &Condition) -> StateKind {
+    match condition {
+        Condition::Untried | Condition::Unreachable(_) => StateKind::Unreachable,
+        Condition::Answers => StateKind::Ok,
+        Condition::Blocked { .. } => StateKind::Blocked,
+        Condition::Busy { kind, .. } => StateKind::Busy(*kind),
+        Condition::Loading => StateKind::Loading,
+        Condition::Unauthorized(_) => StateKind::Unauthorized,
+    }
+}
+
+fn blocked(condition: &Condition) -> Option<Blocked> {
+    match condition {
+        Condition::Blocked { waited, .. } => {
+            Some(Blocked { kind: None, kill: None, function: None, running: None, unanswered: *waited })
+        }
+        Condition::Busy { kind, waited, running } => Some(Blocked {
+            kind: Some(kind.as_str()),
+            kill: diagnosis::kill(*kind),
+            function: running.as_ref().map(|running| clean(&running.name, MAX_TEXT)),
+            running: running.as_ref().and_then(|running| running.running_for),
+            unanswered: *waited,
+        }),
+        _ => None,
+    }
+}
+
+fn server(result: &ProbeResult) -> Option<ServerFacts> {
+    let info = result.info.as_ref()?;
+    let text = |text: &Option<String>| text.as_deref().map(|text| clean(text, MAX_TEXT));
+    Some(ServerFacts {
+        name: text(&info.server),
+        version: text(&info.version),
+        role: text(&info.role),
+        mode: text(&info.mode),
+        uptime_seconds: info.uptime.map(|uptime| uptime.as_secs()),
+        busy_errors: info.errors.map(|errors| errors.busy),
+    })
+}

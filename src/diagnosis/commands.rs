@@ -1,0 +1,79 @@
+//! Commands that the server does not answer as it should.
+
+use super::facts::{Facts, Unavailable};
+use super::problem::{Code, Problem};
+use crate::parse::Command;
+use crate::text::clean;
+
+/// Maximum length in bytes of a text from a server within a message.
+const MAX_TEXT: usize = 200;
+
+/// Commands that the exporter needs, in the order in which they are shown.
+pub(crate) const COMMANDS: [Command; 8] = [
+    Command::Ping,
+    Command::Info(&[]),
+    Command::SlowlogGet(0),
+    Command::SlowlogLen,
+    Command::ConfigGet(&[]),
+    Command::FunctionStats,
+    Command::SetName,
+    Command::Transaction,
+];
+
+/// Returns the code for a command that is not available, and the consequence.
+const fn consequence(command: Command) -> Option<(Code, &'static str)> {
+    Some(match command {
+        Command::Ping => (Code::PingUnavailable, "blockages are detected later"),
+        Command::Transaction => {
+            (Code::TransactionUnavailable, "watching a BUSY server adds to its count of BUSY errors")
+        }
+        Command::Info(_) => {
+            (Code::InfoUnavailable, "restarts, version, role and the server's own counts are unknown")
+        }
+        Command::SlowlogGet(_) => (Code::SlowlogUnavailable, "no script call is counted"),
+        Command::SlowlogLen => (Code::SlowlogLengthUnavailable, "the length of the slow log is unknown"),
+        Command::ConfigGet(_) => {
+            (Code::ConfigUnavailable, "a disabled slow log and an unsafe time limit go unnoticed")
+        }
+        Command::FunctionStats => (Code::FunctionStatsUnavailable, "a function is not named while it runs"),
+        Command::SetName => (Code::ClientNameUnavailable, "CLIENT LIST does not show the exporter's name"),
+        Command::FunctionList | Command::ScriptShow(_) => return None,
+    })
+}
+
+/// Adds a problem for each command that is not available.
+pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
+    for (command, reason) in &facts.unavailable {
+        if let Some((code, consequence)) = consequence(*command) {
+            problems.push(problem(facts.user, *command, *reason, code, consequence));
+        }
+    }
+}
+
+fn problem(user: &str, command: Command, reason: Unavailable<'_>, code: Code, consequence: &str) -> Problem {
+    let name = command.name();
+    match reason {
+        Unavailable::NotPermitted => {
+            let (message, grant) = not_permitted(user, name, command.grant());
+            Problem::new(code, format!("{message}: {consequence}")).command(grant)
+        }
+        Unavailable::Unknown => Problem::new(code, format!("the server does not know {name}: {consequence}"))
+            .advise("The server is older than the command, or a managed service has disabled or renamed it."),
+        Unavailable::Error(text) => {
+            let text = clean(text.trim_end_matches('.'), MAX_TEXT);
+            Problem::new(code, format!("{name} returned an error: {text}: {consequence}"))
+        }
+        Unavailable::Other => {
+            let (_, grant) = not_permitted(user, name, command.grant());
+            Problem::new(code, format!("{name} is not available: {consequence}"))
+                .advise("The user lacks the permission, or a managed service has disabled the command.")
+                .command(grant)
+        }
+    }
+}
+
+/// Returns the message for a command that the user may not run, and the command that permits it.
+pub(crate) fn not_permitted(user: &str, command: &str, grant: &str) -> (String, String) {
+    let user = clean(user, MAX_TEXT);
+    (format!("user \"{user}\" may not run {command}"), format!("ACL SETUSER {user} {grant}"))
+}

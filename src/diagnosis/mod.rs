@@ -1,0 +1,36 @@
+//! Facts about a target → problems, each with a code, a message and a remedy. Pure.
+//!
+//! `check` states the facts of one look, the status page those of a watched target. Both show the problems that [`diagnose`]
+//! returns, and log lines about the same problems take their words from here. `docs/check.md` lists the codes.
+
+mod commands;
+mod condition;
+mod facts;
+mod problem;
+mod settings;
+mod slowlog;
+
+pub(crate) use self::commands::{COMMANDS, not_permitted};
+pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
+pub(crate) use self::facts::{Condition, Facts, Running, SlowCalls, SlowlogFacts, Unavailable, Unreachable};
+pub(crate) use self::problem::{Code, Impact, Problem};
+pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
+
+/// Returns the problems of a target, the most severe first.
+pub(crate) fn diagnose(facts: &Facts<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(condition::problem(facts));
+    if facts.is_sentinel() {
+        problems.push(condition::sentinel());
+    } else {
+        commands::problems(facts, &mut problems);
+        settings::problems(facts, &mut problems);
+    }
+    slowlog::problems(facts, &mut problems);
+    // Stable: among equals, what blocks the server comes before what is missing.
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    problems
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A problem, and the list of codes.
+
+use serde::{Serialize, Serializer};
+
+use crate::text::capitalized;
+use crate::watch::Severity;
+
+/// Part of the observations that a problem hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Impact {
+    /// All script calls, or the server as a whole.
+    Blind,
+    /// Some script calls, or numbers beside them.
+    Partial,
+    /// Nothing, or a detail.
+    Note,
+}
+
+/// A problem of a target. It is serialized as `docs/check.md` describes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) severity: Severity,
+    #[serde(skip)]
+    pub(crate) impact: Impact,
+    pub(crate) code: Code,
+    /// One clause without a full stop, to follow the name of the target.
+    pub(crate) message: String,
+    /// Consequences and remedies: whole sentences.
+    pub(crate) advice: Vec<String>,
+    /// Commands that solve it, for the prompt of `redis-cli`; one of them applies.
+    pub(crate) commands: Vec<String>,
+}
+
+impl Problem {
+    /// Creates a problem without advice.
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        let (severity, impact) = (code.severity(), code.impact());
+        Self { severity, impact, code, message: message.into(), advice: Vec::new(), commands: Vec::new() }
+    }
+
+    /// Adds a sentence.
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice.push(advice.into());
+        self
+    }
+
+    /// Adds a command.
+    pub(super) fn command(mut self, command: impl Into<String>) -> Self {
+        self.commands.push(command.into());
+        self
+    }
+
+    /// Returns the problem as running text: message, advice and commands.
+    pub(crate) fn sentences(&self) -> String {
+        let mut text = format!("{}.", capitalized(&self.message));
+        for advice in &self.advice {
+            text.extend([" ", advice]);
+        }
+        if !self.commands.is_empty() {
+            text.extend([" To fix it: ", &self.commands.join(", or ")]);
+        }
+        text
+    }
+}
+
+/// Declares the codes. Each has its text, its severity and its usual impact in one row.
+macro_rules! codes {
+    ($($code:ident = $text:literal, $severity:ident, $impact:ident;)*) => {
+        /// Kind of problem, for programs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Code {
+            $($code,)*
+        }
+
+        impl Code {
+            /// All codes.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// Returns the code as text.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$code => $text,)* }
+            }
+
+            /// Returns the severity, which decides the exit code of `check`.
+            pub(crate) const fn severity(self) -> Severity {
+                match self { $(Self::$code => Severity::$severity,)* }
+            }
+
+            /// Returns the usual impact.
+            pub(crate) const fn impact(self) -> Impact {
+                match self { $(Self::$code => Impact::$impact,)* }
+            }
+        }
+    };
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+codes! {
+    Unreachable = "unreachable", Critical, Blind;
+    Tls = "tls", Critical, Blind;
+    Unauthorized = "unauthorized", Critical, Blind;
+    Busy = "busy", Critical, Note;
+    Blocked = "blocked", Critical, Note;
+    Loading = "loading", Warning, Note;
+    Stalled = "stalled", Warning, Note;
+    Sentinel = "sentinel", Critical, Blind;
+    SlowlogUnavailable = "slowlog_unavailable", Critical, Blind;
+    ConfigUnavailable = "config_unavailable", Warning, Partial;
+    InfoUnavailable = "info_unavailable", Warning, Partial;
+    FunctionStatsUnavailable = "function_stats_unavailable", Warning, Note;
+    PingUnavailable = "ping_unavailable", Warning, Note;
+    TransactionUnavailable = "transaction_unavailable", Warning, Note;
+    SlowlogLengthUnavailable = "slowlog_length_unavailable", Warning, Note;
+    ClientNameUnavailable = "client_name_unavailable", Warning, Note;
+    SlowlogOff = "slowlog_off", Warning, Blind;
+    SlowlogEmpty = "slowlog_empty", Warning, Blind;
+    SlowlogFlooded = "slowlog_flooded", Warning, Note;
+    SlowlogThresholdHigh = "slowlog_threshold_high", Warning, Partial;
+    SlowlogSmall = "slowlog_small", Warning, Note;
+    TimeLimitOff = "time_limit_off", Warning, Note;
+    TimeLimitLong = "time_limit_long", Warning, Note;
+    SlowlogStale = "slowlog_stale", Warning, Blind;
+    SlowlogUnreadable = "slowlog_unreadable", Warning, Partial;
+    EntriesLost = "entries_lost", Warning, Partial;
+    ScriptOverflow = "script_overflow", Warning, Note;
+    SlowScripts = "slow_scripts", Warning, Note;
+}

@@ -1,0 +1,80 @@
+//! Settings of the server that hide slow scripts, or keep them from being killed.
+
+use std::time::Duration;
+
+use super::condition::DEFAULT_TIME_LIMIT;
+use super::facts::Facts;
+use super::problem::{Code, Problem};
+use crate::convert::micros;
+use crate::parse::SlowlogThreshold;
+use crate::text::duration;
+
+/// Default `slowlog-max-len` of the servers. A shorter slow log is soon overwritten.
+const DEFAULT_ENTRIES: u64 = 128;
+
+/// Threshold of the slow log to recommend: the servers' default.
+const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
+
+/// Adds the problems of the settings.
+pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
+    problems.extend(threshold(facts));
+    problems.extend(length(facts));
+    problems.extend(time_limit(facts));
+}
+
+fn threshold(facts: &Facts<'_>) -> Option<Problem> {
+    let problem = match facts.settings.slowlog_threshold? {
+        SlowlogThreshold::Off => Problem::new(
+            Code::SlowlogOff,
+            "the slow log is off (slowlog-log-slower-than is negative): no script call is counted",
+        ),
+        SlowlogThreshold::At(Duration::ZERO) => Problem::new(
+            Code::SlowlogFlooded,
+            "slowlog-log-slower-than is 0: every command is logged, and slow scripts are soon overwritten",
+        ),
+        // The server logs `duration >= slowlog-log-slower-than`: an equal threshold hides nothing.
+        SlowlogThreshold::At(threshold) if threshold > facts.slow_warning => Problem::new(
+            Code::SlowlogThresholdHigh,
+            format!(
+                "slowlog-log-slower-than ({}) is above --slow.warning ({}): calls in between are not counted",
+                duration(threshold),
+                duration(facts.slow_warning)
+            ),
+        ),
+        SlowlogThreshold::At(_) => return None,
+    };
+    let recommended = DEFAULT_THRESHOLD.min(facts.slow_warning);
+    Some(problem.command(format!("CONFIG SET slowlog-log-slower-than {}", micros(recommended))))
+}
+
+fn length(facts: &Facts<'_>) -> Option<Problem> {
+    let problem = match facts.settings.slowlog_max_len? {
+        0 => Problem::new(
+            Code::SlowlogEmpty,
+            "the slow log holds no entries (slowlog-max-len is 0): no script call is counted",
+        ),
+        entries @ ..DEFAULT_ENTRIES => Problem::new(
+            Code::SlowlogSmall,
+            format!("the slow log holds only {entries} entries (slowlog-max-len): they are soon overwritten"),
+        ),
+        _ => return None,
+    };
+    Some(problem.command("CONFIG SET slowlog-max-len 1024"))
+}
+
+fn time_limit(facts: &Facts<'_>) -> Option<Problem> {
+    let is_old = facts.major().is_none_or(|major| major < 7);
+    let name = if is_old { "lua-time-limit" } else { "busy-reply-threshold" };
+    let problem = match facts.settings.time_limit? {
+        Duration::ZERO => Problem::new(
+            Code::TimeLimitOff,
+            format!("{name} is 0: the server never answers BUSY, and no script can be killed"),
+        ),
+        limit if limit > DEFAULT_TIME_LIMIT => Problem::new(
+            Code::TimeLimitLong,
+            format!("{name} is {}: no script can be killed earlier", duration(limit)),
+        ),
+        _ => return None,
+    };
+    Some(problem.command(format!("CONFIG SET {name} 5000")))
+}

@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use super::*;
+use crate::parse::{BusyKind, Command, Info, Settings, SlowlogThreshold};
+use crate::watch::Severity;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Facts without a problem.
+fn facts(settings: &Settings) -> Facts<'_> {
+    Facts {
+        user: "default",
+        slow_warning: SECOND,
+        poll_interval: SECOND,
+        condition: Condition::Answers,
+        info: None,
+        unavailable: Vec::new(),
+        settings,
+        slowlog: SlowlogFacts::default(),
+        longest_reply: None,
+    }
+}
+
+/// Problems of these settings.
+fn of_settings(settings: Settings) -> Vec<Problem> {
+    diagnose(&facts(&settings))
+}
+
+fn codes(problems: &[Problem]) -> Vec<&'static str> {
+    problems.iter().map(|problem| problem.code.as_str()).collect()
+}
+
+#[test]
+fn a_threshold_that_equals_the_warning_hides_nothing() {
+    let threshold = |threshold| Settings {
+        slowlog_threshold: Some(SlowlogThreshold::At(threshold)),
+        ..Settings::default()
+    };
+    assert_eq!(of_settings(threshold(SECOND)), []);
+    assert_eq!(of_settings(threshold(Duration::from_micros(1))), []);
+    let problems = of_settings(threshold(SECOND + Duration::from_micros(1)));
+    assert_eq!(codes(&problems), ["slowlog_threshold_high"]);
+    assert_eq!(problems[0].commands, ["CONFIG SET slowlog-log-slower-than 10000"]);
+}
+
+#[test]
+fn the_recommended_threshold_is_never_above_the_warning() {
+    let settings = Settings { slowlog_threshold: Some(SlowlogThreshold::Off), ..Settings::default() };
+    let facts = Facts { slow_warning: Duration::from_millis(2), ..facts(&settings) };
+    assert_eq!(diagnose(&facts)[0].commands, ["CONFIG SET slowlog-log-slower-than 2000"]);
+}
+
+#[test]
+fn each_setting_has_its_code() {
+    let settings = |threshold, max_len, time_limit: Option<u64>| Settings {
+        slowlog_threshold: threshold,
+        slowlog_max_len: max_len,
+        time_limit: time_limit.map(Duration::from_secs),
+    };
+    for (settings, expected) in [
+        (settings(None, None, None), &[][..]),
+        (settings(Some(SlowlogThreshold::At(SECOND)), Some(128), Some(5)), &[]),
+        (
+            settings(Some(SlowlogThreshold::Off), Some(127), Some(6)),
+            &["slowlog_off", "slowlog_small", "time_limit_long"],
+        ),
+        (
+            settings(Some(SlowlogThreshold::At(Duration::ZERO)), Some(0), Some(0)),
+            &["slowlog_flooded", "slowlog_empty", "time_limit_off"],
+        ),
+    ] {
+        assert_eq!(codes(&of_settings(settings)), expected, "{settings:?}");
+    }
+}
+
+#[test]
+fn the_time_limit_has_its_name_in_that_version() {
+    let settings = Settings { time_limit: Some(Duration::ZERO), ..Settings::default() };
+    for (major, name) in
+        [(None, "lua-time-limit"), (Some(6), "lua-time-limit"), (Some(7), "busy-reply-threshold")]
+    {
+        let info = Info { compatible_major: major, ..Info::default() };
+        let problems = diagnose(&Facts { info: Some(&info), ..facts(&settings) });
+        assert_eq!(problems[0].commands, [format!("CONFIG SET {name} 5000")]);
+    }
+}
+
+#[test]
+fn critical_problems_come_first() {
+    let settings = Settings { slowlog_threshold: Some(SlowlogThreshold::Off), ..Settings::default() };
+    let unavailable = vec![
+        (Command::Ping, Unavailable::NotPermitted),
+        (Command::SlowlogGet(0), Unavailable::NotPermitted),
+        (Command::FunctionList, Unavailable::NotPermitted),
+    ];
+    let problems = diagnose(&Facts { unavailable, user: "lesser", ..facts(&settings) });
+    assert_eq!(codes(&problems), ["slowlog_unavailable", "ping_unavailable", "slowlog_off"]);
+    assert_eq!(problems[0].severity, Severity::Critical);
+    assert_eq!(
+        problems[0].sentences(),
+        "User \"lesser\" may not run SLOWLOG GET: no script call is counted. To fix it: ACL SETUSER lesser +slowlog|get"
+    );
+}
+
+#[test]
+fn a_blockage_has_the_kill_commands_that_may_apply() {
+    let info = Info { compatible_major: Some(6), ..Info::default() };
+    let no_limit = Settings { time_limit: Some(Duration::ZERO), ..Settings::default() };
+    let settings = Settings::default();
+    let blocked = |kind| Condition::Blocked { waited: SECOND, in_handshake: false, kind };
+    let busy = |kind| Condition::Busy { kind, waited: SECOND, running: None };
+    for (facts, expected) in [
+        (Facts { condition: blocked(None), ..facts(&settings) }, &["SCRIPT KILL", "FUNCTION KILL"][..]),
+        (Facts { condition: blocked(None), info: Some(&info), ..facts(&settings) }, &["SCRIPT KILL"]),
+        (Facts { condition: blocked(Some(BusyKind::Function)), ..facts(&settings) }, &["FUNCTION KILL"]),
+        (Facts { condition: blocked(None), ..facts(&no_limit) }, &[]),
+        (Facts { condition: busy(BusyKind::Script), ..facts(&settings) }, &["SCRIPT KILL"]),
+        (Facts { condition: busy(BusyKind::Function), ..facts(&settings) }, &["FUNCTION KILL"]),
+        (Facts { condition: busy(BusyKind::Module), ..facts(&settings) }, &[]),
+    ] {
+        assert_eq!(diagnose(&facts)[0].commands, expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn a_blockage_past_the_time_limit_is_probably_no_script() {
+    let settings = Settings { time_limit: Some(SECOND * 10), ..Settings::default() };
+    let advice = |seconds| {
+        let condition = Condition::Blocked { waited: SECOND * seconds, in_handshake: false, kind: None };
+        diagnose(&Facts { condition, ..facts(&settings) })[0].advice.join(" ")
+    };
+    assert!(advice(11).contains("once the time limit (10 s) has passed"), "{}", advice(11));
+    assert!(advice(12).contains("although the time limit (10 s) has passed"), "{}", advice(12));
+}
+
+#[test]
+fn a_slow_log_is_stale_after_ten_poll_intervals() {
+    let settings = Settings::default();
+    let stale = |condition: Condition, poll_interval, age| {
+        let slowlog = SlowlogFacts { age: Some(age), ..SlowlogFacts::default() };
+        let facts = Facts { condition, poll_interval, slowlog, ..facts(&settings) };
+        codes(&diagnose(&facts)).contains(&"slowlog_stale")
+    };
+    assert!(!stale(Condition::Answers, SECOND, SECOND * 30));
+    assert!(stale(Condition::Answers, SECOND, SECOND * 31));
+    assert!(!stale(Condition::Answers, SECOND * 10, SECOND * 100));
+    assert!(stale(Condition::Answers, SECOND * 10, SECOND * 101));
+    assert!(!stale(Condition::Loading, SECOND, SECOND * 31));
+}
+
+#[test]
+fn an_unreadable_slow_log_hides_everything() {
+    let settings = Settings::default();
+    let impact = |unreadable, is_unreadable| {
+        let slowlog = SlowlogFacts { unreadable, is_unreadable, ..SlowlogFacts::default() };
+        diagnose(&Facts { slowlog, ..facts(&settings) }).first().map(|problem| problem.impact)
+    };
+    assert_eq!(impact(0, false), None);
+    assert_eq!(impact(1, false), Some(Impact::Partial));
+    assert_eq!(impact(1, true), Some(Impact::Blind));
+}
+
+#[test]
+fn texts_from_servers_are_cleaned_and_cut() {
+    let settings = Settings::default();
+    let hostile = format!("\u{1b}[2J\n\u{202e}{}", "x".repeat(1000));
+    let running = Some(Running { name: hostile.clone(), running_for: None });
+    for condition in [
+        Condition::Unauthorized(hostile.clone()),
+        Condition::Unreachable(Unreachable::Lost(hostile.clone())),
+        Condition::Unreachable(Unreachable::Tls(hostile.clone())),
+        Condition::Busy { kind: BusyKind::Function, waited: SECOND, running },
+    ] {
+        let unavailable = vec![(Command::Ping, Unavailable::Error(&hostile))];
+        for problem in diagnose(&Facts { condition, unavailable, ..facts(&settings) }) {
+            let text = problem.sentences();
+            assert!(!text.contains(crate::text::is_hidden) && text.len() < 800, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sentinel_has_no_other_problem_of_its_own() {
+    let settings = Settings { slowlog_threshold: Some(SlowlogThreshold::Off), ..Settings::default() };
+    let info = Info { mode: Some("sentinel".to_owned()), ..Info::default() };
+    assert_eq!(codes(&diagnose(&Facts { info: Some(&info), ..facts(&settings) })), ["sentinel"]);
+}
+
+#[test]
+fn each_code_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/check.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for code in Code::ALL {
+        let impact = match code.impact() {
+            Impact::Blind => "blind",
+            Impact::Partial => "partial",
+            Impact::Note => "note",
+        };
+        let row = format!("| `{}` | {} | {impact} |", code.as_str(), code.severity().as_str());
+        assert!(page.contains(&row), "docs/check.md has no row {row}");
+    }
+}

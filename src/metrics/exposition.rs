@@ -1,0 +1,196 @@
+//! The text of `/metrics`: a part that is cached until something changes, and a part that is computed at every scrape.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use super::gather::{Gatherer, target_text};
+use super::gzip::Part;
+use crate::clock::Mono;
+use crate::fleet::Fleet;
+use crate::fleet::reload::Reloader;
+use crate::poll::TargetHandle;
+use crate::script::Catalogue;
+
+/// Content type of the text.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Maximum age of the cached text, because of the numbers of the process itself (memory, open files).
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Maximum number of targets whose text is rendered in place. That of more is rendered on a blocking thread.
+const MAX_INLINE_TARGETS: usize = 20;
+
+/// Maximum length in bytes of a text that is compressed in place. A longer one is compressed on a blocking thread.
+const MAX_INLINE_GZIP: usize = 64 << 10;
+
+/// Failure to provide the text.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExpositionError {
+    /// The text cannot be encoded.
+    #[error("cannot encode the metrics: {0}")]
+    Encode(#[from] prometheus::Error),
+    /// The text cannot be compressed.
+    #[error("cannot compress the metrics: {0}")]
+    Gzip(#[from] std::io::Error),
+    /// The exporter is shutting down.
+    #[error("the metrics were not rendered: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Body of a response: `live`, then `cached`, then `trailer`.
+#[derive(Debug, Clone)]
+pub(crate) struct ExpositionText {
+    /// Families that change with time alone.
+    pub(crate) live: Bytes,
+    /// All other families; shared by all responses until it is rendered again.
+    pub(crate) cached: Bytes,
+    /// End of a compressed text; else empty.
+    pub(crate) trailer: Bytes,
+}
+
+/// The text of `/metrics`.
+#[derive(Debug)]
+pub(crate) struct Exposition {
+    fleet: Arc<Fleet>,
+    reloader: Arc<Reloader>,
+    gatherer: Gatherer,
+    cache: Mutex<Option<CacheEntry>>,
+    /// Held while the text is rendered, so that concurrent scrapes wait for one rendering.
+    rendering: tokio::sync::Mutex<()>,
+}
+
+/// A cached text, with the state that it was rendered from.
+#[derive(Debug)]
+struct CacheEntry {
+    /// [`Fleet::version`] when the rendering began.
+    version: u64,
+    /// End of the rendering.
+    rendered_at: Mono,
+    /// Duration of the rendering. A text that is not older than this is served although something has changed, so that
+    /// frequent scrapes of many targets take at most half of the time.
+    took: Duration,
+    text: Arc<CachedText>,
+}
+
+/// A cached text, plain and compressed.
+#[derive(Debug)]
+struct CachedText {
+    plain: Bytes,
+    /// Compressed at the first request for it.
+    gzip: OnceCell<Part>,
+}
+
+impl Exposition {
+    /// Creates the text of these targets and of this process.
+    pub(crate) fn new(fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Self {
+        Self {
+            gatherer: Gatherer::new(Arc::clone(&fleet)),
+            fleet,
+            reloader,
+            cache: Mutex::new(None),
+            rendering: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Returns the text.
+    ///
+    /// # Errors
+    /// The text cannot be encoded, or the exporter is shutting down.
+    pub(crate) async fn text(self: &Arc<Self>) -> Result<ExpositionText, ExpositionError> {
+        let cached = self.cached_or_rendered().await?;
+        let live = self.gatherer.live_text()?;
+        Ok(ExpositionText { live: live.into(), cached: cached.plain.clone(), trailer: Bytes::new() })
+    }
+
+    /// Returns the text as gzip.
+    ///
+    /// # Errors
+    /// The text cannot be encoded or compressed, or the exporter is shutting down.
+    pub(crate) async fn gzip(self: &Arc<Self>) -> Result<ExpositionText, ExpositionError> {
+        let cached = self.cached_or_rendered().await?;
+        if !cached.gzip.initialized() {
+            // A task, so that the work is finished even if the client that caused it disconnects.
+            tokio::spawn(compress(Arc::clone(&cached))).await??;
+        }
+        let last = cached.gzip.get_or_try_init(async || Part::last(&cached.plain)).await?;
+        let live = self.gatherer.live_text()?;
+        let first = if live.len() <= MAX_INLINE_GZIP {
+            Part::first(live.as_bytes())?
+        } else {
+            tokio::task::spawn_blocking(move || Part::first(live.as_bytes())).await??
+        };
+        let trailer = first.trailer(last);
+        Ok(ExpositionText { live: first.bytes, cached: last.bytes.clone(), trailer })
+    }
+
+    async fn cached_or_rendered(self: &Arc<Self>) -> Result<Arc<CachedText>, ExpositionError> {
+        if let Some(text) = self.cached() {
+            return Ok(text);
+        }
+        let _rendering = self.rendering.lock().await;
+        if let Some(text) = self.cached() {
+            return Ok(text);
+        }
+        if self.fleet.targets().len() <= MAX_INLINE_TARGETS {
+            return self.render();
+        }
+        // Polls would have to wait for it on this thread.
+        let exposition = Arc::clone(self);
+        tokio::task::spawn_blocking(move || exposition.render()).await?
+    }
+
+    /// Returns the cached text, if it is valid.
+    fn cached(&self) -> Option<Arc<CachedText>> {
+        let now = self.fleet.clock().now().mono;
+        let cache = self.cache.lock();
+        let entry = cache.as_ref()?;
+        let age = now.since(entry.rendered_at);
+        let is_valid = age < entry.took || entry.version == self.fleet.version() && age < MAX_AGE;
+        is_valid.then(|| Arc::clone(&entry.text))
+    }
+
+    fn render(&self) -> Result<Arc<CachedText>, ExpositionError> {
+        let version = self.fleet.version();
+        let began = self.fleet.clock().now().mono;
+        let mut text = self.gatherer.cached_text(self.reloader.last(), self.expected_length())?;
+        // A client that does not read may hold it for long.
+        text.shrink_to_fit();
+        let text = Arc::new(CachedText { plain: text.into(), gzip: OnceCell::new() });
+        let rendered_at = self.fleet.clock().now().mono;
+        let took = rendered_at.since(began);
+        let entry = CacheEntry { version, rendered_at, took, text: Arc::clone(&text) };
+        *self.cache.lock() = Some(entry);
+        Ok(text)
+    }
+
+    /// Returns a little more than the length of the previous text. A string that grows takes twice its memory for a moment.
+    fn expected_length(&self) -> usize {
+        let cache = self.cache.lock();
+        let length = cache.as_ref().map_or(0, |entry| entry.text.plain.len());
+        length + length / 16
+    }
+}
+
+/// Returns the text of one target.
+///
+/// # Errors
+/// The text cannot be encoded.
+pub(crate) fn text_of(handle: &Arc<TargetHandle>, names: &Catalogue) -> Result<String, ExpositionError> {
+    Ok(target_text(handle, names)?)
+}
+
+/// Compresses the text, on a blocking thread if it is long.
+async fn compress(cached: Arc<CachedText>) -> Result<(), ExpositionError> {
+    let text = cached.plain.clone();
+    let compressed = cached.gzip.get_or_try_init(async || {
+        if text.len() <= MAX_INLINE_GZIP {
+            return Ok(Part::last(&text)?);
+        }
+        Ok::<_, ExpositionError>(tokio::task::spawn_blocking(move || Part::last(&text)).await??)
+    });
+    compressed.await.map(|_| ())
+}

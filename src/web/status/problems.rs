@@ -1,0 +1,135 @@
+//! The problems of a target as the page shows them, and the remedy for a blockage.
+
+use serde::Serialize;
+
+use crate::clock::Timestamps;
+use crate::config::TargetConfig;
+use crate::diagnosis::{
+    COMMANDS, Code, Condition, Facts, Impact, NO_PERMISSION, Problem, Running, SlowlogFacts, Unavailable,
+    Unreachable, diagnose,
+};
+use crate::script::Catalogue;
+use crate::shell;
+use crate::watch::{Feature, State, Target};
+
+/// A problem of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ProblemRow {
+    #[serde(rename = "kind")]
+    pub(crate) code: Code,
+    #[serde(rename = "weight")]
+    pub(crate) impact: Impact,
+    /// Message, advice and commands.
+    pub(crate) text: String,
+}
+
+/// Remedy for a blockage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Remedy {
+    /// Commands, one of which applies.
+    pub(crate) kill: Vec<Kill>,
+    /// Conditions under which they work.
+    pub(crate) advice: String,
+}
+
+/// A command that ends a blockage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Kill {
+    /// The command for the server.
+    pub(crate) command: String,
+    /// The command line for a shell.
+    pub(crate) shell: String,
+}
+
+/// Diagnosis of a target: its problems, the ones with the greatest impact first, and the remedy for its blockage.
+pub(crate) fn diagnosis(
+    config: &TargetConfig,
+    target: &Target,
+    catalogue: &Catalogue,
+    now: Timestamps,
+) -> (Vec<ProblemRow>, Remedy) {
+    let facts = facts(config, target, catalogue, now);
+    let (blockages, mut problems): (Vec<Problem>, Vec<Problem>) =
+        diagnose(&facts).into_iter().partition(|problem| matches!(problem.code, Code::Blocked | Code::Busy));
+    problems.sort_by_key(|problem| problem.impact);
+    let rows = problems.iter().map(|problem| ProblemRow {
+        code: problem.code,
+        impact: problem.impact,
+        text: problem.sentences(),
+    });
+    let remedy = blockages.into_iter().next().map(|problem| remedy(config, problem));
+    (rows.collect(), remedy.unwrap_or_default())
+}
+
+fn remedy(config: &TargetConfig, problem: Problem) -> Remedy {
+    let mut advice = problem.advice;
+    if !problem.commands.is_empty() && config.credentials.password.is_some() {
+        advice.push(NO_PERMISSION.to_owned());
+    }
+    let kill = problem.commands.into_iter().map(|command| {
+        let shell = format!("{} {command}", shell::redis_cli(config));
+        Kill { command, shell }
+    });
+    Remedy { kill: kill.collect(), advice: advice.join(" ") }
+}
+
+fn facts<'a>(
+    config: &'a TargetConfig,
+    target: &'a Target,
+    catalogue: &Catalogue,
+    now: Timestamps,
+) -> Facts<'a> {
+    let info = target.server().info();
+    // Before 7.0 there are no functions, so the command is not missing.
+    let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
+    let unavailable = COMMANDS.into_iter().filter(|command| {
+        Feature::of(*command).is_some_and(|feature| {
+            target.exporter().capability(feature) == Some(false)
+                && (feature != Feature::FunctionStats || has_functions)
+        })
+    });
+    let unreadable = target.unreadable();
+    Facts {
+        user: config.credentials.user_shown(),
+        slow_warning: target.scripts().slow().warning,
+        poll_interval: config.intervals.poll,
+        condition: condition(target, catalogue, now),
+        info: Some(info),
+        unavailable: unavailable.map(|command| (command, Unavailable::Other)).collect(),
+        settings: target.server().settings(),
+        slowlog: SlowlogFacts {
+            unreadable,
+            is_unreadable: !target.reads_slowlog(),
+            lost: target.lost().saturating_sub(unreadable),
+            overflow: target.scripts().overflow(),
+            age: target.exporter().last_poll.map(|read| now.unix.since(read)),
+            slow_calls: None,
+        },
+        longest_reply: None,
+    }
+}
+
+fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Condition {
+    let liveness = target.liveness();
+    let runner = liveness.runner();
+    match liveness.state() {
+        State::Untried => Condition::Untried,
+        State::Ok => Condition::Answers,
+        State::Blocked(_) => Condition::Blocked {
+            waited: liveness.blocked(now),
+            in_handshake: false,
+            kind: runner.map(|runner| runner.kind),
+        },
+        State::Busy(kind, _) => Condition::Busy {
+            kind: *kind,
+            waited: liveness.blocked(now),
+            running: runner.map(|runner| Running {
+                name: catalogue.label(&runner.script).to_string(),
+                running_for: None,
+            }),
+        },
+        State::Loading => Condition::Loading,
+        State::Unauthorized { detail } => Condition::Unauthorized(detail.clone()),
+        State::Unreachable { detail } => Condition::Unreachable(Unreachable::Other(detail.clone())),
+    }
+}
