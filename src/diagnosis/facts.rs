@@ -56,7 +56,7 @@ pub(crate) enum Condition {
         kind: BusyKind,
         /// Time without an answer before BUSY.
         waited: Duration,
-        /// What runs, if it has been named.
+        /// Script or function that runs, if it has been named.
         running: Option<Running>,
     },
     /// Loads its data set.
