@@ -107,6 +107,6 @@ fn check_looks_at_the_targets_of_the_file() {
         fs::write(&file, "modules: {default: {allow: [10.0.0.0/8]}}").unwrap();
         let finished = check();
         assert_eq!(finished.status.code(), Some(64), "{finished:?}");
-        assert!(finished.stderr.contains("--config.file: it names no targets"), "{finished:?}");
+        assert!(finished.stderr.contains("--config.file: has no targets"), "{finished:?}");
     });
 }

@@ -532,12 +532,10 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
     }
     all_seen(&exporter, &expected);
     let removed = began.elapsed();
-    assert_eq!(
-        lines_with(&exporter.logs(), &["no longer listed"]).len(),
-        1,
-        "only the dead one: {}",
-        exporter.logs()
-    );
+    let ended = || lines_with(&exporter.logs(), &["no longer listed"]).len();
+    // The line is written after the metrics have changed.
+    eventually(LIMIT, "the end to be logged", || (ended() > 0).then_some(()));
+    assert_eq!(ended(), 1, "only the dead one: {}", exporter.logs());
     for (index, ledger) in ledgers.iter().enumerate().filter(|(index, _)| *index != second) {
         ledger.spin(1 + u32::try_from(index).unwrap());
         ledger.is_exact(&exporter);

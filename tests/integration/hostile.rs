@@ -389,7 +389,7 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     });
     let logs = exporter.logs();
     for address in [format!("127.0.1.1:{far}"), "10.255.255.1:22".to_owned()] {
-        let lines = lines_with(&logs, &["level=warn", &address, "allow of the entry does not admit it"]);
+        let lines = lines_with(&logs, &["level=warn", &address, "the entry's allow does not admit it"]);
         assert_eq!(lines.len(), 1, "{address}, once: {logs}");
     }
     let checked = Exporter::builder().args(&["check", "--format=summary"]).args(&flag).run();

@@ -186,7 +186,7 @@ const scenarios = {
   async hostile(page) {
     const text = await visibleText(page);
     assert.ok(text.includes('<img src=x onerror=alert(1)>'), text);
-    assert.ok(text.includes('abc\ufffddef'), 'characters that change the direction of text are replaced');
+    assert.ok(text.includes('abc\\u{202e}def'), 'characters that change the direction of text are escaped');
     assert.ok(!text.includes('\u202e'));
     assert.equal(await page.locator('main img, main script, main iframe').count(), 0);
     await page.locator('#scripts button.more', { hasText: '<img' }).first().click();
