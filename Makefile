@@ -3,6 +3,9 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
+# Tests wait for servers most of the time, so more of them than cores run at once.
+TEST_THREADS ?= 8
+
 .PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile
 
 help: ## list the targets
@@ -26,7 +29,7 @@ test: ## run all linters and tests
 	$(MAKE) --no-print-directory check-dashboards
 	$(MAKE) --no-print-directory check-deploy
 	$(CARGO) test --locked --doc
-	$(CARGO) test --locked --lib --test integration
+	$(CARGO) test --locked --lib --test integration -- --test-threads $(TEST_THREADS)
 
 lint: ## check formatting, clippy and rustdoc
 	$(CARGO) fmt --check
