@@ -11,7 +11,7 @@
 //! ```
 //!
 //! `poll` sends commands through `client`; `parse` turns replies into types; `script` identifies the script of a slow log
-//! entry; `watch` decides what observations mean, from (observation, time) and without I/O; `fleet` holds the targets;
+//! entry; `watch` updates target state from timestamped observations, without I/O; `fleet` holds the targets;
 //! `metrics` turns their numbers into text and `web` serves it. A scrape never sends anything to a server.
 //!
 //! The crate exists for its binary: [`run`] is the program, [`lint`] its linter, [`metrics_document`] makes the page of

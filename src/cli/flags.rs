@@ -30,11 +30,11 @@ pub(crate) struct Cli {
           value_parser = NonEmptyStringValueParser::new())]
     pub(crate) redis_addr: Vec<String>,
 
-    /// ACL user for addresses without one
+    /// ACL user, used for addresses that contain no user
     #[arg(long = "redis.user", value_name = "USER", global = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) redis_user: Option<String>,
 
-    /// Password for addresses without one; visible in the process list, so prefer --redis.password-file
+    /// Password, used for addresses that contain no password; visible in the process list, so prefer --redis.password-file
     #[arg(long = "redis.password", value_name = "PASSWORD", value_parser = NonEmptyStringValueParser::new().map(SecretString::from),
           hide_default_value = true, allow_hyphen_values = true, global = true)]
     pub(crate) redis_password: Option<SecretString>,
@@ -71,7 +71,7 @@ pub(crate) struct Cli {
           value_parser = humantime::parse_duration)]
     pub(crate) probe_idle_timeout: Duration,
 
-    /// Maximum number of targets of /probe that are watched at the same time
+    /// Maximum number of concurrently monitored /probe targets
     #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
     pub(crate) probe_max_targets: usize,
 
@@ -141,12 +141,12 @@ pub(crate) struct Cli {
           value_parser = humantime::parse_duration)]
     pub(crate) heartbeat_blocked_after: Duration,
 
-    /// Duration from which a call is slow with severity "warning"
+    /// Minimum duration of a slow call with severity "warning"
     #[arg(long = "slow.warning", value_name = "DURATION", default_value = "1s", global = true,
           value_parser = humantime::parse_duration)]
     pub(crate) slow_warning: Duration,
 
-    /// Duration from which a call is slow with severity "critical"
+    /// Minimum duration of a slow call with severity "critical"
     #[arg(long = "slow.critical", value_name = "DURATION", default_value = "2s", global = true,
           value_parser = humantime::parse_duration)]
     pub(crate) slow_critical: Duration,
@@ -168,7 +168,7 @@ pub(crate) struct Cli {
     #[arg(long = "state.file", value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
 
-    /// Directory of Lua files, or of JavaScript with embedded scripts, that names scripts; repeatable
+    /// Directory of Lua files, or JavaScript files with embedded scripts; scripts are labelled with file names; repeatable
     #[arg(long = "script.dir", value_name = "DIR")]
     pub(crate) script_dir: Vec<PathBuf>,
 

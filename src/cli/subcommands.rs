@@ -97,7 +97,7 @@ pub(crate) struct CheckFlags {
     #[arg(long, value_name = "FORMAT", default_value = "text", ignore_case = true)]
     pub(crate) format: CheckFormat,
 
-    /// Time limit per server; a blocked server is waited for this long, to learn what it is BUSY with
+    /// Time limit per server; also the maximum wait for a blocked server to become BUSY
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = check_timeout)]
     pub(crate) timeout: Duration,
 

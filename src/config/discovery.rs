@@ -62,7 +62,7 @@ impl Discovery {
     }
 
     /// Takes over the networks that a former entry of the same name and addresses has learned.
-    pub(crate) fn succeed(&mut self, former: &Self) {
+    pub(crate) fn replace(&mut self, former: &Self) {
         if self.name == former.name && self.seeds == former.seeds {
             let mut allow = Allow::clone(&self.allow);
             allow.learn_from(&former.allow);

@@ -26,7 +26,7 @@ pub(crate) const fn kill(kind: BusyKind) -> Option<&'static str> {
     }
 }
 
-/// Returns the problem that the condition of the server is.
+/// Returns the problem for the server's condition.
 pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
     Some(match &facts.condition {
         Condition::Untried => return None,
@@ -145,7 +145,7 @@ pub(crate) fn login_remedy(reply: &str) -> &'static str {
             "The server requires a password: set --redis.password-file, and --redis.user for an ACL user."
         }
         "WRONGPASS" => {
-            "The user or the password is wrong, or the user is off: check --redis.user and the password."
+            "The user or the password is wrong, or the user is disabled: check --redis.user and the password."
         }
         "DENIED" => {
             "The server is in protected mode: it has no password and accepts connections from its own machine only."
@@ -164,14 +164,15 @@ fn unreachable(reason: &Unreachable) -> Problem {
             detail.as_str(),
             "Nothing listens there: check the address and port, whether the server runs, and its setting bind.",
         ),
-        Unreachable::Silence(detail) => {
-            (detail.as_str(), "Check the address, and firewalls and routes between here and there.")
-        }
+        Unreachable::Silence(detail) => (
+            detail.as_str(),
+            "Check the address, and firewalls and routing between this machine and the server.",
+        ),
         Unreachable::Tls(detail) => {
             let message = format!("unreachable: the TLS handshake failed: {}", clean(detail, MAX_TEXT));
             return Problem::new(Code::Tls, message).advise(
-                "UnknownIssuer: set --redis.tls-ca-file. NotValidForName: use a name that the certificate has. An end \
-                 of the stream: the port may not speak TLS (redis://), or requires a client certificate \
+                "UnknownIssuer: set --redis.tls-ca-file. NotValidForName: use a name that the certificate has. Unexpected \
+                 EOF: the port may not use TLS (redis://), or requires a client certificate \
                  (--redis.tls-cert-file).",
             );
         }
@@ -179,9 +180,9 @@ fn unreachable(reason: &Unreachable) -> Problem {
             "the peer does not speak the Redis protocol",
             "Another program listens at that port, or the port requires TLS: try rediss://.",
         ),
-        Unreachable::Full => (
+        Unreachable::MaxClients => (
             "the server has reached its limit of clients (maxclients)",
-            "Find out which clients hold the connections (CLIENT LIST, on a connection that exists), or raise maxclients.",
+            "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise maxclients.",
         ),
         Unreachable::Lost(detail) => (
             detail.as_str(),

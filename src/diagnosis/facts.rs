@@ -1,4 +1,4 @@
-//! Facts that a diagnosis is made from. What is not known is missing, and nothing follows from it.
+//! Facts that a diagnosis is made from. Unknown facts are `None` and cause no problem.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub(crate) enum Unreachable {
     /// The peer does not speak the Redis protocol.
     NotRedis,
     /// The server has reached `maxclients`.
-    Full,
+    MaxClients,
     /// The connection broke.
     Lost(String),
     /// The kind of failure was not kept.

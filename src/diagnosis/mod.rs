@@ -1,7 +1,7 @@
 //! Facts about a target → problems, each with a code, a message and a remedy. Pure.
 //!
-//! `check` states the facts of one look, the status page those of a watched target. Both show the problems that [`diagnose`]
-//! returns, and log lines about the same problems take their words from here. `docs/check.md` lists the codes.
+//! `check` provides the facts of a single check, the status page those of a watched target. Both show the problems that
+//! [`diagnose`] returns; log lines about the same problems reuse these texts. `docs/check.md` lists the codes.
 
 mod commands;
 mod condition;

@@ -21,7 +21,6 @@ pub(crate) enum Impact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
     pub(crate) severity: Severity,
-    #[serde(skip)]
     pub(crate) impact: Impact,
     pub(crate) code: Code,
     /// One clause without a full stop, to follow the name of the target.
@@ -120,7 +119,7 @@ codes! {
     SlowlogLengthUnavailable = "slowlog_length_unavailable", Warning, Note;
     ClientNameUnavailable = "client_name_unavailable", Warning, Note;
     SlowlogOff = "slowlog_off", Warning, Blind;
-    SlowlogEmpty = "slowlog_empty", Warning, Blind;
+    SlowlogLengthZero = "slowlog_length_zero", Warning, Blind;
     SlowlogFlooded = "slowlog_flooded", Warning, Note;
     SlowlogThresholdHigh = "slowlog_threshold_high", Warning, Partial;
     SlowlogSmall = "slowlog_small", Warning, Note;

@@ -50,7 +50,7 @@ fn threshold(facts: &Facts<'_>) -> Option<Problem> {
 fn length(facts: &Facts<'_>) -> Option<Problem> {
     let problem = match facts.settings.slowlog_max_len? {
         0 => Problem::new(
-            Code::SlowlogEmpty,
+            Code::SlowlogLengthZero,
             "the slow log holds no entries (slowlog-max-len is 0): no script call is counted",
         ),
         entries @ ..DEFAULT_ENTRIES => Problem::new(

@@ -25,7 +25,8 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     let lost = facts.slowlog.lost;
     if lost > 0 {
         let entries = if lost == 1 { "entry" } else { "entries" };
-        let message = format!("{lost} slow log {entries} {ENTRIES_LOST}: the counts are too low by as many");
+        let message =
+            format!("{lost} slow log {entries} {ENTRIES_LOST}: the counts are too low by this number");
         let advice = format!("{}.", crate::text::capitalized(ENTRIES_LOST_REMEDY));
         problems.push(Problem::new(Code::EntriesLost, message).advise(advice));
     }
@@ -58,7 +59,7 @@ fn unreadable(facts: &Facts<'_>) -> Option<Problem> {
     } else if unreadable > 0 {
         let entries = if unreadable == 1 { "entry is" } else { "entries are" };
         let message = format!(
-            "{unreadable} slow log {entries} in an unknown format: the counts are too low by as many"
+            "{unreadable} slow log {entries} in an unknown format: the counts are too low by this number"
         );
         Problem::new(Code::SlowlogUnreadable, message)
     } else {

@@ -66,7 +66,7 @@ fn each_setting_has_its_code() {
         ),
         (
             settings(Some(SlowlogThreshold::At(Duration::ZERO)), Some(0), Some(0)),
-            &["slowlog_flooded", "slowlog_empty", "time_limit_off"],
+            &["slowlog_flooded", "slowlog_length_zero", "time_limit_off"],
         ),
     ] {
         assert_eq!(codes(&of_settings(settings)), expected, "{settings:?}");

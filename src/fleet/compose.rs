@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{Endpoint, TargetConfig};
-use crate::watch::Reached;
+use crate::watch::PeerIdentity;
 
 /// Handle of a target.
 pub(super) trait Handle: Clone {
@@ -23,7 +23,7 @@ pub(super) trait Handle: Clone {
     fn identity(&self) -> &Endpoint;
 
     /// Returns the server of its last connection, and whether it is up; `None` before the first connection.
-    fn reached(&self) -> Option<(Reached, bool)>;
+    fn reached(&self) -> Option<(PeerIdentity, bool)>;
 
     /// True if both are the same handle, and not merely equal.
     fn is(&self, other: &Self) -> bool;
@@ -70,7 +70,7 @@ pub(super) enum Rejection {
 ///
 /// An address that is not watched is not connected to, so the result of its last connection is kept here.
 #[derive(Debug, Default)]
-pub(super) struct Aliases(HashMap<Arc<str>, HashMap<Endpoint, Reached>>);
+pub(super) struct Aliases(HashMap<Arc<str>, HashMap<Endpoint, PeerIdentity>>);
 
 impl Aliases {
     /// Forgets servers that an entry no longer finds.
@@ -85,11 +85,11 @@ impl Aliases {
         self.0.retain(|entry, _| exists(entry));
     }
 
-    fn get(&self, config: &TargetConfig) -> Option<&Reached> {
+    fn get(&self, config: &TargetConfig) -> Option<&PeerIdentity> {
         self.0.get(config.discovered_by()?)?.get(&config.address.endpoint)
     }
 
-    fn insert(&mut self, config: &TargetConfig, reached: Reached) {
+    fn insert(&mut self, config: &TargetConfig, reached: PeerIdentity) {
         if let Some(entry) = config.discovered_by() {
             let aliases = self.0.entry(Arc::clone(entry)).or_default();
             aliases.insert(config.address.endpoint.clone(), reached);
@@ -132,7 +132,7 @@ impl<H: Handle> Choice<H> {
     }
 
     /// Server of the last connection; `None` for a new target.
-    fn reached(&self) -> Option<(Reached, bool)> {
+    fn reached(&self) -> Option<(PeerIdentity, bool)> {
         match self {
             Self::Keep(handle) => handle.reached(),
             Self::Prepare(_) => None,
@@ -220,19 +220,19 @@ struct Taken {
 #[derive(Debug, Clone)]
 struct Occupant {
     name: Arc<str>,
-    reached: Reached,
+    reached: PeerIdentity,
     /// True if the server answers, so that `reached` is current.
     up: bool,
 }
 
 impl Taken {
-    fn add<H: Handle>(&mut self, choice: &Choice<H>, reached: Option<(Reached, bool)>) {
+    fn add<H: Handle>(&mut self, choice: &Choice<H>, reached: Option<(PeerIdentity, bool)>) {
         let name = &choice.config().name;
         self.names.insert(Arc::clone(name));
         self.endpoints.entry(choice.identity()).or_insert_with(|| Arc::clone(name));
         if let Some((reached, up)) = reached {
             let occupant = Occupant { name: Arc::clone(name), reached, up };
-            if let Some(run_id) = occupant.reached.run_id.clone().filter(|_| occupant.reached.here) {
+            if let Some(run_id) = occupant.reached.run_id.clone().filter(|_| occupant.reached.is_local) {
                 self.processes.entry(run_id).or_default().push(occupant.clone());
             }
             self.sockets.entry(occupant.reached.socket).or_default().push(occupant);
@@ -256,7 +256,7 @@ impl Taken {
     }
 
     /// Returns a target that is up and is this server.
-    fn same_server(&self, reached: &Reached) -> Option<&Occupant> {
+    fn same_server(&self, reached: &PeerIdentity) -> Option<&Occupant> {
         let by_process = reached.run_id.as_ref().and_then(|run_id| self.processes.get(run_id));
         let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
         occupants.into_iter().find(|one| one.up && one.reached.is_same_server(reached))
@@ -368,7 +368,7 @@ mod tests {
     struct Fake {
         config: Rc<TargetConfig>,
         identity: Endpoint,
-        reached: Option<(Reached, bool)>,
+        reached: Option<(PeerIdentity, bool)>,
     }
 
     impl Handle for Fake {
@@ -380,7 +380,7 @@ mod tests {
             &self.identity
         }
 
-        fn reached(&self) -> Option<(Reached, bool)> {
+        fn reached(&self) -> Option<(PeerIdentity, bool)> {
             self.reached.clone()
         }
 
@@ -497,9 +497,9 @@ mod tests {
                 Step::Reach(index, server, up) => {
                     if !self.targets.is_empty() {
                         let handle = index.get(&self.targets).config.clone();
-                        let reached = Reached {
+                        let reached = PeerIdentity {
                             socket: SocketAddr::new([10, 0, 0, *server].into(), 6379),
-                            here: false,
+                            is_local: false,
                             tls: false,
                             run_id: Some(server.to_string()),
                         };
@@ -610,7 +610,7 @@ mod tests {
                     prop_assert_eq!(&old.config.address.endpoint, &new.config.address.endpoint);
                 }
                 // No two discovered or configured targets that are up and were reached before are one server.
-                let up: Vec<(&Fake, &Reached)> = targets
+                let up: Vec<(&Fake, &PeerIdentity)> = targets
                     .iter()
                     .filter(|one| !is_probed(one) && reached.iter().any(|old| old.is(one)))
                     .filter_map(|one| one.reached.as_ref().filter(|(_, up)| *up).map(|(reached, _)| (one, reached)))

@@ -142,7 +142,7 @@ impl Fleet {
         let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
         let mut target = Target::new(name, config.slow, buckets, config.max_scripts);
         if self.shared.is_saved_first() {
-            target.save_first();
+            target.enable_durability();
         }
         if let Some(saved) = saved
             && !target.restore(saved)

@@ -11,12 +11,12 @@ use super::{Discoveries, Fleet, check_modules};
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig, TargetOrigin};
 use crate::poll::TargetHandle;
-use crate::watch::Reached;
+use crate::watch::PeerIdentity;
 
 /// Maximum number of discovered targets, of all entries together.
 const MAX_DISCOVERED: usize = 10_000;
 
-/// Guard of `Fleet::composing`: permits to replace configured and discovered targets, and the entries of discovery.
+/// Guard of `Fleet::composing`: permits replacing configured and discovered targets, and the entries of discovery.
 #[derive(Debug)]
 pub(super) struct Composing<'a>(MutexGuard<'a, Aliases>);
 
@@ -76,7 +76,7 @@ impl Handle for Arc<TargetHandle> {
         TargetHandle::identity(self)
     }
 
-    fn reached(&self) -> Option<(Reached, bool)> {
+    fn reached(&self) -> Option<(PeerIdentity, bool)> {
         TargetHandle::reached(self)
     }
 
@@ -178,7 +178,7 @@ impl Fleet {
     fn continued(&self, entries: Vec<Discovery>) -> Discoveries {
         let current = Arc::clone(&self.discoveries.borrow());
         let continued = |mut new: Discovery| {
-            current.iter().for_each(|old| new.succeed(old));
+            current.iter().for_each(|old| new.replace(old));
             current.iter().find(|old| ***old == new).cloned().unwrap_or_else(|| new.into())
         };
         entries.into_iter().map(continued).collect()
@@ -372,7 +372,7 @@ impl Fleet {
         if saved.is_some() {
             let mut numbers = new.numbers();
             *numbers = self.target(new.config(), saved);
-            numbers.succeed(&mut old.numbers());
+            numbers.replace(&mut old.numbers());
         }
         self.shared.wake_writer();
     }

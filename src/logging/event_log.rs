@@ -39,9 +39,11 @@ impl Priority {
     fn of(event: &Event) -> Self {
         match event {
             Event::SlowScript(_) => Self::Low,
-            Event::EntriesLost { .. } | Event::Capability { .. } | Event::Trouble { .. } => Self::Medium,
+            Event::EntriesLost { .. } | Event::Capability { .. } | Event::UnexpectedReply { .. } => {
+                Self::Medium
+            }
             Event::StateChanged { .. }
-            | Event::StateHolds { .. }
+            | Event::StateUnchanged { .. }
             | Event::BlockageBegan
             | Event::WentBusy { .. }
             | Event::Named(_)
@@ -154,28 +156,28 @@ pub(crate) fn is_silent(event: &Event) -> bool {
 pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
     match event {
         Event::StateChanged { from, to, detail } => state_changed(target, *from, *to, detail.as_deref()),
-        Event::StateHolds { state, detail } => {
-            warn!(target, state = state.as_str(), detail, "state holds");
+        Event::StateUnchanged { state, detail } => {
+            warn!(target, state = state.as_str(), detail, "state unchanged");
         }
         Event::BlockageBegan => warn!(target, "blocked: the server does not answer"),
         Event::WentBusy { kind, blocked } => {
             warn!(target, kind = kind.as_str(), blocked_ms = millis(*blocked), "the server went BUSY");
         }
-        Event::Named(runner) => {
-            let script = names.identify(&runner.script);
+        Event::Named(running_script) => {
+            let script = names.identify(&running_script.script);
             warn!(
                 target,
-                kind = runner.kind.as_str(),
+                kind = running_script.kind.as_str(),
                 script = script.label.as_str(),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 "running now"
             );
         }
-        Event::BlockageEnded { blocked, cause, culprit, runner } => {
-            let call = culprit.as_ref().and_then(|culprit| culprit.call.as_ref());
-            let running = runner.as_ref().map(|runner| &runner.script);
+        Event::BlockageEnded { blocked, cause, cause_entry, running_script } => {
+            let call = cause_entry.as_ref().and_then(|cause_entry| cause_entry.call.as_ref());
+            let running = running_script.as_ref().map(|running_script| &running_script.script);
             let script = running.or(call.map(|call| &call.script)).map(|script| names.identify(script));
-            let command = culprit.as_ref().and_then(|culprit| non_empty(&culprit.command));
+            let command = cause_entry.as_ref().and_then(|cause_entry| non_empty(&cause_entry.command));
             warn!(
                 target,
                 blocked_ms = millis(*blocked),
@@ -183,9 +185,10 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
                 script = script.as_ref().map(|script| script.label.as_str()),
                 sha1 = script.as_ref().and_then(|script| Some(script.sha1.as_ref()?.as_str())),
                 command,
-                duration_ms = culprit.as_ref().map(|culprit| millis(culprit.duration)),
-                client = culprit.as_ref().and_then(|culprit| non_empty(&culprit.client)),
-                client_name = culprit.as_ref().and_then(|culprit| non_empty(&culprit.client_name)),
+                duration_ms = cause_entry.as_ref().map(|cause_entry| millis(cause_entry.duration)),
+                client = cause_entry.as_ref().and_then(|cause_entry| non_empty(&cause_entry.client)),
+                client_name =
+                    cause_entry.as_ref().and_then(|cause_entry| non_empty(&cause_entry.client_name)),
                 "blockage ended"
             );
         }
@@ -217,7 +220,7 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
         Event::Capability { feature, available: false, problem } => {
             warn!(target, feature = feature.as_str(), problem, "not available");
         }
-        Event::Trouble { command, detail } => warn!(target, command, detail, "unexpected answer"),
+        Event::UnexpectedReply { command, detail } => warn!(target, command, detail, "unexpected reply"),
     }
 }
 
@@ -311,7 +314,7 @@ mod tests {
     #[test]
     fn what_is_omitted_is_reported_exactly() {
         let lost = Event::EntriesLost { count: 7 };
-        let trouble = Event::Trouble { command: "PING", detail: "strange".to_owned() };
+        let trouble = Event::UnexpectedReply { command: "PING", detail: "strange".to_owned() };
         let mut limiter = Limiter::default();
         let (mut written, mut reports) = (0, Vec::new());
         for ms in 0..25_000 {

@@ -5,7 +5,7 @@ use crate::clock::Timestamps;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
-use crate::parse::{CommandStats, ErrorStats, Number, SlowlogThreshold};
+use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
 
@@ -135,9 +135,9 @@ pub(super) const FAMILIES: &[Family] = &[
         &["kind", "script"],
         "1 while a script or function blocks the server and is named by FUNCTION STATS or the server's log file.",
         Source::Target(|view, out| {
-            if let Some(runner) = view.target.liveness().runner() {
-                let label = view.names.label(&runner.script);
-                out.value(&[runner.kind.as_str(), label.as_str()], 1.0);
+            if let Some(running_script) = view.target.liveness().running_script() {
+                let label = view.names.label(&running_script.script);
+                out.value(&[running_script.kind.as_str(), label.as_str()], 1.0);
             }
         }),
     ),
@@ -164,7 +164,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_busy_episodes_total",
         &["kind"],
-        "Times that the server began to answer BUSY, by the kind of what ran.",
+        "Number of times the server entered BUSY, by kind of command.",
         Source::Target(|view, out| {
             for (kind, count) in view.target.liveness().busy_episodes() {
                 out.count(&[kind.as_str()], count);
@@ -283,9 +283,8 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "1 if the server keeps a slow log, 0 if slowlog-log-slower-than is negative or slowlog-max-len is 0.",
         Source::Target(|view, out| {
-            let settings = view.target.server().settings();
-            if let Some(threshold) = settings.slowlog_threshold {
-                out.flag(&[], threshold.duration().is_some() && settings.slowlog_max_len != Some(0));
+            if let Some(is_enabled) = view.target.server().settings().slowlog_enabled() {
+                out.flag(&[], is_enabled);
             }
         }),
     ),
@@ -361,35 +360,35 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_cached_scripts",
         &[],
         "Scripts in the server's EVAL cache (INFO memory).",
-        Source::Target(|view, out| number(view, out, &[], Number::CachedScripts)),
+        Source::Target(|view, out| number(view, out, &[], InfoField::CachedScripts)),
     ),
     gauge(
         "redis_script_functions",
         &[],
         "Functions on the server (INFO memory, Redis 7.0 and later).",
-        Source::Target(|view, out| number(view, out, &[], Number::Functions)),
+        Source::Target(|view, out| number(view, out, &[], InfoField::Functions)),
     ),
     gauge(
         "redis_script_libraries",
         &[],
         "Function libraries on the server (INFO memory, Redis 7.0 and later).",
-        Source::Target(|view, out| number(view, out, &[], Number::Libraries)),
+        Source::Target(|view, out| number(view, out, &[], InfoField::Libraries)),
     ),
     counter(
         "redis_script_evicted_scripts_total",
         &[],
         "Scripts that were evicted from the EVAL cache (INFO stats, Redis 7.4 and later).",
-        Source::Target(|view, out| number(view, out, &[], Number::EvictedScripts)),
+        Source::Target(|view, out| number(view, out, &[], InfoField::EvictedScripts)),
     ),
     gauge(
         "redis_script_memory_bytes",
         &["area"],
         "Memory of scripts and functions, by area (INFO memory).",
         Source::Target(|view, out| {
-            number(view, out, &["vm_eval"], Number::VmEval);
-            number(view, out, &["vm_functions"], Number::VmFunctions);
-            number(view, out, &["scripts_eval"], Number::ScriptsEval);
-            number(view, out, &["functions"], Number::FunctionsMemory);
+            number(view, out, &["vm_eval"], InfoField::VmEval);
+            number(view, out, &["vm_functions"], InfoField::VmFunctions);
+            number(view, out, &["scripts_eval"], InfoField::ScriptsEval);
+            number(view, out, &["functions"], InfoField::FunctionsMemory);
         }),
     ),
     counter(
@@ -545,7 +544,7 @@ fn commands(view: &TargetView<'_>, out: &mut Samples<'_>, value: fn(CommandStats
 }
 
 /// Adds a number of INFO, if the server reports it.
-fn number(view: &TargetView<'_>, out: &mut Samples<'_>, labels: &[&str], number: Number) {
+fn number(view: &TargetView<'_>, out: &mut Samples<'_>, labels: &[&str], number: InfoField) {
     out.known(labels, view.target.server().info().numbers.get(&number).copied());
 }
 

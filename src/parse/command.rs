@@ -7,17 +7,17 @@ use crate::script::Sha1Digits;
 /// A command for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// PING.
+    /// Heartbeat.
     Ping,
-    /// MULTI and EXEC, an empty transaction.
+    /// MULTI and EXEC without commands: a heartbeat that a BUSY server does not count in `errorstat_BUSY`.
     Transaction,
-    /// INFO of these sections.
+    /// Sections; several need 7.0.
     Info(&'static [&'static str]),
-    /// SLOWLOG GET of this number of entries.
+    /// Maximum number of entries, the newest first.
     SlowlogGet(usize),
-    /// SLOWLOG LEN.
+    /// Number of entries in the slow log.
     SlowlogLen,
-    /// CONFIG GET of these parameters.
+    /// Parameters or patterns; several need 7.0.
     ConfigGet(&'static [&'static str]),
     /// FUNCTION STATS (7.0+).
     FunctionStats,
@@ -25,7 +25,7 @@ pub(crate) enum Command {
     FunctionList,
     /// SCRIPT SHOW, the body of a script (Valkey 8.0+).
     ScriptShow(Sha1Digits),
-    /// CLIENT SETNAME, so that an operator can tell the exporter in CLIENT LIST.
+    /// CLIENT SETNAME, so that an operator can identify the exporter in CLIENT LIST.
     SetName,
 }
 

@@ -43,6 +43,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Returns false if the slow log is off or holds no entries; `None` if the threshold is unknown.
+    #[must_use]
+    pub(crate) fn slowlog_enabled(&self) -> Option<bool> {
+        let threshold = self.slowlog_threshold?;
+        Some(threshold.duration().is_some() && self.slowlog_max_len != Some(0))
+    }
+
     /// Parameters, for servers where one CONFIG GET accepts several (7.0+).
     pub(crate) const PARAMETERS: &[&str] =
         &["slowlog-log-slower-than", "slowlog-max-len", "lua-time-limit", "busy-reply-threshold"];

@@ -1,6 +1,6 @@
 //! INFO: the fields that the exporter uses, with their names in each server version.
 //!
-//! To add a number, add a variant to [`Number`] and its row to [`NUMBERS`].
+//! To add a field, add a variant to [`InfoField`] and its row to [`INFO_FIELDS`].
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::script::ScriptCommand;
 pub(crate) const SECTIONS: &[&str] =
     &["server", "commandstats", "errorstats", "memory", "stats", "replication"];
 
-/// A number in INFO.
+/// A numeric field of INFO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Number {
+pub(crate) enum InfoField {
     /// Scripts in the EVAL cache.
     CachedScripts,
     /// Registered functions.
@@ -36,17 +36,17 @@ pub(crate) enum Number {
     CommandsProcessed,
 }
 
-/// The field of each number, the newest name first.
-const NUMBERS: &[(Number, &[&str])] = &[
-    (Number::CachedScripts, &["number_of_cached_scripts"]),
-    (Number::Functions, &["number_of_functions"]),
-    (Number::Libraries, &["number_of_libraries"]),
-    (Number::EvictedScripts, &["evicted_scripts"]),
-    (Number::VmEval, &["used_memory_vm_eval", "used_memory_lua"]),
-    (Number::VmFunctions, &["used_memory_vm_functions"]),
-    (Number::ScriptsEval, &["used_memory_scripts_eval", "used_memory_scripts"]),
-    (Number::FunctionsMemory, &["used_memory_functions"]),
-    (Number::CommandsProcessed, &["total_commands_processed"]),
+/// Names of each field, the newest first.
+const INFO_FIELDS: &[(InfoField, &[&str])] = &[
+    (InfoField::CachedScripts, &["number_of_cached_scripts"]),
+    (InfoField::Functions, &["number_of_functions"]),
+    (InfoField::Libraries, &["number_of_libraries"]),
+    (InfoField::EvictedScripts, &["evicted_scripts"]),
+    (InfoField::VmEval, &["used_memory_vm_eval", "used_memory_lua"]),
+    (InfoField::VmFunctions, &["used_memory_vm_functions"]),
+    (InfoField::ScriptsEval, &["used_memory_scripts_eval", "used_memory_scripts"]),
+    (InfoField::FunctionsMemory, &["used_memory_functions"]),
+    (InfoField::CommandsProcessed, &["total_commands_processed"]),
 ];
 
 /// Statistics of a command, from `cmdstat_…`.
@@ -99,12 +99,12 @@ pub(crate) struct Info {
     pub(crate) commands: Option<HashMap<ScriptCommand, CommandStats>>,
     /// Successful kills; `None` before 7.0, which has no statistics of subcommands.
     pub(crate) kills: Option<Kills>,
-    /// Traces of commands that make ids of the slow log skip. `None` if not reported.
+    /// Evidence of commands after which slow log ids may have gaps. `None` if not reported.
     pub(crate) slowlog_past: Option<SlowlogPast>,
     /// Numbers of error replies. `None` if not reported.
     pub(crate) errors: Option<ErrorStats>,
-    /// Numbers by name.
-    pub(crate) numbers: HashMap<Number, u64>,
+    /// Values of numeric fields; fields that the server does not report are absent.
+    pub(crate) numbers: HashMap<InfoField, u64>,
 }
 
 /// History of the slow log, according to the command statistics.
@@ -196,7 +196,7 @@ impl Info {
                     noscript: count("NOSCRIPT"),
                 }
             }),
-            numbers: NUMBERS
+            numbers: INFO_FIELDS
                 .iter()
                 .filter_map(|(which, names)| Some((*which, names.iter().find_map(|name| number(name))?)))
                 .collect(),
@@ -281,15 +281,15 @@ mod tests {
             assert!(!commands.contains_key(&ScriptCommand::EvalshaRo));
             let errors = info.errors.unwrap();
             assert_eq!((errors.busy, errors.notbusy, errors.noscript), (2, 1, 1));
-            assert_eq!(info.numbers[&Number::CachedScripts], 3);
-            assert!(info.numbers[&Number::VmEval] > 0);
+            assert_eq!(info.numbers[&InfoField::CachedScripts], 3);
+            assert!(info.numbers[&InfoField::VmEval] > 0);
         }
     }
 
     #[test]
     fn counts_that_6_2_lacks_are_unknown_and_absent_ones_of_7_0_are_zero() {
         let old = Info::parse(REDIS_62);
-        assert!(old.kills.is_none() && !old.numbers.contains_key(&Number::Functions));
+        assert!(old.kills.is_none() && !old.numbers.contains_key(&InfoField::Functions));
         assert_eq!(Info::parse(REDIS_7).kills, Some(Kills { script: 1, function: 0 }));
         assert_eq!(Info::parse(b"# Commandstats\r\n").commands, Some(HashMap::new()));
         assert_eq!(Info::parse(b"# Server\r\nredis_version:7.0.0\r\n").commands, None);
@@ -338,7 +338,7 @@ mod tests {
         info.merge(Info::parse(b"# Memory\r\nused_memory_lua:7\r\n"));
         info.merge(Info::parse(b"# Errorstats\r\nerrorstat_BUSY:count=4\r\n"));
         assert_eq!(info.run_id.as_deref(), Some("abc"));
-        assert_eq!(info.numbers[&Number::VmEval], 7);
+        assert_eq!(info.numbers[&InfoField::VmEval], 7);
         assert_eq!(info.errors.unwrap().busy, 4);
         assert!(info.commands.is_none());
     }

@@ -24,7 +24,7 @@ pub(crate) use self::config::{Settings, SlowlogThreshold};
 pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;
 pub(crate) use self::function_stats::{RunningFunction, function_stats};
-pub(crate) use self::info::{CommandStats, ErrorStats, Info, Number, SECTIONS, SlowlogPast};
+pub(crate) use self::info::{CommandStats, ErrorStats, Info, InfoField, SECTIONS, SlowlogPast};
 pub(crate) use self::log_line::{SlowScriptLine, slow_script_line};
 pub(crate) use self::recorded::recorded_scripts;
 pub(crate) use self::reply::{Malformed, bytes, integer};

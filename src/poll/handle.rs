@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
-use crate::watch::{Event, Next, Observation, Reached, Snapshot, Target};
+use crate::watch::{Event, Next, Observation, PeerIdentity, Snapshot, Target};
 
 /// State that all targets share.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub(crate) struct TargetHandle {
 /// Result of dialling a target.
 #[derive(Debug, Default)]
 struct Dialled {
-    /// Address of the last connection, and whether it is of this machine.
+    /// Address of the last connection, and whether it is local.
     reached: Option<(SocketAddr, bool)>,
     /// True if the last attempt led to an address that `allow` does not admit.
     refused: bool,
@@ -205,18 +205,18 @@ impl TargetHandle {
     }
 
     /// Returns the server of the last connection, and whether it is up; `None` before the first connection.
-    pub(crate) fn reached(&self) -> Option<(Reached, bool)> {
-        let (socket, here) = self.lock_dialled().reached?;
+    pub(crate) fn reached(&self) -> Option<(PeerIdentity, bool)> {
+        let (socket, is_local) = self.lock_dialled().reached?;
         let numbers = self.numbers();
         let run_id = numbers.server().info().run_id.clone();
-        let reached = Reached { socket, here, tls: self.config.address.tls, run_id };
+        let reached = PeerIdentity { socket, is_local, tls: self.config.address.tls, run_id };
         Some((reached, numbers.liveness().state().kind().is_up()))
     }
 
     /// Sets where the last connection led.
     #[cfg(test)]
-    pub(crate) fn set_reached(&self, socket: SocketAddr, here: bool) {
-        self.lock_dialled().reached = Some((socket, here));
+    pub(crate) fn set_reached(&self, socket: SocketAddr, is_local: bool) {
+        self.lock_dialled().reached = Some((socket, is_local));
     }
 
     /// Returns the TLS setup for the next connection; `None` if the address has no TLS.
@@ -263,7 +263,7 @@ impl TargetHandle {
     }
 
     /// Records that a script's source is requested from this server; it is requested once.
-    pub(crate) fn asks_source(&self, sha1: Sha1Digits) {
+    pub(crate) fn mark_source_requested(&self, sha1: Sha1Digits) {
         self.requested_sources.lock().insert(sha1);
     }
 

@@ -55,11 +55,11 @@ pub(crate) async fn watch(handle: Arc<TargetHandle>, stop: CancellationToken) {
 async fn poll(handle: &TargetHandle, stop: CancellationToken) {
     let mut backoff = Backoff::default();
     // A port that accepts connections and never replies on any of them is not a blocked server.
-    let mut doubtful = false;
+    let mut never_replied = false;
     loop {
         let began = handle.now().mono;
-        let end = session(handle, &stop, doubtful).await;
-        doubtful = matches!(end, SessionEnd::NoReply(_));
+        let end = session(handle, &stop, never_replied).await;
+        never_replied = matches!(end, SessionEnd::NoReply(_));
         match end {
             SessionEnd::Stopped => return,
             SessionEnd::Lost(detail) | SessionEnd::NoReply(detail) => {
@@ -95,7 +95,7 @@ impl Backoff {
 }
 
 /// Connects and uses the connection until it ends.
-async fn session(handle: &TargetHandle, stop: &CancellationToken, doubtful: bool) -> SessionEnd {
+async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied: bool) -> SessionEnd {
     let config = handle.config();
     let connecting = connect_within(&config.address.endpoint, config.allow());
     let dialled = tokio::select! {
@@ -108,7 +108,7 @@ async fn session(handle: &TargetHandle, stop: &CancellationToken, doubtful: bool
         Err(error) => return unreachable(handle, error.to_string()),
     };
     handle.observe(Observation::Connected);
-    let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), doubtful);
+    let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), never_replied);
     let transport = match handle.tls() {
         None => transport,
         Some(tls) => match tls_handshake(&mut waiter, &tls, transport).await {

@@ -72,7 +72,7 @@ pub(super) struct Session<'a> {
     /// True if the server has been identified by INFO, or is known to reject it.
     identified: bool,
     /// True if INFO and CONFIG GET are known to accept several arguments (7.0+).
-    several: bool,
+    multi_arg: bool,
     last: LastBegun,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
             handle,
             has_replied: false,
             identified: false,
-            several: false,
+            multi_arg: false,
             last: LastBegun::default(),
         }
     }
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
             if self.identified {
                 actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
                 if self.handle.config().privacy.show_source
-                    && numbers.worth_asking(Feature::ScriptShow, self.handle.now())
+                    && numbers.should_try(Feature::ScriptShow, self.handle.now())
                     && self.handle.wanted_source(&numbers).is_some()
                 {
                     actions.push((due(self.last.source, SOURCE_INTERVAL), Action::Source));
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends a heartbeat.
+    /// Sends the command that the target's capabilities permit as a heartbeat, and reports its round trip.
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
         let now = self.handle.now();
         self.last.heartbeat = Some(now.mono);
@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
         self.last.naming = Some(sent);
         let reply = self.exchange(Command::FunctionStats).await?;
         match reply.as_ref().ok().map(|value| function_stats(value.clone())) {
-            // The reply shows that the server is still BUSY, so it is no proof of a free one.
+            // The server is still BUSY: the reply does not prove that the server is free.
             Some(Ok(Some(function))) => {
                 self.handle.observe(Observation::Running { function, since: sent });
                 self.capability(Feature::FunctionStats, true, None);
@@ -251,9 +251,9 @@ impl<'a> Session<'a> {
 
     /// Identifies the server. Returns `false` if that has to be repeated because of a temporary error.
     async fn identify(&mut self) -> Result<bool, SessionEnd> {
-        if !self.worth_asking(Feature::Info) {
+        if !self.should_try(Feature::Info) {
             if !self.identified {
-                self.handle.observe(Observation::Anonymous);
+                self.handle.observe(Observation::InfoUnavailable);
             }
             return Ok(true);
         }
@@ -270,7 +270,7 @@ impl<'a> Session<'a> {
                 if is_temporary {
                     return Ok(false);
                 }
-                self.handle.observe(Observation::Anonymous);
+                self.handle.observe(Observation::InfoUnavailable);
             }
         }
         Ok(true)
@@ -284,10 +284,10 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if !std::mem::replace(&mut self.identified, true) {
-            self.introduce().await?;
+            self.initialize().await?;
         }
         self.read_settings().await?;
-        if !self.worth_asking(Feature::SlowlogLength) {
+        if !self.should_try(Feature::SlowlogLength) {
             return Ok(());
         }
         let length = self.request(Command::SlowlogLen).await;
@@ -302,11 +302,11 @@ impl<'a> Session<'a> {
     async fn info(&mut self) -> Result<Info, RequestError> {
         if !self.identified {
             let server = self.info_of(Command::Info(&["server"])).await?;
-            self.several = server.compatible_major.is_some_and(|major| major >= 7);
+            self.multi_arg = server.compatible_major.is_some_and(|major| major >= 7);
         }
-        if self.several {
+        if self.multi_arg {
             match self.info_of(Command::Info(SECTIONS)).await {
-                Err(RequestError::ErrorReply(ErrorReply::Other { .. })) => self.several = false,
+                Err(RequestError::ErrorReply(ErrorReply::Other { .. })) => self.multi_arg = false,
                 result => return result,
             }
         }
@@ -323,29 +323,29 @@ impl<'a> Session<'a> {
 
     /// Sends the commands that are needed once per connection: CLIENT SETNAME, and those whose availability during BUSY has to be
     /// known beforehand.
-    async fn introduce(&mut self) -> Result<(), SessionEnd> {
+    async fn initialize(&mut self) -> Result<(), SessionEnd> {
         ignore_reply(self.request(Command::SetName).await)?;
-        if self.worth_asking(Feature::Transaction) {
+        if self.should_try(Feature::Transaction) {
             ignore_reply(self.request(Command::Transaction).await)?;
         }
         // Servers before 7.0 have no functions. A server that does not report its version gets the command.
         let before_7 = self.handle.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
         if before_7 {
             self.capability(Feature::FunctionStats, false, None);
-        } else if self.worth_asking(Feature::FunctionStats) {
+        } else if self.should_try(Feature::FunctionStats) {
             self.name_function().await?;
         }
         Ok(())
     }
 
     async fn read_settings(&mut self) -> Result<(), SessionEnd> {
-        if !self.worth_asking(Feature::Config) {
+        if !self.should_try(Feature::Config) {
             return Ok(());
         }
         // A server that does not report its version gets the form that all versions accept.
-        let several = self.several && self.handle.numbers().server().info().compatible_major.is_some();
-        let step = if several { Settings::PARAMETERS.len() } else { 1 };
-        let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
+        let multi_arg = self.multi_arg && self.handle.numbers().server().info().compatible_major.is_some();
+        let step = if multi_arg { Settings::PARAMETERS.len() } else { 1 };
+        let parameters = if multi_arg { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         let mut settings = Settings::default();
         for chunk in parameters.chunks(step) {
             let command = Command::ConfigGet(chunk);
@@ -367,7 +367,7 @@ impl<'a> Session<'a> {
     async fn read_slowlog(&mut self) -> Result<(), SessionEnd> {
         let began = self.handle.now().mono;
         self.last.poll = Some(began);
-        if !self.worth_asking(Feature::Slowlog) {
+        if !self.should_try(Feature::Slowlog) {
             self.handle.observe(Observation::SlowlogUnreadable);
             return Ok(());
         }
@@ -394,10 +394,10 @@ impl<'a> Session<'a> {
             match self.handle.observe(Observation::Slowlog(reply)) {
                 Next::ReadOn => {}
                 Next::Identify => {
-                    if self.worth_asking(Feature::Info) {
+                    if self.should_try(Feature::Info) {
                         self.identify().await?;
                     } else {
-                        self.handle.observe(Observation::Anonymous);
+                        self.handle.observe(Observation::InfoUnavailable);
                     }
                 }
                 Next::Continue => break,
@@ -415,7 +415,7 @@ impl<'a> Session<'a> {
         let reply = self.request(Command::ScriptShow(sha1)).await;
         match &reply {
             Ok(Value::BulkString(body)) => {
-                self.handle.asks_source(sha1);
+                self.handle.mark_source_requested(sha1);
                 self.handle.keep_source(sha1, body);
             }
             // The command may succeed later: after a change of the ACL, or on a new server at this address.
@@ -427,7 +427,7 @@ impl<'a> Session<'a> {
                 | ErrorReply::MasterDown,
             )) => {}
             // The server no longer has the script, or it is too large.
-            _ => self.handle.asks_source(sha1),
+            _ => self.handle.mark_source_requested(sha1),
         }
         ignore_reply(reply)
     }
@@ -444,11 +444,11 @@ impl<'a> Session<'a> {
         let reply = self.connection.send(command);
         match self.waiter.wait(reply).await? {
             Ok(value) => {
-                (self.has_replied, self.waiter.doubtful) = (true, false);
+                (self.has_replied, self.waiter.never_replied) = (true, false);
                 Ok(Ok(value))
             }
             Err(CommandError::ErrorReply(error_reply)) => {
-                (self.has_replied, self.waiter.doubtful) = (true, false);
+                (self.has_replied, self.waiter.never_replied) = (true, false);
                 Ok(Err(error_reply))
             }
             Err(error) => {
@@ -534,8 +534,8 @@ impl<'a> Session<'a> {
         self.handle.observe(Observation::Capability { feature, available, problem });
     }
 
-    fn worth_asking(&self, feature: Feature) -> bool {
-        self.handle.numbers().worth_asking(feature, self.handle.now())
+    fn should_try(&self, feature: Feature) -> bool {
+        self.handle.numbers().should_try(feature, self.handle.now())
     }
 
     fn polled(&self, began: Mono) {
@@ -567,7 +567,7 @@ impl<'a> Session<'a> {
 
     /// Reports an unexpected reply.
     fn report_unexpected(&self, command: Command, detail: String) {
-        self.handle.observe(Observation::Trouble { command: command.name(), detail });
+        self.handle.observe(Observation::UnexpectedReply { command: command.name(), detail });
     }
 
     /// Reports a reply above its limit. Of the slow log, the next request is for fewer entries; any other feature counts as not

@@ -38,7 +38,7 @@ pub(super) struct Waiter<'a> {
     last_check: Option<Check>,
     /// True if there was no reply on the previous connection. Silence is then not reported as a blockage before the first
     /// reply on this one.
-    pub(super) doubtful: bool,
+    pub(super) never_replied: bool,
 }
 
 impl<'a> Waiter<'a> {
@@ -46,9 +46,9 @@ impl<'a> Waiter<'a> {
         handle: &'a TargetHandle,
         stop: &'a CancellationToken,
         endpoint: ResolvedEndpoint,
-        doubtful: bool,
+        never_replied: bool,
     ) -> Self {
-        Self { handle, stop, endpoint, last_check: None, doubtful }
+        Self { handle, stop, endpoint, last_check: None, never_replied }
     }
 
     /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
@@ -110,10 +110,10 @@ impl<'a> Waiter<'a> {
                 break None;
             }
             if unanswered > UNACKNOWLEDGED_LIMIT * 2 {
-                return Err(unreachable(self.handle, "no packet comes back from the server".to_owned()));
+                return Err(unreachable(self.handle, "no packets received from the server".to_owned()));
             }
         };
-        if !self.doubtful {
+        if !self.never_replied {
             self.handle.observe(Observation::Silent { since });
         }
         // Holding the second connection until the reply limits the number of connections to two.

@@ -52,7 +52,7 @@ impl Store {
     pub(crate) fn open(path: &Path) -> Self {
         let lines = match read(path) {
             Ok(Some(Contents { lines, unreadable })) => {
-                info!(file = %path.display(), targets = lines.len(), "state file read: the account goes on");
+                info!(file = %path.display(), targets = lines.len(), "state file loaded; resuming slow log accounting");
                 if unreadable > 0 {
                     let aside = aside(path);
                     let copy = fs::copy(path, &aside).ok().map(|_| aside.display().to_string());

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::cause::Cause;
-use super::runner::Runner;
+use super::running_script::RunningScript;
 use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
 
@@ -24,7 +24,7 @@ pub(super) struct EndedEpisode {
     /// Kind of the BUSY replies, if there were any.
     pub(super) busy: Option<BusyKind>,
     /// Script or function that FUNCTION STATS or the log file named last, and its start.
-    pub(super) runner: Option<(Runner, Unix)>,
+    pub(super) running_script: Option<(RunningScript, Unix)>,
 }
 
 /// Result of an attribution.
@@ -33,9 +33,9 @@ pub(super) struct Attribution {
     /// Cause.
     pub(super) cause: Cause,
     /// Slow log entry that explains the blockage best.
-    pub(super) culprit: Option<Entry>,
-    /// The runner that was named, unless the culprit is another call.
-    pub(super) runner: Option<Runner>,
+    pub(super) cause_entry: Option<Entry>,
+    /// The running_script that was named, unless the cause_entry is another call.
+    pub(super) running_script: Option<RunningScript>,
 }
 
 impl EndedEpisode {
@@ -62,21 +62,21 @@ impl EndedEpisode {
             longest.filter(|_| !covered.is_zero() && covered >= self.blocked / 2)
         });
         let cause = cause.unwrap_or(Cause::Unknown);
-        let culprit = of(cause).max_by(|one, other| {
+        let cause_entry = of(cause).max_by(|one, other| {
             let overlaps = self.overlap(one, clock_ahead).total_cmp(&self.overlap(other, clock_ahead));
             overlaps.then(one.duration.cmp(&other.duration))
         });
-        let runner = self.runner.as_ref().filter(|(runner, began)| {
-            culprit.is_none_or(|culprit| {
+        let running_script = self.running_script.as_ref().filter(|(running_script, began)| {
+            cause_entry.is_none_or(|cause_entry| {
                 // The name is dropped unless no other entry fits it: a wrong name is worse than none.
-                Cause::of_kind(runner.kind) == cause
-                    && of(cause).filter(|entry| may_have_begun(entry, *began, clock_ahead)).eq([culprit])
+                Cause::of_kind(running_script.kind) == cause
+                    && of(cause).filter(|entry| may_have_begun(entry, *began, clock_ahead)).eq([cause_entry])
             })
         });
         Attribution {
             cause,
-            culprit: culprit.map(|entry| (*entry).clone()),
-            runner: runner.map(|(runner, _)| runner.clone()),
+            cause_entry: cause_entry.map(|entry| (*entry).clone()),
+            running_script: running_script.map(|(running_script, _)| running_script.clone()),
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
             began: Unix::from_epoch(Duration::from_secs(1000)),
             blocked: Duration::from_millis(1500),
             busy,
-            runner: None,
+            running_script: None,
         }
     }
 
@@ -172,27 +172,30 @@ mod tests {
     fn the_kind_of_busy_replies_is_the_cause() {
         let found = ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
         assert_eq!(
-            (found.cause, found.culprit.unwrap().duration),
+            (found.cause, found.cause_entry.unwrap().duration),
             (Cause::Script, Duration::from_millis(300))
         );
         let found = ended(Some(BusyKind::Module)).attribute(&[entry("eval", 1001, 1500)], Some(0.0));
-        assert_eq!((found.cause, found.culprit), (Cause::Module, None));
+        assert_eq!((found.cause, found.cause_entry), (Cause::Module, None));
     }
 
     #[test]
     fn a_name_is_kept_only_if_no_other_entry_fits_it() {
         let sha1 = "a".repeat(40);
         let named = |began_ms: u64| EndedEpisode {
-            runner: Some((Runner::logged(&sha1), Unix::from_epoch(Duration::from_millis(began_ms)))),
+            running_script: Some((
+                RunningScript::logged(&sha1),
+                Unix::from_epoch(Duration::from_millis(began_ms)),
+            )),
             busy: Some(BusyKind::Script),
             blocked: Duration::from_millis(4500),
             ..ended(None)
         };
         // One of 3 s, and one of 1.5 s behind it that was named.
         let entries = [entry("eval", 1003, 3000), entry("evalsha", 1004, 1500)];
-        assert_eq!(named(1_003_000).attribute(&entries, Some(0.0)).runner, None);
-        assert!(named(1_000_500).attribute(&entries[..1], Some(0.0)).runner.is_some());
-        assert!(named(1_000_500).attribute(&[], Some(0.0)).runner.is_some());
-        assert_eq!(named(1_000_500).attribute(&entries, None).runner, None);
+        assert_eq!(named(1_003_000).attribute(&entries, Some(0.0)).running_script, None);
+        assert!(named(1_000_500).attribute(&entries[..1], Some(0.0)).running_script.is_some());
+        assert!(named(1_000_500).attribute(&[], Some(0.0)).running_script.is_some());
+        assert_eq!(named(1_000_500).attribute(&entries, None).running_script, None);
     }
 }

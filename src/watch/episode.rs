@@ -1,10 +1,10 @@
-//! A blockage that is not over.
+//! A blockage in progress.
 
-use super::runner::Running;
+use super::running_script::Running;
 use crate::clock::Mono;
 use crate::parse::BusyKind;
 
-/// A blockage that is not over.
+/// A blockage in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Episode {
     /// Start, as far as known.
@@ -24,7 +24,7 @@ pub(crate) struct Episode {
 pub(super) struct Evidence {
     /// Time at which the last request was sent that was answered BUSY.
     pub(super) last_sent: Mono,
-    /// The reply that narrows the start of what runs most.
+    /// Reply giving the tightest bound on the start time.
     pub(super) proof: Proof,
 }
 
@@ -53,7 +53,7 @@ impl Episode {
 
     /// Kind of what was named.
     pub(super) fn named_kind(&self) -> Option<BusyKind> {
-        self.running.as_ref().map(|running| running.runner.kind)
+        self.running.as_ref().map(|running| running.running_script.kind)
     }
 
     /// Time until which the episode lasted at least. BUSY proves it until the last such request was sent; without
@@ -62,13 +62,13 @@ impl Episode {
         self.evidence.map_or(self.noticed, |evidence| evidence.last_sent)
     }
 
-    /// True if something that started between these times is not what the proof is about.
-    pub(super) fn is_another(&self, earliest: Mono, latest: Mono) -> bool {
+    /// True if something that started between these times is a different run from the one in `proof`.
+    pub(super) fn is_different_run(&self, earliest: Mono, latest: Mono) -> bool {
         self.evidence.is_some_and(|evidence| earliest > evidence.proof.began && latest > evidence.proof.asked)
     }
 
-    /// True if something that started no later than `latest`, at an unknown time, is not what the proof is about.
-    pub(super) fn is_surely_another(&self, latest: Mono) -> bool {
+    /// True if something that started no later than `latest`, at an unknown time, is a different run from the one in `proof`.
+    pub(super) fn is_certainly_different_run(&self, latest: Mono) -> bool {
         self.evidence.is_some_and(|evidence| latest > evidence.proof.read)
     }
 }

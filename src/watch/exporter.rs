@@ -148,7 +148,7 @@ impl Feature {
 
 /// The exporter's own numbers about a target.
 #[derive(Debug, Clone)]
-pub(crate) struct ExporterNumbers {
+pub(crate) struct ExporterStats {
     /// Number of polls of SLOWLOG or INFO that were started.
     pub(crate) polls: u64,
     /// Number of failed polls by reason; every reason exists.
@@ -163,7 +163,7 @@ pub(crate) struct ExporterNumbers {
     capabilities: BTreeMap<Feature, (bool, Mono)>,
 }
 
-impl Default for ExporterNumbers {
+impl Default for ExporterStats {
     fn default() -> Self {
         Self {
             polls: 0,
@@ -176,7 +176,7 @@ impl Default for ExporterNumbers {
     }
 }
 
-impl ExporterNumbers {
+impl ExporterStats {
     /// True if the feature is available; `None` until it was tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
@@ -184,7 +184,7 @@ impl ExporterNumbers {
     }
 
     /// True unless the feature is known to be unavailable and was tried less than [`RETRY_AFTER`] ago.
-    pub(super) fn worth_asking(&self, feature: Feature, now: Mono) -> bool {
+    pub(super) fn should_try(&self, feature: Feature, now: Mono) -> bool {
         let last = self.capabilities.get(&feature);
         last.is_none_or(|(available, at)| *available || now.since(*at) >= RETRY_AFTER)
     }

@@ -7,7 +7,7 @@ use super::attribution::EndedEpisode;
 use super::cause::Cause;
 use super::episode::Episode;
 use super::event::Event;
-use super::runner::Running;
+use super::running_script::Running;
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::convert::micros;
 use crate::parse::{BusyKind, Entry};
@@ -19,7 +19,6 @@ const MAX_UNATTRIBUTED: usize = 16;
 /// Ended blockages of one cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CauseTotals {
-    /// Number of blockages.
     pub(crate) episodes: u64,
     /// Sum of their durations, µs.
     pub(crate) micros: u64,
@@ -28,24 +27,20 @@ pub(crate) struct CauseTotals {
 /// The latest blockage that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LastBlockage {
-    /// Start.
+    /// Start by this machine's clock.
     pub(crate) began: Unix,
-    /// Duration.
     pub(crate) blocked: Duration,
-    /// Cause.
     pub(crate) cause: Cause,
-    /// Script or function, if known.
+    /// Script or function, if FUNCTION STATS, the log file or the slow log named it.
     pub(crate) script: Option<Identity>,
 }
 
 /// An ended blockage that waits for the slow log.
 #[derive(Debug, Clone)]
 pub(super) struct Unattributed {
-    /// Start.
     began: Mono,
-    /// Time until which it lasted at least.
+    /// Minimum end, as BUSY replies prove it.
     proved_until: Mono,
-    /// The blockage.
     pub(super) episode: EndedEpisode,
 }
 
@@ -100,7 +95,9 @@ impl History {
             began: now.unix_of(began),
             blocked: end.since(began),
             busy,
-            runner: episode.running.map(|Running { runner, began }| (runner, now.unix_of(began))),
+            running_script: episode
+                .running
+                .map(|Running { running_script, began }| (running_script, now.unix_of(began))),
         };
         self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
     }
@@ -134,8 +131,8 @@ impl History {
                 totals.micros = totals.micros.saturating_add(micros(ended.blocked));
             }
         }
-        let named = attribution.runner.as_ref().map(|runner| runner.script.clone());
-        let called = attribution.culprit.as_ref().and_then(|entry| entry.call.as_ref());
+        let named = attribution.running_script.as_ref().map(|running_script| running_script.script.clone());
+        let called = attribution.cause_entry.as_ref().and_then(|entry| entry.call.as_ref());
         self.last = Some(LastBlockage {
             began: ended.began,
             blocked: ended.blocked,
@@ -145,17 +142,17 @@ impl History {
         events.push(Event::BlockageEnded {
             blocked: ended.blocked,
             cause: attribution.cause,
-            culprit: attribution.culprit.clone(),
-            runner: attribution.runner.clone(),
+            cause_entry: attribution.cause_entry.clone(),
+            running_script: attribution.running_script.clone(),
         });
-        let script = attribution.runner?.script;
-        Some((script, attribution.culprit?)).filter(|(script, _)| script.sha1.is_some())
+        let script = attribution.running_script?.script;
+        Some((script, attribution.cause_entry?)).filter(|(script, _)| script.sha1.is_some())
     }
 
-    /// Makes room for an episode that began at `began` by moving the end of the one before, if that seemed to end later
-    /// or if the two `meet`. Returns the start of the episode, which can be later than `began`.
-    pub(super) fn make_room(&mut self, began: Mono, meet: bool) -> Mono {
-        if began >= self.last_end && !meet {
+    /// Makes room for an episode that began at `began` by moving the end of the one before, if they overlap,
+    /// or if `adjacent` is set. Returns the start of the episode, which can be later than `began`.
+    pub(super) fn adjust_previous_end(&mut self, began: Mono, adjacent: bool) -> Mono {
+        if began >= self.last_end && !adjacent {
             return began;
         }
         let Some(last) = self.unattributed.back_mut() else { return began.max(self.last_end) };
@@ -173,14 +170,14 @@ impl History {
 
     /// Names the latest waiting blockage, if it has no name and `running` can have run in it.
     pub(super) fn name(&mut self, running: Running, now: Timestamps) {
-        let Running { runner, began } = running;
+        let Running { running_script, began } = running;
         let fits = |last: &&mut Unattributed| {
-            last.episode.runner.is_none()
-                && last.episode.busy == Some(runner.kind)
+            last.episode.running_script.is_none()
+                && last.episode.busy == Some(running_script.kind)
                 && began < last.began + last.episode.blocked
         };
         if let Some(last) = self.unattributed.back_mut().filter(fits) {
-            last.episode.runner = Some((runner, now.unix_of(began)));
+            last.episode.running_script = Some((running_script, now.unix_of(began)));
         }
     }
 }

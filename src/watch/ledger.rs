@@ -54,7 +54,7 @@ impl Ledger {
     }
 
     /// Commits changes only once they are saved, from now on.
-    pub(super) fn save_first(&mut self) {
+    pub(super) fn enable_durability(&mut self) {
         self.durable = true;
     }
 
@@ -141,7 +141,7 @@ mod tests {
             latest: LatestCalls::default(),
         });
         if durable {
-            ledger.save_first();
+            ledger.enable_durability();
         }
         ledger
     }

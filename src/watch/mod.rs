@@ -1,4 +1,4 @@
-//! State machine and numbers of a target. Pure: decides by (observation, time) and does no I/O.
+//! State machine and numbers of a target. Pure: updates target state from timestamped observations, without I/O.
 //!
 //! [`Target`] owns all numbers of one target and changes them in one place, `Target::step`. What is to be logged is
 //! returned as [`Event`]s.
@@ -16,8 +16,8 @@ mod latest;
 mod ledger;
 mod liveness;
 mod observation;
-mod reached;
-mod runner;
+mod peer_identity;
+mod running_script;
 mod scripts;
 mod series;
 mod server;
@@ -31,7 +31,7 @@ pub(crate) use self::exporter::{FailureReason, Feature};
 pub(crate) use self::histogram::Histogram;
 pub(crate) use self::liveness::Liveness;
 pub(crate) use self::observation::{Next, Observation};
-pub(crate) use self::reached::Reached;
+pub(crate) use self::peer_identity::PeerIdentity;
 pub(crate) use self::series::Series;
 pub(crate) use self::slow_call::{Severity, SlowCall, Thresholds};
 pub(crate) use self::state::{State, StateKind};

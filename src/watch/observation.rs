@@ -32,7 +32,6 @@ pub(crate) enum Observation {
     },
     /// A request was answered BUSY.
     Busy {
-        /// Kind of what runs.
         kind: BusyKind,
         /// True if the server counted this as a BUSY error.
         counted: bool,
@@ -50,27 +49,20 @@ pub(crate) enum Observation {
         detail: String,
     },
     /// The server can't be reached.
-    Unreachable {
-        /// Reason.
-        detail: String,
-    },
+    Unreachable { detail: String },
     /// A poll was started.
     PollBegan,
     /// A poll was answered.
     Polled {
-        /// Duration of the poll.
+        /// Time from the first request to the last reply.
         took: Duration,
     },
     /// A poll failed.
-    PollFailed {
-        /// Reason.
-        reason: FailureReason,
-    },
+    PollFailed { reason: FailureReason },
     /// The server sent an unexpected reply.
-    Trouble {
-        /// Command that was sent.
+    UnexpectedReply {
         command: &'static str,
-        /// The reply.
+        /// Part of the reply, or the reason for which it cannot be parsed.
         detail: String,
     },
     /// SLOWLOG GET was answered.
@@ -86,12 +78,11 @@ pub(crate) enum Observation {
     /// INFO was answered.
     Info(Box<Info>),
     /// INFO can't be read: the identity of the server is unknown.
-    Anonymous,
+    InfoUnavailable,
     /// CONFIG GET was answered.
     Settings(Settings),
     /// FUNCTION STATS named the running function: the server is BUSY.
     Running {
-        /// The function.
         function: RunningFunction,
         /// Time at which the request was sent.
         since: Mono,
@@ -100,9 +91,7 @@ pub(crate) enum Observation {
     Logged(SlowScriptLine),
     /// A feature was tried.
     Capability {
-        /// Feature.
         feature: Feature,
-        /// True if it is available.
         available: bool,
         /// Reason, and what to do about it; `None` if such servers lack the feature.
         problem: Option<String>,

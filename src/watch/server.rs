@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamps;
-use crate::parse::{ErrorStats, Info, Number, Settings};
+use crate::parse::{ErrorStats, Info, InfoField, Settings};
 
 /// Latest facts that the server reported; missing until it does.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ impl ServerFacts {
     pub(crate) fn saved(&self) -> SavedServer {
         SavedServer {
             run_id: self.info.run_id.clone(),
-            commands_processed: self.info.numbers.get(&Number::CommandsProcessed).copied(),
+            commands_processed: self.info.numbers.get(&InfoField::CommandsProcessed).copied(),
             busy_reported: self.busy_reported,
             own_when_reported: self.own_when_reported,
             own_not_contained: self.own_not_contained,
@@ -56,7 +56,7 @@ impl ServerFacts {
     #[must_use]
     pub(crate) fn restored(saved: SavedServer) -> Self {
         let mut info = Info { run_id: saved.run_id, ..Info::default() };
-        info.numbers.extend(saved.commands_processed.map(|count| (Number::CommandsProcessed, count)));
+        info.numbers.extend(saved.commands_processed.map(|count| (InfoField::CommandsProcessed, count)));
         Self {
             info,
             busy_reported: saved.busy_reported,
@@ -144,7 +144,7 @@ impl ServerFacts {
 
     /// True if the server's statistics were reset (CONFIG RESETSTAT) since they were last reported.
     fn was_reset(&self, info: &Info, errors: ErrorStats) -> bool {
-        let commands = |info: &Info| info.numbers.get(&Number::CommandsProcessed).copied();
+        let commands = |info: &Info| info.numbers.get(&InfoField::CommandsProcessed).copied();
         errors.busy < self.busy_reported || commands(info) < commands(&self.info)
     }
 }

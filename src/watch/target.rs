@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Reconciliation, SavedAccount, ServerIdentity};
 use super::event::Event;
-use super::exporter::{ExporterNumbers, Feature};
+use super::exporter::{ExporterStats, Feature};
 use super::latest::LatestCalls;
 use super::ledger::{Ledger, Totals};
 use super::liveness::Liveness;
 use super::observation::{Next, Observation, Reaction};
-use super::runner::Runner;
+use super::running_script::RunningScript;
 use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
 use super::slow_call::Thresholds;
@@ -106,24 +106,22 @@ impl Snapshot {
 /// All numbers of one target.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Label `target`.
     name: Arc<str>,
-    /// State and blockages.
     liveness: Liveness,
-    /// Position in the slow log.
+    /// Position in the slow log, which separates new entries from counted ones.
     account: Account,
-    /// Totals from the slow log.
+    /// Totals from the slow log: those shown, and those that are not saved yet.
     ledger: Ledger,
-    /// Facts that the server reports.
+    /// From INFO, CONFIG GET and SLOWLOG LEN.
     server: ServerFacts,
-    /// The exporter's own numbers.
-    exporter: ExporterNumbers,
+    /// Polls, failures and capabilities: not from the server's replies.
+    exporter: ExporterStats,
     /// Number of BUSY errors that the exporter caused before the present connection.
     own_busy_elsewhere: u64,
     /// True if the last heartbeat was answered with an error that servers count.
     causes_errors: bool,
     /// Unexpected reply to each command that was last logged, and when.
-    logged_trouble: BTreeMap<&'static str, (String, Mono)>,
+    logged_unexpected: BTreeMap<&'static str, (String, Mono)>,
     /// Time at which lost entries were last logged.
     logged_lost: Option<Mono>,
     /// Number of lost entries that were not logged yet.
@@ -142,18 +140,18 @@ impl Target {
             account: Account::default(),
             ledger: Ledger::new(totals),
             server: ServerFacts::default(),
-            exporter: ExporterNumbers::default(),
+            exporter: ExporterStats::default(),
             own_busy_elsewhere: 0,
             causes_errors: false,
-            logged_trouble: BTreeMap::new(),
+            logged_unexpected: BTreeMap::new(),
             logged_lost: None,
             unlogged_lost: 0,
         }
     }
 
     /// Shows numbers from the slow log only once they are saved, from now on.
-    pub(crate) fn save_first(&mut self) {
-        self.ledger.save_first();
+    pub(crate) fn enable_durability(&mut self) {
+        self.ledger.enable_durability();
     }
 
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
@@ -183,7 +181,7 @@ impl Target {
     }
 
     /// Replaces `old`, which ends: the events that it held are returned when this target's numbers are saved.
-    pub(crate) fn succeed(&mut self, old: &mut Self) {
+    pub(crate) fn replace(&mut self, old: &mut Self) {
         self.ledger.inherit(&mut old.ledger);
     }
 
@@ -197,33 +195,33 @@ impl Target {
         self.ledger.saved(snapshot.revision, snapshot.totals)
     }
 
-    /// Label `target`.
+    /// Returns the value of the label `target`.
     #[must_use]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// State and blockages.
+    /// Returns the state, the blockage in progress and the totals of ended ones.
     #[must_use]
     pub(crate) fn liveness(&self) -> &Liveness {
         &self.liveness
     }
 
-    /// Numbers of scripts.
+    /// Returns the committed numbers of scripts.
     #[must_use]
     pub(crate) fn scripts(&self) -> &Scripts {
         &self.ledger.committed().scripts
     }
 
-    /// Facts that the server reports.
+    /// Returns the latest INFO, settings and length of the slow log.
     #[must_use]
     pub(crate) fn server(&self) -> &ServerFacts {
         &self.server
     }
 
-    /// The exporter's own numbers.
+    /// Returns the numbers of polls, failures and capabilities.
     #[must_use]
-    pub(crate) fn exporter(&self) -> &ExporterNumbers {
+    pub(crate) fn exporter(&self) -> &ExporterStats {
         &self.exporter
     }
 
@@ -273,7 +271,7 @@ impl Target {
         if matches!(self.liveness.state(), State::Busy(..)) && self.may_use(Feature::Transaction) {
             return Heartbeat::Transaction;
         }
-        if self.worth_asking(Feature::Ping, now) {
+        if self.should_try(Feature::Ping, now) {
             return Heartbeat::Ping;
         }
         let other = HEARTBEATS.iter().find(|(_, feature)| self.may_use(*feature));
@@ -292,8 +290,8 @@ impl Target {
     }
 
     /// True unless the feature is known to be unavailable and was tried a short time ago.
-    pub(crate) fn worth_asking(&self, feature: Feature, now: Timestamps) -> bool {
-        self.exporter.worth_asking(feature, now.mono)
+    pub(crate) fn should_try(&self, feature: Feature, now: Timestamps) -> bool {
+        self.exporter.should_try(feature, now.mono)
     }
 
     /// True if a function runs that FUNCTION STATS can name.
@@ -351,7 +349,9 @@ impl Target {
                 self.exporter.last_poll = Some(now.unix);
             }
             Observation::PollFailed { reason } => *self.exporter.failures.entry(reason).or_default() += 1,
-            Observation::Trouble { command, detail } => self.trouble(command, detail, now, events),
+            Observation::UnexpectedReply { command, detail } => {
+                self.unexpected_reply(command, detail, now, events)
+            }
             Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
             Observation::SlowlogTooLarge => self.account.too_large(now.mono),
             Observation::SlowlogBroken => self.account.broken(now.mono),
@@ -369,7 +369,7 @@ impl Target {
                 let own = self.exporter.busy_replies;
                 self.server.set_info(*info, own, self.own_busy_elsewhere, now);
             }
-            Observation::Anonymous => {
+            Observation::InfoUnavailable => {
                 self.server.forget_info();
                 self.account.identify(ServerIdentity::default(), now.mono);
             }
@@ -386,7 +386,7 @@ impl Target {
                 liveness.running(&function.name, function.running_for, since, now, events);
             }
             Observation::Logged(line) => {
-                liveness.logged(Runner::logged(&line.name), line.running_for, now, events);
+                liveness.logged(RunningScript::logged(&line.name), line.running_for, now, events);
             }
             Observation::Capability { feature, available, problem } => {
                 match feature {
@@ -405,14 +405,20 @@ impl Target {
     }
 
     /// Logs an unexpected reply, unless the last one to this command was logged a short time ago.
-    fn trouble(&mut self, command: &'static str, detail: String, now: Timestamps, events: &mut Vec<Event>) {
-        let due = self.logged_trouble.get(command).is_none_or(|(before, at)| {
+    fn unexpected_reply(
+        &mut self,
+        command: &'static str,
+        detail: String,
+        now: Timestamps,
+        events: &mut Vec<Event>,
+    ) {
+        let due = self.logged_unexpected.get(command).is_none_or(|(before, at)| {
             let pause = if *before == detail { REMIND_AFTER } else { LOG_ANOTHER_AFTER };
             now.mono.since(*at) >= pause
         });
         if due {
-            self.logged_trouble.insert(command, (detail.clone(), now.mono));
-            events.push(Event::Trouble { command, detail });
+            self.logged_unexpected.insert(command, (detail.clone(), now.mono));
+            events.push(Event::UnexpectedReply { command, detail });
         }
     }
 

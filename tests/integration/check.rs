@@ -225,6 +225,26 @@ fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
     });
 }
 
+#[test]
+fn slowlog_enabled_has_the_meaning_of_the_metric() {
+    run_on(Kind::Redis70, |kind| {
+        for (setting, is_enabled) in
+            [("slowlog-max-len 1", true), ("slowlog-max-len 0", false), ("slowlog-log-slower-than -1", false)]
+        {
+            let server = Server::builder(kind).config(setting).start();
+            let output = check(&server.url(), &["--format=json"]).stdout;
+            let report: Json = serde_json::from_str(&output).unwrap();
+            let settings = &report["servers"][0]["settings"];
+            assert_eq!(settings["slowlog_enabled"], Json::from(is_enabled), "{setting}: {settings}");
+            let exporter = Exporter::start(&["--redis.addr", &server.url()]);
+            eventually(LIMIT, &format!("the metric with {setting}"), || {
+                let value = exporter.metrics().value("redis_script_slowlog_enabled", &[]);
+                (value == Some(f64::from(u8::from(is_enabled)))).then_some(())
+            });
+        }
+    });
+}
+
 /// What the check prints to a terminal, with this environment.
 fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
     const END: &[u8] = b"(end)";

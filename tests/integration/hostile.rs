@@ -611,7 +611,7 @@ fn names_without_end() {
     assert!(size < 100_000, "a state file of {size} bytes");
     let next = Exporter::start(&["--redis.addr", &format!("redis://{}", hostile.addr), &state_file]);
     assert_eq!(
-        lines_with(&next.logs(), &["state file read: the account goes on"]).len(),
+        lines_with(&next.logs(), &["state file loaded; resuming slow log accounting"]).len(),
         1,
         "{}",
         next.logs()
@@ -945,13 +945,13 @@ fn slow_log(words: &[String], entries: &[Vec<u8>]) -> Vec<u8> {
     array(&entries[..count.min(entries.len())])
 }
 
-/// Waits until the page has a problem of this kind for the one target, and it has this weight.
+/// Waits until the page has a problem with this code for the one target, and it has this impact.
 #[track_caller]
-fn wait_for_problem(exporter: &Exporter, kind: &str, weight: &str) {
-    eventually(LIMIT, &format!("the problem {kind}, {weight}"), || {
+fn wait_for_problem(exporter: &Exporter, code: &str, impact: &str) {
+    eventually(LIMIT, &format!("the problem {code}, {impact}"), || {
         let answer: serde_json::Value = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
         let problems = answer["targets"][0]["problems"].as_array().unwrap();
-        problems.iter().any(|problem| problem["kind"] == kind && problem["weight"] == weight).then_some(())
+        problems.iter().any(|problem| problem["code"] == code && problem["impact"] == impact).then_some(())
     });
 }
 

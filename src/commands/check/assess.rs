@@ -31,10 +31,7 @@ pub(super) fn assess(config: &TargetConfig, result: &ProbeResult, since: Option<
         blocked: blocked(&result.condition),
         capabilities: COMMANDS.map(|command| capability(config, result, command)).to_vec(),
         settings: (!result.settings.is_empty()).then(|| SettingsReport {
-            slowlog_enabled: result
-                .settings
-                .slowlog_threshold
-                .map(|threshold| threshold.duration().is_some()),
+            slowlog_enabled: result.settings.slowlog_enabled(),
             slowlog_threshold: result.settings.slowlog_threshold.and_then(SlowlogThreshold::duration),
             slowlog_max_length: result.settings.slowlog_max_len,
             time_limit: result.settings.time_limit,
@@ -119,7 +116,7 @@ fn capability(config: &TargetConfig, result: &ProbeResult, command: Command) -> 
         Some(Outcome::Works | Outcome::Error(_)) => CapabilityResult::Error,
         Some(Outcome::NotPermitted) => CapabilityResult::NotGranted,
         Some(Outcome::Unknown) => CapabilityResult::Unknown,
-        Some(Outcome::NotSupported) => CapabilityResult::NotThere,
+        Some(Outcome::NotSupported) => CapabilityResult::NotSupported,
     };
     let fix = (result == CapabilityResult::NotGranted).then(|| {
         let (_, grant) = not_permitted(config.credentials.user_shown(), command.name(), command.grant());

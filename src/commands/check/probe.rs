@@ -50,13 +50,13 @@ pub(super) struct ProbeResult {
     pub(super) condition: Condition,
     /// Outcome of each command that was sent, in that order.
     pub(super) outcomes: Vec<(Command, Outcome)>,
-    /// INFO.
+    /// `None` if INFO is not available.
     pub(super) info: Option<Info>,
-    /// CONFIG GET.
+    /// Empty if CONFIG GET is not available.
     pub(super) settings: Settings,
-    /// SLOWLOG LEN.
+    /// `None` if SLOWLOG LEN is not available.
     pub(super) slowlog_length: Option<u64>,
-    /// SLOWLOG GET.
+    /// The newest entries; `None` if SLOWLOG GET is not available.
     pub(super) slowlog: Option<SlowlogReply>,
     /// Longest time that a reply took.
     pub(super) longest_reply: Duration,
@@ -257,7 +257,7 @@ impl Probe<'_> {
                 ErrorReply::Loading => return Err(Condition::Loading),
                 ErrorReply::Unauthorized { text } => return Err(Condition::Unauthorized(text)),
                 ErrorReply::Other { text } if first && text.contains(TOO_MANY_CLIENTS) => {
-                    return Err(Condition::Unreachable(Unreachable::Full));
+                    return Err(Condition::Unreachable(Unreachable::MaxClients));
                 }
                 ErrorReply::NoPermission => Outcome::NotPermitted,
                 ErrorReply::Unknown => Outcome::Unknown,
@@ -352,7 +352,7 @@ fn connection_failure(failure: &CommandError) -> Unreachable {
     match failure {
         CommandError::NotRedis => Unreachable::NotRedis,
         CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
-        CommandError::ConnectionLost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::Full,
+        CommandError::ConnectionLost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::MaxClients,
         CommandError::ErrorReply(_)
         | CommandError::ReplyTooLarge { .. }
         | CommandError::ConnectionLost(_) => Unreachable::Lost(failure.to_string()),

@@ -92,7 +92,6 @@ pub(crate) struct ServerReport {
     /// From SLOWLOG GET; `None` if it could not be read.
     pub(crate) slowlog: Option<SlowlogReport>,
     /// The problems, the most severe first.
-    #[serde(rename = "findings")]
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -151,7 +150,7 @@ pub(crate) enum CapabilityResult {
     /// The server does not know it.
     Unknown,
     /// Servers of this version do not have it.
-    NotThere,
+    NotSupported,
     /// The server replied with another error, or in an unknown form.
     Error,
     /// It was not sent.
@@ -161,7 +160,7 @@ pub(crate) enum CapabilityResult {
 /// Settings of the server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct SettingsReport {
-    /// True if `slowlog-log-slower-than` is not negative.
+    /// False if `slowlog-log-slower-than` is negative or `slowlog-max-len` is 0.
     pub(crate) slowlog_enabled: Option<bool>,
     /// `slowlog-log-slower-than`.
     #[serde(rename = "slowlog_threshold_seconds", serialize_with = "optional_seconds")]

@@ -42,13 +42,13 @@ fn style(status: Status) -> Style {
     color.on_default().bold()
 }
 
-/// Prints the summary.
+/// Prints the status and the worst problem on one line, which a Nagios-compatible monitor shows.
 pub(super) fn print_summary(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let style = style(report.status);
     writeln!(out, "{style}{}{style:#} - {}", report.status.as_str(), report.summary)
 }
 
-/// Prints the whole report.
+/// Prints the summary, then the details of each server.
 pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     print_summary(report, out)?;
     for server in &report.servers {
@@ -95,7 +95,7 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         ("missing", CapabilityResult::NotGranted),
         ("unknown", CapabilityResult::Unknown),
         ("error", CapabilityResult::Error),
-        ("absent", CapabilityResult::NotThere),
+        ("absent", CapabilityResult::NotSupported),
         ("not tried", CapabilityResult::NotTried),
     ] {
         let commands = names(result);
@@ -107,7 +107,7 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         let mut parts = Vec::new();
         match (settings.slowlog_enabled, settings.slowlog_threshold) {
             (Some(false), _) => parts.push("slow log off".to_owned()),
-            (_, Some(threshold)) => parts.push(format!("slow log from {}", duration(threshold))),
+            (_, Some(threshold)) => parts.push(format!("slow log threshold {}", duration(threshold))),
             _ => {}
         }
         parts.extend(settings.slowlog_max_length.map(|entries| format!("at most {entries} entries")));

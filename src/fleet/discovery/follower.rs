@@ -165,7 +165,7 @@ impl Follower {
         let discovery = &*self.rounds.entry().name;
         match (&problem, &self.problem) {
             (Some(problem), None) => {
-                warn!(discovery, problem, "discovery failed; its targets stay");
+                warn!(discovery, problem, "discovery failed; keeping existing targets");
             }
             (None, Some(_)) => info!(discovery, "discovery works again"),
             _ => {}
@@ -184,5 +184,5 @@ impl Drop for Follower {
 
 /// Logs the number of omitted log lines of an entry.
 fn log_omitted(discovery: &str, omitted: Omitted) {
-    warn!(discovery, lines = omitted.lines, "log lines were left out: too many targets come and go");
+    warn!(discovery, lines = omitted.lines, "log lines omitted: targets are added and removed too fast");
 }

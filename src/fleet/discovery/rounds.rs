@@ -157,7 +157,7 @@ impl Rounds {
             return None;
         }
         let without_error = if any_distrusted {
-            "the answers are about other servers than the known ones, or about servers without slots"
+            "the replies describe a different cluster, or servers without slots"
         } else {
             "no peer could be queried"
         };

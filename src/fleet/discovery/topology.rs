@@ -7,11 +7,11 @@ use crate::clock::Mono;
 use crate::config::Endpoint;
 
 /// Time after which a server that no other one lists any more is dropped.
-const GRACE: Duration = Duration::from_secs(3);
+const DROP_UNLISTED_AFTER: Duration = Duration::from_secs(3);
 
 /// Time without an accepted answer after which an answer with unknown servers only is accepted: another cluster has
 /// replaced the former one.
-const START_OVER: Duration = Duration::from_secs(30);
+const ACCEPT_UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 
 /// Maximum number of servers of one topology. A label `target` costs memory here and in Prometheus.
 pub(super) const MAX_SERVERS: usize = 2000;
@@ -60,8 +60,8 @@ impl Topology {
         now: Mono,
         unreachable: impl Fn(&Endpoint) -> bool,
     ) -> Vec<bool> {
-        let first =
-            self.servers.is_empty() || self.accepted_at.is_none_or(|last| now.since(last) >= START_OVER);
+        let first = self.servers.is_empty()
+            || self.accepted_at.is_none_or(|last| now.since(last) >= ACCEPT_UNKNOWN_AFTER);
         let mut listed: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
         let mut witnesses: Vec<Option<&str>> = Vec::new();
         let mut any = false;
@@ -94,7 +94,7 @@ impl Topology {
                 known.missing_since = None;
             } else if witnesses.iter().any(|from| *from != Some(id)) || unreachable(&known.endpoint) {
                 let since = *known.missing_since.get_or_insert(now);
-                return now.since(since) < GRACE;
+                return now.since(since) < DROP_UNLISTED_AFTER;
             }
             true
         });

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::parse::SlowlogPast;
 
 /// Uptime below which a slow log is taken as never reset, where the statistics don't say.
-const YOUNG: Duration = Duration::from_secs(3600);
+const RECENT_START: Duration = Duration::from_secs(3600);
 
 /// Meaning of an empty log at first contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,9 @@ impl EmptyLog {
     pub(super) fn of(past: Option<SlowlogPast>, uptime: Option<Duration>) -> Self {
         match past {
             Some(SlowlogPast::Untouched) => Self::NextIsZero,
-            Some(SlowlogPast::Unclear) if uptime.is_some_and(|uptime| uptime < YOUNG) => Self::Probably,
+            Some(SlowlogPast::Unclear) if uptime.is_some_and(|uptime| uptime < RECENT_START) => {
+                Self::Probably
+            }
             _ => Self::Unknown,
         }
     }

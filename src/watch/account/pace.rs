@@ -20,14 +20,14 @@ const MIN_PAUSE: Duration = Duration::from_millis(2);
 /// Minimum pause between polls of a log without new entries, whatever the server's threshold is.
 const MIN_QUIET: Duration = Duration::from_millis(100);
 
-/// Part of the log that a poll should find new at most: 1 / `NEW_SHARE`.
+/// Maximum fraction of new entries per poll: 1 / `NEW_SHARE` of the slow log.
 const NEW_SHARE: u32 = 4;
 
 /// Time after which a lowered limit on entries per request is doubled.
 pub(super) const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 
-/// Time after which connections that break whenever the log is read are taken as caused by it.
-const BREAKS_BY_CHANCE: Duration = Duration::from_secs(5);
+/// Time of connections breaking at every read of the slow log after which the request is shrunk.
+const SHRINK_REQUEST_AFTER: Duration = Duration::from_secs(5);
 
 /// Pace of reading a slow log.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ impl Pace {
     /// larger than its `client-output-buffer-limit`; then the number of entries per request is halved.
     pub(super) fn broken(&mut self, now: Mono) {
         let since = *self.broken_since.get_or_insert(now);
-        if now.since(since) >= BREAKS_BY_CHANCE && self.request() > 1 {
+        if now.since(since) >= SHRINK_REQUEST_AFTER && self.request() > 1 {
             self.too_large(now);
         }
     }

@@ -143,7 +143,7 @@ impl Cursor {
         self.revision
     }
 
-    /// Sets the position.
+    /// Sets the position; a change has to be saved at once.
     pub(super) fn move_to(&mut self, position: Position) {
         if self.position != position {
             self.position = position;

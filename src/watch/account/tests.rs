@@ -18,7 +18,7 @@ struct Server {
     ring: VecDeque<u64>,
     max: usize,
     reset: bool,
-    /// Every so many entries can't be read; none if it is 0.
+    /// Every n-th entry is unreadable; none if it is 0.
     strange: u64,
 }
 
@@ -71,7 +71,7 @@ impl Watcher {
         self.account.identify(identity, now);
     }
 
-    /// Polls as the edge does; `between` entries are written between two requests of one poll.
+    /// Polls as `Session` does; `between` entries are written between two requests of one poll.
     fn poll(&mut self, server: &mut Server, between: u64, now: Mono) {
         for _ in 0..16 {
             let reply = server.get(self.account.request());

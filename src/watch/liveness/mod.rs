@@ -20,7 +20,7 @@ use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
 use super::history::{CauseTotals, History, LastBlockage};
-use super::runner::{Runner, Running};
+use super::running_script::{Running, RunningScript};
 use super::state::State;
 use crate::clock::{Mono, Timestamps};
 use crate::parse::{BusyKind, Entry};
@@ -42,7 +42,7 @@ pub(crate) struct Liveness {
     since: Mono,
     /// Time at which the state was last logged.
     logged_at: Mono,
-    /// Runner that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
+    /// RunningScript that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
     /// line in the server's log comes first.
     early: Option<Running>,
     /// Ended blockages.
@@ -106,8 +106,8 @@ impl Liveness {
 
     /// The script or function that blocks the server, if known.
     #[must_use]
-    pub(crate) fn runner(&self) -> Option<&Runner> {
-        self.state.episode()?.running.as_ref().map(|running| &running.runner)
+    pub(crate) fn running_script(&self) -> Option<&RunningScript> {
+        self.state.episode()?.running.as_ref().map(|running| &running.running_script)
     }
 
     /// Totals of ended blockages by cause; every cause exists.
@@ -162,7 +162,7 @@ impl Liveness {
         if self.state.episode().is_none() {
             let episode = self.begin(sent, now, events);
             self.enter(State::Blocked(episode), now, events);
-            self.recall(now, events);
+            self.apply_early_name(now, events);
         }
     }
 
@@ -191,7 +191,7 @@ impl Liveness {
         if let Some(episode) = self.state.episode_mut() {
             episode.note_busy(sent, now.mono);
         }
-        self.recall(now, events);
+        self.apply_early_name(now, events);
     }
 
     /// FUNCTION STATS, sent at `sent`, named the running function and its run time so far.
@@ -205,10 +205,10 @@ impl Liveness {
     ) {
         self.busy(BusyKind::Function, sent, now, events);
         let Some(episode) = self.state.episode() else { return };
-        let runner = Runner::function(name);
+        let running_script = RunningScript::function(name);
         let Some(running_for) = running_for else {
             let began = episode.began;
-            self.name(Running { runner, began }, now, events);
+            self.name(Running { running_script, began }, now, events);
             return;
         };
         // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
@@ -217,28 +217,28 @@ impl Liveness {
         let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
         let earliest = sent - running_for - inexact;
         let another = match &episode.running {
-            Some(known) if known.runner != runner => latest > known.began,
-            _ => episode.is_another(earliest, latest),
+            Some(known) if known.running_script != running_script => latest > known.began,
+            _ => episode.is_different_run(earliest, latest),
         };
         if another {
-            self.split_alike(latest, now, events);
+            self.split_in_same_state(latest, now, events);
         }
         if let Some(evidence) = self.state.episode_mut().and_then(|episode| episode.evidence.as_mut()) {
             evidence.proof = Proof { asked: sent, read: now.mono, began: latest };
         }
-        self.name(Running { runner, began: latest }, now, events);
+        self.name(Running { running_script, began: latest }, now, events);
     }
 
     /// A line of the server's log named what passed the time limit, and its run time by then. The line may be read some
     /// time after it was written.
     pub(super) fn logged(
         &mut self,
-        runner: Runner,
+        running_script: RunningScript,
         running_for: Duration,
         now: Timestamps,
         events: &mut Vec<Event>,
     ) {
-        let running = Running { runner, began: now.mono - running_for };
+        let running = Running { running_script, began: now.mono - running_for };
         if running.began < self.last_free {
             self.history.name(running, now);
             return;
@@ -247,7 +247,7 @@ impl Liveness {
             self.early = Some(running);
             return;
         };
-        if self.state.busy_kind().is_some_and(|kind| kind != running.runner.kind) {
+        if self.state.busy_kind().is_some_and(|kind| kind != running.running_script.kind) {
             // Either it began after what the BUSY replies are about, or the line is about something that has ended.
             if episode.evidence.is_none_or(|evidence| running.began >= evidence.last_sent) {
                 self.early = Some(running);
@@ -257,14 +257,16 @@ impl Liveness {
             return;
         }
         match &episode.running {
-            Some(known) if known.runner != running.runner => {
+            Some(known) if known.running_script != running.running_script => {
                 if running.began <= known.began {
                     self.history.name(running, now);
                     return;
                 }
-                self.split_alike(running.began, now, events);
+                self.split_in_same_state(running.began, now, events);
             }
-            _ if episode.is_surely_another(running.began) => self.split_alike(running.began, now, events),
+            _ if episode.is_certainly_different_run(running.began) => {
+                self.split_in_same_state(running.began, now, events)
+            }
             _ => {}
         }
         self.name(running, now, events);
@@ -309,9 +311,9 @@ impl Liveness {
     }
 
     /// Uses a name that came before the blockage was noticed.
-    fn recall(&mut self, now: Timestamps, events: &mut Vec<Event>) {
-        if let Some(Running { runner, began }) = self.early.take() {
-            self.logged(runner, now.mono.since(began), now, events);
+    fn apply_early_name(&mut self, now: Timestamps, events: &mut Vec<Event>) {
+        if let Some(Running { running_script, began }) = self.early.take() {
+            self.logged(running_script, now.mono.since(began), now, events);
         }
     }
 
@@ -333,7 +335,7 @@ impl Liveness {
     }
 
     /// Like [`Self::split`], if the state stays the same.
-    fn split_alike(&mut self, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
+    fn split_in_same_state(&mut self, began: Mono, now: Timestamps, events: &mut Vec<Event>) {
         let Some(episode) = self.state.episode().cloned() else { return };
         let busy = self.state.busy_kind().zip(episode.evidence);
         let next = self.split(episode, began, now, events);
@@ -349,20 +351,20 @@ impl Liveness {
     /// Names what runs.
     fn name(&mut self, running: Running, now: Timestamps, events: &mut Vec<Event>) {
         let Some(episode) = self.state.episode() else { return };
-        let Running { runner, began } = running;
+        let Running { running_script, began } = running;
         let began = began.clamp(self.last_free.min(now.mono), now.mono);
         let began = match &episode.running {
-            Some(known) if known.runner == runner => began.min(known.began),
+            Some(known) if known.running_script == running_script => began.min(known.began),
             _ => {
-                events.push(Event::Named(runner.clone()));
+                events.push(Event::Named(running_script.clone()));
                 began
             }
         };
         let exact = episode.running.is_none() && episode.follows;
         let start = if exact { began } else { episode.began.min(began) };
-        let start = self.history.make_room(start, exact);
+        let start = self.history.adjust_previous_end(start, exact);
         if let Some(episode) = self.state.episode_mut() {
-            episode.running = Some(Running { runner, began });
+            episode.running = Some(Running { running_script, began });
             episode.began = start;
         }
     }
@@ -386,7 +388,7 @@ impl Liveness {
             && now.mono.since(self.logged_at) >= REMIND_AFTER
         {
             self.logged_at = now.mono;
-            events.push(Event::StateHolds { state: kind, detail });
+            events.push(Event::StateUnchanged { state: kind, detail });
         }
     }
 }

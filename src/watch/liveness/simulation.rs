@@ -13,7 +13,7 @@ use crate::watch::state::StateKind;
 struct Run {
     begins: u64,
     ends: u64,
-    runner: Runner,
+    running_script: RunningScript,
 }
 
 /// The time limit of the simulated server.
@@ -71,8 +71,8 @@ impl Simulation {
     fn pass(&mut self, until: u64) {
         while let Some((read, index)) = self.lines.front().copied().filter(|(read, _)| *read <= until) {
             self.lines.pop_front();
-            let runner = self.runs[index].runner.clone();
-            self.liveness.logged(runner, ms(LIMIT), at(read), &mut self.events);
+            let running_script = self.runs[index].running_script.clone();
+            self.liveness.logged(running_script, ms(LIMIT), at(read), &mut self.events);
         }
         self.now = until;
     }
@@ -108,7 +108,7 @@ impl Simulation {
         match reply {
             Reply::Free => self.liveness.answered(mono(asked), at(self.now), &mut self.events),
             Reply::Busy(index) => {
-                let kind = self.runs[*index].runner.kind;
+                let kind = self.runs[*index].running_script.kind;
                 self.liveness.busy(kind, mono(asked), at(self.now), &mut self.events);
             }
         }
@@ -132,13 +132,13 @@ impl Simulation {
                 naming = self.now + NAMING;
                 let (asked, worked_off, reply) = self.ask();
                 match reply {
-                    Reply::Busy(index) if self.runs[index].runner.kind == BusyKind::Function => {
-                        let Run { begins, runner, .. } = self.runs[index].clone();
-                        let name = runner.script.label.as_str().to_owned();
+                    Reply::Busy(index) if self.runs[index].running_script.kind == BusyKind::Function => {
+                        let Run { begins, running_script, .. } = self.runs[index].clone();
+                        let name = running_script.script.label.as_str().to_owned();
                         let running_for = Some(ms(worked_off - begins));
                         let (asked, now) = (mono(asked), at(self.now));
                         self.liveness.running(name.as_bytes(), running_for, asked, now, &mut self.events);
-                        assert_eq!(self.liveness.runner(), Some(&runner));
+                        assert_eq!(self.liveness.running_script(), Some(&running_script));
                         let blocked = self.liveness.blocked(now);
                         assert!(blocked.abs_diff(ms(self.now - begins)) <= ms(800), "{blocked:?}");
                     }
@@ -163,8 +163,10 @@ impl Simulation {
                 id: run.begins,
                 ended_at: at(run.ends).unix.as_secs(),
                 duration: ms(run.ends - run.begins),
-                ..match run.runner.kind {
-                    BusyKind::Function => Entry::with_arguments(&["FCALL", run.runner.script.label.as_str()]),
+                ..match run.running_script.kind {
+                    BusyKind::Function => {
+                        Entry::with_arguments(&["FCALL", run.running_script.script.label.as_str()])
+                    }
                     _ => Entry::with_arguments(&["EVAL", "return 1"]),
                 }
             })
@@ -182,10 +184,10 @@ const BLOCKED_AFTER: u64 = 600;
 /// Pauses (half of them none), lengths (some below the limit) and what runs.
 fn any_runs() -> impl Strategy<Value = Vec<Run>> {
     let runners = vec![
-        Runner::function(b"one"),
-        Runner::function(b"two"),
-        Runner::logged(&"1".repeat(40)),
-        Runner::logged(&"2".repeat(40)),
+        RunningScript::function(b"one"),
+        RunningScript::function(b"two"),
+        RunningScript::logged(&"1".repeat(40)),
+        RunningScript::logged(&"2".repeat(40)),
     ];
     let run = (
         prop_oneof![Just(0), 4000..9000_u64],
@@ -196,12 +198,12 @@ fn any_runs() -> impl Strategy<Value = Vec<Run>> {
         let mut runs: Vec<Run> = Vec::new();
         let mut now = 3000;
         let mut below_limit = true;
-        for (pause, length, runner) in drawn {
+        for (pause, length, running_script) in drawn {
             // Without a gap, what is below the limit is seen as one with what comes before or behind it.
             let short = length < LIMIT;
             now += if short || below_limit { pause.max(4000) } else { pause };
             below_limit = short;
-            runs.push(Run { begins: now, ends: now + length, runner });
+            runs.push(Run { begins: now, ends: now + length, running_script });
             now += length;
         }
         runs
@@ -220,12 +222,12 @@ proptest! {
         simulation.run();
         let told = ended(&simulation.events);
         prop_assert_eq!(told.len(), runs.len(), "{:?}", told);
-        for ((cause, blocked, runner), run) in told.iter().zip(&runs) {
-            prop_assert_eq!(*cause, Cause::of_kind(run.runner.kind), "{:?}", told);
+        for ((cause, blocked, running_script), run) in told.iter().zip(&runs) {
+            prop_assert_eq!(*cause, Cause::of_kind(run.running_script.kind), "{:?}", told);
             let length = ms(run.ends - run.begins);
             prop_assert!(blocked.abs_diff(length) <= ms(1500), "{:?} of {:?}", blocked, run);
             if length > ms(LIMIT) {
-                prop_assert_eq!(runner.as_ref(), Some(&run.runner), "{:?}", told);
+                prop_assert_eq!(running_script.as_ref(), Some(&run.running_script), "{:?}", told);
             }
         }
         let over_limit = runs.iter().filter(|run| run.ends - run.begins > LIMIT).count();

@@ -79,10 +79,10 @@ fn what_is_named_holds_only_while_it_runs() {
     liveness.answered(mono(0), at(0), &mut events);
     liveness.busy(BusyKind::Function, mono(5200), at(5210), &mut events);
     liveness.running(b"slow", Some(ms(5100)), mono(5210), at(5210), &mut events);
-    assert_eq!(liveness.runner().unwrap().script.label.as_str(), "slow");
+    assert_eq!(liveness.running_script().unwrap().script.label.as_str(), "slow");
     assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
     liveness.answered(mono(6000), at(6000), &mut events);
-    assert!(liveness.runner().is_none());
+    assert!(liveness.running_script().is_none());
 }
 
 #[test]
@@ -92,17 +92,19 @@ fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() 
     for (asked, answered, named) in [(0, 0, true), (40, 150, true), (60, 150, false)] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.answered(mono(0), at(0), &mut events);
-        liveness.logged(Runner::logged(&sha1), ms(50), at(100), &mut events);
+        liveness.logged(RunningScript::logged(&sha1), ms(50), at(100), &mut events);
         liveness.answered(mono(asked), at(answered), &mut events);
         liveness.silent(mono(200), at(450), &mut events);
-        assert_eq!(liveness.runner().is_some(), named, "{asked}");
+        assert_eq!(liveness.running_script().is_some(), named, "{asked}");
     }
 }
 
-/// Returns cause, duration and named runner of each ended blockage.
-pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<Runner>)> {
+/// Returns cause, duration and named running_script of each ended blockage.
+pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<RunningScript>)> {
     let told = events.iter().filter_map(|event| match event {
-        Event::BlockageEnded { cause, blocked, runner, .. } => Some((*cause, *blocked, runner.clone())),
+        Event::BlockageEnded { cause, blocked, running_script, .. } => {
+            Some((*cause, *blocked, running_script.clone()))
+        }
         _ => None,
     });
     told.collect()
@@ -116,11 +118,11 @@ fn a_function_that_begins_while_an_answer_is_under_way_is_one_blockage_with_a_na
     liveness.silent(mono(1200), at(1450), &mut events);
     liveness.busy(BusyKind::Function, mono(1200), at(6010), &mut events);
     liveness.running(b"slow", Some(ms(5001)), mono(6011), at(6012), &mut events);
-    assert_eq!(liveness.runner(), Some(&Runner::function(b"slow")));
+    assert_eq!(liveness.running_script(), Some(&RunningScript::function(b"slow")));
     assert_eq!(liveness.blocked(at(6012)), ms(5001));
     liveness.answered(mono(13_000), at(13_011), &mut events);
     liveness.attribute(&[], None, &mut events);
-    assert_eq!(ended(&events), [(Cause::Function, ms(12_000), Some(Runner::function(b"slow")))]);
+    assert_eq!(ended(&events), [(Cause::Function, ms(12_000), Some(RunningScript::function(b"slow")))]);
 }
 
 #[test]
@@ -136,7 +138,7 @@ fn an_answer_that_was_held_back_is_no_blockage_of_its_own() {
         liveness.running(b"slow", Some(ms(5001)), mono(asked), at(asked), &mut events);
         liveness.answered(mono(13_000), at(13_000), &mut events);
         liveness.attribute(&[], None, &mut events);
-        let of_function = (Cause::Function, ms(13_000 - began), Some(Runner::function(b"slow")));
+        let of_function = (Cause::Function, ms(13_000 - began), Some(RunningScript::function(b"slow")));
         let before = first.map(|blocked| (Cause::Unknown, blocked, None));
         assert_eq!(ended(&events), before.into_iter().chain([of_function]).collect::<Vec<_>>());
     }
@@ -151,14 +153,14 @@ fn a_lost_connection_costs_a_function_no_name() {
     liveness.unauthorized("no password yet", at(1100), &mut events);
     liveness.busy(BusyKind::Function, mono(1200), at(6000), &mut events);
     liveness.running(b"slow", Some(ms(5900)), mono(6000), at(6000), &mut events);
-    assert!(liveness.runner().is_some());
+    assert!(liveness.running_script().is_some());
     assert_eq!(liveness.blocked(at(6000)), ms(5000), "what was counted before is not counted again");
 }
 
 #[test]
 fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
     let sha1 = "a".repeat(40);
-    let (script, function) = (Runner::logged(&sha1), Runner::function(b"endless"));
+    let (script, function) = (RunningScript::logged(&sha1), RunningScript::function(b"endless"));
     // The first one runs from 1000 to 9000, the second one from 9000 to 20,000; the limit is 5 s.
     for script_first in [true, false] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
@@ -184,15 +186,16 @@ fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
             }
             assert_eq!(liveness.state().kind(), StateKind::Busy(kind));
             let expected = if kind == BusyKind::Script { &script } else { &function };
-            assert_eq!(liveness.runner(), Some(expected));
+            assert_eq!(liveness.running_script(), Some(expected));
             assert_eq!(liveness.blocked(at(passed + 20)), ms(5020));
             liveness.busy(kind, mono(8900), at(8910), &mut events);
             began = 9000;
         }
         liveness.answered(mono(20_000), at(20_000), &mut events);
         liveness.attribute(&[], None, &mut events);
-        let expected =
-            expected_ends.map(|(runner, length)| (Cause::of_kind(runner.kind), ms(length), Some(runner)));
+        let expected = expected_ends.map(|(running_script, length)| {
+            (Cause::of_kind(running_script.kind), ms(length), Some(running_script))
+        });
         assert_eq!(ended(&events), expected);
         assert_eq!(busy_count(&liveness, one) + busy_count(&liveness, two), 2);
     }
@@ -210,13 +213,13 @@ fn another_function_or_script_without_a_gap_is_another_blockage() {
     liveness.running(b"two", Some(ms(5000)), mono(18_000), at(18_000), &mut events);
     let sha1 = "a".repeat(40);
     liveness.busy(BusyKind::Script, mono(20_000), at(25_000), &mut events);
-    liveness.logged(Runner::logged(&sha1), ms(5000), at(25_000), &mut events);
-    liveness.logged(Runner::logged(&sha1), ms(5000), at(31_000), &mut events);
+    liveness.logged(RunningScript::logged(&sha1), ms(5000), at(25_000), &mut events);
+    liveness.logged(RunningScript::logged(&sha1), ms(5000), at(31_000), &mut events);
     liveness.answered(mono(33_000), at(33_000), &mut events);
     liveness.attribute(&[], None, &mut events);
     let function =
-        |name: &str, length| (Cause::Function, ms(length), Some(Runner::function(name.as_bytes())));
-    let script = |length| (Cause::Script, ms(length), Some(Runner::logged(&sha1)));
+        |name: &str, length| (Cause::Function, ms(length), Some(RunningScript::function(name.as_bytes())));
+    let script = |length| (Cause::Script, ms(length), Some(RunningScript::logged(&sha1)));
     assert_eq!(
         ended(&events),
         [function("one", 6900), function("one", 6000), function("two", 7000), script(6000), script(7000)]
@@ -230,9 +233,9 @@ fn a_line_of_the_log_that_is_read_late_names_what_has_ended() {
     liveness.answered(mono(0), at(0), &mut events);
     liveness.busy(BusyKind::Script, mono(200), at(5300), &mut events);
     liveness.answered(mono(5400), at(5400), &mut events);
-    liveness.logged(Runner::logged(&sha1), ms(5000), at(5410), &mut events);
+    liveness.logged(RunningScript::logged(&sha1), ms(5000), at(5410), &mut events);
     liveness.attribute(&[], None, &mut events);
-    assert_eq!(ended(&events), [(Cause::Script, ms(5200), Some(Runner::logged(&sha1)))]);
+    assert_eq!(ended(&events), [(Cause::Script, ms(5200), Some(RunningScript::logged(&sha1)))]);
 }
 
 #[test]
@@ -386,7 +389,7 @@ proptest! {
                 Step::Silent => liveness.silent(since, at(now), &mut events),
                 Step::Busy(kind) => liveness.busy(kind, since, at(now), &mut events),
                 Step::Running => liveness.running(b"f", Some(ms(waited * 2)), since, at(now), &mut events),
-                Step::Logged => liveness.logged(Runner::function(b"g"), ms(waited), at(now), &mut events),
+                Step::Logged => liveness.logged(RunningScript::function(b"g"), ms(waited), at(now), &mut events),
                 Step::Inconclusive => liveness.inconclusive(at(now), &mut events),
                 Step::Loading => liveness.loading(since, at(now), &mut events),
                 Step::Unauthorized => liveness.unauthorized("", at(now), &mut events),
@@ -410,7 +413,7 @@ proptest! {
                 prop_assert!(liveness.blocked(at(now)) <= ms(now - last_asked));
             } else {
                 prop_assert_eq!(liveness.blocked(at(now + 5000)), Duration::ZERO);
-                prop_assert!(liveness.runner().is_none());
+                prop_assert!(liveness.running_script().is_none());
             }
             for ((_, old), (_, new)) in before.totals().zip(liveness.totals()) {
                 prop_assert!(old.episodes <= new.episodes && old.micros <= new.micros);

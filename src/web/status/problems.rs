@@ -15,9 +15,7 @@ use crate::watch::{Feature, State, Target};
 /// A problem of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ProblemRow {
-    #[serde(rename = "kind")]
     pub(crate) code: Code,
-    #[serde(rename = "weight")]
     pub(crate) impact: Impact,
     /// Message, advice and commands.
     pub(crate) text: String,
@@ -111,20 +109,20 @@ fn facts<'a>(
 
 fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Condition {
     let liveness = target.liveness();
-    let runner = liveness.runner();
+    let running_script = liveness.running_script();
     match liveness.state() {
         State::Untried => Condition::Untried,
         State::Ok => Condition::Answers,
         State::Blocked(_) => Condition::Blocked {
             waited: liveness.blocked(now),
             in_handshake: false,
-            kind: runner.map(|runner| runner.kind),
+            kind: running_script.map(|running_script| running_script.kind),
         },
         State::Busy(kind, _) => Condition::Busy {
             kind: *kind,
             waited: liveness.blocked(now),
-            running: runner.map(|runner| Running {
-                name: catalogue.label(&runner.script).to_string(),
+            running: running_script.map(|running_script| Running {
+                name: catalogue.label(&running_script.script).to_string(),
                 running_for: None,
             }),
         },

@@ -70,7 +70,7 @@ struct SharedProblem {
 /// Number of targets with a problem.
 #[derive(Debug, Clone, Serialize)]
 struct ProblemCount {
-    weight: Impact,
+    impact: Impact,
     targets: usize,
 }
 
@@ -175,7 +175,7 @@ impl Summary {
         for row in rows {
             for problem in &row.problems {
                 let count = problems.entry(problem.code);
-                count.or_insert(ProblemCount { weight: problem.impact, targets: 0 }).targets += 1;
+                count.or_insert(ProblemCount { impact: problem.impact, targets: 0 }).targets += 1;
                 let index = *indexes.entry((problem.code, &*problem.text)).or_insert(shared.len());
                 if index == shared.len() {
                     shared.push(SharedProblem { problem: problem.clone(), targets: 0, names: Vec::new() });
@@ -275,12 +275,14 @@ fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestam
         State::Blocked(_) => None,
         _ => return None,
     };
-    let runner = liveness.runner();
-    let script = runner.map(|runner| catalogue.identify(&runner.script));
+    let running_script = liveness.running_script();
+    let script = running_script.map(|running_script| catalogue.identify(&running_script.script));
     Some(BlockedRow {
         since: unix_seconds(now.unix - liveness.blocked(now)),
         busy: busy.is_some(),
-        kind: busy.or(runner.map(|runner| runner.kind)).map(crate::parse::BusyKind::as_str),
+        kind: busy
+            .or(running_script.map(|running_script| running_script.kind))
+            .map(crate::parse::BusyKind::as_str),
         script: script.as_ref().map(|script| script.label.to_string()),
         sha1: script.and_then(|script| script.sha1),
         kill: remedy.kill,

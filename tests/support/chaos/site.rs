@@ -1,4 +1,4 @@
-//! One watched address: its servers, what is done to them, and the reckoning of what they wrote.
+//! One watched address: its servers, what is done to them, and the accounting of written entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
@@ -317,7 +317,7 @@ impl<'a> Site<'a> {
     }
 
     /// A server is watched for the first time: what it holds is a baseline. The exporter stays alive meanwhile: what is
-    /// written between a first look that was not saved and the next one is nobody's.
+    /// written between a first look that was not saved and the next one is not counted.
     fn first_contact(&mut self, index: usize) {
         if self.backends.len() > 1 && self.backends.iter().any(|backend| backend.base.is_some()) {
             while self.backends[index].born.elapsed() < GROWN_UP && !self.stage.is_over() {

@@ -1,4 +1,4 @@
-//! The exporter in all its lives, and what it says in them: no counter falls, and no script call is told twice.
+//! Runs the exporter across restarts and checks its metrics and log: no counter falls, and no script call is logged twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;

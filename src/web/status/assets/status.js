@@ -225,7 +225,7 @@ function setTab(text, icon) {
 
 function renderProblems({ summary }) {
   const { worst_problems: problems, more_problems: omitted } = summary;
-  const items = problems.map(({ weight, text, targets, names }) => element('li', { class: weight },
+  const items = problems.map(({ impact, text, targets, names }) => element('li', { class: impact },
     element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
       targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text)));
   if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));

@@ -6,14 +6,14 @@ use crate::script::{Identity, Origin};
 
 /// Script or function that runs and blocks the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Runner {
+pub(crate) struct RunningScript {
     /// Script or function.
     pub(crate) kind: BusyKind,
     /// Its identity.
     pub(crate) script: Identity,
 }
 
-impl Runner {
+impl RunningScript {
     /// Function with the name that FUNCTION STATS gives.
     #[must_use]
     pub(crate) fn function(name: &[u8]) -> Self {
@@ -28,11 +28,11 @@ impl Runner {
     }
 }
 
-/// A runner and its start.
+/// A running_script and its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Running {
     /// The script or function.
-    pub(crate) runner: Runner,
+    pub(crate) running_script: RunningScript,
     /// Latest time at which it can have started, by the source that named it.
     pub(crate) began: Mono,
 }
