@@ -34,7 +34,7 @@ pub(super) struct Attribution {
     pub(super) cause: Cause,
     /// Slow log entry that explains the blockage best.
     pub(super) cause_entry: Option<Entry>,
-    /// The running_script that was named, unless the cause_entry is another call.
+    /// Script or function that was named, unless `cause_entry` is another call.
     pub(super) running_script: Option<RunningScript>,
 }
 

@@ -28,7 +28,7 @@ impl RunningScript {
     }
 }
 
-/// A running_script and its start.
+/// A running script or function, and its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Running {
     /// The script or function.

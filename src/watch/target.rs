@@ -350,7 +350,7 @@ impl Target {
             }
             Observation::PollFailed { reason } => *self.exporter.failures.entry(reason).or_default() += 1,
             Observation::UnexpectedReply { command, detail } => {
-                self.unexpected_reply(command, detail, now, events)
+                self.unexpected_reply(command, detail, now, events);
             }
             Observation::Slowlog(reply) => return self.slowlog(reply, now, events),
             Observation::SlowlogTooLarge => self.account.too_large(now.mono),

@@ -42,7 +42,7 @@ pub(crate) struct Liveness {
     since: Mono,
     /// Time at which the state was last logged.
     logged_at: Mono,
-    /// RunningScript that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
+    /// Script or function that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
     /// line in the server's log comes first.
     early: Option<Running>,
     /// Ended blockages.
@@ -265,7 +265,7 @@ impl Liveness {
                 self.split_in_same_state(running.began, now, events);
             }
             _ if episode.is_certainly_different_run(running.began) => {
-                self.split_in_same_state(running.began, now, events)
+                self.split_in_same_state(running.began, now, events);
             }
             _ => {}
         }

@@ -99,7 +99,7 @@ fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() 
     }
 }
 
-/// Returns cause, duration and named running_script of each ended blockage.
+/// Returns cause, duration and named script of each ended blockage.
 pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<RunningScript>)> {
     let told = events.iter().filter_map(|event| match event {
         Event::BlockageEnded { cause, blocked, running_script, .. } => {
