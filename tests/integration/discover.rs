@@ -297,13 +297,13 @@ fn a_cluster_is_followed(kind: Kind) {
     for server in &servers {
         assert_eq!(server.call(&["CLUSTER", "FORGET", &seventh_id]), Value::Okay);
     }
-    if kind == Kind::Valkey91 {
+    if kind.is_valkey() {
         // Else it would join again: it meets those that have no connection to it.
         assert_eq!(seventh.call(&["CLUSTER", "RESET"]), Value::Okay);
     }
     all_seen(&exporter, &all);
     let removed = began.elapsed();
-    let expected = if kind == Kind::Valkey91 { 1 } else { 7 };
+    let expected = if kind.is_valkey() { 1 } else { 7 };
     assert_eq!(known(&seventh), expected, "it knows nothing, or not that it was removed");
 
     // A blocked one keeps nobody from being asked.

@@ -1070,9 +1070,11 @@ fn a_server_that_goes_and_comes_back(kind: Kind) {
             state(metrics, &target) == "ok" && before.iter().all(|name| names.contains(name.as_str()))
         });
         assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
-        let lines = lines_with(&exporter.logs(), &["state=unreachable"]);
-        assert_eq!(lines.len(), round + 1, "{}", exporter.logs());
-        assert_eq!(lines_with(&exporter.logs(), &["state=ok"]).len(), round + 2, "{}", exporter.logs());
+        // A line is written after the metrics have changed.
+        let lines = |state: &str| lines_with(&exporter.logs(), &[state]).len();
+        eventually(LIMIT, "the change to be logged", || (lines("state=ok") > round + 1).then_some(()));
+        assert_eq!(lines("state=unreachable"), round + 1, "{}", exporter.logs());
+        assert_eq!(lines("state=ok"), round + 2, "{}", exporter.logs());
     }
     spin(&mut server.client(), "EVAL", SPIN);
     let metrics = crate::common::wait_for_scripts(&exporter, 2);

@@ -196,7 +196,7 @@ fn sources_are_fetched_once(kind: Kind) {
         client.call(&["EVALSHA", sha1.as_str(), "0"]);
     }
     wait_for_scripts(&exporter, 3);
-    let shows = kind == Kind::Valkey91;
+    let shows = kind.is_valkey();
     let asked = |client: &mut Client| {
         let stats = client.info(&["commandstats"]);
         stats
@@ -258,7 +258,7 @@ fn a_catalogue_is_written(kind: Kind) {
     let short = "4ca238f611c9d0ae4e9a75a5dbac22aedc379801";
     assert_eq!(read(short).as_deref(), Some("return 5"));
     assert_eq!(read("shop").as_deref(), kind.has_functions().then_some(LIBRARY));
-    let shows = kind == Kind::Valkey91;
+    let shows = kind.is_valkey();
     assert_eq!(read(&sha1).is_some(), shows, "{}", from_server.stderr);
     assert_eq!(from_server.stderr.contains("does not support SCRIPT SHOW"), !shows, "{}", from_server.stderr);
 

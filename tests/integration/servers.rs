@@ -39,6 +39,9 @@ fn starts_stops_and_restarts(kind: Kind) {
     let (version, wanted) = match kind {
         Kind::Redis62 => (&info["redis_version"], "6.2."),
         Kind::Redis70 => (&info["redis_version"], "7.0."),
+        Kind::Redis74 => (&info["redis_version"], "7.4."),
+        Kind::Redis82 => (&info["redis_version"], "8.2."),
+        Kind::Valkey90 => (&info["valkey_version"], "9.0."),
         Kind::Valkey91 => (&info["valkey_version"], "9.1."),
     };
     assert!(version.starts_with(wanted), "{version}");

@@ -30,12 +30,27 @@ const TRIES: u32 = 5;
 pub enum Kind {
     Redis62,
     Redis70,
+    Redis74,
+    Redis82,
+    Valkey90,
     Valkey91,
 }
 
 impl Kind {
     /// All of them, the demo's favourite first.
-    pub const ALL: [Self; 3] = [Self::Redis70, Self::Valkey91, Self::Redis62];
+    pub const ALL: [Self; 6] =
+        [Self::Redis70, Self::Valkey91, Self::Redis62, Self::Redis74, Self::Redis82, Self::Valkey90];
+
+    /// True if tests use the server only with `SERVERS=all`, which `CI` implies.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::Redis74 | Self::Redis82 | Self::Valkey90)
+    }
+
+    /// True if the tests of this run use the server.
+    fn is_wanted(self) -> bool {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        !self.is_optional() || std::env::var_os("SERVERS").is_some_and(|value| value == "all") || is_set("CI")
+    }
 
     /// The server's program, if this machine has it: what the environment names, else what `scripts/setup.sh` installed.
     pub fn binary(self) -> Option<PathBuf> {
@@ -48,9 +63,17 @@ impl Kind {
         let (variable, installed) = match self {
             Self::Redis62 => ("REDIS62_SERVER", cached("redis-6.2/redis-server")),
             Self::Redis70 => ("REDIS70_SERVER", REDIS_70.clone()),
+            Self::Redis74 => ("REDIS74_SERVER", cached("redis-7.4/redis-server")),
+            Self::Redis82 => ("REDIS82_SERVER", cached("redis-8.2/redis-server")),
+            Self::Valkey90 => ("VALKEY90_SERVER", cached("valkey-9.0/valkey-server")),
             Self::Valkey91 => ("VALKEY91_SERVER", cached("valkey-9.1/valkey-server")),
         };
         std::env::var_os(variable).map(PathBuf::from).or(installed)
+    }
+
+    /// True for Valkey.
+    pub fn is_valkey(self) -> bool {
+        matches!(self, Self::Valkey90 | Self::Valkey91)
     }
 
     /// Whether the server has functions (FCALL, FUNCTION STATS).
@@ -75,6 +98,9 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Redis62 => "Redis 6.2",
             Self::Redis70 => "Redis 7.0",
+            Self::Redis74 => "Redis 7.4",
+            Self::Redis82 => "Redis 8.2",
+            Self::Valkey90 => "Valkey 9.0",
             Self::Valkey91 => "Valkey 9.1",
         })
     }
@@ -87,11 +113,14 @@ fn cached(program: &str) -> Option<PathBuf> {
 
 /// The servers that this machine has.
 pub fn available() -> Vec<Kind> {
-    Kind::ALL.into_iter().filter(|kind| kind.binary().is_some()).collect()
+    Kind::ALL.into_iter().filter(|kind| kind.is_wanted() && kind.binary().is_some()).collect()
 }
 
 /// Runs a test on a server; one that this machine does not have is skipped loudly, and an error when `CI=true`.
 pub fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
+    if !kind.is_wanted() {
+        return eprintln!("{kind} is only tested with SERVERS=all");
+    }
     if kind.binary().is_some() {
         return test(kind);
     }
@@ -113,6 +142,21 @@ macro_rules! on_each_server {
             #[test]
             fn redis_70() {
                 run_on(Kind::Redis70, super::$test);
+            }
+
+            #[test]
+            fn redis_74() {
+                run_on(Kind::Redis74, super::$test);
+            }
+
+            #[test]
+            fn redis_82() {
+                run_on(Kind::Redis82, super::$test);
+            }
+
+            #[test]
+            fn valkey_90() {
+                run_on(Kind::Valkey90, super::$test);
             }
 
             #[test]
