@@ -138,7 +138,7 @@ fn a_slow_log_is_stale_after_ten_poll_intervals() {
     let settings = Settings::default();
     let stale = |condition: Condition, poll_interval, age| {
         let slowlog = SlowlogFacts { age: Some(age), ..SlowlogFacts::default() };
-        let facts = Facts { condition, poll_interval, slowlog, ..facts(&settings) };
+        let facts = Facts { poll_interval, condition, slowlog, ..facts(&settings) };
         codes(&diagnose(&facts)).contains(&"slowlog_stale")
     };
     assert!(!stale(Condition::Answers, SECOND, SECOND * 30));

@@ -212,7 +212,7 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
             );
         }
         Event::EntriesLost { count } => {
-            warn!(target, count, "slow log entries were {ENTRIES_LOST}; {ENTRIES_LOST_REMEDY}")
+            warn!(target, count, "slow log entries were {ENTRIES_LOST}; {ENTRIES_LOST_REMEDY}");
         }
         Event::Capability { feature, available: true, .. } => {
             info!(target, feature = feature.as_str(), "available again");

@@ -25,6 +25,9 @@ pub(super) struct ExporterView<'a> {
     pub(super) reload: LastReload,
 }
 
+/// Writes the samples of a family of the exporter.
+pub(super) type ExporterSamples = fn(&ExporterView<'_>, &mut Samples<'_>);
+
 /// Source of the samples of a family.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
@@ -33,7 +36,7 @@ pub(super) enum Source {
     /// Each target; the values change with time alone, so that they are computed at every scrape.
     LiveTarget(fn(&TargetView<'_>, &mut Samples<'_>)),
     /// The exporter.
-    Exporter(fn(&ExporterView<'_>, &mut Samples<'_>)),
+    Exporter(ExporterSamples),
     /// The exporter's process; [`Process`](super::process::Process) collects the samples.
     Process,
 }
@@ -127,7 +130,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "Time for which the server has been blocked, computed at the scrape from the first unanswered request; 0 if it is not blocked.",
         Source::LiveTarget(|view, out| {
-            out.value(&[], view.target.liveness().blocked(view.now).as_secs_f64())
+            out.value(&[], view.target.liveness().blocked(view.now).as_secs_f64());
         }),
     ),
     gauge(
@@ -418,7 +421,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "Time of the last successful poll, by the exporter's clock; 0 before the first.",
         Source::Target(|view, out| {
-            out.value(&[], view.target.exporter().last_poll.unwrap_or_default().as_secs_f64())
+            out.value(&[], view.target.exporter().last_poll.unwrap_or_default().as_secs_f64());
         }),
     ),
     counter(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prometheus::TextEncoder;
 use prometheus::proto::{Metric, MetricFamily};
 
-use super::families::{ExporterView, FAMILIES, Family, Source, TargetView};
+use super::families::{ExporterSamples, ExporterView, FAMILIES, Family, Source, TargetView};
 use super::process::Process;
 use super::samples::Samples;
 use crate::fleet::Fleet;
@@ -22,7 +22,7 @@ pub(super) struct Gatherer {
     cached: Vec<&'static Family>,
     /// Families of a target whose values change with time alone.
     live: Vec<&'static Family>,
-    exporter: Vec<(&'static Family, fn(&ExporterView<'_>, &mut Samples<'_>))>,
+    exporter: Vec<(&'static Family, ExporterSamples)>,
     process: Process,
 }
 
@@ -67,7 +67,9 @@ impl Gatherer {
             sections.insert(family.descriptor.name.to_owned(), text);
         }
         let mut text = String::with_capacity(capacity);
-        sections.into_values().for_each(|section| text.push_str(&section));
+        for section in sections.into_values() {
+            text.push_str(&section);
+        }
         Ok(text)
     }
 
@@ -147,6 +149,8 @@ fn without_head(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use prometheus::Registry;
     use prometheus::core::{Collector, Desc};
 
@@ -186,7 +190,7 @@ mod tests {
 
         let registry = Registry::new();
         // A registry takes no collector without a description.
-        let description = Desc::new("unused".to_owned(), "-".to_owned(), Vec::new(), Default::default());
+        let description = Desc::new("unused".to_owned(), "-".to_owned(), Vec::new(), HashMap::new());
         let all = All(Gatherer::new(Arc::clone(&fleet)), vec![description.unwrap()]);
         registry.register(Box::new(all)).unwrap();
         let expected = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -200,7 +204,7 @@ mod tests {
                     .iter()
                     .any(|family| family.is_of_target() && name.starts_with(family.descriptor.name))
             });
-            lines.map(|line| format!("{line}\n")).collect::<String>()
+            lines.collect::<Vec<_>>().join("\n")
         };
         let text =
             Gatherer::new(fleet).cached_text(LastReload { succeeded: true, succeeded_at: 1 }, 0).unwrap();
