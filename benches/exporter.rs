@@ -2,7 +2,7 @@
 //!
 //! `make bench` runs it, prints a table beside what others need for the same, and fails if a requirement does not hold.
 //! The absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS`
-//! (default 60) is for how long the server's time is measured; `BENCH_ONLY` names one part, such as `fast_ring`.
+//! (default 60) is for how long the server's time is measured; `BENCH_ONLY` names one part, such as `fast_slow_log`.
 
 #![allow(
     clippy::unwrap_used,
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         ("scrape_while_blocked", &|report| scrape_while_blocked(report, kind)),
         ("start_up", &|report| start_up(report, kind)),
         ("memory", &|report| memory(report, kind)),
-        ("fast_ring", &|report| fast_ring(report, kind)),
+        ("fast_slow_log", &|report| fast_slow_log(report, kind)),
         ("server_time", &|report| server_time(report, kind, Duration::from_secs(seconds))),
     ];
     for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
@@ -222,7 +222,7 @@ fn memory(report: &mut Report, kind: Kind) {
 }
 
 /// How much is lost of a slow log that turns over fast, and what reading it costs the server.
-fn fast_ring(report: &mut Report, kind: Kind) {
+fn fast_slow_log(report: &mut Report, kind: Kind) {
     const TIME: Duration = Duration::from_secs(10);
     for (rate, most_lost) in [(100, 0.0), (1000, 0.01)] {
         report.section(&format!(

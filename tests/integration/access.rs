@@ -23,12 +23,12 @@ use test_support::wait::eventually;
 
 on_each_server!(
     the_readmes_user_can_everything,
-    what_is_not_granted_is_missing_and_nothing_else,
+    only_features_without_a_grant_are_missing,
     a_password_is_taken_from_everywhere,
-    a_wrong_password_is_told_once,
-    a_password_that_is_missing_is_told_once,
+    a_wrong_password_is_logged_once,
+    a_missing_password_is_logged_once,
     a_changed_password_file_is_read_again,
-    a_password_file_that_hangs_holds_up_nothing_else,
+    a_password_file_that_hangs_delays_nothing_else,
     passwords_are_seen_nowhere,
 );
 
@@ -140,7 +140,7 @@ fn the_readmes_user_can_everything(kind: Kind) {
     assert!(!exporter.logs().contains("not available"), "{}", exporter.logs());
 }
 
-fn what_is_not_granted_is_missing_and_nothing_else(kind: Kind) {
+fn only_features_without_a_grant_are_missing(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
     let rules = readme_rules(kind);
@@ -287,7 +287,7 @@ fn refused(exporter: &Exporter, server: &Server, client: &mut Client) -> Metrics
     metrics
 }
 
-fn a_wrong_password_is_told_once(kind: Kind) {
+fn a_wrong_password_is_logged_once(kind: Kind) {
     let server = Server::builder(kind).config(format!("requirepass {PASSWORD}")).start();
     let mut client = server.client();
     client.auth("default", PASSWORD);
@@ -306,7 +306,7 @@ fn a_wrong_password_is_told_once(kind: Kind) {
     assert!(!logs.contains("sesame"), "{logs}");
 }
 
-fn a_password_that_is_missing_is_told_once(kind: Kind) {
+fn a_missing_password_is_logged_once(kind: Kind) {
     let server = Server::builder(kind).config(format!("requirepass {PASSWORD}")).start();
     let mut client = server.client();
     client.auth("default", PASSWORD);
@@ -446,7 +446,7 @@ fn help_shows_no_password_of_the_environment() {
 }
 
 /// A network file system that does not answer, played by a pipe that nobody writes to.
-fn a_password_file_that_hangs_holds_up_nothing_else(kind: Kind) {
+fn a_password_file_that_hangs_delays_nothing_else(kind: Kind) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("password");
     fs::write(&file, PASSWORD).unwrap();

@@ -24,10 +24,10 @@ on_each_server!(
     a_call_in_a_transaction_is_a_call,
     commands_inside_a_script_are_no_calls,
     a_burst_is_counted_and_lost_exactly,
-    a_burst_within_the_ring_loses_nothing,
+    a_burst_within_the_slow_log_loses_nothing,
     scripts_past_the_limit_are_others,
     a_restarted_server_is_a_new_account,
-    a_reset_slow_log_goes_on,
+    a_reset_slow_log_continues,
     reset_statistics_are_a_counter_reset,
     slow_calls_have_a_severity,
     counters_are_the_servers_own,
@@ -315,7 +315,7 @@ fn a_burst_is_counted_and_lost_exactly(kind: Kind) {
     }
 }
 
-fn a_burst_within_the_ring_loses_nothing(kind: Kind) {
+fn a_burst_within_the_slow_log_loses_nothing(kind: Kind) {
     let server =
         Server::builder(kind).config("slowlog-max-len 2000").config("slowlog-log-slower-than -1").start();
     let mut client = server.client();
@@ -382,7 +382,7 @@ fn a_restarted_server_is_a_new_account(kind: Kind) {
     }
 }
 
-fn a_reset_slow_log_goes_on(kind: Kind) {
+fn a_reset_slow_log_continues(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
     let exporter = watch(&server, &[]);

@@ -22,7 +22,7 @@ use test_support::wait::eventually;
 on_each_server!(
     an_idle_server_has_no_problems,
     a_slow_log_that_is_off_is_a_warning,
-    a_user_who_may_do_nothing_is_told_what_to_grant,
+    a_user_without_grants_gets_the_acl_commands,
     a_busy_server_is_critical_and_its_kill_is_named,
     a_blocked_server_is_critical,
     a_wrong_password_is_critical,
@@ -84,7 +84,7 @@ fn a_slow_log_that_is_off_is_a_warning(kind: Kind) {
     assert_eq!(check(&server.url(), &[]).status.code(), Some(0));
 }
 
-fn a_user_who_may_do_nothing_is_told_what_to_grant(kind: Kind) {
+fn a_user_without_grants_gets_the_acl_commands(kind: Kind) {
     let server = Server::start(kind);
     assert_eq!(server.call(&["ACL", "SETUSER", "lesser", "on", ">sesame", "-@all"]), Value::Okay);
     let run = || {
@@ -293,7 +293,7 @@ fn colours_are_for_terminals_that_want_them() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_does_not_change_the_exit_code() {
+fn a_closed_pipe_does_not_change_the_exit_code() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let mut child = Command::new(binary())
         .args(["check", "--redis.addr", &url])

@@ -157,7 +157,7 @@ fn a_port_in_use_is_one_line() {
 }
 
 #[test]
-fn help_is_as_written_down() {
+fn help_matches_the_golden_file() {
     let help = Exporter::builder().args(&["--help"]).env("COLUMNS", "100").run();
     assert_eq!(help.status.code(), Some(0), "{help:?}");
     assert_eq!(help.stderr, "");
@@ -291,7 +291,7 @@ fn a_signal_ends_it_whatever_it_waits_for() {
 }
 
 #[test]
-fn healthcheck_asks_the_exporter_that_runs() {
+fn healthcheck_queries_the_running_exporter() {
     let mut exporter = Exporter::start(&["--redis.addr", &format!("redis://127.0.0.1:{}", free_port())]);
     let address = exporter.addr().to_string();
     let flag = format!("--web.listen-address={address}");
@@ -312,7 +312,7 @@ fn healthcheck_asks_the_exporter_that_runs() {
 }
 
 #[test]
-fn healthcheck_is_not_content_with_any_answer() {
+fn healthcheck_rejects_other_services() {
     for answer in ["HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", "SSH-2.0-OpenSSH\r\n", ""]
     {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -21,7 +21,7 @@ fn refused(file: &Path) -> String {
 }
 
 #[test]
-fn each_wrong_file_is_a_line_as_written_down() {
+fn each_invalid_file_gives_the_line_of_the_golden_file() {
     let folder = repository("tests/config");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

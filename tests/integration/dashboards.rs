@@ -447,7 +447,7 @@ fn legend(format: &str, series: &Json) -> String {
 }
 
 #[test]
-fn every_query_is_answered_after_a_bad_night() {
+fn every_dashboard_query_has_data_after_an_incident() {
     if !monitoring::available() || !available().contains(&Kind::Redis70) {
         return;
     }

@@ -686,7 +686,7 @@ fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
 }
 
 #[test]
-fn what_keeps_discovery_from_working_is_told_once_with_what_to_do() {
+fn discovery_failures_are_logged_once_with_the_remedy() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind)
             .config("cluster-enabled yes")

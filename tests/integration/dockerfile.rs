@@ -39,7 +39,7 @@ fn read(file: &str) -> String {
 }
 
 #[test]
-fn what_is_copied_exists_and_is_let_through() {
+fn copied_files_exist_and_are_not_ignored() {
     let ignore = read(".dockerignore");
     let let_through: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignore.lines().any(|line| line == "*"), "all the rest stays out of the build context");

@@ -49,7 +49,7 @@ fn documents_show_nothing_of_the_environment() {
 }
 
 #[test]
-fn groff_takes_the_man_pages_without_a_warning() {
+fn groff_accepts_the_man_pages_without_a_warning() {
     if Command::new("groff").arg("--version").output().is_err() {
         return;
     }
@@ -66,7 +66,7 @@ fn groff_takes_the_man_pages_without_a_warning() {
 
 /// Every `file::test` in docs/GUARANTEES.md is there.
 #[test]
-fn the_guarantees_are_shown_by_tests_that_exist() {
+fn the_guarantees_name_tests_that_exist() {
     let promises = std::fs::read_to_string(repository("docs/GUARANTEES.md")).unwrap();
     let mut sources = String::new();
     let mut folders = vec![repository("src"), repository("tests/integration")];

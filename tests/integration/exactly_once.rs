@@ -22,13 +22,13 @@ use test_support::wait::eventually;
 
 on_each_server!(
     a_replica_and_promoted_again,
-    a_ring_of_nothing_and_back,
-    a_ring_of_ten_thousand_and_back,
+    a_slow_log_of_length_zero_and_back,
+    a_slow_log_of_ten_thousand_and_back,
     the_log_off_and_on,
-    data_that_is_loaded_again,
+    debug_reload_keeps_the_account,
     all_clients_killed,
     a_reply_that_is_cut,
-    a_small_limit_on_output_buffers,
+    a_small_output_buffer_limit,
     written_while_the_exporter_was_away,
 );
 
@@ -113,7 +113,7 @@ fn a_replica_and_promoted_again(kind: Kind) {
     assert_eq!((scripts(&metrics, &target_of(&server)), lost(&metrics, &target_of(&server))), (9, 0));
 }
 
-fn a_ring_of_nothing_and_back(kind: Kind) {
+fn a_slow_log_of_length_zero_and_back(kind: Kind) {
     let server = server(kind);
     let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
     let exporter = watch(&server, &[]);
@@ -136,7 +136,7 @@ fn a_ring_of_nothing_and_back(kind: Kind) {
     assert_eq!(lost(&metrics, &target) >= 5, matches!(kind, Kind::Redis62 | Kind::Redis70));
 }
 
-fn a_ring_of_ten_thousand_and_back(kind: Kind) {
+fn a_slow_log_of_ten_thousand_and_back(kind: Kind) {
     let server = server(kind);
     let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
     server.config_set("slowlog-max-len", "10000");
@@ -176,7 +176,7 @@ fn the_log_off_and_on(kind: Kind) {
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (6, 0));
 }
 
-fn data_that_is_loaded_again(kind: Kind) {
+fn debug_reload_keeps_the_account(kind: Kind) {
     let server = server(kind);
     let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
     let exporter = watch(&server, &[]);
@@ -232,7 +232,7 @@ fn a_reply_that_is_cut(kind: Kind) {
 /// Whoever asks for more than a little at once is disconnected, again and again. What is in the ring is counted when
 /// that ends.
 /// A single entry still fits the limit: Redis takes a block of 20 KiB for any reply of this kind.
-fn a_small_limit_on_output_buffers(kind: Kind) {
+fn a_small_output_buffer_limit(kind: Kind) {
     let server = server(kind);
     let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
     let exporter = watch(&server, &[]);

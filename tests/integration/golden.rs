@@ -11,7 +11,7 @@ use test_support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, evalsha, load, loa
 use test_support::server::{Kind, Server, run_on};
 
 #[test]
-fn the_metrics_are_as_written_down() {
+fn the_metrics_match_the_golden_file() {
     run_on(Kind::Redis70, |kind| {
         // Far above what an idle server ever takes, so that the slow log holds the three scripts and nothing else.
         let server = Server::builder(kind).config("slowlog-log-slower-than 500000").start();

@@ -482,13 +482,13 @@ fn an_endless_string() {
 }
 
 #[test]
-fn endless_answers_that_nobody_asked_for() {
+fn endless_unrequested_replies() {
     let hostile = Hostile::start(endless(b"", b"+PONG\r\n".repeat(10_000)));
     drop(endures(&hostile, &["unreachable", "ok"]));
 }
 
 #[test]
-fn endless_answers_before_anything_was_asked() {
+fn endless_replies_before_any_request() {
     let hostile =
         Hostile::start(|mut stream| while stream.write_all(&b"*1\r\n+x\r\n".repeat(10_000)).is_ok() {});
     drop(endures(&hostile, &["unreachable", "ok"]));
@@ -552,7 +552,7 @@ fn deep_nesting() {
 
 /// What a reply may take depends on what was asked, and the line that tells names both.
 #[test]
-fn replies_that_are_too_large_for_what_was_asked() {
+fn replies_that_exceed_the_limit_of_their_command() {
     for (command, size, words) in [
         ("ping", 2 << 10, "the reply to PING is larger than 1 KiB"),
         ("info", 2 << 20, "the reply to INFO is larger than 1 MiB"),
@@ -639,7 +639,7 @@ fn one_byte_at_a_time() {
 }
 
 #[test]
-fn half_an_answer_and_no_more() {
+fn a_reply_that_stops_halfway() {
     // The heartbeat works; it hangs up in the middle of INFO, of the slow log, or of the heartbeat itself.
     for half in ["info", "slowlog get", "ping"] {
         let hostile = Hostile::start(move |mut stream| {
@@ -714,7 +714,7 @@ fn refusals_of_everything() {
 
 /// What a server says to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
 #[test]
-fn a_password_that_is_repeated_to_us() {
+fn a_password_in_a_reply_is_not_logged() {
     for words in
         ["ERR unknown command `auth`, with args beginning with:", "ERR no such password:", "WRONGPASS:"]
     {
@@ -736,7 +736,7 @@ fn a_password_that_is_repeated_to_us() {
 }
 
 #[test]
-fn a_slow_log_full_of_strange_things() {
+fn slow_log_entries_with_invalid_text() {
     let int = |number: i64| format!(":{number}\r\n").into_bytes();
     let call = |id: i64, micros: i64, words: &[&[u8]]| {
         let words: Vec<Vec<u8>> = words.iter().map(bulk).collect();
@@ -996,7 +996,7 @@ fn the_slow_log_of_redis_enterprise_is_counted() {
 }
 
 #[test]
-fn a_slow_log_in_a_form_that_is_not_known() {
+fn a_slow_log_of_unknown_format() {
     let number_of = |number: i64| format!(":{number}\r\n").into_bytes();
     let unknown = move |id: i64| array(&[number_of(id), bulk("2026-11-25"), bulk("9 s"), bulk("evalsha")]);
     let known = move |id: i64| {
@@ -1110,7 +1110,7 @@ fn a_server_that_is_absent_at_the_start(kind: Kind) {
 
 /// Nobody listens at all, and then somebody else does: the address is what is watched.
 #[test]
-fn several_absent_servers_do_not_hold_each_other_up() {
+fn several_absent_servers_do_not_delay_each_other() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let absent: Vec<String> = (0..20).map(|_| format!("redis://127.0.0.1:{}", free_port())).collect();

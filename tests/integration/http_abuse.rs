@@ -215,7 +215,7 @@ fn a_thousand_requests_at_once_on_one_connection_are_answered_in_order() {
 
 /// The status of each answer, for requests that are broken or odd; no answer is a closed connection.
 #[test]
-fn what_becomes_of_each_odd_request_is_defined() {
+fn malformed_requests_have_defined_responses() {
     let exporter = lonely();
     let long_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "x".repeat(12_000));
     let longer_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
@@ -271,7 +271,7 @@ fn what_becomes_of_each_odd_request_is_defined() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_gets_its_answer() {
+fn a_half_closed_client_gets_its_response() {
     let exporter = lonely();
     let mut stream = connect(exporter.addr());
     stream.write_all(SCRAPE).unwrap();
@@ -285,7 +285,7 @@ fn a_client_that_closes_its_half_gets_its_answer() {
 
 /// The head has to be whole within 5 s, however it trickles; so long a connection may be idle, too.
 #[test]
-fn who_sends_a_byte_at_a_time_or_nothing_more_is_hung_up_on() {
+fn requests_that_arrive_too_slowly_are_disconnected() {
     let exporter = lonely();
     let begun = Instant::now();
     let mut idle = connect(exporter.addr());

@@ -10,13 +10,15 @@
     clippy::float_cmp,
     clippy::print_stdout,
     clippy::string_slice,
-    reason = "a test fails by panicking, compares whole numbers, and may tell what it measured"
+    reason = "a test fails by panicking, compares whole numbers, and prints measurements"
 )]
 #![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
 
 mod access;
 mod account;
 mod architecture;
+mod assets;
+mod blockages;
 mod chaos;
 mod check;
 mod cli;
@@ -26,22 +28,20 @@ mod dashboards;
 mod discover;
 mod dockerfile;
 mod documents;
-mod door;
 mod exactly_once;
 mod golden;
-mod hanging;
 mod hostile;
 mod http_abuse;
 mod lint;
-mod live;
 mod names;
 mod package;
-mod page;
 mod paging;
 mod partition;
 mod probe;
 mod reload;
 mod servers;
-mod shipped;
+mod status_page;
+mod timeouts;
 mod tls;
 mod web;
+mod web_auth;

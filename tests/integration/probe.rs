@@ -110,7 +110,7 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
 
 /// A socket proves it: nothing connects to what the module does not admit, whatever it is called.
 #[test]
-fn nothing_is_connected_to_outside_the_allow_list() {
+fn addresses_outside_the_allow_list_are_not_connected_to() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -204,7 +204,7 @@ fn a_spelling_that_is_not_admitted_is_refused_though_the_server_is_watched() {
 }
 
 #[test]
-fn what_a_probe_may_not_say_is_refused_and_never_repeated() {
+fn invalid_probe_parameters_are_rejected_and_not_echoed() {
     let (exporter, _folder) = exporter(
         "modules: {default: {allow: ['*:*']}, tls: {allow: ['*:*'], tls: {insecure: true}}}",
         &["--probe.max-targets=0"],
@@ -284,7 +284,7 @@ fn a_reload_keeps_the_targets_of_modules_that_stay() {
 
 /// Two Prometheus servers probe a new target at the same moment: neither is told that it is down.
 #[test]
-fn whoever_comes_first_and_second_sees_numbers() {
+fn the_first_and_second_probe_return_numbers() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let target = target_of(&server);

@@ -180,7 +180,7 @@ fn under_load_no_number_is_lost() {
 }
 
 #[test]
-fn a_reload_goes_on_when_its_client_hangs_up() {
+fn a_reload_continues_after_its_client_disconnects() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let file = File::new(&format!("targets:\n{}", entry("a", &server)));
@@ -208,7 +208,7 @@ fn a_reload_goes_on_when_its_client_hangs_up() {
 }
 
 #[test]
-fn a_wrong_file_changes_nothing_and_says_why() {
+fn an_invalid_file_changes_nothing_and_is_reported() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let right = format!("targets:\n{}", entry("a", &server));
@@ -246,7 +246,7 @@ fn a_wrong_file_changes_nothing_and_says_why() {
 }
 
 #[test]
-fn a_reload_by_http_has_to_be_allowed() {
+fn reload_over_http_requires_the_flag() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let file = File::new(&format!("targets:\n{}", entry("a", &server)));
@@ -261,7 +261,7 @@ fn a_reload_by_http_has_to_be_allowed() {
 }
 
 #[test]
-fn names_of_scripts_and_passwords_are_read_again() {
+fn script_names_and_passwords_are_reloaded() {
     run_on(Kind::Redis70, |kind| {
         let server = logs_milliseconds(kind).config("requirepass first").start();
         let mut client = server.client();
@@ -296,7 +296,7 @@ fn names_of_scripts_and_passwords_are_read_again() {
 
 /// The certificates are read again too: the next connection uses them, the present one goes on.
 #[test]
-fn certificates_are_read_again() {
+fn certificates_are_reloaded() {
     run_on(Kind::Redis70, |kind| {
         if !kind.has_tls() {
             assert!(std::env::var_os("CI").is_none(), "one of the servers must have TLS");

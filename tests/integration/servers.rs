@@ -18,10 +18,10 @@ use test_support::wait::eventually;
 on_each_server!(
     starts_stops_and_restarts,
     a_paused_server_accepts_and_is_silent,
-    scripts_run_as_long_as_told,
+    a_script_runs_for_the_given_time,
     a_busy_server_says_so_and_a_kill_ends_it,
     a_function_is_killed_as_a_function,
-    listens_where_it_is_told,
+    a_server_listens_on_its_address,
 );
 
 const SOON: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ fn a_paused_server_accepts_and_is_silent(kind: Kind) {
     assert_eq!(text(&client.receive()), "PONG");
 }
 
-fn scripts_run_as_long_as_told(kind: Kind) {
+fn a_script_runs_for_the_given_time(kind: Kind) {
     let server = Server::start(kind);
     let mut client = server.client();
     let sha1 = load(&mut client, BUSY_LOOP);
@@ -128,7 +128,7 @@ fn a_function_is_killed_as_a_function(kind: Kind) {
     assert!(matches!(caller.receive(), Value::ServerError(_)), "the killed function's caller gets an error");
 }
 
-fn listens_where_it_is_told(kind: Kind) {
+fn a_server_listens_on_its_address(kind: Kind) {
     let builder = Server::builder(kind)
         .unix_socket()
         .args(&["--maxclients", "100"])

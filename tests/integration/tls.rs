@@ -17,7 +17,7 @@ on_each_server!(
     a_client_certificate_that_is_required,
     a_certificate_that_is_not_trusted,
     a_certificate_that_has_expired,
-    any_certificate_if_told_so,
+    insecure_accepts_any_certificate,
     plain_text_to_a_tls_port,
     a_unix_socket,
 );
@@ -140,7 +140,7 @@ fn a_certificate_that_has_expired(kind: Kind) {
     fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)], &target, &["Expired", "expired"]);
 }
 
-fn any_certificate_if_told_so(kind: Kind) {
+fn insecure_accepts_any_certificate(kind: Kind) {
     if !speaks_tls(kind) {
         return;
     }

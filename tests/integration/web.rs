@@ -13,7 +13,7 @@ use test_support::on_each_server;
 use test_support::process::find_program;
 use test_support::server::{Kind, Server, free_port, run_on};
 
-on_each_server!(promtool_finds_nothing_to_say);
+on_each_server!(promtool_accepts_the_metrics);
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -54,7 +54,7 @@ fn endpoints_answer() {
 }
 
 #[test]
-fn methods_that_are_not_meant_are_refused() {
+fn unsupported_methods_are_rejected() {
     let exporter = lonely(&[]);
     let mut connection = Connection::open(exporter.addr()).unwrap();
     for path in ["/metrics", "/-/healthy", "/"] {
@@ -70,7 +70,7 @@ fn methods_that_are_not_meant_are_refused() {
 }
 
 #[test]
-fn a_server_that_is_out_of_reach_does_not_keep_it_from_being_ready() {
+fn an_unreachable_server_does_not_prevent_readiness() {
     let exporter = lonely(&[]);
     exporter.wait_for(LIMIT, "the first try", |_| exporter.get("/-/ready").status == 200);
     let metrics = exporter.metrics();
@@ -174,7 +174,7 @@ fn a_huge_request_head_is_refused() {
 }
 
 #[test]
-fn what_is_not_http_is_refused() {
+fn non_http_requests_are_rejected() {
     let exporter = lonely(&[]);
     for junk in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -194,7 +194,7 @@ fn what_is_not_http_is_refused() {
     assert_eq!(exporter.get("/metrics").status, 200);
 }
 
-fn promtool_finds_nothing_to_say(kind: Kind) {
+fn promtool_accepts_the_metrics(kind: Kind) {
     let Some(promtool) = find_program("promtool") else {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "promtool is missing");
         // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.

@@ -504,7 +504,7 @@ impl<'a> Site<'a> {
     fn burst(&mut self) {
         let count = self.rng.random_range(RING..RING * 12);
         self.event(&format!("a burst of {count}"));
-        self.stage.fault("burst_over_the_ring");
+        self.stage.fault("burst_over_the_slow_log");
         self.reasons.insert("burst");
         self.calls_at_once(count);
     }

@@ -1,4 +1,4 @@
-//! Who is let in to the HTTP side: TLS, passwords, headers; and what is compressed.
+//! TLS, basic auth, response headers and compression of the HTTP server.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -159,7 +159,7 @@ fn gunzip(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn tls_is_spoken_and_clients_can_tell_who_it_is() {
+fn tls_clients_can_verify_the_server() {
     let site = Site::tls(&[]);
     let exporter = site.start();
     let addr = exporter.addr();
@@ -274,7 +274,7 @@ fn versions_and_cipher_suites_are_those_of_the_file() {
 }
 
 #[test]
-fn a_password_is_asked_for_and_checked() {
+fn a_password_is_required_and_verified() {
     let site = Site::new(&users_text(10));
     let exporter = site.start();
     let addr = exporter.addr();
@@ -369,7 +369,7 @@ fn from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_flood_of_wrong_passwords_keeps_nobody_from_a_scrape() {
+fn a_flood_of_wrong_passwords_does_not_delay_a_scrape() {
     let site = Site::new(&users_text(10));
     let exporter = site.start();
     let addr = exporter.addr();
@@ -429,7 +429,7 @@ fn healthcheck(exporter: &Exporter, args: &[&str]) -> Finished {
 }
 
 #[test]
-fn healthcheck_speaks_tls_with_the_exporter_that_runs() {
+fn healthcheck_uses_tls_with_the_running_exporter() {
     let users = users_text(4);
     let required = tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem"]);
     let requested = tls_text(&["client_auth_type: VerifyClientCertIfGiven", "client_ca_file: ca.pem"]);
@@ -463,7 +463,7 @@ fn healthcheck_speaks_tls_with_the_exporter_that_runs() {
 
 /// Each mistake ends the program with one line that names the file, and the line and the key in it.
 #[test]
-fn a_wrong_file_is_one_line_that_says_where_and_gives_no_secret_away() {
+fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let tls = |line: &str| (tls_text(&[line]), line.split_once(':').unwrap().0.to_owned(), 4);
     let other = |text: &str, word: &str, line| (text.to_owned(), word.to_owned(), line);
@@ -566,7 +566,7 @@ fn wait_for_certificate(client: &Client, addr: SocketAddr, what: &str, condition
 }
 
 #[test]
-fn certificates_and_users_are_read_again_when_they_have_changed() {
+fn changed_certificates_and_users_are_reloaded() {
     let site = Site::new(&format!("{}{}", tls_text(&[]), users_text(4)));
     let exporter = site.start();
     let (addr, client) = (exporter.addr(), site.client());
@@ -633,7 +633,7 @@ fn certificates_and_users_are_read_again_when_they_have_changed() {
 
 /// As editors do it: first the file is emptied, then it is written.
 #[test]
-fn a_file_that_is_empty_for_a_moment_lets_nobody_in() {
+fn an_empty_file_does_not_disable_authentication() {
     let site = Site::new(&users_text(4));
     let exporter = site.start();
     let right = login("alice", PASSWORD);

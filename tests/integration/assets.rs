@@ -1,4 +1,4 @@
-//! The files that the binary carries for Prometheus and Grafana, as users get them.
+//! Alert rules and dashboards that the binary contains, as its subcommands write them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn rules_are_printed_whatever_the_environment_says() {
 }
 
 #[test]
-fn dashboards_are_written_where_one_wants_them() {
+fn dashboards_are_written_to_the_output_directory() {
     let dir = tempfile::TempDir::new().unwrap();
     let folder = dir.path().join("dashboards");
     let finished = Exporter::builder().args(&["dashboards", "--output", folder.to_str().unwrap()]).run();
@@ -37,7 +37,7 @@ fn dashboards_are_written_where_one_wants_them() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let mut child =
         Command::new(binary()).arg("rules").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

@@ -1,5 +1,5 @@
-//! Names that do not resolve and files that hang: pages, logins, the state file and the other targets go on, on few
-//! threads, and SIGTERM ends the process.
+//! Names that do not resolve and files that hang: pages, logins, the state file and other targets continue, few threads
+//! are used, and SIGTERM ends the process.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -66,7 +66,7 @@ fn ends_in_time(mut exporter: Exporter) {
 /// A name server that never answers, played by a socket that nobody reads; needs root, as does the mount namespace in which
 /// the exporter gets a `resolv.conf` of its own.
 #[test]
-fn names_that_do_not_resolve_hold_up_nothing_else() {
+fn names_that_do_not_resolve_delay_nothing_else() {
     let resolver = UdpSocket::bind((Ipv4Addr::new(127, 53, 53, 53), 53)).ok();
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -269,7 +269,7 @@ fn a_start_does_not_wait_for_a_pipe_without_a_writer() {
 }
 
 #[test]
-fn a_log_file_that_is_a_pipe_is_told_and_ends_with_the_process() {
+fn a_log_file_that_is_a_pipe_is_reported_and_does_not_delay_the_exit() {
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join("log");
     make_pipe(&pipe);
@@ -310,7 +310,7 @@ fn a_log_file_that_is_huge_after_a_rotation_is_read_from_near_its_end() {
 }
 
 #[test]
-fn a_web_configuration_that_hangs_holds_up_one_request_for_a_moment() {
+fn a_web_configuration_that_hangs_delays_one_request_briefly() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     fs::write(&file, format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap()))

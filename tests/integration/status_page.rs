@@ -178,7 +178,7 @@ fn one_server_is_blocked_and_one_is_down() {
 }
 
 #[test]
-fn a_server_that_wants_a_password() {
+fn a_server_that_requires_a_password() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("requirepass sesame").start();
         let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
@@ -370,7 +370,7 @@ fn hostile_names() {
 }
 
 #[test]
-fn the_api_filters_sorts_and_says_what_is_wrong() {
+fn the_api_filters_sorts_and_names_errors() {
     run_on(Kind::Redis70, |kind| {
         let server = logs_milliseconds(kind).start();
         load_spin(&mut server.client());
@@ -432,7 +432,7 @@ fn the_api_filters_sorts_and_says_what_is_wrong() {
 }
 
 #[test]
-fn keys_are_shown_and_clients_hidden_only_if_asked_for() {
+fn keys_are_shown_and_clients_hidden_only_with_flags() {
     run_on(Kind::Redis70, |kind| {
         let server = logs_milliseconds(kind).start();
         let args =

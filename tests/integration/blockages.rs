@@ -1,4 +1,4 @@
-//! A server seen while it is blocked: states, times, names, attribution, and what that costs the server.
+//! Blockages of real servers: states, durations, names, attribution, and the load on the server.
 
 use std::collections::BTreeSet;
 use std::fs;
