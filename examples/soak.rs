@@ -1,7 +1,7 @@
-//! Random faults of all kinds against several real servers, for as long as one likes: `make soak`.
+//! Random faults against several real servers: `make soak`.
 //!
-//! It takes 5 minutes, or `SOAK_SECONDS`. All choices are drawn from `SOAK_SEED`, which is printed. It ends with one line:
-//! what was written, counted, lost (and why), repeated, and which faults it took; and fails if the account does not hold.
+//! It takes 5 minutes, or `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line has the
+//! numbers of written, counted, lost (by cause) and repeated entries, and of faults. It fails if the account does not hold.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,9 +12,9 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::string_slice,
-    reason = "a test that talks to a person, and ends when something goes wrong"
+    reason = "a command-line test that ends with the first error"
 )]
-#![allow(clippy::disallowed_methods, reason = "a soak goes by the wall clock")]
+#![allow(clippy::disallowed_methods, reason = "the duration is in real time")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use std::time::Duration;
 use test_support::chaos::{self, Plan};
 use test_support::server::available;
 
-/// How long it takes unless told otherwise.
-const USUAL: u64 = 300;
+/// Default duration in seconds.
+const DEFAULT_SECONDS: u64 = 300;
 
 fn main() -> ExitCode {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = number("SOAK_SEED").unwrap_or_else(rand::random);
-    let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(USUAL));
+    let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(DEFAULT_SECONDS));
     let kinds = available();
     if kinds.is_empty() {
         eprintln!("there is no server on this machine; `make setup` installs some");

@@ -1,4 +1,4 @@
-//! Everything breaks, at random, on each of the real servers: what was written is counted or lost, exactly.
+//! Random faults on each real server: the number of counted and lost entries is exactly the number of written ones.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use test_support::server::Kind;
 
 on_each_server!(the_account_holds);
 
-/// How long faults go on.
+/// Duration of the faults.
 const TIME: Duration = Duration::from_secs(25);
 
 fn the_account_holds(kind: Kind) {

@@ -1,14 +1,14 @@
-//! Everything breaks, at random, and the account must hold: several real servers under load, one exporter that keeps its
-//! account in a file, faults of all kinds on either side and on the way between them.
+//! Random faults while the slow log account is checked: several real servers under load, one exporter with a state file,
+//! and faults of the servers, of the exporter and of the connections between them.
 //!
-//! What was written is known from the servers alone: slow log ids grow by one, so after the log was switched off, the
-//! newest id says it exactly, for each run of each server. Then `counted + lost` of `/metrics` must be just that; no
-//! counter may ever fall; no id may be told twice in the log; and what is lost must have been overwritten.
+//! The number of written entries is known from the servers alone: slow log ids grow by one, so the newest id gives the
+//! exact number for each run of a server after its slow log was turned off. `counted + lost` on `/metrics` must equal that
+//! number, no counter may decrease, no id may be logged twice, and lost entries must have been overwritten.
 //!
-//! Not promised, and reckoned apart: entries that a server held unread when it died.
+//! Entries that a server held unread when its process ended are not guaranteed, and counted separately.
 
+mod harness;
 pub mod proxy;
-mod site;
 mod watch;
 
 use std::any::Any;
@@ -21,38 +21,38 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use self::site::{Site, Sum};
-use self::watch::Stage;
+use self::harness::{TargetHarness, Totals};
+use self::watch::SharedState;
 use super::server::Kind;
 
-/// What is to happen.
+/// Servers, duration and seed of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Servers: of each kind one that is watched directly, and two behind one address.
+    /// Kinds of servers; of each, one is monitored directly and two are behind one address.
     pub kinds: Vec<Kind>,
-    /// How long faults go on; the final reckoning comes after that.
+    /// Duration of the faults; the final check comes after that.
     pub time: Duration,
-    /// What all choices are drawn from.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    sum: Sum,
-    /// Script calls that the log told.
-    told: u64,
+    total: Totals,
+    /// Script calls in the log.
+    logged: u64,
     scrapes: u64,
     faults: Vec<(&'static str, u64)>,
     seconds: u64,
     seed: u64,
-    /// What does not hold, with all that is known about it.
+    /// Violations, each with the last events and log lines.
     pub failures: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sum { written, counted, lost, scripts, unread, .. } = self.sum;
+        let Totals { written, counted, lost, scripts, unread, .. } = self.total;
         let by_kind = |list: &mut dyn Iterator<Item = (&'static str, u64)>| {
             list.map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
         };
@@ -61,11 +61,11 @@ impl fmt::Display for Report {
         write!(
             f,
             "written={written} counted={counted} lost={lost} ({}) repeated={repeated} faults={faults} ({}) seconds={} \
-             scripts={scripts} told={} unread_at_death={unread} scrapes={} seed={} failures={}",
-            by_kind(&mut self.sum.lost_by.iter().map(|(kind, count)| (*kind, *count))),
+             scripts={scripts} logged={} unread_at_death={unread} scrapes={} seed={} failures={}",
+            by_kind(&mut self.total.lost_by.iter().map(|(kind, count)| (*kind, *count))),
             by_kind(&mut self.faults.iter().copied()),
             self.seconds,
-            self.told,
+            self.logged,
             self.scrapes,
             self.seed,
             self.failures.len(),
@@ -73,20 +73,28 @@ impl fmt::Display for Report {
     }
 }
 
-/// Lets it happen.
+/// Runs the plan.
 pub fn run(plan: &Plan) -> Report {
-    let stage = Stage::new();
+    let shared = SharedState::new();
     let dir = TempDir::new().expect("a temporary directory");
     let (kill, requests) = channel();
-    let mut sites = Vec::new();
+    let mut harnesses = Vec::new();
     for (index, &kind) in plan.kinds.iter().enumerate() {
         for (servers, name) in [(1, "direct"), (2, "failover")] {
             let seed = plan.seed.wrapping_add(1 + 2 * index as u64 + servers as u64);
-            sites.push(Site::new(&stage, kind, servers, &format!("{name}{index}"), seed, kill.clone()));
+            harnesses.push(TargetHarness::new(
+                &shared,
+                kind,
+                servers,
+                &format!("{name}{index}"),
+                seed,
+                kill.clone(),
+            ));
         }
     }
     drop(kill);
-    let mut args: Vec<String> = sites.iter().map(|site| format!("--redis.addr={}", site.url())).collect();
+    let mut args: Vec<String> =
+        harnesses.iter().map(|harness| format!("--redis.addr={}", harness.url())).collect();
     args.push(format!("--state.file={}", dir.path().join("state.json").display()));
     args.extend(
         [
@@ -97,51 +105,52 @@ pub fn run(plan: &Plan) -> Report {
         ]
         .map(str::to_owned),
     );
-    let sums = thread::scope(|scope| {
-        let (stage, args) = (&stage, &args);
-        let lives = move || watch::live_and_die(stage, args, plan.seed, &requests);
-        scope.spawn(move || guard(stage, watch::EXPORTER, lives));
-        scope.spawn(move || guard(stage, watch::EXPORTER, || watch::scrape(stage)));
-        let acting: Vec<_> = sites
+    let totals = thread::scope(|scope| {
+        let (shared, args) = (&shared, &args);
+        let restarts = move || watch::run_exporter(shared, args, plan.seed, &requests);
+        scope.spawn(move || guard(shared, watch::EXPORTER, restarts));
+        scope.spawn(move || guard(shared, watch::EXPORTER, || watch::scrape(shared)));
+        let threads: Vec<_> = harnesses
             .into_iter()
-            .map(|mut site| {
+            .map(|mut harness| {
                 scope.spawn(move || {
-                    let name = site.name().to_owned();
-                    guard(stage, &name, || site.act(plan.time)).unwrap_or_default()
+                    let name = harness.name().to_owned();
+                    guard(shared, &name, || harness.act(plan.time)).unwrap_or_default()
                 })
             })
             .collect();
-        let sums: Vec<Sum> = acting.into_iter().map(|site| site.join().unwrap_or_default()).collect();
-        stage.over.store(true, Ordering::Relaxed);
-        sums
+        let totals: Vec<Totals> =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
+        shared.stopped.store(true, Ordering::Relaxed);
+        totals
     });
-    let mut sum = Sum::default();
-    for part in sums {
-        sum.add(part);
+    let mut total = Totals::default();
+    for part in totals {
+        total.add(part);
     }
-    let mut failures = stage.failures();
-    let (told, invented) = stage.told_calls();
+    let mut failures = shared.failures();
+    let (logged, invented) = shared.logged_calls();
     if failures.is_empty() {
         if !invented.is_empty() {
-            failures.push(format!("script calls were told that nobody wrote: {invented:#?}"));
+            failures.push(format!("script calls were logged that no server wrote: {invented:#?}"));
         }
-        if told > sum.scripts {
-            failures.push(format!("{told} script calls were told, and {} counted", sum.scripts));
+        if logged > total.scripts {
+            failures.push(format!("{logged} script calls were logged, and {} counted", total.scripts));
         }
-        if sum.counted + sum.lost != sum.written {
-            failures.push("counted + lost is not what was written".to_owned());
+        if total.counted + total.lost != total.written {
+            failures.push("counted + lost does not equal the number of written entries".to_owned());
         }
     }
-    let faults = stage.faults().into_iter().collect();
-    let seconds = stage.elapsed().as_secs();
-    Report { sum, told, scrapes: stage.scrapes(), faults, seconds, seed: plan.seed, failures }
+    let faults = shared.faults().into_iter().collect();
+    let seconds = shared.elapsed().as_secs();
+    Report { total, logged, scrapes: shared.scrapes(), faults, seconds, seed: plan.seed, failures }
 }
 
-/// Runs one part; a panic is a failure, and the end of all other parts.
-fn guard<T>(stage: &Stage, who: &str, part: impl FnOnce() -> T) -> Option<T> {
+/// Runs one part. A panic is a failure and ends all other parts.
+fn guard<T>(shared: &SharedState, who: &str, part: impl FnOnce() -> T) -> Option<T> {
     let text = |panic: &Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
     };
-    catch_unwind(AssertUnwindSafe(part)).map_err(|panic| stage.fail(who, &text(&panic))).ok()
+    catch_unwind(AssertUnwindSafe(part)).map_err(|panic| shared.fail(who, &text(&panic))).ok()
 }

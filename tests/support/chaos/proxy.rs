@@ -1,5 +1,5 @@
-//! One address in front of several servers, as a load balancer or a failover gives it, and all that can go wrong on the
-//! way: cut in the middle of a reply, half-closed, slow, a byte at a time, nobody there.
+//! TCP proxy in front of several servers, like a load balancer, with faults of the connection: cut within a reply,
+//! half-closed, delayed, one byte at a time, refused.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,28 +10,28 @@ use std::time::Duration;
 
 use crate::server::free_port;
 
-/// How often a connection without traffic looks whether it is to be cut.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which an idle connection checks if it is to be cut.
+const CUT_CHECK: Duration = Duration::from_millis(20);
 
-/// What happens on the way from the server.
+/// Fault of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All goes through.
+    /// No fault.
     Pass,
     /// New connections are accepted and closed.
     Refuse,
-    /// The next reply ends after so many bytes, and the connection with it.
+    /// The connection is closed after this number of bytes of the next reply.
     CutAfter(usize),
-    /// The next reply does not come, and no more will: our side of the connection is closed, the other is not.
+    /// The client's read side is closed instead of the next reply; its write side stays open.
     HalfClose,
-    /// The next request does not get to the server: its side is closed.
+    /// The server's read side is closed instead of the next request.
     HalfCloseToServer,
-    /// Everything comes later.
+    /// Replies are delayed by this time.
     Delay(Duration),
-    /// Each answer comes later by a random time up to this.
+    /// Each reply is delayed by a random time of at most this.
     Jitter(Duration),
-    /// Everything comes a byte at a time.
-    Drip,
+    /// Replies are sent one byte at a time.
+    ByteByByte,
 }
 
 struct Inner {
@@ -39,17 +39,17 @@ struct Inner {
     mode: Mutex<Mode>,
     /// Connections of an earlier generation are cut.
     generation: AtomicU64,
-    over: AtomicBool,
+    stopped: AtomicBool,
 }
 
-/// The address. It is gone when this is dropped.
+/// Listening proxy; closed when dropped.
 pub struct Proxy {
     addr: SocketAddr,
     inner: Arc<Inner>,
 }
 
 impl Proxy {
-    /// Listens on a free port, and leads to `backend`.
+    /// Listens on a free port and forwards to `backend`.
     pub fn start(backend: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -57,12 +57,12 @@ impl Proxy {
             backend: Mutex::new(backend),
             mode: Mutex::new(Mode::Pass),
             generation: AtomicU64::new(0),
-            over: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         });
         let shared = Arc::clone(&inner);
         thread::spawn(move || {
             for client in listener.incoming() {
-                if shared.over.load(Ordering::Relaxed) {
+                if shared.stopped.load(Ordering::Relaxed) {
                     break;
                 }
                 if let Ok(client) = client {
@@ -77,23 +77,23 @@ impl Proxy {
         self.addr
     }
 
-    /// Leads elsewhere from now on; connections that exist are cut.
+    /// Forwards to another server from now on, and cuts existing connections.
     pub fn switch(&self, backend: SocketAddr) {
         *self.inner.backend.lock().unwrap() = backend;
         self.cut();
     }
 
-    /// Cuts all connections that exist.
+    /// Cuts all existing connections.
     pub fn cut(&self) {
         self.inner.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether all goes through: what was to happen once has happened.
+    /// True if no fault is set; faults that apply once reset themselves.
     pub fn passes(&self) -> bool {
         *self.inner.mode.lock().unwrap() == Mode::Pass
     }
 
-    /// What happens from now on.
+    /// Sets the fault from now on.
     pub fn set(&self, mode: Mode) {
         *self.inner.mode.lock().unwrap() = mode;
     }
@@ -101,7 +101,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.inner.over.store(true, Ordering::Relaxed);
+        self.inner.stopped.store(true, Ordering::Relaxed);
         self.cut();
         let _ = TcpStream::connect(self.addr);
     }
@@ -113,15 +113,15 @@ fn connect(inner: &Arc<Inner>, client: &TcpStream) {
     if *inner.mode.lock().unwrap() == Mode::Refuse {
         return;
     }
-    // Where nobody listens, the client's connection is closed.
+    // If the server does not listen, the client's connection is closed.
     let Ok(server) = TcpStream::connect_timeout(&backend, Duration::from_secs(1)) else { return };
     for (from, to, reply) in [(&server, client, true), (client, &server, false)] {
         let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
         let _ = to.set_nodelay(true);
         let inner = Arc::clone(inner);
         thread::spawn(move || {
-            // A half that was closed leaves the other half open; all other ends end both.
-            if carry(&inner, generation, &from, &to, reply) {
+            // After a half-close the other direction stays open; any other end closes both.
+            if forward(&inner, generation, &from, &to, reply) {
                 let _ = from.shutdown(Shutdown::Both);
                 let _ = to.shutdown(Shutdown::Both);
             }
@@ -129,9 +129,9 @@ fn connect(inner: &Arc<Inner>, client: &TcpStream) {
     }
 }
 
-/// Carries one direction to its end; gives whether the other direction ends too.
-fn carry(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStream, reply: bool) -> bool {
-    let _ = from.set_read_timeout(Some(LOOK));
+/// Forwards one direction until its end; true if the other direction ends too.
+fn forward(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStream, reply: bool) -> bool {
+    let _ = from.set_read_timeout(Some(CUT_CHECK));
     let mut buffer = [0; 8192];
     loop {
         let read = from.read(&mut buffer);
@@ -148,7 +148,7 @@ fn carry(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStrea
         let mode = {
             let mut mode = inner.mode.lock().unwrap();
             let now = *mode;
-            // These happen once.
+            // These faults apply once.
             let once = match now {
                 Mode::CutAfter(_) | Mode::HalfClose => reply,
                 Mode::HalfCloseToServer => !reply,
@@ -176,11 +176,11 @@ fn carry(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStrea
                 thread::sleep(time);
                 to.write_all(data)
             }
-            Mode::Jitter(most) if reply => {
-                thread::sleep(most.mul_f64(rand::random()));
+            Mode::Jitter(limit) if reply => {
+                thread::sleep(limit.mul_f64(rand::random()));
                 to.write_all(data)
             }
-            Mode::Drip if reply => data.iter().try_for_each(|byte| {
+            Mode::ByteByByte if reply => data.iter().try_for_each(|byte| {
                 thread::sleep(Duration::from_micros(100));
                 to.write_all(&[*byte])
             }),

@@ -1,4 +1,4 @@
-//! One watched address: its servers, what is done to them, and the accounting of written entries.
+//! One monitored address: its servers, their faults, and the accounting of written entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
@@ -10,25 +10,25 @@ use rand::{RngExt as _, SeedableRng as _};
 use redis::Value;
 
 use super::proxy::{Mode, Proxy};
-use super::watch::{Page, Stage, Told};
+use super::watch::{Page, ReportedCounts, SharedState};
 use crate::client::{Client, is_error, text};
 use crate::server::{Kind, Server};
 use crate::wait::eventually;
 
-/// How long the exporter may take to account for everything: it may be dead for some seconds of that, more than once.
+/// Maximum time until the exporter has accounted for everything; includes several restarts of seconds each.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long each of two servers behind an address is shown while both have something unread.
+/// Interval at which the proxy switches between two servers that both have unread entries.
 const ROTATION: Duration = Duration::from_millis(1500);
 
-/// A server that is older than this is not taken for one that was restarted a moment ago.
-const GROWN_UP: Duration = Duration::from_secs(5);
+/// Uptime from which the exporter does not take a server for a restarted one.
+const MIN_UPTIME: Duration = Duration::from_secs(5);
 
-/// How long a target's numbers have to stand still for it to be said that nothing more is under way.
-const STILL: Duration = Duration::from_secs(1);
+/// Time without a change after which the counts of a target are final.
+const FINAL_AFTER: Duration = Duration::from_secs(1);
 
-/// The servers' ring, unless it is changed.
-const RING: u64 = 128;
+/// Default `slowlog-max-len` of the servers.
+const MAX_LEN: u64 = 128;
 
 /// A short script, by EVAL and by EVALSHA.
 const SCRIPT: &str = "return 1";
@@ -43,22 +43,22 @@ redis.register_function{function_name='quick', callback=function() return 1 end,
 redis.register_function{function_name='runaway', callback=function() while true do end end, flags={'no-writes'}}
 ";
 
-/// What a site comes to.
+/// Counts of one target, or of all.
 #[derive(Clone, Debug, Default)]
-pub struct Sum {
-    /// Entries that were written while watched, less those that died unread.
+pub struct Totals {
+    /// Entries written while the exporter monitored the server, without those unread when a server ended.
     pub written: u64,
     pub counted: u64,
     pub lost: u64,
     /// Counted entries that are script calls.
     pub scripts: u64,
-    /// Entries that a server held unread when it died.
+    /// Entries that were unread when their server ended.
     pub unread: u64,
-    /// Lost entries by what made them so.
+    /// Lost entries by cause.
     pub lost_by: BTreeMap<&'static str, u64>,
 }
 
-impl Sum {
+impl Totals {
     pub fn add(&mut self, other: Self) {
         self.written += other.written;
         self.counted += other.counted;
@@ -71,45 +71,45 @@ impl Sum {
     }
 }
 
-/// One server and its present run.
+/// One server and its current run.
 struct Backend {
     server: Server,
-    /// Straight to the server, for load and control alike.
+    /// Direct connection, for load and for control.
     client: Client,
     sha1: String,
-    /// The run's name, as its clients call themselves.
+    /// Name of the run, which is the client name of its connections.
     run: String,
     runs: u32,
-    born: Instant,
-    /// The first id that is due; `None` while the run was not watched yet.
+    started_at: Instant,
+    /// First id to be accounted for; `None` while the run is not monitored yet.
     base: Option<u64>,
-    /// The next id, when it was last read.
+    /// Next id when it was last read.
     next: u64,
-    /// Something may have been written since.
+    /// True if entries may have been written since.
     dirty: bool,
-    /// `slowlog-max-len`, as it is now.
-    ring: u64,
+    /// Current `slowlog-max-len`.
+    max_len: u64,
 }
 
-/// A watched address.
-pub struct Site<'a> {
-    stage: &'a Stage,
+/// A monitored address with its servers.
+pub struct TargetHarness<'a> {
+    shared: &'a SharedState,
     name: String,
     backends: Vec<Backend>,
     proxy: Option<Proxy>,
     active: usize,
     rng: StdRng,
     kill_exporter: Sender<Duration>,
-    /// What ended runs made due.
+    /// Entries of ended runs that have to be accounted for.
     ended: u64,
-    /// What died unread.
+    /// Entries that were unread when their server ended.
     unread: u64,
-    /// Script calls that were made, at most as many of which can be counted.
+    /// Script calls that were made; an upper bound of the counted ones.
     calls: u64,
-    /// What happened since the last reckoning that may make entries be lost.
+    /// Events since the last settlement that can cause losses.
     reasons: BTreeSet<&'static str>,
-    /// Entries that died unread since the last reckoning, all of which may have been counted as lost before.
-    dying: u64,
+    /// Entries unread when their server ended since the last settlement; all may have been counted as lost before.
+    maybe_unread: u64,
     lost_before: u64,
     lost_by: BTreeMap<&'static str, u64>,
 }
@@ -118,7 +118,7 @@ impl Backend {
     fn start(kind: Kind) -> Self {
         let server = Server::builder(kind)
             .config("slowlog-log-slower-than 0")
-            .config(format!("slowlog-max-len {RING}"))
+            .config(format!("slowlog-max-len {MAX_LEN}"))
             .config("lua-time-limit 100")
             .config("repl-diskless-sync-delay 0")
             .start();
@@ -129,17 +129,17 @@ impl Backend {
             sha1: String::new(),
             run: String::new(),
             runs: 0,
-            born: Instant::now(),
+            started_at: Instant::now(),
             base: None,
             next: 0,
             dirty: true,
-            ring: RING,
+            max_len: MAX_LEN,
         };
         backend.connect();
         backend
     }
 
-    /// Begins a run: a client with the run's name, and scripts to call.
+    /// Begins a run: connects with the name of the run and loads the scripts.
     fn connect(&mut self) {
         self.runs += 1;
         self.run = format!("run-{}-{}", self.server.port(), self.runs);
@@ -155,7 +155,7 @@ impl Backend {
         }
     }
 
-    /// A command that must not fail.
+    /// Runs a command that must not fail.
     #[track_caller]
     fn call(&mut self, args: &[&str]) -> Value {
         let reply = self.client.call(args);
@@ -167,18 +167,18 @@ impl Backend {
         self.call(&["CONFIG", "SET", name, value]);
     }
 
-    fn log_on(&mut self) {
+    fn enable_log(&mut self) {
         self.dirty = true;
         self.config("slowlog-log-slower-than", "0");
     }
 
-    /// Switches the log off; the newest entry is one of ours, so the next id is known.
-    fn log_off(&mut self) {
+    /// Turns the slow log off. The newest entry is our own, so the next id is known.
+    fn disable_log(&mut self) {
         if !self.dirty {
             return;
         }
-        if self.ring == 0 {
-            self.set_ring(RING);
+        if self.max_len == 0 {
+            self.set_max_len(MAX_LEN);
         }
         self.config("slowlog-log-slower-than", "0");
         self.call(&["CLIENT", "GETNAME"]);
@@ -190,9 +190,9 @@ impl Backend {
         self.dirty = false;
     }
 
-    fn set_ring(&mut self, entries: u64) {
+    fn set_max_len(&mut self, entries: u64) {
         self.config("slowlog-max-len", &entries.to_string());
-        self.ring = entries;
+        self.max_len = entries;
     }
 
     fn length(&mut self) -> u64 {
@@ -200,7 +200,7 @@ impl Backend {
         u64::try_from(length).unwrap()
     }
 
-    /// How often the slow log was asked for, by the server's own count.
+    /// Number of SLOWLOG calls, as counted by the server.
     fn slowlog_calls(&mut self) -> u64 {
         let info = self.client.info(&["commandstats"]);
         let calls = |line: &String| line.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok();
@@ -210,7 +210,7 @@ impl Backend {
             .unwrap_or_default()
     }
 
-    /// Waits until the server answers ordinarily again.
+    /// Waits until the server answers PING with PONG.
     fn wait_until_ready(&mut self) {
         let client = &mut self.client;
         eventually(Duration::from_secs(30), "a server to be ready", || {
@@ -219,9 +219,9 @@ impl Backend {
     }
 }
 
-impl<'a> Site<'a> {
+impl<'a> TargetHarness<'a> {
     pub fn new(
-        stage: &'a Stage,
+        shared: &'a SharedState,
         kind: Kind,
         servers: usize,
         name: &str,
@@ -231,7 +231,7 @@ impl<'a> Site<'a> {
         let backends: Vec<Backend> = (0..servers).map(|_| Backend::start(kind)).collect();
         let proxy = (servers > 1).then(|| Proxy::start(backends[0].server.addr()));
         Self {
-            stage,
+            shared,
             name: format!("{name} ({kind})"),
             backends,
             proxy,
@@ -242,7 +242,7 @@ impl<'a> Site<'a> {
             unread: 0,
             calls: 0,
             reasons: BTreeSet::new(),
-            dying: 0,
+            maybe_unread: 0,
             lost_before: 0,
             lost_by: BTreeMap::new(),
         }
@@ -252,35 +252,35 @@ impl<'a> Site<'a> {
         &self.name
     }
 
-    /// The label `target`.
+    /// Value of the label `target`.
     fn target(&self) -> String {
         self.proxy.as_ref().map_or_else(|| self.backends[0].server.addr(), Proxy::addr).to_string()
     }
 
-    /// As `--redis.addr` takes it.
+    /// Value for `--redis.addr`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.target())
     }
 
     fn event(&self, text: &str) {
-        self.stage.event(&self.name, text);
+        self.shared.event(&self.name, text);
     }
 
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.rng.random_range(range))
     }
 
-    fn now(&mut self) -> &mut Backend {
+    fn current(&mut self) -> &mut Backend {
         &mut self.backends[self.active]
     }
 
-    /// All of it: faults for `time`, then the final reckoning.
-    pub fn act(&mut self, time: Duration) -> Sum {
+    /// Injects faults for `time`, then settles the account.
+    pub fn act(&mut self, time: Duration) -> Totals {
         for index in 0..self.backends.len() {
             self.first_contact(index);
         }
         let mut since_settled = 0;
-        while self.stage.elapsed() < time && !self.stage.is_over() {
+        while self.shared.elapsed() < time && !self.shared.is_stopped() {
             self.step();
             since_settled += 1;
             if since_settled >= self.rng.random_range(3..12) {
@@ -288,63 +288,63 @@ impl<'a> Site<'a> {
                 since_settled = 0;
             }
         }
-        if self.stage.is_over() {
-            return Sum::default();
+        if self.shared.is_stopped() {
+            return Totals::default();
         }
-        let told = self.settle();
+        let reported = self.settle();
         for backend in &self.backends {
-            self.stage.run_ended(&backend.run, backend.base.unwrap_or_default()..backend.next);
+            self.shared.run_ended(&backend.run, backend.base.unwrap_or_default()..backend.next);
         }
-        Sum {
+        Totals {
             written: self.expected(),
-            counted: told.scripts + told.others,
-            lost: told.lost,
-            scripts: told.scripts,
+            counted: reported.scripts + reported.others,
+            lost: reported.lost,
+            scripts: reported.scripts,
             unread: self.unread,
             lost_by: self.lost_by.clone(),
         }
     }
 
-    /// What is due by now: exact when all logs are off.
+    /// Number of entries to be accounted for; exact while all slow logs are off.
     fn expected(&self) -> u64 {
         let present = |backend: &Backend| backend.base.map_or(0, |base| backend.next - base);
         self.ended + self.backends.iter().map(present).sum::<u64>()
     }
 
     fn page(&self, since: Instant) -> Option<Page> {
-        assert!(!self.stage.is_over(), "something else failed");
-        self.stage.page_after(since, Duration::from_millis(200))
+        assert!(!self.shared.is_stopped(), "another part failed");
+        self.shared.page_after(since, Duration::from_millis(200))
     }
 
-    /// A server is watched for the first time: what it holds is a baseline. The exporter stays alive meanwhile: what is
-    /// written between a first look that was not saved and the next one is not counted.
+    /// Monitors a server for the first time: its slow log is a baseline. The exporter is not restarted meanwhile, because
+    /// entries written between an unsaved first read and the next one are not counted.
     fn first_contact(&mut self, index: usize) {
         if self.backends.len() > 1 && self.backends.iter().any(|backend| backend.base.is_some()) {
-            while self.backends[index].born.elapsed() < GROWN_UP && !self.stage.is_over() {
+            while self.backends[index].started_at.elapsed() < MIN_UPTIME && !self.shared.is_stopped() {
                 self.some_calls();
                 thread::sleep(Duration::from_millis(50));
             }
-            self.quiet(false);
+            self.settle_and_stop(false);
         }
-        let stage = self.stage;
-        let _alive = stage.gate.read().unwrap();
+        let shared = self.shared;
+        let _no_restart = shared.restart_lock.read().unwrap();
         self.event(&format!("first contact with server {index}"));
         let backend = &mut self.backends[index];
-        backend.log_off();
+        backend.disable_log();
         backend.base = Some(backend.next);
         let before = backend.slowlog_calls();
         self.switch(index);
         let begun = Instant::now();
-        // The second look begins when the first has been understood.
+        // The second read begins after the first one was processed.
         while self.backends[index].slowlog_calls() < before + 2 {
-            assert!(begun.elapsed() < SETTLE_LIMIT && !self.stage.is_over(), "nobody looks at the slow log");
+            assert!(begun.elapsed() < SETTLE_LIMIT && !self.shared.is_stopped(), "the slow log is not read");
             thread::sleep(Duration::from_millis(20));
         }
-        self.backends[index].log_on();
+        self.backends[index].enable_log();
         self.settle_on(false);
     }
 
-    /// Leads the address to another server.
+    /// Forwards the address to another server.
     fn switch(&mut self, index: usize) {
         self.active = index;
         if let Some(proxy) = &self.proxy {
@@ -352,17 +352,17 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn settle(&mut self) -> Told {
+    fn settle(&mut self) -> ReportedCounts {
         self.settle_on(true)
     }
 
-    /// The reckoning: waits until the exporter has accounted for all that was written, exactly. Afterwards the log of the
-    /// server that is shown is on.
-    fn settle_on(&mut self, rotate: bool) -> Told {
-        let mut most_lost = self.dying;
+    /// Waits until the exporter has accounted for exactly the written entries. Afterwards the slow log of the active server
+    /// is on.
+    fn settle_on(&mut self, rotate: bool) -> ReportedCounts {
+        let mut most_lost = self.maybe_unread;
         for backend in &mut self.backends {
             let (dirty, before) = (backend.dirty, backend.next.max(backend.base.unwrap_or_default()));
-            backend.log_off();
+            backend.disable_log();
             if dirty {
                 let written = backend.next.saturating_sub(before);
                 most_lost += written.saturating_sub(backend.length());
@@ -373,45 +373,45 @@ impl<'a> Site<'a> {
         let target = self.target();
         let begun = Instant::now();
         let mut rotated = begun;
-        let told = loop {
+        let reported = loop {
             if let Some(page) = self.page(begun) {
-                let told = page.told(&target);
-                if told.total() == expected {
-                    break told;
+                let reported = page.counts(&target);
+                if reported.total() == expected {
+                    break reported;
                 }
-                let problem = if told.total() > expected {
-                    "more was counted than was written"
+                let problem = if reported.total() > expected {
+                    "more entries were counted than written"
                 } else if begun.elapsed() > SETTLE_LIMIT {
-                    "less was counted than was written"
+                    "fewer entries were counted than written"
                 } else {
                     ""
                 };
-                assert!(problem.is_empty(), "{problem}: {told:?} = {}, not {expected}", told.total());
+                assert!(problem.is_empty(), "{problem}: {reported:?} = {}, not {expected}", reported.total());
             }
-            assert!(begun.elapsed() < SETTLE_LIMIT * 2, "no page to be had");
+            assert!(begun.elapsed() < SETTLE_LIMIT * 2, "no response from /metrics");
             if rotate && rotated.elapsed() > ROTATION {
                 rotated = Instant::now();
                 self.switch(1 - self.active);
             }
             thread::sleep(Duration::from_millis(10));
         };
-        let lost = told.lost - self.lost_before;
+        let lost = reported.lost - self.lost_before;
         let reasons = std::mem::take(&mut self.reasons);
         assert!(lost <= most_lost, "{lost} were lost, and at most {most_lost} overwritten; {reasons:?}");
-        assert!(told.scripts <= self.calls, "{told:?}, of {} calls", self.calls);
+        assert!(reported.scripts <= self.calls, "{reported:?}, of {} calls", self.calls);
         if lost > 0 {
             let reason =
                 ["reset", "resize", "burst", "death"].into_iter().find(|reason| reasons.contains(reason));
             *self.lost_by.entry(reason.unwrap_or("not_read_in_time")).or_default() += lost;
         }
         self.event(&format!("settled at {expected}, {lost} lost {reasons:?}"));
-        self.lost_before = told.lost;
-        self.dying = 0;
-        self.now().log_on();
-        told
+        self.lost_before = reported.lost;
+        self.maybe_unread = 0;
+        self.current().enable_log();
+        reported
     }
 
-    /// Something happens.
+    /// Runs a random action.
     fn step(&mut self) {
         match self.rng.random_range(0..100) {
             0..23 => self.some_calls(),
@@ -429,14 +429,14 @@ impl<'a> Site<'a> {
             63..66 => self.pause_server(),
             66..68 => self.output_limit(),
             68..71 => self.restart(),
-            71..74 => self.die_with_unread(),
+            71..74 => self.kill_with_unread_entries(),
             74..77 => thread::sleep(self.millis(10..1500)),
             _ if self.proxy.is_some() => match self.rng.random_range(0..23) {
-                0..12 => self.trouble_on_the_way(),
-                12..17 => self.flip_flop(),
+                0..12 => self.connection_fault(),
+                12..17 => self.switch_repeatedly(),
                 17..20 => self.role_change(),
                 20..22 => self.fail_over(),
-                _ => self.newcomer(),
+                _ => self.unseen_restart_of_the_other(),
             },
             _ => self.some_calls(),
         }
@@ -447,9 +447,9 @@ impl<'a> Site<'a> {
     /// One script call.
     fn call_script(&mut self) {
         self.calls += 1;
-        let functions = self.now().server.kind().has_functions();
+        let functions = self.current().server.kind().has_functions();
         let choice = self.rng.random_range(0..if functions { 3 } else { 2 });
-        let backend = self.now();
+        let backend = self.current();
         let sha1 = backend.sha1.clone();
         let args: &[&str] = match choice {
             0 => &["EVAL", SCRIPT, "0"],
@@ -458,7 +458,7 @@ impl<'a> Site<'a> {
         };
         let reply = backend.client.call(args);
         if matches!(reply, Value::ServerError(_)) {
-            // A full synchronization or a reload has taken it away. That is an entry like any other.
+            // A full synchronization or a reload has removed it. The failed call is logged like any other.
             assert!(
                 is_error(&reply, "NOSCRIPT") || text(&reply).contains("not found"),
                 "{args:?}: {reply:?}"
@@ -472,7 +472,7 @@ impl<'a> Site<'a> {
             if self.rng.random_bool(0.7) {
                 self.call_script();
             } else {
-                self.now().client.call(&["SET", "key", "value"]);
+                self.current().client.call(&["SET", "key", "value"]);
             }
             if self.rng.random_bool(0.2) {
                 let pause = self.millis(0..20);
@@ -481,10 +481,10 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// `count` calls in one transaction: nobody can look in between.
+    /// Runs `count` calls in one transaction, so that the exporter can't read between them.
     fn calls_at_once(&mut self, count: u64) {
         self.calls += count;
-        let client = &mut self.now().client;
+        let client = &mut self.current().client;
         client.send(&["MULTI"]);
         for _ in 0..count {
             client.send(&["EVAL", SCRIPT, "0"]);
@@ -502,53 +502,53 @@ impl<'a> Site<'a> {
     }
 
     fn burst(&mut self) {
-        let count = self.rng.random_range(RING..RING * 12);
+        let count = self.rng.random_range(MAX_LEN..MAX_LEN * 12);
         self.event(&format!("a burst of {count}"));
-        self.stage.fault("burst_over_the_slow_log");
+        self.shared.fault("burst_over_the_slow_log");
         self.reasons.insert("burst");
         self.calls_at_once(count);
     }
 
-    /// Calls one after the other, sent without waiting.
+    /// Pipelines calls.
     fn stream(&mut self) {
         let count = self.rng.random_range(20..400);
         self.event(&format!("a stream of {count}"));
         self.reasons.insert("burst");
         self.calls += count;
-        let client = &mut self.now().client;
+        let client = &mut self.current().client;
         (0..count).for_each(|_| client.send(&["EVAL", SCRIPT, "0"]));
         (0..count).for_each(|_| assert_eq!(client.receive(), Value::Int(1)));
     }
 
-    /// The exporter is killed within milliseconds after calls.
+    /// Kills the exporter within milliseconds after calls.
     fn calls_then_kill(&mut self) {
         let delay = self.millis(0..40);
         self.event(&format!("calls, and the exporter is to be killed {delay:?} later"));
         self.some_calls();
-        // Somebody else may have asked for the same, or all is over.
+        // Fails only at the end of the test.
         let _ = self.kill_exporter.send(delay);
     }
 
     fn reset(&mut self) {
         self.event("SLOWLOG RESET");
-        self.stage.fault("slowlog_reset");
+        self.shared.fault("slowlog_reset");
         self.reasons.insert("reset");
         self.some_calls();
-        self.now().call(&["SLOWLOG", "RESET"]);
+        self.current().call(&["SLOWLOG", "RESET"]);
     }
 
     fn reset_statistics(&mut self) {
         self.event("CONFIG RESETSTAT");
-        self.stage.fault("config_resetstat");
-        self.now().call(&["CONFIG", "RESETSTAT"]);
+        self.shared.fault("config_resetstat");
+        self.current().call(&["CONFIG", "RESETSTAT"]);
     }
 
     fn resize(&mut self) {
         let entries = [0, 1, 16, 10_000][self.rng.random_range(0..4)];
         self.event(&format!("slowlog-max-len {entries} and back"));
-        self.stage.fault("slowlog_max_len");
+        self.shared.fault("slowlog_max_len");
         self.reasons.insert("resize");
-        self.now().set_ring(entries);
+        self.current().set_max_len(entries);
         for _ in 0..self.rng.random_range(1..4) {
             self.some_calls();
             let pause = self.millis(0..300);
@@ -558,34 +558,34 @@ impl<'a> Site<'a> {
             let count = self.rng.random_range(100..3000);
             self.calls_at_once(count);
         }
-        self.now().set_ring(RING);
+        self.current().set_max_len(MAX_LEN);
     }
 
     fn off_and_on(&mut self) {
         self.event("the slow log is off for a while");
-        self.stage.fault("slowlog_off_and_on");
-        self.now().config("slowlog-log-slower-than", "-1");
+        self.shared.fault("slowlog_off_and_on");
+        self.current().config("slowlog-log-slower-than", "-1");
         self.some_calls();
         let pause = self.millis(0..400);
         thread::sleep(pause);
-        self.now().log_on();
+        self.current().enable_log();
     }
 
     fn reload(&mut self) {
         self.event("DEBUG RELOAD");
-        self.stage.fault("debug_reload");
-        self.now().call(&["DEBUG", "RELOAD"]);
-        self.now().wait_until_ready();
+        self.shared.fault("debug_reload");
+        self.current().call(&["DEBUG", "RELOAD"]);
+        self.current().wait_until_ready();
     }
 
-    /// A script that makes the server blocked and then BUSY, until it is killed.
+    /// Runs a script that blocks the server until it is BUSY, and kills the script.
     fn busy(&mut self) {
-        let function = self.now().server.kind().has_functions() && self.rng.random_bool(0.5);
+        let function = self.current().server.kind().has_functions() && self.rng.random_bool(0.5);
         self.event(&format!("a runaway {}", if function { "function" } else { "script" }));
-        self.stage.fault("runaway_script");
+        self.shared.fault("runaway_script");
         self.calls += 1;
         let pause = self.millis(0..1000);
-        let backend = self.now();
+        let backend = self.current();
         if function {
             backend.load();
         }
@@ -604,39 +604,39 @@ impl<'a> Site<'a> {
         self.some_calls();
         if self.rng.random_bool(0.5) {
             self.event("all clients are killed");
-            self.stage.fault("all_clients_killed");
-            self.now().call(&["CLIENT", "KILL", "TYPE", "normal"]);
+            self.shared.fault("all_clients_killed");
+            self.current().call(&["CLIENT", "KILL", "TYPE", "normal"]);
             return;
         }
         self.event("the exporter's connections are killed");
-        self.stage.fault("exporter_client_killed");
-        let list = text(&self.now().call(&["CLIENT", "LIST"]));
+        self.shared.fault("exporter_client_killed");
+        let list = text(&self.current().call(&["CLIENT", "LIST"]));
         for line in list.lines().filter(|line| line.contains("name=redis-script-exporter")) {
             let id = line.split(' ').find_map(|part| part.strip_prefix("id=")).expect("an id");
-            // It may be gone by now.
-            self.now().client.call(&["CLIENT", "KILL", "ID", id]);
+            // It may have disconnected.
+            self.current().client.call(&["CLIENT", "KILL", "ID", id]);
         }
     }
 
     fn pause_server(&mut self) {
         let time = self.millis(50..1500);
         self.event(&format!("the server is stopped for {time:?}"));
-        self.stage.fault("server_sigstop");
+        self.shared.fault("server_sigstop");
         self.some_calls();
-        let server = &mut self.now().server;
+        let server = &mut self.current().server;
         server.pause();
         thread::sleep(time);
         server.resume();
     }
 
-    /// Whoever asks for more than a little is disconnected.
+    /// Sets an output-buffer limit that disconnects clients with replies over 4 KiB.
     fn output_limit(&mut self) {
         self.event("a small limit on output buffers");
-        self.stage.fault("output_buffer_limit");
+        self.shared.fault("output_buffer_limit");
         let count = self.rng.random_range(20..90);
         let pause = self.millis(100..1500);
         self.calls += count;
-        let backend = self.now();
+        let backend = self.current();
         backend.config("client-output-buffer-limit", "normal 4096 0 0");
         let long = "x".repeat(128);
         for _ in 0..count {
@@ -646,17 +646,17 @@ impl<'a> Site<'a> {
         backend.config("client-output-buffer-limit", "normal 0 0 0");
     }
 
-    /// A server that is all accounted for ends, and another process takes its place.
+    /// Restarts a server of which everything is accounted for.
     fn restart(&mut self) {
-        let way = self.rng.random_range(0..3);
+        let method = self.rng.random_range(0..3);
         let pause = if self.rng.random_bool(0.5) { Duration::ZERO } else { self.millis(0..1500) };
-        self.quiet(true);
-        // Reckoning may have moved the address: the server that is shown is the one that restarts.
+        self.settle_and_stop(true);
+        // Settling may have switched the address: the active server is the one that restarts.
         let index = self.active;
-        self.event(&format!("the server restarts, way {way}, after {pause:?}"));
-        self.stage.fault(["server_sigkill", "server_sigterm", "server_shutdown"][way]);
+        self.event(&format!("the server restarts, method {method}, after {pause:?}"));
+        self.shared.fault(["server_sigkill", "server_sigterm", "server_shutdown"][method]);
         let server = &mut self.backends[index].server;
-        match way {
+        match method {
             0 => server.kill(),
             1 => server.stop(),
             _ => {
@@ -670,38 +670,39 @@ impl<'a> Site<'a> {
         self.settle_on(false);
     }
 
-    /// Switches all logs off and waits until all is accounted for; nothing is written after that.
-    fn quiet(&mut self, rotate: bool) {
+    /// Turns all slow logs off and waits until everything is accounted for; nothing is written after that.
+    fn settle_and_stop(&mut self, rotate: bool) {
         self.settle_on(rotate);
-        self.now().log_off();
+        self.current().disable_log();
         let (expected, target, begun) = (self.expected(), self.target(), Instant::now());
         while begun.elapsed() < SETTLE_LIMIT {
             if let Some(page) = self.page(begun)
-                && page.told(&target).total() == expected
+                && page.counts(&target).total() == expected
             {
-                assert_eq!(page.told(&target).lost, self.lost_before, "lost without a reason");
+                assert_eq!(page.counts(&target).lost, self.lost_before, "lost without a reason");
                 return;
             }
         }
-        panic!("no end to what is written: {expected} are due");
+        panic!("the account does not settle: {expected} entries expected");
     }
 
-    /// The present run of a server is over; `unread` of it died with it. The next one is watched from id `base` on.
+    /// Ends the current run of a server, of which `unread` entries were not read, and starts the next one, monitored from id
+    /// `base` on.
     fn begin_run(&mut self, index: usize, unread: u64, base: Option<u64>) {
         let backend = &mut self.backends[index];
-        let first = backend.base.expect("a run that was watched");
-        self.stage.run_ended(&backend.run, first..backend.next);
+        let first = backend.base.expect("a run that was monitored");
+        self.shared.run_ended(&backend.run, first..backend.next);
         self.ended += backend.next - first - unread;
         self.unread += unread;
         backend.server.restart();
-        backend.born = Instant::now();
-        (backend.base, backend.next, backend.dirty, backend.ring) = (base, 0, true, RING);
+        backend.started_at = Instant::now();
+        (backend.base, backend.next, backend.dirty, backend.max_len) = (base, 0, true, MAX_LEN);
         backend.connect();
     }
 
-    /// A server dies with entries that nobody may have read: those are not promised. How many it were is seen when
-    /// nothing more can come of them, and it can't be more than were written since all was accounted for.
-    fn die_with_unread(&mut self) {
+    /// Kills a server that may have unread entries, which are not guaranteed. Their number is known when the counts of the
+    /// target are final, and is at most the number of entries written since the last settlement.
+    fn kill_with_unread_entries(&mut self) {
         self.settle();
         let index = self.active;
         let before = self.backends[index].next;
@@ -710,55 +711,55 @@ impl<'a> Site<'a> {
             self.burst();
         }
         let backend = &mut self.backends[index];
-        backend.log_off();
+        backend.disable_log();
         let written = backend.next - before;
-        self.event(&format!("the server dies, {written} entries after all was accounted for"));
-        self.stage.fault("server_died_unread");
+        self.event(&format!("the server is killed, {written} entries after the last settlement"));
+        self.shared.fault("server_died_unread");
         self.reasons.insert("death");
-        self.dying += written;
+        self.maybe_unread += written;
         self.backends[index].server.kill();
-        let (due, target) = (self.expected(), self.target());
+        let (expected, target) = (self.expected(), self.target());
         let begun = Instant::now();
         let (mut since, mut last) = (begun, None);
-        let told = loop {
+        let reported = loop {
             assert!(begun.elapsed() < SETTLE_LIMIT, "the target does not become unreachable");
             let Some(page) = self.page(since) else { continue };
-            since = page.asked;
+            since = page.requested_at;
             let state = [("target", &*target), ("state", "unreachable")];
             let gone = page.metrics.value("redis_script_target_state", &state) == Some(1.0);
-            let told = page.told(&target);
+            let reported = page.counts(&target);
             match last {
-                Some((before, at)) if gone && before == told => {
-                    if Instant::now().duration_since(at) > STILL {
-                        break told;
+                Some((before, at)) if gone && before == reported => {
+                    if Instant::now().duration_since(at) > FINAL_AFTER {
+                        break reported;
                     }
                 }
-                _ => last = gone.then_some((told, page.asked)),
+                _ => last = gone.then_some((reported, page.requested_at)),
             }
         };
-        let unread = due.checked_sub(told.total());
+        let unread = expected.checked_sub(reported.total());
         assert!(
             unread.is_some_and(|unread| unread <= written),
-            "{told:?} = {} of {due} when the server had died; {written} were new",
-            told.total()
+            "{reported:?} = {} of {expected} after the server was killed; {written} were new",
+            reported.total()
         );
         self.begin_run(index, unread.unwrap(), Some(0));
         self.settle_on(false);
     }
 
-    /// What a network or a load balancer does.
-    fn trouble_on_the_way(&mut self) {
+    /// Injects a fault of the network or a load balancer.
+    fn connection_fault(&mut self) {
         let (mode, kind) = match self.rng.random_range(0..7) {
             0 => (Mode::Pass, "connections_cut"),
             1 => (Mode::CutAfter(self.rng.random_range(0..400)), "cut_in_a_reply"),
             2 => (Mode::HalfClose, "half_closed"),
             3 => (Mode::HalfCloseToServer, "half_closed_to_server"),
             4 => (Mode::Delay(self.millis(20..400)), "delayed"),
-            5 => (Mode::Drip, "a_byte_at_a_time"),
+            5 => (Mode::ByteByByte, "a_byte_at_a_time"),
             _ => (Mode::Refuse, "refused"),
         };
-        self.event(&format!("on the way: {kind} {mode:?}"));
-        self.stage.fault(kind);
+        self.event(&format!("connection fault: {kind} {mode:?}"));
+        self.shared.fault(kind);
         self.some_calls();
         let time = self.millis(50..1200);
         let Some(proxy) = &self.proxy else { return };
@@ -776,47 +777,47 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The address moves between its servers, faster than anybody can follow, while both write.
-    fn flip_flop(&mut self) {
-        let flips = self.rng.random_range(1..6);
-        self.event(&format!("{flips} moves between the servers"));
-        for _ in 0..flips {
-            self.stage.fault("moved_to_the_other_server");
+    /// Switches the address between its servers, faster than the exporter reconnects, while both write.
+    fn switch_repeatedly(&mut self) {
+        let switches = self.rng.random_range(1..6);
+        self.event(&format!("{switches} switches between the servers"));
+        for _ in 0..switches {
+            self.shared.fault("moved_to_the_other_server");
             self.some_calls();
             let other = 1 - self.active;
             self.switch(other);
-            self.now().log_on();
+            self.current().enable_log();
             self.some_calls();
             let pause = self.millis(0..800);
             thread::sleep(pause);
         }
     }
 
-    /// The server that is shown becomes a replica of the other one, and is promoted again.
+    /// Makes the active server a replica of the other one, and promotes it again.
     fn role_change(&mut self) {
         self.event("a replica, and promoted again");
-        self.stage.fault("replica_and_promoted");
+        self.shared.fault("replica_and_promoted");
         let port = self.backends[1 - self.active].server.port().to_string();
-        self.now().call(&["REPLICAOF", "127.0.0.1", &port]);
+        self.current().call(&["REPLICAOF", "127.0.0.1", &port]);
         let pause = self.millis(0..1500);
         thread::sleep(pause);
-        let backend = self.now();
+        let backend = self.current();
         backend.call(&["REPLICAOF", "NO", "ONE"]);
         backend.wait_until_ready();
         backend.load();
         self.some_calls();
     }
 
-    /// The server that is shown becomes the other one's replica, and the address moves there: a failover in good order.
+    /// Makes the active server a replica of the other one and switches the address to that: an ordinary failover.
     fn fail_over(&mut self) {
         self.event("a failover");
-        self.stage.fault("failover");
+        self.shared.fault("failover");
         let (old, new) = (self.active, 1 - self.active);
         let port = self.backends[new].server.port().to_string();
         self.some_calls();
         self.backends[old].call(&["REPLICAOF", "127.0.0.1", &port]);
         self.switch(new);
-        self.now().log_on();
+        self.current().enable_log();
         let pause = self.millis(0..1000);
         thread::sleep(pause);
         self.some_calls();
@@ -826,14 +827,14 @@ impl<'a> Site<'a> {
         backend.load();
     }
 
-    /// The server that is not shown restarts, unseen, and is shown some time later: what it holds then is a baseline.
-    fn newcomer(&mut self) {
+    /// Restarts the inactive server and then makes it the active one: its slow log is a baseline.
+    fn unseen_restart_of_the_other(&mut self) {
         self.event("the other server restarts unseen");
-        self.quiet(true);
+        self.settle_and_stop(true);
         let other = 1 - self.active;
-        self.stage.fault("unseen_restart");
+        self.shared.fault("unseen_restart");
         self.begin_run(other, 0, None);
-        self.now().log_on();
+        self.current().enable_log();
         self.some_calls();
         self.first_contact(other);
     }
