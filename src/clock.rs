@@ -1,4 +1,5 @@
-//! Monotonic and wall clock. Code that decides takes [`Timestamps`] as an argument; only this file reads the time.
+//! Monotonic and wall clock. This file reads the time for everything that is counted or shown; pure code takes
+//! [`Timestamps`] as an argument. `ARCHITECTURE.md` lists the files that read a clock for other purposes.
 
 use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

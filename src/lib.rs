@@ -1,18 +1,6 @@
-//! A Prometheus exporter that watches Redis and Valkey servers for slow Lua scripts and functions.
+//! A Prometheus exporter that detects slow Lua scripts and functions on Redis and Valkey servers.
 //!
-//! ```text
-//!            one task per target                                        on a scrape
-//!  ┌─────────────────────────────────────────────────┐          ┌─────────────────────┐
-//!  │ client/         parse/            watch/        │          │ metrics/     web/   │
-//!  │ one connection  replies → typed   meaning for   │  fleet/  │ numbers   →  text   │
-//!  │ heartbeat,      entries, INFO,    this target   │ numbers  │ families     HTTP   │
-//!  │ SLOWLOG, INFO   errors                          │ ───────▶ │                     │
-//!  └─────────────────────────────────────────────────┘          └─────────────────────┘
-//! ```
-//!
-//! `poll` sends commands through `client`; `parse` turns replies into types; `script` identifies the script of a slow log
-//! entry; `watch` updates target state from timestamped observations, without I/O; `fleet` holds the targets;
-//! `metrics` turns their numbers into text and `web` serves it. A scrape never sends anything to a server.
+//! `ARCHITECTURE.md` describes the modules and the data flow between them.
 //!
 //! The crate exists for its binary: [`run`] is the program, [`lint`] its linter, [`metrics_document`] makes the page of
 //! metrics in `docs/`.

@@ -1,4 +1,5 @@
-//! Subcommands, one file or folder each. Without a subcommand the exporter runs.
+//! Subcommands. `assets` has `rules` and `dashboards`, `documents` has `completions` and `man`; the others have a file or folder
+//! each. Without a subcommand the exporter runs (`serve`).
 
 mod assets;
 mod catalogue;

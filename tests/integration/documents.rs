@@ -171,7 +171,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/scripts.md", "Limits: {} files,", "src/config/script_dirs.rs"),
     ("docs/scripts.md", "files, {} each,", "src/config/script_dirs.rs"),
     ("docs/scripts.md", "each, {} in total,", "src/config/script_dirs.rs"),
-    ("docs/scripts.md", "folders {} deep", "src/config/script_dirs.rs"),
+    ("docs/scripts.md", "directories {} deep", "src/config/script_dirs.rs"),
     ("docs/scripts.md", "At most {} are stored,", "src/script/catalogue/sources.rs"),
     ("docs/scripts.md", "with at most {} of each", "src/script/catalogue/sources.rs"),
     ("docs/configuration.md", "at most {} connections over all listeners", "src/web/server/connections.rs"),
@@ -285,7 +285,7 @@ fn measurements_are_in_one_document() {
         if path == Path::new("docs/performance.md") {
             measured = figures;
         } else {
-            assert_eq!(figures, 0, "{}: a measurement belongs into docs/performance.md", path.display());
+            assert_eq!(figures, 0, "{}: a measurement belongs in docs/performance.md", path.display());
         }
     }
     assert!(measured > 10, "{measured}");
