@@ -1,10 +1,10 @@
-//! The folder that `scripts/setup.sh` fills with programs and modules.
+//! Directory into which `scripts/setup.sh` installs programs and modules.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Path of the folder. `None` if the environment names neither it nor a home.
+/// Path of the directory. `None` if the environment names neither it nor a home.
 pub fn folder() -> Option<PathBuf> {
     let folder =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -14,7 +14,7 @@ pub fn folder() -> Option<PathBuf> {
     })
 }
 
-/// Folder of the modules `name`, if they are those that `source/package-lock.json` of the repository pins.
+/// Directory of the modules `name`, if they are those that `source/package-lock.json` of the repository pins.
 pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source).join("package-lock.json");
     let folder = folder()?.join(name);
@@ -26,6 +26,6 @@ pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
 #[track_caller]
 pub fn skip(reason: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{reason}");
-    // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+    // Written to the stream directly, because the test runner hides the output of `eprintln!` in a passing test.
     let _ = writeln!(std::io::stderr(), "\nSKIPPED: {reason}");
 }

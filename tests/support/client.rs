@@ -1,7 +1,7 @@
-//! A blocking client with nothing between it and the server.
+//! Blocking Redis client.
 //!
 //! It sends no handshake, so it works while a server is BUSY; sending and receiving are separate, so a test can leave a
-//! request unanswered; every wait has a limit; and a server's error is a value like any other.
+//! request unanswered; every wait has a limit; and an error reply is an ordinary value.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Parser, Value};
 
-/// How long a reply may take unless a test says otherwise.
+/// Default time limit for a reply.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long one read waits; a reply's limit is looked at in between.
+/// Time limit of one read; the limit of the reply is checked between reads.
 const SLICE: Duration = Duration::from_millis(20);
 
 enum Stream {
@@ -32,10 +32,10 @@ impl Read for &Stream {
     }
 }
 
-/// One connection to a server.
+/// Connection to a server.
 pub struct Client {
     stream: Stream,
-    /// Keeps what has arrived of a reply that is not complete.
+    /// Buffers an incomplete reply.
     parser: Parser,
     limit: Duration,
 }
@@ -62,7 +62,7 @@ impl Client {
         Self { stream, parser: Parser::new(), limit: LIMIT }
     }
 
-    /// Sets how long a reply may take.
+    /// Sets the time limit for a reply.
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -92,14 +92,14 @@ impl Client {
         .expect("the server takes a command");
     }
 
-    /// Waits for the next reply; panics if it does not come within the client's limit.
+    /// Waits for the next reply; panics if it does not arrive within the client's limit.
     #[track_caller]
     pub fn receive(&mut self) -> Value {
         let limit = self.limit;
         self.receive_within(limit).unwrap_or_else(|| panic!("no reply within {limit:?}"))
     }
 
-    /// The next reply if it comes within `limit`. One that does not can still be received later.
+    /// Returns the next reply if it arrives within `limit`; a later one can still be received afterwards.
     #[track_caller]
     pub fn receive_within(&mut self, limit: Duration) -> Option<Value> {
         let start = Instant::now();
@@ -116,7 +116,7 @@ impl Client {
         }
     }
 
-    /// The fields of one or more sections of INFO (several at once need Redis 7.0).
+    /// Returns the fields of one or more sections of INFO (several at once need Redis 7.0).
     #[track_caller]
     pub fn info(&mut self, sections: &[&str]) -> BTreeMap<String, String> {
         let reply = self.call(&[&["INFO"], sections].concat());
@@ -128,7 +128,7 @@ impl Client {
     }
 }
 
-/// The text of a string, status or error reply; panics on anything else.
+/// Returns the text of a string, status or error reply; panics on anything else.
 #[track_caller]
 pub fn text(reply: &Value) -> String {
     match reply {
@@ -140,7 +140,7 @@ pub fn text(reply: &Value) -> String {
     }
 }
 
-/// Whether a reply is the error with this code, such as `BUSY`.
+/// True if a reply is the error with this code, such as `BUSY`.
 pub fn is_error(reply: &Value, code: &str) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == code)
 }

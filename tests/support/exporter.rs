@@ -1,4 +1,4 @@
-//! The real exporter, as a process.
+//! The exporter as a process.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::process::Process;
 use super::wait::eventually_or_tell;
 
-/// How long the exporter may take to start or to end.
+/// Time limit for the exporter to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Path of the exporter that cargo built beside the running test, benchmark or example.
@@ -25,7 +25,7 @@ pub fn binary() -> PathBuf {
     profile.expect("a program is in target/PROFILE/deps or examples").join("redis-script-exporter")
 }
 
-/// What the exporter is started with.
+/// Arguments and environment of an exporter.
 #[derive(Clone, Default)]
 pub struct Builder {
     /// A program that runs the exporter, with its arguments; none for the exporter itself.
@@ -41,7 +41,7 @@ impl Builder {
         self
     }
 
-    /// Has a program run it: the path of the exporter and its arguments are added to these words. The program must become
+    /// Runs it through a program: its path and arguments are appended to these words. The program must become
     /// the exporter (`exec`).
     pub fn wrapper(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
@@ -80,13 +80,13 @@ impl Builder {
         Exporter { process, addr, logs, reader }
     }
 
-    /// Runs the exporter to its end, for flags that it should refuse. Nothing is added to the arguments.
+    /// Runs the exporter until it exits, for example with invalid flags. No arguments are added.
     #[track_caller]
     pub fn run(self) -> Finished {
         let mut process = self.spawn(Stdio::piped());
         let mut out = process.child().stdout.take().expect("a pipe");
         let mut err = process.child().stderr.take().expect("a pipe");
-        // Both at once: a full pipe would keep the process from ending.
+        // Both pipes are read concurrently: a full pipe would block the process.
         let reader = thread::spawn(move || {
             let mut text = String::new();
             out.read_to_string(&mut text).map(|_| text)
@@ -121,7 +121,7 @@ impl Builder {
     }
 }
 
-/// What is configured by the environment of whoever runs the tests must not configure their exporter.
+/// Removes the exporter's variables of the calling environment.
 fn clear_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REDIS_") {
@@ -130,7 +130,7 @@ fn clear_environment(command: &mut Command) {
     }
 }
 
-/// The address in the log line that says where the exporter listens, logfmt or JSON.
+/// Returns the listen address from the log line (logfmt or JSON).
 fn listening(line: &str) -> Option<SocketAddr> {
     if !line.contains("listening") {
         return None;
@@ -140,7 +140,7 @@ fn listening(line: &str) -> Option<SocketAddr> {
     rest.split(['"', ' ', ',', '}']).next()?.parse().ok()
 }
 
-/// What a run of the exporter that came to its end left.
+/// Exit status and output of a finished exporter.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -148,13 +148,13 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// A running exporter. It ends when this is dropped.
+/// Running exporter; ended on drop.
 #[must_use = "the exporter ends when this is dropped"]
 pub struct Exporter {
     process: Process,
     addr: SocketAddr,
     logs: Arc<Mutex<Vec<String>>>,
-    /// Ends when the process has, with everything that it said.
+    /// Thread that collects the log until the process ends.
     reader: JoinHandle<()>,
 }
 
@@ -165,12 +165,12 @@ impl Exporter {
         Self::builder().args(args).start()
     }
 
-    /// What the exporter is started with, to be added to.
+    /// Returns a builder.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The address that it listens on.
+    /// Returns the listen address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -179,7 +179,7 @@ impl Exporter {
         self.process.pid()
     }
 
-    /// Gets a page on a connection of its own.
+    /// Sends a GET request on a new connection.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {
         http::get(self.addr, path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.logs()))
@@ -206,17 +206,17 @@ impl Exporter {
         })
     }
 
-    /// What it has logged so far.
+    /// Returns the log lines so far.
     pub fn logs(&self) -> String {
         self.logs.lock().unwrap().join("\n")
     }
 
-    /// What it has logged since this was asked last; [`Self::logs`] does not have it any more.
+    /// Returns the log lines since the last call, and removes them from [`Self::logs`].
     pub fn take_logs(&self) -> Vec<String> {
         std::mem::take(&mut *self.logs.lock().unwrap())
     }
 
-    /// Ends it by a signal and gives everything that it logged since it was last asked.
+    /// Ends it by a signal and returns the log lines that were not taken yet.
     #[track_caller]
     pub fn end_with_logs(mut self, signal: Signal) -> Vec<String> {
         self.end_by(signal);
@@ -224,18 +224,18 @@ impl Exporter {
         std::mem::take(&mut *self.logs.lock().unwrap())
     }
 
-    /// Stops the process as a whole (SIGSTOP), or lets it go on (SIGCONT).
+    /// Stops the process (SIGSTOP) or continues it (SIGCONT).
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Asks it to end (SIGTERM); gives its exit status and the time that it took.
+    /// Sends SIGTERM; returns the exit status and the time until the exit.
     #[track_caller]
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         self.end_by(Signal::SIGTERM)
     }
 
-    /// Sends it a signal that should end it; gives its exit status and the time that it took.
+    /// Sends a signal that should end it; returns the exit status and the time until the exit.
     #[track_caller]
     pub fn end_by(&mut self, signal: Signal) -> (ExitStatus, Duration) {
         let start = Instant::now();
@@ -246,7 +246,7 @@ impl Exporter {
         (status, start.elapsed())
     }
 
-    /// Kills it.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }

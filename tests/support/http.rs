@@ -1,29 +1,29 @@
-//! As much HTTP as it takes to read `/metrics`, on a plain socket, or on any other stream.
+//! Minimal HTTP client, on a socket or on any other stream.
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long the exporter may take to accept, or to send some more.
+/// Time limit for connecting and for each read.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// An answer.
+/// Response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case.
+    /// Headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
 impl Response {
-    /// The value of a header; `name` in lower case.
+    /// Returns the value of a header; `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// A connection that is kept over requests.
+/// Persistent connection.
 pub struct Connection<S: Read = TcpStream> {
     stream: BufReader<S>,
 }
@@ -34,7 +34,7 @@ impl Connection {
     }
 }
 
-/// A socket on which nothing waits for ever.
+/// Connects a socket with time limits.
 pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&addr, LIMIT)?;
     stream.set_nodelay(true)?;
@@ -44,7 +44,7 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// Speaks HTTP on a stream that is there.
+    /// Uses an existing stream.
     pub fn over(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
@@ -53,14 +53,14 @@ impl<S: Read + Write> Connection<S> {
         self.request("GET", path, &[])
     }
 
-    /// Sends a request without a body, with `headers` added, and reads the answer.
+    /// Sends a request without a body, with `headers` added, and reads the response.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
         let (mut response, body) = self.request_bytes(method, path, headers)?;
         response.body = String::from_utf8(body).map_err(Error::other)?;
         Ok(response)
     }
 
-    /// The same for a body that is no text: it is beside the answer, not in it.
+    /// Like [`Self::request`], for a binary body, which is returned separately.
     pub fn request_bytes(
         &mut self,
         method: &str,
@@ -95,7 +95,7 @@ impl<S: Read + Write> Connection<S> {
     fn body(&mut self, method: &str, response: &Response) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if method == "HEAD" || matches!(response.status, 204 | 304) {
-            // Has the length of a body that does not follow.
+            // The response has a length but no body.
         } else if let Some(length) = response.header("content-length") {
             bytes.resize(length.parse().map_err(Error::other)?, 0);
             self.stream.read_exact(&mut bytes)?;
@@ -125,7 +125,7 @@ impl<S: Read + Write> Connection<S> {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
     Connection::open(addr)?.request("GET", path, &[("Connection", "close")])
 }

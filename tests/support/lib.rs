@@ -1,8 +1,8 @@
-//! Shared by the integration tests, the demo and the benchmarks: real servers, the real exporter, a client that can
-//! wait for a blocked server, a reader of `/metrics`, and the real Prometheus and Alertmanager.
+//! Test support of the integration tests, the demo and the benchmarks: servers, the exporter, a client that can wait for a
+//! blocked server, a parser of `/metrics`, Prometheus and Alertmanager.
 //!
-//! Everything that is started here is ended by its own process id when its value is dropped, also while a test panics,
-//! and by the kernel when this process is killed.
+//! Each process is ended by its process id when its value is dropped, also if a test panics, and by the kernel when this
+//! process is killed.
 
 #![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
 

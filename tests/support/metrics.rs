@@ -1,8 +1,8 @@
-//! Reads the text that `/metrics` answers with.
+//! Parser of the exposition format of `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Labels to look for: a series may have more.
+/// Labels to select by; a series may have more.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 /// One series and its value.
@@ -19,13 +19,13 @@ impl Sample {
             && labels.iter().all(|&(label, value)| self.labels.get(label).is_some_and(|v| v == value))
     }
 
-    /// A label's value; empty if the series does not have it, as Prometheus sees it.
+    /// Returns the value of a label; empty if the series does not have it, as in Prometheus.
     pub fn label(&self, label: &str) -> &str {
         self.labels.get(label).map_or("", String::as_str)
     }
 }
 
-/// Everything that one scrape brought.
+/// Samples of one scrape.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub text: String,
@@ -33,7 +33,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Panics on a line that is not in the exposition format.
+    /// Parses a response; panics on a line that is not in the exposition format.
     #[track_caller]
     pub fn parse(text: &str) -> Self {
         let samples = text
@@ -44,7 +44,7 @@ impl Metrics {
         Self { text: text.to_owned(), samples }
     }
 
-    /// The value of the one series with this name and these labels. Panics if there are several.
+    /// Returns the value of the only series with this name and these labels. Panics if there are several.
     #[track_caller]
     pub fn value(&self, name: &str, labels: Labels<'_>) -> Option<f64> {
         let mut found = self.samples.iter().filter(|sample| sample.matches(name, labels));
@@ -53,28 +53,28 @@ impl Metrics {
         Some(first.value)
     }
 
-    /// The sum over all series with this name and these labels; 0 if there is none.
+    /// Returns the sum over all series with this name and these labels; 0 if there is none.
     pub fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
         self.samples.iter().filter(|sample| sample.matches(name, labels)).map(|sample| sample.value).sum()
     }
 
-    /// All series with this name.
+    /// Returns all series with this name.
     pub fn series(&self, name: &str) -> Vec<&Sample> {
         self.samples.iter().filter(|sample| sample.name == name).collect()
     }
 
-    /// Every series and its value.
+    /// Returns all samples.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// The names of all series.
+    /// Returns the names of all series.
     pub fn names(&self) -> BTreeSet<&str> {
         self.samples.iter().map(|sample| sample.name.as_str()).collect()
     }
 }
 
-/// Reads `name{label="value",…} value`.
+/// Parses `name{label="value",…} value`.
 fn sample(line: &str) -> Option<Sample> {
     let (name, rest) = line.split_at(line.find(['{', ' '])?);
     let (labels, rest) = match rest.strip_prefix('{') {
@@ -84,7 +84,7 @@ fn sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels, value: rest.trim().parse().ok()? })
 }
 
-/// Reads labels up to the closing brace; gives them and what follows.
+/// Parses labels up to the closing brace; returns them and the rest.
 fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     loop {

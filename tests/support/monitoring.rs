@@ -1,4 +1,4 @@
-//! The real Prometheus and Alertmanager, and a receiver that takes down what Alertmanager would page people with.
+//! Prometheus, Alertmanager, and a receiver that records notifications.
 //!
 //! ```text
 //! let receiver = Receiver::start();
@@ -35,16 +35,16 @@ use super::process::{Process, find_program};
 use super::server::free_port;
 use super::wait::{eventually, eventually_or_tell};
 
-/// How long a program may take to start. Prometheus hands new targets on every 5 s only, twice.
+/// Time limit for a program to start. Prometheus applies new targets only every 5 s, in two steps.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many ports are tried for a program before giving up.
+/// Maximum number of ports that are tried for a program.
 const TRIES: u32 = 5;
 
-/// How long a notification may take to arrive once its connection is there.
+/// Time limit for a notification to arrive on an open connection.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often Prometheus scrapes and evaluates, unless it is told otherwise.
+/// Default scrape and evaluation interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Base URL of the webhooks in the shipped Alertmanager configurations.
@@ -57,12 +57,12 @@ pub fn shipped(path: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// Whether this machine has Prometheus and Alertmanager.
+/// True if Prometheus and Alertmanager are installed.
 pub fn installed() -> bool {
     prometheus().is_some() && alertmanager().is_some()
 }
 
-/// Like [`installed`], for a test: to be skipped is said loudly, and is an error when `CI=true`.
+/// Like [`installed`], for a test: reports that it is skipped, and fails with `CI=true`.
 #[track_caller]
 pub fn available() -> bool {
     if installed() {
@@ -70,7 +70,7 @@ pub fn available() -> bool {
     }
     let advice = "Prometheus or Alertmanager is not on this machine; `make setup` installs them";
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
-    // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+    // Written to the stream directly, because the test runner hides the output of `eprintln!` in a passing test.
     let _ = writeln!(io::stderr(), "\nSKIPPED: {advice}");
     false
 }
@@ -80,11 +80,11 @@ fn prometheus() -> Option<PathBuf> {
 }
 
 fn alertmanager() -> Option<PathBuf> {
-    // Debian's name first, then everybody else's.
+    // Debian's name first, then the usual one.
     find_program("prometheus-alertmanager").or_else(|| find_program("alertmanager"))
 }
 
-/// Whether an alert has begun or has ended.
+/// State of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Firing,
@@ -95,20 +95,20 @@ pub enum Status {
 #[derive(Clone, Debug)]
 pub struct Page {
     pub received_at: Instant,
-    /// The name of the receiver in Alertmanager's configuration that it was routed to.
+    /// Receiver in Alertmanager's configuration to which it was routed.
     pub receiver: String,
     pub status: Status,
     pub alertname: String,
     pub severity: String,
-    /// All labels, those above too.
+    /// All labels, including those above.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// When Prometheus saw it fire first, in RFC 3339.
+    /// Time at which it first fired in Prometheus, in RFC 3339.
     pub starts_at: String,
 }
 
 impl Page {
-    /// A label's value; empty if the alert does not have it.
+    /// Returns the value of a label; empty if the alert does not have it.
     pub fn label(&self, label: &str) -> &str {
         self.labels.get(label).map_or("", String::as_str)
     }
@@ -137,7 +137,7 @@ impl Page {
     }
 }
 
-/// A webhook that Alertmanager notifies.
+/// Webhook that Alertmanager notifies.
 pub struct Receiver {
     addr: SocketAddr,
     pages: Arc<Mutex<Vec<Page>>>,
@@ -159,7 +159,7 @@ impl Receiver {
                     if stopping.load(Ordering::SeqCst) {
                         break;
                     }
-                    // A notification that was cut off is sent again.
+                    // An incomplete notification is sent again.
                     if let Ok(new) = connection.and_then(|stream| notification(&stream)) {
                         pages.lock().unwrap().extend(new);
                     }
@@ -169,17 +169,17 @@ impl Receiver {
         Self { addr, pages, stopping, thread: Some(thread) }
     }
 
-    /// Where it takes notifications.
+    /// Returns the URL for notifications.
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
 
-    /// All that has come so far, in order.
+    /// Returns all notifications so far, in order.
     pub fn pages(&self) -> Vec<Page> {
         self.pages.lock().unwrap().clone()
     }
 
-    /// Waits until `find` finds what it looks for. Panics with `what` and all pages when `limit` has passed.
+    /// Waits until `find` returns a value. Panics with `what` and all pages when `limit` has passed.
     #[track_caller]
     pub fn wait_for<T>(&self, limit: Duration, what: &str, find: impl Fn(&[Page]) -> Option<T>) -> T {
         eventually_or_tell(limit, what, || {
@@ -192,7 +192,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // Wakes the thread.
+        // Wakes up the thread.
         let _ = TcpStream::connect(self.addr);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -200,7 +200,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Takes one notification and thanks for it.
+/// Reads one notification and responds.
 fn notification(stream: &TcpStream) -> io::Result<Vec<Page>> {
     stream.set_read_timeout(Some(READ_LIMIT))?;
     let mut reader = BufReader::new(stream);
@@ -231,7 +231,7 @@ fn notification(stream: &TcpStream) -> io::Result<Vec<Page>> {
     pages.ok_or_else(|| Error::other(format!("not a notification: {body}")))
 }
 
-/// A program that serves HTTP, and its files.
+/// Program that serves HTTP, and its files.
 struct Service {
     /// Before the directory: fields are dropped in order, and the program must not outlive its files.
     _process: Process,
@@ -240,7 +240,7 @@ struct Service {
 }
 
 impl Service {
-    /// Starts `program` in `dir` and waits until it says that it is ready; `args` makes its arguments out of its address.
+    /// Starts `program` in `dir` and waits until it is ready; `args` returns its arguments for its address.
     #[track_caller]
     fn start(program: Option<PathBuf>, dir: TempDir, args: impl Fn(SocketAddr) -> Vec<String>) -> Self {
         let program = program.expect("a test asks whether the programs are there");
@@ -270,7 +270,7 @@ impl Service {
                 return Self { _process: process, dir, addr };
             }
             failure = fs::read_to_string(&output).unwrap_or_default();
-            // Another program was faster to take the port: the one failure that another try can mend.
+            // Another program took the port first: the only failure that is retried.
             if !failure.contains("address already in use") {
                 break;
             }
@@ -278,7 +278,7 @@ impl Service {
         panic!("{} did not start: {failure}", program.display());
     }
 
-    /// What the program logged: warnings and errors.
+    /// Returns the logged warnings and errors.
     fn logs(&self) -> String {
         fs::read_to_string(self.dir.path().join("output.log")).unwrap_or_default()
     }
@@ -288,12 +288,12 @@ fn request(addr: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
     Connection::open(addr)?.request(method, path, &[("Connection", "close")])
 }
 
-/// A running Alertmanager. It ends when this is dropped.
+/// Running Alertmanager; ended on drop.
 pub struct Alertmanager(Service);
 
 impl Alertmanager {
-    /// Starts it with a configuration as it stands, such as the shipped example, except that `receiver` is in the place of
-    /// the webhooks at [`WEBHOOKS`].
+    /// Starts it with a configuration such as the shipped example, in which `receiver` replaces the webhooks at
+    /// [`WEBHOOKS`].
     #[track_caller]
     pub fn start(config: &str, receiver: &Receiver) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
@@ -310,12 +310,12 @@ impl Alertmanager {
         }))
     }
 
-    /// Where its page and its API are.
+    /// Returns its base URL.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
     }
 
-    /// Sends it alerts as Prometheus would, each a set of labels.
+    /// Sends alerts as Prometheus does, each a set of labels.
     #[track_caller]
     pub fn post(&self, alerts: &[Json]) {
         let alerts: Vec<_> = alerts.iter().map(|labels| json!({ "labels": labels })).collect();
@@ -333,7 +333,7 @@ impl Alertmanager {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
-    /// The labels of all alerts that are inhibited now.
+    /// Returns the labels of all inhibited alerts.
     #[track_caller]
     pub fn inhibited(&self) -> Vec<Json> {
         let answer = request(self.addr(), "GET", "/api/v2/alerts").expect("Alertmanager answers");
@@ -346,55 +346,55 @@ impl Alertmanager {
     }
 }
 
-/// What a Prometheus is started with.
+/// Configuration of a Prometheus.
 #[derive(Default)]
 pub struct Builder {
     jobs: Vec<(String, SocketAddr, Duration)>,
     /// Labels of all targets of `jobs`.
     labels: BTreeMap<String, String>,
-    /// Further entries of `scrape_configs`, as they stand.
+    /// Further entries of `scrape_configs`.
     scrape_configs: Vec<Json>,
     rules: Vec<String>,
     alertmanager: Option<SocketAddr>,
 }
 
 impl Builder {
-    /// Scrapes `/metrics` there every second.
+    /// Adds a target with a scrape interval of 1 s.
     pub fn scrape(self, job: &str, addr: SocketAddr) -> Self {
         self.scrape_every(job, addr, INTERVAL)
     }
 
-    /// Scrapes `/metrics` there at this interval.
+    /// Adds a target with this scrape interval.
     pub fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
         self.jobs.push((job.to_owned(), addr, interval));
         self
     }
 
-    /// Gives the targets of all jobs a label.
+    /// Adds a label to the targets of all jobs.
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// Adds an entry of `scrape_configs` as it stands. Its targets are not waited for by [`Prometheus::wait_ready`].
+    /// Adds an entry of `scrape_configs`. [`Prometheus::wait_ready`] does not wait for its targets.
     pub fn scrape_config(mut self, config: Json) -> Self {
         self.scrape_configs.push(config);
         self
     }
 
-    /// Adds a file of rules, by its text. They are evaluated every second unless a group says otherwise.
+    /// Adds a rule file, by its text. Rules are evaluated every second unless their group has another interval.
     pub fn rules(mut self, text: impl Into<String>) -> Self {
         self.rules.push(text.into());
         self
     }
 
-    /// Sends alerts there.
+    /// Sends alerts to this Alertmanager.
     pub fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
         self.alertmanager = Some(alertmanager.addr());
         self
     }
 
-    /// Starts Prometheus and waits until it answers. It scrapes some seconds later: [`Prometheus::wait_ready`].
+    /// Starts Prometheus and waits until it responds. It scrapes some seconds later: [`Prometheus::wait_ready`].
     #[track_caller]
     pub fn start(self) -> Prometheus {
         let dir = TempDir::new().expect("a temporary directory");
@@ -443,21 +443,21 @@ fn serve(dir: TempDir, config: &str) -> Service {
     })
 }
 
-/// The file that says where a job's target is.
+/// Returns the path of the file with the target of a job.
 fn target_file(dir: &Path, job: &str) -> PathBuf {
     dir.join(format!("target-{job}.json"))
 }
 
-/// Says where a job's target is. It keeps the label `instance` of its first address.
+/// Writes the address of a job's target. It keeps the label `instance` of its first address.
 fn write_target(dir: &Path, job: &str, addr: SocketAddr, first: SocketAddr) {
     let groups = json!([{ "targets": [addr.to_string()], "labels": { "instance": first.to_string() } }]);
-    // In one step: Prometheus may read it at any time.
+    // Atomically, because Prometheus may read it at any time.
     let new = dir.join("target.new");
     fs::write(&new, groups.to_string()).unwrap();
     fs::rename(new, target_file(dir, job)).unwrap();
 }
 
-/// A running Prometheus. It ends when this is dropped.
+/// Running Prometheus; ended on drop.
 pub struct Prometheus {
     service: Service,
     jobs: Vec<(String, SocketAddr, Duration)>,
@@ -465,29 +465,29 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// What it is started with, to be added to.
+    /// Returns a builder.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Starts it with a configuration as it stands. Relative paths in it start at `dir`.
+    /// Starts it with a complete configuration. Relative paths in it start at `dir`.
     #[track_caller]
     pub fn start_with(config: &str, dir: TempDir) -> Self {
         Self { service: serve(dir, config), jobs: Vec::new(), alertmanagers: 0 }
     }
 
-    /// Where its page and its API are.
+    /// Returns its base URL.
     pub fn addr(&self) -> SocketAddr {
         self.service.addr
     }
 
-    /// Waits until [`Prometheus::readiness`] finds nothing missing: about 10 s after the start.
+    /// Waits until [`Prometheus::readiness`] succeeds: about 10 s after the start.
     #[track_caller]
     pub fn wait_ready(&self) {
         eventually_or_tell(LIMIT, "Prometheus to scrape and evaluate", || self.readiness());
     }
 
-    /// Whether every target was scraped, every rule was evaluated and Alertmanager is known; if not, how far it is.
+    /// Succeeds if every target was scraped, every rule was evaluated and Alertmanager is known; else returns the progress.
     #[track_caller]
     pub fn readiness(&self) -> Result<(), String> {
         let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
@@ -503,8 +503,8 @@ impl Prometheus {
         Err(format!("{scraped} targets scraped, {waiting} rules waiting, {known} Alertmanagers known"))
     }
 
-    /// Scrapes a job's target at another address from now on, under the label `instance` that it had: what a restarted
-    /// exporter is to Prometheus. Returns when it was scraped there, up to 10 s later.
+    /// Scrapes a job's target at another address from now on, with the same label `instance`, like a restarted
+    /// exporter. Returns after the first scrape there, up to 10 s later.
     #[track_caller]
     pub fn move_target(&self, job: &str, addr: SocketAddr) {
         let first = self.jobs.iter().find(|(name, ..)| name == job).expect("a job that is scraped").1;
@@ -518,13 +518,13 @@ impl Prometheus {
         });
     }
 
-    /// What an expression gives now: the API's `data`, with `resultType` and `result`.
+    /// Evaluates an expression: the API's `data`, with `resultType` and `result`.
     #[track_caller]
     pub fn query(&self, promql: &str) -> Json {
         self.api(&format!("query?query={}", escaped(promql)))
     }
 
-    /// What an expression gave over the `last` so and so long, a value every `step`: the API's `data`.
+    /// Evaluates an expression over the duration `last`, with a value every `step`: the API's `data`.
     #[track_caller]
     pub fn query_range(&self, promql: &str, last: Duration, step: Duration) -> Json {
         let now =
@@ -537,30 +537,30 @@ impl Prometheus {
         ))
     }
 
-    /// The groups of rules, as the API gives them.
+    /// Returns the rule groups of the API.
     #[track_caller]
     pub fn rule_groups(&self) -> Vec<Json> {
         self.api("rules")["groups"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The URLs of the Alertmanagers that alerts are sent to.
+    /// Returns the URLs of the active Alertmanagers.
     #[track_caller]
     pub fn alertmanagers(&self) -> Vec<Json> {
         self.api("alertmanagers")["activeAlertmanagers"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The alerts that are pending or firing now, as the API gives them.
+    /// Returns the pending and firing alerts of the API.
     #[track_caller]
     pub fn alerts(&self) -> Vec<Json> {
         self.api("alerts")["alerts"].as_array().cloned().unwrap_or_default()
     }
 
-    /// What it logged: warnings and errors.
+    /// Returns its logged warnings and errors.
     pub fn logs(&self) -> String {
         self.service.logs()
     }
 
-    /// The `data` of an answer of `/api/v1/…`; panics if it is an error.
+    /// Returns the `data` of a response of `/api/v1/…`; panics on an error.
     #[track_caller]
     fn api(&self, path: &str) -> Json {
         let answer = request(self.addr(), "GET", &format!("/api/v1/{path}"))
@@ -571,7 +571,7 @@ impl Prometheus {
     }
 }
 
-/// A text as it stands in a query string.
+/// Encodes a text for a query string.
 fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut url, byte| {
         if byte.is_ascii_alphanumeric() {

@@ -1,8 +1,7 @@
 //! Child processes that never outlive this one.
 //!
-//! Three nets, each for a case that the others miss: `Drop` ends a child in the ordinary course of things and while a
-//! test panics; `setpriv --pdeathsig` (where it exists: Linux) has the kernel end it when this process is killed; and a
-//! process group of its own keeps a Ctrl-C in the terminal from ending it before its owner is done with it.
+//! `Drop` ends a child, also if a test panics. With `setpriv --pdeathsig` (Linux), the kernel ends it when this process is
+//! killed. A process group of its own prevents that Ctrl-C in the terminal ends it before its owner.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -16,25 +15,25 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// How long a process that is asked to end may take before it is killed.
+/// Time limit after SIGTERM before SIGKILL is sent.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How often a process that should end is looked at.
+/// Interval at which the exit of a process is checked.
 const PAUSE: Duration = Duration::from_millis(2);
 
 static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| find_program("setpriv"));
 
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// The thread that starts all children. The kernel sends the parent's death signal when the *thread* that started the
-/// child ends, so a test's own thread is not good enough: a server may be handed on to another one.
+/// Thread that starts all children. The kernel sends the parent's death signal when the *thread* that started the child
+/// ends, so it can't be the thread of a test, which may pass a server to another thread.
 static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     let (jobs, inbox) = channel::<Job>();
     thread::Builder::new()
         .name("spawner".to_owned())
         .spawn(move || {
             for (mut command, reply) in inbox {
-                // Who asked may have panicked in the meantime: then nobody is left to own the child.
+                // If the requester has panicked meanwhile, the child has no owner and is dropped.
                 if let Err(unwanted) = reply.send(command.spawn())
                     && let Ok(mut child) = unwanted.0
                 {
@@ -47,18 +46,18 @@ static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     jobs
 });
 
-/// A program on the `PATH`.
+/// Finds a program on the `PATH`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    // Debian keeps servers in folders that an ordinary user's PATH does not have.
+    // Debian installs servers in directories that are not on the PATH of ordinary users.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// A running child process; ended on drop.
+/// Running child process; ended on drop.
 pub struct Process {
     child: Child,
-    /// How it is ended: SIGKILL, or SIGTERM for a program that has children of its own to take along.
+    /// Signal that ends it: SIGKILL, or SIGTERM for a program that has to end its own children.
     end: Signal,
 }
 
@@ -80,12 +79,12 @@ impl Process {
         Ok(Self { child, end })
     }
 
-    /// The child itself, for its streams.
+    /// Returns the child, for its streams.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -98,12 +97,12 @@ impl Process {
         }
     }
 
-    /// The exit status, if the process has ended.
+    /// Returns the exit status if the process has ended.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our own child can be waited for")
     }
 
-    /// Waits until the process ends, at most for `limit`.
+    /// Waits for at most `limit` until the process ends.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -115,7 +114,7 @@ impl Process {
         }
     }
 
-    /// Kills the process and waits for its end. SIGKILL ends a stopped process too.
+    /// Sends SIGKILL, which ends a stopped process too, and waits for the exit.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();

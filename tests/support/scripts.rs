@@ -1,11 +1,11 @@
-//! Lua that runs for as long as it is told.
+//! Lua scripts that run for a given time.
 //!
-//! The bodies are constant and the time is an argument, so one script has one SHA1 whatever it is asked to do. The time
-//! is the server's own: how fast a machine runs Lua does not matter.
+//! The bodies are constant and the time is an argument, so a script has one SHA1 for all durations. The time
+//! is that of the server, so the speed of the machine does not matter.
 //!
 //! There are two clocks. `TIME` is exact on Redis 6.2 and 7.0; newer servers (Redis 7.2, Valkey) freeze it while a
 //! script runs, up to the moment the script passes `lua-time-limit`. `os.clock`, which only those have, counts the
-//! server's processor time: on a machine with nothing else to do that is the same, else the script runs longer.
+//! server's processor time: the same on an idle machine; otherwise the script runs longer.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ until now[1] - start[1] + (now[2] - start[2]) / 1e6 >= wanted or os and os.clock
 return 1
 ";
 
-/// The name of the function that [`BUSY_LIBRARY`] brings.
+/// Name of the function in [`BUSY_LIBRARY`].
 pub const BUSY_FUNCTION: &str = "busy_loop";
 
 /// The same as a function library, for servers that have functions.
@@ -42,22 +42,22 @@ end
 redis.register_function{function_name='busy_loop', callback=busy_loop, flags={'no-writes'}}
 ";
 
-/// The command that runs [`BUSY_LOOP`] for `time`.
+/// Returns the command that runs [`BUSY_LOOP`] for `time`.
 pub fn busy_eval(time: Duration) -> Vec<String> {
     eval(BUSY_LOOP, time)
 }
 
-/// The command that runs `body`, some variant of [`BUSY_LOOP`], for `time`.
+/// Returns the command that runs `body`, a variant of [`BUSY_LOOP`], for `time`.
 pub fn eval(body: &str, time: Duration) -> Vec<String> {
     command("EVAL", body, time)
 }
 
-/// The command that runs a loaded script for `time`.
+/// Returns the command that runs a loaded script for `time`.
 pub fn evalsha(sha1: &str, time: Duration) -> Vec<String> {
     command("EVALSHA", sha1, time)
 }
 
-/// The command that runs the function of [`BUSY_LIBRARY`] for `time`.
+/// Returns the command that runs the function of [`BUSY_LIBRARY`] for `time`.
 pub fn busy_fcall(time: Duration) -> Vec<String> {
     command("FCALL", BUSY_FUNCTION, time)
 }
@@ -66,7 +66,7 @@ fn command(name: &str, script: &str, time: Duration) -> Vec<String> {
     [name, script, "0", &time.as_millis().to_string()].map(str::to_owned).to_vec()
 }
 
-/// Loads a script and gives its SHA1.
+/// Loads a script and returns its SHA1.
 #[track_caller]
 pub fn load(client: &mut Client, body: &str) -> String {
     text(&client.call(&["SCRIPT", "LOAD", body]))

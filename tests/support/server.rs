@@ -1,4 +1,4 @@
-//! Real servers on free loopback ports, each in a temporary directory of its own.
+//! Redis and Valkey servers on free loopback ports, each in its own temporary directory.
 
 use std::fmt;
 use std::fs;
@@ -19,13 +19,13 @@ use super::process::{Process, find_program};
 use super::tls::Certificates;
 use super::wait::eventually_or_tell;
 
-/// How long a server may take to start or to stop.
+/// Time limit for a server to start or to stop.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How many ports are tried for a server before giving up.
+/// Maximum number of ports that are tried for a server.
 const TRIES: u32 = 5;
 
-/// A server that we support.
+/// Supported server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Redis62,
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, the demo's favourite first.
+    /// All supported servers, in the order in which the demo prefers them.
     pub const ALL: [Self; 6] =
         [Self::Redis70, Self::Valkey91, Self::Redis62, Self::Redis74, Self::Redis82, Self::Valkey90];
 
@@ -52,7 +52,7 @@ impl Kind {
         !self.is_optional() || std::env::var_os("SERVERS").is_some_and(|value| value == "all") || is_set("CI")
     }
 
-    /// The server's program, if this machine has it: what the environment names, else what `scripts/setup.sh` installed.
+    /// Returns the path of the server's program, if installed: from the environment, otherwise from `scripts/setup.sh`.
     pub fn binary(self) -> Option<PathBuf> {
         static REDIS_70: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
             find_program("redis-server").filter(|program| {
@@ -76,13 +76,13 @@ impl Kind {
         matches!(self, Self::Valkey90 | Self::Valkey91)
     }
 
-    /// Whether the server has functions (FCALL, FUNCTION STATS).
+    /// True if the server has functions (FCALL, FUNCTION STATS).
     pub fn has_functions(self) -> bool {
         self != Self::Redis62
     }
 
-    /// Whether this machine's build of the server speaks TLS. Told to, and given no certificate, one that does complains
-    /// about the certificate; the others about the setting, or that they can't.
+    /// True if the installed build of the server supports TLS. Such a build rejects TLS without a certificate because of the
+    /// certificate; others reject the setting.
     pub fn has_tls(self) -> bool {
         let Some(program) = self.binary() else { return false };
         let output =
@@ -106,17 +106,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A program in the folder that `scripts/setup.sh` fills.
+/// Finds a program in the directory into which `scripts/setup.sh` installs.
 fn cached(program: &str) -> Option<PathBuf> {
     Some(cache::folder()?.join("servers").join(program)).filter(|file| file.is_file())
 }
 
-/// The servers that this machine has.
+/// Returns the installed servers.
 pub fn available() -> Vec<Kind> {
     Kind::ALL.into_iter().filter(|kind| kind.is_wanted() && kind.binary().is_some()).collect()
 }
 
-/// Runs a test on a server; one that this machine does not have is skipped loudly, and an error when `CI=true`.
+/// Runs a test on a server. If it is not installed, the test is skipped with a message; with `CI=true` it fails.
 pub fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
     if !kind.is_wanted() {
         return eprintln!("{kind} is only tested with SERVERS=all");
@@ -127,7 +127,7 @@ pub fn run_on(kind: Kind, test: impl FnOnce(Kind)) {
     cache::skip(&format!("{kind} is not on this machine; `make setup` installs it"));
 }
 
-/// Makes a test for each server out of each function that takes a [`Kind`]: `mytest::redis_62` and so on.
+/// Defines a test for each server from each function that takes a [`Kind`]: `mytest::redis_62` and so on.
 #[macro_export]
 macro_rules! on_each_server {
     ($($test:ident),+ $(,)?) => {$(
@@ -167,15 +167,15 @@ macro_rules! on_each_server {
     )+};
 }
 
-/// A loopback port that nobody listens on.
+/// Returns a loopback port on which nothing listens.
 ///
-/// From below the range that the kernel takes for outgoing connections: a client that keeps trying to reach a stopped
-/// server's port in that range would some day be given that very port, and connect to itself.
+/// It is below the kernel's range of ports for outgoing connections. In that range, a client that keeps connecting to the
+/// port of a stopped server could get that port as its own and connect to itself.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Processes that run at the same time begin at different places.
+    // Concurrent processes begin at different ports.
     let begin = std::process::id().wrapping_mul(131);
     (0..COUNT)
         .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
@@ -184,7 +184,7 @@ pub fn free_port() -> u16 {
         .expect("a free loopback port")
 }
 
-/// What a server is started with.
+/// Configuration of a server.
 pub struct Builder {
     kind: Kind,
     config: Vec<String>,
@@ -258,7 +258,7 @@ impl Builder {
                 }
                 Err(log) => failure = log,
             }
-            // Another program was faster to take the port: the one failure that another try can mend.
+            // Another program took the port first: the only failure that is retried.
             if !failure.contains("Address already in use") {
                 break;
             }
@@ -277,7 +277,7 @@ impl Builder {
             "appendonly no".to_owned(),
         ];
         if self.kind.has_functions() {
-            // Servers before 7.0 have DEBUG without asking, and don't know this setting.
+            // Servers before 7.0 always permit DEBUG and do not know this setting.
             lines.push("enable-debug-command local".to_owned());
         }
         if self.unix_socket {
@@ -310,8 +310,8 @@ fn launch(binary: &Path, dir: &Path, args: &[String], env: &[(String, String)]) 
     .unwrap_or_else(|error| panic!("{} can't be run: {error}", binary.display()))
 }
 
-/// Waits until the server's own log, from `offset` on, says that it serves: whoever answers at its port may be another
-/// server, which took the port first.
+/// Waits until the server's own log, from `offset` on, reports that it accepts connections. A reply at its port is no proof:
+/// another server may have taken the port first.
 #[track_caller]
 fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<(), String> {
     let unread = || {
@@ -328,7 +328,7 @@ fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<
     })
 }
 
-/// A running server. It ends when this is dropped.
+/// Running server; ended on drop.
 #[must_use = "the server ends when this is dropped"]
 pub struct Server {
     /// Before the directory: fields are dropped in order, and the server must not outlive its files.
@@ -349,7 +349,7 @@ impl Server {
         Self::builder(kind).start()
     }
 
-    /// What a server is started with, to be added to.
+    /// Returns a builder.
     pub fn builder(kind: Kind) -> Builder {
         Builder {
             kind,
@@ -374,23 +374,23 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The address as `--redis.addr` takes it.
+    /// Returns the value for `--redis.addr`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
     }
 
-    /// The address of the TLS port; the certificate is for `localhost` and `127.0.0.1`.
+    /// Returns the address of the TLS port; the certificate is for `localhost` and `127.0.0.1`.
     #[track_caller]
     pub fn tls_url(&self) -> String {
         format!("rediss://localhost:{}", self.tls_port.expect("a server that was started with TLS"))
     }
 
-    /// The path of the unix socket.
+    /// Returns the path of the unix socket.
     pub fn unix_socket(&self) -> PathBuf {
         self.dir().join("server.sock")
     }
 
-    /// The address of the unix socket.
+    /// Returns the address of the unix socket.
     pub fn unix_url(&self) -> String {
         format!("unix://{}", self.unix_socket().display())
     }
@@ -407,13 +407,13 @@ impl Server {
         self.process.pid()
     }
 
-    /// A new connection, not authenticated.
+    /// Opens a connection without authentication.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addr())
     }
 
-    /// Sends one command on a connection of its own.
+    /// Sends one command on a new connection.
     #[track_caller]
     pub fn call<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
         self.client().call(args)
@@ -425,24 +425,24 @@ impl Server {
         assert_eq!(self.call(&["CONFIG", "SET", name, value]), Value::Okay, "CONFIG SET {name} {value}");
     }
 
-    /// Ends the server in an orderly way (SIGTERM).
+    /// Ends the server (SIGTERM).
     #[track_caller]
     pub fn stop(&mut self) {
         self.process.signal(Signal::SIGTERM);
         assert!(self.process.wait(LIMIT).is_some(), "{} did not stop within {LIMIT:?}", self.kind);
     }
 
-    /// Kills the server.
+    /// Kills the server (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Stops the process as a whole (SIGSTOP): the kernel still accepts connections, nobody answers.
+    /// Stops the process (SIGSTOP): the kernel still accepts connections, but the server does not respond.
     pub fn pause(&mut self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a paused server go on.
+    /// Continues a paused server (SIGCONT).
     pub fn resume(&mut self) {
         self.process.signal(Signal::SIGCONT);
     }
@@ -458,7 +458,7 @@ impl Server {
         ready.unwrap_or_else(|log| panic!("{} did not start again: {log}", self.kind));
     }
 
-    /// Starts the server again without waiting until it serves, to be seen while it loads its data.
+    /// Starts the server again without waiting until it serves, for tests of the state `loading`.
     pub fn relaunch(&mut self) {
         self.kill();
         self.process = launch(&self.binary, self.dir.path(), &self.args, &self.env);

@@ -1,4 +1,4 @@
-//! Certificates for a server and a client, made anew for every test.
+//! Certificates for a server and a client, created for every test.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// A certificate authority, and what it signed for a server at `localhost` and for a client, as PEM files.
+/// Certificate authority, with certificates for a server at `localhost` and for a client, as PEM files.
 pub struct Certificates {
     dir: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -21,7 +21,7 @@ impl Default for Certificates {
 }
 
 impl Certificates {
-    /// Makes them.
+    /// Creates them.
     pub fn new() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let mut params = params(&[], "test authority");
@@ -55,32 +55,32 @@ impl Certificates {
         std::fs::write(self.file(format!("{name}.key")), key.serialize_pem()).expect("a PEM file");
     }
 
-    /// The authority's certificate.
+    /// Path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
-    /// The server's certificate.
+    /// Path of the server's certificate.
     pub fn server_cert(&self) -> PathBuf {
         self.file("server.pem")
     }
 
-    /// The server's key.
+    /// Path of the server's key.
     pub fn server_key(&self) -> PathBuf {
         self.file("server.key")
     }
 
-    /// The client's certificate.
+    /// Path of the client's certificate.
     pub fn client_cert(&self) -> PathBuf {
         self.file("client.pem")
     }
 
-    /// The client's key.
+    /// Path of the client's key.
     pub fn client_key(&self) -> PathBuf {
         self.file("client.key")
     }
 
-    /// A file beside the others.
+    /// Path of a file in the same directory.
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }

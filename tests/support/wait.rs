@@ -3,10 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// Interval between checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Checks that a condition holds for `time`, at each look. Panics with `what` and the state at its first breach.
+/// Checks repeatedly that a condition holds for `time`. Panics with `what` and the state at its first breach.
 #[track_caller]
 pub fn stays_true<S: std::fmt::Display>(time: Duration, what: &str, check: impl Fn() -> Result<(), S>) {
     let start = Instant::now();
@@ -21,13 +21,13 @@ pub fn stays_true<S: std::fmt::Display>(time: Duration, what: &str, check: impl 
     }
 }
 
-/// Waits until `attempt` gives something. Panics with `what` when `limit` has passed.
+/// Waits until `attempt` returns a value. Panics with `what` when `limit` has passed.
 #[track_caller]
 pub fn eventually<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     eventually_or_tell(limit, what, || attempt().ok_or("not yet"))
 }
 
-/// Like [`eventually`], for an attempt that tells what it saw instead: the panic shows the last such state.
+/// Like [`eventually`], for an attempt that otherwise returns a state: the panic shows the last one.
 #[track_caller]
 pub fn eventually_or_tell<T, S: std::fmt::Display>(
     limit: Duration,

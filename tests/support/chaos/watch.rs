@@ -1,4 +1,5 @@
-//! Runs the exporter across restarts and checks its metrics and log: no counter decreases, and no script call is logged twice.
+//! Runs the exporter across restarts and checks its metrics and log: no counter decreases, no script call is logged
+//! twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
