@@ -100,7 +100,7 @@ impl Reloader {
         let result = read.unwrap_or_else(|unfinished| Err(ReloadError::Unread(unfinished.into())));
         match &result {
             Ok(ReloadSummary { kept, changed, started, ended }) => {
-                info!(kept, changed, started, ended, "configuration read again");
+                info!(kept, changed, started, ended, "configuration reloaded");
             }
             Err(problem) => error!(%problem, "the configuration is wrong; the previous one stays in use"),
         }

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_an_end_and_being_told_to_stop_is_none() {
+    async fn a_panic_ends_the_process_and_a_cancelled_task_does_not() {
         let mut supervisor = Supervisor::new(CancellationToken::new());
         supervisor.start("a quiet one", |stop| async move { stop.cancelled().await });
         supervisor.start("a broken one", |_| async { panic!("all is lost") });

@@ -204,7 +204,7 @@ mod tests {
                     .iter()
                     .any(|family| family.is_of_target() && name.starts_with(family.descriptor.name))
             });
-            lines.collect::<Vec<_>>().join("\n")
+            lines.fold(String::new(), |text, line| text + line + "\n")
         };
         let text =
             Gatherer::new(fleet).cached_text(LastReload { succeeded: true, succeeded_at: 1 }, 0).unwrap();

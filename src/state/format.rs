@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_told_apart() {
+    fn other_files_are_recognized() {
         for foreign in ["", "hello\nworld\n", "{}\n", "[1]\n", "{\"format\":\"x\",\"version\":1}\n"] {
             assert_eq!(read(foreign).unwrap_err(), FormatError::Foreign, "{foreign:?}");
         }

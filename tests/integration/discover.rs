@@ -598,7 +598,7 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         };
         let before = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
         exporter.signal(Signal::SIGHUP);
-        exporter.wait_for(LIMIT, "the reload", |_| exporter.logs().contains("configuration read again"));
+        exporter.wait_for(LIMIT, "the reload", |_| exporter.logs().contains("configuration reloaded"));
         assert!(exporter.logs().contains("kept=2 changed=0 started=0 ended=0"), "{}", exporter.logs());
         let after = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
         assert_eq!(before, after);

@@ -109,7 +109,7 @@ fn unchanged_targets_keep_connection_and_numbers_and_others_come_and_go() {
         let mut gone = goes.client();
         eventually(LIMIT, "the old connection to end", || others(&mut gone).is_empty().then_some(()));
         let logs = exporter.logs();
-        let line = lines_with(&logs, &["configuration read again", "kept=1 changed=0 started=1 ended=1"]);
+        let line = lines_with(&logs, &["configuration reloaded", "kept=1 changed=0 started=1 ended=1"]);
         assert_eq!(line.len(), 1, "{logs}");
 
         // Names change nothing else; the same file changes nothing at all.

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_else_lists_is_gone_after_a_while_whatever_it_says_itself() {
+    fn a_node_that_no_other_node_lists_is_dropped_after_a_while() {
         let mut topology = known(&[1, 2, 3]);
         for second in 1..4 {
             take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(second));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn while_nobody_answers_nothing_changes() {
+    fn without_replies_nothing_changes() {
         let mut topology = known(&[1, 2]);
         assert!(take(&mut topology, &[], seconds(1000)).is_empty());
         assert_eq!(ports(&topology), [1, 2]);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_know_all_makes_nothing_disappear() {
+    fn an_incomplete_list_removes_no_server() {
         let mut topology = known(&[1, 2]);
         let some = Answer { complete: false, from: None, ..answer(1, &[1, 3]) };
         for second in 1..20 {

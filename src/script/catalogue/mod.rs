@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_scripts_share_a_name_and_equal_names_are_told_apart() {
+    fn equal_scripts_share_a_name_and_equal_names_are_made_distinct() {
         let files = [
             file("bull", "lock.lua", "return 1"),
             file("jobs", "copy.lua", "return 1"),

@@ -130,7 +130,7 @@ fn a_restarted_exporter_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_process_that_never_met_the_server_leaves_nothing_to_go_on_from() {
+fn without_a_baseline_nothing_is_resumed() {
     let mut watcher = Saved::of(&Watcher::default(), NOW).restored();
     assert!(!watcher.account.is_begun());
     let mut server = Server::new(1, 128, Mono::EPOCH);
@@ -146,7 +146,7 @@ fn a_process_that_never_met_the_server_leaves_nothing_to_go_on_from() {
 }
 
 #[test]
-fn a_server_that_was_restarted_while_nobody_looked_is_read_from_its_first_id() {
+fn a_server_restarted_between_runs_is_read_from_its_first_id() {
     let (mut server, mut watcher) = started(128);
     watcher.poll(&mut server, 0, NOW);
     server.write(5);
@@ -161,7 +161,7 @@ fn a_server_that_was_restarted_while_nobody_looked_is_read_from_its_first_id() {
 }
 
 #[test]
-fn an_older_server_that_took_over_while_nobody_looked_is_a_baseline() {
+fn an_older_server_that_took_over_between_runs_is_a_baseline() {
     let (mut server, mut watcher) = started(128);
     watcher.poll(&mut server, 0, NOW);
     server.write(5);
@@ -218,7 +218,7 @@ fn what_is_there_at_first_contact_is_the_baseline() {
 }
 
 #[test]
-fn a_burst_over_the_ring_is_counted_and_lost_exactly() {
+fn a_burst_over_the_length_of_the_slow_log_is_counted_exactly() {
     for seen_empty in [true, false] {
         let (mut server, mut watcher) = started(128);
         if !seen_empty {
@@ -244,7 +244,7 @@ fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
 }
 
 #[test]
-fn an_unclear_past_is_taken_as_untouched_on_a_young_server_with_a_full_ring() {
+fn an_unknown_history_of_a_young_server_with_a_full_slow_log_begins_at_id_0() {
     for (uptime, written, expected) in [(5, 300, (128, 172)), (5, 3, (3, 0)), (7200, 300, (128, 0))] {
         let mut server = Server::new(1, 128, Mono::EPOCH);
         let mut watcher = Watcher::default();
@@ -367,7 +367,7 @@ fn a_log_of_which_nothing_can_be_read_is_known_and_still_counted() {
 }
 
 #[test]
-fn an_endless_ring_is_no_trouble() {
+fn a_slow_log_of_maximum_length_is_polled_as_usual() {
     let (mut server, mut watcher) = started(128);
     watcher.account.set_max_len(u64::MAX);
     watcher.poll(&mut server, 0, NOW);
@@ -393,7 +393,7 @@ fn another_older_server_behind_the_address_is_a_baseline_and_returning_repeats_n
 }
 
 #[test]
-fn ids_that_fall_are_a_restart_even_where_nobody_tells() {
+fn falling_ids_are_a_restart_even_without_info() {
     let mut watcher = Watcher::default();
     let mut server = Server::new(1, 128, Mono::EPOCH);
     watcher.account.identify(ServerIdentity::default(), NOW);
@@ -408,7 +408,7 @@ fn ids_that_fall_are_a_restart_even_where_nobody_tells() {
 }
 
 #[test]
-fn polls_come_faster_while_the_ring_turns_over() {
+fn polls_are_faster_while_the_slow_log_is_overwritten() {
     let (mut server, mut watcher) = started(128);
     let second = Duration::from_secs(1);
     watcher.poll(&mut server, 0, NOW);
@@ -425,7 +425,7 @@ fn polls_come_faster_while_the_ring_turns_over() {
 }
 
 #[test]
-fn a_quiet_ring_is_read_before_it_can_be_full() {
+fn a_quiet_slow_log_is_read_before_it_can_be_full() {
     let second = Duration::from_secs(1);
     for (threshold, ring, expected) in [
         (Some(10), 128, 640),

@@ -281,7 +281,7 @@ fn why_a_state_holds_is_cut_and_cleaned() {
 }
 
 #[test]
-fn a_bad_state_is_told_once_and_then_rarely() {
+fn a_bad_state_is_logged_once_and_then_rarely() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     for second in 0..1500 {
         liveness.unreachable("refused", at(second * 1000), &mut events);
@@ -374,7 +374,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_sequence_breaks_the_books(steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80)) {
+    fn any_sequence_keeps_the_counts_consistent(steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80)) {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         let (mut now, mut last_read, mut last_asked) = (0_u64, 0, 0);
         let mut before = liveness.clone();
