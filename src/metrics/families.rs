@@ -145,7 +145,7 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     ),
     counter(
-        "redis_script_blocked_seconds_total",
+        "redis_script_blockage_seconds_total",
         &["cause"],
         "Total duration of ended blockages, by cause (from BUSY replies, else from the slow log).",
         Source::Target(|view, out| {
@@ -155,7 +155,7 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     ),
     counter(
-        "redis_script_blocked_episodes_total",
+        "redis_script_blockages_total",
         &["cause"],
         "Ended blockages, by cause (from BUSY replies, else from the slow log).",
         Source::Target(|view, out| {
@@ -571,6 +571,15 @@ mod tests {
             assert!(names.insert(name), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
         }
+    }
+
+    /// In OpenMetrics, a counter's family has no `_total`: a gauge of that name would be a second type of the family.
+    #[test]
+    fn no_counter_has_the_family_of_another_metric() {
+        let names: BTreeSet<&str> = FAMILIES.iter().map(|family| family.descriptor.name).collect();
+        let counters = names.iter().filter_map(|name| name.strip_suffix("_total"));
+        let clashes: Vec<&str> = counters.filter(|family| names.contains(family)).collect();
+        assert_eq!(clashes, [""; 0]);
     }
 
     #[cfg(target_os = "linux")]

@@ -92,14 +92,14 @@ fn started(server: &Server, args: &[&str]) -> Exporter {
 
 fn blockages(metrics: &Metrics, cause: &str) -> (u64, f64) {
     let labels = [("cause", cause)];
-    let episodes = metrics.sum("redis_script_blocked_episodes_total", &labels);
-    (whole(episodes), metrics.sum("redis_script_blocked_seconds_total", &labels))
+    let episodes = metrics.sum("redis_script_blockages_total", &labels);
+    (whole(episodes), metrics.sum("redis_script_blockage_seconds_total", &labels))
 }
 
 /// Waits until so many blockages were attributed, and gives that scrape.
 fn attributed(exporter: &Exporter, count: u64) -> Metrics {
     exporter.wait_for(LIMIT, "the blockage to be attributed", |metrics| {
-        whole(metrics.sum("redis_script_blocked_episodes_total", &[])) >= count
+        whole(metrics.sum("redis_script_blockages_total", &[])) >= count
     })
 }
 
@@ -140,7 +140,7 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     assert_eq!(episodes, 1);
     assert!((4.0..4.9 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
     assert_eq!(metrics.value("redis_script_busy_episodes_total", &[("kind", "script")]), Some(1.0));
-    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), 1.0);
+    assert_eq!(metrics.sum("redis_script_blockages_total", &[]), 1.0);
     for line in ["blocked: the server", "went BUSY", "blockage ended", "slow script"] {
         wait_for_lines(&exporter, &[line], 1);
     }
@@ -176,11 +176,11 @@ fn scripts_in_a_row_are_each_attributed(kind: Kind) {
     let metrics = exporter.wait_for(LIMIT, "all blockages to be attributed", |metrics| {
         metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]) >= SCRIPTS as f64
             && metrics.sum("redis_script_blocked_seconds", &[]) == 0.0
-            && metrics.sum("redis_script_blocked_seconds_total", &[]) > 0.7 * SCRIPTS as f64
+            && metrics.sum("redis_script_blockage_seconds_total", &[]) > 0.7 * SCRIPTS as f64
     });
     let (episodes, seconds) = blockages(&metrics, "script");
     println!("{kind}: {SCRIPTS} scripts in a row are {episodes} blockages of {seconds} s together");
-    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), episodes as f64, "all by scripts");
+    assert_eq!(metrics.sum("redis_script_blockages_total", &[]), episodes as f64, "all by scripts");
 }
 
 fn another_slow_command_is_attributed(kind: Kind) {
@@ -437,7 +437,7 @@ fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
         endless.kill(&server);
         assert!(matches!(client.receive(), Value::ServerError(_)), "it was killed");
         let metrics = attributed(&exporter, number);
-        assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), number as f64, "{endless:?}");
+        assert_eq!(metrics.sum("redis_script_blockages_total", &[]), number as f64, "{endless:?}");
     }
     let metrics = exporter.metrics();
     let counted: u64 = ["script", "function"].iter().map(|cause| blockages(&metrics, cause).0).sum();
@@ -566,7 +566,7 @@ fn two_hundred_targets_blocked_at_once() {
     servers.iter_mut().for_each(Server::resume);
     let metrics = exporter.wait_for(LIMIT, "all blockages to be told", |metrics| {
         everywhere(metrics, "ok")
-            && whole(metrics.sum("redis_script_blocked_episodes_total", &[("cause", "unknown")]))
+            && whole(metrics.sum("redis_script_blockages_total", &[("cause", "unknown")]))
                 >= TARGETS as u64
     });
     let after = usage(&exporter);
@@ -575,8 +575,8 @@ fn two_hundred_targets_blocked_at_once() {
     for server in &servers {
         let target = target_of(server);
         let labels = [("target", target.as_str()), ("cause", "unknown")];
-        assert_eq!(metrics.value("redis_script_blocked_episodes_total", &labels), Some(1.0), "{target}");
-        let seconds = metrics.value("redis_script_blocked_seconds_total", &labels).unwrap();
+        assert_eq!(metrics.value("redis_script_blockages_total", &labels), Some(1.0), "{target}");
+        let seconds = metrics.value("redis_script_blockage_seconds_total", &labels).unwrap();
         assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
     }
     let ((_, threads, sockets), (memory_blocked, threads_blocked, sockets_blocked)) = (idle, blocked);

@@ -445,7 +445,7 @@ fn function_stats_ends_no_blockage() {
     assert_eq!(state(&metrics, &server.target()), "busy_function");
     assert_eq!(metrics.value("redis_script_running_info", &[("script", "slow")]), Some(1.0));
     assert_eq!(number(&metrics, "redis_script_busy_episodes_total", &[("kind", "function")]), Some(1));
-    assert_eq!(metrics.sum("redis_script_blocked_episodes_total", &[]), 0.0, "{}", exporter.logs());
+    assert_eq!(metrics.sum("redis_script_blockages_total", &[]), 0.0, "{}", exporter.logs());
     assert!(metrics.sum("redis_script_blocked_seconds", &[]) > 2.0, "{}", exporter.logs());
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["blocked: the server"]).len(), 1, "{logs}");

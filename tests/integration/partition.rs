@@ -104,7 +104,7 @@ fn a_partition_is_unreachable_and_never_blocked() {
     let metrics =
         exporter.wait_for(LIMIT, "the partition", |metrics| state(metrics, &target) == "unreachable");
     assert_eq!(
-        metrics.sum("redis_script_blocked_episodes_total", &[]),
+        metrics.sum("redis_script_blockages_total", &[]),
         0.0,
         "it was taken for a blocked server"
     );
