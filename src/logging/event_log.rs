@@ -152,16 +152,20 @@ pub(crate) fn is_silent(event: &Event) -> bool {
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
-/// Logs an event. Scripts have the names of the catalogue.
-pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
+/// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have the names
+/// of the catalogue.
+pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &Catalogue) {
     match event {
-        Event::StateChanged { from, to, detail } => state_changed(target, *from, *to, detail.as_deref()),
-        Event::StateUnchanged { state, detail } => {
-            warn!(target, state = state.as_str(), detail, "state unchanged");
+        Event::StateChanged { from, to, detail } => {
+            state_changed(target, address, *from, *to, detail.as_deref());
         }
-        Event::BlockageBegan => warn!(target, "blocked: the server does not answer"),
+        Event::StateUnchanged { state, detail } => {
+            warn!(target, address, state = state.as_str(), detail, "state unchanged");
+        }
+        Event::BlockageBegan => warn!(target, address, "blocked: the server does not answer"),
         Event::WentBusy { kind, blocked } => {
-            warn!(target, kind = kind.as_str(), blocked_ms = millis(*blocked), "the server went BUSY");
+            let (kind, blocked_ms) = (kind.as_str(), millis(*blocked));
+            warn!(target, address, kind, blocked_ms, "the server went BUSY");
         }
         Event::Named(running_script) => {
             let script = names.identify(&running_script.script);
@@ -224,18 +228,26 @@ pub(crate) fn write(target: &str, event: &Event, names: &Catalogue) {
     }
 }
 
-fn state_changed(target: &str, from: Option<StateKind>, to: StateKind, detail: Option<&str>) {
+fn state_changed(
+    target: &str,
+    address: Option<&str>,
+    from: Option<StateKind>,
+    to: StateKind,
+    detail: Option<&str>,
+) {
     let (from, to_text) = (from.map(StateKind::as_str), to.as_str());
     match to {
-        StateKind::Ok => info!(target, from, state = to_text, "state changed"),
+        StateKind::Ok => info!(target, address, from, state = to_text, "state changed"),
         // Blockages have lines of their own.
-        StateKind::Blocked | StateKind::Busy(_) => debug!(target, from, state = to_text, "state changed"),
-        StateKind::Loading => info!(target, from, state = to_text, "state changed"),
+        StateKind::Blocked | StateKind::Busy(_) => {
+            debug!(target, address, from, state = to_text, "state changed")
+        }
+        StateKind::Loading => info!(target, address, from, state = to_text, "state changed"),
         StateKind::Unauthorized => {
             let remedy = detail.map(login_remedy);
-            warn!(target, from, state = to_text, detail, remedy, "state changed");
+            warn!(target, address, from, state = to_text, detail, remedy, "state changed");
         }
-        StateKind::Unreachable => warn!(target, from, state = to_text, detail, "state changed"),
+        StateKind::Unreachable => warn!(target, address, from, state = to_text, detail, "state changed"),
     }
 }
 

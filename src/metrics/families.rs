@@ -2,6 +2,7 @@
 
 use super::samples::{Descriptor, Kind, Samples};
 use crate::clock::Timestamps;
+use crate::config::Address;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
@@ -13,6 +14,7 @@ use crate::watch::{Feature, Severity, StateKind, Target};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TargetView<'a> {
     pub(super) target: &'a Target,
+    pub(super) address: &'a Address,
     pub(super) now: Timestamps,
     /// Names of scripts.
     pub(super) names: &'a Catalogue,
@@ -112,17 +114,19 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "redis_script_target_info",
-        &["server", "version", "role", "mode"],
-        "1; product, version, role and mode of the server, from INFO.",
+        &["address", "server", "version", "role", "mode"],
+        "1; address of the server (host:port or path), and its product, version, role and mode from INFO, empty until INFO is read.",
         Source::Target(|view, out| {
             let info = view.target.server().info();
-            if let Some(version) = &info.version {
-                let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
-                out.value(
-                    &[&or_empty(&info.server), version, &or_empty(&info.role), &or_empty(&info.mode)],
-                    1.0,
-                );
-            }
+            let address = view.address.to_string();
+            let labels = [
+                Some(&address),
+                info.server.as_ref(),
+                info.version.as_ref(),
+                info.role.as_ref(),
+                info.mode.as_ref(),
+            ];
+            out.value(&labels.map(|label| label.map_or("", String::as_str)), 1.0);
         }),
     ),
     gauge(

@@ -130,7 +130,7 @@ fn collect<'a>(
     for handle in targets {
         let now = handle.now();
         let target = handle.numbers();
-        let view = TargetView { target: &target, now, names };
+        let view = TargetView { target: &target, address: &handle.config().address, now, names };
         for (family, metrics) in families.iter().zip(&mut all) {
             if let Source::Target(write) | Source::LiveTarget(write) = family.source {
                 let target = Some(target.name());

@@ -300,10 +300,12 @@ impl TargetHandle {
             return;
         }
         let catalogue = self.shared.catalogue();
+        let address = self.config.address.to_string();
+        let address = Some(&*address).filter(|address| *address != self.name());
         let now = self.now().mono;
         for event in events.iter().filter(|event| !event_log::is_silent(event)) {
             if self.log().admit_event(event, now) {
-                event_log::write(&self.config.name, event, &catalogue);
+                event_log::write(&self.config.name, address, event, &catalogue);
             }
         }
     }

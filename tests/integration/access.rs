@@ -194,7 +194,9 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
         let is_there = |name: &str| metrics.value(name, &[]).is_some();
         assert_eq!(is_there("redis_script_slowlog_threshold_seconds"), missing != Some("config"), "{lack:?}");
         assert_eq!(is_there("redis_script_slowlog_length"), lack != &["+slowlog|len"], "{lack:?}");
-        assert_eq!(metrics.series("redis_script_target_info").len(), usize::from(missing != Some("info")));
+        let info = metrics.series("redis_script_target_info");
+        assert_eq!(info.iter().map(|info| info.label("address")).collect::<Vec<_>>(), [target.as_str()]);
+        assert_eq!(info[0].label("version").is_empty(), missing == Some("info"));
 
         let metrics = some_polls_later(exporter);
         assert_eq!(capabilities(&metrics), expected, "without {lack:?}, and it stays so");

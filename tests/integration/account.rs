@@ -668,8 +668,8 @@ fn settings_are_the_servers_own(kind: Kind) {
         ("redis", &info["redis_version"])
     };
     assert_eq!(
-        ["server", "version", "role", "mode"].map(|label| about[0].label(label)),
-        [name, version, "master", "standalone"]
+        ["address", "server", "version", "role", "mode"].map(|label| about[0].label(label)),
+        [target_of(&server).as_str(), name, version, "master", "standalone"]
     );
 }
 

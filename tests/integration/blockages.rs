@@ -566,8 +566,7 @@ fn two_hundred_targets_blocked_at_once() {
     servers.iter_mut().for_each(Server::resume);
     let metrics = exporter.wait_for(LIMIT, "all blockages to be told", |metrics| {
         everywhere(metrics, "ok")
-            && whole(metrics.sum("redis_script_blockages_total", &[("cause", "unknown")]))
-                >= TARGETS as u64
+            && whole(metrics.sum("redis_script_blockages_total", &[("cause", "unknown")])) >= TARGETS as u64
     });
     let after = usage(&exporter);
     println!("(KiB resident, threads, sockets): idle {idle:?}, blocked {blocked:?}, after {after:?}");

@@ -16,6 +16,7 @@
 
 mod access;
 mod account;
+mod address;
 mod architecture;
 mod assets;
 mod blockages;

@@ -103,11 +103,7 @@ fn a_partition_is_unreachable_and_never_blocked() {
     assert!(namespace.iptables("-A"));
     let metrics =
         exporter.wait_for(LIMIT, "the partition", |metrics| state(metrics, &target) == "unreachable");
-    assert_eq!(
-        metrics.sum("redis_script_blockages_total", &[]),
-        0.0,
-        "it was taken for a blocked server"
-    );
+    assert_eq!(metrics.sum("redis_script_blockages_total", &[]), 0.0, "it was taken for a blocked server");
     assert!(!exporter.logs().contains("blocked:"), "{}", exporter.logs());
     assert!(namespace.iptables("-F"));
     exporter.wait_for(LIMIT, "the network", |metrics| state(metrics, &target) == "ok");

@@ -37,6 +37,7 @@ pub(super) fn assess(config: &TargetConfig, result: &ProbeResult, since: Option<
             time_limit: result.settings.time_limit,
         }),
         target,
+        address: clean(&config.address.to_string(), MAX_TEXT),
         slowlog,
         problems,
     }

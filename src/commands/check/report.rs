@@ -72,6 +72,8 @@ pub(crate) struct Report {
 pub(crate) struct ServerReport {
     /// Value of the label `target`.
     pub(crate) target: String,
+    /// Host and port, or path.
+    pub(crate) address: String,
     /// Severity of the worst problem.
     pub(crate) status: Status,
     /// Value of the label `state`.
@@ -232,6 +234,17 @@ impl ServerFacts {
     }
 }
 
+impl ServerReport {
+    /// Returns the name, with the address if that is not the name.
+    pub(super) fn name_and_address(&self) -> String {
+        if self.target == self.address {
+            self.target.clone()
+        } else {
+            format!("{} ({})", self.target, self.address)
+        }
+    }
+}
+
 /// Returns the worst problem in one line. It has no `|`, which begins performance data for Nagios.
 fn summary(status: Status, servers: &[ServerReport]) -> String {
     let worst = servers.iter().filter(|server| server.status == status);
@@ -240,11 +253,11 @@ fn summary(status: Status, servers: &[ServerReport]) -> String {
         (Some((server, problem)), _) => {
             let others = servers.iter().map(|server| server.problems.len()).sum::<usize>() - 1;
             let more = if others > 0 { format!(" (and {others} more)") } else { String::new() };
-            format!("{}: {}{more}", server.target, problem.message)
+            format!("{}: {}{more}", server.name_and_address(), problem.message)
         }
         (None, [server]) => match server.server.as_ref().and_then(ServerFacts::name_and_version) {
-            Some(name) => format!("{}: {name}, no problems found", server.target),
-            None => format!("{}: no problems found", server.target),
+            Some(name) => format!("{}: {name}, no problems found", server.name_and_address()),
+            None => format!("{}: no problems found", server.name_and_address()),
         },
         (None, _) => format!("{} servers, no problems found", servers.len()),
     };

@@ -59,7 +59,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
-    write!(out, "{BOLD}{}{BOLD:#}", server.target)?;
+    write!(out, "{BOLD}{}{BOLD:#}", server.name_and_address())?;
     if let Some(facts) = &server.server {
         let uptime = facts.uptime_seconds.map(|up| format!("up {}", duration(Duration::from_secs(up))));
         let parts = [facts.name_and_version(), facts.role.clone(), facts.mode.clone(), uptime];

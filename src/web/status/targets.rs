@@ -78,6 +78,8 @@ struct ProblemCount {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TargetRow {
     pub(crate) target: Arc<str>,
+    /// Address of the server: host and port, or path.
+    pub(crate) address: String,
     pub(crate) state: &'static str,
     /// True if the target exists only because of `/probe`.
     probed: bool,
@@ -153,7 +155,10 @@ impl TargetsResponse {
         let matching: Vec<&Arc<TargetRow>> = rows
             .iter()
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
-            .filter(|row| row.target.to_lowercase().contains(&query.search))
+            .filter(|row| {
+                let contains = |text: &str| text.to_lowercase().contains(&query.search);
+                contains(&row.target) || contains(&row.address)
+            })
             .collect();
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -231,6 +236,7 @@ impl TargetRow {
             scripts.series().filter_map(|(_, _, series)| Some(series.last.get(&Severity::Warning)?.ended_at));
         Self {
             target: Arc::clone(&config.name),
+            address: config.address.to_string(),
             state: if liveness.state().is_tried() { liveness.state().kind().as_str() } else { UNTRIED },
             probed: handle.is_probed(),
             since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),

@@ -131,8 +131,11 @@ function pager(response, list) {
 const MAX_BANNERS = 10;
 
 const kindText = ({ kind }) => (kind === 'module' ? 'module command' : kind);
-function blockedTitle({ target, blocked }) {
-  const name = visible(target);
+/** Name of a target, with its address if that is not the name. */
+const nameAndAddress = ({ target, address }) => (target === address ? visible(target) : `${visible(target)} (${visible(address)})`);
+function blockedTitle(row) {
+  const { blocked } = row;
+  const name = nameAndAddress(row);
   if (!blocked.busy) return `${name} is blocked and does not respond`;
   return `${name} is BUSY running a ${kindText(blocked)}`;
 }
@@ -246,7 +249,8 @@ function targetRow(row) {
   const [text, style] = STATES[row.state] ?? [row.state, ''];
   const { server, last_blockage: blockage } = row;
   return element('tr', { role: 'row' },
-    cell('Target', { class: 'name' }, untrusted(row.target), row.probed ? element('span', { class: 'muted' }, ' probed') : null),
+    cell('Target', { class: 'name' }, untrusted(row.target),
+      row.address === row.target ? null : element('span', { class: 'muted' }, ' ', untrusted(row.address)), row.probed ? element('span', { class: 'muted' }, ' probed') : null),
     cell('State', {}, element('span', {}, element('span', { class: `chip ${style}` }, text),
       row.since ? element('span', { class: 'muted' }, ` since ${formatTime(row.since)}`) : null)),
     cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
