@@ -207,7 +207,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_slow_call_timestamp_seconds",
         &["command", "script", "severity"],
-        "Time at which the latest slow call of the script ended, by the server's clock (slow log).",
+        "Time at which the latest slow call of the script ended, by the exporter's clock (slow log, corrected by the difference of the clocks that INFO reports).",
         Source::Target(|view, out| {
             for (command, label, series) in view.target.scripts().named(view.names).series() {
                 for (severity, call) in &series.last {

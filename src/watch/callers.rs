@@ -55,7 +55,7 @@ pub(crate) struct Calls {
     pub(crate) uncertain: u64,
     /// Duration of the calls that are certainly its own, µs.
     pub(crate) micros: u64,
-    /// End of the latest call, in seconds since the Unix epoch by the server's clock.
+    /// End of the latest call, in seconds since the Unix epoch by the exporter's clock.
     pub(crate) last_seen: u64,
 }
 

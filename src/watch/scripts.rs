@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::series::{SavedSeries, Series};
+use super::series::{LastCall, SavedSeries, Series};
 use super::slow_call::{Severity, SlowCall, Thresholds};
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
@@ -131,8 +131,8 @@ impl Scripts {
         same
     }
 
-    /// Counts a slow log entry. Returns the call if it is slow.
-    pub(super) fn count(&mut self, entry: &Entry) -> Option<SlowCall> {
+    /// Counts a slow log entry whose call ended at `ended_at` by the exporter's clock. Returns the call if it is slow.
+    pub(super) fn count(&mut self, entry: &Entry, ended_at: u64) -> Option<SlowCall> {
         let Some(call) = &entry.call else {
             self.other_entries += 1;
             return None;
@@ -142,16 +142,16 @@ impl Scripts {
         self.overflow += u64::from(!own);
         let buckets = &self.buckets;
         let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series::new(buckets));
-        series.count(entry);
+        series.count(entry, ended_at);
         let mut highest = None;
         for severity in Severity::ALL.into_iter().filter(|one| entry.duration >= self.slow.of(*one)) {
             highest = Some(severity);
-            series.count_slow(entry, severity);
+            series.count_slow(severity, LastCall { ended_at, duration: entry.duration });
             *self.slow_calls.entry((call.command, severity)).or_default() += 1;
         }
         Some(SlowCall {
             id: entry.id,
-            ended_at: entry.ended_at,
+            ended_at,
             severity: highest?,
             call: call.clone(),
             label,
@@ -244,6 +244,11 @@ mod tests {
         Scripts::new(slow, [0.5, 1.0, 2.0].into(), max)
     }
 
+    /// Counts an entry of a server whose clock is the exporter's.
+    fn count(scripts: &mut Scripts, entry: &Entry) -> Option<SlowCall> {
+        scripts.count(entry, entry.ended_at)
+    }
+
     fn slow_calls(scripts: &Scripts, command: ScriptCommand, severity: Severity) -> u64 {
         scripts.slow_calls().find(|(c, s, _)| (*c, *s) == (command, severity)).unwrap().2
     }
@@ -251,9 +256,9 @@ mod tests {
     #[test]
     fn a_critical_call_counts_in_both_severities() {
         let mut scripts = scripts(10);
-        assert!(scripts.count(&entry(999, &["EVAL", "return 1", "0"])).is_none());
-        let warning = scripts.count(&entry(1000, &["EVAL", "return 1", "0"])).unwrap();
-        let critical = scripts.count(&entry(2000, &["EVAL", "return 1", "0"])).unwrap();
+        assert!(count(&mut scripts, &entry(999, &["EVAL", "return 1", "0"])).is_none());
+        let warning = count(&mut scripts, &entry(1000, &["EVAL", "return 1", "0"])).unwrap();
+        let critical = count(&mut scripts, &entry(2000, &["EVAL", "return 1", "0"])).unwrap();
         assert_eq!((warning.severity, critical.severity), (Severity::Warning, Severity::Critical));
         assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Warning), 2);
         assert_eq!(slow_calls(&scripts, ScriptCommand::Eval, Severity::Critical), 1);
@@ -272,15 +277,18 @@ mod tests {
         let sha1 = crate::script::Sha1Digits::of(long.as_bytes()).to_string();
         let mut scripts = scripts(10);
         for ms in [600, 1500] {
-            scripts.count(&entry(ms, &["EVALSHA", &sha1, "0"]));
+            count(&mut scripts, &entry(ms, &["EVALSHA", &sha1, "0"]));
         }
         let windows = crate::script::Sha1Digits::of(b"return 1\r\n").to_string();
-        scripts.count(&entry(700, &["EVAL", &cut, "0"]));
-        scripts.count(&entry(2500, &["EVALSHA", &windows, "0"]));
-        scripts.count(&Entry {
-            ended_at: 2000,
-            ..entry(2100, &["EVALSHA", crate::script::Sha1Digits::of(b"return 1\n").as_str(), "0"])
-        });
+        count(&mut scripts, &entry(700, &["EVAL", &cut, "0"]));
+        count(&mut scripts, &entry(2500, &["EVALSHA", &windows, "0"]));
+        count(
+            &mut scripts,
+            &Entry {
+                ended_at: 2000,
+                ..entry(2100, &["EVALSHA", crate::script::Sha1Digits::of(b"return 1\n").as_str(), "0"])
+            },
+        );
         let shown = |catalogue: &Catalogue| -> Vec<(&str, String, u64)> {
             let named = scripts.named(catalogue);
             named.series().map(|(c, label, s)| (c.as_str(), label.to_string(), s.durations.count())).collect()
@@ -316,7 +324,7 @@ mod tests {
     #[test]
     fn commands_inside_scripts_are_no_calls() {
         let mut scripts = scripts(10);
-        assert!(scripts.count(&entry(5000, &["KEYS", "*"])).is_none());
+        assert!(count(&mut scripts, &entry(5000, &["KEYS", "*"])).is_none());
         assert_eq!(scripts.entries(), (0, 1));
         assert_eq!(scripts.series().count(), 0);
     }
@@ -325,7 +333,7 @@ mod tests {
     fn sums_stay_right_past_the_limit_of_labels() {
         let mut scripts = scripts(2);
         for name in ["a", "b", "c", "d", "a"] {
-            scripts.count(&entry(600, &["FCALL", name, "0"]));
+            count(&mut scripts, &entry(600, &["FCALL", name, "0"]));
         }
         let counts: Vec<(String, u64)> = scripts
             .series()

@@ -16,7 +16,7 @@ use crate::script::{Label, ScriptCommand};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LastCall {
-    /// End, in whole seconds since the Unix epoch by the server's clock.
+    /// End, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) ended_at: u64,
     /// Run time.
     pub(crate) duration: Duration,
@@ -33,7 +33,7 @@ pub(crate) struct Series {
     pub(crate) slow_calls: BTreeMap<Severity, u64>,
     /// Longest run time.
     pub(crate) longest: Duration,
-    /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the server's clock.
+    /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) seen: (u64, u64),
     /// Callers; in memory only, never in the state file.
     pub(crate) callers: Callers,
@@ -78,19 +78,19 @@ impl Series {
         }
     }
 
-    /// Counts a call.
-    pub(super) fn count(&mut self, entry: &Entry) {
+    /// Counts a call that ended at `ended_at`.
+    pub(super) fn count(&mut self, entry: &Entry, ended_at: u64) {
         self.durations.observe(entry.duration);
         self.longest = self.longest.max(entry.duration);
-        self.seen = (self.seen.0.min(entry.ended_at), self.seen.1.max(entry.ended_at));
+        self.seen = (self.seen.0.min(ended_at), self.seen.1.max(ended_at));
         let caller = Caller::new(&entry.client, &entry.client_name);
-        self.callers.count(caller, entry.duration, entry.ended_at);
+        self.callers.count(caller, entry.duration, ended_at);
     }
 
     /// Counts a call of this severity.
-    pub(super) fn count_slow(&mut self, entry: &Entry, severity: Severity) {
+    pub(super) fn count_slow(&mut self, severity: Severity, call: LastCall) {
         *self.slow_calls.entry(severity).or_default() += 1;
-        self.last.insert(severity, LastCall { ended_at: entry.ended_at, duration: entry.duration });
+        self.last.insert(severity, call);
     }
 
     /// Adds the numbers of the same script under another identity, except for its callers.

@@ -1,5 +1,7 @@
 //! Facts that the server reports: INFO, CONFIG and the length of its slow log.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamps;
@@ -95,6 +97,15 @@ impl ServerFacts {
         self.clock_ahead
     }
 
+    /// Converts a time of the server's clock (whole seconds since the Unix epoch) to this machine's, as far as the difference is
+    /// known. Differences below 0.5 s count as none: INFO is read a moment after the server wrote it.
+    #[must_use]
+    pub(super) fn local_seconds(&self, theirs: u64) -> u64 {
+        let ahead = self.clock_ahead.unwrap_or_default();
+        let span = Duration::try_from_secs_f64(ahead.abs().round()).unwrap_or_default().as_secs();
+        if ahead > 0.0 { theirs.saturating_sub(span) } else { theirs.saturating_add(span) }
+    }
+
     /// Forgets INFO, which can't be read any more.
     pub(super) fn forget_info(&mut self) {
         self.info = Info::default();
@@ -151,8 +162,6 @@ impl ServerFacts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::{Mono, Unix};
 
@@ -206,5 +215,17 @@ mod tests {
         assert_eq!(facts.clock_ahead(), Some(60.0));
         facts.set_info(Info::parse(b"role:master\r\n"), 0, 0, NOW);
         assert_eq!(facts.clock_ahead(), Some(60.0));
+    }
+
+    #[test]
+    fn times_of_the_servers_clock_become_this_machines() {
+        let mut facts = ServerFacts::default();
+        assert_eq!(facts.local_seconds(1500), 1500, "unknown until INFO has it");
+        for (theirs_now, expected) in [(1600, 900), (400, 2100), (1000, 1500), (999, 1501)] {
+            let text = format!("server_time_usec:{theirs_now}400000\r\n");
+            facts.set_info(Info::parse(text.as_bytes()), 0, 0, NOW);
+            assert_eq!(facts.local_seconds(1500), expected, "{theirs_now}");
+        }
+        assert_eq!(facts.local_seconds(u64::MAX), u64::MAX);
     }
 }

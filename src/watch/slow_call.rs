@@ -55,7 +55,7 @@ impl Thresholds {
 pub(crate) struct SlowCall {
     /// Id of the slow log entry.
     pub(crate) id: u64,
-    /// End, in whole seconds since the Unix epoch by the server's clock.
+    /// End, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) ended_at: u64,
     /// Highest severity that the call reached.
     pub(crate) severity: Severity,

@@ -19,7 +19,7 @@ use super::server::{SavedServer, ServerFacts};
 use super::slow_call::Thresholds;
 use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps};
-use crate::parse::{BusyKind, SlowlogReply};
+use crate::parse::{BusyKind, Entry, SlowlogReply};
 
 /// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
@@ -431,12 +431,14 @@ impl Target {
         let mut ended = Vec::new();
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
         let report = self.report_lost(lost.saturating_sub(unreadable), now);
+        let server = &self.server;
         if !new.is_empty() || lost > 0 || report.is_some() {
             self.ledger.change(events, |totals, events| {
                 totals.lost = totals.lost.saturating_add(lost);
                 totals.unreadable = totals.unreadable.saturating_add(unreadable);
                 events.extend(report);
-                for call in new.iter().filter_map(|entry| totals.scripts.count(entry)) {
+                let count = |entry: &Entry| totals.scripts.count(entry, server.local_seconds(entry.ended_at));
+                for call in new.iter().filter_map(count) {
                     totals.latest.push(call.clone());
                     events.push(Event::SlowScript(call));
                 }

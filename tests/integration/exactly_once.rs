@@ -447,14 +447,14 @@ fn killed_thirty_times_under_load() {
 }
 
 /// A clock of its own for a process, which `set` moves away from the machine's by some seconds.
-struct OwnClock {
+pub(crate) struct OwnClock {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl OwnClock {
     /// `None` where libfaketime is not installed.
-    fn new(file: &Path) -> Option<Self> {
+    pub(crate) fn new(file: &Path) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok).map(|folder| folder.path());
         let library = folders
             .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
@@ -464,13 +464,13 @@ impl OwnClock {
         Some(clock)
     }
 
-    fn set(&self, seconds: i64) {
+    pub(crate) fn set(&self, seconds: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n")).unwrap();
         fs::rename(new, &self.file).unwrap();
     }
 
-    fn variables(&self) -> [(&'static str, &str); 4] {
+    pub(crate) fn variables(&self) -> [(&'static str, &str); 4] {
         [
             ("LD_PRELOAD", self.library.to_str().unwrap()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap()),

@@ -23,6 +23,7 @@ mod blockages;
 mod chaos;
 mod check;
 mod cli;
+mod clocks;
 mod common;
 mod config_file;
 mod dashboards;
