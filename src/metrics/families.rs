@@ -1,5 +1,8 @@
 //! The table of metric families: description and samples of each in one row.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::samples::{Descriptor, Kind, Samples};
 use crate::clock::Timestamps;
 use crate::config::Address;
@@ -7,7 +10,7 @@ use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
-use crate::script::{Catalogue, ScriptCommand, Sha1Digits};
+use crate::script::{Catalogue, Label, ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
 
 /// A target at one moment.
@@ -226,6 +229,24 @@ pub(super) const FAMILIES: &[Family] = &[
                     let labels = [command.as_str(), label.as_str(), severity.as_str()];
                     out.value(&labels, call.duration.as_secs_f64());
                 }
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_max_duration_seconds",
+        &["script"],
+        "Duration of the longest call of the script in the slow log that ended in the last 10 minutes; absent if there was none.",
+        // A text that is cached is at most a second old.
+        Source::Target(|view, out| {
+            let mut longest = BTreeMap::<&Label, Duration>::new();
+            for (_, label, series) in view.target.scripts().series() {
+                if let Some(recent) = series.recent_longest(view.now.unix) {
+                    let longest = longest.entry(label).or_default();
+                    *longest = recent.max(*longest);
+                }
+            }
+            for (label, duration) in longest {
+                out.value(&[label.as_str()], duration.as_secs_f64());
             }
         }),
     ),

@@ -17,6 +17,7 @@ mod ledger;
 mod liveness;
 mod observation;
 mod peer_identity;
+mod recent;
 mod running_script;
 mod scripts;
 mod series;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::callers::{Caller, Callers};
 use super::histogram::{Histogram, SavedHistogram};
+use super::recent::RecentCalls;
 use super::slow_call::Severity;
+use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Label, ScriptCommand};
 
@@ -35,6 +37,8 @@ pub(crate) struct Series {
     pub(crate) longest: Duration,
     /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) seen: (u64, u64),
+    /// Longest calls of the last minutes.
+    recent: RecentCalls,
     /// Callers; in memory only, never in the state file.
     pub(crate) callers: Callers,
 }
@@ -61,6 +65,7 @@ impl Series {
             slow_calls: BTreeMap::new(),
             longest: Duration::ZERO,
             seen: (u64::MAX, 0),
+            recent: RecentCalls::default(),
             callers: Callers::default(),
         }
     }
@@ -82,9 +87,16 @@ impl Series {
     pub(super) fn count(&mut self, entry: &Entry, ended_at: u64) {
         self.durations.observe(entry.duration);
         self.longest = self.longest.max(entry.duration);
+        self.recent.add(LastCall { ended_at, duration: entry.duration });
         self.seen = (self.seen.0.min(ended_at), self.seen.1.max(ended_at));
         let caller = Caller::new(&entry.client, &entry.client_name);
         self.callers.count(caller, entry.duration, ended_at);
+    }
+
+    /// Duration of the longest call that ended in the last 10 minutes.
+    #[must_use]
+    pub(crate) fn recent_longest(&self, now: Unix) -> Option<Duration> {
+        self.recent.longest(now.as_secs())
     }
 
     /// Counts a call of this severity.

@@ -40,6 +40,8 @@ fn wrong_clocks(kind: Kind) {
         let ended = metrics.series("redis_script_last_slow_call_timestamp_seconds");
         assert_eq!(ended.len(), 1, "{}", metrics.text);
         assert!(is_now(ended[0].value), "{seconds}: {} is not near {began}", ended[0].value);
+        // It ended less than 10 minutes ago, also if the server's clock is 10 minutes behind.
+        assert_eq!(metrics.series("redis_script_max_duration_seconds").len(), 1, "{seconds}");
         for (list, rows, field) in [
             ("targets", "targets", "last_slow_call"),
             ("slow", "calls", "ended_at"),
