@@ -180,7 +180,7 @@ mod tests {
     fn name(catalogue: &Catalogue, body: &str) -> String {
         let script =
             Identity::from_sha1(Sha1Digits::of(body.as_bytes()).as_str().as_bytes(), Origin::Server).unwrap();
-        catalogue.label(&script).to_string()
+        catalogue.named(&script).name.to_string()
     }
 
     #[test]

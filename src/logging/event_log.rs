@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::clock::Mono;
 use crate::convert::millis;
 use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, login_remedy};
-use crate::script::{Catalogue, OTHER, Sha1Digits};
+use crate::script::{Catalogue, NamedScript, Sha1Digits};
 use crate::watch::{Event, StateKind};
 
 /// Interval between lines of a target in the long run.
@@ -152,8 +152,8 @@ pub(crate) fn is_silent(event: &Event) -> bool {
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
-/// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have the names
-/// of the catalogue.
+/// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have their
+/// identity, and the name if that differs.
 pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &Catalogue) {
     match event {
         Event::StateChanged { from, to, detail } => {
@@ -168,11 +168,12 @@ pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &
             warn!(target, address, kind, blocked_ms, "the server went BUSY");
         }
         Event::Named(running_script) => {
-            let script = names.identify(&running_script.script);
+            let script = names.named(&running_script.script);
             warn!(
                 target,
                 kind = running_script.kind.as_str(),
                 script = script.label.as_str(),
+                name = script.distinct_name(),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 "running now"
             );
@@ -180,13 +181,14 @@ pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &
         Event::BlockageEnded { blocked, cause, cause_entry, running_script } => {
             let call = cause_entry.as_ref().and_then(|cause_entry| cause_entry.call.as_ref());
             let running = running_script.as_ref().map(|running_script| &running_script.script);
-            let script = running.or(call.map(|call| &call.script)).map(|script| names.identify(script));
+            let script = running.or(call.map(|call| &call.script)).map(|script| names.named(script));
             let command = cause_entry.as_ref().and_then(|cause_entry| non_empty(&cause_entry.command));
             warn!(
                 target,
                 blocked_ms = millis(*blocked),
                 cause = cause.as_str(),
                 script = script.as_ref().map(|script| script.label.as_str()),
+                name = script.as_ref().and_then(NamedScript::distinct_name),
                 sha1 = script.as_ref().and_then(|script| Some(script.sha1.as_ref()?.as_str())),
                 command,
                 duration_ms = cause_entry.as_ref().map(|cause_entry| millis(cause_entry.duration)),
@@ -198,15 +200,15 @@ pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &
         }
         Event::SlowScript(slow) => {
             let command = slow.call.command.as_str();
-            let script = names.identify(&slow.call.script);
-            // Scripts beyond the limit of labels are logged as they are counted.
-            let label = if slow.label.as_str() == OTHER { &slow.label } else { &script.label };
+            let script = names.named(&slow.call.script);
             warn!(
                 target,
                 id = slow.id,
                 severity = slow.severity.as_str(),
                 command,
-                script = label.as_str(),
+                script = slow.label.as_str(),
+                // The name of a script beyond the limit of labels, too.
+                name = Some(script.name.as_str()).filter(|name| *name != slow.label.as_str()),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 duration_ms = millis(slow.duration),
                 client = non_empty(&slow.client),

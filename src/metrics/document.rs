@@ -14,10 +14,11 @@ pub fn document() -> String {
          unix socket). Values are in base units (seconds, bytes). \
          Series whose labels are known beforehand exist from the start, at 0. A number that only the server knows appears \
          with the first reply that has it, and is absent if the server does not report it.\n\n\
-         `command` is one of `eval`, `evalsha`, `eval_ro`, `evalsha_ro`, `fcall`, `fcall_ro`. `script` is the first \
-         12 hex digits of the script's SHA1; the function's name; `~` and 12 digits of a hash over the first 128 \
-         bytes and the length, for an EVAL whose body was cut by the slow log; or `other`, past \
-         `--script.max-series`. `process_*` exist on Linux only.\n\n\
+         `command` is one of `eval`, `evalsha`, `eval_ro`, `evalsha_ro`, `fcall`, `fcall_ro`. `script` is an identity, \
+         which no file and no reload changes: the first 12 hex digits of the script's SHA1; the function's name in lower \
+         case; `~` and 12 digits of a hash over the first 128 bytes and the length, for an EVAL whose body was cut by the \
+         slow log; or `other`, past `--script.max-series`. `redis_script_info` has the name of each. `process_*` exist on \
+         Linux only.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     for family in FAMILIES {

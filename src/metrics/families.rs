@@ -10,7 +10,7 @@ use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
-use crate::script::{Catalogue, Label, ScriptCommand, Sha1Digits};
+use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
 
 /// A target at one moment.
@@ -142,12 +142,13 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "redis_script_running_info",
-        &["kind", "script"],
+        &["kind", "script", "name"],
         "1 while a script or function blocks the server and is named by FUNCTION STATS or the server's log file.",
         Source::Target(|view, out| {
-            if let Some(running_script) = view.target.liveness().running_script() {
-                let label = view.names.label(&running_script.script);
-                out.value(&[running_script.kind.as_str(), label.as_str()], 1.0);
+            if let Some(running) = view.target.liveness().running_script() {
+                let label = view.target.scripts().label_of(&running.script, view.names);
+                let name = view.names.named(&running.script).name;
+                out.value(&[running.kind.as_str(), label.as_str(), name.as_str()], 1.0);
             }
         }),
     ),
@@ -192,7 +193,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script"],
         "Duration of the script and function calls in the slow log.",
         Source::Target(|view, out| {
-            for (command, label, series) in view.target.scripts().named(view.names).series() {
+            for (command, label, series) in view.target.scripts().series() {
                 out.histogram(&[command.as_str(), label.as_str()], &series.durations);
             }
         }),
@@ -212,7 +213,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script", "severity"],
         "Time at which the latest slow call of the script ended, by the exporter's clock (slow log, corrected by the difference of the clocks that INFO reports).",
         Source::Target(|view, out| {
-            for (command, label, series) in view.target.scripts().named(view.names).series() {
+            for (command, label, series) in view.target.scripts().series() {
                 for (severity, call) in &series.last {
                     out.count(&[command.as_str(), label.as_str(), severity.as_str()], call.ended_at);
                 }
@@ -224,7 +225,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "script", "severity"],
         "Duration of the latest slow call of the script (slow log).",
         Source::Target(|view, out| {
-            for (command, label, series) in view.target.scripts().named(view.names).series() {
+            for (command, label, series) in view.target.scripts().series() {
                 for (severity, call) in &series.last {
                     let labels = [command.as_str(), label.as_str(), severity.as_str()];
                     out.value(&labels, call.duration.as_secs_f64());
@@ -253,12 +254,16 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_info",
         &["script", "sha1", "name", "origin"],
-        "1; SHA1 and name of a script label, and their origin.",
+        "1; SHA1 (empty if unknown) and name of a script label, and the origin of the name. All scripts with the same name are one.",
         Source::Target(|view, out| {
-            for script in view.target.scripts().named(view.names).known() {
-                let sha1 = script.sha1.as_ref().map_or("", Sha1Digits::as_str);
-                let labels = [script.label.as_str(), sha1, &script.name, script.origin.as_str()];
-                out.value(&labels, 1.0);
+            let scripts = view.target.scripts();
+            for script in scripts.known() {
+                let NamedScript { label, name, sha1, origin } = view.names.named(script);
+                let sha1 = sha1.as_ref().map_or("", Sha1Digits::as_str);
+                out.value(&[label.as_str(), sha1, name.as_str(), origin.as_str()], 1.0);
+            }
+            if scripts.overflow() > 0 {
+                out.value(&[OTHER, "", OTHER, OTHER], 1.0);
             }
         }),
     ),

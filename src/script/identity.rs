@@ -20,7 +20,7 @@ const MAX_ARGUMENT: usize = 128;
 /// Number of digits of a SHA1 in a label.
 const LABEL_DIGITS: usize = 12;
 
-/// Value of the label `script`.
+/// Value of the label `script`, or a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub(crate) struct Label(Arc<str>);
@@ -88,13 +88,12 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// Value of the label `script` without a name from the catalogue: 12 digits of the SHA1, a function's name, or `~` and
-    /// 12 digits of the fingerprint.
+    /// Value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits of the fingerprint.
     pub(crate) label: Label,
     /// SHA1; `None` for functions and cut bodies.
     #[serde(with = "super::sha1::or_empty")]
     pub(crate) sha1: Option<Sha1Digits>,
-    /// Name of the function; empty for scripts.
+    /// Name of the function in lower case; empty for scripts.
     pub(crate) name: String,
     /// Source of the identity.
     pub(crate) origin: Origin,
@@ -109,18 +108,23 @@ impl Identity {
 
     /// Returns the identity of the script with this SHA1.
     fn of_sha1(sha1: Sha1Digits, origin: Origin) -> Self {
-        let label = Label(sha1.as_str().chars().take(LABEL_DIGITS).collect::<String>().into());
-        Self { label, sha1: Some(sha1), name: String::new(), origin }
+        Self { label: short_label(sha1), sha1: Some(sha1), name: String::new(), origin }
     }
 
-    /// Returns the identity of the function that a caller named. Names of functions consist of letters, digits and `_`
-    /// (documentation of FUNCTION LOAD). Hidden characters are escaped; a name of more than 128 bytes becomes a fingerprint.
+    /// Returns the name of a script that is in no catalogue: of a fingerprint the digits of the SHA1 if that became known,
+    /// so that EVAL and EVALSHA of the script have one name.
+    pub(super) fn own_name(&self) -> Label {
+        self.sha1.map_or_else(|| self.label.clone(), short_label)
+    }
+
+    /// Returns the identity of the function that a caller named. Servers ignore the letter case; it becomes the lower one.
+    /// Names of functions consist of letters, digits and `_` (documentation of FUNCTION LOAD). Hidden characters are escaped; a name of more than 128 bytes becomes a fingerprint.
     #[must_use]
     pub(crate) fn from_function(name: &[u8]) -> Self {
         if name.is_empty() || name.len() > MAX_ARGUMENT {
             return Self::fingerprint(name, name.len());
         }
-        let cleaned = clean(&String::from_utf8_lossy(name), usize::MAX);
+        let cleaned = clean(&String::from_utf8_lossy(name), usize::MAX).to_ascii_lowercase();
         if cleaned.len() > MAX_ARGUMENT {
             return Self::fingerprint(name, name.len());
         }
@@ -152,6 +156,28 @@ impl Identity {
             name: String::new(),
             origin: Origin::Approximate,
         }
+    }
+}
+
+/// A script with its name, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedScript {
+    /// Identity: value of the label `script`.
+    pub(crate) label: Label,
+    /// Name: the catalogue's, or else the function's, or else digits of the SHA1 or fingerprint. All forms of a script have the
+    /// same one.
+    pub(crate) name: Label,
+    /// SHA1; `None` for functions and unknown bodies.
+    pub(crate) sha1: Option<Sha1Digits>,
+    /// Source of the name.
+    pub(crate) origin: Origin,
+}
+
+impl NamedScript {
+    /// Returns the name if it differs from the identity.
+    #[must_use]
+    pub(crate) fn distinct_name(&self) -> Option<&str> {
+        Some(self.name.as_str()).filter(|name| *name != self.label.as_str())
     }
 }
 
@@ -190,6 +216,11 @@ fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
     let (head, tail) = argument.split_at_checked(MAX_ARGUMENT)?;
     let more = std::str::from_utf8(tail).ok()?.strip_prefix("... (")?.strip_suffix(" more bytes)")?;
     Some((head, MAX_ARGUMENT.saturating_add(more.parse().ok()?)))
+}
+
+/// Returns the first digits of a SHA1.
+fn short_label(sha1: Sha1Digits) -> Label {
+    Label(sha1.as_str().chars().take(LABEL_DIGITS).collect::<String>().into())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -256,6 +287,7 @@ mod tests {
             (script.label.as_str(), script.name.as_str(), script.sha1),
             ("my_function", "my_function", None)
         );
+        assert_eq!(call(&[b"FCALL", b"My_Function", b"0"]).unwrap().script, script, "in any letter case");
         let hostile = call(&[b"FCALL", b"a\n\x1b\xff\"", b"0"]).unwrap().script;
         assert!(!hostile.label.as_str().contains(['\n', '\u{1b}']));
     }

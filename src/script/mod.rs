@@ -8,6 +8,6 @@ mod sha1;
 
 pub(crate) use self::catalogue::{Catalogue, Library, ScriptFile, Sources};
 pub(crate) use self::command::ScriptCommand;
-pub(crate) use self::identity::{Call, Identity, Label, Origin};
+pub(crate) use self::identity::{Call, Identity, Label, NamedScript, Origin};
 pub(crate) use self::labels::{Labels, OTHER};
 pub(crate) use self::sha1::Sha1Digits;

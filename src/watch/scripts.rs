@@ -1,8 +1,6 @@
 //! Numbers of a target's scripts: from a slow log entry to its bucket.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,28 +9,6 @@ use super::series::{LastCall, SavedSeries, Series};
 use super::slow_call::{Severity, SlowCall, Thresholds};
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
-
-/// Numbers of scripts under the catalogue's names. They are counted under what the slow log says, so that a name can be
-/// added or removed without a call being lost or counted twice.
-#[derive(Debug)]
-pub(crate) struct NamedScripts<'a> {
-    /// Series by command and name; those with the same name are added up.
-    series: BTreeMap<(ScriptCommand, Label), Cow<'a, Series>>,
-    /// Identities by name.
-    identities: BTreeMap<Label, Identity>,
-}
-
-impl NamedScripts<'_> {
-    /// Series by command and name.
-    pub(crate) fn series(&self) -> impl Iterator<Item = (ScriptCommand, &Label, &Series)> {
-        self.series.iter().map(|((command, label), series)| (*command, label, &**series))
-    }
-
-    /// Identity behind each name.
-    pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
-        self.identities.values()
-    }
-}
 
 /// Part of a target's scripts that is kept over restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -183,25 +159,13 @@ impl Scripts {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
-    /// Returns the numbers under the catalogue's names.
+    /// Returns the label under which calls of a script are counted that was named while it ran: its own, or that of a cut body
+    /// which is known to be the same script.
     #[must_use]
-    pub(crate) fn named(&self, catalogue: &Catalogue) -> NamedScripts<'_> {
-        let mut named = NamedScripts { series: BTreeMap::new(), identities: BTreeMap::new() };
-        for script in self.labels.known() {
-            let script = catalogue.identify(script);
-            named.identities.entry(script.label.clone()).or_insert(script);
-        }
-        for ((command, label), series) in &self.series {
-            let script = self.labels.get(label);
-            let label = script.map_or_else(|| label.clone(), |script| catalogue.label(script));
-            match named.series.entry((*command, label)) {
-                MapEntry::Vacant(vacant) => {
-                    vacant.insert(Cow::Borrowed(series));
-                }
-                MapEntry::Occupied(mut occupied) => occupied.get_mut().to_mut().absorb(series),
-            }
-        }
-        named
+    pub(crate) fn label_of(&self, script: &Identity, names: &Catalogue) -> Label {
+        let is_same = |known: &&Identity| script.sha1.is_some() && names.named(known).sha1 == script.sha1;
+        let known = self.labels.get(&script.label).or_else(|| self.labels.known().find(is_same));
+        known.unwrap_or(script).label.clone()
     }
 
     /// Identity behind each script label.
@@ -271,54 +235,44 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_and_goes_moves_all_counts_and_no_more() {
-        let long = "x".repeat(140);
+    fn what_runs_has_the_label_of_the_calls_that_are_known_to_be_of_it() {
+        let body = "x".repeat(140);
         let cut = format!("{}... (12 more bytes)", "x".repeat(128));
-        let sha1 = crate::script::Sha1Digits::of(long.as_bytes()).to_string();
-        let mut scripts = scripts(10);
-        for ms in [600, 1500] {
-            count(&mut scripts, &entry(ms, &["EVALSHA", &sha1, "0"]));
-        }
-        let windows = crate::script::Sha1Digits::of(b"return 1\r\n").to_string();
-        count(&mut scripts, &entry(700, &["EVAL", &cut, "0"]));
-        count(&mut scripts, &entry(2500, &["EVALSHA", &windows, "0"]));
-        count(
-            &mut scripts,
-            &Entry {
-                ended_at: 2000,
-                ..entry(2100, &["EVALSHA", crate::script::Sha1Digits::of(b"return 1\n").as_str(), "0"])
-            },
-        );
-        let shown = |catalogue: &Catalogue| -> Vec<(&str, String, u64)> {
-            let named = scripts.named(catalogue);
-            named.series().map(|(c, label, s)| (c.as_str(), label.to_string(), s.durations.count())).collect()
+        let file = crate::script::ScriptFile {
+            folder: "d".to_owned(),
+            path: "a.lua".to_owned(),
+            content: body.as_bytes().to_vec(),
         };
-        let before = shown(&Catalogue::default());
-        assert_eq!(before.iter().map(|(_, _, count)| count).sum::<u64>(), 5);
-        assert_eq!(before.len(), 4);
-        let files = [("a.lua", long.as_str()), ("b.lua", "return 1\n")].map(|(path, content)| {
-            crate::script::ScriptFile {
-                folder: "d".to_owned(),
-                path: path.to_owned(),
-                content: content.as_bytes().to_vec(),
-            }
-        });
-        let (catalogue, _) = Catalogue::new(&files);
+        let (named, _) = Catalogue::new(&[file]);
+        let sha1 = crate::script::Sha1Digits::of(body.as_bytes());
+        let running = Identity::from_sha1(sha1.as_str().as_bytes(), crate::script::Origin::Server).unwrap();
+        let mut scripts = scripts(10);
+        let label = |scripts: &Scripts, names: &Catalogue| scripts.label_of(&running, names).to_string();
+        assert_eq!(label(&scripts, &named), running.label.as_str(), "no call of it was counted");
+        let cut = count(&mut scripts, &entry(1500, &["EVAL", &cut, "0"])).unwrap().label;
         assert_eq!(
-            shown(&catalogue),
-            [
-                ("eval", "a.lua".to_owned(), 1),
-                ("evalsha", "a.lua".to_owned(), 2),
-                ("evalsha", "b.lua".to_owned(), 2)
-            ]
+            label(&scripts, &Catalogue::default()),
+            running.label.as_str(),
+            "not known to be the same"
         );
-        let named = scripts.named(&catalogue);
-        let known: Vec<(&str, &str)> =
-            named.known().map(|script| (script.label.as_str(), script.origin.as_str())).collect();
-        assert_eq!(known, [("a.lua", "catalogue"), ("b.lua", "catalogue")]);
-        let (_, _, both) = named.series().nth(2).unwrap();
-        assert_eq!(both.last[&Severity::Critical].ended_at, 2000, "the later one of both");
-        assert_eq!(shown(&Catalogue::default()), before);
+        assert_eq!(label(&scripts, &named), cut.as_str());
+        scripts.resolve(&cut, &running);
+        assert_eq!(label(&scripts, &Catalogue::default()), cut.as_str());
+        let known = scripts.known().next().unwrap();
+        assert_eq!(Catalogue::default().named(known).name, running.label, "EVAL and EVALSHA have one name");
+        count(&mut scripts, &entry(1500, &["EVALSHA", sha1.as_str(), "0"]));
+        assert_eq!(label(&scripts, &named), running.label.as_str());
+    }
+
+    #[test]
+    fn a_function_is_one_in_any_letter_case() {
+        let mut scripts = scripts(10);
+        for name in ["recount", "RECOUNT", "Recount"] {
+            count(&mut scripts, &entry(600, &["FCALL", name, "0"]));
+        }
+        let counts: Vec<(&str, u64)> =
+            scripts.series().map(|(_, label, series)| (label.as_str(), series.durations.count())).collect();
+        assert_eq!(counts, [("recount", 3)]);
     }
 
     #[test]

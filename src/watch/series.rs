@@ -105,12 +105,6 @@ impl Series {
         self.last.insert(severity, call);
     }
 
-    /// Adds the numbers of the same script under another identity, except for its callers.
-    pub(super) fn absorb(&mut self, other: &Self) {
-        self.durations.absorb(&other.durations);
-        self.add(&other.slow_calls, &other.last, other.longest, other.seen);
-    }
-
     /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
     pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
         self.add(&saved.slow_calls, &saved.last, saved.longest, saved.seen);

@@ -168,12 +168,12 @@ fn thirteen_calls_of_four_scripts(kind: Kind) {
     let fourth_info = if kind.has_functions() {
         ["spin", "", "spin", "server"].map(str::to_owned)
     } else {
-        [fourth_label.clone(), load(&mut client, &fourth), String::new(), "computed".to_owned()]
+        [fourth_label.clone(), load(&mut client, &fourth), fourth_label.clone(), "computed".to_owned()]
     };
     let mut known = vec![
-        [short_label.to_owned(), short.clone(), String::new(), "computed".to_owned()],
-        [long_label, String::new(), String::new(), "approximate".to_owned()],
-        [longer_label, String::new(), String::new(), "approximate".to_owned()],
+        [short_label.to_owned(), short.clone(), short_label.to_owned(), "computed".to_owned()],
+        [long_label.clone(), String::new(), long_label, "approximate".to_owned()],
+        [longer_label.clone(), String::new(), longer_label, "approximate".to_owned()],
         fourth_info,
     ];
     known.sort();
@@ -351,7 +351,8 @@ fn scripts_past_the_limit_are_others(kind: Kind) {
         ])
     );
     assert_eq!(number(&metrics, "redis_script_exporter_script_overflow_total", &[]), Some(4));
-    assert_eq!(metrics.series("redis_script_info").len(), 3);
+    // One for `other`, too.
+    assert_eq!(metrics.series("redis_script_info").len(), 4);
     let micros: u64 = script_entries(slowlog(&mut client)).iter().map(|entry| entry.micros).sum();
     let sum = metrics.sum("redis_script_duration_seconds_sum", &[]);
     assert_eq!(whole((sum * 1e6).round()), micros);

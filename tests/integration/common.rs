@@ -116,6 +116,18 @@ pub(crate) fn calls(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
         .collect()
 }
 
+/// The same by command and name: the label `name` of `redis_script_info`.
+pub(crate) fn calls_by_name(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
+    let mut sums = BTreeMap::new();
+    for ((command, script), count) in calls(metrics) {
+        let infos = metrics.series("redis_script_info");
+        let infos: Vec<_> = infos.iter().filter(|info| info.label("script") == script).collect();
+        assert_eq!(infos.len(), 1, "one series of redis_script_info for {script}");
+        *sums.entry((command, infos[0].label("name").to_owned())).or_insert(0) += count;
+    }
+    sums
+}
+
 /// Waits until so many script calls were read from the slow log, and gives that scrape.
 #[track_caller]
 pub(crate) fn wait_for_scripts(exporter: &Exporter, count: u64) -> Metrics {

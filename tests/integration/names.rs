@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use redis::Value;
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, calls, lines_with, repository, slowlog, wait_for_scripts, watch};
+use crate::common::{LIMIT, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch};
 use test_support::cache;
 use test_support::client::{Client, text};
 use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::process::{Process, find_program};
-use test_support::scripts::{BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, load, load_library};
+use test_support::scripts::{
+    BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, eval, evalsha, load, load_library,
+};
 use test_support::server::{Builder, Kind, Server};
 use test_support::wait::stays_true;
 
 on_each_server!(
     every_call_carries_its_files_name,
+    naming_a_script_leaves_all_series_alone,
     what_runs_now_has_its_files_name,
     a_queue_librarys_scripts_are_named,
     sources_are_fetched_once,
@@ -36,6 +41,9 @@ const LIBRARY: &str = "\
 local function pay(keys, args) return 1 end
 redis.register_function{function_name='pay', callback=pay, flags={'no-writes'}}
 ";
+
+/// One that takes a while, and that the slow log has whole.
+const SHORT_LOOP: &str = "local n = 0 for i = 1, 100000 * tonumber(ARGV[1]) do n = n + i end return 1";
 
 /// A script that the slow log cuts.
 fn long() -> String {
@@ -93,17 +101,76 @@ fn every_call_carries_its_files_name(kind: Kind) {
         }
     }
     let metrics = wait_for_scripts(&exporter, expected.values().sum());
-    assert_eq!(calls(&metrics), expected);
+    assert_eq!(calls_by_name(&metrics), expected);
     let info = metrics.series("redis_script_info");
-    let names: BTreeSet<&str> = info.iter().map(|series| series.label("script")).collect();
-    assert_eq!(names.len(), info.len(), "one series for each name");
     for series in &info {
         assert_eq!(series.label("origin"), "catalogue");
-        let is_function = series.label("name") == "pay";
+        let is_function = series.label("script") == "pay";
+        assert!(!series.label("script").contains('.'), "an identity");
         assert_eq!(series.label("sha1").len(), if is_function { 0 } else { 40 });
     }
+    let response: Json = serde_json::from_str(&exporter.get("/api/v1/scripts?q=jobs").body).unwrap();
+    let rows = response["scripts"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "EVAL and EVALSHA in all forms are one row: {response}");
+    let all: u64 = expected.iter().filter(|((_, name), _)| name == "jobs/long.lua").map(|(_, n)| n).sum();
+    assert_eq!((rows[0]["name"].as_str(), rows[0]["calls"].as_u64()), (Some("jobs/long.lua"), Some(all)));
+    // Three forms, each with a SHA1 and a fingerprint.
+    assert_eq!(rows[0]["scripts"].as_array().unwrap().len(), 6, "{response}");
+    let check =
+        Exporter::builder().args(&["check", "--redis.addr", &server.url(), &flag(folder.path())]).run();
+    assert!(check.stdout.contains("jobs/long.lua ("), "{}", check.stdout);
     let logs = exporter.logs();
-    assert!(!lines_with(&logs, &["slow script", "script=jobs/long.lua", "sha1="]).is_empty(), "{logs}");
+    assert!(
+        !lines_with(&logs, &["slow script", "script=", "name=jobs/long.lua", "sha1="]).is_empty(),
+        "{logs}"
+    );
+}
+
+fn naming_a_script_leaves_all_series_alone(kind: Kind) {
+    let folder = folder(&[]);
+    let server = Server::builder(kind).config("slowlog-log-slower-than 20000").start();
+    let mut exporter = watch(&server, &[&flag(folder.path()), "--slow.warning=1ms", "--slow.critical=100ms"]);
+    let mut client = server.client();
+    let long = format!("-- {}\n{BUSY_LOOP}", "a comment ".repeat(20));
+    let sha1 = load(&mut client, &long);
+    let time = Duration::from_millis(50);
+    let mut commands = vec![eval(&long, time), evalsha(&sha1, time), eval(SHORT_LOOP, time)];
+    if kind.has_functions() {
+        load_library(&mut client);
+        commands.push(busy_fcall(time));
+    }
+    for command in &commands {
+        assert_eq!(client.call(command), Value::Int(1));
+    }
+    let count = u64::try_from(commands.len()).unwrap();
+    let of_scripts = |metrics: &Metrics| -> Vec<String> {
+        let of_script = metrics.text.lines().filter(|line| line.contains("script=\""));
+        of_script.filter(|line| !line.starts_with("redis_script_info{")).map(str::to_owned).collect()
+    };
+    let before = of_scripts(&wait_for_scripts(&exporter, count));
+    assert!(before.len() > 20, "{before:?}");
+
+    for (path, content) in [("long.lua", &*long), ("short.lua", SHORT_LOOP), ("lib.lua", BUSY_LIBRARY)] {
+        fs::write(folder.path().join(path), content).unwrap();
+    }
+    exporter.signal(Signal::SIGHUP);
+    let is_named = |metrics: &Metrics| {
+        let info = metrics.series("redis_script_info");
+        info.iter().all(|info| info.label("origin") == "catalogue")
+    };
+    let metrics = exporter.wait_for(LIMIT, "the names", is_named);
+    assert_eq!(of_scripts(&metrics), before);
+    assert_eq!(metrics.series("redis_script_info").len(), commands.len(), "{}", metrics.text);
+
+    for path in ["long.lua", "short.lua", "lib.lua"] {
+        fs::remove_file(folder.path().join(path)).unwrap();
+    }
+    exporter.signal(Signal::SIGHUP);
+    let metrics = exporter.wait_for(LIMIT, "the names to go", |metrics| {
+        let info = metrics.series("redis_script_info");
+        info.iter().all(|info| info.label("origin") != "catalogue" && info.label("name") != "")
+    });
+    assert_eq!(of_scripts(&metrics), before);
 }
 
 fn what_runs_now_has_its_files_name(kind: Kind) {
@@ -122,23 +189,33 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
         metrics.value("redis_script_target_up", &[]) == Some(1.0)
     });
     let mut client = server.client();
-    let mut named = |command: &[String], kind: &str, name: &str| {
+    let mut named = |command: &[String], kind: &str, script: &str, name: &str| {
         exporter.wait_for(LIMIT, "the server to be idle", |metrics| {
             metrics.value("redis_script_target_state", &[("state", "ok")]) == Some(1.0)
         });
         client.send(command);
         exporter.wait_for(LIMIT, &format!("{name} to be named"), |metrics| {
-            metrics.value("redis_script_running_info", &[("kind", kind), ("script", name)]) == Some(1.0)
+            let labels = [("kind", kind), ("script", script), ("name", name)];
+            metrics.value("redis_script_running_info", &labels) == Some(1.0)
         });
         client.receive();
     };
-    named(&busy_eval(TIME), "script", "busy.lua");
+    let sha1 = load(&mut server.client(), BUSY_LOOP);
+    named(&busy_eval(TIME), "script", &sha1[..12], "busy.lua");
+    // From then on the calls that were counted have a label, and what runs has the same.
+    let metrics = exporter.wait_for(LIMIT, "the call", |metrics| calls(metrics).len() == 1);
+    let counted = calls(&metrics).into_keys().next().unwrap().1;
+    assert!(counted.starts_with('~'), "{counted}");
+    named(&busy_eval(TIME), "script", &counted, "busy.lua");
     if kind.has_functions() {
         load_library(&mut server.client());
-        named(&busy_fcall(TIME), "function", "lib.lua:busy_loop");
+        named(&busy_fcall(TIME), "function", "busy_loop", "lib.lua:busy_loop");
     }
     let logs = exporter.logs();
-    assert!(!lines_with(&logs, &["running now", "script=busy.lua"]).is_empty(), "{logs}");
+    assert!(
+        !lines_with(&logs, &["running now", &format!("script={}", &sha1[..12]), "name=busy.lua"]).is_empty(),
+        "{logs}"
+    );
 }
 
 /// The folder with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
@@ -176,7 +253,7 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
     let entries = slowlog(&mut server.client());
     let written = entries.iter().filter(|entry| is_script(&entry.arguments[0])).count();
     let metrics = wait_for_scripts(&exporter, u64::try_from(written).unwrap());
-    let counted = calls(&metrics);
+    let counted = calls_by_name(&metrics);
     assert_eq!(counted.values().sum::<u64>(), u64::try_from(written).unwrap());
     let names: BTreeSet<&str> = counted.keys().map(|(_, name)| name.as_str()).collect();
     for name in &names {
@@ -226,7 +303,7 @@ fn sources_are_fetched_once(kind: Kind) {
         let rows = answer["scripts"].as_array().unwrap();
         rows.iter().find(|row| row[key] == value).unwrap()["source"].as_str().map(str::to_owned)
     };
-    assert_eq!(source("script", "short.lua").as_deref(), Some(SHORT));
+    assert_eq!(source("name", "short.lua").as_deref(), Some(SHORT));
     assert_eq!(source("sha1", &unnamed).as_deref(), shows.then_some("return 7"));
     let silent = watch(&server, &[&flag(folder.path())]);
     client.call(&["EVALSHA", named.as_str(), "0"]);

@@ -326,9 +326,9 @@ fn a_thousand_scripts() {
         }
         wait_for_scripts(&exporter, 1000);
         look(&exporter, "thousand");
-        let answer = api(&exporter, "scripts?limit=500&offset=500&sort=script&order=asc");
+        let answer = api(&exporter, "scripts?limit=500&offset=500&sort=name&order=asc");
         assert_eq!(answer["total"], 1000);
-        assert_eq!(answer["scripts"][499]["script"], "many_0999");
+        assert_eq!(answer["scripts"][499]["name"], "many_0999");
         let calls = api(&exporter, "slow?limit=500");
         assert_eq!(
             (calls["calls"].as_array().unwrap().len(), &calls["more"]),
@@ -399,7 +399,7 @@ fn the_api_filters_sorts_and_names_errors() {
         wait_for_scripts(&exporter, 4);
         let scripts = api(&exporter, "scripts?sort=calls");
         let first = &scripts["scripts"][0];
-        assert_eq!((first["script"].as_str(), first["calls"].as_u64()), (Some("spin"), Some(3)));
+        assert_eq!((first["name"].as_str(), first["calls"].as_u64()), (Some("spin"), Some(3)));
         assert_eq!(first["callers"][0]["client_name"], "worker-7");
         assert_eq!(first["callers"][0]["client"], "127.0.0.1");
         assert_eq!(first["slow_calls"]["warning"], 3);

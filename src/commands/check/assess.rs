@@ -14,13 +14,19 @@ use crate::diagnosis::{
     not_permitted,
 };
 use crate::parse::{Command, SlowlogThreshold};
+use crate::script::{Catalogue, Identity};
 use crate::text::clean;
 use crate::watch::StateKind;
 
 /// Assesses the replies of a server. Slow calls that ended longer than `since` ago are left out.
-pub(super) fn assess(config: &TargetConfig, result: &ProbeResult, since: Option<Duration>) -> ServerReport {
-    let slowlog = slowlog(config, result, since);
-    let problems = problems(config, result, slowlog.as_ref());
+pub(super) fn assess(
+    config: &TargetConfig,
+    names: &Catalogue,
+    result: &ProbeResult,
+    since: Option<Duration>,
+) -> ServerReport {
+    let slowlog = slowlog(config, names, result, since);
+    let problems = problems(config, names, result, slowlog.as_ref());
     let target = clean(&config.name, MAX_TEXT);
     ServerReport {
         status: problems.first().map_or(Status::Ok, |problem| problem.severity.into()),
@@ -43,7 +49,12 @@ pub(super) fn assess(config: &TargetConfig, result: &ProbeResult, since: Option<
     }
 }
 
-fn problems(config: &TargetConfig, result: &ProbeResult, slowlog: Option<&SlowlogReport>) -> Vec<Problem> {
+fn problems(
+    config: &TargetConfig,
+    names: &Catalogue,
+    result: &ProbeResult,
+    slowlog: Option<&SlowlogReport>,
+) -> Vec<Problem> {
     let unavailable = COMMANDS.into_iter().filter_map(|command| {
         let reason = match outcome(result, command)? {
             Outcome::Works | Outcome::NotSupported => return None,
@@ -58,7 +69,7 @@ fn problems(config: &TargetConfig, result: &ProbeResult, slowlog: Option<&Slowlo
         user: config.credentials.user_shown(),
         slow_warning: config.slow.warning,
         poll_interval: config.intervals.poll,
-        condition: result.condition.clone(),
+        condition: named(&result.condition, names),
         info: result.info.as_ref(),
         unavailable: unavailable.collect(),
         settings: &result.settings,
@@ -76,12 +87,26 @@ fn problems(config: &TargetConfig, result: &ProbeResult, slowlog: Option<&Slowlo
     problems
 }
 
+/// Returns the condition with the catalogue's name of the function that runs.
+fn named(condition: &Condition, names: &Catalogue) -> Condition {
+    let mut condition = condition.clone();
+    if let Condition::Busy { running: Some(running), .. } = &mut condition {
+        running.name = names.named(&Identity::from_function(running.name.as_bytes())).name.to_string();
+    }
+    condition
+}
+
 /// Returns true if the slow log has entries and none is in a known format.
 fn is_unreadable(result: &ProbeResult) -> bool {
     result.slowlog.as_ref().is_some_and(|reply| reply.malformed > 0 && reply.entries.is_empty())
 }
 
-fn slowlog(config: &TargetConfig, result: &ProbeResult, since: Option<Duration>) -> Option<SlowlogReport> {
+fn slowlog(
+    config: &TargetConfig,
+    names: &Catalogue,
+    result: &ProbeResult,
+    since: Option<Duration>,
+) -> Option<SlowlogReport> {
     let reply = result.slowlog.as_ref()?;
     let from = since.map_or(0, |since| (result.now - since).as_secs());
     let calls = reply.entries.iter().filter(|entry| entry.ended_at >= from);
@@ -91,7 +116,7 @@ fn slowlog(config: &TargetConfig, result: &ProbeResult, since: Option<Duration>)
             .or_else(|| u64::try_from(reply.received).ok().filter(|_| reply.received < MAX_ENTRIES)),
         read: reply.received,
         script_calls: calls.map(|entry| u64::from(entry.call.is_some())).sum(),
-        scripts: slow::sum_up(&reply.entries, config.slow, from, result.now),
+        scripts: slow::sum_up(&reply.entries, names, config.slow, from, result.now),
     })
 }
 
@@ -100,7 +125,7 @@ fn slow_calls(slowlog: &SlowlogReport) -> Option<SlowCalls<'_>> {
     Some(SlowCalls {
         count: slowlog.scripts.iter().map(|script| script.slow_calls).sum(),
         longest: longest.max,
-        script: &longest.script,
+        script: &longest.name,
         command: longest.command,
     })
 }

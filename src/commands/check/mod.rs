@@ -12,6 +12,7 @@ mod text;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -21,12 +22,14 @@ use super::{CommandError, block_on, printed};
 use crate::cli::{CheckFlags, CheckFormat};
 use crate::client::{TlsError, TlsSetup};
 use crate::clock::Clock;
-use crate::config::{Config, Endpoint, TargetConfig};
+use crate::config::{Config, Endpoint, TargetConfig, load_scripts};
 use crate::fleet::discovery;
+use crate::script::Catalogue;
 
 /// Checks the configured servers and prints the report. The exit code is its status.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
-    let Config { mut targets, discoveries, .. } = config;
+    let Config { mut targets, discoveries, script_dirs, .. } = config;
+    let names = Arc::new(load_scripts(&script_dirs).map_err(CommandError::usage)?);
     if targets.is_empty() && discoveries.is_empty() {
         return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));
     }
@@ -43,7 +46,7 @@ pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, Command
                 note(&waiting_line(target, flags.timeout));
             }
         };
-        check(&targets, flags, on_wait).await.map_err(CommandError::usage)
+        check(&targets, &names, flags, on_wait).await.map_err(CommandError::usage)
     })??;
     printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
@@ -73,6 +76,7 @@ fn print(report: &Report, format: CheckFormat, out: &mut impl Write) -> io::Resu
 /// TLS cannot be set up.
 async fn check(
     targets: &[TargetConfig],
+    names: &Arc<Catalogue>,
     flags: CheckFlags,
     on_wait: impl Fn(&str) + Clone + Send + Sync + 'static,
 ) -> Result<Report, TlsError> {
@@ -80,10 +84,10 @@ async fn check(
     for (index, config) in targets.iter().enumerate() {
         let wants_tls = config.address.tls;
         let tls = wants_tls.then(|| TlsSetup::new(&config.tls, &config.address.endpoint)).transpose()?;
-        let (config, on_wait) = (config.clone(), on_wait.clone());
+        let (config, names, on_wait) = (config.clone(), Arc::clone(names), on_wait.clone());
         checks.spawn(async move {
             let result = probe::probe(&config, tls.as_ref(), flags.timeout, &on_wait).await;
-            (index, assess::assess(&config, &result, flags.since))
+            (index, assess::assess(&config, &names, &result, flags.since))
         });
     }
     let mut servers = checks.join_all().await;

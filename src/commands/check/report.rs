@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::diagnosis::Problem;
-use crate::script::Sha1Digits;
+use crate::script::{Label, Sha1Digits};
 use crate::watch::Severity;
 
 /// Maximum length in bytes of a text from a server.
@@ -190,8 +190,10 @@ pub(crate) struct SlowlogReport {
 /// Calls of one script by one command, from the slow log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct SlowScript {
-    /// Value of the label `script`.
-    pub(crate) script: String,
+    /// Name of the script.
+    pub(crate) name: String,
+    /// Values of the label `script` of these calls.
+    pub(crate) scripts: Vec<Label>,
     /// The SHA1, if it is known.
     pub(crate) sha1: Option<Sha1Digits>,
     pub(crate) command: &'static str,

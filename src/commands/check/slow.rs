@@ -6,22 +6,30 @@ use std::time::Duration;
 use super::report::{MAX_TEXT, SlowScript};
 use crate::clock::Unix;
 use crate::parse::Entry;
-use crate::script::{Label, ScriptCommand};
+use crate::script::{Catalogue, Label, NamedScript, ScriptCommand};
 use crate::text::clean;
 use crate::watch::{Severity, Thresholds};
 
 /// Maximum number of callers per script.
 const MAX_CALLERS: usize = 10;
 
-/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock). The script with the longest total
-/// duration comes first.
-pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) -> Vec<SlowScript> {
+/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock) by the names of their scripts. The
+/// script with the longest total duration comes first.
+pub(super) fn sum_up(
+    entries: &[Entry],
+    names: &Catalogue,
+    slow: Thresholds,
+    from: u64,
+    now: Unix,
+) -> Vec<SlowScript> {
     let mut scripts: BTreeMap<(Label, ScriptCommand), SlowScript> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.ended_at >= from) {
         let Some(call) = &entry.call else { continue };
-        let script = scripts.entry((call.script.label.clone(), call.command)).or_insert_with(|| SlowScript {
-            script: clean(call.script.label.as_str(), MAX_TEXT),
-            sha1: call.script.sha1,
+        let NamedScript { label, name, sha1, .. } = names.named(&call.script);
+        let script = scripts.entry((name.clone(), call.command)).or_insert_with(|| SlowScript {
+            name: clean(name.as_str(), MAX_TEXT),
+            scripts: Vec::new(),
+            sha1,
             command: call.command.as_str(),
             calls: 0,
             slow_calls: 0,
@@ -33,6 +41,9 @@ pub(super) fn sum_up(entries: &[Entry], slow: Thresholds, from: u64, now: Unix) 
             callers: Vec::new(),
         });
         script.calls += 1;
+        if !script.scripts.contains(&label) {
+            script.scripts.push(label);
+        }
         script.slow_calls += u64::from(entry.duration >= slow.warning);
         script.max = script.max.max(entry.duration);
         script.total = script.total.saturating_add(entry.duration);
@@ -94,10 +105,11 @@ mod tests {
             entry(105, 9000, &["KEYS", "*"], "10.0.0.9:3", ""),
             entry(106, 10, &["FCALL_RO", "\u{1b}[31m", "0"], "", "\u{1b}"),
         ];
-        let scripts = sum_up(&entries, slow, 100, Unix::from_epoch(Duration::from_secs(110)));
+        let scripts =
+            sum_up(&entries, &Catalogue::default(), slow, 100, Unix::from_epoch(Duration::from_secs(110)));
         let shown: Vec<_> = scripts
             .iter()
-            .map(|s| (s.script.as_str(), s.command, s.calls, s.slow_calls, s.severity, s.callers.join(",")))
+            .map(|s| (s.name.as_str(), s.command, s.calls, s.slow_calls, s.severity, s.callers.join(",")))
             .collect();
         assert_eq!(
             shown,
@@ -112,6 +124,6 @@ mod tests {
             (Duration::from_millis(1200), Duration::from_millis(1500))
         );
         assert_eq!(scripts[1].last_seen_ago, Duration::from_secs(8));
-        assert_eq!(sum_up(&entries, slow, 0, Unix::default()).len(), 4);
+        assert_eq!(sum_up(&entries, &Catalogue::default(), slow, 0, Unix::default()).len(), 4);
     }
 }

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::report::{CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status};
 use crate::diagnosis::NO_PERMISSION;
+use crate::script::Label;
 use crate::text::duration;
 
 /// Maximum width of a line in characters.
@@ -201,7 +202,7 @@ fn print_slowlog(slowlog: &SlowlogReport, out: &mut impl Write) -> io::Result<()
 
 fn row(script: &SlowScript) -> [String; 7] {
     [
-        cut(&script.script, MAX_SCRIPT_WIDTH),
+        script_cell(script),
         script.command.to_owned(),
         script.calls.to_string(),
         duration(script.max),
@@ -212,6 +213,16 @@ fn row(script: &SlowScript) -> [String; 7] {
         },
         cut(&script.callers.join(", "), MAX_CALLERS_WIDTH),
     ]
+}
+
+/// Returns the name, and the identities unless the name is the only one.
+fn script_cell(script: &SlowScript) -> String {
+    let labels = || script.scripts.iter().map(Label::as_str);
+    let name = cut(&script.name, MAX_SCRIPT_WIDTH);
+    if labels().eq([script.name.as_str()]) {
+        return name;
+    }
+    cut(&format!("{name} ({})", labels().collect::<Vec<_>>().join(", ")), 2 * MAX_SCRIPT_WIDTH)
 }
 
 /// Joins cells to a line; numbers are aligned to the right.

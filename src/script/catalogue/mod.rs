@@ -16,7 +16,7 @@ use self::forms::{forms, unmarked};
 pub(crate) use self::lua::Library;
 use self::naming::{Remark, path_of, shortened, unused_name};
 pub(crate) use self::sources::Sources;
-use crate::script::identity::{Identity, Label, Origin};
+use crate::script::identity::{Identity, Label, NamedScript, Origin};
 use crate::script::sha1::Sha1Digits;
 
 /// Script in the catalogue.
@@ -46,7 +46,7 @@ pub(crate) struct Catalogue {
     sha1s: HashMap<Sha1Digits, usize>,
     /// Scripts by the label of each form that the slow log cuts.
     cut: HashMap<Label, CutScripts>,
-    /// Name, and index of the library, by function.
+    /// Name, and index of the library, by function in lower case.
     functions: HashMap<String, (Label, usize)>,
 }
 
@@ -102,7 +102,7 @@ impl Catalogue {
         let library = Library::parse(unmarked(body));
         for function in library.map(|library| library.functions).unwrap_or_default() {
             let name = shortened(&format!("{label}:{function}"));
-            match self.functions.entry(function) {
+            match self.functions.entry(function.to_ascii_lowercase()) {
                 MapEntry::Vacant(vacant) => {
                     vacant.insert((name, index));
                 }
@@ -138,21 +138,18 @@ impl Catalogue {
         }
     }
 
-    /// Returns the name of a script: the catalogue's, or else its own label.
+    /// Returns a script with its name. The identity is the same in any catalogue.
     #[must_use]
-    pub(crate) fn label(&self, script: &Identity) -> Label {
-        self.find(script).map_or_else(|| script.label.clone(), |(label, _, _)| label.clone())
-    }
-
-    /// Returns the identity of a script with the catalogue's name.
-    #[must_use]
-    pub(crate) fn identify(&self, script: &Identity) -> Identity {
-        let Some((label, _, sha1)) = self.find(script) else { return script.clone() };
-        Identity {
-            label: label.clone(),
-            sha1: script.sha1.or(sha1),
-            name: script.name.clone(),
-            origin: Origin::Catalogue,
+    pub(crate) fn named(&self, script: &Identity) -> NamedScript {
+        let label = script.label.clone();
+        match self.find(script) {
+            Some((name, _, sha1)) => NamedScript {
+                label,
+                name: name.clone(),
+                sha1: script.sha1.or(sha1),
+                origin: Origin::Catalogue,
+            },
+            None => NamedScript { label, name: script.own_name(), sha1: script.sha1, origin: script.origin },
         }
     }
 
@@ -207,7 +204,13 @@ mod tests {
     }
 
     fn name(catalogue: &Catalogue, command: &str, script: &[u8]) -> String {
-        catalogue.label(&called(command, script)).to_string()
+        let (script, bare) = (called(command, script), Catalogue::default());
+        assert_eq!(
+            catalogue.named(&script).label,
+            bare.named(&script).label,
+            "no catalogue changes the identity"
+        );
+        catalogue.named(&script).name.to_string()
     }
 
     fn long(end: &str) -> String {
@@ -233,7 +236,7 @@ mod tests {
                     path
                 );
             }
-            let cut = catalogue.identify(&called("EVAL_RO", body.as_bytes()));
+            let cut = catalogue.named(&called("EVAL_RO", body.as_bytes()));
             assert_eq!((cut.sha1, cut.origin), (Some(Sha1Digits::of(body.as_bytes())), Origin::Catalogue));
         }
         assert_eq!(name(&catalogue, "EVAL", b"return 2"), called("EVAL", b"return 2").label.as_str());
@@ -254,9 +257,11 @@ mod tests {
         assert_eq!(name(&catalogue, "FCALL", b"one"), "lib/my.lua:one");
         assert_eq!(name(&catalogue, "FCALL_RO", b"two"), "lib/my.lua:two");
         assert_eq!(name(&catalogue, "FCALL", b"three"), "three");
-        let one = catalogue.identify(&called("FCALL", b"one"));
-        assert_eq!((one.name.as_str(), one.sha1, one.origin), ("one", None, Origin::Catalogue));
+        assert_eq!(name(&catalogue, "FCALL", b"ONE"), "lib/my.lua:one");
+        let one = called("FCALL", b"one");
         assert_eq!(catalogue.source(&one).unwrap()[..], *library.as_bytes());
+        let one = catalogue.named(&one);
+        assert_eq!((one.label.as_str(), one.sha1, one.origin), ("one", None, Origin::Catalogue));
     }
 
     #[test]

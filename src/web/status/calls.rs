@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::query::CallsQuery;
 use super::text::duration_seconds;
 use crate::fleet::Fleet;
-use crate::script::{Catalogue, Label, OTHER, Sha1Digits};
+use crate::script::{Catalogue, Sha1Digits};
 use crate::watch::SlowCall;
 
 /// Response body.
@@ -31,7 +31,9 @@ struct CallRow {
     duration_seconds: f64,
     severity: &'static str,
     command: &'static str,
+    /// Label under which the call is counted.
     script: String,
+    name: String,
     sha1: Option<Sha1Digits>,
     /// Number of keys that the caller declared.
     key_count: Option<u64>,
@@ -76,15 +78,11 @@ impl CallsQuery {
             && self.severity.is_none_or(|severity| call.severity >= severity)
             && call.ended_at >= self.since.as_secs().saturating_add(u64::from(self.since.subsec_nanos() > 0))
             && self.script.as_ref().is_none_or(|script| {
-                *script == display_label(call, catalogue).as_str()
+                *script == call.label.as_str()
+                    || *script == catalogue.named(&call.call.script).name.as_str()
                     || call.call.script.sha1.is_some_and(|sha1| script.eq_ignore_ascii_case(sha1.as_str()))
             })
     }
-}
-
-/// Returns the label from the current catalogue; a call counted as `other` keeps that label.
-fn display_label(call: &SlowCall, catalogue: &Catalogue) -> Label {
-    if call.label.as_str() == OTHER { call.label.clone() } else { catalogue.label(&call.call.script) }
 }
 
 fn row(target: Arc<str>, call: &SlowCall, catalogue: &Catalogue) -> CallRow {
@@ -96,7 +94,8 @@ fn row(target: Arc<str>, call: &SlowCall, catalogue: &Catalogue) -> CallRow {
         duration_seconds: duration_seconds(call.duration),
         severity: call.severity.as_str(),
         command: call.call.command.as_str(),
-        script: display_label(call, catalogue).to_string(),
+        script: call.label.to_string(),
+        name: catalogue.named(&call.call.script).name.to_string(),
         sha1: call.call.script.sha1,
         key_count: call.call.keys,
         keys: call.keys.clone(),

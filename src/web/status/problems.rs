@@ -122,7 +122,7 @@ fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Conditi
             kind: *kind,
             waited: liveness.blocked(now),
             running: running_script.map(|running_script| Running {
-                name: catalogue.label(&running_script.script).to_string(),
+                name: catalogue.named(&running_script.script).name.to_string(),
                 running_for: None,
             }),
         },

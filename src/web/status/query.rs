@@ -48,8 +48,8 @@ pub(crate) enum SortKey {
     Longest,
     /// End of the latest call.
     LastSeen,
-    /// Label.
-    Script,
+    /// Name.
+    Name,
 }
 
 /// Names of the sort keys.
@@ -59,7 +59,7 @@ const SORT_KEYS: &[(&str, SortKey)] = &[
     ("p99", SortKey::P99),
     ("longest", SortKey::Longest),
     ("last_seen", SortKey::LastSeen),
-    ("script", SortKey::Script),
+    ("name", SortKey::Name),
 ];
 
 /// Query of `/api/v1/targets`.
@@ -90,7 +90,7 @@ pub(crate) struct ScriptsQuery {
 pub(crate) struct CallsQuery {
     /// Name of the target.
     pub(crate) target: Option<String>,
-    /// Label or SHA1 of the script.
+    /// Label, name or SHA1 of the script.
     pub(crate) script: Option<String>,
     /// Command of the call.
     pub(crate) command: Option<ScriptCommand>,

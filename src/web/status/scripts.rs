@@ -11,7 +11,7 @@ use super::targets::BySeverity;
 use super::text::duration_seconds;
 use crate::convert::float;
 use crate::fleet::Fleet;
-use crate::script::{Catalogue, Identity, Label, Sha1Digits};
+use crate::script::{Catalogue, Identity, Label, NamedScript, OTHER, Sha1Digits};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
 
 /// Maximum number of callers per script.
@@ -39,10 +39,11 @@ pub(crate) struct ScriptsResponse {
 /// A script over all targets.
 #[derive(Debug, Clone, Serialize)]
 struct ScriptRow {
-    script: String,
+    name: String,
+    /// Labels of all calls with this name.
+    scripts: Vec<Label>,
     sha1: Option<Sha1Digits>,
-    name: Option<String>,
-    origin: Option<&'static str>,
+    origin: &'static str,
     /// First lines of the source, if known; only with `--web.show-source`.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -90,11 +91,13 @@ struct CallerRow {
     last_seen: u64,
 }
 
-/// Totals of a script over all targets and commands.
+/// Totals of the scripts with one name over all targets and commands.
 #[derive(Debug)]
 pub(crate) struct ScriptTotals {
-    label: Label,
-    identity: Option<Identity>,
+    name: Label,
+    labels: BTreeSet<Label>,
+    /// One of the scripts, with its SHA1 if that is known; `None` for `other`.
+    script: Option<(Identity, NamedScript)>,
     commands: BTreeSet<&'static str>,
     slow_calls: BySeverity<u64>,
     durations: Histogram,
@@ -142,19 +145,25 @@ pub(crate) fn totals(fleet: &Fleet, only: Option<&str>) -> Vec<ScriptTotals> {
     totals
 }
 
-fn add(totals: &mut HashMap<Label, ScriptTotals>, catalogue: &Catalogue, name: &Arc<str>, target: &Target) {
+fn add(
+    totals: &mut HashMap<Label, ScriptTotals>,
+    catalogue: &Catalogue,
+    target_name: &Arc<str>,
+    target: &Target,
+) {
     let scripts = target.scripts();
-    let names: HashMap<&Label, Label> =
-        scripts.known().map(|script| (&script.label, catalogue.label(script))).collect();
+    let names: HashMap<&Label, NamedScript> =
+        scripts.known().map(|script| (&script.label, catalogue.named(script))).collect();
     for (command, label, series) in scripts.series() {
-        let label = names.get(label).unwrap_or(label);
-        let script = match totals.get_mut(label) {
+        let name = names.get(label).map_or(label, |script| &script.name);
+        let script = match totals.get_mut(name) {
             Some(script) => {
                 script.durations.absorb(&series.durations);
                 script
             }
-            None => totals.entry(label.clone()).or_insert_with(|| ScriptTotals::new(label, series)),
+            None => totals.entry(name.clone()).or_insert_with(|| ScriptTotals::new(name, series)),
         };
+        script.labels.insert(label.clone());
         script.commands.insert(command.as_str());
         for (severity, count) in &series.slow_calls {
             match severity {
@@ -164,15 +173,16 @@ fn add(totals: &mut HashMap<Label, ScriptTotals>, catalogue: &Catalogue, name: &
         }
         script.longest = script.longest.max(duration_seconds(series.longest));
         script.seen = (script.seen.0.min(series.seen.0), script.seen.1.max(series.seen.1));
-        *script.targets.entry(Arc::clone(name)).or_default() += series.durations.count();
+        *script.targets.entry(Arc::clone(target_name)).or_default() += series.durations.count();
         script.callers.add(&series.callers);
     }
-    for identity in scripts.known().map(|script| catalogue.identify(script)) {
-        if let Some(script) = totals.get_mut(&identity.label)
-            // An identity with a SHA1 replaces one without.
-            && script.identity.as_ref().is_none_or(|known| known.sha1.is_none())
+    for identity in scripts.known() {
+        if let Some(named) = names.get(&identity.label)
+            && let Some(script) = totals.get_mut(&named.name)
+            // A script with a SHA1 replaces one without.
+            && script.script.as_ref().is_none_or(|(_, known)| known.sha1.is_none())
         {
-            script.identity = Some(identity);
+            script.script = Some((identity.clone(), named.clone()));
         }
     }
 }
@@ -186,10 +196,11 @@ fn first_lines(source: &[u8]) -> String {
 }
 
 impl ScriptTotals {
-    fn new(label: &Label, series: &Series) -> Self {
+    fn new(name: &Label, series: &Series) -> Self {
         Self {
-            label: label.clone(),
-            identity: None,
+            name: name.clone(),
+            labels: BTreeSet::new(),
+            script: None,
             commands: BTreeSet::new(),
             slow_calls: BySeverity::default(),
             durations: series.durations.clone(),
@@ -201,13 +212,17 @@ impl ScriptTotals {
         }
     }
 
-    /// True if the label, SHA1 or name contains `search`, which is in lower case.
+    /// True if the name, SHA1 or a label contains `search`, which is in lower case.
     fn matches(&self, search: &str) -> bool {
         let contains = |word: &str| word.to_lowercase().contains(search);
-        contains(self.label.as_str())
-            || self.identity.as_ref().is_some_and(|identity| {
-                identity.sha1.as_ref().is_some_and(|sha1| contains(sha1.as_str())) || contains(&identity.name)
-            })
+        let sha1 = self.sha1();
+        contains(self.name.as_str())
+            || self.labels.iter().any(|label| contains(label.as_str()))
+            || sha1.as_ref().is_some_and(|sha1| contains(sha1.as_str()))
+    }
+
+    fn sha1(&self) -> Option<Sha1Digits> {
+        self.script.as_ref()?.1.sha1
     }
 
     fn compare(&self, other: &Self, key: SortKey) -> Ordering {
@@ -217,14 +232,11 @@ impl ScriptTotals {
             SortKey::P99 => self.p99.unwrap_or(0.0).total_cmp(&other.p99.unwrap_or(0.0)),
             SortKey::Longest => self.longest.total_cmp(&other.longest),
             SortKey::LastSeen => self.seen.1.cmp(&other.seen.1),
-            SortKey::Script => self.label.cmp(&other.label),
+            SortKey::Name => self.name.cmp(&other.name),
         }
     }
 
     fn row(&self, sources: Option<&Fleet>) -> ScriptRow {
-        let field = |field: fn(&Identity) -> &String| {
-            self.identity.as_ref().map(field).filter(|text| !text.is_empty()).cloned()
-        };
         let mut targets: Vec<TargetCalls> = self
             .targets
             .iter()
@@ -234,11 +246,14 @@ impl ScriptTotals {
         targets.truncate(MAX_TARGETS);
         let (callers, more_callers) = self.callers.rows();
         ScriptRow {
-            script: self.label.to_string(),
-            sha1: self.identity.as_ref().and_then(|identity| identity.sha1),
-            name: field(|identity| &identity.name),
-            origin: self.identity.as_ref().map(|identity| identity.origin.as_str()),
-            source: sources.and_then(|fleet| Some(first_lines(&fleet.source(self.identity.as_ref()?)?))),
+            name: self.name.to_string(),
+            scripts: self.labels.iter().cloned().collect(),
+            sha1: self.sha1(),
+            origin: self.script.as_ref().map_or(OTHER, |(_, named)| named.origin.as_str()),
+            source: sources.and_then(|fleet| {
+                let (identity, _) = self.script.as_ref()?;
+                Some(first_lines(&fleet.source(identity)?))
+            }),
             commands: self.commands.iter().copied().collect(),
             calls: self.durations.count(),
             slow_calls: self.slow_calls,
@@ -305,7 +320,7 @@ impl ScriptsResponse {
         matching.sort_by(|a, b| {
             let order = a.compare(b, query.sort);
             let order = if query.ascending { order } else { order.reverse() };
-            order.then_with(|| a.label.cmp(&b.label))
+            order.then_with(|| a.name.cmp(&b.name))
         });
         Self {
             total: matching.len(),

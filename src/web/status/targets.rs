@@ -117,6 +117,8 @@ pub(crate) struct BlockedRow {
     pub(crate) kind: Option<&'static str>,
     /// Label of the running script or function, if known.
     pub(crate) script: Option<String>,
+    /// Its name.
+    pub(crate) name: Option<String>,
     pub(crate) sha1: Option<Sha1Digits>,
     pub(crate) kill: Vec<Kill>,
     pub(crate) advice: String,
@@ -129,6 +131,7 @@ struct LastBlockageRow {
     seconds: f64,
     cause: &'static str,
     script: Option<String>,
+    name: Option<String>,
 }
 
 /// Facts from the server's INFO.
@@ -281,15 +284,15 @@ fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestam
         State::Blocked(_) => None,
         _ => return None,
     };
-    let running_script = liveness.running_script();
-    let script = running_script.map(|running_script| catalogue.identify(&running_script.script));
+    let running = liveness.running_script();
+    let script = running.map(|running| catalogue.named(&running.script));
+    let label = running.map(|running| target.scripts().label_of(&running.script, catalogue).to_string());
     Some(BlockedRow {
         since: unix_seconds(now.unix - liveness.blocked(now)),
         busy: busy.is_some(),
-        kind: busy
-            .or(running_script.map(|running_script| running_script.kind))
-            .map(crate::parse::BusyKind::as_str),
-        script: script.as_ref().map(|script| script.label.to_string()),
+        kind: busy.or(running.map(|running| running.kind)).map(crate::parse::BusyKind::as_str),
+        script: label,
+        name: script.as_ref().map(|script| script.name.to_string()),
         sha1: script.and_then(|script| script.sha1),
         kill: remedy.kill,
         advice: remedy.advice,
@@ -298,11 +301,13 @@ fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestam
 
 fn last_blockage(liveness: &Liveness, catalogue: &Catalogue) -> Option<LastBlockageRow> {
     let last = liveness.last_blockage()?;
+    let script = last.script.as_ref().map(|script| catalogue.named(script));
     Some(LastBlockageRow {
         since: unix_seconds(last.began),
         seconds: duration_seconds(last.blocked),
         cause: last.cause.as_str(),
-        script: last.script.as_ref().map(|script| catalogue.label(script).to_string()),
+        script: script.as_ref().map(|script| script.label.to_string()),
+        name: script.map(|script| script.name.to_string()),
     })
 }
 

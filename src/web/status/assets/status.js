@@ -160,8 +160,9 @@ async function copy(text, button) {
 function banner(row) {
   const { target, blocked } = row;
   const running = element('p', { class: 'running' });
-  if (blocked.script) {
-    running.append(`Running: ${blocked.kind ?? 'script'} `, untrusted(blocked.script, 'strong', { class: 'mono' }));
+  if (blocked.name) {
+    running.append(`Running: ${blocked.kind ?? 'script'} `, untrusted(blocked.name, 'strong', { class: 'mono' }));
+    if (blocked.script !== blocked.name) running.append(' ', untrusted(blocked.script, 'span', { class: 'muted mono' }));
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
     const hint = blocked.kind === 'module' ? '' : ' Its log does: search for “still in execution”, or set --redis.log-file.';
@@ -256,7 +257,7 @@ function targetRow(row) {
     cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
     cell('Slow calls', { class: 'number' }, element('span', {}, formatCount(row.slow_calls.warning),
       row.slow_calls.critical ? element('span', { class: 'muted' }, ` (${formatCount(row.slow_calls.critical)} critical)`) : null)),
-    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, ${formatAge(blockage.since + blockage.seconds)}, cause: `, blockage.script ? untrusted(blockage.script) : blockage.cause) : '–'),
+    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, ${formatAge(blockage.since + blockage.seconds)}, cause: `, blockage.name ? untrusted(blockage.name) : blockage.cause) : '–'),
     cell('Problems', {}, row.problems.length ? plural(row.problems.length, 'problem', 'problems') : '–'));
 }
 
@@ -271,7 +272,7 @@ function renderTargets(response) {
 // ---- scripts -------------------------------------------------------------------------------------------------------
 
 const SORTABLE_COLUMNS = [
-  ['script', 'Script'], ['total', 'Total time'], ['calls', 'Calls'], ['p99', 'p99'], ['longest', 'Longest'], ['last_seen', 'Last seen'],
+  ['name', 'Script'], ['total', 'Total time'], ['calls', 'Calls'], ['p99', 'p99'], ['longest', 'Longest'], ['last_seen', 'Last seen'],
 ];
 
 function sortableHeader([key, text]) {
@@ -279,12 +280,12 @@ function sortableHeader([key, text]) {
   const isActive = query.sort === key;
   const sort = () => {
     query.order = isActive && query.order === 'desc' ? 'asc' : 'desc';
-    if (!isActive && key === 'script') query.order = 'asc';
+    if (!isActive && key === 'name') query.order = 'asc';
     query.sort = key;
     query.offset = 0;
     refresh('scripts');
   };
-  return element('th', { role: 'columnheader', scope: 'col', class: key === 'script' || key === 'last_seen' ? 'sortable' : 'sortable number', 'aria-sort': isActive ? (query.order === 'desc' ? 'descending' : 'ascending') : null },
+  return element('th', { role: 'columnheader', scope: 'col', class: key === 'name' || key === 'last_seen' ? 'sortable' : 'sortable number', 'aria-sort': isActive ? (query.order === 'desc' ? 'descending' : 'ascending') : null },
     element('button', { type: 'button', onclick: sort, 'data-key': `sort ${key}` }, text));
 }
 
@@ -322,20 +323,26 @@ function scriptDetails(row, id) {
   add('Callers', row.callers.length
     ? element('ul', {}, ...row.callers.map(callerItem), row.more_callers ? element('li', {}, 'and others with fewer calls') : null)
     : (state.clients === false ? 'hidden by --web.hide-clients' : 'unknown'));
-  if (typeof row.source === 'string') add('Source', element('pre', { tabindex: '0', 'data-key': `source ${row.script}` }, row.source.split('\n').slice(0, 12).map(visible).join('\n')));
+  if (typeof row.source === 'string') add('Source', element('pre', { tabindex: '0', 'data-key': `source ${row.name}` }, row.source.split('\n').slice(0, 12).map(visible).join('\n')));
   return element('tr', { role: 'row', class: 'detail', id }, element('td', { role: 'cell', colspan: 7 }, list));
 }
 
+/** Identities (the label `script`) of a script, unless the name is the only one. */
+function identities(name, scripts) {
+  if (scripts.length === 1 && scripts[0] === name) return null;
+  return element('span', { class: 'muted mono' }, ...scripts.flatMap((script) => [' ', untrusted(script)]));
+}
+
 function scriptRows(row, index) {
-  const isExpanded = state.expanded.has(row.script);
+  const isExpanded = state.expanded.has(row.name);
   const id = `details-${index}`;
   const toggle = () => {
-    if (isExpanded) state.expanded.delete(row.script); else state.expanded.add(row.script);
+    if (isExpanded) state.expanded.delete(row.name); else state.expanded.add(row.name);
     if (latest.scripts) renderScripts(latest.scripts);
   };
-  const name = element('button', { type: 'button', class: 'more mono', 'aria-expanded': String(isExpanded), 'aria-controls': isExpanded ? id : null, onclick: toggle, 'data-key': `script ${row.script}` }, untrusted(row.script));
+  const name = element('button', { type: 'button', class: 'more mono', 'aria-expanded': String(isExpanded), 'aria-controls': isExpanded ? id : null, onclick: toggle, 'data-key': `script ${row.name}` }, untrusted(row.name));
   const main = element('tr', { role: 'row' },
-    cell('Script', { class: 'name' }, name),
+    cell('Script', { class: 'name' }, name, identities(row.name, row.scripts)),
     cell('Total time', { class: 'number' }, formatDuration(row.total_seconds)),
     cell('Calls', { class: 'number' }, formatCount(row.calls)),
     cell('p99', { class: 'number' }, formatDuration(row.p99_seconds)),
@@ -363,7 +370,7 @@ function keysCell({ keys, key_count: total }) {
 function callRow(call) {
   const client = [call.client_name && untrusted(call.client_name), call.client && untrusted(call.client, 'bdi', { class: 'muted' })].filter(Boolean);
   return element('tr', { role: 'row' },
-    cell('Script', { class: 'name mono' }, untrusted(call.script)),
+    cell('Script', { class: 'name mono' }, untrusted(call.name), identities(call.name, [call.script])),
     cell('Ended', {}, formatTime(call.ended_at)),
     cell('Duration', { class: 'number' }, formatDuration(call.duration_seconds)),
     cell('Severity', {}, element('span', {}, element('span', { class: `chip ${call.severity === 'critical' ? 'bad' : 'warning'}` }, call.severity))),
