@@ -7,13 +7,12 @@ use axum::body::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::gather::{Gatherer, target_text};
+use super::gather::Gatherer;
 use super::gzip::Part;
 use crate::clock::Mono;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
 use crate::poll::TargetHandle;
-use crate::script::Catalogue;
 
 /// Content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -127,6 +126,14 @@ impl Exposition {
         Ok(ExpositionText { live: first.bytes, cached: last.bytes.clone(), trailer })
     }
 
+    /// Returns the text of one target, for `/probe`.
+    ///
+    /// # Errors
+    /// The text cannot be encoded.
+    pub(crate) fn probe_text(&self, handle: &Arc<TargetHandle>) -> Result<String, ExpositionError> {
+        Ok(self.gatherer.probe_text(handle, self.reloader.last())?)
+    }
+
     async fn cached_or_rendered(self: &Arc<Self>) -> Result<Arc<CachedText>, ExpositionError> {
         if let Some(text) = self.cached() {
             return Ok(text);
@@ -173,14 +180,6 @@ impl Exposition {
         let length = cache.as_ref().map_or(0, |entry| entry.text.plain.len());
         length + length / 16
     }
-}
-
-/// Returns the text of one target.
-///
-/// # Errors
-/// The text cannot be encoded.
-pub(crate) fn text_of(handle: &Arc<TargetHandle>, names: &Catalogue) -> Result<String, ExpositionError> {
-    Ok(target_text(handle, names)?)
 }
 
 /// Compresses the text, on a blocking thread if it is long.

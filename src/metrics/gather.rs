@@ -14,6 +14,17 @@ use crate::fleet::reload::LastReload;
 use crate::poll::TargetHandle;
 use crate::script::Catalogue;
 
+/// Families without a target that alert rules need. `/probe` has them too, so that the rules work where Prometheus scrapes
+/// nothing else.
+const IN_PROBES: [&str; 6] = [
+    "process_start_time_seconds",
+    "redis_script_exporter_build_info",
+    "redis_script_exporter_config_last_reload_successful",
+    "redis_script_exporter_discovery_refused_servers",
+    "redis_script_exporter_discovery_up",
+    "redis_script_exporter_state_write_failures_total",
+];
+
 /// Gathers the families of all targets and of the exporter itself.
 #[derive(Debug)]
 pub(super) struct Gatherer {
@@ -75,6 +86,15 @@ impl Gatherer {
 
     /// Returns the texts of the families without a target, by name.
     fn exporter_texts(&self, reload: LastReload) -> Result<BTreeMap<String, String>, prometheus::Error> {
+        let families = self.exporter_families(reload).into_iter().map(|family| {
+            let name = family.name().to_owned();
+            Ok((name, TextEncoder::new().encode_to_string(&[family])?))
+        });
+        families.collect()
+    }
+
+    /// Returns the families without a target.
+    fn exporter_families(&self, reload: LastReload) -> Vec<MetricFamily> {
         let view = ExporterView { fleet: &self.fleet, reload };
         let mut families = self.process.families();
         for (family, write) in &self.exporter {
@@ -84,11 +104,23 @@ impl Gatherer {
             families.push(family.descriptor.family(metrics));
         }
         families.retain(|family| !family.get_metric().is_empty());
-        let texts = families.into_iter().map(|family| {
-            let name = family.name().to_owned();
-            Ok((name, TextEncoder::new().encode_to_string(&[family])?))
-        });
-        texts.collect()
+        families
+    }
+
+    /// Returns the text of one target, with the families without a target that rules need.
+    pub(super) fn probe_text(
+        &self,
+        handle: &Arc<TargetHandle>,
+        reload: LastReload,
+    ) -> Result<String, prometheus::Error> {
+        let of_target: Vec<&'static Family> =
+            FAMILIES.iter().filter(|family| family.is_of_target()).collect();
+        let mut families = collect(&of_target, std::iter::once(handle), &self.fleet.catalogue());
+        families.retain(|family| !family.get_metric().is_empty());
+        let of_exporter = self.exporter_families(reload).into_iter();
+        families.extend(of_exporter.filter(|family| IN_PROBES.contains(&family.name())));
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families)
     }
 
     /// Returns the text of the live families.
@@ -106,18 +138,6 @@ impl Gatherer {
         targets.sort_by(|one, other| one.config().name.cmp(&other.config().name));
         targets
     }
-}
-
-/// Returns the text of all families of one target.
-pub(super) fn target_text(
-    handle: &Arc<TargetHandle>,
-    names: &Catalogue,
-) -> Result<String, prometheus::Error> {
-    let families: Vec<&'static Family> = FAMILIES.iter().filter(|family| family.is_of_target()).collect();
-    let mut families = collect(&families, std::iter::once(handle), names);
-    families.retain(|family| !family.get_metric().is_empty());
-    families.sort_by(|one, other| one.name().cmp(other.name()));
-    TextEncoder::new().encode_to_string(&families)
 }
 
 /// Returns these families with their samples of these targets, in the given order.

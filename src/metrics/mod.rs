@@ -12,4 +12,4 @@ mod process;
 mod samples;
 
 pub use self::document::document;
-pub(crate) use self::exposition::{CONTENT_TYPE, Exposition, text_of};
+pub(crate) use self::exposition::{CONTENT_TYPE, Exposition};

@@ -1,5 +1,6 @@
 //! `/probe`: targets that are watched because they are asked for, and those that are refused.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpListener;
@@ -14,8 +15,9 @@ use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, s
 use test_support::client::{Client, text};
 use test_support::exporter::Exporter;
 use test_support::http::Response;
-use test_support::metrics::Metrics;
+use test_support::metrics::{Metrics, Sample};
 use test_support::monitoring::{Builder, Prometheus, available, shipped};
+use test_support::scripts::{busy_fcall, load_library};
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
 use test_support::wait::{eventually, eventually_or_tell};
@@ -80,7 +82,10 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert_eq!(first.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
         let metrics = Metrics::parse(&first.body);
-        assert!(metrics.samples().iter().all(|sample| sample.label("target") == target), "{}", first.body);
+        let of_exporter =
+            |name: &str| name.starts_with("redis_script_exporter_") || name.starts_with("process_");
+        let is_its_own = |sample: &Sample| sample.label("target") == target || of_exporter(&sample.name);
+        assert!(metrics.samples().iter().all(is_its_own), "{}", first.body);
         assert_eq!(metrics.value("redis_script_target_up", &[]), Some(1.0), "the first poll was waited for");
 
         let all = exporter.metrics();
@@ -100,7 +105,12 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
 
         // A target of the configuration is asked for by its name, and needs no module.
         let configured = Metrics::parse(&probe(&exporter, "configured", None).body);
-        assert!(configured.samples().iter().all(|sample| sample.label("target") == "configured"));
+        assert!(
+            configured
+                .series("redis_script_target_up")
+                .iter()
+                .all(|sample| sample.label("target") == "configured")
+        );
 
         exporter.wait_for(LIMIT, "it to end", |metrics| number(metrics, PROBED, &[]) == Some(0));
         eventually(LIMIT, "its connection to end", || (connections(&mut client) == 0).then_some(()));
@@ -443,5 +453,56 @@ fn discovery_names_every_target_and_where_to_probe_it() {
             } },
         ]);
         assert_eq!(groups, expected);
+    });
+}
+
+/// Names of metrics in the shipped rules; `up` is Prometheus' own.
+fn metrics_of_rules() -> BTreeSet<String> {
+    let rules = shipped("alerts/redis-script.rules.yml");
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = rules.split(|c| !is_word(c)).filter(|word| !word.contains(':'));
+    let prefixes = ["redis_script_", "process_"];
+    words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_probe_has_all_metrics_that_the_rules_need() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).config("lua-time-limit 100").start();
+        let config = "targets: []\nmodules: {default: {allow: ['127.0.0.1:*']}}";
+        let state = TempDir::new().unwrap();
+        let state_file = format!("--state.file={}", state.path().join("state").display());
+        let (exporter, _folder) = exporter(config, &["--slow.warning=1ms", &state_file]);
+        let target = target_of(&server);
+        let scrape = || Metrics::parse(&probe(&exporter, &target, None).body);
+        eventually(LIMIT, "the slow log to be read", || {
+            (number(&scrape(), "redis_script_exporter_polls_total", &[])? >= 3).then_some(())
+        });
+        load_library(&mut server.client());
+        let mut client = server.client();
+        client.send(&busy_fcall(Duration::from_secs(2)));
+        // While it runs and afterwards, together.
+        let mut names = BTreeSet::new();
+        eventually(LIMIT, "the function to be named", || {
+            let metrics = scrape();
+            names.extend(metrics.names().into_iter().map(str::to_owned));
+            names.contains("redis_script_running_info").then_some(())
+        });
+        client.receive();
+        eventually(LIMIT, "the call", || {
+            let metrics = scrape();
+            names.extend(metrics.names().into_iter().map(str::to_owned));
+            names.contains("redis_script_last_slow_call_timestamp_seconds").then_some(())
+        });
+        // Of Redis 7.4 and later.
+        names.insert("redis_script_evicted_scripts_total".to_owned());
+        // Only with `discover` in the configuration.
+        names.extend(
+            ["up", "discovery_refused_servers"].map(|name| format!("redis_script_exporter_discovery_{name}")),
+        );
+        let needed = metrics_of_rules();
+        assert!(needed.contains("process_start_time_seconds"), "{needed:?}");
+        let missing: Vec<&String> = needed.difference(&names).collect();
+        assert!(missing.is_empty(), "rules need {missing:?}");
     });
 }

@@ -33,14 +33,14 @@ struct AppState {
 pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Router {
     let exposition = Arc::new(Exposition::new(Arc::clone(&fleet), Arc::clone(&reloader)));
     let status = status::router(config, Arc::clone(&fleet));
-    let state = Arc::new(AppState { fleet: Arc::clone(&fleet), exposition });
+    let state = Arc::new(AppState { fleet: Arc::clone(&fleet), exposition: Arc::clone(&exposition) });
     Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route(&config.telemetry_path, get(metrics))
         .with_state(state)
         .merge(status)
-        .merge(probe::routes(Arc::clone(&fleet), Arc::clone(reloader.probes())))
+        .merge(probe::routes(exposition, Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
         .merge(lifecycle::routes(reloader, config.enable_lifecycle))
         .layer(middleware::from_fn(compress))

@@ -9,13 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
-use crate::fleet::Fleet;
 use crate::fleet::probes::{ProbeError, Probes};
-use crate::metrics::{CONTENT_TYPE, text_of};
+use crate::metrics::{CONTENT_TYPE, Exposition};
 
 /// Creates the route.
-pub(crate) fn routes(fleet: Arc<Fleet>, probes: Arc<Probes>) -> Router {
-    Router::new().route("/probe", get(probe)).with_state((fleet, probes))
+pub(crate) fn routes(exposition: Arc<Exposition>, probes: Arc<Probes>) -> Router {
+    Router::new().route("/probe", get(probe)).with_state((exposition, probes))
 }
 
 #[derive(Debug, Deserialize)]
@@ -25,7 +24,7 @@ struct ProbeQuery {
 }
 
 async fn probe(
-    State((fleet, probes)): State<(Arc<Fleet>, Arc<Probes>)>,
+    State((exposition, probes)): State<(Arc<Exposition>, Arc<Probes>)>,
     Query(query): Query<ProbeQuery>,
 ) -> Response {
     let module = query.module.as_deref().filter(|module| !module.is_empty());
@@ -34,7 +33,7 @@ async fn probe(
             .into_response();
     };
     let text = match probes.target(&target, module).await {
-        Ok(target) => text_of(&target, &fleet.catalogue()),
+        Ok(target) => exposition.probe_text(&target),
         Err(error) => return (status(&error), format!("{error}\n")).into_response(),
     };
     match text {
