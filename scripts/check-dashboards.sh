@@ -1,31 +1,47 @@
 #!/usr/bin/env bash
-# Checks dashboards/*.json against the schema that Grafana publishes (scripts/dashboards/).
+# Checks dashboards/*.json (scripts/dashboards/):
+#
+# - by the rules of Grafana's dashboard-linter;
+# - against the schema that Grafana publishes;
+# - with a real Prometheus: every query is put to a made history, and has to give the right number.
 #
 # The schema and a TypeScript compiler, pinned by hash, are stored in the cache folder: $REDIS_SCRIPT_EXPORTER_CACHE, by
-# default redis-script-exporter in the user's cache folder. If they can't be downloaded, the check is skipped with a
-# message; with CI=true this is an error.
+# default redis-script-exporter in the user's cache folder. A check whose programs are missing is skipped with a message;
+# with CI=true this is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 skip() {
-    echo "SKIPPED: the dashboards were not checked against Grafana's schema: $*" >&2
+    echo "SKIPPED: the dashboards were not checked $*" >&2
     [ "${CI:-}" != true ]
-    exit
 }
 
-cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/grafana-schema
+schema() {
+    local cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/grafana-schema
+    if ! cmp -s scripts/dashboards/package-lock.json "$cache/installed.json"; then
+        command -v npm >/dev/null || { skip "against Grafana's schema: npm is not installed"; return; }
+        rm -rf "$cache"
+        mkdir -p "$cache"
+        cp scripts/dashboards/package.json scripts/dashboards/package-lock.json "$cache"
+        npm ci --prefix "$cache" --silent --ignore-scripts --no-audit --no-fund >&2 ||
+            { skip "against Grafana's schema: npm could not download it"; return; }
+        # Written last, so that an interrupted download is repeated.
+        cp scripts/dashboards/package-lock.json "$cache/installed.json"
+    fi
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    ln -s "$cache/node_modules" "$scratch/node_modules"
+    node scripts/dashboards/check.mjs "$scratch" dashboards/*.json
+}
 
-command -v node >/dev/null || skip "node is not installed"
-if ! cmp -s scripts/dashboards/package-lock.json "$cache/installed.json"; then
-    command -v npm >/dev/null || skip "npm is not installed"
-    rm -rf "$cache"
-    mkdir -p "$cache"
-    cp scripts/dashboards/package.json scripts/dashboards/package-lock.json "$cache"
-    npm ci --prefix "$cache" --silent --ignore-scripts --no-audit --no-fund >&2 || skip "npm could not download it"
-    # Written last, so that an interrupted download is repeated.
-    cp scripts/dashboards/package-lock.json "$cache/installed.json"
+if ! command -v node >/dev/null; then
+    skip ": node is not installed"
+    exit
 fi
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-ln -s "$cache/node_modules" "$scratch/node_modules"
-node scripts/dashboards/check.mjs "$scratch" dashboards/*.json
+node scripts/dashboards/lint.mjs dashboards/*.json
+schema
+if command -v prometheus >/dev/null; then
+    node scripts/dashboards/answers.mjs dashboards/*.json
+else
+    skip "with data: prometheus is not installed"
+fi

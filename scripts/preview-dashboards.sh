@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Draws the dashboards with data of a real Prometheus, during and after a script that blocks a server. The pages are in
-# target/dashboards; if Chromium is installed, screenshots of them too.
+# Draws the dashboards with the answers of a real Prometheus to their queries, in each situation of the made history
+# (scripts/dashboards/history.mjs). The pages are in target/dashboards; if Chromium is installed, screenshots of them too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=${CARGO_TARGET_DIR:-$PWD/target}/dashboards
 rm -rf "$folder"
-DASHBOARDS_PREVIEW=$folder "${CARGO:-cargo}" test --locked --test integration dashboards::every_query
+node scripts/dashboards/answers.mjs --draw "$folder" dashboards/*.json
 
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$browser" ]; then
@@ -15,8 +15,8 @@ else
     profile=$(mktemp -d)
     trap 'rm -rf "$profile"' EXIT
     for page in "$folder"/*.html; do
-        height=1850
-        [[ $page == *detail* ]] && height=1460
+        height=3220
+        [[ $page == *detail* ]] && height=1490
         "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync \
             --disable-component-update --no-first-run --hide-scrollbars --user-data-dir="$profile" \
             --window-size="1600,$height" --screenshot="${page%.html}.png" "file://$page" >/dev/null 2>&1
