@@ -39,14 +39,14 @@ lint: ## check formatting, clippy and rustdoc
 check-alerts: ## check and test the alert rules and the Alertmanager example with promtool and amtool
 	scripts/check-alerts.sh
 
-check-dashboards: ## check the dashboards against Grafana's schema, and deploy/compose/
+check-dashboards: ## check the dashboards (schema, rules of dashboard-linter, every number) and deploy/compose/
 	scripts/check-dashboards.sh
 	scripts/check-compose.sh
 
 check-deploy: ## check deploy/kubernetes/ against the published schemas, and the systemd unit
 	scripts/check-deploy.sh
 
-dashboards-preview: ## draw the dashboards with data of a real Prometheus (needs Chromium)
+dashboards-preview: ## draw the dashboards in each situation of a made history (needs Chromium)
 	scripts/preview-dashboards.sh
 
 readme-picture: ## take the picture of the status page for README.md (needs Chromium)

@@ -16,7 +16,7 @@ else
     trap 'rm -rf "$profile"' EXIT
     for page in "$folder"/*.html; do
         height=3220
-        [[ $page == *detail* ]] && height=1490
+        [[ $page == *detail* ]] && height=1380
         "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync \
             --disable-component-update --no-first-run --hide-scrollbars --user-data-dir="$profile" \
             --window-size="1600,$height" --screenshot="${page%.html}.png" "file://$page" >/dev/null 2>&1

@@ -179,15 +179,12 @@ export function history() {
     steady: () => 1.5,
     newcomer: (hour) => (hour < -1 ? undefined : 0.9 + 0.05 * hour),
   };
-  const longest = (time, second) => {
+  for (let second = -26 * 3600; second < 0; second += 60) {
+    const time = (START + second) * 1000 + shared.offset;
     for (const [name, trend] of Object.entries(trends)) {
       const value = trend(second / 3600);
       if (value !== undefined) record({ __name__: 'redis_script_max_duration_seconds', ...servers.carts, script: scripts[name] }, time, value);
     }
-  };
-  for (let second = -26 * 3600; second < 0; second += 60) {
-    const time = (START + second) * 1000 + shared.offset;
-    longest(time, second);
     record({ __name__: 'redis_script_target_up', ...servers.carts }, time, 1);
     for (const [severity, value] of [['warning', WARNING], ['critical', CRITICAL]]) record({ __name__: 'redis_script_slow_threshold_seconds', ...servers.carts, severity }, time, value);
     for (const name of Object.keys(trends)) record({ __name__: 'redis_script_info', ...servers.carts, script: scripts[name], sha1: scripts[name].padEnd(40, '0'), name, origin: 'server' }, time, 1);
@@ -269,7 +266,6 @@ export function history() {
       };
       if (exporter.scraped) {
         for (const name of exporter.servers) at[name].scrape(now, (metric, labels, value) => tell({ __name__: `redis_script_${metric}`, ...servers[name], ...labels }, value));
-        if (exporter === shared) longest(time, now);
         const own = { redis_script_exporter_config_last_reload_successful: exporter.reload, redis_script_exporter_probed_targets: 0, process_start_time_seconds: START + exporter.started, process_resident_memory_bytes: 9_000_000 };
         if (exporter === first) Object.assign(own, { redis_script_exporter_state_writes_total: Math.floor(now / 10), redis_script_exporter_state_write_failures_total: 0 });
         for (const [name, value] of Object.entries(own)) tell({ __name__: name, ...scrape }, value);
