@@ -24,8 +24,8 @@ const exceptions = [
   },
   {
     rule: 'target-rate-interval-rule',
-    unless: ({ range, panel }) => ['1d', '2h'].includes(range) && ['Days until --slow.warning', 'Growth'].includes(panel.title),
-    reason: 'A trend of days needs a day, whatever the time range is.',
+    unless: ({ range, panel }) => ['2d', '2h'].includes(range) && ['Days until --slow.warning', 'Growth'].includes(panel.title),
+    reason: 'A trend of days needs days, whatever the time range is.',
   },
   {
     rule: 'target-counter-agg-rule',
