@@ -28,17 +28,18 @@ function short(file) {
   return file.replace(/^redis-scripts?-|\.json$/g, '');
 }
 
+/** A value that was chosen, as Grafana escapes it for a regular expression. */
+const chosen = (text) => text.replace(/[.+*?()[\]{}^$|\\]/g, '\\\\$&');
+
 /** Puts in what Grafana puts in place of variables. */
 function substitute(expr, at, { job = '.+', instance = '.+', target = '.+', name = RENAMED } = {}) {
-  const values = { __rate_interval_ms: RATE_INTERVAL * 1000, __rate_interval: `${RATE_INTERVAL}s`, __range: `${RANGE}s`, __from: (START + at - RANGE) * 1000, job, instance, target, name };
+  const script = chosen(name === RENAMED ? scripts.settle : scripts[name] ?? name);
+  const values = { __rate_interval_ms: RATE_INTERVAL * 1000, __rate_interval: `${RATE_INTERVAL}s`, __range: `${RANGE}s`, __from: (START + at - RANGE) * 1000, job, instance, target, name, script };
   return expr.replace(/\$(\w+)/g, (whole, variable) => {
     if (variable in values) return values[variable];
     throw new Error(`there is no variable ${whole}`);
   });
 }
-
-/** A value that was chosen, as Grafana escapes it for a regular expression. */
-const chosen = (text) => text.replace(/[.+*?()[\]{}^$|\\]/g, '\\\\$&');
 
 const prometheus = await Prometheus.start();
 /** Labels of the rows that each query has given. */
@@ -287,6 +288,7 @@ async function compare() {
     await expect(`${dashboard}: variable target`, m.fine, [[{ target: '127.0.0.1:6379' }, 2], [{ target: 'carts' }, 1], [{ target: 'sessions' }, 1]]);
   }
   await expect('detail: variable name', m.renamed, [[{ name: RENAMED }, 2], [{ name: 'rebuild_index' }, 1]], { some: true });
+  await expect('detail: variable script', m.renamed, [[{ script: scripts.settle }, 2]]);
   await expect('detail: annotation BUSY episodes', m.fine, []);
 
   for (const { place } of queries) if (!asked.has(place)) problems.push(`${place}: no answer is expected anywhere`);

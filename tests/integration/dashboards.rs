@@ -132,7 +132,8 @@ impl Variables<'_> {
             .replace("$job", ".+")
             .replace("$instance", ".+")
             .replace("$target", self.target)
-            .replace("$name", self.name);
+            .replace("$name", self.name)
+            .replace("$script", ".+");
         let unknown =
             expr.split('$').skip(1).find(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()));
         assert!(unknown.is_none(), "a variable that Grafana does not have: {expr}");
