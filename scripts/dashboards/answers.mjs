@@ -258,6 +258,8 @@ async function compare() {
   await expect(d('p99 A'), m.single, [[{}, 2.5]], one);
   await expect(d('p99 A'), m.fine, [], one);
   for (const ref of ['A', 'B', 'C']) await expect(d(`p99, mean and longest ${ref}`), 701, [[{}, 2.5]], one);
+  // Single calls after a longer one.
+  for (const [at, duration] of [[1106, 3], [1113, 1.3]]) await expect(d('p99, mean and longest A'), at, [[{ name: RENAMED }, duration]]);
   for (const ref of ['A', 'B']) await expect(d(`p99, mean and longest ${ref}`), 709, [], one);
   await expect(d('p99, mean and longest C'), 709, [[{}, 2.5]], one);
   await expect(d('p99, mean and longest D'), 709, [[{}, 1]], one);
