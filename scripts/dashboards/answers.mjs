@@ -142,7 +142,7 @@ async function compare() {
   // What an exporter has told remains while it is not scraped.
   await expect(o('Latest slow calls A'), m.gap, [[single, (START + 700) * 1000]]);
   await expect(o('Scripts by total time E'), m.gap, [[{ name: '~77aa01bc9d3e' }, 2], [{ name: 'settle' }, 0], [{ name: 'rebuild_index' }, 0]]);
-  await expect(o('Problems A'), m.gap, [[{ ...FIRST, problem: 'exporter not scraped' }, 1]]);
+  await expect(o('Problems A'), m.gap, [[{ ...FIRST, problem: "exporter not scraped: see Prometheus' page of targets" }, 1]]);
   const slow = [
     [single, 700, 2.5],
     [{ ...FIRST, name: RENAMED, command: 'evalsha', severity: 'critical' }, 1105, 3],
@@ -206,8 +206,8 @@ async function compare() {
   // Problems, settings, exporters.
   await expect(o('Problems A'), m.fine, []);
   await expect(o('Problems A'), m.degraded, [
-    [{ ...SESSIONS, problem: 'slow log is off' }, 0], [{ ...SESSIONS, problem: 'time limit 0: never BUSY, no kill' }, 0],
-    [{ ...SESSIONS, problem: 'slow log entries lost in the time range' }, 7, 0.1], [{ instance: servers.carts.instance, target: '', problem: 'configuration rejected' }, 0],
+    [{ ...SESSIONS, problem: 'slow log off: set slowlog-log-slower-than and slowlog-max-len' }, 0], [{ ...SESSIONS, problem: 'time limit 0, never BUSY, no kill: set busy-reply-threshold' }, 0],
+    [{ ...SESSIONS, problem: 'slow log entries lost in the time range: raise slowlog-max-len' }, 7, 0.1], [{ instance: servers.carts.instance, target: '', problem: "configuration rejected: read the exporter's log" }, 0],
   ]);
   const all = (value) => [[FIRST, value], [SECOND, value], [CARTS, value], [SESSIONS, value]];
   for (const [ref, value] of Object.entries({ A: 0.01, B: 17, C: 128, D: 5, E: 1, F: 2 })) await expect(o(`Settings of each server ${ref}`), m.fine, all(value));
@@ -345,8 +345,29 @@ async function pages(folder) {
   }
 }
 
+/** Checks that the series of the history are as docs/METRICS.md describes them. */
+function documented(series) {
+  const text = readFileSync(join(dirname(new URL(import.meta.url).pathname), '../../docs/METRICS.md'), 'utf8');
+  const known = new Map([['up', []]]);
+  for (const [, name, type, labels] of text.matchAll(/^\| `(\w+)` \| (\w+) \| (.*?) ?\|/gm)) {
+    const list = [...labels.matchAll(/`(\w+)`/g)].map(([, label]) => label);
+    if (type === 'histogram') {
+      known.set(`${name}_bucket`, [...list, 'le']).set(`${name}_sum`, list).set(`${name}_count`, list);
+    } else known.set(name, list);
+  }
+  const wrong = new Set();
+  for (const { labels: { __name__: name, job, instance, ...labels } } of series) {
+    const is = Object.keys(labels).sort().join();
+    const should = known.get(name) && [...known.get(name)].sort().join();
+    if (is !== should) wrong.add(`made history: ${name} has the labels ${is || 'none'}, but in docs/METRICS.md ${should ?? 'it does not exist'}`);
+  }
+  problems.push(...wrong);
+}
+
 try {
-  await prometheus.store(history());
+  const series = history();
+  documented(series);
+  await prometheus.store(series);
   await compare();
   for (const { file, json } of dashboards) for (const panel of json.panels) if (panel.targets) columns(file, panel);
   if (draw) await pages(draw);

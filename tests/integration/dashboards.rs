@@ -484,7 +484,11 @@ fn every_dashboard_query_has_data_after_an_incident() {
     assert_eq!(
         after.labels(&overview("Problems A"), "problem"),
         BTreeSet::from(
-            ["slow log begins above --slow.warning", "time limit 0: never BUSY, no kill"].map(str::to_owned)
+            [
+                "slow log begins above --slow.warning: lower slowlog-log-slower-than",
+                "time limit 0, never BUSY, no kill: set busy-reply-threshold"
+            ]
+            .map(str::to_owned)
         )
     );
     assert!(after.labels(&overview("Latest slow calls A"), "name").contains(name));
