@@ -175,7 +175,7 @@ async function compare() {
 
   // Calls by script: exact, over the first call of a script, a gap, a restart with its counters, and a new name.
   const plain = (name) => name;
-  for (const [at, rename] of [[m.fine, plain], [m.single, plain], [m.gap, plain], [m.resumed, plain], [m.renamed, named], [m.busyScript, named], [m.slow, named]]) {
+  for (const [at, rename] of [[m.young, plain], [m.fine, plain], [m.single, plain], [m.gap, plain], [m.resumed, plain], [m.renamed, named], [m.busyScript, named], [m.slow, named]]) {
     await expect(o('Scripts by total time A'), at, perName(at, (list) => sum(list), {}, RANGE, rename));
     await expect(o('Scripts by total time B'), at, perName(at, (list) => list.length, {}, RANGE, rename));
   }

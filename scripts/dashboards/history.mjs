@@ -43,7 +43,7 @@ export const blockages = [];
 
 /** A moment is a second of the history, and the name of the situation. */
 export const moments = {
-  fine: 650, blocked: 699, single: 710, gap: 780, resumed: 843, renamed: 870, busyFunction: 908, between: 914, busyScript: 920, down: 980, degraded: 1060, slow: 1120, restarted: 1200, after: 1300,
+  young: 100, fine: 650, blocked: 699, single: 710, gap: 780, resumed: 843, renamed: 870, busyFunction: 908, between: 914, busyScript: 920, down: 980, degraded: 1060, slow: 1120, restarted: 1200, after: 1300,
 };
 
 class Counters {

@@ -29,7 +29,7 @@ const exceptions = [
   },
   {
     rule: 'target-counter-agg-rule',
-    unless: ({ metric, expr }) => expr.includes(`unless resets(${metric}`),
+    unless: ({ metric, expr, before }) => expr.includes(`unless resets(${metric}`) || before.endsWith('count_over_time('),
     reason: 'Numbers of events are exact: increase() extrapolates, and does not count the call with which the series of a script begins. The last value less the one at the beginning does; if the counter was reset, increase() is used.',
   },
 ];
@@ -88,7 +88,7 @@ for (const file of process.argv.slice(2)) {
         if (selector && metric.startsWith('redis_script_') && !selector.includes('target=~"$target"') && !/_exporter_(build|config|state|discover|probed)/.test(metric)) {
           report('target-required-matchers-rule', query, `${metric} has no target=~"$target"`);
         }
-        if (COUNTER.test(metric) && !/\b(rate|irate|increase)\($/.test(expr.slice(0, index))) report('target-counter-agg-rule', query, `${metric} is in no rate() or increase()`, { metric, expr });
+        if (COUNTER.test(metric) && !/\b(rate|irate|increase)\($/.test(expr.slice(0, index))) report('target-counter-agg-rule', query, `${metric} is in no rate() or increase()`, { metric, expr, before: expr.slice(0, index) });
       }
     }
   }
