@@ -101,7 +101,7 @@ const named = (name) => (name === 'settle' ? RENAMED : name);
 const FIRST = { job: servers.first.job, instance: servers.first.instance };
 const SECOND = { job: servers.second.job, instance: servers.second.instance };
 const CARTS = { instance: servers.carts.instance, target: 'carts' };
-const SESSIONS = { instance: servers.carts.instance, target: 'sessions' };
+const SESSIONS = servers.sessions;
 const only = (server) => ({ job: chosen(server.job), instance: chosen(server.instance), target: chosen(server.target) });
 
 /** Rows of a panel that sums by name. */
@@ -121,8 +121,8 @@ async function compare() {
   await expect(o('Servers, worst first A'), m.gap, [[FIRST, 9], [SECOND, 0], [CARTS, 0], [SESSIONS, 0]]);
   await expect(o('Servers, worst first A'), m.down, [[FIRST, 0], [SECOND, 6], [CARTS, 8], [SESSIONS, 0]]);
   await expect(o('Servers, worst first A'), m.down, [[SECOND, 6]], { variables: only(servers.second) });
-  // The row without a target is the exporter's: its configuration was rejected.
-  await expect(o('Servers, worst first A'), m.degraded, [[FIRST, 0], [SECOND, 0], [CARTS, 0], [SESSIONS, 1], [{ instance: servers.carts.instance, target: '' }, 1]]);
+  // The rows without a target are the exporter's, once by /probe: its configuration was rejected.
+  await expect(o('Servers, worst first A'), m.degraded, [[FIRST, 0], [SECOND, 0], [CARTS, 0], [SESSIONS, 1], [{ instance: servers.carts.instance, target: '' }, 1], [{ instance: SESSIONS.instance, target: '' }, 1]]);
   await expect(o('Servers, worst first B'), m.fine, []);
   await expect(o('Servers, worst first B'), m.busyFunction, [[SECOND, 8]]);
   await expect(o('Servers, worst first C'), m.busyFunction, [[{ ...SECOND, kind: 'function', name: 'rebuild_index' }, 1]]);
@@ -208,15 +208,18 @@ async function compare() {
   await expect(o('Problems A'), m.degraded, [
     [{ ...SESSIONS, problem: 'slow log off: set slowlog-log-slower-than and slowlog-max-len' }, 0], [{ ...SESSIONS, problem: 'time limit 0, never BUSY, no kill: set busy-reply-threshold' }, 0],
     [{ ...SESSIONS, problem: 'slow log entries lost in the time range: raise slowlog-max-len' }, 7, 0.1], [{ instance: servers.carts.instance, target: '', problem: "configuration rejected: read the exporter's log" }, 0],
+    [{ instance: SESSIONS.instance, target: '', problem: "configuration rejected: read the exporter's log" }, 0],
   ]);
   const all = (value) => [[FIRST, value], [SECOND, value], [CARTS, value], [SESSIONS, value]];
   for (const [ref, value] of Object.entries({ A: 0.01, B: 17, C: 128, D: 5, E: 1, F: 2 })) await expect(o(`Settings of each server ${ref}`), m.fine, all(value));
   const each = (first, second, shared) => [[FIRST, ...first], [SECOND, ...second], [{ instance: servers.carts.instance }, ...shared]];
-  await expect(o('Exporters A'), m.after, each([500 + DELAY], [150 + DELAY], [90_000 + m.after + DELAY]));
-  await expect(o('Exporters B'), m.after, each([1], [1], [1]));
+  const probed = { instance: servers.sessions.instance };
+  const age = 90_000 + m.after + DELAY;
+  await expect(o('Exporters A'), m.after, [...each([500 + DELAY], [150 + DELAY], [age]), [probed, age]]);
+  await expect(o('Exporters B'), m.after, [...each([1], [1], [1]), [probed, 1]]);
   await expect(o('Exporters C'), m.after, each([9e6], [9e6], [9e6]));
-  await expect(o('Exporters D'), m.after, [[{ instance: servers.carts.instance }, 2]]);
-  await expect(o('Exporters E'), m.after, each([0], [0], [0]));
+  await expect(o('Exporters D'), m.after, [[{ instance: servers.carts.instance }, 1]]);
+  await expect(o('Exporters E'), m.after, each([0], [0], [1]));
   await expect(o('Polls A'), m.fine, [[{}, 4, 0.01]]);
   await expect(o('Polls B'), m.fine, []);
   await expect(o('Polls B'), 926, [[{ reason: 'busy' }, 1, 0.4]]);
@@ -226,10 +229,13 @@ async function compare() {
   await expect(o('Slow log entries B'), 1052, [[{}, 7 / RATE_INTERVAL, 0.7]]);
   await expect(o('Slow log entries C'), 1052, [[{}, 3 / RATE_INTERVAL, 0.3]]);
   await expect(o('State file A'), m.fine, [[{}, 15, 6]]);
-  await expect(o('State file B'), m.fine, [[{}, 0]]);
-  await expect(o('Discovery A'), m.fine, [[{ discovery: 'cluster' }, 2]]);
-  await expect(o('Discovery B'), m.fine, [[{}, 0]]);
-  await expect(o('Discovery C'), m.fine, [[{}, 0]]);
+  await expect(o('State file B'), m.fine, []);
+  await expect(o('State file B'), 1252, [[FIRST, 30, 15]]);
+  await expect(o('Discovery A'), m.fine, [[{ discovery: 'cluster' }, 1]]);
+  await expect(o('Discovery B'), m.fine, [[{ discovery: 'cluster' }, 0]]);
+  await expect(o('Discovery C'), m.fine, []);
+  await expect(o('Discovery C'), 1255, [[{ discovery: 'cluster' }, 1]]);
+  await expect(o('Problems A'), 1255, [[{ instance: servers.carts.instance, target: '', problem: "discovery fails: read the exporter's log" }, 0]], { some: true });
 
   // The detail of one script.
   const runs = (at, name, code, variables) => expect(d('Runs now? A'), at, [[{}, code]], { variables: { name, ...variables } });
@@ -285,9 +291,9 @@ async function compare() {
 
   // Variables.
   for (const dashboard of ['overview', 'detail']) {
-    await expect(`${dashboard}: variable job`, m.fine, [[{ job: servers.first.job }, 4]]);
-    await expect(`${dashboard}: variable instance`, m.fine, [[FIRST, 1], [SECOND, 1], [{ instance: servers.carts.instance }, 2]].map(([{ instance }, value]) => [{ instance }, value]));
-    await expect(`${dashboard}: variable target`, m.fine, [[{ target: '127.0.0.1:6379' }, 2], [{ target: 'carts' }, 1], [{ target: 'sessions' }, 1]]);
+    await expect(`${dashboard}: variable job`, m.fine, [[{ job: servers.first.job }, 3], [{ job: servers.sessions.job }, 1]]);
+    await expect(`${dashboard}: variable instance`, m.fine, ['first', 'second', 'carts', 'sessions'].map((name) => [{ instance: servers[name].instance }, 1]));
+    await expect(`${dashboard}: variable target`, m.fine, [[{ target: '127.0.0.1:6379' }, 2], [{ target: 'carts' }, 1], [{ target: SESSIONS.target }, 1]]);
   }
   await expect('detail: variable name', m.renamed, [[{ name: RENAMED }, 2], [{ name: 'rebuild_index' }, 1]], { some: true });
   await expect('detail: variable script', m.renamed, [[{ script: scripts.settle }, 2]]);

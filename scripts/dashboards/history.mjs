@@ -23,12 +23,12 @@ const COMMANDS = ['eval', 'evalsha', 'fcall'];
 const STATES = ['ok', 'loading', 'blocked', 'busy_module', 'busy_function', 'busy_script', 'unauthorized', 'unreachable'];
 const JOB = 'redis-scripts';
 
-/** Labels of the four servers: two sidecars with the same target, and two servers with one exporter. */
+/** Labels of the four servers: two sidecars with the same target, and two servers of one exporter, one of them by /probe. */
 export const servers = {
   first: { job: JOB, instance: '10.1.0.5:10379', target: '127.0.0.1:6379' },
   second: { job: JOB, instance: '10.1.0.6:10379', target: '127.0.0.1:6379' },
   carts: { job: JOB, instance: 'exporter:10379', target: 'carts' },
-  sessions: { job: JOB, instance: 'exporter:10379', target: 'sessions' },
+  sessions: { job: 'redis-scripts-probed', instance: '10.0.0.8:6379', target: '10.0.0.8:6379' },
 };
 
 /** Script labels, by the names that the scripts have at the end. `settle` is renamed once. */
@@ -119,7 +119,7 @@ class Server {
     const up = !['unauthorized', 'unreachable'].includes(this.state);
     tell('target_up', {}, up ? 1 : 0);
     for (const state of STATES) tell('target_state', { state }, state === this.state ? 1 : 0);
-    tell('target_info', { address: this.labels.target === 'carts' ? '10.0.0.7:6379' : this.labels.target === 'sessions' ? '10.0.0.8:6379' : this.labels.target, server: 'redis', version: '7.4.1', role: 'master', mode: 'standalone' }, 1);
+    tell('target_info', { address: this.labels.target === 'carts' ? '10.0.0.7:6379' : this.labels.target, server: 'redis', version: '7.4.1', role: 'master', mode: 'standalone' }, 1);
     tell('blocked_seconds', {}, this.blockedSince === undefined ? 0 : now - this.blockedSince);
     if (this.running) tell('running_info', { kind: this.running.kind, script: this.running.script, name: this.name(this.running.script) }, 1);
     tell('slow_threshold_seconds', { severity: 'warning' }, WARNING);
@@ -164,12 +164,12 @@ export function history() {
     one.samples.push([time, value]);
   };
 
-  const exporters = ['first', 'second', 'exporter'].map((name, index) => ({
-    name, offset: 137 + 274 * index, started: -90_000, reload: 1, scraped: true, before: new Set(),
-    servers: name === 'exporter' ? ['carts', 'sessions'] : [name],
+  // What is scraped; the last one by /probe, of the same exporter as the one before.
+  const scrapes = ['first', 'second', 'carts', 'sessions'].map((name, index) => ({
+    name, offset: 137 + 200 * index, started: -90_000, reload: 1, discovered: 1, failures: 0, scraped: true, before: new Set(),
   }));
   const at = Object.fromEntries(Object.entries(servers).map(([name, labels]) => [name, new Server(labels)]));
-  const [first, second, shared] = exporters;
+  const [first, second, shared, probe] = scrapes;
 
   // 26 hours before: longest calls on `carts`, scraped every minute. `creeping` grows by 0.24 s a day, and reaches 0.7 s at
   // second 0; `noisy` jumps, `steady` is slow all the time, and `newcomer` is an hour old.
@@ -242,38 +242,53 @@ export function history() {
   block(970, 990, 'second', 'script', { kind: 'script', name: 'checkout' });
   call(990, 'second', 'checkout', 'evalsha', 20);
   // Settings of a server that hide slow scripts, and a configuration that is rejected.
-  when(1040, () => { Object.assign(at.sessions, { slowlog: false, timeLimit: 0 }); shared.reload = 0; });
+  when(1040, () => { Object.assign(at.sessions, { slowlog: false, timeLimit: 0 }); shared.reload = 0; probe.reload = 0; });
   count(1050, 'sessions', 'slowlog_lost_entries_total', {}, 7);
   count(1050, 'sessions', 'slowlog_unreadable_entries_total', {}, 3);
   count(1050, 'sessions', 'evicted_scripts_total', {}, 6);
-  when(1100, () => { Object.assign(at.sessions, { slowlog: true, timeLimit: 5 }); shared.reload = 1; });
+  when(1100, () => { Object.assign(at.sessions, { slowlog: true, timeLimit: 5 }); shared.reload = 1; probe.reload = 1; });
   // A critical call, and a later one that is only slow.
   call(1105, 'first', 'settle', 'evalsha', 3);
   call(1112, 'first', 'settle', 'evalsha', 1.3);
+  // The first exporter cannot write its state file, and a discovery fails.
+  when(1250, () => { first.failures = 2; shared.discovered = 0; });
+  when(1260, () => { shared.discovered = 1; });
   // The second sidecar is restarted without a state file.
   when(1150, () => { at.second.restart(); second.started = 1150; });
 
   for (let now = 0; now <= END; now += 1) {
     for (const act of events.get(now) ?? []) act();
-    for (const exporter of exporters) {
-      const time = (START + now) * 1000 + exporter.offset;
-      const scrape = { job: JOB, instance: servers[exporter.servers[0]].instance };
-      record({ __name__: 'up', ...scrape }, time, exporter.scraped ? 1 : 0);
+    for (const scrape of scrapes) {
+      const time = (START + now) * 1000 + scrape.offset;
+      const { job, instance } = servers[scrape.name];
+      record({ __name__: 'up', job, instance }, time, scrape.scraped ? 1 : 0);
       const seen = new Set();
-      const tell = (labels, value) => {
-        seen.add(JSON.stringify(labels));
-        record(labels, time, value);
+      const tell = (name, labels, value) => {
+        const all = { __name__: name, job, instance, ...labels };
+        seen.add(JSON.stringify(all));
+        record(all, time, value);
       };
-      if (exporter.scraped) {
-        for (const name of exporter.servers) at[name].scrape(now, (metric, labels, value) => tell({ __name__: `redis_script_${metric}`, ...servers[name], ...labels }, value));
-        const own = { redis_script_exporter_config_last_reload_successful: exporter.reload, redis_script_exporter_probed_targets: 0, process_start_time_seconds: START + exporter.started, process_resident_memory_bytes: 9_000_000 };
-        if (exporter === first) Object.assign(own, { redis_script_exporter_state_writes_total: Math.floor(now / 10), redis_script_exporter_state_write_failures_total: 0 });
-        for (const [name, value] of Object.entries(own)) tell({ __name__: name, ...scrape }, value);
-        tell({ __name__: 'redis_script_exporter_build_info', ...scrape, version: '1.0.0', revision: 'abc' }, 1);
-        if (exporter === shared) for (const [name, value] of Object.entries({ up: 1, targets: 2, refused_servers: 0 })) tell({ __name__: name === 'up' ? 'redis_script_exporter_discovery_up' : name === 'targets' ? 'redis_script_exporter_discovered_targets' : 'redis_script_exporter_discovery_refused_servers', ...scrape, discovery: 'cluster' }, value);
+      if (scrape.scraped) {
+        at[scrape.name].scrape(now, (metric, labels, value) => tell(`redis_script_${metric}`, { target: servers[scrape.name].target, ...labels }, value));
+        tell('redis_script_exporter_build_info', { version: '1.0.0', revision: 'abc' }, 1);
+        tell('process_start_time_seconds', {}, START + scrape.started);
+        tell('redis_script_exporter_config_last_reload_successful', {}, scrape.reload);
+        if (scrape.name === 'first') {
+          tell('redis_script_exporter_state_writes_total', {}, Math.floor(now / 10));
+          tell('redis_script_exporter_state_write_failures_total', {}, scrape.failures);
+        }
+        if (scrape.name === 'carts') {
+          tell('redis_script_exporter_discovery_up', { discovery: 'cluster' }, scrape.discovered);
+          tell('redis_script_exporter_discovery_refused_servers', { discovery: 'cluster' }, 0);
+          tell('redis_script_exporter_discovered_targets', { discovery: 'cluster' }, 1);
+        }
+        if (scrape.name !== 'sessions') {
+          tell('process_resident_memory_bytes', {}, 9_000_000);
+          tell('redis_script_exporter_probed_targets', {}, scrape.name === 'carts' ? 1 : 0);
+        }
       }
-      for (const key of exporter.before) if (!seen.has(key)) record(JSON.parse(key), time, null);
-      exporter.before = seen;
+      for (const key of scrape.before) if (!seen.has(key)) record(JSON.parse(key), time, null);
+      scrape.before = seen;
     }
   }
   return [...all.values()];
