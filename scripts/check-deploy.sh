@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Checks deploy/kubernetes/ and deploy/systemd/: every document against the published schema of its kind, the rules against
-# alerts/, and the unit with systemd.
+# Checks deploy/helm/, deploy/kubernetes/ and deploy/systemd/: every document against the published schema of its kind, and the
+# unit with systemd.
 #
 #   scripts/check-deploy.sh           check
-#   scripts/check-deploy.sh --write   generate prometheusrule.yaml from the rules
+#   scripts/check-deploy.sh --write   generate the files that scripts/check-helm.sh generates
 #
 # A missing tool is reported; with CI=true it is an error, except for kubectl, which is optional.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
-rule=deploy/kubernetes/operator/prometheusrule.yaml
 
 skip() {
     echo "check-deploy: SKIPPED: $*" >&2
@@ -22,24 +21,10 @@ fail() {
     exit 1
 }
 
-# Prints the rules as a resource of the Prometheus operator.
-prometheus_rule() {
-    cat <<'YAML'
-# Generated from alerts/redis-script.rules.yml by `scripts/check-deploy.sh --write`.
-apiVersion: monitoring.coreos.com/v1
-kind: PrometheusRule
-metadata:
-  name: redis-script-exporter
-spec:
-YAML
-    sed -n '/^groups:/,$ s/^\(.\)/  \1/p; /^groups:/,$ { /^$/p }' alerts/redis-script.rules.yml
-}
-
 if [ "${1:-}" = --write ]; then
-    prometheus_rule >"$rule"
-    exit
+    exec scripts/check-helm.sh --write
 fi
-prometheus_rule | cmp -s - "$rule" || fail "$rule is stale: run scripts/check-deploy.sh --write"
+scripts/check-helm.sh
 
 if [ -e "$cache/kubernetes/installed.json" ]; then
     node scripts/kubernetes/check.mjs "$cache/kubernetes" deploy/kubernetes/*/*.yaml

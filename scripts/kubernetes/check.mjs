@@ -1,4 +1,4 @@
-// Checks every document of deploy/kubernetes/ against the published schema of its kind, and what the documents say of
+// Checks every document of deploy/kubernetes/ and of the rendered chart against the published schema of its kind, and what the documents say of
 // each other. Arguments: the folder of the installed modules, and the files.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
@@ -71,9 +71,9 @@ for (const file of files) {
       say(error.message);
       continue;
     }
-    const pod = document.spec?.template?.spec;
+    const pod = document.kind === 'Pod' ? document.spec : document.spec?.template?.spec;
     for (const container of pod?.containers ?? []) {
-      const mounts = container.volumeMounts.map((mount) => mount.name);
+      const mounts = (container.volumeMounts ?? []).map((mount) => mount.name);
       const there = [...(pod.volumes ?? []), ...(document.spec.volumeClaimTemplates ?? []).map((claim) => claim.metadata)];
       for (const mount of mounts) if (!there.some((volume) => volume.name === mount)) say(`${container.name} mounts ${mount}, which is no volume`);
       const { securityContext: own = {} } = container;
