@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Tests wait for servers most of the time, so more of them than cores run at once.
 TEST_THREADS ?= 8
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile
+.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile release-check check-workflows msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ test: ## run all linters and tests
 	$(MAKE) --no-print-directory check-alerts
 	$(MAKE) --no-print-directory check-dashboards
 	$(MAKE) --no-print-directory check-deploy
+	$(MAKE) --no-print-directory check-workflows
 	$(CARGO) test --locked --doc
 	$(CARGO) test --locked --lib --test integration -- --test-threads $(TEST_THREADS)
 
@@ -38,6 +39,9 @@ lint: ## check formatting, clippy and rustdoc
 
 check-alerts: ## check and test the alert rules and the Alertmanager example with promtool and amtool
 	scripts/check-alerts.sh
+
+check-workflows: ## check .github/ with actionlint, and the repository's address in all files
+	scripts/check-workflows.sh
 
 check-dashboards: ## check the dashboards (schema, rules of dashboard-linter, every number) and deploy/compose/
 	scripts/check-dashboards.sh
@@ -56,13 +60,20 @@ bench: ## measure speed, memory and load on the server, compared with redis_expo
 	scripts/setup.sh --bench
 	$(CARGO) bench --locked --bench exporter --bench scale
 
-audit: ## check dependencies for vulnerabilities, licences and sources (needs cargo-deny and the internet)
-	$(CARGO) deny --locked check
+audit: ## check dependencies for vulnerabilities, licences and sources (needs the internet)
+	scripts/audit.sh
+
+msrv: ## build with the oldest supported Rust
+	scripts/check-msrv.sh
 
 soak: ## inject random faults into real servers and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
 	scripts/setup.sh
 	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
 	"$$CARGO_TARGET_DIR/release/examples/soak"
+
+release-check: ## build the files of a release, install and test them in a clean root
+	scripts/setup.sh --release
+	scripts/release-check.sh
 
 check-dockerfile: ## run the build steps of the Dockerfile without Docker
 	scripts/check-dockerfile.sh

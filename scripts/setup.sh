@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh                programs for `make test`, `make demo` and `make run`
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
+#   scripts/setup.sh --release      also the programs that `make release-check` needs
 #   scripts/setup.sh --fetch-only   only the contents of the cache folder; needs no root
 #
 # The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
@@ -11,13 +12,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bench=false
+release=false
 fetch_only=false
 for argument in "$@"; do
     case $argument in
     --bench) bench=true ;;
+    --release) release=true ;;
     --fetch-only) fetch_only=true ;;
     *)
-        echo "usage: scripts/setup.sh [--bench] [--fetch-only]" >&2
+        echo "usage: scripts/setup.sh [--bench] [--release] [--fetch-only]" >&2
         exit 64
         ;;
     esac
@@ -64,6 +67,9 @@ install_packages() {
     pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm chromium:chromium faketime:faketime)
     if $bench; then
         pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
+    fi
+    if $release; then
+        pairs+=(musl-gcc:musl-tools rpmbuild:rpm debootstrap:debootstrap curl:curl)
     fi
     for pair in "${pairs[@]}"; do
         have "${pair%%:*}" || wanted+=("${pair#*:}")
@@ -202,6 +208,7 @@ fetch_modules scripts/queue queue "the queue library for the test of script name
 fetch_modules tests/lint lint "the packages for the tests of the linter"
 fetch_modules tests/page page "the browser driver for the tests of the status page"
 fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
+fetch_modules scripts/workflows workflows "the linter of workflows"
 fetch_python scripts/helm helm "Helm"
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
