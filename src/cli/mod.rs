@@ -5,6 +5,7 @@
 mod environment;
 mod error;
 mod flags;
+mod redis_exporter;
 mod subcommands;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use clap::{Arg, FromArgMatches as _};
 
 pub(crate) use self::error::usage_line;
 pub(crate) use self::flags::Cli;
+pub(crate) use self::redis_exporter::ignored_variables;
 pub(crate) use self::subcommands::{
     CatalogueArgs, CheckFlags, CheckFormat, LintFlags, LintFormat, Subcommand,
 };

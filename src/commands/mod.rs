@@ -11,6 +11,7 @@ mod serve;
 
 use std::cell::RefCell;
 use std::env::VarError;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -62,7 +63,8 @@ pub fn run() -> ExitCode {
 /// Parses the command line and runs its subcommand.
 fn dispatch() -> Result<ExitCode, CommandError> {
     let not_unicode = RefCell::new(None);
-    let parsed = Cli::parse_words(std::env::args_os(), |name| {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let parsed = Cli::parse_words(&words, |name| {
         std::env::var(name)
             .inspect_err(|error| {
                 if matches!(error, VarError::NotUnicode(_)) {
@@ -78,7 +80,7 @@ fn dispatch() -> Result<ExitCode, CommandError> {
         Ok(cli) => cli,
         // --help and --version
         Err(error) if !error.use_stderr() => return printed(error.print()),
-        Err(error) => return Err(CommandError::usage(usage_line(&error))),
+        Err(error) => return Err(CommandError::usage(usage_line(&error, &words))),
     };
     match &cli.command {
         None => serve::run(cli),

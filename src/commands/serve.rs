@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{CommandError, runtime};
-use crate::cli::Cli;
+use crate::cli::{Cli, ignored_variables};
 use crate::clock::Clock;
 use crate::config::{Config, WebConfig, load_scripts};
 use crate::fleet::probes::Probes;
@@ -27,6 +27,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let config = Config::from_cli(&cli).map_err(CommandError::usage)?;
     logging::start(cli.log_level, cli.log_format).map_err(CommandError::other)?;
+    for warning in ignored_variables(|name| std::env::var(name).ok()) {
+        warn!("{warning}");
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(start(cli, config));
     runtime.shutdown_timeout(STOP_TIMEOUT);

@@ -30,7 +30,7 @@ pub(crate) use self::script_dirs::{ScriptDirError, load as load_scripts};
 use self::settings::Settings;
 pub(crate) use self::target::{Intervals, SettingSource, TargetConfig, TargetOrigin, TlsFiles};
 pub(crate) use self::web::{ListenAddress, WebConfig};
-pub(crate) use self::web_file::{ClientAuth, KeyExchange, TlsServer, TlsVersion, WebFile};
+pub(crate) use self::web_file::{ClientAuth, KeyExchange, Pem, RateLimit, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
 
 /// An invalid setting.

@@ -15,6 +15,7 @@ const RESERVED_PATHS: &[&str] = &[
     "/-/ready",
     "/-/reload",
     "/probe",
+    "/scrape",
     "/sd",
     "/status.css",
     "/status.js",

@@ -4,8 +4,10 @@
 //! Errors name the file, the line and the key, and never repeat a value: it may be a password in the wrong place.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
@@ -21,8 +23,8 @@ const FLAG: &str = "--web.config.file";
 /// Maximum size of the file.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Permitted costs of bcrypt hashes. The highest takes seconds to verify, and each further step doubles that.
-const COSTS: RangeInclusive<u32> = 4..=16;
+/// Permitted costs of bcrypt hashes, those of bcrypt itself. Each step doubles the time of a verification.
+const COSTS: RangeInclusive<u32> = 4..=31;
 
 /// Headers that may be set, with their permitted values. An empty list permits any value.
 const HEADERS: &[(&str, &[&str])] = &[
@@ -43,6 +45,14 @@ const CIPHER_SUITES: &[&str] = &[
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 ];
 
+/// Cipher suites of TLS 1.2 that other exporters have, but not this one. They may be listed, and are not offered.
+const NOT_OFFERED: &[&str] = &[
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+];
+
 /// Cipher suites of TLS 1.3 by their names in the file. They may be listed, but cannot be disabled.
 const ALWAYS_ON: &[&str] =
     &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
@@ -50,6 +60,9 @@ const ALWAYS_ON: &[&str] =
 /// Keys of the format. Other words before a colon may be names of users.
 const KEYS: &[&str] = &[
     "tls_server_config",
+    "cert",
+    "key",
+    "client_ca",
     "cert_file",
     "key_file",
     "client_auth_type",
@@ -64,6 +77,9 @@ const KEYS: &[&str] = &[
     "http2",
     "headers",
     "basic_auth_users",
+    "rate_limit",
+    "interval",
+    "burst",
 ];
 
 /// Content of the file, valid by itself.
@@ -75,27 +91,73 @@ pub(crate) struct WebFile {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// bcrypt hash of the password of each user; without users no password is required.
     pub(crate) users: BTreeMap<String, SecretString>,
+    /// Limit on all requests together.
+    pub(crate) rate_limit: Option<RateLimit>,
+}
+
+/// Limit on requests: a bucket of `burst` tokens, to which one is added per `interval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimit {
+    /// Interval between two requests; not zero.
+    pub(crate) interval: Duration,
+    /// Number of requests at once; with 0 every request is rejected.
+    pub(crate) burst: u32,
+}
+
+/// Source of certificates or of a key in PEM format.
+#[derive(Debug, Clone)]
+pub(crate) enum Pem {
+    /// Path of a file, and the key that names it.
+    File(&'static str, PathBuf),
+    /// Text in the configuration file, and its key.
+    Inline(&'static str, SecretString),
+}
+
+impl Pem {
+    /// Returns the key in the configuration file.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::File(key, _) | Self::Inline(key, _) => key,
+        }
+    }
+
+    /// Returns the path, if it is a file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(_, path) => Some(path),
+            Self::Inline(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(_, path) => write!(f, "{}", path.display()),
+            Self::Inline(key, _) => write!(f, "the text of {key}"),
+        }
+    }
 }
 
 /// TLS settings of the HTTP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct TlsServer {
-    /// Certificate (PEM), with intermediate certificates.
-    pub(crate) cert: PathBuf,
-    /// Private key (PEM) of the certificate.
-    pub(crate) key: PathBuf,
+    /// Certificate, with intermediate certificates.
+    pub(crate) cert: Pem,
+    /// Private key of the certificate.
+    pub(crate) key: Pem,
     /// Policy for client certificates.
     pub(crate) client_auth: ClientAuth,
-    /// CA certificates (PEM) of clients; required if `client_auth` verifies certificates.
-    pub(crate) client_ca: Option<PathBuf>,
+    /// CA certificates of clients, if `client_auth` verifies certificates; `None` for the system's.
+    pub(crate) client_ca: Option<Pem>,
     /// Names of which a client certificate must have one; empty permits any name.
     pub(crate) allowed_sans: Vec<String>,
     /// Minimum version; at most `max_version`.
     pub(crate) min_version: TlsVersion,
     /// Maximum version.
     pub(crate) max_version: TlsVersion,
-    /// Enabled cipher suites of TLS 1.2 by their standard names; empty enables all.
-    pub(crate) cipher_suites: Vec<String>,
+    /// Enabled cipher suites of TLS 1.2 by their standard names; `None` enables all.
+    pub(crate) cipher_suites: Option<Vec<String>>,
     /// Enabled key exchange groups, the preferred one first; empty enables the default ones.
     pub(crate) groups: Vec<KeyExchange>,
     /// True if the server's order of cipher suites takes precedence over the client's.
@@ -153,11 +215,15 @@ struct Root {
     tls_server_config: Option<Spanned<Tls>>,
     http_server_config: Option<Http>,
     basic_auth_users: Option<BTreeMap<String, Scalar>>,
+    rate_limit: Option<Rate>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tls {
+    cert: Option<Scalar>,
+    key: Option<Scalar>,
+    client_ca: Option<Scalar>,
     cert_file: Option<Scalar>,
     key_file: Option<Scalar>,
     client_auth_type: Option<Scalar>,
@@ -177,6 +243,13 @@ struct Http {
     #[serde(rename = "http2")]
     _http2: Option<bool>,
     headers: Option<BTreeMap<String, Scalar>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    interval: Option<Scalar>,
+    burst: Option<u32>,
 }
 
 impl WebFile {
@@ -212,40 +285,34 @@ impl Parser<'_> {
         let headers = headers.iter().filter_map(|(name, value)| self.header(name, value).transpose());
         let users = root.basic_auth_users.unwrap_or_default();
         let users = users.into_iter().map(|(name, hash)| Ok((name, self.hash(hash)?)));
+        let rate_limit = root.rate_limit.map(|rate| self.rate_limit(&rate)).transpose()?.flatten();
         Ok(WebFile {
             tls,
             headers: headers.collect::<Result<_, _>>()?,
             users: users.collect::<Result<_, _>>()?,
+            rate_limit,
         })
     }
 
     fn tls(&self, tls: &Spanned<Tls>) -> Result<TlsServer, ConfigError> {
         let at = tls.referenced;
         let tls = &tls.value;
-        let file =
-            |file: Option<&Scalar>| file.filter(|name| !name.value.is_empty()).map(|name| self.file(name));
-        let required = |key: &str, name: Option<&Scalar>| {
-            let missing = || self.error(at, key, "is missing; TLS requires cert_file and key_file");
-            file(name).ok_or_else(missing)
-        };
-        let (cert, key) =
-            (required("cert_file", tls.cert_file.as_ref())?, required("key_file", tls.key_file.as_ref())?);
+        let missing = |key: &str| self.error(at, key, "is missing; TLS requires a certificate and a key");
+        let cert = self.pem(("cert_file", tls.cert_file.as_ref()), ("cert", tls.cert.as_ref()));
+        let cert = cert.ok_or_else(|| missing("cert_file"))?;
+        let key = self.pem(("key_file", tls.key_file.as_ref()), ("key", tls.key.as_ref()));
+        let key = key.ok_or_else(|| missing("key_file"))?;
         let client_auth = match &tls.client_auth_type {
             Some(text) => self.client_auth(text)?,
             None => ClientAuth::None,
         };
-        let client_ca = file(tls.client_ca_file.as_ref());
-        let auth_at = tls.client_auth_type.as_ref().map_or(at, |text| text.referenced);
-        if client_auth.verifies() && client_ca.is_none() {
-            let problem = "requires client_ca_file";
-            return Err(self.error(auth_at, "client_auth_type", problem));
-        }
-        if let Some(ca) =
-            tls.client_ca_file.as_ref().filter(|_| client_ca.is_some() && !client_auth.verifies())
-        {
+        let client_ca =
+            self.pem(("client_ca_file", tls.client_ca_file.as_ref()), ("client_ca", tls.client_ca.as_ref()));
+        if let Some(ca) = client_ca.as_ref().filter(|_| client_auth == ClientAuth::None) {
             let problem =
                 "has no effect; set client_auth_type: RequireAndVerifyClientCert, or remove the key";
-            return Err(self.error(ca.referenced, "client_ca_file", problem));
+            let given = tls.client_ca_file.as_ref().or(tls.client_ca.as_ref());
+            return Err(self.error(given.map_or(at, |given| given.referenced), ca.key(), problem));
         }
         let allowed_sans = match &tls.client_allowed_sans {
             Some(names) if !names.value.is_empty() && !client_auth.verifies() => {
@@ -266,8 +333,9 @@ impl Parser<'_> {
             let at = tls.max_version.as_ref().map_or(at, |text| text.referenced);
             return Err(self.error(at, "max_version", "is lower than min_version"));
         }
-        let cipher_suites = self.cipher_suites(tls.cipher_suites.as_deref().unwrap_or_default())?;
-        let groups = tls.curve_preferences.iter().flatten().map(|name| self.group(name));
+        let cipher_suites =
+            self.cipher_suites(tls.cipher_suites.as_deref().unwrap_or_default(), max_version)?;
+        let groups = self.groups(tls.curve_preferences.as_deref().unwrap_or_default())?;
         Ok(TlsServer {
             cert,
             key,
@@ -277,7 +345,7 @@ impl Parser<'_> {
             min_version,
             max_version,
             cipher_suites,
-            groups: groups.collect::<Result<_, _>>()?,
+            groups,
             prefer_server_order: tls.prefer_server_cipher_suites.unwrap_or(true),
         })
     }
@@ -286,7 +354,8 @@ impl Parser<'_> {
         match text.value.as_str() {
             "" | "NoClientCert" => Ok(ClientAuth::None),
             "RequestClientCert" => Ok(ClientAuth::Request),
-            "RequireAnyClientCert" => Ok(ClientAuth::RequireAny),
+            // The second is a name of earlier versions of the format.
+            "RequireAnyClientCert" | "RequireClientCert" => Ok(ClientAuth::RequireAny),
             "VerifyClientCertIfGiven" => Ok(ClientAuth::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(ClientAuth::RequireAndVerify),
             _ => Err(self.error(
@@ -311,32 +380,75 @@ impl Parser<'_> {
         }
     }
 
-    fn cipher_suites(&self, names: &[Scalar]) -> Result<Vec<String>, ConfigError> {
+    /// Returns the suites of TLS 1.2 to enable; `None` without a list.
+    fn cipher_suites(
+        &self,
+        names: &[Scalar],
+        max_version: TlsVersion,
+    ) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some(first) = names.first() else { return Ok(None) };
+        let supported = || format!("supported for TLS 1.2: {}", CIPHER_SUITES.join(", "));
         let mut suites = Vec::new();
         for name in names {
-            if CIPHER_SUITES.contains(&name.value.as_str()) {
+            let value = name.value.as_str();
+            if CIPHER_SUITES.contains(&value) {
                 suites.push(name.value.clone());
-            } else if !ALWAYS_ON.contains(&name.value.as_str()) {
-                let problem = format!(
-                    "contains an unsupported suite; supported for TLS 1.2: {}",
-                    CIPHER_SUITES.join(", ")
-                );
+            } else if !ALWAYS_ON.contains(&value) && !NOT_OFFERED.contains(&value) {
+                let problem = format!("contains an unsupported suite; {}", supported());
                 return Err(self.error(name.referenced, "cipher_suites", problem));
             }
         }
-        Ok(suites)
+        if suites.is_empty() && max_version < TlsVersion::Tls13 {
+            let problem = format!("contains no suite that this exporter offers; {}", supported());
+            return Err(self.error(first.referenced, "cipher_suites", problem));
+        }
+        Ok(Some(suites))
     }
 
-    fn group(&self, name: &Scalar) -> Result<KeyExchange, ConfigError> {
-        match name.value.as_str() {
-            "X25519" => Ok(KeyExchange::X25519),
-            "CurveP256" => Ok(KeyExchange::P256),
-            "CurveP384" => Ok(KeyExchange::P384),
-            _ => {
-                let problem = "contains an unsupported group; supported: X25519, CurveP256, CurveP384";
-                Err(self.error(name.referenced, "curve_preferences", problem))
-            }
+    /// Returns the groups to enable. `CurveP521` may be listed beside others, and is not offered.
+    fn groups(&self, names: &[Scalar]) -> Result<Vec<KeyExchange>, ConfigError> {
+        let mut groups = Vec::new();
+        for name in names {
+            groups.extend(match name.value.as_str() {
+                "X25519" => Some(KeyExchange::X25519),
+                "CurveP256" => Some(KeyExchange::P256),
+                "CurveP384" => Some(KeyExchange::P384),
+                "CurveP521" if names.len() > 1 => None,
+                _ => {
+                    let problem = "contains an unsupported group; supported: X25519, CurveP256, CurveP384";
+                    return Err(self.error(name.referenced, "curve_preferences", problem));
+                }
+            });
         }
+        Ok(groups)
+    }
+
+    /// Parses `rate_limit`; `None` if it is disabled.
+    fn rate_limit(&self, rate: &Rate) -> Result<Option<RateLimit>, ConfigError> {
+        let Some(text) = &rate.interval else { return Ok(None) };
+        let interval = match text.value.as_str() {
+            "" | "0" => Duration::ZERO,
+            value => humantime::parse_duration(value).map_err(|_| {
+                self.error(
+                    text.referenced,
+                    "interval",
+                    "must be a duration with a unit, for example 100ms, or 0",
+                )
+            })?,
+        };
+        let limit = RateLimit { interval, burst: rate.burst.unwrap_or_default() };
+        Ok((!interval.is_zero()).then_some(limit))
+    }
+
+    /// Returns the file that the first key names, else the text of the second. An empty value counts as absent.
+    fn pem(
+        &self,
+        (file_key, file): (&'static str, Option<&Scalar>),
+        (inline_key, inline): (&'static str, Option<&Scalar>),
+    ) -> Option<Pem> {
+        let given = |value: Option<&Scalar>| value.filter(|value| !value.value.is_empty()).cloned();
+        let file = given(file).map(|name| Pem::File(file_key, self.file(&name)));
+        file.or_else(|| given(inline).map(|text| Pem::Inline(inline_key, SecretString::from(text.value))))
     }
 
     /// Parses a header of responses; `None` if its value is empty.
@@ -367,7 +479,7 @@ impl Parser<'_> {
         })?;
         if !COSTS.contains(&parts.get_cost()) {
             let problem = format!(
-                "contains a bcrypt hash with a cost outside {} to {}; 10 is the usual cost",
+                "contains a bcrypt hash with a cost outside {} to {}; 10 is usual",
                 COSTS.start(),
                 COSTS.end()
             );
@@ -399,7 +511,7 @@ mod tests {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/web-config.example.yml");
         let file = WebFile::read(&example).unwrap();
         let tls = file.tls.unwrap();
-        assert!(tls.cert.starts_with(example.parent().unwrap()), "{tls:?}");
+        assert!(tls.cert.file().unwrap().starts_with(example.parent().unwrap()), "{tls:?}");
         assert!(!file.users.is_empty() && !file.headers.is_empty());
     }
 }

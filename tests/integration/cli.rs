@@ -86,6 +86,26 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
 }
 
 #[test]
+fn the_command_line_of_redis_exporter_is_one_line_or_runs() {
+    for (args, part) in [
+        (&["--redis.addr", "redis://127.0.0.1:1", "--skip-tls-verification"][..], "--redis.tls-insecure"),
+        (&["-redis.addr=redis://127.0.0.1:1"], "--redis.addr"),
+        (&["--redis.addr="], "/probe"),
+    ] {
+        let line = one_line(&run(args), USAGE).to_owned();
+        assert!(line.contains(part), "{args:?}: {line}");
+    }
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let exporter = Exporter::builder()
+        .env("REDIS_ADDR", &url)
+        .env("REDIS_EXPORTER_SKIP_TLS_VERIFICATION", "true")
+        .args(&QUICK)
+        .start();
+    let warnings = lines_with(&exporter.logs(), &["REDIS_SCRIPT_EXPORTER_REDIS_TLS_INSECURE"]);
+    assert_eq!(warnings.len(), 1, "{}", exporter.logs());
+}
+
+#[test]
 fn tls_files_that_cannot_be_used_are_one_line() {
     let (ours, theirs) = (Certificates::new(), Certificates::new());
     let folder = TempDir::new().unwrap();

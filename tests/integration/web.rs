@@ -24,6 +24,14 @@ fn lonely(args: &[&str]) -> Exporter {
 }
 
 #[test]
+fn a_scrape_as_of_redis_exporter_is_told_the_path() {
+    let exporter = lonely(&[]);
+    let response = exporter.get("/scrape?target=redis://redis:6379");
+    assert_eq!(response.status, 404);
+    assert!(response.body.contains("/probe?target=HOST:PORT"), "{}", response.body);
+}
+
+#[test]
 fn endpoints_answer() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);

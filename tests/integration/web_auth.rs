@@ -462,13 +462,152 @@ fn healthcheck_uses_tls_with_the_running_exporter() {
 }
 
 /// Each mistake ends the program with one line that names the file, and the line and the key in it.
+/// Text of a PEM file as the value of a key with `|`.
+fn inline(site: &Site, key: &str, file: &str) -> String {
+    let text = std::fs::read_to_string(site.certificates.file(file)).unwrap();
+    let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
+    format!("  {key}: |\n{lines}")
+}
+
+/// Files that other exporters accept, or reject. docs/web-config.md lists the exceptions.
+#[test]
+fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
+    let site = Site::new("");
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    let dear = hash.replace("$04$", "$18$");
+    let given = "client_auth_type: VerifyClientCertIfGiven";
+    let suite = |name: &str| format!("cipher_suites: [TLS_ECDHE_ECDSA_WITH_{name}]");
+    let all_suites = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+                      TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, \
+                      TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, \
+                      TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, \
+                      TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA]";
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-Content-Type-Options: nosniff\n    \
+                   X-XSS-Protection: 1\n    Strict-Transport-Security: max-age=1; includeSubDomains\n    \
+                   Content-Security-Policy: \"default-src 'self' *.example.net\"\n";
+    let inlined = format!(
+        "tls_server_config:\n{}{}  {given}\n",
+        inline(&site, "cert", "server.pem"),
+        inline(&site, "key", "server.key")
+    );
+    let key_inlined = format!(
+        "tls_server_config:\n  cert_file: server.pem\n{}  client_auth_type: RequireAnyClientCert\n",
+        inline(&site, "key", "server.key")
+    );
+    let ca_inlined =
+        tls_text(&["client_auth_type: RequireAndVerifyClientCert"]) + &inline(&site, "client_ca", "ca.pem");
+    for text in [
+        String::new(),
+        headers.to_owned(),
+        tls_text(&[given]),
+        tls_text(&["client_auth_type: RequireAndVerifyClientCert"]),
+        tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem"]),
+        tls_text(&["client_auth_type: RequireAnyClientCert"]),
+        tls_text(&["client_auth_type: RequireClientCert"]),
+        tls_text(&["client_auth_type: RequestClientCert", "client_ca_file: ca.pem"]),
+        tls_text(&[
+            "client_auth_type: RequireAndVerifyClientCert",
+            "client_ca_file: ca.pem",
+            "client_allowed_sans: [one, two]",
+        ]),
+        inlined,
+        key_inlined,
+        ca_inlined,
+        tls_text(&[given, all_suites]),
+        tls_text(&[given, &suite("AES_128_GCM_SHA256"), "min_version: TLS12", "max_version: TLS12"]),
+        tls_text(&[given, &suite("AES_128_GCM_SHA256"), "prefer_server_cipher_suites: false"]),
+        tls_text(&[given, "curve_preferences: [CurveP256, CurveP384, CurveP521, X25519]"]),
+        tls_text(&[given, &suite("AES_256_GCM_SHA384"), "max_version: TLS12"])
+            + "http_server_config:\n  http2: false\n",
+        format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
+        tls_text(&[]) + &format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
+        "rate_limit:\n  interval: 0\n  burst: 0\n".to_owned(),
+        "rate_limit:\n  interval: \"1s\"\n  burst: 0\n".to_owned(),
+    ] {
+        site.write(&text);
+        let url = format!("redis://127.0.0.1:{}", free_port());
+        // The system's CA certificates.
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &url, "--web.config.file", &site.file()])
+            .env("SSL_CERT_FILE", site.certificates.ca().to_str().unwrap())
+            .args(&QUICK)
+            .start();
+        if text.starts_with("tls_server_config") {
+            site.client_with("client")
+                .connect(exporter.addr())
+                .unwrap_or_else(|error| panic!("{text}{error}"));
+        }
+    }
+    let tls = |cert: &str, key: &str| format!("tls_server_config:\n  {cert}\n  {key}\n  {given}\n");
+    for text in [
+        "no key\n".to_owned(),
+        "tls_server_conf:\n  cert_file: server.pem\n".to_owned(),
+        tls("cert_file: \"\"", "key_file: server.key"),
+        tls("cert: \"\"", "key_file: server.key"),
+        tls("cert_file: server.pem", "key_file: \"\""),
+        tls("cert_file: server.pem", "key: \"\""),
+        tls("cert_file: \"\"", "key_file: \"\""),
+        tls("cert_file: nowhere", "key_file: server.key"),
+        tls("cert_file: server.pem", "key_file: nowhere"),
+        tls("cert_file: nowhere", "key_file: nowhere"),
+        tls_text(&["client_ca_file: ca.pem"]),
+        tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: nowhere"]),
+        tls_text(&["client_auth_type: Sometimes"]),
+        tls_text(&[]) + "basic_auth_users:\n  john: doe\n",
+        tls_text(&[given, &suite("AES_128_GCM_SHA2048")]),
+        tls_text(&[given, "curve_preferences: [CurveP257]"]),
+        tls_text(&[given, "min_version: TLS111"]),
+        "http_server_config:\n  headers:\n    X-Content-Type-Options: sniff\n".to_owned(),
+        "http_server_config:\n  headers:\n    X-Frame-Options: maybe\n".to_owned(),
+        "http_server_config:\n  headers:\n    X-Other: one\n".to_owned(),
+    ] {
+        site.write(&text);
+        let args = ["--web.config.file", &site.file(), "--web.listen-address=127.0.0.1:0"];
+        let finished = Exporter::builder().args(&args).run();
+        assert_eq!(
+            (finished.status.code(), finished.stderr.lines().count()),
+            (Some(64), 1),
+            "{text}{finished:?}"
+        );
+    }
+}
+
+#[test]
+fn without_a_ca_of_its_own_clients_are_verified_with_those_of_the_system() {
+    let site = Site::tls(&["client_auth_type: RequireAndVerifyClientCert"]);
+    let others = Certificates::new();
+    for (ca, accepted) in [(site.certificates.ca(), true), (others.ca(), false)] {
+        let url = format!("redis://127.0.0.1:{}", free_port());
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &url, "--web.config.file", &site.file()])
+            .env("SSL_CERT_FILE", ca.to_str().unwrap())
+            .args(&QUICK)
+            .start();
+        let answer = site.client_with("client").get(exporter.addr(), "/-/healthy");
+        assert_eq!(answer.is_ok_and(|answer| answer.status == 200), accepted);
+        assert!(site.client().get(exporter.addr(), "/-/healthy").is_err(), "a client without a certificate");
+    }
+}
+
+#[test]
+fn the_rate_of_requests_is_limited_except_for_health_checks() {
+    let site = Site::new("rate_limit:\n  interval: 1h\n  burst: 2\n");
+    let exporter = site.start();
+    let get = |path: &str| exporter.get(path);
+    let answers: Vec<u16> = (0..4).map(|_| get("/metrics").status).collect();
+    assert_eq!(answers, [200, 200, 429, 429]);
+    let rejected = get("/");
+    assert_eq!((rejected.status, rejected.header("retry-after")), (429, Some("3600")));
+    assert_eq!(get("/-/healthy").status, 200);
+}
+
 #[test]
 fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let tls = |line: &str| (tls_text(&[line]), line.split_once(':').unwrap().0.to_owned(), 4);
     let other = |text: &str, word: &str, line| (text.to_owned(), word.to_owned(), line);
     let damaged = hash.replace("$2b$04$", "$2b$04$#");
-    let dear = hash.replace("$04$", "$30$");
+    let dear = hash.replace("$04$", "$32$");
     let headers = "http_server_config:\n  headers:\n    ";
     let cases = [
         other("tls_server_config:\n  cert_file: server.pem\n", "key_file", 2),
@@ -477,7 +616,6 @@ fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
         other("tls_server_config: sesame\n", "tls_server_config", 1),
         other("tls_server_conf: {}\n", "unknown key tls_server_conf", 1),
         tls("client_auth_type: Sometimes"),
-        tls("client_auth_type: RequireAndVerifyClientCert"),
         tls("client_ca_file: ca.pem"),
         tls("client_allowed_sans: [x]"),
         tls("min_version: TLS10"),
@@ -486,7 +624,9 @@ fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
         tls("cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]"),
         tls("curve_preferences: [CurveP521]"),
         tls("prefer_server_cipher_suites: perhaps"),
-        other(&tls_text(&["cert: |", "  sesame"]), "unknown key cert", 4),
+        other(&tls_text(&["certs: |", "  sesame"]), "unknown key certs", 4),
+        other("rate_limit:\n  interval: 5\n", "interval", 2),
+        other("rate_limit:\n  burst: -1\n", "burst", 2),
         other(&tls_text(&["  bad: [", "sesame"]), "", 4),
         other("http_server_config:\n  http2: 7up\n", "http2", 2),
         other("http_server_config:\n  http3: true\n", "http3", 2),

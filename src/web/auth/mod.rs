@@ -3,6 +3,7 @@
 
 mod certificates;
 mod passwords;
+mod rate_limit;
 mod tls;
 
 use std::fs::Metadata;
@@ -20,9 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use self::passwords::{PasswordHashes, PasswordVerifier};
+use self::rate_limit::RateLimiter;
 pub(crate) use self::tls::TlsFileError;
 use crate::blocking::FILES;
-use crate::config::{ConfigError, WebFile};
+use crate::config::{ConfigError, Pem, WebFile};
 
 /// Minimum interval between two checks of the files for changes. A check is triggered by a connection or a request.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -30,7 +32,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum time that a request waits for a check of the files; after that the previous configuration applies to it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Path that needs no password, so that a liveness probe needs no credentials.
+/// Cost of a bcrypt hash above which a verification takes seconds.
+const SLOW_COST: u32 = 16;
+
+/// Path that needs no password and has no rate limit, so that a liveness probe needs no credentials.
 const UNAUTHENTICATED_PATH: &str = "/-/healthy";
 
 /// Error in the file of `--web.config.file`, or in a file that it names.
@@ -73,6 +78,7 @@ struct Settings {
     tls: Option<TlsAcceptor>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Option<Arc<PasswordHashes>>,
+    limiter: Option<Arc<RateLimiter>>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -140,6 +146,14 @@ impl WebAuth {
                 "basic auth without TLS sends passwords unencrypted: add tls_server_config to the file, or use a TLS proxy"
             );
         }
+        if let Some(cost) = settings.users.as_ref().map(|users| users.cost()).filter(|cost| *cost > SLOW_COST)
+        {
+            warn!(
+                file = %path.display(),
+                cost,
+                "a bcrypt hash takes seconds or longer to verify: replace it by one of cost 10"
+            );
+        }
         let files = WatchedFiles { path: path.to_owned(), files, checked_at: Instant::now() };
         let (settings, files) = (Mutex::new(Arc::new(settings)), tokio::sync::Mutex::new(files));
         Ok(Self { settings: Arc::new(settings), passwords, files: Some(Arc::new(files)) })
@@ -161,12 +175,16 @@ impl WebAuth {
         peer: IpAddr,
     ) -> Result<(), Response> {
         self.reload_if_changed().await;
-        let users = self.settings().users.clone();
-        match users {
-            Some(users) if request.uri().path() != UNAUTHENTICATED_PATH => {
-                self.passwords.authorize(&users, request.headers(), peer).await
-            }
-            _ => Ok(()),
+        if request.uri().path() == UNAUTHENTICATED_PATH {
+            return Ok(());
+        }
+        let settings = self.settings();
+        if let Some(limiter) = &settings.limiter {
+            limiter.admit(Instant::now())?;
+        }
+        match &settings.users {
+            Some(users) => self.passwords.authorize(users, request.headers(), peer).await,
+            None => Ok(()),
         }
     }
 
@@ -214,7 +232,15 @@ impl WatchedFiles {
             Ok(new) if new.users.is_none() && previous.users.is_some() => {
                 log_rejected(&WebAuthError::UsersRemoved);
             }
-            Ok(new) => {
+            Ok(mut new) => {
+                // The bucket is not filled by a reload.
+                let unchanged = previous
+                    .limiter
+                    .as_ref()
+                    .filter(|limiter| new.limiter.as_ref().is_some_and(|new| new.limit() == limiter.limit()));
+                if let Some(limiter) = unchanged {
+                    new.limiter = Some(Arc::clone(limiter));
+                }
                 *settings.lock() = Arc::new(new);
                 info!(file = %self.path.display(), "reloaded the web configuration");
             }
@@ -238,13 +264,14 @@ fn read(path: &Path) -> (Vec<FileVersion>, Result<Settings, WebAuthError>) {
         None => None,
         Some(tls) => {
             let named = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
-            files.extend(named.into_iter().flatten().map(|file| FileVersion::current(file)));
+            files.extend(named.into_iter().flatten().filter_map(Pem::file).map(FileVersion::current));
             match tls::acceptor(tls) {
                 Ok(acceptor) => Some(acceptor),
                 Err(error) => return (files, Err(error.into())),
             }
         }
     };
+    let limiter = file.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit)));
     let users = (!file.users.is_empty()).then(|| Arc::new(PasswordHashes::new(file.users)));
-    (files, Ok(Settings { tls, headers: file.headers, users }))
+    (files, Ok(Settings { tls, headers: file.headers, users, limiter }))
 }

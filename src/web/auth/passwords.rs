@@ -34,6 +34,8 @@ pub(crate) struct PasswordHashes {
     /// Hash that no password has. The password of an unknown user is verified against it, so that the response takes as
     /// long as for a known user.
     dummy: SecretString,
+    /// Highest cost of a hash.
+    cost: u32,
 }
 
 impl PasswordHashes {
@@ -41,7 +43,12 @@ impl PasswordHashes {
     pub(crate) fn new(by_user: BTreeMap<String, SecretString>) -> Self {
         let costs = by_user.values().filter_map(|hash| hash.expose_secret().parse::<HashParts>().ok());
         let cost = costs.map(|parts| parts.get_cost()).max().unwrap_or(bcrypt::DEFAULT_COST);
-        Self { by_user, dummy: format!("$2b${cost:02}${}", ".".repeat(53)).into() }
+        Self { by_user, dummy: format!("$2b${cost:02}${}", ".".repeat(53)).into(), cost }
+    }
+
+    /// Returns the highest cost of a hash.
+    pub(crate) fn cost(&self) -> u32 {
+        self.cost
     }
 }
 

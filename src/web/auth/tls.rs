@@ -1,6 +1,5 @@
 //! TLS server configuration from `tls_server_config`, for rustls with its `ring` provider.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
@@ -9,35 +8,37 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::ClientCertPolicy;
-use crate::config::{ClientAuth, KeyExchange, TlsServer, TlsVersion};
+use crate::config::{ClientAuth, KeyExchange, Pem, TlsServer, TlsVersion};
 use crate::files;
 
 /// Error in `tls_server_config` or in a file that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFileError {
-    /// A file cannot be read, or contains no certificate or key.
-    #[error("{key}: cannot use {}: {problem}", file.display())]
-    File {
-        /// Key in the file of `--web.config.file`.
-        key: &'static str,
-        /// Path of the file.
-        file: PathBuf,
+    /// A file or text cannot be read, or contains no certificate or key.
+    #[error("{}: cannot use {pem}: {problem}", pem.key())]
+    Pem {
+        /// Source of the certificate or key.
+        pem: Pem,
         /// Reason.
         problem: String,
     },
     /// Certificate and key do not match, or are of an unsupported type.
-    #[error("cert_file and key_file: cannot use certificate {} with key {}: {problem}", cert.display(), key.display())]
+    #[error("{} and {}: cannot use certificate {cert} with key {key}: {problem}", cert.key(), key.key())]
     CertificateAndKey {
-        /// Path of the certificate.
-        cert: PathBuf,
-        /// Path of the key.
-        key: PathBuf,
+        /// Source of the certificate.
+        cert: Pem,
+        /// Source of the key.
+        key: Pem,
         /// Reason.
         problem: rustls::Error,
     },
+    /// The system has no CA certificates.
+    #[error("client_auth_type: requires client_ca_file, since the system has no CA certificates")]
+    NoRoots,
     /// Versions, cipher suites and curves exclude each other.
     #[error(
         "tls_server_config: min_version, max_version, cipher_suites and curve_preferences allow no connection: {0}"
@@ -56,10 +57,9 @@ pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let pem = read("key_file", &tls.key)?;
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| file_error("key_file", &tls.key, &error))?;
-    let chain = certificates("cert_file", &tls.cert)?;
+    let key = PrivateKeyDer::from_pem_slice(read(&tls.key)?.expose_secret().as_bytes())
+        .map_err(|error| pem_error(&tls.key, &error))?;
+    let chain = certificates(&tls.cert)?;
     let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
         TlsFileError::CertificateAndKey { cert: tls.cert.clone(), key: tls.key.clone(), problem }
     })?;
@@ -70,13 +70,13 @@ pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
 
 fn provider(tls: &TlsServer) -> CryptoProvider {
     let mut provider = ring::default_provider();
-    if !tls.cipher_suites.is_empty() {
+    if let Some(names) = &tls.cipher_suites {
         // In the order of the file. Those of TLS 1.3 are always enabled.
         let find = |name: &String| {
             let suites = provider.cipher_suites.iter().copied();
             suites.into_iter().find(|suite| suite.suite().as_str() == Some(name))
         };
-        let selected: Vec<SupportedCipherSuite> = tls.cipher_suites.iter().filter_map(find).collect();
+        let selected: Vec<SupportedCipherSuite> = names.iter().filter_map(find).collect();
         provider.cipher_suites.retain(|suite| suite.version().version == ProtocolVersion::TLSv1_3);
         provider.cipher_suites.extend(selected);
     }
@@ -110,30 +110,44 @@ fn client_verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsFileError> {
     let mandatory = matches!(tls.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
-    let chain_verifier = match (tls.client_auth, &tls.client_ca) {
-        (ClientAuth::None, _) => return Ok(None),
-        (ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify, Some(ca)) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates("client_ca_file", ca)? {
-                roots.add(certificate).map_err(|error| file_error("client_ca_file", ca, &error))?;
-            }
-            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-            Some(builder.build().map_err(|error| file_error("client_ca_file", ca, &error))?)
+    let chain_verifier = match tls.client_auth {
+        ClientAuth::None => return Ok(None),
+        ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
+            let roots = Arc::new(client_roots(tls.client_ca.as_ref())?);
+            let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+            Some(builder.build().map_err(|_| TlsFileError::NoRoots)?)
         }
-        _ => None,
+        ClientAuth::Request | ClientAuth::RequireAny => None,
     };
     let policy =
         ClientCertPolicy::new(chain_verifier, mandatory, tls.allowed_sans.clone(), Arc::clone(provider));
     Ok(Some(Arc::new(policy)))
 }
 
-/// Reads all certificates of a PEM file; at least one is required.
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let pem = read(key, file)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let certificates = certificates.map_err(|error| file_error(key, file, &error))?;
+/// Reads the CA certificates of clients, by default those of the system.
+fn client_roots(ca: Option<&Pem>) -> Result<RootCertStore, TlsFileError> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        Some(ca) => {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|error| pem_error(ca, &error))?;
+            }
+        }
+    }
+    Ok(roots)
+}
+
+/// Reads all certificates; at least one is required.
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let text = read(pem)?;
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(text.expose_secret().as_bytes()).collect();
+    let certificates = certificates.map_err(|error| pem_error(pem, &error))?;
     if certificates.is_empty() {
-        return Err(file_error(key, file, &"it contains no PEM certificate"));
+        return Err(pem_error(pem, &"it contains no PEM certificate"));
     }
     Ok(certificates)
 }
@@ -141,10 +155,15 @@ fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'st
 /// Maximum size of a file of certificates or keys.
 const MAX_SIZE: u64 = 1 << 20;
 
-fn read(key: &'static str, file: &Path) -> Result<String, TlsFileError> {
-    files::read_text(file, MAX_SIZE).map_err(|error| file_error(key, file, &error))
+fn read(pem: &Pem) -> Result<SecretString, TlsFileError> {
+    match pem {
+        Pem::File(_, file) => {
+            files::read_text(file, MAX_SIZE).map(SecretString::from).map_err(|error| pem_error(pem, &error))
+        }
+        Pem::Inline(_, text) => Ok(text.clone()),
+    }
 }
 
-fn file_error(key: &'static str, file: &Path, problem: &dyn std::fmt::Display) -> TlsFileError {
-    TlsFileError::File { key, file: file.to_owned(), problem: problem.to_string() }
+fn pem_error(pem: &Pem, problem: &dyn std::fmt::Display) -> TlsFileError {
+    TlsFileError::Pem { pem: pem.clone(), problem: problem.to_string() }
 }

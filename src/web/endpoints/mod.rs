@@ -39,6 +39,7 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
         .route("/-/ready", get(ready))
         .route(&config.telemetry_path, get(metrics))
         .with_state(state)
+        .route("/scrape", get(scrape))
         .merge(status)
         .merge(probe::routes(exposition, Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
@@ -64,6 +65,14 @@ async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Resp
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
         }
     }
+}
+
+/// Answers requests of scrape configurations for `redis_exporter`, which has this path.
+async fn scrape() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "/scrape is a path of redis_exporter; use /probe?target=HOST:PORT&module=NAME, with modules in --config.file\n",
+    )
 }
 
 async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, &'static str) {
