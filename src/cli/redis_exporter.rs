@@ -234,9 +234,10 @@ mod tests {
     #[test]
     fn variables_without_effect_are_named_with_their_counterpart() {
         let env = |name: &str| match name {
-            "REDIS_EXPORTER_SKIP_TLS_VERIFICATION" => Some("true".to_owned()),
+            "REDIS_EXPORTER_SKIP_TLS_VERIFICATION" | "REDIS_EXPORTER_INCL_SYSTEM_METRICS" => {
+                Some("true".to_owned())
+            }
             "REDIS_EXPORTER_WEB_LISTEN_ADDRESS" => Some(":9121".to_owned()),
-            "REDIS_EXPORTER_INCL_SYSTEM_METRICS" => Some("true".to_owned()),
             "REDIS_EXPORTER_DEBUG" => Some(String::new()),
             _ => None,
         };

@@ -179,8 +179,10 @@ impl WebAuth {
             return Ok(());
         }
         let settings = self.settings();
-        if let Some(limiter) = &settings.limiter {
-            limiter.admit(Instant::now())?;
+        if let Some(limiter) = &settings.limiter
+            && !limiter.admit(Instant::now())
+        {
+            return Err(limiter.rejection());
         }
         match &settings.users {
             Some(users) => self.passwords.authorize(users, request.headers(), peer).await,

@@ -26,11 +26,8 @@ impl RateLimiter {
         self.limit
     }
 
-    /// Takes a token.
-    ///
-    /// # Errors
-    /// The bucket is empty; returns the response.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Response> {
+    /// Takes a token; false if the bucket is empty.
+    pub(super) fn admit(&self, now: Instant) -> bool {
         let RateLimit { interval, burst } = self.limit;
         let mut full_at = self.full_at.lock();
         let start = full_at.map_or(now, |full_at| full_at.max(now));
@@ -38,13 +35,14 @@ impl RateLimiter {
         match (next, interval.checked_mul(burst)) {
             (Some(next), Some(capacity)) if next.duration_since(now) <= capacity => {
                 *full_at = Some(next);
-                Ok(())
+                true
             }
-            _ => Err(self.rejection()),
+            _ => false,
         }
     }
 
-    fn rejection(&self) -> Response {
+    /// Returns the response to a request that is not admitted.
+    pub(super) fn rejection(&self) -> Response {
         let seconds = self.limit.interval.as_millis().div_ceil(1000).max(1);
         let body = "too many requests; rate_limit in the file of --web.config.file limits them\n";
         (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], body).into_response()
@@ -61,7 +59,7 @@ mod tests {
     fn admitted(interval: u64, burst: u32, at: &[u64]) -> Vec<bool> {
         let start = Instant::now();
         let limiter = RateLimiter::new(RateLimit { interval: Duration::from_millis(interval), burst });
-        at.iter().map(|at| limiter.admit(start + Duration::from_millis(*at)).is_ok()).collect()
+        at.iter().map(|at| limiter.admit(start + Duration::from_millis(*at))).collect()
     }
 
     #[test]

@@ -27,12 +27,10 @@ pub(crate) enum TlsFileError {
         problem: String,
     },
     /// Certificate and key do not match, or are of an unsupported type.
-    #[error("{} and {}: cannot use certificate {cert} with key {key}: {problem}", cert.key(), key.key())]
+    #[error("{} and {}: cannot use certificate {} with key {}: {problem}", pair.0.key(), pair.1.key(), pair.0, pair.1)]
     CertificateAndKey {
-        /// Source of the certificate.
-        cert: Pem,
-        /// Source of the key.
-        key: Pem,
+        /// Sources of the certificate and of the key.
+        pair: Box<(Pem, Pem)>,
         /// Reason.
         problem: rustls::Error,
     },
@@ -61,7 +59,7 @@ pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
         .map_err(|error| pem_error(&tls.key, &error))?;
     let chain = certificates(&tls.cert)?;
     let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
-        TlsFileError::CertificateAndKey { cert: tls.cert.clone(), key: tls.key.clone(), problem }
+        TlsFileError::CertificateAndKey { pair: Box::new((tls.cert.clone(), tls.key.clone())), problem }
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ignore_client_order = tls.prefer_server_order;
