@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks deploy/helm/, deploy/kubernetes/ and deploy/systemd/: every document against the published schema of its kind, and the
-# unit with systemd.
+# unit with systemd. Checks the configurations of Prometheus in docs/agents.md and docs/switching.md with promtool.
 #
 #   scripts/check-deploy.sh           check
 #   scripts/check-deploy.sh --write   generate the files that scripts/check-helm.sh generates
@@ -35,6 +35,27 @@ if command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1; th
     for folder in deploy/kubernetes/*/; do
         kubectl kustomize "$folder" >/dev/null || fail "kustomize cannot build $folder"
     done
+fi
+
+# Configurations of Prometheus in documents: each block of YAML with scrape_configs, and without keys of other programs.
+if command -v promtool >/dev/null; then
+    blocks=$(mktemp -d)
+    awk -v folder="$blocks" '
+        /^```yaml/ { file = sprintf("%s/%03d.yml", folder, ++count); next }
+        /^```/ { if (file) close(file); file = ""; next }
+        file { print > file }
+    ' docs/agents.md docs/switching.md
+    checked=0
+    while IFS= read -r block; do
+        flags=()
+        ! grep -q '^remote_write:' "$block" || flags=(--agent)
+        said=$(promtool check config --syntax-only "${flags[@]}" "$block" 2>&1) || fail "a configuration in docs/: $said"
+        checked=$((checked + 1))
+    done < <(grep -l '^scrape_configs:' "$blocks"/*.yml)
+    rm -r "$blocks"
+    [ "$checked" -ge 3 ] || fail "only $checked configurations in docs/agents.md and docs/switching.md were found"
+else
+    skip "promtool is not installed; the configurations in documents were not checked"
 fi
 
 # The program of the unit need not be installed on this machine.
