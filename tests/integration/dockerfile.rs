@@ -14,7 +14,12 @@ struct Instruction {
 
 /// The stages of the Dockerfile: each FROM and what is under it.
 fn stages() -> Vec<Vec<Instruction>> {
-    let text = read("Dockerfile");
+    stages_of("Dockerfile")
+}
+
+/// The stages of another Dockerfile.
+fn stages_of(file: &str) -> Vec<Vec<Instruction>> {
+    let text = read(file);
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let mut stages: Vec<Vec<Instruction>> = Vec::new();
     for line in lines.join("\n").replace("\\\n", " ").lines().filter(|line| !line.trim().is_empty()) {
@@ -87,6 +92,16 @@ fn the_image_is_not_root_and_works_without_a_shell() {
         image.iter().all(|instruction| instruction.name != "RUN"),
         "there is no shell to run anything in the final image"
     );
+}
+
+#[test]
+fn the_image_of_a_release_runs_as_the_one_from_source() {
+    let (source, release) = (stages(), stages_of("deploy/image/Dockerfile"));
+    for name in ["USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT"] {
+        assert_eq!(last(source.last().unwrap(), name), last(release.last().unwrap(), name), "{name}");
+    }
+    let program = last(release.last().unwrap(), "COPY").split_whitespace().last().unwrap();
+    assert_eq!(program, last(source.last().unwrap(), "COPY").split_whitespace().last().unwrap());
 }
 
 #[test]

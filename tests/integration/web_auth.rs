@@ -465,8 +465,7 @@ fn healthcheck_uses_tls_with_the_running_exporter() {
 /// Text of a PEM file as the value of a key with `|`.
 fn inline(site: &Site, key: &str, file: &str) -> String {
     let text = std::fs::read_to_string(site.certificates.file(file)).unwrap();
-    let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    format!("  {key}: |\n{lines}")
+    format!("  {key}: |\n    {}\n", text.trim_end().replace('\n', "\n    "))
 }
 
 /// Files that other exporters accept, or reject. docs/web-config.md lists the exceptions.
@@ -476,7 +475,7 @@ fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let dear = hash.replace("$04$", "$18$");
     let given = "client_auth_type: VerifyClientCertIfGiven";
-    let suite = |name: &str| format!("cipher_suites: [TLS_ECDHE_ECDSA_WITH_{name}]");
+    let cipher = |name: &str| format!("cipher_suites: [TLS_ECDHE_ECDSA_WITH_{name}]");
     let all_suites = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
                       TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, \
                       TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, \
@@ -490,11 +489,11 @@ fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
         inline(&site, "cert", "server.pem"),
         inline(&site, "key", "server.key")
     );
-    let key_inlined = format!(
+    let only_key_inlined = format!(
         "tls_server_config:\n  cert_file: server.pem\n{}  client_auth_type: RequireAnyClientCert\n",
         inline(&site, "key", "server.key")
     );
-    let ca_inlined =
+    let authority_inlined =
         tls_text(&["client_auth_type: RequireAndVerifyClientCert"]) + &inline(&site, "client_ca", "ca.pem");
     for text in [
         String::new(),
@@ -511,13 +510,13 @@ fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
             "client_allowed_sans: [one, two]",
         ]),
         inlined,
-        key_inlined,
-        ca_inlined,
+        only_key_inlined,
+        authority_inlined,
         tls_text(&[given, all_suites]),
-        tls_text(&[given, &suite("AES_128_GCM_SHA256"), "min_version: TLS12", "max_version: TLS12"]),
-        tls_text(&[given, &suite("AES_128_GCM_SHA256"), "prefer_server_cipher_suites: false"]),
+        tls_text(&[given, &cipher("AES_128_GCM_SHA256"), "min_version: TLS12", "max_version: TLS12"]),
+        tls_text(&[given, &cipher("AES_128_GCM_SHA256"), "prefer_server_cipher_suites: false"]),
         tls_text(&[given, "curve_preferences: [CurveP256, CurveP384, CurveP521, X25519]"]),
-        tls_text(&[given, &suite("AES_256_GCM_SHA384"), "max_version: TLS12"])
+        tls_text(&[given, &cipher("AES_256_GCM_SHA384"), "max_version: TLS12"])
             + "http_server_config:\n  http2: false\n",
         format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
         tls_text(&[]) + &format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
@@ -554,7 +553,7 @@ fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
         tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: nowhere"]),
         tls_text(&["client_auth_type: Sometimes"]),
         tls_text(&[]) + "basic_auth_users:\n  john: doe\n",
-        tls_text(&[given, &suite("AES_128_GCM_SHA2048")]),
+        tls_text(&[given, &cipher("AES_128_GCM_SHA2048")]),
         tls_text(&[given, "curve_preferences: [CurveP257]"]),
         tls_text(&[given, "min_version: TLS111"]),
         "http_server_config:\n  headers:\n    X-Content-Type-Options: sniff\n".to_owned(),
