@@ -88,6 +88,12 @@ pub(crate) struct Cli {
     )]
     pub(crate) web_listen_address: Vec<String>,
 
+    /// Serve HTTP on the sockets that systemd passes, instead of --web.listen-address
+    #[arg(long = "web.systemd-socket", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) web_systemd_socket: bool,
+
     /// File that enables TLS and basic auth, in the web configuration format of Prometheus exporters; reloaded when it
     /// changes
     #[arg(long = "web.config.file", value_name = "FILE", global = true)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{CommandError, runtime};
 use crate::cli::{Cli, ignored_variables};
 use crate::clock::Clock;
-use crate::config::{Config, WebConfig, load_scripts};
+use crate::config::{Config, ListenAddress, WebConfig, load_scripts};
 use crate::fleet::probes::Probes;
 use crate::fleet::reload::Reloader;
 use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
@@ -50,14 +51,8 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let probes =
         Probes::new(Arc::clone(&fleet), config.modules, config.probes).map_err(CommandError::usage)?;
     let auth = WebAuth::load(config.web.config_file.as_deref()).map_err(CommandError::usage)?;
-    let mut listeners = Vec::with_capacity(config.web.listen.len());
-    for address in &config.web.listen {
-        let bound = TcpListener::bind(address.to_bind()).await;
-        let listener = bound.map_err(|error| {
-            CommandError::other(format!("--web.listen-address: cannot listen on {address}: {error}"))
-        })?;
-        listeners.push(listener);
-    }
+    let listeners =
+        if config.web.systemd_socket { passed_listeners()? } else { bind(&config.web.listen).await? };
     info!(version = env!("CARGO_PKG_VERSION"), revision = env!("BUILD_REVISION"), targets, "starting");
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
@@ -71,6 +66,40 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     serve(fleet, reloader, &config.web, auth, listeners, stop).await.map_err(CommandError::other)?;
     info!("stopped");
     Ok(())
+}
+
+/// Binds the addresses of `--web.listen-address`.
+async fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, CommandError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let bound = TcpListener::bind(address.to_bind()).await;
+        let listener = bound.map_err(|error| {
+            CommandError::other(format!("--web.listen-address: cannot listen on {address}: {error}"))
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Returns the sockets that systemd has passed to the process; at least one.
+fn passed_listeners() -> Result<Vec<TcpListener>, CommandError> {
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        let unusable = |error: std::io::Error| {
+            let number = index.saturating_add(1);
+            CommandError::usage(format!("--web.systemd-socket: cannot use socket {number}: {error}"))
+        };
+        let Some(listener) = passed.take_tcp_listener(index).map_err(unusable)? else { continue };
+        listener.set_nonblocking(true).map_err(unusable)?;
+        listeners.push(TcpListener::from_std(listener).map_err(unusable)?);
+    }
+    if listeners.is_empty() {
+        return Err(CommandError::usage(
+            "--web.systemd-socket: no socket was passed; start the exporter with a systemd socket unit, or remove the flag",
+        ));
+    }
+    Ok(listeners)
 }
 
 /// Watches the fleet's targets and serves their metrics on `listeners` until `stop`.

@@ -30,6 +30,8 @@ const RESERVED_PATHS: &[&str] = &[
 pub(crate) struct WebConfig {
     /// Addresses to listen on; at least one.
     pub(crate) listen: Vec<ListenAddress>,
+    /// True if the sockets that systemd passes replace `listen`.
+    pub(crate) systemd_socket: bool,
     /// Path of the metrics; begins with `/`.
     pub(crate) telemetry_path: String,
     /// File of `--web.config.file`, read at the start and when it changes.
@@ -101,6 +103,7 @@ impl WebConfig {
         }
         Ok(Self {
             listen,
+            systemd_socket: cli.web_systemd_socket,
             telemetry_path: path.to_owned(),
             config_file: cli.web_config_file.clone(),
             privacy: privacy(cli),

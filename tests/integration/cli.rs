@@ -106,6 +106,30 @@ fn the_command_line_of_redis_exporter_is_one_line_or_runs() {
 }
 
 #[test]
+fn sockets_that_systemd_passes_are_served() {
+    // Passes a socket as systemd does: as file descriptor 3, with the number of sockets and the process it is for.
+    let program = "import os, socket, sys\n\
+                   s = socket.socket()\n\
+                   s.bind(('127.0.0.1', 0))\n\
+                   s.listen()\n\
+                   os.dup2(s.fileno(), 3)\n\
+                   os.set_inheritable(3, True)\n\
+                   os.environ.update(LISTEN_FDS=sys.argv[1], LISTEN_PID=str(os.getpid()))\n\
+                   os.execv(sys.argv[2], sys.argv[2:])";
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let args = ["--web.systemd-socket", "--redis.addr", &url];
+    // The harness adds --web.listen-address, which is then unused.
+    let exporter =
+        Exporter::builder().wrapper(&["python3", "-c", program, "1"]).args(&args).args(&QUICK).start();
+    assert_eq!(exporter.get("/-/healthy").status, 200);
+    assert_eq!(lines_with(&exporter.logs(), &["listening"]).len(), 1);
+
+    let finished = Exporter::builder().wrapper(&["python3", "-c", program, "0"]).args(&args).run();
+    let line = one_line(&finished, USAGE);
+    assert!(line.contains("--web.systemd-socket") && line.contains("no socket"), "{line}");
+}
+
+#[test]
 fn tls_files_that_cannot_be_used_are_one_line() {
     let (ours, theirs) = (Certificates::new(), Certificates::new());
     let folder = TempDir::new().unwrap();
