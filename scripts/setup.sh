@@ -4,6 +4,7 @@
 #   scripts/setup.sh                programs for `make test`, `make demo` and `make run`
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
 #   scripts/setup.sh --release      also the programs that `make release-check` needs
+#   scripts/setup.sh --build        only the programs that `scripts/release.sh build` needs
 #   scripts/setup.sh --fetch-only   only the contents of the cache folder; needs no root
 #
 # The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
@@ -13,14 +14,16 @@ cd "$(dirname "$0")/.."
 
 bench=false
 release=false
+build=false
 fetch_only=false
 for argument in "$@"; do
     case $argument in
     --bench) bench=true ;;
     --release) release=true ;;
+    --build) build=true ;;
     --fetch-only) fetch_only=true ;;
     *)
-        echo "usage: scripts/setup.sh [--bench] [--release] [--fetch-only]" >&2
+        echo "usage: scripts/setup.sh [--bench] [--release] [--build] [--fetch-only]" >&2
         exit 64
         ;;
     esac
@@ -71,10 +74,13 @@ install_packages() {
     if $release; then
         pairs+=(musl-gcc:musl-tools rpmbuild:rpm debootstrap:debootstrap curl:curl)
     fi
+    if $build; then
+        pairs=(cc:gcc cc:libc6-dev musl-gcc:musl-tools rpmbuild:rpm)
+    fi
     for pair in "${pairs[@]}"; do
         have "${pair%%:*}" || wanted+=("${pair#*:}")
     done
-    if [ -n "$(missing_servers)" ] && ! python3 -m pip --version >/dev/null 2>&1; then
+    if ! $build && [ -n "$(missing_servers)" ] && ! python3 -m pip --version >/dev/null 2>&1; then
         wanted+=(python3-pip)
     fi
     [ ${#wanted[@]} -gt 0 ] || return 0
@@ -199,6 +205,10 @@ if ! $fetch_only; then
         exit 1
     fi
     install_packages
+    if $build; then
+        [ "$problems" -eq 0 ]
+        exit
+    fi
     if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
         problem "redis-server is not version 7.0, so tests with 7.0 are skipped; set REDIS70_SERVER"
     fi
