@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "endless-loop",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "a loop that nothing ends",
+    summary: "a loop or a recursion that nothing ends",
     instead: "add a condition or a break, and limit the number of iterations",
     why: "The server runs nothing else while a script runs. SCRIPT KILL ends the loop only if the script \
           has written nothing; otherwise only SHUTDOWN NOSAVE does.",
@@ -28,13 +28,17 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
-    endless
+    let recursions = facts.recursions.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(|recursion| {
+        let message = "nothing ends this recursion: the function calls itself on every path";
+        Diagnostic::new(&RULE, facts.script.position(recursion.call), message)
+    });
+    let loops = endless
         .map(|(around, _)| {
             let keyword = around.kind.keyword();
             let message = format!("nothing ends this {keyword} loop: it has no break, return or error");
             Diagnostic::of_loop(&RULE, facts, around, &message, None)
-        })
-        .collect()
+        });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]

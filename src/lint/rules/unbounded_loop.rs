@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "unbounded-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a loop whose number of iterations depends on data",
+    summary: "a loop or a recursion whose number of iterations depends on data",
     instead: "limit the number of iterations, and call the script again while there is more",
     why: "The loop runs as long as there is data: after an outage of its consumers, a queue has millions \
           of entries. A counter that is one of the conditions bounds a loop, and so does `math.min`.",
@@ -48,7 +48,15 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
         };
         Some(Diagnostic::of_loop(&RULE, facts, around, &message, call))
     });
-    loops.collect()
+    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+        LongLoop::Until(call) => {
+            let command = facts.calls.command(*call);
+            let message = format!("the depth of this recursion depends on the replies of {command}");
+            Some(Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call))
+        }
+        _ => None,
+    });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]
