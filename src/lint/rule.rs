@@ -56,6 +56,17 @@ pub struct Rule {
     pub(crate) check: Check,
 }
 
+/// Documentation of the rules.
+const DOCUMENTATION: &str = "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/lint.md";
+
+impl Rule {
+    /// Address of its documentation.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{DOCUMENTATION}#{}", self.name)
+    }
+}
+
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -1,16 +1,20 @@
 //! Calls: which of them run Redis commands, and which run functions of the script.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::lint::analysis::commands::{self, Effect, contains};
 use crate::lint::analysis::constants::constant;
 use crate::lint::analysis::wrappers;
-use crate::lint::source::syntax::{Expr, ExprId, FnId, Script};
+use crate::lint::source::syntax::{Expr, ExprId, FnId, Script, VarId};
 
 /// Global functions of Lua and of the server.
 const GLOBALS: &str = "\
-    assert collectgarbage error getmetatable ipairs loadstring next pairs pcall rawequal rawget rawset select \
-    setmetatable tonumber tostring type unpack xpcall";
+    assert collectgarbage dofile error gcinfo getfenv getmetatable ipairs load loadfile loadstring newproxy next pairs \
+    pcall print rawequal rawget rawset select setfenv setmetatable tonumber tostring type unpack xpcall";
+
+/// Global variables of Lua and of the server that are no functions, and that scripts can't change.
+pub(crate) const TABLES: &str = "\
+    _G _VERSION bit cjson cmsgpack coroutine debug math os redis server string struct table";
 
 /// Call of a Redis command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +34,10 @@ pub(crate) struct Calls<'a> {
 
 impl<'a> Calls<'a> {
     pub(crate) fn new(script: &'a Script) -> Self {
-        let direct = script.exprs.ids().filter_map(|id| Some((id, words(script, id)?)));
+        let functions = script.functions.iter();
+        let parameters: HashSet<VarId> =
+            functions.flat_map(|(_, function)| function.parameters.iter().copied()).collect();
+        let direct = script.exprs.ids().filter_map(|id| Some((id, words(script, &parameters, id)?)));
         let words = wrappers::unwrapped(script, direct.collect());
         let redis = words.into_iter().map(|(id, words)| (id, RedisCall::new(script, &words))).collect();
         Self { script, redis }
@@ -74,6 +81,15 @@ impl<'a> Calls<'a> {
         is_undefined(self.script, callee)
     }
 
+    /// True if the script uses a global that neither Lua, the server nor the script defines.
+    pub(crate) fn uses_undefined(&self) -> bool {
+        self.script.variables.iter().any(|(_, variable)| {
+            variable.is_global
+                && variable.values.is_empty()
+                && ![GLOBALS, TABLES, "KEYS ARGV"].iter().any(|names| contains(names, &variable.name))
+        })
+    }
+
     /// Functions of the script that a call may run: the callee, and functions among the arguments.
     pub(crate) fn runs(&self, call: ExprId) -> Vec<FnId> {
         let Expr::Call { callee, args } = self.script.expr(call) else { return Vec::new() };
@@ -107,22 +123,22 @@ impl RedisCall {
 }
 
 /// Command and arguments of the Redis command that an expression calls.
-fn words(script: &Script, id: ExprId) -> Option<Vec<ExprId>> {
+fn words(script: &Script, parameters: &HashSet<VarId>, id: ExprId) -> Option<Vec<ExprId>> {
     let Expr::Call { callee, args } = script.expr(id) else { return None };
     let calls_redis = |callee: ExprId| {
         let names = ["redis.call", "redis.pcall", "server.call", "server.pcall"];
         script.aliased(callee).iter().any(|id| names.iter().any(|name| script.is_global(*id, name)))
     };
     if calls_redis(*callee) {
-        return Some(with_unpacked(script, args));
+        return Some(with_unpacked(script, parameters, args));
     }
     if let Some((function, args)) = protected(script, id)
         && calls_redis(function)
     {
-        return Some(with_unpacked(script, args));
+        return Some(with_unpacked(script, parameters, args));
     }
     // Part of a script that a build assembles: `rcall` is defined elsewhere.
-    let words = with_unpacked(script, args);
+    let words = with_unpacked(script, parameters, args);
     let is_fragment = is_undefined(script, *callee)
         && variable_name(script, *callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
         && RedisCall::new(script, &words).command.is_some_and(|name| commands::effect(&name) != Effect::Unknown);
@@ -141,9 +157,18 @@ pub(super) fn protected(script: &Script, id: ExprId) -> Option<(ExprId, &[ExprId
     }
 }
 
-/// Arguments of a call, with the elements of the table if they are unpacked from one.
-fn with_unpacked(script: &Script, args: &[ExprId]) -> Vec<ExprId> {
-    let unpacked = args.first().and_then(|first| unpacked(script, *first)).unwrap_or_default();
+/// Arguments of a call, with the elements of the table if they are unpacked from one. A table that is a parameter differs from
+/// call to call.
+fn with_unpacked(script: &Script, parameters: &HashSet<VarId>, args: &[ExprId]) -> Vec<ExprId> {
+    let is_parameter = |id: ExprId| match unpack_args(script, id) {
+        Some([table, ..]) => match script.expr(*table) {
+            Expr::Variable(variable) => parameters.contains(variable),
+            _ => false,
+        },
+        _ => false,
+    };
+    let first = args.first().filter(|first| !is_parameter(**first));
+    let unpacked = first.and_then(|first| unpacked(script, *first)).unwrap_or_default();
     if unpacked.is_empty() { args.to_vec() } else { unpacked }
 }
 

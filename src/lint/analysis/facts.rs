@@ -42,7 +42,10 @@ impl<'a> Facts<'a> {
         let analysis = LoopAnalysis { calls: &calls, values: &values, summaries: &summaries };
         let loops = script.loops.map(|(_, around)| analysis.analyse(around));
         let recursions = recursions(analysis);
-        let iterations = script.loops.map(|(_, around)| analysis.iterations(around));
+        let iterations = script.loops.map(|(id, around)| {
+            let is_endless = matches!(loops.get(id), Some(Some(LongLoop::Endless)));
+            analysis.iterations(around).filter(|_| !is_endless)
+        });
         let huge = huge_loops(&calls, &iterations);
         let mut iterated = BTreeMap::new();
         for (id, long) in loops.iter() {

@@ -1,10 +1,11 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::commands::Extent;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
-use crate::lint::source::syntax::{Binary, Expr, ExprId, Loop, LoopKind, Script, Value, VarId};
+use crate::lint::source::syntax::{Binary, Expr, ExprId, Loop, LoopKind, Script, Statement, Value, VarId};
 
 /// Number of iterations that take about a second, if they do nothing.
 pub(crate) const ITERATIONS_PER_SECOND: f64 = 1e8;
@@ -82,15 +83,32 @@ impl LoopAnalysis<'_> {
                 let Expr::Call { args, .. } = self.script().expr(iterator) else { return None };
                 let mut reads: Vec<ExprId> = args.iter().flat_map(|arg| self.values.sizes(*arg)).collect();
                 reads.dedup();
+                reads.retain(|read| !self.converts(around, *read));
                 (!reads.is_empty()).then_some(LongLoop::Collection(reads))
             }
             LoopKind::Numeric { .. } => match self.numeric(around)? {
+                Bound::Data(LongLoop::Collection(mut reads)) => {
+                    reads.retain(|read| !self.converts(around, *read));
+                    (!reads.is_empty()).then_some(LongLoop::Collection(reads))
+                }
                 Bound::Data(long) => Some(long),
                 Bound::Constant(iterations) if self.is_huge(around, iterations) => self.ended(around, &ends),
                 Bound::Constant(_) | Bound::Fixed => None,
             },
             LoopKind::While(_) | LoopKind::Repeat(_) => self.ended(around, &ends),
         }
+    }
+
+    /// True if a loop copies the fields of a hash, which is usually an object with few of them, to a table.
+    fn converts(&self, around: &Loop, read: ExprId) -> bool {
+        let is_plain = |statement: &Statement| match statement {
+            Statement::Call(call) => {
+                let summary = self.summaries.call(*call);
+                !summary.calls && !summary.opaque
+            }
+            Statement::Return | Statement::Branches(_) | Statement::Loop(_) => false,
+        };
+        self.values.extent(read) == Some(Extent::WholeHash) && around.body.iter().all(is_plain)
     }
 
     /// Number of iterations of a loop that only a constant ends.

@@ -16,6 +16,9 @@ const MAX_FOLLOWED: usize = 300;
 /// Maximum number of steps for a script. Past it nothing more is found; a hostile script of 1 MiB takes seconds until then.
 const MAX_STEPS: usize = 5_000_000;
 
+/// Maximum number of values of a variable among which limits are looked for.
+const MAX_LIMITS: usize = 8;
+
 /// Functions whose result grows with their argument.
 const MONOTONIC: [&str; 4] = ["math.ceil", "math.floor", "math.max", "tonumber"];
 
@@ -222,7 +225,17 @@ impl<'a> Values<'a> {
         match self.script().expr(id) {
             Expr::Call { callee, args } if self.calls.is_global(*callee, "math.min") => args.clone(),
             Expr::Variable(variable) => {
-                self.script().variables.get(*variable).map(|variable| variable.limits.clone()).unwrap_or_default()
+                let limits = self.script().variables.get(*variable).map(|variable| variable.limits.clone());
+                let mut limits = limits.unwrap_or_default();
+                // `n = math.min(n, 100)`
+                for value in self.script().assigned(*variable).take(MAX_LIMITS) {
+                    if !matches!(self.script().expr(value), Expr::Variable(_)) {
+                        let (same, others): (Vec<ExprId>, Vec<ExprId>) =
+                            self.minimum(value).into_iter().partition(|number| self.script().is_same(*number, id));
+                        limits.extend(others.into_iter().filter(|_| !same.is_empty()));
+                    }
+                }
+                limits
             }
             Expr::Binary(Binary::Or, either, other) => self.chosen(*either, *other).unwrap_or_default(),
             _ => Vec::new(),

@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn loops_over_a_cursor_are_reported() {
-        let script = "while c ~= '0' do c = redis.call('HSCAN', KEYS[1], c)[1] end";
+        let script = "local c while c ~= '0' do c = redis.call('HSCAN', KEYS[1], c)[1] end";
         assert_reported("collection-scan-loop", &[script]);
-        assert_clean(&["for i = 1, 10 do c = redis.call('SSCAN', KEYS[1], c)[1] end"]);
+        assert_clean(&["local c for i = 1, 10 do c = redis.call('SSCAN', KEYS[1], c)[1] end"]);
     }
 }

@@ -55,6 +55,12 @@ mod tests {
                 "repeat until nil",
                 "while 1 do f() end",
                 "while true do while a do break end end",
+                "for i = 1, math.huge do redis.call('PING') end",
+                "for i = 0, 1 / 0 do end",
+                "for i = 1, -math.huge, -1 do end",
+                "for i = 10, 1, 0 do end",
+                "local max = math.huge for i = 1, max do end",
+                "local function again() return again() end return again()",
             ],
         );
         assert_clean(&[
@@ -62,6 +68,11 @@ mod tests {
             "while false do end",
             "repeat until true",
             "while true do error('x') end",
+            "for i = 1, math.huge do break end",
+            "for i = 1, math.huge, -1 do end",
+            "for i = 1, 10, 0 do end",
+            "for i = 1, math.huge do if i > 10 then return i end end",
+            "local best = math.huge for i = 1, 3 do best = math.min(best, i) end",
         ]);
     }
 }

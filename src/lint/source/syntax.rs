@@ -202,6 +202,16 @@ impl Loop {
     }
 }
 
+/// Assignment to a global or to a field of a global table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GlobalWrite {
+    pub(crate) position: Position,
+    /// Variable, with the fields.
+    pub(crate) name: String,
+    /// True for `function name()`.
+    pub(crate) is_declaration: bool,
+}
+
 /// Statement, as far as the order of statements matters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Statement {
@@ -222,8 +232,8 @@ pub(crate) struct Script {
     pub(crate) loops: Arena<LoopId, Loop>,
     /// Condition of the innermost `if` around a call, within the same loop.
     pub(crate) guards: HashMap<ExprId, ExprId>,
-    /// Assignments to globals and to fields of global tables, with the name.
-    pub(crate) global_writes: Vec<(Position, String)>,
+    /// Assignments to globals and to fields of global tables.
+    pub(crate) global_writes: Vec<GlobalWrite>,
     /// The script itself.
     pub(crate) main: FnId,
     /// Expression that stands for all that is not analysed.
@@ -234,7 +244,7 @@ impl Default for Script {
     fn default() -> Self {
         let (mut exprs, mut functions) = (Arena::default(), Arena::default());
         Self {
-            main: functions.push(Function::default()),
+            main: functions.push(Function { is_variadic: true, ..Function::default() }),
             unknown: exprs.push((Expr::Unknown, Position::default())),
             exprs,
             functions,

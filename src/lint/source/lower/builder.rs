@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::lint::source::syntax::{
-    Binary, Comparison, Expr, ExprId, FnId, Function, Loop, LoopId, LoopKind, Script, Statement, Value, VarId,
+    Binary, Comparison, Expr, ExprId, FnId, Function, GlobalWrite, Loop, LoopId, LoopKind, Script, Statement, Value, VarId,
     Variable,
 };
 use crate::lua::Position;
@@ -38,8 +38,8 @@ pub(super) struct Builder {
     frame: Frame,
     /// Functions around it, the innermost last.
     outer_frames: Vec<Frame>,
-    /// First `break` outside of a loop.
-    stray_break: Option<Position>,
+    /// First error that the parser doesn't find, and its message.
+    error: Option<(Position, &'static str)>,
 }
 
 impl Default for Builder {
@@ -51,7 +51,7 @@ impl Default for Builder {
             scopes: vec![HashMap::new()],
             globals: HashMap::new(),
             outer_frames: Vec::new(),
-            stray_break: None,
+            error: None,
         }
     }
 }
@@ -60,14 +60,14 @@ impl Builder {
     /// Completes the script, given its body.
     ///
     /// # Errors
-    /// Position of a `break` outside of a loop.
-    pub(super) fn finish(mut self, body: Vec<Statement>) -> Result<Script, Position> {
+    /// Position and message of the first error that the parser doesn't find.
+    pub(super) fn finish(mut self, body: Vec<Statement>) -> Result<Script, (Position, &'static str)> {
         if let Some(main) = self.script.functions.get_mut(self.script.main) {
             main.body = body;
         }
         self.pass_arguments();
-        match self.stray_break {
-            Some(position) => Err(position),
+        match self.error {
+            Some(error) => Err(error),
             None => Ok(self.script),
         }
     }
@@ -181,7 +181,7 @@ impl Builder {
             }
         }
         for target in targets {
-            self.record_global_write(*target, self.script.position(*target));
+            self.record_global_write(*target, self.script.position(*target), false);
         }
     }
 
@@ -224,7 +224,7 @@ impl Builder {
     }
 
     /// Records an assignment to a global or to a field of a global table.
-    pub(super) fn record_global_write(&mut self, target: ExprId, at: Position) {
+    pub(super) fn record_global_write(&mut self, target: ExprId, position: Position, is_declaration: bool) {
         let mut base = target;
         let mut name = String::new();
         while let Expr::Index { base: inner, key } = self.script.expr(base) {
@@ -238,7 +238,8 @@ impl Builder {
         let Some(variable) = self.script.variables.get(*variable).filter(|variable| variable.is_global) else {
             return;
         };
-        self.script.global_writes.push((at, format!("{}{name}", variable.name)));
+        let name = format!("{}{name}", variable.name);
+        self.script.global_writes.push(GlobalWrite { position, name, is_declaration });
     }
 
     /// Records that a table gets another element.
@@ -298,24 +299,30 @@ impl Builder {
         (call, raises)
     }
 
+    /// Records `...`, which only functions that take it have.
+    pub(super) fn record_varargs(&mut self, position: Position) {
+        let function = self.script.functions.get(self.frame.function);
+        if !function.is_some_and(|function| function.is_variadic) {
+            let message = "cannot use `...` outside of a function that takes it";
+            self.error = self.error.or(Some((position, message)));
+        }
+    }
+
     /// Begins a function.
-    pub(super) fn begin_function(&mut self) -> FnId {
-        let id = self.script.functions.push(Function::default());
+    pub(super) fn begin_function(&mut self, is_variadic: bool) -> FnId {
+        let id = self.script.functions.push(Function { is_variadic, ..Function::default() });
         self.outer_frames.push(std::mem::replace(&mut self.frame, Frame::new(id)));
         self.push_scope();
         id
     }
 
-    /// Ends a function, given its parameters, the last of which is `None` if it is `...`.
-    pub(super) fn end_function(&mut self, id: FnId, parameters: &[Option<VarId>], body: Vec<Statement>) {
+    pub(super) fn end_function(&mut self, id: FnId, parameters: Vec<VarId>, body: Vec<Statement>) {
         self.pop_scope();
         if let Some(outer) = self.outer_frames.pop() {
             self.frame = outer;
         }
         if let Some(function) = self.script.functions.get_mut(id) {
-            function.parameters = parameters.iter().copied().flatten().collect();
-            function.is_variadic = parameters.contains(&None);
-            function.body = body;
+            (function.parameters, function.body) = (parameters, body);
         }
     }
 
@@ -357,7 +364,7 @@ impl Builder {
 
     pub(super) fn record_break(&mut self, position: Position) {
         if self.frame.loops.is_empty() {
-            self.stray_break = self.stray_break.or(Some(position));
+            self.error = self.error.or(Some((position, "no loop to break")));
         }
         self.record_exit(1);
     }

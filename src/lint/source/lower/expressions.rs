@@ -45,7 +45,10 @@ impl Lowering {
                     TokenType::Symbol { symbol: Symbol::True } => Expr::Bool(true),
                     TokenType::Symbol { symbol: Symbol::False } => Expr::Bool(false),
                     TokenType::Symbol { symbol: Symbol::Nil } => Expr::Nil,
-                    TokenType::Symbol { symbol: Symbol::Ellipsis } => Expr::Varargs,
+                    TokenType::Symbol { symbol: Symbol::Ellipsis } => {
+                        self.builder.record_varargs(position(token));
+                        Expr::Varargs
+                    }
                     _ => Expr::Unknown,
                 };
                 (expr, position(token))
@@ -170,16 +173,16 @@ impl Lowering {
 
     /// Converts a function, which has the parameter `self` if it is a method.
     pub(super) fn method(&mut self, body: &FunctionBody, keyword: &TokenReference, is_method: bool) -> ExprId {
-        let id = self.builder.begin_function();
-        let this = is_method.then(|| Some(self.builder.declare("self")));
-        let named = body.parameters().iter().filter_map(|parameter| match parameter {
-            Parameter::Name(name) => Some(Some(self.builder.declare(&word(name)))),
-            Parameter::Ellipsis(_) => Some(None),
+        let takes = body.parameters();
+        let is_variadic = takes.iter().any(|parameter| matches!(parameter, Parameter::Ellipsis(_)));
+        let id = self.builder.begin_function(is_variadic);
+        let mut parameters: Vec<VarId> = is_method.then(|| self.builder.declare("self")).into_iter().collect();
+        parameters.extend(takes.iter().filter_map(|parameter| match parameter {
+            Parameter::Name(name) => Some(self.builder.declare(&word(name))),
             _ => None,
-        });
-        let parameters: Vec<Option<VarId>> = this.into_iter().chain(named).collect();
+        }));
         let statements = self.block(body.block());
-        self.builder.end_function(id, &parameters, statements);
+        self.builder.end_function(id, parameters, statements);
         self.builder.add(Expr::Function(id), position(keyword))
     }
 }

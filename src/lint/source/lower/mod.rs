@@ -17,8 +17,8 @@ use crate::lua::Position;
 /// Converts a tree.
 ///
 /// # Errors
-/// Position of the first `break` outside of a loop, which the parser accepts.
-pub(crate) fn lower(block: &Block) -> Result<Script, Position> {
+/// Position and message of the first error that the parser doesn't find.
+pub(crate) fn lower(block: &Block) -> Result<Script, (Position, &'static str)> {
     let mut lowering = Lowering::default();
     let body = lowering.block(block);
     lowering.builder.finish(body)
@@ -113,7 +113,7 @@ impl Lowering {
                     }
                     (None, _) => {}
                 }
-                self.builder.record_global_write(target, position(declaration.function_token()));
+                self.builder.record_global_write(target, position(declaration.function_token()), true);
             }
             Stmt::LocalFunction(local) => {
                 let variable = self.builder.declare(&word(local.name()));
