@@ -19,7 +19,11 @@ pub fn document() -> String {
 pub(crate) fn explain(rule: &Rule, out: &mut impl Write) -> io::Result<()> {
     let Rule { name, severity, summary, why, instead, .. } = rule;
     let off = if rule.on_by_default { "" } else { ", off by default" };
-    writeln!(out, "{name} ({}{off})\n\nReports {summary}.\n\n{why}\n\nInstead: {instead}.", severity.as_str())?;
+    writeln!(
+        out,
+        "{name} ({}{off})\n\nReports {summary}.\n\n{why}\n\nInstead: {instead}.",
+        severity.as_str()
+    )?;
     if let Some(Example { bad, good }) = rule.example {
         let indented = |script: &str| script.replace('\n', "\n  ");
         writeln!(out, "\nReported:\n\n  {}\n\nNot reported:\n\n  {}", indented(bad), indented(good))?;

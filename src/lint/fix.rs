@@ -53,12 +53,27 @@ mod tests {
     #[test]
     fn what_is_safe_is_corrected() {
         for (source, expected) in [
-            ("#!lua\nreturn redis.call('GET', KEYS[1])", "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])"),
-            ("#!lua \r\nreturn redis.call('GET', 'a')\r\n", "#!lua flags=no-writes\r\nreturn redis.call('GET', 'a')\r\n"),
-            ("#!lua flags=allow-stale\nreturn redis.call('GET', 'a')", "#!lua flags=allow-stale,no-writes\nreturn redis.call('GET', 'a')"),
-            ("#!lua flags=\nreturn redis.call('GET', 'a')", "#!lua flags=no-writes\nreturn redis.call('GET', 'a')"),
+            (
+                "#!lua\nreturn redis.call('GET', KEYS[1])",
+                "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])",
+            ),
+            (
+                "#!lua \r\nreturn redis.call('GET', 'a')\r\n",
+                "#!lua flags=no-writes\r\nreturn redis.call('GET', 'a')\r\n",
+            ),
+            (
+                "#!lua flags=allow-stale\nreturn redis.call('GET', 'a')",
+                "#!lua flags=allow-stale,no-writes\nreturn redis.call('GET', 'a')",
+            ),
+            (
+                "#!lua flags=\nreturn redis.call('GET', 'a')",
+                "#!lua flags=no-writes\nreturn redis.call('GET', 'a')",
+            ),
             ("\u{feff}return redis.call('SET', 'a', 1)", "return redis.call('SET', 'a', 1)"),
-            ("\u{feff}#!lua\nreturn redis.call('GET', 'a')", "#!lua flags=no-writes\nreturn redis.call('GET', 'a')"),
+            (
+                "\u{feff}#!lua\nreturn redis.call('GET', 'a')",
+                "#!lua flags=no-writes\nreturn redis.call('GET', 'a')",
+            ),
         ] {
             let fixed = fixed(source);
             assert_eq!(fixed.as_deref(), Some(expected));

@@ -57,7 +57,8 @@ pub struct Rule {
 }
 
 /// Documentation of the rules.
-const DOCUMENTATION: &str = "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/lint.md";
+const DOCUMENTATION: &str =
+    "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/lint.md";
 
 impl Rule {
     /// Address of its documentation.

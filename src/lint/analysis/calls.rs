@@ -141,7 +141,9 @@ fn words(script: &Script, parameters: &HashSet<VarId>, id: ExprId) -> Option<Vec
     let words = with_unpacked(script, parameters, args);
     let is_fragment = is_undefined(script, *callee)
         && variable_name(script, *callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
-        && RedisCall::new(script, &words).command.is_some_and(|name| commands::effect(&name) != Effect::Unknown);
+        && RedisCall::new(script, &words)
+            .command
+            .is_some_and(|name| commands::effect(&name) != Effect::Unknown);
     is_fragment.then_some(words)
 }
 

@@ -49,6 +49,10 @@ const LINEAR: &str = "\
     BITOP LCS LINSERT LPOS LREM SDIFFSTORE SINTERCARD SINTERSTORE SUNIONSTORE ZDIFFSTORE ZINTERCARD ZINTERSTORE \
     ZUNIONSTORE";
 
+/// Commands that reply with the size of something, which is never negative.
+const SIZES: &str = "\
+    BITCOUNT DBSIZE EXISTS HLEN HSTRLEN LLEN PFCOUNT SCARD SINTERCARD STRLEN XLEN ZCARD ZCOUNT ZINTERCARD ZLEXCOUNT";
+
 /// True if a list of words contains a word.
 pub(crate) fn contains(words: &str, word: &str) -> bool {
     words.split(' ').any(|one| one == word)
@@ -81,6 +85,11 @@ pub(crate) fn is_linear(command: &str, args: usize, is_constant: impl Fn(usize) 
         "LINDEX" | "LSET" => args >= 2 && !is_constant(1),
         _ => contains(LINEAR, command),
     }
+}
+
+/// True if a command replies with the size of something.
+pub(crate) fn is_size(command: &str) -> bool {
+    contains(SIZES, command)
 }
 
 /// Amount of data that a command without a limit reads.
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_sorted_and_disjoint() {
-        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY, LINEAR] {
+        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY, LINEAR, SIZES] {
             assert!(list.split(' ').is_sorted());
         }
         assert!(READS.split(' ').all(|command| !contains(WRITES, command)));

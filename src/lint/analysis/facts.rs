@@ -89,7 +89,8 @@ impl<'a> Facts<'a> {
         let repeated = self.repeated();
         self.calls.all_redis().into_iter().filter_map(move |(id, call)| {
             let command = call.command.as_deref()?;
-            let is_constant = |index: usize| call.args.get(index).is_some_and(|id| self.calls.constant(*id).is_some());
+            let is_constant =
+                |index: usize| call.args.get(index).is_some_and(|id| self.calls.constant(*id).is_some());
             let is_linear = commands::is_linear(command, call.args.len(), is_constant);
             let around = self.script.loops.get(*repeated.get(&id)?)?;
             (is_linear && self.values.extent(id).is_none() && !self.is_key_of_loop(&call.args))

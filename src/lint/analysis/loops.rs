@@ -1,7 +1,7 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
-use crate::lint::analysis::commands::Extent;
+use crate::lint::analysis::commands;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
@@ -99,7 +99,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True if a loop copies the fields of a hash, which is usually an object with few of them, to a table.
+    /// True if a loop only copies the reply of HGETALL to a table. Such a hash is usually an object with few fields.
     fn converts(&self, around: &Loop, read: ExprId) -> bool {
         let is_plain = |statement: &Statement| match statement {
             Statement::Call(call) => {
@@ -108,7 +108,9 @@ impl LoopAnalysis<'_> {
             }
             Statement::Return | Statement::Branches(_) | Statement::Loop(_) => false,
         };
-        self.values.extent(read) == Some(Extent::WholeHash) && around.body.iter().all(is_plain)
+        self.calls.command(read) == "HGETALL"
+            && around.body.iter().all(is_plain)
+            && around.assigned.iter().all(|(variable, _)| *variable >= around.first_variable)
     }
 
     /// Number of iterations of a loop that only a constant ends.
@@ -253,7 +255,8 @@ impl LoopAnalysis<'_> {
         let mut bound = None;
         for high in self.alternatives(high, "math.min") {
             let high = Sum::of(script, high);
-            let differences = lowest.iter().map(|low| high.clone().plus(script, -1.0, &Sum::of(script, *low)));
+            let differences =
+                lowest.iter().map(|low| high.clone().plus(script, -1.0, &Sum::of(script, *low)));
             let alone = lowest.is_empty().then(|| high.clone());
             for difference in differences.chain(alone) {
                 match self.growth(&difference) {
@@ -283,13 +286,25 @@ impl LoopAnalysis<'_> {
         alternatives
     }
 
-    /// Bound of a sum. Values that are subtracted don't make it larger.
+    /// Bound of a sum. A constant minus something is bounded, and so is anything minus the size of a collection; but the time
+    /// since a stored one grows.
     fn growth(&self, sum: &Sum) -> Bound {
         if let Some(number) = sum.number() {
             return Bound::Constant(number);
         }
-        let mut terms = sum.terms.iter().filter(|(factor, _)| *factor > 0.0);
-        terms.find_map(|(_, value)| self.data(*value)).map_or(Bound::Fixed, Bound::Data)
+        let is_constant = sum.terms.iter().all(|(factor, _)| *factor < 0.0);
+        let mut long = sum.terms.iter().filter_map(|(factor, value)| {
+            let long = self.data(*value)?;
+            let grows = *factor > 0.0
+                || (!is_constant && matches!(&long, LongLoop::Count(call) if !self.is_size(*call)));
+            grows.then_some(long)
+        });
+        long.next().map_or(Bound::Fixed, Bound::Data)
+    }
+
+    /// True if a command replies with the size of something.
+    fn is_size(&self, call: ExprId) -> bool {
+        commands::is_size(self.calls.command(call))
     }
 
     /// Loop with as many iterations as a number, if the number grows with the data.
@@ -322,12 +337,13 @@ impl LoopAnalysis<'_> {
         if steps.iter().any(|(step, _)| *step == Step::Scaled) {
             return Bound::Fixed;
         }
-        let mut rest = Sum::of(script, side);
+        let mut rest = Sum::with(script, side, counter);
         let Some(factor) = rest.take(script, counter) else {
             // The counter is a part of another variable.
             return [limit, side].into_iter().find_map(|id| self.data(id)).map_or(Bound::Fixed, Bound::Data);
         };
-        let in_loop: Vec<Value> = around.assigned.iter().filter(|(id, _)| *id == counter).map(|(_, value)| *value).collect();
+        let in_loop: Vec<Value> =
+            around.assigned.iter().filter(|(id, _)| *id == counter).map(|(_, value)| *value).collect();
         let starts = script.values(counter).iter().filter(|value| !in_loop.contains(value));
         let starts: Vec<Sum> = match starts.map(|value| Sum::of(script, value.source())).collect::<Vec<_>>() {
             starts if starts.is_empty() => vec![Sum::default()],

@@ -32,7 +32,12 @@ impl Sum {
 
     /// Takes a number apart.
     pub(super) fn of(script: &Script, number: ExprId) -> Self {
-        Self::within(script, number, MAX_DEPTH)
+        Self::within(script, number, None, MAX_DEPTH)
+    }
+
+    /// Takes a number apart, but not the value of a variable.
+    pub(super) fn with(script: &Script, number: ExprId, variable: VarId) -> Self {
+        Self::within(script, number, Some(variable), MAX_DEPTH)
     }
 
     /// This sum plus a multiple of another one.
@@ -62,13 +67,13 @@ impl Sum {
         self.terms.is_empty().then_some(self.constant)
     }
 
-    fn within(script: &Script, number: ExprId, depth: usize) -> Self {
-        let sum = depth.checked_sub(1).and_then(|depth| Self::parts(script, number, depth));
+    fn within(script: &Script, number: ExprId, kept: Option<VarId>, depth: usize) -> Self {
+        let sum = depth.checked_sub(1).and_then(|depth| Self::parts(script, number, kept, depth));
         sum.filter(|sum| sum.terms.len() <= MAX_TERMS).unwrap_or_else(|| Self::term(number))
     }
 
-    fn parts(script: &Script, number: ExprId, depth: usize) -> Option<Self> {
-        let of = |id: ExprId| Self::within(script, id, depth);
+    fn parts(script: &Script, number: ExprId, kept: Option<VarId>, depth: usize) -> Option<Self> {
+        let of = |id: ExprId| Self::within(script, id, kept, depth);
         Some(match script.expr(number) {
             Expr::Number(text) => Self::constant(parsed(text)?),
             Expr::Unary(Unary::Minus, operand) => Self::default().plus(script, -1.0, &of(*operand)),
@@ -76,7 +81,9 @@ impl Sum {
             Expr::Binary(Binary::Minus, left, right) => of(*left).plus(script, -1.0, &of(*right)),
             Expr::Binary(Binary::Times, left, right) => match (of(*left), of(*right)) {
                 (left, right) if left.terms.is_empty() => Self::default().plus(script, left.constant, &right),
-                (left, right) if right.terms.is_empty() => Self::default().plus(script, right.constant, &left),
+                (left, right) if right.terms.is_empty() => {
+                    Self::default().plus(script, right.constant, &left)
+                }
                 _ => return None,
             },
             Expr::Binary(Binary::Divide, left, right) => {
@@ -102,7 +109,7 @@ impl Sum {
                 of(*args.first()?)
             }
             Expr::String(text) => Self::constant(parsed(text)?),
-            Expr::Variable(variable) => match script.values(*variable) {
+            Expr::Variable(variable) if kept != Some(*variable) => match script.values(*variable) {
                 [Value::Of(value)] => of(*value),
                 _ => return None,
             },
@@ -116,6 +123,8 @@ fn parsed(text: &str) -> Option<f64> {
     let text = text.trim();
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok().map(f64::from),
-        None => text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))),
+        None => {
+            text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)))
+        }
     }
 }

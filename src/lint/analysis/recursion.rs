@@ -227,7 +227,9 @@ impl<'a> Search<'a> {
         let mut next = cycle.functions.clone();
         let (mut visited, mut calls) = (HashSet::new(), HashSet::new());
         while let Some(id) = next.pop() {
-            let Some(function) = self.script().functions.get(id).filter(|_| visited.insert(id)) else { continue };
+            let Some(function) = self.script().functions.get(id).filter(|_| visited.insert(id)) else {
+                continue;
+            };
             calls.extend(function.calls.iter().copied());
             next.extend(self.edges.get(id).into_iter().flatten().map(|(_, callee)| *callee));
         }
@@ -244,9 +246,8 @@ impl<'a> Search<'a> {
                 functions.iter().filter_map(|function| function.parameters.get(index)).copied().collect();
             let steps = |call: &ExprId| {
                 let Expr::Call { args, .. } = script.expr(*call) else { return false };
-                args.get(index).is_some_and(|arg| {
-                    counters.iter().any(|counter| self.analysis.steps(*arg, *counter))
-                })
+                args.get(index)
+                    .is_some_and(|arg| counters.iter().any(|counter| self.analysis.steps(*arg, *counter)))
             };
             if !cycle.calls.iter().all(steps) {
                 return false;
@@ -300,15 +301,39 @@ mod tests {
         for (script, rule) in [
             ("local function f() return f() end return f()", "endless-loop"),
             ("local function f(n) redis.call('INCR', n) f(n + 1) end f(1)", "endless-loop"),
-            ("local g local function f() return g() end g = function() return f() end return f()", "endless-loop"),
+            (
+                "local g local function f() return g() end g = function() return f() end return f()",
+                "endless-loop",
+            ),
             ("local M = {} function M.f() return M.f() end return M.f()", "endless-loop"),
-            ("local function f(x) if x then return f(1) else return f(2) end end return f(1)", "endless-loop"),
-            ("local function f(c) local r = redis.call('SCAN', c) if r[1] ~= '0' then return f(r[1]) end end f('0')", "scan-loop"),
-            ("local function f(c) local r = redis.call('SSCAN', KEYS[1], c) if r[1] == '0' then return end f(r[1]) end f(0)", "collection-scan-loop"),
-            ("local function f(k) local n = redis.call('GET', k) if n then return f(n) end return k end return f(KEYS[1])", "unbounded-loop"),
-            ("local function f() local x = redis.call('LPOP', KEYS[1]) if not x then return 0 end return f() end return f()", "unbounded-loop"),
-            ("local function f() return redis.call('LPOP', KEYS[1]) and f() end return f()", "unbounded-loop"),
-            ("local g local function f(k) return g(redis.call('GET', k)) end g = function(k) if k then return f(k) end end f(KEYS[1])", "unbounded-loop"),
+            (
+                "local function f(x) if x then return f(1) else return f(2) end end return f(1)",
+                "endless-loop",
+            ),
+            (
+                "local function f(c) local r = redis.call('SCAN', c) if r[1] ~= '0' then return f(r[1]) end end f('0')",
+                "scan-loop",
+            ),
+            (
+                "local function f(c) local r = redis.call('SSCAN', KEYS[1], c) if r[1] == '0' then return end f(r[1]) end f(0)",
+                "collection-scan-loop",
+            ),
+            (
+                "local function f(k) local n = redis.call('GET', k) if n then return f(n) end return k end return f(KEYS[1])",
+                "unbounded-loop",
+            ),
+            (
+                "local function f() local x = redis.call('LPOP', KEYS[1]) if not x then return 0 end return f() end return f()",
+                "unbounded-loop",
+            ),
+            (
+                "local function f() return redis.call('LPOP', KEYS[1]) and f() end return f()",
+                "unbounded-loop",
+            ),
+            (
+                "local g local function f(k) return g(redis.call('GET', k)) end g = function(k) if k then return f(k) end end f(KEYS[1])",
+                "unbounded-loop",
+            ),
         ] {
             assert_eq!(severe(script), [rule], "{script}");
         }

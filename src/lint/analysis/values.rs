@@ -22,6 +22,9 @@ const MAX_LIMITS: usize = 8;
 /// Functions whose result grows with their argument.
 const MONOTONIC: [&str; 4] = ["math.ceil", "math.floor", "math.max", "tonumber"];
 
+/// Functions that take a position in a text as their third argument or before.
+const TEXT: [&str; 4] = ["string.byte", "string.find", "string.match", "string.sub"];
+
 /// Values in a script.
 #[derive(Debug)]
 pub(crate) struct Values<'a> {
@@ -99,7 +102,8 @@ impl<'a> Values<'a> {
                 Expr::Binary(Binary::Minus, left, right) if self.calls.constant(*right).is_some() => {
                     next.push(*left);
                 }
-                Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..)
+                Expr::Unary(Unary::Minus, _)
+                | Expr::Binary(Binary::Minus, ..)
                 | Expr::Varargs
                 | Expr::Unknown => {
                     negative = true;
@@ -230,8 +234,10 @@ impl<'a> Values<'a> {
                 // `n = math.min(n, 100)`
                 for value in self.script().assigned(*variable).take(MAX_LIMITS) {
                     if !matches!(self.script().expr(value), Expr::Variable(_)) {
-                        let (same, others): (Vec<ExprId>, Vec<ExprId>) =
-                            self.minimum(value).into_iter().partition(|number| self.script().is_same(*number, id));
+                        let (same, others): (Vec<ExprId>, Vec<ExprId>) = self
+                            .minimum(value)
+                            .into_iter()
+                            .partition(|number| self.script().is_same(*number, id));
                         limits.extend(others.into_iter().filter(|_| !same.is_empty()));
                     }
                 }
@@ -246,7 +252,9 @@ impl<'a> Values<'a> {
     fn chosen(&self, either: ExprId, other: ExprId) -> Option<Vec<ExprId>> {
         let script = self.script();
         let Expr::Binary(Binary::And, condition, number) = script.expr(either) else { return None };
-        let Expr::Binary(Binary::Compare(comparison), left, right) = script.expr(*condition) else { return None };
+        let Expr::Binary(Binary::Compare(comparison), left, right) = script.expr(*condition) else {
+            return None;
+        };
         let (small, large) = match comparison {
             Comparison::Less => (*left, *right),
             Comparison::Greater => (*right, *left),
@@ -266,16 +274,28 @@ impl<'a> Values<'a> {
         is_reply
     }
 
-    /// True if an expression depends on KEYS or ARGV, and on no reply.
+    /// True if an expression depends on KEYS or ARGV and on no reply, and takes another element or another part of a text each
+    /// time.
     pub(crate) fn is_given(&self, id: ExprId) -> bool {
-        let (mut is_given, mut is_reply) = (false, false);
+        let (mut is_given, mut is_reply, mut varies) = (false, false, false);
         self.follow(id, |id, next| {
             is_reply |= self.calls.redis(id).is_some();
             is_given |= ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(id, name));
-            self.operands(self.script().expr(id), next);
+            let expr = self.script().expr(id);
+            varies |= match expr {
+                Expr::Index { base, key } => {
+                    self.calls.constant(*key).is_none()
+                        && ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(*base, name))
+                }
+                Expr::Call { callee, args } => {
+                    args.len() > 2 && TEXT.iter().any(|name| self.calls.is_global(*callee, name))
+                }
+                _ => false,
+            };
+            self.operands(expr, next);
             !is_reply
         });
-        is_given && !is_reply
+        is_given && varies && !is_reply
     }
 
     /// Adds the expressions that the value of an expression is computed from.

@@ -49,7 +49,8 @@ pub(super) fn unwrapped(script: &Script, direct: Words) -> Words {
             else {
                 continue;
             };
-            let (Some(template), Some(callers)) = (template(script, function, inner), callers.get(&id)) else {
+            let (Some(template), Some(callers)) = (template(script, function, inner), callers.get(&id))
+            else {
                 continue;
             };
             words.remove(call);
@@ -81,7 +82,8 @@ fn template(script: &Script, function: &Function, words: &[ExprId]) -> Option<Ve
         }
         if let Some([table]) = unpack_args(script, id) {
             let passed = elements(script, *table);
-            if passed.is_some_and(|passed| matches!(passed[..], [one] if *script.expr(one) == Expr::Varargs)) {
+            if passed.is_some_and(|passed| matches!(passed[..], [one] if *script.expr(one) == Expr::Varargs))
+            {
                 return Word::From(function.parameters.len());
             }
             if let Some(index) = parameter(*table) {

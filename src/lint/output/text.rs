@@ -74,14 +74,12 @@ fn summary(report: &Report) -> String {
     if parts.is_empty() {
         parts.push("no findings".to_owned());
     }
-    for (count, what) in
-        [
-            (report.omitted, "omitted"),
-            (report.allowed, "suppressed"),
-            (report.unreadable.len(), "unreadable"),
-            (report.fixed, "corrected"),
-        ]
-    {
+    for (count, what) in [
+        (report.omitted, "omitted"),
+        (report.allowed, "suppressed"),
+        (report.unreadable.len(), "unreadable"),
+        (report.fixed, "corrected"),
+    ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

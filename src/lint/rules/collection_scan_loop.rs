@@ -39,7 +39,8 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
         LongLoop::Scan(call) if facts.calls.command(*call) != "SCAN" => {
             let command = facts.calls.command(*call);
-            let message = format!("this recursion reads a whole collection with {command} while nothing else runs");
+            let message =
+                format!("this recursion reads a whole collection with {command} while nothing else runs");
             Some(Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call))
         }
         _ => None,

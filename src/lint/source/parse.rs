@@ -51,7 +51,8 @@ pub(crate) fn parse(source: &str, tokens: &[Token<'_>]) -> Result<Script, ParseE
         let (begin, _) = error.range();
         return Err(ParseError::Syntax(begin.into(), message(error)));
     }
-    lower(parsed.ast().nodes()).map_err(|(position, message)| ParseError::Syntax(position, message.to_owned()))
+    lower(parsed.ast().nodes())
+        .map_err(|(position, message)| ParseError::Syntax(position, message.to_owned()))
 }
 
 /// True if a string has an escape sequence of a number that is no byte: `\256`.

@@ -17,7 +17,11 @@ pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (P
 
 /// Returns the position of the first placeholder in code, and the placeholder. Those in strings and comments leave a script
 /// as Lua, and so do nested tables, which look like `{{ name }}`: only those in the line of the error count.
-pub(crate) fn in_code<'a>(source: &'a str, tokens: &[Token<'_>], error: Position) -> Option<(Position, &'a str)> {
+pub(crate) fn in_code<'a>(
+    source: &'a str,
+    tokens: &[Token<'_>],
+    error: Position,
+) -> Option<(Position, &'a str)> {
     let texts = tokens.iter().filter_map(|token| match token.kind {
         Kind::String(text) | Kind::Comment(text) => {
             Some(token.position.line..=token.position.line + text.matches('\n').count())
@@ -56,7 +60,8 @@ fn placeholder(text: &str) -> Option<&str> {
         })
     };
     let is_expression = |inner: &str| {
-        inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !inner.contains(['\n', '{'])
+        inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && !inner.contains(['\n', '{'])
     };
     let is_word = |inner: &str| {
         inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

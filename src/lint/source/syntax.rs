@@ -376,7 +376,8 @@ impl Script {
                     pairs.push((*a, *b));
                     pairs.extend(left.iter().copied().zip(right.iter().copied()));
                 }
-                (Expr::Number(_) | Expr::String(_) | Expr::Variable(_), _) if self.expr(one) == self.expr(other) => {}
+                (Expr::Number(_) | Expr::String(_) | Expr::Variable(_), _)
+                    if self.expr(one) == self.expr(other) => {}
                 _ => return false,
             }
         }
@@ -385,7 +386,9 @@ impl Script {
 
     /// Values of a field of the table in a variable.
     pub(crate) fn field(&self, base: ExprId, key: ExprId) -> &[ExprId] {
-        let (Expr::Variable(table), Expr::String(key)) = (self.expr(base), self.expr(key)) else { return &[] };
+        let (Expr::Variable(table), Expr::String(key)) = (self.expr(base), self.expr(key)) else {
+            return &[];
+        };
         let table = self.variables.get(*table);
         table.and_then(|table| table.fields.get(key)).map_or(&[], Vec::as_slice)
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::lint::source::syntax::{
-    Binary, Comparison, Expr, ExprId, FnId, Function, GlobalWrite, Loop, LoopId, LoopKind, Script, Statement, Value, VarId,
-    Variable,
+    Binary, Comparison, Expr, ExprId, FnId, Function, GlobalWrite, Loop, LoopId, LoopKind, Script, Statement,
+    Value, VarId, Variable,
 };
 use crate::lua::Position;
 
@@ -188,7 +188,8 @@ impl Builder {
     /// Value that is assigned to a variable if it is past that value: the assignment in `if n > 100 then n = 100 end`.
     fn limit(&self, variable: VarId, value: Value) -> Option<ExprId> {
         let Value::Of(value) = value else { return None };
-        let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script.expr(self.frame.guard?) else {
+        let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script.expr(self.frame.guard?)
+        else {
             return None;
         };
         let is_variable = |id: ExprId| *self.script.expr(id) == Expr::Variable(variable);
@@ -212,7 +213,8 @@ impl Builder {
 
     /// Assigns a value to an element of a table.
     pub(super) fn assign_element(&mut self, table: ExprId, key: ExprId, value: ExprId) {
-        let (Expr::Variable(table), Expr::String(key)) = (self.script.expr(table), self.script.expr(key)) else {
+        let (Expr::Variable(table), Expr::String(key)) = (self.script.expr(table), self.script.expr(key))
+        else {
             return;
         };
         let (table, key) = (*table, key.clone());
@@ -235,7 +237,8 @@ impl Builder {
             base = *inner;
         }
         let Expr::Variable(variable) = self.script.expr(base) else { return };
-        let Some(variable) = self.script.variables.get(*variable).filter(|variable| variable.is_global) else {
+        let Some(variable) = self.script.variables.get(*variable).filter(|variable| variable.is_global)
+        else {
             return;
         };
         let name = format!("{}{name}", variable.name);
@@ -278,7 +281,9 @@ impl Builder {
             self.grow(*table);
         }
         let call = self.add(Expr::Call { callee, args }, at);
-        if let (Some(guard), Expr::Variable(_) | Expr::Index { .. }) = (self.frame.guard, self.script.expr(callee)) {
+        if let (Some(guard), Expr::Variable(_) | Expr::Index { .. }) =
+            (self.frame.guard, self.script.expr(callee))
+        {
             self.script.guards.insert(call, guard);
         }
         if let Some(function) = self.script.functions.get_mut(self.frame.function) {

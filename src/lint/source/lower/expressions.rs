@@ -172,11 +172,17 @@ impl Lowering {
     }
 
     /// Converts a function, which has the parameter `self` if it is a method.
-    pub(super) fn method(&mut self, body: &FunctionBody, keyword: &TokenReference, is_method: bool) -> ExprId {
+    pub(super) fn method(
+        &mut self,
+        body: &FunctionBody,
+        keyword: &TokenReference,
+        is_method: bool,
+    ) -> ExprId {
         let takes = body.parameters();
         let is_variadic = takes.iter().any(|parameter| matches!(parameter, Parameter::Ellipsis(_)));
         let id = self.builder.begin_function(is_variadic);
-        let mut parameters: Vec<VarId> = is_method.then(|| self.builder.declare("self")).into_iter().collect();
+        let mut parameters: Vec<VarId> =
+            is_method.then(|| self.builder.declare("self")).into_iter().collect();
         parameters.extend(takes.iter().filter_map(|parameter| match parameter {
             Parameter::Name(name) => Some(self.builder.declare(&word(name))),
             _ => None,
