@@ -476,11 +476,11 @@ fn hostile_sources_take_little_memory() {
         "x[1]=f(1,{a=2})\n",
         "r.call(a)\n",
     ] {
-        for size in [1 << 20, 200_000] {
+        for size in [1 << 20, 130_000] {
             let path = folder.path().join("hostile.lua");
             fs::write(&path, unit.repeat(size / unit.len())).unwrap();
             // 64 MiB of it are the stack of the thread that checks, which is reserved.
-            let limited = "ulimit -v 409600; exec \"$0\" lint --format json \"$1\"";
+            let limited = "ulimit -v 307200; exec \"$0\" lint --format json \"$1\"";
             let output =
                 Command::new("bash").args(["-c", limited]).arg(binary()).arg(&path).output().unwrap();
             let code = output.status.code();

@@ -75,7 +75,7 @@ impl Sum {
     fn parts(script: &Script, number: ExprId, kept: Option<VarId>, depth: usize) -> Option<Self> {
         let of = |id: ExprId| Self::within(script, id, kept, depth);
         Some(match script.expr(number) {
-            Expr::Number(text) => Self::constant(parsed(text)?),
+            Expr::Number(text) | Expr::String(text) => Self::constant(parsed(text)?),
             Expr::Unary(Unary::Minus, operand) => Self::default().plus(script, -1.0, &of(*operand)),
             Expr::Binary(Binary::Plus, left, right) => of(*left).plus(script, 1.0, &of(*right)),
             Expr::Binary(Binary::Minus, left, right) => of(*left).plus(script, -1.0, &of(*right)),
@@ -108,7 +108,6 @@ impl Sum {
             Expr::Call { callee, args } if SAME.iter().any(|name| script.is_global(*callee, name)) => {
                 of(*args.first()?)
             }
-            Expr::String(text) => Self::constant(parsed(text)?),
             Expr::Variable(variable) if kept != Some(*variable) => match script.values(*variable) {
                 [Value::Of(value)] => of(*value),
                 _ => return None,

@@ -86,7 +86,7 @@ fn identifier(text: &str) -> Option<&'static str> {
     if parts.windows(5).any(|window| is_uuid(&window)) {
         return Some("a UUID");
     }
-    let has = |part: &str, kind: fn(&u8) -> bool| part.bytes().filter(|byte| kind(byte)).count() > 1;
+    let has = |part: &str, kind: fn(&u8) -> bool| part.bytes().filter(kind).count() > 1;
     let is_id = |part: &&str| {
         part.len() >= MIN_HEX
             && is_hex(part)
@@ -94,7 +94,7 @@ fn identifier(text: &str) -> Option<&'static str> {
             && has(part, u8::is_ascii_alphabetic)
             && is_random(part)
     };
-    parts.iter().any(|part| is_id(part)).then_some("a random identifier")
+    parts.iter().any(is_id).then_some("a random identifier")
 }
 
 /// Lengths of numbers that are identifiers.

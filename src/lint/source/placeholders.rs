@@ -35,7 +35,7 @@ pub(crate) fn in_code<'a>(
         while next.next_if(|lines| *lines.end() < line).is_some() {}
         let is_text = next.peek().is_some_and(|lines| lines.contains(&line));
         let placeholder = placeholder(text).filter(|found| {
-            line == error.line || (!is_text && !(found.starts_with("{{") || found.starts_with("#{")))
+            line == error.line || !(is_text || found.starts_with("{{") || found.starts_with("#{"))
         })?;
         let at = text.find(placeholder)?;
         let column = text.get(..at)?.chars().count() + 1;
