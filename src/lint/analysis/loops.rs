@@ -5,7 +5,9 @@ use crate::lint::analysis::commands;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
-use crate::lint::source::syntax::{Binary, Expr, ExprId, Loop, LoopKind, Script, Statement, Value, VarId};
+use crate::lint::source::syntax::{
+    Binary, Expr, ExprId, Loop, LoopKind, Script, Statement, Unary, Value, VarId,
+};
 
 /// Number of iterations that take about a second, if they do nothing.
 pub(crate) const ITERATIONS_PER_SECOND: f64 = 1e8;
@@ -204,12 +206,19 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// Collects the operands of nested operators of the same kind.
+    /// Collects the operands of nested operators of the same kind, also of those that a `not` makes the same. Comparisons are
+    /// collected without their `not`.
     pub(super) fn split(&self, id: ExprId, operator: Binary, parts: &mut Vec<ExprId>) {
-        let mut next = vec![id];
-        while let Some(id) = next.pop() {
+        let mut next = vec![(id, operator)];
+        while let Some((id, operator)) = next.pop() {
             match self.script().expr(id) {
-                Expr::Binary(other, left, right) if *other == operator => next.extend([*left, *right]),
+                Expr::Binary(other, left, right) if *other == operator => {
+                    next.extend([(*left, operator), (*right, operator)]);
+                }
+                Expr::Unary(Unary::Not, operand) => {
+                    let negated = if operator == Binary::And { Binary::Or } else { Binary::And };
+                    next.push((*operand, negated));
+                }
                 _ => parts.push(id),
             }
         }
@@ -251,15 +260,11 @@ impl LoopAnalysis<'_> {
     /// Bound of the difference of two numbers.
     fn span(&self, high: ExprId, low: Option<ExprId>) -> Bound {
         let script = self.script();
-        let lowest = low.map(|low| self.alternatives(low, "math.max")).unwrap_or_default();
+        let lowest = low.map_or_else(|| vec![Sum::default()], |low| self.sums(low, "math.max"));
         let mut bound = None;
-        for high in self.alternatives(high, "math.min") {
-            let high = Sum::of(script, high);
-            let differences =
-                lowest.iter().map(|low| high.clone().plus(script, -1.0, &Sum::of(script, *low)));
-            let alone = lowest.is_empty().then(|| high.clone());
-            for difference in differences.chain(alone) {
-                match self.growth(&difference) {
+        for high in self.sums(high, "math.min") {
+            for low in &lowest {
+                match self.growth(&high.clone().plus(script, -1.0, low)) {
                     Bound::Data(long) => bound = bound.or(Some(Bound::Data(long))),
                     bound => return bound,
                 }
@@ -268,21 +273,43 @@ impl LoopAnalysis<'_> {
         bound.unwrap_or(Bound::Fixed)
     }
 
-    /// A number and, if it is the result of a function like `math.min`, its arguments.
+    /// Sums that a number is, and those that it is at most or at least because of `math.min` or `math.max` in it.
+    fn sums(&self, number: ExprId, function: &str) -> Vec<Sum> {
+        let script = self.script();
+        let sum = Sum::of(script, number);
+        let mut sums = Vec::new();
+        let whole = [(1.0, number, Sum::default())].into_iter();
+        let terms = sum.terms.iter().enumerate().filter(|(_, (factor, _))| *factor > 0.0);
+        let parts = terms.map(|(index, (factor, value))| {
+            let mut rest = sum.clone();
+            rest.terms.remove(index);
+            (*factor, *value, rest)
+        });
+        for (factor, value, rest) in whole.chain(parts) {
+            let alternatives = self.alternatives(value, function);
+            sums.extend(
+                alternatives.into_iter().map(|id| rest.clone().plus(script, factor, &Sum::of(script, id))),
+            );
+        }
+        sums.push(sum);
+        sums
+    }
+
+    /// Arguments of `math.min` or `math.max`, if a number is its result.
     fn alternatives(&self, number: ExprId, function: &str) -> Vec<ExprId> {
-        let mut alternatives = Vec::new();
-        if function == "math.min" {
-            alternatives.extend(self.values.minimum(number));
+        let mut alternatives = if function == "math.min" { self.values.minimum(number) } else { Vec::new() };
+        let value = match self.script().expr(number) {
+            Expr::Variable(variable) => match self.script().values(*variable) {
+                [Value::Of(value)] => *value,
+                _ => number,
+            },
+            _ => number,
+        };
+        if let Expr::Call { callee, args } = self.script().expr(value)
+            && self.calls.is_global(*callee, function)
+        {
+            alternatives.extend(args);
         }
-        for alias in self.script().aliased(number) {
-            match self.script().expr(alias) {
-                Expr::Call { callee, args } if self.calls.is_global(*callee, function) => {
-                    alternatives.extend(args);
-                }
-                _ => {}
-            }
-        }
-        alternatives.push(number);
         alternatives
     }
 
@@ -355,9 +382,9 @@ impl LoopAnalysis<'_> {
             for start in &starts {
                 let from = rest.clone().plus(script, factor, start);
                 let bound = if is_up {
-                    self.alternatives(limit, "math.min")
+                    self.sums(limit, "math.min")
                         .into_iter()
-                        .map(|limit| self.growth(&Sum::of(script, limit).plus(script, -1.0, &from)))
+                        .map(|limit| self.growth(&limit.plus(script, -1.0, &from)))
                         .reduce(smaller)
                 } else {
                     let limit = Sum::of(script, limit);

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use crate::lint::analysis::calls::protected;
 use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
 use crate::lint::source::arena::Arena;
-use crate::lint::source::syntax::{Binary, Expr, ExprId, FnId, Function, LoopKind, Script, Statement};
+use crate::lint::source::syntax::{
+    Binary, Comparison, Expr, ExprId, FnId, Function, LoopKind, Script, Statement, Unary,
+};
 
 /// Maximum number of statements that are visited; only hostile scripts have more.
 const MAX_VISITS: usize = 2_000_000;
@@ -202,7 +204,7 @@ impl<'a> Search<'a> {
         let guards = functions.iter().flat_map(|function| function.exits.iter().flatten()).copied();
         let guards: Vec<ExprId> =
             guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
-        if self.is_counted(cycle, &functions, &guards) {
+        if self.is_counted(cycle, &functions, &guards) || self.happens_once(cycle, &functions) {
             return None;
         }
         let inner = self.reachable(cycle);
@@ -234,6 +236,55 @@ impl<'a> Search<'a> {
             next.extend(self.edges.get(id).into_iter().flatten().map(|(_, callee)| *callee));
         }
         calls
+    }
+
+    /// True if each call is made only where a parameter is missing, and passes it: `if not name then … f(name) end`.
+    fn happens_once(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
+        let script = self.script();
+        cycle.calls.iter().all(|call| {
+            let Expr::Call { args, .. } = script.expr(*call) else { return false };
+            let missing = script
+                .guards
+                .get(call)
+                .copied()
+                .or_else(|| self.outer_guard(*call))
+                .and_then(|guard| self.missing(guard));
+            let index = missing.and_then(|missing| {
+                functions.iter().find_map(|function| {
+                    function
+                        .parameters
+                        .iter()
+                        .position(|parameter| *script.expr(missing) == Expr::Variable(*parameter))
+                })
+            });
+            index.and_then(|index| args.get(index)).is_some_and(|arg| {
+                *script.expr(*arg) != Expr::Nil
+                    && missing.is_some_and(|missing| !script.is_same(*arg, missing))
+            })
+        })
+    }
+
+    /// Condition of the innermost `if` around the loop around a call.
+    fn outer_guard(&self, call: ExprId) -> Option<ExprId> {
+        let loops = self.script().loops.iter().filter(|(_, around)| around.calls.contains(&call));
+        loops.last().and_then(|(_, around)| around.outer_guard)
+    }
+
+    /// Value that is `nil` or `false` where a condition is true.
+    fn missing(&self, condition: ExprId) -> Option<ExprId> {
+        let script = self.script();
+        match script.expr(condition) {
+            Expr::Unary(Unary::Not, value) => match script.expr(*value) {
+                Expr::Binary(Binary::Compare(Comparison::Unequal), value, nil) => {
+                    (*script.expr(*nil) == Expr::Nil).then_some(*value)
+                }
+                _ => Some(*value),
+            },
+            Expr::Binary(Binary::Compare(Comparison::Equal), value, nil) => {
+                (*script.expr(*nil) == Expr::Nil).then_some(*value)
+            }
+            _ => None,
+        }
     }
 
     /// True if each call passes a parameter on that is incremented or decremented, and a condition compares it with a number
@@ -348,6 +399,9 @@ mod tests {
             "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) else redis.call('SADD', KEYS[1], v) end end end f(cjson.decode(ARGV[1]))",
             "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) end end end f(cjson.decode(redis.call('GET', KEYS[1])))",
             "local function f() error('x') return f() end return 1",
+            "local function f(q) if q then return redis.call('LLEN', q) else for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f(ARGV[1])",
+            "local function f(q) if not q then for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f()",
+            "local function f(q) if q == nil then return f(redis.call('GET', 'a')) end return q end return f()",
         ]);
     }
 }

@@ -258,7 +258,7 @@ impl<'a> Values<'a> {
         let (small, large) = match comparison {
             Comparison::Less => (*left, *right),
             Comparison::Greater => (*right, *left),
-            Comparison::Equality => return None,
+            Comparison::Equal | Comparison::Unequal => return None,
         };
         (script.is_same(small, *number) && script.is_same(large, other)).then(|| vec![*number, other])
     }

@@ -115,6 +115,7 @@ mod tests {
             "local p = redis.call('BITPOS', KEYS[1], 1) for j = p + 7, p, -1 do redis.call('GETBIT', KEYS[1], j) end",
             "local n = redis.call('LLEN', KEYS[1]) for i = math.max(n - 10, 0), n do redis.call('DEL', i) end",
             "local n = redis.call('LLEN', KEYS[1]) for i = n, math.max(n - 10, 1), -1 do redis.call('DEL', i) end",
+            "local a = tonumber(redis.call('GET', KEYS[1])) local e = math.min(ARGV[1], a + 9) for i = a, e - 1 do redis.call('DEL', i) end",
             "local n = redis.call('LLEN', KEYS[1]) for i = 1, 100 - n do redis.call('RPUSH', KEYS[1], i) end",
             "local n = redis.call('INCR', KEYS[1]) local i = n while i < n + 10 do redis.call('DEL', i) i = i + 1 end",
             "local n = redis.call('LLEN', KEYS[1]) if n > 100 then n = 100 end for i = 1, n do redis.call('LPOP', KEYS[1]) end",

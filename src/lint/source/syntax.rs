@@ -51,8 +51,8 @@ pub(crate) enum Comparison {
     Less,
     /// `>` or `>=`.
     Greater,
-    /// `==` or `~=`.
-    Equality,
+    Equal,
+    Unequal,
 }
 
 /// Unary operator.

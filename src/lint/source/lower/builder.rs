@@ -196,7 +196,7 @@ impl Builder {
         let is_past = match comparison {
             Comparison::Greater => is_variable(left) && self.script.is_same(right, value),
             Comparison::Less => is_variable(right) && self.script.is_same(left, value),
-            Comparison::Equality => false,
+            Comparison::Equal | Comparison::Unequal => false,
         };
         is_past.then_some(value)
     }

@@ -18,7 +18,9 @@ impl Lowering {
             Expression::BinaryOperator { lhs, binop, rhs } => {
                 let left = self.expr(lhs);
                 let right = match binop {
-                    BinOp::And(_) | BinOp::Or(_) => self.conditional(left, rhs),
+                    BinOp::And(_) | BinOp::Or(_) => {
+                        self.conditional(left, rhs, matches!(binop, BinOp::Or(_)))
+                    }
                     _ => self.expr(rhs),
                 };
                 (Expr::Binary(binary(binop), left, right), self.builder.position(left))
@@ -60,10 +62,11 @@ impl Lowering {
     }
 
     /// Converts the right operand of `and` or `or`, which is only evaluated at some values of the left one.
-    fn conditional(&mut self, left: ExprId, right: &Expression) -> ExprId {
+    fn conditional(&mut self, left: ExprId, right: &Expression, is_or: bool) -> ExprId {
         let outer = mem::take(&mut self.statements);
         let guard = self.builder.guard();
-        self.builder.set_guard(Some(left));
+        let condition = if is_or { self.negated(left) } else { left };
+        self.builder.set_guard(Some(condition));
         let right = self.expr(right);
         self.builder.set_guard(guard);
         let branch = mem::replace(&mut self.statements, outer);
@@ -71,6 +74,12 @@ impl Lowering {
             self.statements.push(Statement::Branches(vec![branch, Vec::new()]));
         }
         right
+    }
+
+    /// Negation of a condition.
+    pub(super) fn negated(&mut self, condition: ExprId) -> ExprId {
+        let position = self.builder.position(condition);
+        self.builder.add(Expr::Unary(Unary::Not, condition), position)
     }
 
     fn table(&mut self, table: &TableConstructor) -> ExprId {
@@ -206,6 +215,7 @@ fn binary(operator: &BinOp) -> Binary {
         BinOp::Slash(_) => Binary::Divide,
         BinOp::Percent(_) => Binary::Modulo,
         BinOp::Caret(_) => Binary::Power,
-        _ => Binary::Compare(Comparison::Equality),
+        BinOp::TildeEqual(_) => Binary::Compare(Comparison::Unequal),
+        _ => Binary::Compare(Comparison::Equal),
     }
 }

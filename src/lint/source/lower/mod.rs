@@ -197,6 +197,8 @@ impl Lowering {
             self.builder.set_guard(Some(condition));
             ways.push(self.block(else_if.block()));
         }
+        let otherwise = self.builder.guard().map(|condition| self.negated(condition));
+        self.builder.set_guard(otherwise);
         ways.push(branches.else_block().map(|block| self.block(block)).unwrap_or_default());
         self.builder.set_guard(outer_guard);
         self.statements.push(Statement::Branches(ways));
