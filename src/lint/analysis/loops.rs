@@ -6,7 +6,7 @@ use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
 use crate::lint::source::syntax::{
-    Binary, Expr, ExprId, Loop, LoopKind, Script, Statement, Unary, Value, VarId,
+    Binary, Comparison, Expr, ExprId, Loop, LoopKind, Script, Statement, Unary, Value, VarId,
 };
 
 /// Number of iterations that take about a second, if they do nothing.
@@ -151,12 +151,27 @@ impl LoopAnalysis<'_> {
             }
             LoopKind::Generic(_) => return false,
         };
-        match self.script().expr(condition) {
-            Expr::Bool(value) => *value == is_while,
-            Expr::Nil => !is_while,
-            Expr::Number(_) | Expr::String(_) | Expr::Table(_) => is_while,
-            _ => false,
+        self.truth(condition).is_some_and(|truth| truth == is_while)
+    }
+
+    /// True or false if a condition is constant.
+    fn truth(&self, condition: ExprId) -> Option<bool> {
+        let script = self.script();
+        let (mut condition, mut expected) = (condition, true);
+        while let Expr::Unary(Unary::Not, operand) = script.expr(condition) {
+            (condition, expected) = (*operand, !expected);
         }
+        let truth = match script.expr(condition) {
+            Expr::Bool(value) => *value,
+            Expr::Nil => false,
+            Expr::Number(_) | Expr::String(_) | Expr::Table(_) => true,
+            Expr::Binary(Binary::Compare(Comparison::Equal), left, right) => {
+                let is_number = |id: ExprId| matches!(script.expr(id), Expr::Number(_));
+                (is_number(*left) && script.is_same(*left, *right)).then_some(true)?
+            }
+            _ => return None,
+        };
+        Some(truth == expected)
     }
 
     /// Conditions, each of which alone ends a loop.
@@ -445,9 +460,9 @@ impl LoopAnalysis<'_> {
         steps.collect()
     }
 
-    /// True if an expression adds to a variable, subtracts from it or scales it.
-    pub(super) fn steps(&self, id: ExprId, variable: VarId) -> bool {
-        self.step(id, variable).is_some()
+    /// True if an expression subtracts from a variable, false if it adds to it or scales it.
+    pub(super) fn counts_down(&self, id: ExprId, variable: VarId) -> Option<bool> {
+        self.step(id, variable).map(|(step, _)| step == Step::Down)
     }
 
     /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added.

@@ -204,7 +204,10 @@ impl<'a> Search<'a> {
         let guards = functions.iter().flat_map(|function| function.exits.iter().flatten()).copied();
         let guards: Vec<ExprId> =
             guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
-        if self.is_counted(cycle, &functions, &guards) || self.happens_once(cycle, &functions) {
+        if let Some(reply) = self.counted(cycle, &functions, &guards) {
+            return reply.map(LongLoop::Until);
+        }
+        if self.happens_once(cycle, &functions) {
             return None;
         }
         let inner = self.reachable(cycle);
@@ -287,42 +290,39 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// True if each call passes a parameter on that is incremented or decremented, and a condition compares it with a number
-    /// that doesn't depend on the data.
-    fn is_counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> bool {
+    /// Bound of a recursion, each call of which passes on a parameter that is incremented or decremented and that a condition
+    /// compares with a number: the reply that the number of calls depends on, or `None` if there is none.
+    fn counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> Option<Option<ExprId>> {
         let script = self.script();
         let parameters = functions.iter().map(|function| function.parameters.len()).max().unwrap_or_default();
-        (0..parameters).any(|index| {
+        let mut parts = Vec::new();
+        for guard in guards {
+            for operator in [Binary::And, Binary::Or] {
+                self.analysis.split(*guard, operator, &mut parts);
+            }
+        }
+        (0..parameters).find_map(|index| {
             let counters: Vec<_> =
                 functions.iter().filter_map(|function| function.parameters.get(index)).copied().collect();
-            let steps = |call: &ExprId| {
-                let Expr::Call { args, .. } = script.expr(*call) else { return false };
-                args.get(index)
-                    .is_some_and(|arg| counters.iter().any(|counter| self.analysis.steps(*arg, *counter)))
+            let is_down = |call: &ExprId| {
+                let Expr::Call { args, .. } = script.expr(*call) else { return None };
+                let arg = *args.get(index)?;
+                counters.iter().find_map(|counter| self.analysis.counts_down(arg, *counter))
             };
-            if !cycle.calls.iter().all(steps) {
-                return false;
-            }
+            let steps: Option<Vec<bool>> = cycle.calls.iter().map(is_down).collect();
+            let counts_down = steps?.contains(&true);
             let is_counter = |id: ExprId| match script.expr(id) {
                 Expr::Variable(variable) => counters.contains(variable),
                 _ => false,
             };
-            let is_fixed = |id: ExprId| self.analysis.values.reply(id, false).is_none();
-            let starts = counters.iter().flat_map(|counter| script.assigned(*counter));
-            let starts_fixed = starts.into_iter().all(is_fixed);
-            let mut parts = Vec::new();
-            for guard in guards {
-                for operator in [Binary::And, Binary::Or] {
-                    self.analysis.split(*guard, operator, &mut parts);
-                }
-            }
-            starts_fixed
-                && parts.iter().any(|part| match script.expr(*part) {
-                    Expr::Binary(Binary::Compare(_), left, right) => {
-                        (is_counter(*left) && is_fixed(*right)) || (is_counter(*right) && is_fixed(*left))
-                    }
-                    _ => false,
-                })
+            let limit = parts.iter().find_map(|part| match script.expr(*part) {
+                Expr::Binary(Binary::Compare(_), left, right) if is_counter(*left) => Some(*right),
+                Expr::Binary(Binary::Compare(_), left, right) if is_counter(*right) => Some(*left),
+                _ => None,
+            })?;
+            let mut starts = counters.iter().flat_map(|counter| script.assigned(*counter));
+            let reply = |id: ExprId| self.analysis.values.reply(id, false);
+            Some(if counts_down { starts.find_map(reply) } else { reply(limit) })
         })
     }
 }
@@ -379,6 +379,14 @@ mod tests {
             ),
             (
                 "local function f() return redis.call('LPOP', KEYS[1]) and f() end return f()",
+                "unbounded-loop",
+            ),
+            (
+                "local function f(n) if n == 0 then return 0 end redis.call('LPOP', KEYS[1]) return f(n - 1) end return f(redis.call('LLEN', KEYS[1]))",
+                "unbounded-loop",
+            ),
+            (
+                "local n = redis.call('LLEN', KEYS[1]) local function f(i) if i < n then redis.call('LPOP', KEYS[1]) return f(i + 1) end end return f(0)",
                 "unbounded-loop",
             ),
             (
