@@ -204,8 +204,10 @@ impl<'a> Search<'a> {
         let guards = functions.iter().flat_map(|function| function.exits.iter().flatten()).copied();
         let guards: Vec<ExprId> =
             guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
-        if let Some(reply) = self.counted(cycle, &functions, &guards) {
-            return reply.map(LongLoop::Until);
+        match self.counted(cycle, &functions, &guards) {
+            Some(Depth::Reply(reply)) => return Some(LongLoop::Until(reply)),
+            Some(Depth::Fixed) => return None,
+            None => {}
         }
         if self.happens_once(cycle, &functions) {
             return None;
@@ -291,8 +293,8 @@ impl<'a> Search<'a> {
     }
 
     /// Bound of a recursion, each call of which passes on a parameter that is incremented or decremented and that a condition
-    /// compares with a number: the reply that the number of calls depends on, or `None` if there is none.
-    fn counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> Option<Option<ExprId>> {
+    /// compares with a number.
+    fn counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> Option<Depth> {
         let script = self.script();
         let parameters = functions.iter().map(|function| function.parameters.len()).max().unwrap_or_default();
         let mut parts = Vec::new();
@@ -322,9 +324,19 @@ impl<'a> Search<'a> {
             })?;
             let mut starts = counters.iter().flat_map(|counter| script.assigned(*counter));
             let reply = |id: ExprId| self.analysis.values.reply(id, false);
-            Some(if counts_down { starts.find_map(reply) } else { reply(limit) })
+            let reply = if counts_down { starts.find_map(reply) } else { reply(limit) };
+            Some(reply.map_or(Depth::Fixed, Depth::Reply))
         })
     }
+}
+
+/// Bound of a recursion that counts.
+#[derive(Debug, Clone, Copy)]
+enum Depth {
+    /// Independent of the data.
+    Fixed,
+    /// A reply that it depends on.
+    Reply(ExprId),
 }
 
 /// Ends of the paths through some statements.
