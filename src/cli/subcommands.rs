@@ -28,7 +28,7 @@ pub(crate) enum Subcommand {
     /// critical
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(CheckFlags),
-    /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable files
+    /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable or no files
     #[command(after_help = LINT_EXIT_CODES)]
     Lint(LintFlags),
     /// Print the completion script of a shell
@@ -52,14 +52,15 @@ its slow log cannot be read; 64 wrong flags";
 
 /// Text after the flags in `lint --help`.
 const LINT_EXIT_CODES: &str = "\
-Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read; 64 wrong flags\n\
+Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read, or a directory has no Lua files; 64 \
+wrong flags\n\
 A comment suppresses a finding: -- redis-script-lint: allow(rule) reason; for the whole file: allow-file(rule)";
 
 /// Flags of `lint`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct LintFlags {
     /// Lua files, directories of Lua files, or - for standard input
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
     pub(crate) paths: Vec<PathBuf>,
 
     /// Output format
@@ -77,6 +78,21 @@ pub(crate) struct LintFlags {
     /// Enable a rule that is off by default; repeatable
     #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(lint::off_by_default()))]
     pub(crate) enable: Vec<String>,
+
+    /// Correct files in place where that is safe: add the flag no-writes to the #! line of a script that only reads, and
+    /// remove a byte order mark
+    #[arg(long)]
+    pub(crate) fix: bool,
+
+    /// Print the documentation of a rule
+    #[arg(
+        long,
+        value_name = "RULE",
+        exclusive = true,
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(lint::RULES.iter().map(|rule| rule.name))
+    )]
+    pub(crate) explain: Option<String>,
 }
 
 /// Values of `--format` of `lint`.

@@ -1,6 +1,7 @@
 //! Documentation of the linter, made from the rules and a template.
 
 use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use crate::lint::rule::{Example, Rule};
 use crate::lint::rules::RULES;
@@ -12,6 +13,23 @@ const TEMPLATE: &str = include_str!("document.md");
 #[must_use]
 pub fn document() -> String {
     TEMPLATE.replace("{table}", &table()).replace("{sections}", &sections())
+}
+
+/// Prints the documentation of a rule for a terminal.
+pub(crate) fn explain(rule: &Rule, out: &mut impl Write) -> io::Result<()> {
+    let Rule { name, severity, summary, why, instead, .. } = rule;
+    let off = if rule.on_by_default { "" } else { ", off by default" };
+    writeln!(
+        out,
+        "{name} ({}{off})\n\nReports {summary}.\n\n{why}\n\nInstead: {instead}.",
+        severity.as_str()
+    )?;
+    if let Some(Example { bad, good }) = rule.example {
+        let indented = |script: &str| script.replace('\n', "\n  ");
+        writeln!(out, "\nReported:\n\n  {}\n\nNot reported:\n\n  {}", indented(bad), indented(good))?;
+    }
+    writeln!(out, "\nSuppress it: -- redis-script-lint: allow({name}) reason\nSee {}", rule.url())?;
+    out.flush()
 }
 
 fn table() -> String {

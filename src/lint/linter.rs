@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::thread;
 
 use crate::lint::analysis::facts::Facts;
 use crate::lint::rule::{Check, Diagnostic, Rule, Source, Suppressed};
@@ -11,9 +12,24 @@ use crate::lint::source::parse::parse;
 use crate::lint::source::suppressions::{Scope, Suppressions};
 use crate::lua::{Token, tokens};
 
+/// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
+const STACK_SIZE: usize = 64 << 20;
+
+/// Name of the thread that checks a script.
+pub(crate) const THREAD: &str = "lint";
+
+/// Result of [`check`] in a thread of its own; `None` if it panicked.
+pub(crate) fn in_thread(text: &str, enabled: &[String]) -> Option<(Vec<Diagnostic>, usize)> {
+    thread::scope(|scope| {
+        let checker = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_SIZE);
+        let checker = checker.spawn_scoped(scope, || check(text, enabled));
+        checker.ok().and_then(|checker| checker.join().ok())
+    })
+}
+
 /// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
 /// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.
-pub(crate) fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
+fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
     let checks = || RULES.iter().filter(|rule| is_enabled(rule)).map(|rule| rule.check);
@@ -51,9 +67,15 @@ pub(crate) fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) 
     (diagnostics, count)
 }
 
-/// Replaces line ends of Windows behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.
+/// Replaces line ends of two characters behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.
 fn with_escaped_line_ends(text: &str) -> Cow<'_, str> {
-    if text.contains("\\\r\n") { text.replace("\\\r\n", "\\\n").into() } else { text.into() }
+    let mut text = Cow::from(text);
+    for end in ["\\\r\n", "\\\n\r"] {
+        if text.contains(end) {
+            text = text.replace(end, "\\\n").into();
+        }
+    }
+    text
 }
 
 /// Removes the diagnostics that are suppressed.

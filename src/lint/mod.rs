@@ -5,6 +5,7 @@
 
 mod analysis;
 mod document;
+mod fix;
 mod linter;
 mod output;
 mod rule;
@@ -13,27 +14,21 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::thread;
-
 pub use self::document::document;
+pub(crate) use self::document::explain;
+pub(crate) use self::fix::fixed;
+pub(crate) use self::linter::THREAD;
 pub use self::output::report::{Finding, Related, Report, Unreadable};
 pub(crate) use self::output::sarif::log as sarif;
 pub(crate) use self::output::text::print as print_text;
 pub use self::rule::{Rule, Severity};
 pub use self::rules::{RULES, rule};
 
-/// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
-const STACK_SIZE: usize = 64 << 20;
-
 /// Checks a script. Returns its findings, and the number of findings that its comments suppress. Rules that are off by default
 /// are checked if they are `enabled` by name.
 #[must_use]
 pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let checked = thread::scope(|scope| {
-        let checker = thread::Builder::new().stack_size(STACK_SIZE);
-        let checker = checker.spawn_scoped(scope, || linter::check(source, enabled));
-        checker.ok().and_then(|checker| checker.join().ok())
-    });
+    let checked = linter::in_thread(source, enabled);
     let (diagnostics, suppressed) = checked.unwrap_or_else(|| (vec![rules::unchecked()], 0));
     let lines: Vec<&str> = source.lines().collect();
     let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::recursion::Recursion;
 use crate::lint::source::header::Header;
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::suppressions::{Suppression, Suppressions};
@@ -53,6 +54,18 @@ pub struct Rule {
     /// Scripts for the documentation; `None` where they would be too long.
     pub(crate) example: Option<Example>,
     pub(crate) check: Check,
+}
+
+/// Documentation of the rules.
+const DOCUMENTATION: &str =
+    "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/lint.md";
+
+impl Rule {
+    /// Address of its documentation.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{DOCUMENTATION}#{}", self.name)
+    }
 }
 
 impl PartialEq for Rule {
@@ -144,6 +157,18 @@ impl Diagnostic {
             }
             None => diagnostic,
         }
+    }
+
+    /// Diagnostic about a recursion whose end depends on the reply of a call.
+    pub(crate) fn of_recursion(
+        rule: &'static Rule,
+        facts: &Facts<'_>,
+        recursion: &Recursion,
+        message: &str,
+        call: ExprId,
+    ) -> Self {
+        let diagnostic = Self::new(rule, facts.script.position(recursion.call), message);
+        diagnostic.with_related(facts.script.position(call), "the reply that the recursion depends on")
     }
 
     /// Key by which diagnostics are sorted.

@@ -372,3 +372,184 @@ fn control_characters_of_scripts_and_names_are_escaped() {
         assert!(!finished.stdout.contains("\n::"), "{finished:?}");
     }
 }
+
+#[test]
+fn a_folder_without_scripts_is_reported() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.txt"), "while true do end").unwrap();
+    let path = folder.path().to_str().unwrap();
+    for args in [&[path][..], &["good", path], &[path, "--format=json"], &[path, "--fail-on=error"]] {
+        let finished = run(args, "");
+        assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+        assert!(finished.stdout.contains("no file in this directory ends in .lua"), "{finished:?}");
+    }
+}
+
+#[test]
+fn rules_are_explained() {
+    for rule in RULES {
+        let finished = run(&["--explain", rule.name], "");
+        assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""), "{}", rule.name);
+        for text in [rule.name, rule.summary, rule.instead, &format!("docs/lint.md#{}", rule.name)] {
+            assert!(finished.stdout.contains(text), "{}: {}", rule.name, finished.stdout);
+        }
+    }
+    for args in [&["--explain", "no-such-rule"][..], &["--explain"], &["--explain", "template", "good"]] {
+        assert_eq!(run(args, "").status.code(), Some(64), "{args:?}");
+    }
+}
+
+#[test]
+fn each_finding_links_to_its_rule() {
+    let page = fs::read_to_string(repository("docs/lint.md")).unwrap();
+    for format in ["text", "json", "sarif"] {
+        let finished = run(&["bad", "--format", format, "--level=info"], "");
+        let links: BTreeSet<&str> = finished
+            .stdout
+            .match_indices("docs/lint.md#")
+            .map(|(at, _)| rule_name(&finished.stdout[at..]))
+            .collect();
+        assert!(links.len() > 15, "{format}: {links:?}");
+        for rule in links {
+            assert!(page.contains(&format!("\n### {rule}\n")), "{rule}");
+        }
+    }
+}
+
+/// Name of a rule behind `#`.
+fn rule_name(link: &str) -> &str {
+    let name = link.split_once('#').unwrap().1;
+    name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap()
+}
+
+#[test]
+fn files_are_corrected_where_that_is_safe() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, before, after) in [
+        (
+            "reads.lua",
+            "#!lua\nreturn redis.call('GET', KEYS[1])\n",
+            "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])\n",
+        ),
+        (
+            "marked.lua",
+            "\u{feff}return redis.call('SET', KEYS[1], 1)\n",
+            "return redis.call('SET', KEYS[1], 1)\n",
+        ),
+        (
+            "writes.lua",
+            "#!lua\nreturn redis.call('SET', KEYS[1], 1)\n",
+            "#!lua\nreturn redis.call('SET', KEYS[1], 1)\n",
+        ),
+        ("global.lua", "x = 5\n", "x = 5\n"),
+    ] {
+        fs::write(path(name), before).unwrap();
+        let unfixed = run(&[path(name).to_str().unwrap()], "");
+        assert_eq!(fs::read_to_string(path(name)).unwrap(), before, "changed without --fix");
+        let fixed = run(&[path(name).to_str().unwrap(), "--fix"], "");
+        assert_eq!(fs::read_to_string(path(name)).unwrap(), after);
+        if before == after {
+            assert_eq!(unfixed.stdout, fixed.stdout);
+        } else {
+            assert_eq!((unfixed.status.code(), fixed.status.code()), (Some(1), Some(0)), "{name}");
+            assert_eq!(fixed.stdout, "1 script: no findings, 1 corrected\n");
+        }
+    }
+    assert_eq!(run(&["-", "--fix"], "#!lua\nreturn redis.call('GET', KEYS[1])").status.code(), Some(1));
+}
+
+/// Sources of 1 MiB that took up to 957 MB.
+#[test]
+fn hostile_sources_take_little_memory() {
+    let folder = TempDir::new().unwrap();
+    for unit in [
+        "a=a\n",
+        "a=a;",
+        "{",
+        "f(",
+        "-",
+        "a.",
+        "local a\n",
+        "'a'..",
+        "if a then end ",
+        "x[1]=f(1,{a=2})\n",
+        "r.call(a)\n",
+    ] {
+        for size in [1 << 20, 130_000] {
+            let path = folder.path().join("hostile.lua");
+            fs::write(&path, unit.repeat(size / unit.len())).unwrap();
+            // 64 MiB of it are the stack of the thread that checks, which is reserved.
+            let limited = "ulimit -v 307200; exec \"$0\" lint --format json \"$1\"";
+            let output =
+                Command::new("bash").args(["-c", limited]).arg(binary()).arg(&path).output().unwrap();
+            let code = output.status.code();
+            assert!(
+                matches!(code, Some(0 | 1)),
+                "{unit:?}: {code:?} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{unit:?}");
+        }
+    }
+}
+
+/// Steps of the action, by name, with the inputs that they read.
+fn action_step(name: &str) -> String {
+    let action: Json =
+        serde_saphyr::from_str(&fs::read_to_string(repository("action.yml")).unwrap()).unwrap();
+    let steps = action["runs"]["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["name"] == name).unwrap();
+    for value in step["env"].as_object().unwrap().values() {
+        if let Some(input) = value.as_str().unwrap().strip_prefix("${{ inputs.") {
+            let input = input.strip_suffix(" }}").unwrap();
+            assert!(action["inputs"][input].is_object(), "{input}");
+        }
+    }
+    let script = step["run"].as_str().unwrap();
+    assert!(!script.contains("${{"), "values belong into the environment, not into the script: {script}");
+    script.to_owned()
+}
+
+#[test]
+fn the_action_fails_at_findings_and_writes_sarif() {
+    let folder = TempDir::new().unwrap();
+    let programs = folder.path().join("redis-script-exporter/bin");
+    fs::create_dir_all(&programs).unwrap();
+    std::os::unix::fs::symlink(binary(), programs.join("redis-script-exporter")).unwrap();
+    let sarif = folder.path().join("lint.sarif");
+    for (paths, fail_on, code) in [
+        ("good/unlock.lua\nbad/smembers-loop.lua\n", "warning", 1),
+        ("good/unlock.lua\n\nbad/smembers-loop.lua", "error", 0),
+        ("good", "warning", 0),
+        ("no folder", "warning", 2),
+    ] {
+        let output = Command::new("bash")
+            .args(["-e", "-o", "pipefail", "-c", &action_step("Lint")])
+            .current_dir(repository(SET))
+            .env("RUNNER_TEMP", folder.path())
+            .env("PATHS", paths)
+            .env("FAIL_ON", fail_on)
+            .env("SARIF", &sarif)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{paths}: {output:?}");
+        let log: Json = serde_json::from_str(&fs::read_to_string(&sarif).unwrap()).unwrap();
+        assert_eq!(log["version"], "2.1.0");
+    }
+    assert!(action_step("Install").contains("--locked"));
+}
+
+#[test]
+fn the_hook_runs_the_linter_on_lua_files() {
+    let hooks: Json =
+        serde_saphyr::from_str(&fs::read_to_string(repository(".pre-commit-hooks.yaml")).unwrap()).unwrap();
+    let hook = &hooks[0];
+    assert_eq!((&hook["language"], &hook["types"][0]), (&"rust".into(), &"lua".into()));
+    let mut words = hook["entry"].as_str().unwrap().split(' ');
+    assert_eq!(words.next().map(Path::new), binary().file_name().map(Path::new));
+    let arguments: Vec<&str> = words.skip(1).chain(["good/unlock.lua"]).collect();
+    assert_eq!(run(&arguments, "").status.code(), Some(0));
+    let page = fs::read_to_string(repository("docs/lint.md")).unwrap();
+    assert!(page.contains(hook["id"].as_str().unwrap()));
+}

@@ -18,50 +18,70 @@ const MAX_DEPTH: usize = 32;
 /// Maximum number of files.
 const MAX_FILES: usize = 100_000;
 
+/// Error of a folder without scripts.
+const NO_SCRIPTS: &str = "no file in this directory ends in .lua";
+
 /// Path that denotes standard input.
 const STDIN: &str = "-";
 
+/// File that is visited.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    pub(crate) name: &'a str,
+    /// Path of a file that was read, unless it is standard input.
+    pub(crate) path: Option<&'a Path>,
+    /// Content, in which invalid UTF-8 is replaced, or the error.
+    pub(crate) content: Result<String, String>,
+}
+
 /// Reads all named files, and all files in named folders whose names end in `.lua`. Hidden folders and `node_modules` are
-/// skipped unless they are named, and links to folders are not followed. Calls `visit` with the name of each file and its
-/// content, in which invalid UTF-8 is replaced, or the error.
-pub(crate) fn each(
-    paths: &[PathBuf],
-    stdin: &mut impl Read,
-    mut visit: impl FnMut(&str, Result<String, String>),
-) {
+/// skipped unless they are named, and links to folders are not followed. A named folder without such files is an error: its name
+/// may be wrong.
+pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnMut(Visit<'_>)) {
+    let mut visit = |name: &str, path: Option<&Path>, content| visit(Visit { name, path, content });
     let mut visited = BTreeSet::new();
     for path in paths {
         if path.as_os_str() == STDIN {
-            visit("<stdin>", content(&mut *stdin));
+            visit("<stdin>", None, content(&mut *stdin));
             continue;
         }
+        let mut is_empty = true;
         let entries = WalkDir::new(path).max_depth(MAX_DEPTH + 1).sort_by_file_name().into_iter();
         for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_skipped(entry)) {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     let name = error.path().unwrap_or(path).display().to_string();
-                    visit(
-                        &name,
-                        Err(error.io_error().map_or_else(|| error.to_string(), ToString::to_string)),
-                    );
+                    let message = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+                    visit(&name, None, Err(message));
+                    is_empty = false;
                     continue;
                 }
             };
             let name = entry.path().display().to_string();
             if is_folder(&entry) {
                 if entry.depth() > MAX_DEPTH {
-                    visit(&name, Err(format!("more than {MAX_DEPTH} folders deep")));
+                    visit(&name, None, Err(format!("more than {MAX_DEPTH} folders deep")));
+                    is_empty = false;
                 }
-            } else if !is_selected(&entry) || visited.contains(entry.path()) {
-                // Neither named nor a script, or named twice.
+                continue;
+            }
+            if !is_selected(&entry) {
+                continue;
+            }
+            is_empty = false;
+            if visited.contains(entry.path()) {
+                // Named twice.
             } else if visited.len() >= MAX_FILES {
-                visit(&name, Err(format!("more than {MAX_FILES} files")));
+                visit(&name, None, Err(format!("more than {MAX_FILES} files")));
                 return;
             } else {
-                visit(&name, open(entry.path()));
+                visit(&name, Some(entry.path()), open(entry.path()));
                 visited.insert(entry.into_path());
             }
+        }
+        if is_empty {
+            visit(&path.display().to_string(), None, Err(NO_SCRIPTS.to_owned()));
         }
     }
 }
@@ -106,7 +126,7 @@ mod tests {
         let mut files = Vec::new();
         let paths: Vec<PathBuf> =
             paths.iter().map(|path| if *path == STDIN { path.into() } else { root.join(path) }).collect();
-        each(&paths, &mut stdin.as_bytes(), |name, content| {
+        each(&paths, &mut stdin.as_bytes(), |Visit { name, content, .. }| {
             let name = name.strip_prefix(&format!("{}/", root.display())).unwrap_or(name);
             files.push((name.to_owned(), content));
         });
@@ -145,6 +165,22 @@ mod tests {
         );
         assert_eq!(visited(root, &["named"], "").len(), 3);
         assert_eq!(visited(root, &["a/notes.md", "-"], "7"), [fine("a/notes.md", "3"), fine("<stdin>", "7")]);
+    }
+
+    #[test]
+    fn a_folder_without_scripts_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for path in ["empty", "others/.git", "full", "node_modules/full"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for path in ["others/a.txt", "others/.git/a.lua", "full/a.lua", "node_modules/full/a.lua"] {
+            fs::write(root.join(path), "1").unwrap();
+        }
+        let none = |name: &str| (name.to_owned(), Err(NO_SCRIPTS.to_owned()));
+        assert_eq!(visited(root, &["empty", "others"], ""), [none("empty"), none("others")]);
+        assert_eq!(visited(root, &["full", "full"], ""), [fine("full/a.lua", "1")]);
+        assert_eq!(visited(root, &["full", "empty"], ""), [fine("full/a.lua", "1"), none("empty")]);
     }
 
     #[test]

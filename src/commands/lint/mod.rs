@@ -3,25 +3,62 @@
 mod files;
 
 use std::io::{self, Write};
+use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
+use std::{fs, thread};
 
+use self::files::Visit;
 use super::{CommandError, printed};
 use crate::cli::{LintFlags, LintFormat};
 use crate::lint::{self, Report};
 
-/// Lints the scripts that the flags name, and prints the findings.
+/// Lints the scripts that the flags name, and prints the findings; or prints the documentation of a rule.
 pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
+    let mut out = anstream::stdout().lock();
+    if let Some(rule) = flags.explain.as_deref().and_then(lint::rule) {
+        return printed(lint::explain(rule, &mut out));
+    }
+    silence_checks();
     let mut report = Report::default();
-    files::each(&flags.paths, &mut io::stdin().lock(), |file, content| match content {
+    files::each(&flags.paths, &mut io::stdin().lock(), |Visit { name, path, content }| match content {
         Ok(source) => {
-            let (findings, allowed) = lint::lint(file, &source, &flags.enable);
+            let source = match path.filter(|_| flags.fix).map(|path| fix(path, &source)) {
+                Some(Ok(Some(fixed))) => {
+                    report.fixed += 1;
+                    fixed
+                }
+                Some(Err(error)) => {
+                    report.add_unreadable(name, &format!("cannot be corrected: {error}"));
+                    source
+                }
+                Some(Ok(None)) | None => source,
+            };
+            let (findings, allowed) = lint::lint(name, &source, &flags.enable);
             report.add(findings, allowed, flags.level.min(flags.fail_on));
         }
-        Err(error) => report.add_unreadable(file, &error),
+        Err(error) => report.add_unreadable(name, &error),
     });
     report.conclude(flags.fail_on);
-    printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;
+    printed(print(&report, flags.format, &mut out))?;
     Ok(ExitCode::from(report.exit_code))
+}
+
+/// Prints nothing when the check of a script panics: the script is reported as a finding.
+fn silence_checks() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if thread::current().name() != Some(lint::THREAD) {
+            report(info);
+        }
+    }));
+}
+
+/// Corrects a file; returns its new content, or `None` if nothing is to be corrected.
+fn fix(path: &Path, source: &str) -> io::Result<Option<String>> {
+    let Some(fixed) = lint::fixed(source) else { return Ok(None) };
+    fs::write(path, &fixed)?;
+    Ok(Some(fixed))
 }
 
 /// Prints a report. `out` removes colours that are not wanted.

@@ -1,15 +1,20 @@
 //! Calls: which of them run Redis commands, and which run functions of the script.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::lint::analysis::commands::{self, Effect, contains};
 use crate::lint::analysis::constants::constant;
-use crate::lint::source::syntax::{Expr, ExprId, FnId, Script};
+use crate::lint::analysis::wrappers;
+use crate::lint::source::syntax::{Expr, ExprId, FnId, Script, VarId};
 
 /// Global functions of Lua and of the server.
 const GLOBALS: &str = "\
-    assert collectgarbage error getmetatable ipairs loadstring next pairs pcall rawequal rawget rawset select \
-    setmetatable tonumber tostring type unpack xpcall";
+    assert collectgarbage dofile error gcinfo getfenv getmetatable ipairs load loadfile loadstring newproxy next pairs \
+    pcall print rawequal rawget rawset select setfenv setmetatable tonumber tostring type unpack xpcall";
+
+/// Global variables of Lua and of the server that are no functions, and that scripts can't change.
+pub(crate) const TABLES: &str = "\
+    _G _VERSION bit cjson cmsgpack coroutine debug math os redis server string struct table";
 
 /// Call of a Redis command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +34,12 @@ pub(crate) struct Calls<'a> {
 
 impl<'a> Calls<'a> {
     pub(crate) fn new(script: &'a Script) -> Self {
-        let redis = script.exprs.ids().filter_map(|id| Some((id, redis_call(script, id)?))).collect();
+        let functions = script.functions.iter();
+        let parameters: HashSet<VarId> =
+            functions.flat_map(|(_, function)| function.parameters.iter().copied()).collect();
+        let direct = script.exprs.ids().filter_map(|id| Some((id, words(script, &parameters, id)?)));
+        let words = wrappers::unwrapped(script, direct.collect());
+        let redis = words.into_iter().map(|(id, words)| (id, RedisCall::new(script, &words))).collect();
         Self { script, redis }
     }
 
@@ -71,6 +81,15 @@ impl<'a> Calls<'a> {
         is_undefined(self.script, callee)
     }
 
+    /// True if the script uses a global that neither Lua, the server nor the script defines.
+    pub(crate) fn uses_undefined(&self) -> bool {
+        self.script.variables.iter().any(|(_, variable)| {
+            variable.is_global
+                && variable.values.is_empty()
+                && ![GLOBALS, TABLES, "KEYS ARGV"].iter().any(|names| contains(names, &variable.name))
+        })
+    }
+
     /// Functions of the script that a call may run: the callee, and functions among the arguments.
     pub(crate) fn runs(&self, call: ExprId) -> Vec<FnId> {
         let Expr::Call { callee, args } = self.script.expr(call) else { return Vec::new() };
@@ -84,7 +103,7 @@ impl<'a> Calls<'a> {
     /// True if a callee is `redis.register_function`.
     pub(crate) fn registers(&self, callee: ExprId) -> bool {
         let names = ["redis.register_function", "server.register_function"];
-        self.script.aliased(callee).any(|id| names.iter().any(|name| self.is_global(id, name)))
+        self.script.aliased(callee).iter().any(|id| names.iter().any(|name| self.is_global(*id, name)))
     }
 
     /// Arguments of `unpack`, if an expression calls it.
@@ -93,54 +112,88 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// Redis command that an expression calls.
-fn redis_call(script: &Script, id: ExprId) -> Option<RedisCall> {
+impl RedisCall {
+    fn new(script: &Script, words: &[ExprId]) -> Self {
+        let command = words.first().and_then(|first| constant(script, *first));
+        Self {
+            command: command.map(|command| command.to_ascii_uppercase()),
+            args: words.get(1..).unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+/// Command and arguments of the Redis command that an expression calls.
+fn words(script: &Script, parameters: &HashSet<VarId>, id: ExprId) -> Option<Vec<ExprId>> {
     let Expr::Call { callee, args } = script.expr(id) else { return None };
     let calls_redis = |callee: ExprId| {
         let names = ["redis.call", "redis.pcall", "server.call", "server.pcall"];
-        script.aliased(callee).any(|id| names.iter().any(|name| script.is_global(id, name)))
+        script.aliased(callee).iter().any(|id| names.iter().any(|name| script.is_global(*id, name)))
     };
     if calls_redis(*callee) {
-        return Some(with_args(script, args));
+        return Some(with_unpacked(script, parameters, args));
     }
-    if script.is_global(*callee, "pcall")
-        && let [function, args @ ..] = args.as_slice()
-        && calls_redis(*function)
+    if let Some((function, args)) = protected(script, id)
+        && calls_redis(function)
     {
-        return Some(with_args(script, args));
+        return Some(with_unpacked(script, parameters, args));
     }
     // Part of a script that a build assembles: `rcall` is defined elsewhere.
-    let call = with_args(script, args);
+    let words = with_unpacked(script, parameters, args);
     let is_fragment = is_undefined(script, *callee)
         && variable_name(script, *callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
-        && call.command.as_deref().is_some_and(|name| commands::effect(name) != Effect::Unknown);
-    is_fragment.then_some(call)
+        && RedisCall::new(script, &words)
+            .command
+            .is_some_and(|name| commands::effect(&name) != Effect::Unknown);
+    is_fragment.then_some(words)
 }
 
-fn with_args(script: &Script, args: &[ExprId]) -> RedisCall {
-    let unpacked = args.first().and_then(|first| unpacked(script, *first)).unwrap_or_default();
-    let args = if unpacked.is_empty() { args } else { unpacked.as_slice() };
-    let command = args.first().and_then(|first| constant(script, *first));
-    RedisCall {
-        command: command.map(|command| command.to_ascii_uppercase()),
-        args: args.get(1..).unwrap_or_default().to_vec(),
+/// Function and arguments of a call by `pcall` or `xpcall`.
+pub(super) fn protected(script: &Script, id: ExprId) -> Option<(ExprId, &[ExprId])> {
+    let Expr::Call { callee, args } = script.expr(id) else { return None };
+    let is = |name: &str| script.aliased(*callee).iter().any(|id| script.is_global(*id, name));
+    match args.as_slice() {
+        [function, args @ ..] if is("pcall") => Some((*function, args)),
+        [function, _, args @ ..] if is("xpcall") => Some((*function, args)),
+        [function] if is("xpcall") => Some((*function, &[])),
+        _ => None,
     }
+}
+
+/// Arguments of a call, with the elements of the table if they are unpacked from one. A table that is a parameter differs from
+/// call to call.
+fn with_unpacked(script: &Script, parameters: &HashSet<VarId>, args: &[ExprId]) -> Vec<ExprId> {
+    let is_parameter = |id: ExprId| match unpack_args(script, id) {
+        Some([table, ..]) => match script.expr(*table) {
+            Expr::Variable(variable) => parameters.contains(variable),
+            _ => false,
+        },
+        _ => false,
+    };
+    let first = args.first().filter(|first| !is_parameter(**first));
+    let unpacked = first.and_then(|first| unpacked(script, *first)).unwrap_or_default();
+    if unpacked.is_empty() { args.to_vec() } else { unpacked }
 }
 
 /// Elements of the table that `unpack` is called with.
 fn unpacked(script: &Script, id: ExprId) -> Option<Vec<ExprId>> {
     let table = *unpack_args(script, id)?.first()?;
-    let table = script.aliased(table).find_map(|id| match script.expr(id) {
+    elements(script, table)
+}
+
+/// Elements of a table.
+pub(super) fn elements(script: &Script, table: ExprId) -> Option<Vec<ExprId>> {
+    let table = script.aliased(table).into_iter().find_map(|id| match script.expr(id) {
         Expr::Table(fields) => Some(fields),
         _ => None,
     })?;
     Some(table.iter().filter(|(key, _)| key.is_none()).map(|(_, value)| *value).collect())
 }
 
-fn unpack_args(script: &Script, id: ExprId) -> Option<&[ExprId]> {
+pub(super) fn unpack_args(script: &Script, id: ExprId) -> Option<&[ExprId]> {
     let Expr::Call { callee, args } = script.expr(id) else { return None };
-    let mut aliases = script.aliased(*callee);
-    let is_unpack = aliases.any(|id| script.is_global(id, "unpack") || script.is_global(id, "table.unpack"));
+    let aliases = script.aliased(*callee);
+    let is_unpack =
+        aliases.iter().any(|id| script.is_global(*id, "unpack") || script.is_global(*id, "table.unpack"));
     is_unpack.then_some(args.as_slice())
 }
 

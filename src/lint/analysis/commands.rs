@@ -44,6 +44,15 @@ const WITHOUT_KEY: &str = "\
     RANDOMKEY SCAN SINTERCARD SPUBLISH SWAPDB TIME XGROUP XINFO XREAD XREADGROUP ZDIFF ZINTER ZINTERCARD \
     ZMPOP ZUNION";
 
+/// Commands whose duration grows with their collection, though their reply does not.
+const LINEAR: &str = "\
+    BITOP LCS LINSERT LPOS LREM SDIFFSTORE SINTERCARD SINTERSTORE SUNIONSTORE ZDIFFSTORE ZINTERCARD ZINTERSTORE \
+    ZUNIONSTORE";
+
+/// Commands that reply with the size of something, which is never negative.
+const SIZES: &str = "\
+    BITCOUNT DBSIZE EXISTS HLEN HSTRLEN LLEN PFCOUNT SCARD SINTERCARD STRLEN XLEN ZCARD ZCOUNT ZINTERCARD ZLEXCOUNT";
+
 /// True if a list of words contains a word.
 pub(crate) fn contains(words: &str, word: &str) -> bool {
     words.split(' ').any(|one| one == word)
@@ -66,6 +75,21 @@ pub(crate) fn effect(command: &str) -> Effect {
 /// True if the first argument of a known command is a key.
 pub(crate) fn begins_with_key(command: &str) -> bool {
     effect(command) != Effect::Unknown && !contains(WITHOUT_KEY, command)
+}
+
+/// True if the duration of a command grows with its collection, given the number of its arguments and which are constant.
+pub(crate) fn is_linear(command: &str, args: usize, is_constant: impl Fn(usize) -> bool) -> bool {
+    match command {
+        "BITCOUNT" | "BITPOS" => args <= 2,
+        // The ends of a list are found at once.
+        "LINDEX" | "LSET" => args >= 2 && !is_constant(1),
+        _ => contains(LINEAR, command),
+    }
+}
+
+/// True if a command replies with the size of something.
+pub(crate) fn is_size(command: &str) -> bool {
+    contains(SIZES, command)
 }
 
 /// Amount of data that a command without a limit reads.
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_sorted_and_disjoint() {
-        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY] {
+        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY, LINEAR, SIZES] {
             assert!(list.split(' ').is_sorted());
         }
         assert!(READS.split(' ').all(|command| !contains(WRITES, command)));

@@ -1,9 +1,12 @@
 //! Constants.
 
-use crate::lint::source::syntax::{Expr, ExprId, Script, Unary, Value};
+use crate::lint::source::syntax::{Binary, Expr, ExprId, Script, Unary, Value};
 
 /// Maximum number of variables between an expression and its constant.
 const MAX_DEPTH: usize = 8;
+
+/// Maximum length of a constant that is put together, in bytes.
+const MAX_LENGTH: usize = 1000;
 
 /// Constant that an expression evaluates to: a literal, or a variable with one value.
 pub(crate) fn constant(script: &Script, id: ExprId) -> Option<String> {
@@ -18,6 +21,10 @@ fn within(script: &Script, id: ExprId, depth: usize) -> Option<String> {
             Expr::Number(number) => Some(format!("-{number}")),
             _ => None,
         },
+        Expr::Binary(Binary::Concat, left, right) => {
+            let text = within(script, *left, depth)? + &within(script, *right, depth)?;
+            (text.len() <= MAX_LENGTH).then_some(text)
+        }
         Expr::Variable(variable) => match script.values(*variable) {
             [Value::Of(value)] => within(script, *value, depth),
             _ => None,

@@ -1,9 +1,19 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::commands;
+use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
-use crate::lint::source::syntax::{Binary, Expr, ExprId, Loop, LoopKind, Script, Value, VarId};
+use crate::lint::source::syntax::{
+    Binary, Comparison, Expr, ExprId, Loop, LoopKind, Script, Statement, Unary, Value, VarId,
+};
+
+/// Number of iterations that take about a second, if they do nothing.
+pub(crate) const ITERATIONS_PER_SECOND: f64 = 1e8;
+
+/// Time of a command, in iterations that do nothing.
+pub(crate) const COMMAND: f64 = 50.0;
 
 /// Reason for which a loop may take long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +32,26 @@ pub(crate) enum LongLoop {
     Unbounded,
 }
 
-/// Bound that a counter is compared with.
+/// Bound of the number of iterations.
 #[derive(Debug)]
 enum Bound {
+    /// Number.
+    Constant(f64),
     /// Independent of the data.
     Fixed,
     /// Grows with the data.
     Data(LongLoop),
+}
+
+/// Change of a counter in each iteration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    /// Something is added.
+    Up,
+    /// Something is subtracted.
+    Down,
+    /// It is multiplied or divided by a constant.
+    Scaled,
 }
 
 /// Decides about the loops of a script.
@@ -46,21 +69,288 @@ impl LoopAnalysis<'_> {
 
     /// Reason for which a loop may take long; `None` if it is bounded.
     pub(crate) fn analyse(&self, around: &Loop) -> Option<LongLoop> {
+        if around.exits.contains(&None) {
+            return None;
+        }
+        let never_ends = self.never_ends(around);
+        if never_ends && around.exits.is_empty() {
+            return Some(LongLoop::Endless);
+        }
+        let ends = self.ends(around, never_ends);
+        if ends.iter().any(|end| self.is_bounded(around, *end)) {
+            return None;
+        }
         match around.kind {
             LoopKind::Generic(iterator) => {
                 let Expr::Call { args, .. } = self.script().expr(iterator) else { return None };
                 let mut reads: Vec<ExprId> = args.iter().flat_map(|arg| self.values.sizes(*arg)).collect();
                 reads.dedup();
+                reads.retain(|read| !self.converts(around, *read));
                 (!reads.is_empty()).then_some(LongLoop::Collection(reads))
             }
-            LoopKind::Numeric(end) => self.data_bound(end),
-            LoopKind::While(condition) => self.conditional(around, condition, true),
-            LoopKind::Repeat(condition) => self.conditional(around, condition, false),
+            LoopKind::Numeric { .. } => match self.numeric(around)? {
+                Bound::Data(LongLoop::Collection(mut reads)) => {
+                    reads.retain(|read| !self.converts(around, *read));
+                    (!reads.is_empty()).then_some(LongLoop::Collection(reads))
+                }
+                Bound::Data(long) => Some(long),
+                Bound::Constant(iterations) if self.is_huge(around, iterations) => self.ended(around, &ends),
+                Bound::Constant(_) | Bound::Fixed => None,
+            },
+            LoopKind::While(_) | LoopKind::Repeat(_) => self.ended(around, &ends),
         }
     }
 
-    /// Loop that counts up to a number, if the number grows with the data.
-    fn data_bound(&self, number: ExprId) -> Option<LongLoop> {
+    /// True if a loop only copies the reply of HGETALL to a table. Such a hash is usually an object with few fields.
+    fn converts(&self, around: &Loop, read: ExprId) -> bool {
+        let is_plain = |statement: &Statement| match statement {
+            Statement::Call(call) => {
+                let summary = self.summaries.call(*call);
+                !summary.calls && !summary.opaque
+            }
+            Statement::Return | Statement::Branches(_) | Statement::Loop(_) => false,
+        };
+        self.calls.command(read) == "HGETALL"
+            && around.body.iter().all(is_plain)
+            && around.assigned.iter().all(|(variable, _)| *variable >= around.first_variable)
+    }
+
+    /// Number of iterations of a loop that only a constant ends.
+    pub(crate) fn iterations(&self, around: &Loop) -> Option<f64> {
+        let ends = self.ends(around, self.never_ends(around));
+        let bound = match (around.kind, &ends[..]) {
+            (LoopKind::Numeric { .. }, []) => self.numeric(around),
+            (LoopKind::While(_) | LoopKind::Repeat(_), [end]) => self.counted(around, *end),
+            _ => None,
+        };
+        match bound {
+            Some(Bound::Constant(iterations)) if around.exits.iter().all(Option::is_some) => {
+                Some(iterations.max(0.0))
+            }
+            _ => None,
+        }
+    }
+
+    /// True if a number of iterations takes seconds.
+    fn is_huge(&self, around: &Loop, iterations: f64) -> bool {
+        let time = if self.calls_commands(around) { COMMAND } else { 1.0 };
+        iterations * time >= ITERATIONS_PER_SECOND
+    }
+
+    fn calls_commands(&self, around: &Loop) -> bool {
+        around.calls.iter().any(|call| self.summaries.call(*call).calls)
+    }
+
+    /// True if the condition of a loop doesn't end it.
+    fn never_ends(&self, around: &Loop) -> bool {
+        let (condition, is_while) = match around.kind {
+            LoopKind::While(condition) => (condition, true),
+            LoopKind::Repeat(condition) => (condition, false),
+            LoopKind::Numeric { .. } => {
+                return matches!(self.numeric(around), Some(Bound::Constant(f64::INFINITY)));
+            }
+            LoopKind::Generic(_) => return false,
+        };
+        self.truth(condition).is_some_and(|truth| truth == is_while)
+    }
+
+    /// True or false if a condition is constant.
+    fn truth(&self, condition: ExprId) -> Option<bool> {
+        let script = self.script();
+        let (mut condition, mut expected) = (condition, true);
+        while let Expr::Unary(Unary::Not, operand) = script.expr(condition) {
+            (condition, expected) = (*operand, !expected);
+        }
+        let truth = match script.expr(condition) {
+            Expr::Bool(value) => *value,
+            Expr::Nil => false,
+            Expr::Number(_) | Expr::String(_) | Expr::Table(_) => true,
+            Expr::Binary(Binary::Compare(Comparison::Equal), left, right) => {
+                let is_number = |id: ExprId| matches!(script.expr(id), Expr::Number(_));
+                (is_number(*left) && script.is_same(*left, *right)).then_some(true)?
+            }
+            _ => return None,
+        };
+        Some(truth == expected)
+    }
+
+    /// Conditions, each of which alone ends a loop.
+    fn ends(&self, around: &Loop, never_ends: bool) -> Vec<ExprId> {
+        let mut ends = Vec::new();
+        match around.kind {
+            LoopKind::While(condition) if !never_ends => self.split(condition, Binary::And, &mut ends),
+            LoopKind::Repeat(condition) if !never_ends => self.split(condition, Binary::Or, &mut ends),
+            _ => {}
+        }
+        for guard in around.exits.iter().flatten() {
+            self.split(*guard, Binary::Or, &mut ends);
+        }
+        ends
+    }
+
+    /// True if a condition ends a loop after a number of iterations that doesn't depend on the data.
+    fn is_bounded(&self, around: &Loop, end: ExprId) -> bool {
+        match self.counted(around, end) {
+            Some(Bound::Constant(iterations)) => !self.is_huge(around, iterations),
+            Some(Bound::Fixed) => true,
+            Some(Bound::Data(_)) => false,
+            None => self.is_given(end),
+        }
+    }
+
+    /// Reason for which a loop that ends at one of some conditions may take long.
+    fn ended(&self, around: &Loop, ends: &[ExprId]) -> Option<LongLoop> {
+        let scan = around.own_calls.iter().find_map(|call| self.summaries.call(*call).scan);
+        if let Some(scan) = scan {
+            return Some(LongLoop::Scan(scan));
+        }
+        let counted = ends.iter().filter_map(|end| self.counted(around, *end));
+        let mut is_constant = false;
+        for bound in counted {
+            match bound {
+                Bound::Data(long) => return Some(long),
+                Bound::Constant(_) => is_constant = true,
+                Bound::Fixed => {}
+            }
+        }
+        // A constant number of iterations is another finding. A loop without commands works on data in memory.
+        let is_other = is_constant && ends.len() == 1;
+        (self.calls_commands(around) && !is_other).then(|| {
+            let reply = ends.iter().find_map(|end| self.values.reply(*end, true));
+            reply.map_or(LongLoop::Unbounded, LongLoop::Until)
+        })
+    }
+
+    /// Collects the operands of nested operators of the same kind, also of those that a `not` makes the same. Comparisons are
+    /// collected without their `not`.
+    pub(super) fn split(&self, id: ExprId, operator: Binary, parts: &mut Vec<ExprId>) {
+        let mut next = vec![(id, operator)];
+        while let Some((id, operator)) = next.pop() {
+            match self.script().expr(id) {
+                Expr::Binary(other, left, right) if *other == operator => {
+                    next.extend([(*left, operator), (*right, operator)]);
+                }
+                Expr::Unary(Unary::Not, operand) => {
+                    let negated = if operator == Binary::And { Binary::Or } else { Binary::And };
+                    next.push((*operand, negated));
+                }
+                _ => parts.push(id),
+            }
+        }
+    }
+
+    /// True if a condition depends on KEYS or ARGV and on no reply.
+    fn is_given(&self, end: ExprId) -> bool {
+        self.values.is_given(end)
+    }
+
+    /// Bound of a `for` loop that counts.
+    fn numeric(&self, around: &Loop) -> Option<Bound> {
+        let LoopKind::Numeric { start, end, step } = around.kind else { return None };
+        let step = step.map_or(Some(1.0), |step| Sum::of(self.script(), step).number());
+        let (up, down) = (|| self.span(end, Some(start)), || self.span(start, Some(end)));
+        let bound = match step {
+            Some(step) if step > 0.0 => up(),
+            Some(step) if step < 0.0 => down(),
+            Some(_) => match down() {
+                Bound::Constant(span) if span >= 0.0 => Bound::Constant(f64::INFINITY),
+                bound => bound,
+            },
+            None => match up() {
+                Bound::Data(long) => Bound::Data(long),
+                _ => match down() {
+                    Bound::Data(long) => Bound::Data(long),
+                    _ => Bound::Fixed,
+                },
+            },
+        };
+        Some(match (bound, step) {
+            (Bound::Constant(span), Some(step)) if span.is_finite() => {
+                Bound::Constant(if step == 0.0 { 0.0 } else { (span / step.abs()).floor() + 1.0 })
+            }
+            (bound, _) => bound,
+        })
+    }
+
+    /// Bound of the difference of two numbers.
+    fn span(&self, high: ExprId, low: Option<ExprId>) -> Bound {
+        let script = self.script();
+        let lowest = low.map_or_else(|| vec![Sum::default()], |low| self.sums(low, "math.max"));
+        let mut bound = None;
+        for high in self.sums(high, "math.min") {
+            for low in &lowest {
+                match self.growth(&high.clone().plus(script, -1.0, low)) {
+                    Bound::Data(long) => bound = bound.or(Some(Bound::Data(long))),
+                    bound => return bound,
+                }
+            }
+        }
+        bound.unwrap_or(Bound::Fixed)
+    }
+
+    /// Sums that a number is, and those that it is at most or at least because of `math.min` or `math.max` in it.
+    fn sums(&self, number: ExprId, function: &str) -> Vec<Sum> {
+        let script = self.script();
+        let sum = Sum::of(script, number);
+        let mut sums = Vec::new();
+        let whole = [(1.0, number, Sum::default())].into_iter();
+        let terms = sum.terms.iter().enumerate().filter(|(_, (factor, _))| *factor > 0.0);
+        let parts = terms.map(|(index, (factor, value))| {
+            let mut rest = sum.clone();
+            rest.terms.remove(index);
+            (*factor, *value, rest)
+        });
+        for (factor, value, rest) in whole.chain(parts) {
+            let alternatives = self.alternatives(value, function);
+            sums.extend(
+                alternatives.into_iter().map(|id| rest.clone().plus(script, factor, &Sum::of(script, id))),
+            );
+        }
+        sums.push(sum);
+        sums
+    }
+
+    /// Arguments of `math.min` or `math.max`, if a number is its result.
+    fn alternatives(&self, number: ExprId, function: &str) -> Vec<ExprId> {
+        let mut alternatives = if function == "math.min" { self.values.minimum(number) } else { Vec::new() };
+        let value = match self.script().expr(number) {
+            Expr::Variable(variable) => match self.script().values(*variable) {
+                [Value::Of(value)] => *value,
+                _ => number,
+            },
+            _ => number,
+        };
+        if let Expr::Call { callee, args } = self.script().expr(value)
+            && self.calls.is_global(*callee, function)
+        {
+            alternatives.extend(args);
+        }
+        alternatives
+    }
+
+    /// Bound of a sum. A constant minus something is bounded, and so is anything minus the size of a collection; but the time
+    /// since a stored one grows.
+    fn growth(&self, sum: &Sum) -> Bound {
+        if let Some(number) = sum.number() {
+            return Bound::Constant(number);
+        }
+        let is_constant = sum.terms.iter().all(|(factor, _)| *factor < 0.0);
+        let mut long = sum.terms.iter().filter_map(|(factor, value)| {
+            let long = self.data(*value)?;
+            let grows = *factor > 0.0
+                || (!is_constant && matches!(&long, LongLoop::Count(call) if !self.is_size(*call)));
+            grows.then_some(long)
+        });
+        long.next().map_or(Bound::Fixed, Bound::Data)
+    }
+
+    /// True if a command replies with the size of something.
+    fn is_size(&self, call: ExprId) -> bool {
+        commands::is_size(self.calls.command(call))
+    }
+
+    /// Loop with as many iterations as a number, if the number grows with the data.
+    fn data(&self, number: ExprId) -> Option<LongLoop> {
         let reads = self.values.sizes(number);
         if reads.is_empty() {
             self.values.reply(number, false).map(LongLoop::Count)
@@ -69,81 +359,81 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    fn conditional(&self, around: &Loop, condition: ExprId, is_while: bool) -> Option<LongLoop> {
-        let scan = around.own_calls.iter().find_map(|call| self.summaries.call(*call).scan);
-        if let Some(scan) = scan {
-            return Some(LongLoop::Scan(scan));
-        }
-        let never_ends = match self.script().expr(condition) {
-            Expr::Bool(value) => *value == is_while,
-            Expr::Nil => !is_while,
-            Expr::Number(_) | Expr::String(_) | Expr::Table(_) => is_while,
-            _ => false,
-        };
-        if never_ends && around.exits.is_empty() {
-            return Some(LongLoop::Endless);
-        }
-        if around.exits.contains(&None) {
-            return None;
-        }
-        // Each of these alone ends the loop.
-        let mut ends = Vec::new();
-        if !never_ends {
-            self.split(condition, if is_while { Binary::And } else { Binary::Or }, &mut ends);
-        }
-        for guard in around.exits.iter().flatten() {
-            self.split(*guard, Binary::Or, &mut ends);
-        }
-        let mut bound = None;
-        for end in &ends {
-            match self.counted(around, *end) {
-                Some(Bound::Fixed) => return None,
-                Some(Bound::Data(long)) => bound = bound.or(Some(long)),
-                None => {}
-            }
-        }
-        if bound.is_some() {
-            return bound;
-        }
-        // A loop without commands works on data in memory.
-        let calls = around.calls.iter().any(|call| self.summaries.call(*call).calls);
-        calls.then(|| {
-            let reply = ends.iter().find_map(|end| self.values.reply(*end, true));
-            reply.map_or(LongLoop::Unbounded, LongLoop::Until)
-        })
-    }
-
-    /// Collects the operands of nested operators of the same kind.
-    fn split(&self, id: ExprId, operator: Binary, parts: &mut Vec<ExprId>) {
-        let mut next = vec![id];
-        while let Some(id) = next.pop() {
-            match self.script().expr(id) {
-                Expr::Binary(other, left, right) if *other == operator => next.extend([*left, *right]),
-                _ => parts.push(id),
-            }
-        }
-    }
-
     /// Bound of a comparison of a counter of the loop.
     fn counted(&self, around: &Loop, end: ExprId) -> Option<Bound> {
-        let Expr::Binary(Binary::Compare, left, right) = self.script().expr(end) else { return None };
-        [(*left, *right), (*right, *left)].into_iter().find_map(|(counter, bound)| {
-            self.counts(around, counter).then(|| self.data_bound(bound).map_or(Bound::Fixed, Bound::Data))
+        let Expr::Binary(Binary::Compare(_), left, right) = self.script().expr(end) else { return None };
+        if self.is_halved(around, *left) || self.is_halved(around, *right) {
+            return Some(Bound::Fixed);
+        }
+        let sides = [(*left, *right), (*right, *left)];
+        sides.into_iter().find_map(|(side, limit)| {
+            let counter = self.counter(around, side)?;
+            Some(self.distance(around, counter, side, limit))
         })
     }
 
-    /// True if an expression has a variable that the loop increments or decrements in each iteration.
-    fn counts(&self, around: &Loop, counter: ExprId) -> bool {
-        let mut counts = false;
-        self.values.follow(counter, |id, next| {
+    /// Bound of the number of steps that a counter takes to a limit.
+    fn distance(&self, around: &Loop, counter: VarId, side: ExprId, limit: ExprId) -> Bound {
+        let script = self.script();
+        let steps: Vec<(Step, Option<f64>)> = self.steps_of(around, counter);
+        if steps.iter().any(|(step, _)| *step == Step::Scaled) {
+            return Bound::Fixed;
+        }
+        let mut rest = Sum::with(script, side, counter);
+        let Some(factor) = rest.take(script, counter) else {
+            // The counter is a part of another variable.
+            return [limit, side].into_iter().find_map(|id| self.data(id)).map_or(Bound::Fixed, Bound::Data);
+        };
+        let in_loop: Vec<Value> =
+            around.assigned.iter().filter(|(id, _)| *id == counter).map(|(_, value)| *value).collect();
+        let starts = script.values(counter).iter().filter(|value| !in_loop.contains(value));
+        let starts: Vec<Sum> = match starts.map(|value| Sum::of(script, value.source())).collect::<Vec<_>>() {
+            starts if starts.is_empty() => vec![Sum::default()],
+            starts => starts,
+        };
+        let mut bounds = Vec::new();
+        for (step, width) in &steps {
+            let is_up = (*step == Step::Up) == (factor > 0.0);
+            for start in &starts {
+                let from = rest.clone().plus(script, factor, start);
+                let bound = if is_up {
+                    self.sums(limit, "math.min")
+                        .into_iter()
+                        .map(|limit| self.growth(&limit.plus(script, -1.0, &from)))
+                        .reduce(smaller)
+                } else {
+                    let limit = Sum::of(script, limit);
+                    Some(self.growth(&from.plus(script, -1.0, &limit)))
+                };
+                let bound = match bound.unwrap_or(Bound::Fixed) {
+                    Bound::Constant(span) if steps.len() == 1 => match width {
+                        Some(width) if *width > 0.0 => Bound::Constant(span / (width * factor.abs())),
+                        _ => Bound::Fixed,
+                    },
+                    Bound::Constant(_) => Bound::Fixed,
+                    bound => bound,
+                };
+                bounds.push(bound);
+            }
+        }
+        bounds.into_iter().reduce(larger).unwrap_or(Bound::Fixed)
+    }
+
+    /// Variable in an expression that the loop increments or decrements in each iteration.
+    fn counter(&self, around: &Loop, side: ExprId) -> Option<VarId> {
+        let mut counter = None;
+        self.values.follow(side, |id, next| {
             match self.script().expr(id) {
-                Expr::Variable(variable) => counts |= self.is_counter(around, *variable),
-                Expr::Binary(Binary::Plus | Binary::Minus, left, right) => next.extend([*left, *right]),
+                Expr::Variable(variable) if self.is_counter(around, *variable) => counter = Some(*variable),
+                Expr::Variable(variable) => next.extend(self.script().assigned(*variable)),
+                Expr::Binary(Binary::Plus | Binary::Minus | Binary::Times | Binary::Divide, left, right) => {
+                    next.extend([*left, *right]);
+                }
                 _ => {}
             }
-            !counts
+            counter.is_none()
         });
-        counts
+        counter
     }
 
     /// True if all assignments to a variable in a loop increment or decrement it.
@@ -151,37 +441,129 @@ impl LoopAnalysis<'_> {
         let mut assigned = around.assigned.iter().filter(|(assigned, _)| *assigned == variable).peekable();
         assigned.peek().is_some()
             && assigned.all(|(_, value)| match value {
-                Value::Of(value) => self.steps(*value, variable) || self.returns_step(*value, variable),
-                Value::PartOf(_) => false,
+                Value::Of(value) => {
+                    self.step(*value, variable).is_some() || self.returned_step(*value, variable).is_some()
+                }
+                Value::PartOf(_) | Value::ResultOf(_) => false,
             })
     }
 
-    /// True if an expression adds to a variable or subtracts from it.
-    fn steps(&self, id: ExprId, variable: VarId) -> bool {
-        let is_variable = |id: ExprId| *self.script().expr(id) == Expr::Variable(variable);
-        let is_reply = |id: ExprId| self.calls.redis(id).is_some();
-        match self.script().expr(id) {
-            Expr::Binary(Binary::Plus, left, right) => {
-                (is_variable(*left) && !is_reply(*right)) || (is_variable(*right) && !is_reply(*left))
+    /// Steps of a counter in a loop, and the constants that are added or subtracted.
+    fn steps_of(&self, around: &Loop, counter: VarId) -> Vec<(Step, Option<f64>)> {
+        let assigned = around.assigned.iter().filter(|(assigned, _)| *assigned == counter);
+        let steps = assigned.filter_map(|(_, value)| match value {
+            Value::Of(value) => {
+                self.step(*value, counter).or_else(|| Some((self.returned_step(*value, counter)?, None)))
             }
-            Expr::Binary(Binary::Minus, left, right) => is_variable(*left) && !is_reply(*right),
-            _ => false,
+            Value::PartOf(_) | Value::ResultOf(_) => None,
+        });
+        steps.collect()
+    }
+
+    /// True if an expression subtracts from a variable, false if it adds to it or scales it.
+    pub(super) fn counts_down(&self, id: ExprId, variable: VarId) -> Option<bool> {
+        self.step(id, variable).map(|(step, _)| step == Step::Down)
+    }
+
+    /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added.
+    fn step(&self, id: ExprId, variable: VarId) -> Option<(Step, Option<f64>)> {
+        let script = self.script();
+        let is_variable = |id: ExprId| *script.expr(id) == Expr::Variable(variable);
+        let is_reply = |id: ExprId| self.calls.redis(id).is_some();
+        let added = |id: ExprId, step: Step| {
+            let number = Sum::of(script, id).number();
+            match (step, number) {
+                (Step::Up, Some(number)) if number < 0.0 => (Step::Down, Some(-number)),
+                (Step::Down, Some(number)) if number < 0.0 => (Step::Up, Some(-number)),
+                _ => (step, number),
+            }
+        };
+        match script.expr(id) {
+            Expr::Binary(Binary::Plus, left, right) if is_variable(*left) && !is_reply(*right) => {
+                Some(added(*right, Step::Up))
+            }
+            Expr::Binary(Binary::Plus, left, right) if is_variable(*right) && !is_reply(*left) => {
+                Some(added(*left, Step::Up))
+            }
+            Expr::Binary(Binary::Minus, left, right) if is_variable(*left) && !is_reply(*right) => {
+                Some(added(*right, Step::Down))
+            }
+            Expr::Binary(Binary::Times | Binary::Divide, left, right) if is_variable(*left) => {
+                Sum::of(script, *right).number().map(|_| (Step::Scaled, None))
+            }
+            Expr::Call { callee, args } if self.calls.is_global(*callee, "math.floor") => {
+                self.step(*args.first()?, variable)
+            }
+            _ => None,
         }
     }
 
-    /// True if an expression calls functions that all return a variable, which is their argument, incremented or decremented.
-    fn returns_step(&self, id: ExprId, variable: VarId) -> bool {
+    /// Step of calls of functions that all return a variable, which is their argument, incremented or decremented.
+    fn returned_step(&self, id: ExprId, variable: VarId) -> Option<Step> {
         let script = self.script();
-        let Expr::Call { callee, args } = script.expr(id) else { return false };
+        let Expr::Call { callee, args } = script.expr(id) else { return None };
         let is_variable = |arg: &ExprId| *script.expr(*arg) == Expr::Variable(variable);
-        let Some(index) = args.iter().position(is_variable) else { return false };
-        let mut functions = script.callees(*callee).filter_map(|id| script.functions.get(id)).peekable();
-        functions.peek().is_some()
-            && functions.all(|function| {
-                let parameter = function.parameters.get(index);
-                let steps =
-                    |parameter: &VarId| function.returns.iter().all(|value| self.steps(*value, *parameter));
-                !function.returns.is_empty() && parameter.is_some_and(steps)
-            })
+        let index = args.iter().position(is_variable)?;
+        let mut steps = Vec::new();
+        for function in script.callees(*callee).filter_map(|id| script.functions.get(id)) {
+            let parameter = function.parameters.get(index)?;
+            for value in &function.returns {
+                steps.push(self.step(*value, *parameter)?.0);
+            }
+        }
+        steps.into_iter().reduce(|one, other| if one == other { one } else { Step::Scaled })
+    }
+
+    /// True if a loop sets a variable to the middle of a range, as a binary search does.
+    fn is_halved(&self, around: &Loop, side: ExprId) -> bool {
+        let script = self.script();
+        let Expr::Variable(variable) = script.expr(side) else { return false };
+        let assigned = around.assigned.iter().filter(|(assigned, _)| assigned == variable);
+        let mut values = assigned.filter_map(|(_, value)| match value {
+            Value::Of(value) => Some(*value),
+            Value::PartOf(_) | Value::ResultOf(_) => None,
+        });
+        values.any(|value| {
+            let mut halves = false;
+            self.values.follow(value, |id, next| {
+                match script.expr(id) {
+                    Expr::Binary(Binary::Divide, sum, two) => {
+                        halves |= Sum::of(script, *two).number().is_some_and(|number| number > 1.0)
+                            && !matches!(script.expr(*sum), Expr::Number(_));
+                    }
+                    Expr::Binary(Binary::Plus | Binary::Minus | Binary::Times, left, right) => {
+                        next.extend([*left, *right]);
+                    }
+                    Expr::Call { callee, args } if self.calls.is_global(*callee, "math.floor") => {
+                        next.extend(args);
+                    }
+                    Expr::Variable(variable) => next.extend(script.assigned(*variable)),
+                    _ => {}
+                }
+                !halves
+            });
+            halves
+        })
+    }
+}
+
+/// The bound that ends a loop first.
+fn smaller(one: Bound, other: Bound) -> Bound {
+    match (one, other) {
+        (Bound::Data(_), bound) | (bound, Bound::Data(_)) => bound,
+        (Bound::Constant(one), Bound::Constant(other)) => Bound::Constant(one.min(other)),
+        (Bound::Constant(number), Bound::Fixed) | (Bound::Fixed, Bound::Constant(number)) => {
+            Bound::Constant(number)
+        }
+        (Bound::Fixed, Bound::Fixed) => Bound::Fixed,
+    }
+}
+
+/// The bound that ends a loop last.
+fn larger(one: Bound, other: Bound) -> Bound {
+    match (one, other) {
+        (Bound::Data(long), _) | (_, Bound::Data(long)) => Bound::Data(long),
+        (Bound::Constant(one), Bound::Constant(other)) => Bound::Constant(one.max(other)),
+        _ => Bound::Fixed,
     }
 }

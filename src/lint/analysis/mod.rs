@@ -3,8 +3,12 @@
 pub(crate) mod calls;
 pub(crate) mod commands;
 mod constants;
+mod costs;
 pub(crate) mod entry_points;
 pub(crate) mod facts;
 pub(crate) mod loops;
+mod numbers;
+pub(crate) mod recursion;
 pub(crate) mod summaries;
 pub(crate) mod values;
+mod wrappers;

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::calls::{Calls, protected};
 use crate::lint::analysis::commands::{self, Argument, Extent};
-use crate::lint::source::syntax::{Binary, Expr, ExprId, Script, Unary, Value};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Unary, Value};
 
 /// Maximum number of expressions that one value is followed through; only hostile scripts have more.
 const MAX_FOLLOWED: usize = 300;
@@ -16,8 +16,14 @@ const MAX_FOLLOWED: usize = 300;
 /// Maximum number of steps for a script. Past it nothing more is found; a hostile script of 1 MiB takes seconds until then.
 const MAX_STEPS: usize = 5_000_000;
 
+/// Maximum number of values of a variable among which limits are looked for.
+const MAX_LIMITS: usize = 8;
+
 /// Functions whose result grows with their argument.
 const MONOTONIC: [&str; 4] = ["math.ceil", "math.floor", "math.max", "tonumber"];
+
+/// Functions that take a position in a text as their third argument or before.
+const TEXT: [&str; 4] = ["string.byte", "string.find", "string.match", "string.sub"];
 
 /// Values in a script.
 #[derive(Debug)]
@@ -76,7 +82,7 @@ impl<'a> Values<'a> {
                     for value in values {
                         match value {
                             Value::Of(value) => next.push(*value),
-                            Value::PartOf(_) => argument.is_open = true,
+                            Value::PartOf(_) | Value::ResultOf(_) => argument.is_open = true,
                         }
                     }
                 }
@@ -96,7 +102,10 @@ impl<'a> Values<'a> {
                 Expr::Binary(Binary::Minus, left, right) if self.calls.constant(*right).is_some() => {
                     next.push(*left);
                 }
-                Expr::Unary(Unary::Minus, _) | Expr::Binary(Binary::Minus, ..) | Expr::Unknown => {
+                Expr::Unary(Unary::Minus, _)
+                | Expr::Binary(Binary::Minus, ..)
+                | Expr::Varargs
+                | Expr::Unknown => {
                     negative = true;
                 }
                 Expr::Binary(_, left, right) => next.extend([*left, *right]),
@@ -119,7 +128,16 @@ impl<'a> Values<'a> {
                     reads.extend(self.extent(id).map(|_| id));
                 }
                 Expr::Call { callee, .. } => next.extend(self.script().returned(*callee)),
-                Expr::Variable(variable) => next.extend(self.script().assigned(*variable)),
+                Expr::Variable(variable) => {
+                    for value in self.script().values(*variable) {
+                        match value {
+                            Value::Of(value) => next.push(*value),
+                            Value::ResultOf(call) => self.later_results(*call, next),
+                            Value::PartOf(_) => {}
+                        }
+                    }
+                }
+                Expr::Index { base, key } => next.extend(self.script().field(*base, *key)),
                 Expr::Binary(Binary::And | Binary::Or, left, right) => next.extend([*left, *right]),
                 _ => {}
             }
@@ -129,12 +147,25 @@ impl<'a> Values<'a> {
         reads
     }
 
+    /// Adds what the results of a call after the first one may be.
+    fn later_results(&self, call: ExprId, next: &mut Vec<ExprId>) {
+        if self.calls.redis(call).is_some() {
+            next.push(call);
+        } else if let Some((function, _)) = protected(self.script(), call) {
+            next.extend(self.script().returned(function));
+        } else if let Expr::Call { callee, .. } = self.script().expr(call) {
+            let functions = self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
+            next.extend(functions.flat_map(|function| function.later_returns.iter().copied()));
+        }
+    }
+
     /// Commands that read without a limit and whose reply an expression is, or is the length of.
     pub(crate) fn sizes(&self, id: ExprId) -> Vec<ExprId> {
         let mut reads = self.collections(id);
         let mut measured = Vec::new();
         self.follow(id, |id, next| {
             match self.script().expr(id) {
+                _ if self.is_limited(id) => {}
                 Expr::Unary(Unary::Length, operand) => measured.push(*operand),
                 Expr::Binary(_, left, right) => next.extend([*left, *right]),
                 Expr::Call { callee, args } if self.calls.is_global(*callee, "table.getn") => {
@@ -158,17 +189,24 @@ impl<'a> Values<'a> {
 
     /// Command whose reply a number depends on. The length of a reply with a limit counts only if `lengths` is set.
     pub(crate) fn reply(&self, id: ExprId, lengths: bool) -> Option<ExprId> {
+        self.reply_of(id, lengths, |_| true)
+    }
+
+    /// Accepted command whose reply a number depends on.
+    pub(crate) fn reply_of(
+        &self,
+        id: ExprId,
+        lengths: bool,
+        accepts: impl Fn(ExprId) -> bool,
+    ) -> Option<ExprId> {
         let mut reply = None;
         self.follow(id, |id, next| {
             let expr = self.script().expr(id);
             match expr {
-                Expr::Call { .. } if self.calls.redis(id).is_some() => reply = Some(id),
-                // A minimum is bounded if one of its arguments is.
-                Expr::Call { callee, args } if self.calls.is_global(*callee, "math.min") => {
-                    if args.iter().all(|arg| self.may_be_a_reply(*arg)) {
-                        next.extend(args);
-                    }
+                Expr::Call { .. } if self.calls.redis(id).is_some() => {
+                    reply = reply.or_else(|| accepts(id).then_some(id));
                 }
+                _ if self.is_limited(id) => {}
                 Expr::Unary(Unary::Length, operand) if lengths || !self.collections(*operand).is_empty() => {
                     next.push(*operand);
                 }
@@ -178,6 +216,51 @@ impl<'a> Values<'a> {
             reply.is_none()
         });
         reply
+    }
+
+    /// True if a number is the minimum of numbers, one of which doesn't depend on a reply.
+    fn is_limited(&self, id: ExprId) -> bool {
+        self.minimum(id).iter().any(|number| !self.may_be_a_reply(*number))
+    }
+
+    /// Numbers, of which a number is the minimum; none if it is no minimum: `math.min(a, b)`, `a < b and a or b`, and a variable
+    /// with limits.
+    pub(super) fn minimum(&self, id: ExprId) -> Vec<ExprId> {
+        match self.script().expr(id) {
+            Expr::Call { callee, args } if self.calls.is_global(*callee, "math.min") => args.clone(),
+            Expr::Variable(variable) => {
+                let limits = self.script().variables.get(*variable).map(|variable| variable.limits.clone());
+                let mut limits = limits.unwrap_or_default();
+                // `n = math.min(n, 100)`
+                for value in self.script().assigned(*variable).take(MAX_LIMITS) {
+                    if !matches!(self.script().expr(value), Expr::Variable(_)) {
+                        let (same, others): (Vec<ExprId>, Vec<ExprId>) = self
+                            .minimum(value)
+                            .into_iter()
+                            .partition(|number| self.script().is_same(*number, id));
+                        limits.extend(others.into_iter().filter(|_| !same.is_empty()));
+                    }
+                }
+                limits
+            }
+            Expr::Binary(Binary::Or, either, other) => self.chosen(*either, *other).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Numbers of `a < b and a or b`, given its two halves.
+    fn chosen(&self, either: ExprId, other: ExprId) -> Option<Vec<ExprId>> {
+        let script = self.script();
+        let Expr::Binary(Binary::And, condition, number) = script.expr(either) else { return None };
+        let Expr::Binary(Binary::Compare(comparison), left, right) = script.expr(*condition) else {
+            return None;
+        };
+        let (small, large) = match comparison {
+            Comparison::Less => (*left, *right),
+            Comparison::Greater => (*right, *left),
+            Comparison::Equal | Comparison::Unequal => return None,
+        };
+        (script.is_same(small, *number) && script.is_same(large, other)).then(|| vec![*number, other])
     }
 
     /// True if a reply is anywhere in an expression.
@@ -191,6 +274,30 @@ impl<'a> Values<'a> {
         is_reply
     }
 
+    /// True if an expression depends on KEYS or ARGV and on no reply, and takes another element or another part of a text each
+    /// time.
+    pub(crate) fn is_given(&self, id: ExprId) -> bool {
+        let (mut is_given, mut is_reply, mut varies) = (false, false, false);
+        self.follow(id, |id, next| {
+            is_reply |= self.calls.redis(id).is_some();
+            is_given |= ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(id, name));
+            let expr = self.script().expr(id);
+            varies |= match expr {
+                Expr::Index { base, key } => {
+                    self.calls.constant(*key).is_none()
+                        && ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(*base, name))
+                }
+                Expr::Call { callee, args } => {
+                    args.len() > 2 && TEXT.iter().any(|name| self.calls.is_global(*callee, name))
+                }
+                _ => false,
+            };
+            self.operands(expr, next);
+            !is_reply
+        });
+        is_given && varies && !is_reply
+    }
+
     /// Adds the expressions that the value of an expression is computed from.
     fn operands(&self, expr: &Expr, next: &mut Vec<ExprId>) {
         match expr {
@@ -199,7 +306,10 @@ impl<'a> Values<'a> {
                 next.extend(self.script().returned(*callee));
             }
             Expr::Variable(variable) => next.extend(self.script().sources(*variable)),
-            Expr::Index { base, .. } => next.push(*base),
+            Expr::Index { base, key } => {
+                next.push(*base);
+                next.extend(self.script().field(*base, *key));
+            }
             Expr::Unary(_, operand) => next.push(*operand),
             Expr::Binary(_, left, right) => next.extend([*left, *right]),
             _ => {}

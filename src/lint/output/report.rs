@@ -21,12 +21,14 @@ const MAX_LINE: usize = 200;
 /// Result of linting some files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// 0 if no finding is as severe as `--fail-on`, else 1; 2 if a file could not be read.
+    /// 0 if no finding is as severe as `--fail-on`, else 1; 2 if a file could not be read or a folder has no scripts.
     pub exit_code: u8,
     /// Number of scripts that were checked.
     pub files: usize,
     /// Number of suppressed findings.
     pub allowed: usize,
+    /// Number of files that were corrected.
+    pub fixed: usize,
     /// Number of findings past the limits, which are left out.
     pub omitted: usize,
     /// Findings by file and line.
@@ -97,7 +99,7 @@ impl Finding {
 
 impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Finding", 8)?;
+        let mut fields = serializer.serialize_struct("Finding", 9)?;
         fields.serialize_field("file", &self.file)?;
         fields.serialize_field("line", &self.line)?;
         fields.serialize_field("column", &self.column)?;
@@ -105,6 +107,7 @@ impl Serialize for Finding {
         fields.serialize_field("rule", self.rule.name)?;
         fields.serialize_field("message", &self.message)?;
         fields.serialize_field("instead", self.rule.instead)?;
+        fields.serialize_field("see", &self.rule.url())?;
         fields.serialize_field("related", &self.related)?;
         fields.end()
     }

@@ -56,6 +56,7 @@ fn rule(rule: &Rule) -> Value {
         "id": rule.name,
         "shortDescription": { "text": rule.summary },
         "help": { "text": rule.instead },
+        "helpUri": rule.url(),
         "defaultConfiguration": { "enabled": rule.on_by_default, "level": level(rule.severity) },
     })
 }

@@ -50,7 +50,8 @@ fn print_finding(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
     if !source.is_empty() {
         writeln!(out, "  {FAINT}{line} |{FAINT:#} {source}")?;
     }
-    writeln!(out, "  {FAINT}= instead: {}{FAINT:#}", rule.instead)
+    writeln!(out, "  {FAINT}= instead: {}{FAINT:#}", rule.instead)?;
+    writeln!(out, "  {FAINT}= see: {}{FAINT:#}", rule.url())
 }
 
 /// Counts, in one line.
@@ -73,9 +74,12 @@ fn summary(report: &Report) -> String {
     if parts.is_empty() {
         parts.push("no findings".to_owned());
     }
-    for (count, what) in
-        [(report.omitted, "omitted"), (report.allowed, "suppressed"), (report.unreadable.len(), "unreadable")]
-    {
+    for (count, what) in [
+        (report.omitted, "omitted"),
+        (report.allowed, "suppressed"),
+        (report.unreadable.len(), "unreadable"),
+        (report.fixed, "corrected"),
+    ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "collection-scan-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a loop over SSCAN, HSCAN or ZSCAN, which reads the whole collection while nothing else runs",
+    summary: "a loop or a recursion over SSCAN, HSCAN or ZSCAN, which reads the whole collection while nothing else runs",
     instead: "scan from the client, and call the script for each page",
     why: "SCAN commands return one page, so that other clients run between pages. In a script nothing \
           else runs between them: the loop takes longer than one command that reads the whole collection.",
@@ -36,7 +36,16 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
         }
         _ => None,
     });
-    loops.collect()
+    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+        LongLoop::Scan(call) if facts.calls.command(*call) != "SCAN" => {
+            let command = facts.calls.command(*call);
+            let message =
+                format!("this recursion reads a whole collection with {command} while nothing else runs");
+            Some(Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call))
+        }
+        _ => None,
+    });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]
@@ -45,8 +54,8 @@ mod tests {
 
     #[test]
     fn loops_over_a_cursor_are_reported() {
-        let script = "while c ~= '0' do c = redis.call('HSCAN', KEYS[1], c)[1] end";
+        let script = "local c while c ~= '0' do c = redis.call('HSCAN', KEYS[1], c)[1] end";
         assert_reported("collection-scan-loop", &[script]);
-        assert_clean(&["for i = 1, 10 do c = redis.call('SSCAN', KEYS[1], c)[1] end"]);
+        assert_clean(&["local c for i = 1, 10 do c = redis.call('SSCAN', KEYS[1], c)[1] end"]);
     }
 }

@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "endless-loop",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "a loop that nothing ends",
+    summary: "a loop or a recursion that nothing ends",
     instead: "add a condition or a break, and limit the number of iterations",
     why: "The server runs nothing else while a script runs. SCRIPT KILL ends the loop only if the script \
           has written nothing; otherwise only SHUTDOWN NOSAVE does.",
@@ -28,13 +28,17 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
-    endless
-        .map(|(around, _)| {
-            let keyword = around.kind.keyword();
-            let message = format!("nothing ends this {keyword} loop: it has no break, return or error");
-            Diagnostic::of_loop(&RULE, facts, around, &message, None)
-        })
-        .collect()
+    let recursions =
+        facts.recursions.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(|recursion| {
+            let message = "nothing ends this recursion: the function calls itself on every path";
+            Diagnostic::new(&RULE, facts.script.position(recursion.call), message)
+        });
+    let loops = endless.map(|(around, _)| {
+        let keyword = around.kind.keyword();
+        let message = format!("nothing ends this {keyword} loop: it has no break, return or error");
+        Diagnostic::of_loop(&RULE, facts, around, &message, None)
+    });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]
@@ -49,8 +53,17 @@ mod tests {
                 "while true do end",
                 "repeat until false",
                 "repeat until nil",
+                "while not false do end",
+                "while 1 == 1 do end",
+                "repeat until not true",
                 "while 1 do f() end",
                 "while true do while a do break end end",
+                "for i = 1, math.huge do redis.call('PING') end",
+                "for i = 0, 1 / 0 do end",
+                "for i = 1, -math.huge, -1 do end",
+                "for i = 10, 1, 0 do end",
+                "local max = math.huge for i = 1, max do end",
+                "local function again() return again() end return again()",
             ],
         );
         assert_clean(&[
@@ -58,6 +71,11 @@ mod tests {
             "while false do end",
             "repeat until true",
             "while true do error('x') end",
+            "for i = 1, math.huge do break end",
+            "for i = 1, math.huge, -1 do end",
+            "for i = 1, 10, 0 do end",
+            "for i = 1, math.huge do if i > 10 then return i end end",
+            "local best = math.huge for i = 1, 3 do best = math.min(best, i) end",
         ]);
     }
 }

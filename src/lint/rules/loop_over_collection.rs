@@ -52,6 +52,11 @@ mod tests {
             "local t = redis.call('HGETALL', KEYS[1]) for i = 1, #t, 2 do f(t[i]) end",
             "local t = redis.call('LRANGE', KEYS[1], 0, -1) or {} for k in pairs(t) do f(k) end",
             "local i, t = 1, redis.call('ZRANGE', KEYS[1], 0, -1) while i <= #t do i = i + 1 end",
+            "local ok, t = pcall(redis.call, 'SMEMBERS', KEYS[1]) for _, m in ipairs(t) do f(m) end",
+            "local ok, t = xpcall(function() return redis.call('SMEMBERS', KEYS[1]) end, f) for _, m in ipairs(t) do f(m) end",
+            "local function call(c, ...) return redis.call(c, ...) end for _, m in ipairs(call('SMEMBERS', KEYS[1])) do f(m) end",
+            "local function try(...) local ok, r = pcall(redis.call, ...) return ok, r end local _, t = try('SMEMBERS', KEYS[1]) for _, m in ipairs(t) do f(m) end",
+            "local s = {} s.all = redis.call('SMEMBERS', KEYS[1]) for _, m in ipairs(s.all) do f(m) end",
             "local f = 0 local function g(t) for i = 1, #t do f = i end end g(redis.call('SMEMBERS', KEYS[1]))",
         ] {
             assert_eq!(severe(script), ["loop-over-collection"], "{script}");
@@ -60,6 +65,8 @@ mod tests {
             "for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, 9)) do f(m) end",
             "for _, m in ipairs(redis.call('MGET', unpack(KEYS))) do f(m) end",
             "local t = redis.call('HGETALL', KEYS[1]) return t[1]",
+            "local o, t = {}, redis.call('HGETALL', KEYS[1]) for i = 1, #t, 2 do o[t[i]] = t[i + 1] end",
+            "local t = redis.call('HGETALL', KEYS[1]) for i = 1, #t, 2 do local n = tonumber(t[i]) end",
         ]);
     }
 }

@@ -3,8 +3,11 @@
 mod collection_scan_loop;
 mod could_be_read_only;
 mod endless_loop;
+mod global_write;
 mod invalid_shebang;
 mod keys_command;
+mod linear_command_in_loop;
+mod long_loop;
 mod loop_over_collection;
 mod missing_no_writes;
 mod scan_loop;
@@ -30,8 +33,11 @@ pub static RULES: &[&Rule] = &[
     &collection_scan_loop::RULE,
     &could_be_read_only::RULE,
     &endless_loop::RULE,
+    &global_write::RULE,
     &invalid_shebang::RULE,
     &keys_command::RULE,
+    &linear_command_in_loop::RULE,
+    &long_loop::RULE,
     &loop_over_collection::RULE,
     &missing_no_writes::RULE,
     &scan_loop::RULE,

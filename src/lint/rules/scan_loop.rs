@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "scan-loop",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "a loop over SCAN, which visits every key of the database while nothing else runs",
+    summary: "a loop or a recursion over SCAN, which visits every key of the database while nothing else runs",
     instead: "scan from the client, and call the script for each page",
     why: "SCAN returns one page, so that other clients run between pages. In a script nothing else runs \
           between them: the loop takes longer than KEYS.",
@@ -34,7 +34,14 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
         }
         _ => None,
     });
-    loops.collect()
+    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+        LongLoop::Scan(call) if facts.calls.command(*call) == "SCAN" => {
+            let message = "this recursion visits every key of the database while nothing else runs";
+            Some(Diagnostic::of_recursion(&RULE, facts, recursion, message, *call))
+        }
+        _ => None,
+    });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Some(ParseError::Syntax(position, message)) = source.error
-        && placeholders::in_line(source.text, position.line).is_none()
+        && placeholders::in_code(source.text, source.tokens, *position).is_none()
     {
         diagnostics.push(Diagnostic::new(&RULE, *position, message));
     }
@@ -44,11 +44,18 @@ mod tests {
     fn errors_have_a_position() {
         for (source, line) in [
             ("local x = 1\nlocal y = = 2", 2),
+            ("local x = 'abc\nreturn 1", 1),
             ("#!lua flags=no-writes\nreturn +", 2),
             ("if a then\n  break\nend", 2),
-            ("x = 'abc", 1),
+            ("local x = 'abc", 1),
             ("\u{feff}return 1", 1),
-            ("-- <%= name %>\nx = = 1", 2),
+            ("-- <%= name %>\nlocal x = = 1", 2),
+            ("local x = 'a'\nreturn '\\256'", 2),
+            ("local function f()\n return ...\nend", 2),
+            ("return [[abc", 1),
+            ("local x\n--[[ abc", 2),
+            ("return 'abc\\", 1),
+            ("return \"abc\r\ndef\"", 1),
         ] {
             assert_eq!(findings(source), [(line, "syntax-error")], "{source}");
         }
@@ -70,6 +77,8 @@ mod tests {
 
     #[test]
     fn line_ends_of_windows_are_line_ends() {
+        assert_eq!(findings("return 'abc\\\n\rdef'"), []);
+        assert_eq!(findings("return 'abc\\\rdef' .. [[\r\n]] .. '\\255\\\\999'"), []);
         assert_eq!(findings("local s = \"abc\\\r\ndef\"\r\nreturn s\r\n"), []);
         assert_eq!(findings("local s = 'a\\\r\n\\\r\n'\r\nlocal y = = 2\r\n"), [(4, "syntax-error")]);
         let found = findings("-- a\r\nreturn redis.call('KEYS', '*')\r\n");

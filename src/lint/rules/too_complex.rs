@@ -1,17 +1,18 @@
 //! Sources that are nested too deep for the parser.
 
 use crate::lint::rule::{Check, Diagnostic, Rule, Severity, Source};
-use crate::lint::source::parse::ParseError;
+use crate::lint::source::parse::{MAX_TOKENS, ParseError};
 use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "too-complex",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a script that is nested too deep to be analysed",
+    summary: "a script that is nested too deep, or too long, to be analysed",
     instead: "split it into functions",
     why: "A script is not analysed if brackets and blocks are nested deeper than 200 levels, which is \
-          Lua's own limit, or if an expression has more than 1,000 operators.",
+          Lua's own limit, if an expression has more than 1,000 operators, or if the script has more than \
+          100,000 words and symbols. It is read up to 1 MiB.",
     example: None,
     check: Check::Source(check),
 };
@@ -26,18 +27,30 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
         Some(ParseError::TooDeep(position)) => {
             vec![Diagnostic::new(&RULE, *position, "the nesting is too deep to be analysed")]
         }
+        Some(ParseError::TooLong(position)) => {
+            let message = format!("more than {MAX_TOKENS} words and symbols are not analysed");
+            vec![Diagnostic::new(&RULE, *position, message)]
+        }
         _ => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::MAX_TOKENS;
     use crate::lint::tests::findings;
 
     #[test]
     fn deep_nesting_is_reported() {
         assert_eq!(findings(&format!("x = {}", "(".repeat(100_000))), [(1, "too-complex")]);
         assert_eq!(findings(&format!("x = '\r{}", "(".repeat(100_000))), [(1, "too-complex")]);
+    }
+
+    #[test]
+    fn long_scripts_are_reported() {
+        let script = |statements: usize| "a=a\n".repeat(statements);
+        assert_eq!(findings(&script(MAX_TOKENS / 3 + 1)), [(MAX_TOKENS / 3 + 1, "too-complex")]);
+        assert!(!findings(&script(1000)).iter().any(|(_, rule)| *rule == "too-complex"));
     }
 
     #[test]
@@ -51,7 +64,7 @@ mod tests {
             ("f(function() return ", " end)"),
         ] {
             let depth = 190 / begin.matches(['[', '(', '{']).count().max(2);
-            let source = format!("x = {}1{}", begin.repeat(depth), end.repeat(depth));
+            let source = format!("local x = {}1{}", begin.repeat(depth), end.repeat(depth));
             assert_eq!(findings(&source), [], "{begin}");
         }
     }

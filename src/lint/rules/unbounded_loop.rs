@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "unbounded-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a loop whose number of iterations depends on data",
+    summary: "a loop or a recursion whose number of iterations depends on data",
     instead: "limit the number of iterations, and call the script again while there is more",
     why: "The loop runs as long as there is data: after an outage of its consumers, a queue has millions \
           of entries. A counter that is one of the conditions bounds a loop, and so does `math.min`.",
@@ -48,7 +48,15 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
         };
         Some(Diagnostic::of_loop(&RULE, facts, around, &message, call))
     });
-    loops.collect()
+    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+        LongLoop::Until(call) => {
+            let command = facts.calls.command(*call);
+            let message = format!("the depth of this recursion depends on the replies of {command}");
+            Some(Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call))
+        }
+        _ => None,
+    });
+    loops.chain(recursions).collect()
 }
 
 #[cfg(test)]
@@ -68,6 +76,25 @@ mod tests {
                 "local n = tonumber(redis.call('GET', KEYS[1])) for i = 1, n do end",
                 "local function size(k) return redis.call('SCARD', k) end for i = 1, size(KEYS[1]) do end",
                 "local i, n = 0, redis.call('LLEN', KEYS[1]) while i < n do i = i + 1 end",
+                "local n = redis.call('LLEN', KEYS[1]) while n > 0 do redis.call('LPOP', KEYS[1]) n = n - 1 end",
+                "local n = redis.call('LLEN', KEYS[1]) while 0 < n do redis.call('LPOP', KEYS[1]) n = n - 1 end",
+                "local n = redis.call('STRLEN', KEYS[1]) while n ~= 0 do n = n - 1 end",
+                "local n = redis.call('ZCARD', KEYS[1]) repeat n = n - 1 until n <= 0",
+                "local n = tonumber(redis.call('GET', KEYS[1])) repeat n = -1 + n until n == 0",
+                "local n = redis.call('LLEN', KEYS[1]) - 1 while n >= 0 do n = n - 1 end",
+                "local n = redis.call('LLEN', KEYS[1]) while true do n = n - 1 if n == 0 then break end end",
+                "local i, n = 0, redis.call('LLEN', KEYS[1]) while n - i > 0 do i = i + 1 end",
+                "local i, n = 0, redis.call('LLEN', KEYS[1]) local left = n while left > 0 do i = i + 1 left = n - i end",
+                "for i = redis.call('LLEN', KEYS[1]), 1, -1 do end",
+                "local n = tonumber(redis.call('GET', KEYS[1]) or 0) for i = n, 1, -1 do end",
+                "local n = redis.call('ZCARD', KEYS[1]) for i = n - 1, 0, -10 do end",
+                "local n = redis.call('LLEN', KEYS[1]) for i = 1, n, tonumber(ARGV[1]) do end",
+                "local n = redis.call('LLEN', KEYS[1]) for i = n, 1, -ARGV[1] do end",
+                "local function down(n) while n > 0 do n = n - 1 end end down(redis.call('LLEN', KEYS[1]))",
+                "for i = 1, math.huge do local x = redis.call('RPOP', KEYS[1]) if not x then break end end",
+                "for i = 1, 1e12 do if redis.call('LLEN', KEYS[1]) == 0 then break end redis.call('RPOP', KEYS[1]) end",
+                "for i = 1, 2 * redis.call('LLEN', KEYS[1]) do end",
+                "local n = redis.call('LLEN', KEYS[1]) if n < 100 then n = 100 end for i = 1, n do end",
             ],
         );
         assert_clean(&[
@@ -80,6 +107,29 @@ mod tests {
             "local function less(b) redis.call('LPOP', KEYS[1]) return b - 1 end local b = 9 while b > 0 do b = less(b) end",
             "local t, p = redis.call('GET', KEYS[1]), 1 while string.find(t, 'a', p) do p = string.find(t, 'a', p) + 1 end",
             "local x = 10 while x > 1 do x = x / 2 end return redis.call('SET', KEYS[1], x)",
+            "local n = redis.call('INCR', KEYS[1]) for i = n, n + 9 do redis.call('DEL', i) end",
+            "local n = redis.call('INCR', KEYS[1]) local last = n + 9 for i = n, last do redis.call('DEL', i) end",
+            "local n = redis.call('INCR', KEYS[1]) for i = n - 9, n do redis.call('DEL', i) end",
+            "local n = redis.call('INCR', KEYS[1]) for i = n, n + ARGV[1] do redis.call('DEL', i) end",
+            "local n = redis.call('INCR', KEYS[1]) for i = n + 9, n, -1 do redis.call('DEL', i) end",
+            "local p = redis.call('BITPOS', KEYS[1], 1) for j = p + 7, p, -1 do redis.call('GETBIT', KEYS[1], j) end",
+            "local n = redis.call('LLEN', KEYS[1]) for i = math.max(n - 10, 0), n do redis.call('DEL', i) end",
+            "local n = redis.call('LLEN', KEYS[1]) for i = n, math.max(n - 10, 1), -1 do redis.call('DEL', i) end",
+            "local a = tonumber(redis.call('GET', KEYS[1])) local e = math.min(ARGV[1], a + 9) for i = a, e - 1 do redis.call('DEL', i) end",
+            "local n = redis.call('LLEN', KEYS[1]) for i = 1, 100 - n do redis.call('RPUSH', KEYS[1], i) end",
+            "local n = redis.call('INCR', KEYS[1]) local i = n while i < n + 10 do redis.call('DEL', i) i = i + 1 end",
+            "local n = redis.call('LLEN', KEYS[1]) if n > 100 then n = 100 end for i = 1, n do redis.call('LPOP', KEYS[1]) end",
+            "local n = redis.call('LLEN', KEYS[1]) n = n > 100 and 100 or n for i = 1, n do redis.call('LPOP', KEYS[1]) end",
+            "local n = redis.call('LLEN', KEYS[1]) n = math.min(n, ARGV[1]) for i = 1, n do redis.call('LPOP', KEYS[1]) end",
+            "local n = math.min(redis.call('LLEN', KEYS[1]), 100) while n > 0 do redis.call('LPOP', KEYS[1]) n = n - 1 end",
+            "local i = 0 while true do i = i + 1 if i > 100 then break end redis.call('LPOP', KEYS[1]) end",
+            "local i = 0 while true do i = i + 1 if i > 100 or not redis.call('LPOP', KEYS[1]) then break end end",
+            "local c, i = '0', 0 repeat c = redis.call('SCAN', c)[1] i = i + 1 until c == '0' or i >= 10",
+            "local i = 1 while ARGV[i] do redis.call('LPUSH', KEYS[1], ARGV[i]) i = i + 1 end",
+            "for i = 1, math.huge do local v = ARGV[i] if not v then break end redis.call('LPUSH', KEYS[1], v) end",
+            "local lo, hi = 0, redis.call('ZCARD', KEYS[1]) while lo < hi do local mid = math.floor((lo + hi) / 2) if redis.call('ZRANGE', KEYS[1], mid, mid)[1] < ARGV[1] then lo = mid + 1 else hi = mid end end",
+            "local i = redis.call('ZCARD', KEYS[1]) while i > 1 do i = math.floor(i / 2) redis.call('HGET', KEYS[1], i) end",
+            "for _, m in ipairs(ARGV) do local x = redis.call('GET', m) or error('no ' .. m) end",
         ]);
     }
 }

@@ -49,7 +49,7 @@ fn is_undeclared(facts: &Facts<'_>, key: ExprId) -> bool {
                 for value in values {
                     match value {
                         Value::Of(value) => next.push(*value),
-                        Value::PartOf(_) => is_undeclared = false,
+                        Value::PartOf(_) | Value::ResultOf(_) => is_undeclared = false,
                     }
                 }
             }

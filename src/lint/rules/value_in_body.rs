@@ -1,25 +1,29 @@
 //! Values in the body that look like data.
 
-use crate::lint::analysis::commands;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use crate::lint::analysis::commands::{self, Effect};
 use crate::lint::analysis::facts::Facts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
-use crate::lint::source::syntax::Expr;
+use crate::lint::source::syntax::{Binary, Expr, ExprId};
 
 pub(super) static RULE: Rule = Rule {
     name: "value-in-body",
     severity: Severity::Warning,
     on_by_default: false,
-    summary: "a value in the body that looks like data: the server gets another script for each value",
+    summary: "an identifier in the body that is part of a key or stored: the server gets another script for each",
     instead: "pass it in KEYS or ARGV",
     why: "A client that formats values into the body sends another script for each value. The server \
-          compiles every one of them, and servers before Redis 7.4 keep them all. The rule is off by \
-          default because it can't distinguish an identifier from a constant: in 969 public scripts of 38 \
-          repositories, all of its 90 findings were constants (an epoch, a largest score, a seed, the nil \
-          UUID).",
+          compiles every one of them, and servers before Redis 7.4 keep them all. The rule reports UUIDs and \
+          hexadecimal identifiers that are part of a key or stored, and numbers in keys. Other numbers are \
+          not reported: they are mostly constants (an epoch, a maximum score, a seed), as are the nil UUID \
+          and regular digits. \
+          The rule is off by default because a random constant looks the same.",
     example: Some(Example {
         bad: "\
-            redis.call('SET', 'user:1234', ARGV[1])",
+            redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
         good: "\
             redis.call('SET', KEYS[1], ARGV[1])",
     }),
@@ -28,83 +32,103 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    for (id, call) in facts.calls.all_redis() {
-        let key =
-            call.args.first().filter(|_| call.command.as_deref().is_some_and(commands::begins_with_key));
-        if let Some(key) = key
-            && let Expr::String(text) = facts.script.expr(*key)
-            && let Some(what) = data_in_key(text)
-        {
-            let message = format!("the key contains {what}: each value makes another script");
-            diagnostics.push(Diagnostic::new(&RULE, facts.script.position(id), message));
-        }
-    }
-    for (_, (expr, position)) in facts.script.exprs.iter() {
-        let what = match expr {
-            Expr::String(text) => data_in_text(text),
-            Expr::Number(number) => data_in_number(number),
-            _ => None,
-        };
-        if let Some(what) = what {
-            let message = format!("this is {what}: each value makes another script");
-            diagnostics.push(Diagnostic::new(&RULE, *position, message));
+    for (_, call) in facts.calls.all_redis() {
+        let Some(command) = call.command.as_deref() else { continue };
+        let stores = commands::effect(command) == Effect::Writes;
+        for (index, arg) in call.args.iter().enumerate() {
+            let role = match index {
+                0 if commands::begins_with_key(command) => "in a key",
+                _ if stores => "stored",
+                _ => continue,
+            };
+            let id = constants(facts, *arg).into_iter().find_map(|(text, at)| {
+                let number = || (role == "in a key" && has_number(&text)).then_some("a number");
+                Some((at, identifier(&text).or_else(number)?))
+            });
+            diagnostics.extend(id.map(|(position, what)| {
+                let message = format!("{what} is {role}: each value makes another script");
+                Diagnostic::new(&RULE, facts.script.position(position), message)
+            }));
         }
     }
     diagnostics
 }
 
-/// Minimum number of digits of an identifier in a key; versions and shards have fewer.
-const MIN_ID: usize = 3;
-
-/// Part of a key that looks like data.
-fn data_in_key(key: &str) -> Option<&'static str> {
-    let mut parts = key.split(|c: char| !c.is_ascii_alphanumeric());
-    let is_id = |part: &str| part.len() >= MIN_ID && part.bytes().all(|byte| byte.is_ascii_digit());
-    parts.any(is_id).then_some("a number")
+/// String constants that a value is put together from.
+fn constants(facts: &Facts<'_>, value: ExprId) -> Vec<(String, ExprId)> {
+    let mut constants = Vec::new();
+    facts.values.follow(value, |id, next| {
+        match facts.script.expr(id) {
+            Expr::String(text) => constants.push((text.clone(), id)),
+            Expr::Binary(Binary::Concat, left, right) => next.extend([*left, *right]),
+            Expr::Variable(variable) => next.extend(facts.script.assigned(*variable)),
+            _ => {}
+        }
+        true
+    });
+    constants
 }
 
-/// Kind of data that a text looks like.
-fn data_in_text(text: &str) -> Option<&'static str> {
-    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+/// Minimum length of an identifier of hexadecimal digits.
+const MIN_HEX: usize = 12;
+
+/// Minimum number of different characters of a random identifier; constants repeat or count.
+const MIN_DIFFERENT: usize = 6;
+
+/// Identifier in a text that looks random.
+fn identifier(text: &str) -> Option<&'static str> {
     let parts: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    let is_uuid = |parts: &[&str]| {
+    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_uuid = |parts: &&[&str]| {
         let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-        lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| is_hex(part))
+        lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| is_hex(part)) && is_random(&parts.concat())
     };
-    if parts.windows(5).any(is_uuid) {
+    if parts.windows(5).any(|window| is_uuid(&window)) {
         return Some("a UUID");
     }
-    let has_digit = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
-    if parts.iter().any(|part| part.len() >= 24 && is_hex(part) && has_digit(part)) {
-        return Some("a hash or an identifier");
-    }
-    if parts.iter().any(|part| part.len() >= 9 && part.bytes().all(|byte| byte.is_ascii_digit())) {
-        return Some("a long number");
-    }
-    None
+    let has = |part: &str, kind: fn(&u8) -> bool| part.bytes().filter(kind).count() > 1;
+    let is_id = |part: &&str| {
+        part.len() >= MIN_HEX
+            && is_hex(part)
+            && has(part, u8::is_ascii_digit)
+            && has(part, u8::is_ascii_alphabetic)
+            && is_random(part)
+    };
+    parts.iter().any(is_id).then_some("a random identifier")
 }
 
-/// Large numbers that are constants.
-const LIMITS: &[&str] = &[
-    "2147483647",
-    "2147483648",
-    "4294967295",
-    "4294967296",
-    "9007199254740991",
-    "9007199254740992",
-    "9223372036854775807",
-    "1000000007",
-    "1103515245",
-    "2654435761",
-    "123456789",
-];
+/// Lengths of numbers that are identifiers.
+const NUMBER: RangeInclusive<usize> = 6..=20;
 
-/// Kind of data that a number looks like.
-fn data_in_number(number: &str) -> Option<&'static str> {
-    let is_long = number.len() >= 9 && number.bytes().all(|byte| byte.is_ascii_digit());
-    let is_limit = LIMITS.contains(&number) || number.bytes().all(|byte| byte == b'9');
-    // Round numbers are units and epochs.
-    (is_long && !is_limit && !number.ends_with("0000")).then_some("a long number")
+/// Minimum number of different digits of a number that is an identifier.
+const MIN_DIGITS: usize = 4;
+
+/// True if a key has a number that looks like an identifier.
+fn has_number(key: &str) -> bool {
+    let mut parts = key.split(|c: char| !c.is_ascii_alphanumeric());
+    parts.any(|part| {
+        let digits: BTreeSet<u8> = part.bytes().collect();
+        NUMBER.contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.len() >= MIN_DIGITS
+            && !part.ends_with("000")
+            && is_irregular(part)
+    })
+}
+
+/// True if characters differ and don't count up or down.
+fn is_random(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let different: BTreeSet<u8> = text.bytes().collect();
+    different.len() >= MIN_DIFFERENT && is_irregular(&text)
+}
+
+/// True if most characters are neither the one before them nor the next in order.
+fn is_irregular(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let regular = pairs.clone().filter(|(one, other)| one.abs_diff(**other) <= 1).count();
+    regular * 2 < pairs.count()
 }
 
 #[cfg(test)]
@@ -112,20 +136,39 @@ mod tests {
     use crate::lint::tests::{assert_clean, assert_reported};
 
     #[test]
-    fn identifiers_and_times_are_reported() {
+    fn identifiers_that_are_keys_or_stored_are_reported() {
         assert_reported(
             "value-in-body",
             &[
-                "redis.call('SET', 'user:1234', ARGV[1])",
-                "redis.call('SET', KEYS[1], 1718035261734)",
+                "redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
                 "redis.call('SET', KEYS[1], '3f2504e0-4f89-11d3-9a0c-0305e82c3301')",
+                "local user = '3f2504e0-4f89-11d3-9a0c-0305e82c3301' return redis.call('GET', 'user:' .. user)",
+                "redis.call('HSET', KEYS[1], 'owner', '507f1f77bcf86cd799439011')",
+                "redis.call('GET', 'user:482913:session')",
             ],
         );
+    }
+
+    #[test]
+    fn constants_are_not_reported() {
         assert_clean(&[
             "redis.call('SET', 'config:v2', ARGV[1])",
+            "redis.call('SET', 'user:1234', ARGV[1])",
             "redis.call('EXPIRE', KEYS[1], 2592000)",
             "redis.call('SET', KEYS[1], 2147483647)",
             "redis.call('SET', KEYS[1], 1704067200000)",
+            "redis.call('SET', KEYS[1], 9007199254740992)",
+            "redis.call('ZADD', KEYS[1], '92233720368547758', 'a')",
+            "local seed = 2166136261 for i = 1, #ARGV do seed = (seed * 16777619) % 4294967296 end redis.call('SET', KEYS[1], seed)",
+            "local epoch = 1483228800 return tonumber(redis.call('TIME')[1]) - epoch",
+            "if ARGV[1] == '00000000-0000-0000-0000-000000000000' then redis.call('DEL', KEYS[1]) end",
+            "redis.call('SET', KEYS[1], '00000000-0000-0000-0000-000000000000')",
+            "redis.call('SET', KEYS[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff')",
+            "redis.call('SET', KEYS[1], '12345678-1234-1234-1234-123456789012')",
+            "redis.call('SET', KEYS[1], '01234567-89ab-cdef-0123-456789abcdef')",
+            "redis.call('SET', KEYS[1], '0123456789abcdef0123456789abcdef')",
+            "redis.call('SET', KEYS[1], 'deadbeefdeadbeefdeadbeef')",
+            "if redis.sha1hex(ARGV[1]) == '2fd4e1c67a2d28fced849ee1bb76e7391b93eb12' then return 1 end",
         ]);
     }
 }

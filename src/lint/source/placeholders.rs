@@ -1,5 +1,7 @@
 //! Placeholders of templates. A script that has one is not the script that the server gets.
 
+use std::ops::RangeInclusive;
+
 use crate::lua::{Kind, Position, Token};
 
 /// Maximum number of characters of a placeholder.
@@ -13,9 +15,32 @@ pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (P
     })
 }
 
-/// Returns the first placeholder in a line.
-pub(crate) fn in_line(source: &str, line: usize) -> Option<&str> {
-    placeholder(source.lines().nth(line.saturating_sub(1))?)
+/// Returns the position of the first placeholder in code, and the placeholder. Those in strings and comments leave a script
+/// as Lua, and so do nested tables, which look like `{{ name }}`: only those in the line of the error count.
+pub(crate) fn in_code<'a>(
+    source: &'a str,
+    tokens: &[Token<'_>],
+    error: Position,
+) -> Option<(Position, &'a str)> {
+    let texts = tokens.iter().filter_map(|token| match token.kind {
+        Kind::String(text) | Kind::Comment(text) => {
+            Some(token.position.line..=token.position.line + text.matches('\n').count())
+        }
+        _ => None,
+    });
+    let texts: Vec<RangeInclusive<usize>> = texts.collect();
+    let mut next = texts.iter().peekable();
+    source.lines().enumerate().find_map(|(index, text)| {
+        let line = index + 1;
+        while next.next_if(|lines| *lines.end() < line).is_some() {}
+        let is_text = next.peek().is_some_and(|lines| lines.contains(&line));
+        let placeholder = placeholder(text).filter(|found| {
+            line == error.line || !(is_text || found.starts_with("{{") || found.starts_with("#{"))
+        })?;
+        let at = text.find(placeholder)?;
+        let column = text.get(..at)?.chars().count() + 1;
+        Some((Position { line, column }, placeholder))
+    })
 }
 
 /// Returns the first placeholder in a text. Patterns of Lua have the same characters (`<%w+>`, `{{(.-)}}`).
@@ -34,9 +59,20 @@ fn placeholder(text: &str) -> Option<&str> {
             text.get(at..at + begin.len() + inner.len() + end.len())
         })
     };
+    let is_expression = |inner: &str| {
+        inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && !inner.contains(['\n', '{'])
+    };
+    let is_word = |inner: &str| {
+        inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     between("<%", "%>", &is_spaced)
         .or_else(|| between("{%", "%}", &is_spaced))
         .or_else(|| between("{{", "}}", &is_name))
+        .or_else(|| between("${", "}", &is_expression))
+        .or_else(|| between("#{", "}", &is_expression))
+        .or_else(|| between("%{", "}", &is_word))
 }
 
 #[cfg(test)]
@@ -53,6 +89,14 @@ mod tests {
             ("'{{ prefix }}:{{b}}'", Some("{{ prefix }}")),
             ("{{#each keys}}", Some("{{#each keys}}")),
             ("{{ .Values.prefix | quote }}", Some("{{ .Values.prefix | quote }}")),
+            ("'${prefix}:x'", Some("${prefix}")),
+            ("local n = ${options.limit || 10}", Some("${options.limit || 10}")),
+            ("'#{prefix}:x'", Some("#{prefix}")),
+            ("local n = %{limit}", Some("%{limit}")),
+            ("'%{(.-)%}'", None),
+            ("'%${(%w+)}'", None),
+            ("'%{name%}'", None),
+            ("local n = #{1, 2}", None),
             ("<%w+>", None),
             ("<%w+%>", None),
             ("{{(.-)}}", None),

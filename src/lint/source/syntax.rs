@@ -4,6 +4,8 @@
 //! Expressions, variables, loops and functions refer to each other by id, so that nothing recurses with the nesting of the
 //! source except [`Statement`], whose depth is limited.
 
+use std::collections::HashMap;
+
 use crate::lint::source::arena::{Arena, Id, ids};
 use crate::lua::Position;
 
@@ -24,18 +26,33 @@ const MAX_VALUES: usize = 100;
 /// Maximum number of values of a variable that are analysed as aliases.
 const MAX_ALIASES: usize = 8;
 
+/// Maximum number of parts of two expressions that are compared.
+const MAX_COMPARED: usize = 50;
+
 /// Binary operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binary {
     And,
     Or,
     Concat,
-    /// Any comparison.
-    Compare,
+    Compare(Comparison),
     Plus,
     Minus,
-    /// Any other arithmetic.
-    Arithmetic,
+    Times,
+    Divide,
+    Modulo,
+    Power,
+}
+
+/// Kind of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// `<` or `<=`.
+    Less,
+    /// `>` or `>=`.
+    Greater,
+    Equal,
+    Unequal,
 }
 
 /// Unary operator.
@@ -70,7 +87,9 @@ pub(crate) enum Expr {
     Table(Vec<(Option<ExprId>, ExprId)>),
     Unary(Unary, ExprId),
     Binary(Binary, ExprId, ExprId),
-    /// `...` and everything else.
+    /// `...`.
+    Varargs,
+    /// Everything else.
     Unknown,
 }
 
@@ -79,8 +98,18 @@ pub(crate) enum Expr {
 pub(crate) enum Value {
     /// Value of an expression.
     Of(ExprId),
-    /// Element of the collection that a loop iterates over, or one of several results of a call.
+    /// Element of the collection that a loop iterates over.
     PartOf(ExprId),
+    /// One of the later results of a call.
+    ResultOf(ExprId),
+}
+
+impl Value {
+    /// Expression that the value comes from.
+    pub(crate) const fn source(self) -> ExprId {
+        let (Self::Of(source) | Self::PartOf(source) | Self::ResultOf(source)) = self;
+        source
+    }
 }
 
 /// Local or global variable.
@@ -90,17 +119,27 @@ pub(crate) struct Variable {
     pub(crate) is_global: bool,
     /// All assignments; for parameters also the arguments of the calls in this script.
     pub(crate) values: Vec<Value>,
+    /// Limits that the script sets it to where it is past them: `if n > 100 then n = 100 end`.
+    pub(crate) limits: Vec<ExprId>,
+    /// Values of its fields, if it is a table: those of its constructor, and those that are assigned by name.
+    pub(crate) fields: HashMap<String, Vec<ExprId>>,
 }
 
 /// Function, or the script itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Function {
     pub(crate) parameters: Vec<VarId>,
+    /// True if it takes `...`.
+    pub(crate) is_variadic: bool,
     pub(crate) body: Vec<Statement>,
     /// First value of each `return`.
     pub(crate) returns: Vec<ExprId>,
+    /// Other values of each `return`.
+    pub(crate) later_returns: Vec<ExprId>,
     /// All calls in it, without those in nested functions.
     pub(crate) calls: Vec<ExprId>,
+    /// For each `return`: the condition of the innermost `if`.
+    pub(crate) exits: Vec<Option<ExprId>>,
 }
 
 /// Kind of a loop.
@@ -110,8 +149,8 @@ pub(crate) enum LoopKind {
     While(ExprId),
     /// `repeat` and the condition that ends it.
     Repeat(ExprId),
-    /// `for i = start, end` and the end.
-    Numeric(ExprId),
+    /// `for i = start, end, step`.
+    Numeric { start: ExprId, end: ExprId, step: Option<ExprId> },
     /// `for … in iterator` and the iterator.
     Generic(ExprId),
 }
@@ -122,7 +161,7 @@ impl LoopKind {
         match self {
             Self::While(_) => "while",
             Self::Repeat(_) => "repeat",
-            Self::Numeric(_) | Self::Generic(_) => "for",
+            Self::Numeric { .. } | Self::Generic(_) => "for",
         }
     }
 
@@ -152,6 +191,8 @@ pub(crate) struct Loop {
     pub(crate) own_calls: Vec<ExprId>,
     /// Condition of the innermost `if` around it, within the same loop.
     pub(crate) outer_guard: Option<ExprId>,
+    /// Innermost loop around it, in the same function.
+    pub(crate) parent: Option<LoopId>,
 }
 
 impl Loop {
@@ -159,6 +200,16 @@ impl Loop {
     pub(crate) fn grows(&self, variable: VarId) -> bool {
         variable < self.first_variable && self.grown.contains(&variable)
     }
+}
+
+/// Assignment to a global or to a field of a global table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GlobalWrite {
+    pub(crate) position: Position,
+    /// Variable, with the fields.
+    pub(crate) name: String,
+    /// True for `function name()`.
+    pub(crate) is_declaration: bool,
 }
 
 /// Statement, as far as the order of statements matters.
@@ -179,6 +230,10 @@ pub(crate) struct Script {
     pub(crate) variables: Arena<VarId, Variable>,
     pub(crate) functions: Arena<FnId, Function>,
     pub(crate) loops: Arena<LoopId, Loop>,
+    /// Condition of the innermost `if` around a call, within the same loop.
+    pub(crate) guards: HashMap<ExprId, ExprId>,
+    /// Assignments to globals and to fields of global tables.
+    pub(crate) global_writes: Vec<GlobalWrite>,
     /// The script itself.
     pub(crate) main: FnId,
     /// Expression that stands for all that is not analysed.
@@ -189,12 +244,14 @@ impl Default for Script {
     fn default() -> Self {
         let (mut exprs, mut functions) = (Arena::default(), Arena::default());
         Self {
-            main: functions.push(Function::default()),
+            main: functions.push(Function { is_variadic: true, ..Function::default() }),
             unknown: exprs.push((Expr::Unknown, Position::default())),
             exprs,
             functions,
             variables: Arena::default(),
             loops: Arena::default(),
+            guards: HashMap::new(),
+            global_writes: Vec::new(),
         }
     }
 }
@@ -219,45 +276,126 @@ impl Script {
     pub(crate) fn assigned(&self, id: VarId) -> impl Iterator<Item = ExprId> {
         self.values(id).iter().filter_map(|value| match value {
             Value::Of(value) => Some(*value),
-            Value::PartOf(_) => None,
+            Value::PartOf(_) | Value::ResultOf(_) => None,
         })
     }
 
     /// Expressions whose values, or parts of them, are assigned to a variable.
     pub(crate) fn sources(&self, id: VarId) -> impl Iterator<Item = ExprId> {
-        self.values(id).iter().map(|(Value::Of(value) | Value::PartOf(value))| *value)
+        self.values(id).iter().map(|value| value.source())
     }
 
     /// True if an expression is the global, or the member of a global table, of this name.
     pub(crate) fn is_global(&self, id: ExprId, name: &str) -> bool {
-        let is_variable = |id: ExprId, name: &str| match self.expr(id) {
-            Expr::Variable(variable) => {
-                let variable = self.variables.get(*variable);
-                variable.is_some_and(|variable| variable.is_global && variable.name == name)
-            }
-            _ => false,
-        };
         match (name.split_once('.'), self.expr(id)) {
-            (None, _) => is_variable(id, name),
+            (None, _) => self.is_global_variable(id, name),
             (Some((table, member)), Expr::Index { base, key }) => {
-                is_variable(*base, table) && matches!(self.expr(*key), Expr::String(key) if key == member)
+                self.is_name(*key, member)
+                    && self.aliased(*base).iter().any(|base| self.is_global_variable(*base, table))
             }
             _ => false,
         }
     }
 
-    /// An expression and, if it is a variable, the expressions that are assigned to it.
-    pub(crate) fn aliased(&self, id: ExprId) -> impl Iterator<Item = ExprId> {
-        let values = match self.expr(id) {
-            Expr::Variable(variable) => Some(self.assigned(*variable).take(MAX_ALIASES)),
-            _ => None,
+    /// True if an expression is the global of this name, also as a field of `_G`.
+    fn is_global_variable(&self, id: ExprId, name: &str) -> bool {
+        match self.expr(id) {
+            Expr::Variable(variable) => {
+                let variable = self.variables.get(*variable);
+                variable.is_some_and(|variable| variable.is_global && variable.name == name)
+            }
+            Expr::Index { base, key } if self.is_name(*key, name) => match self.expr(*base) {
+                Expr::Variable(table) => {
+                    let table = self.variables.get(*table);
+                    table.is_some_and(|table| table.is_global && table.name == "_G")
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// True if an expression is this string.
+    fn is_name(&self, id: ExprId, name: &str) -> bool {
+        self.aliased_values(id, |id| matches!(self.expr(id), Expr::String(text) if text == name))
+    }
+
+    /// True if an expression, or one that is assigned to it if it is a variable, passes a check.
+    fn aliased_values(&self, id: ExprId, passes: impl Fn(ExprId) -> bool) -> bool {
+        passes(id)
+            || match self.expr(id) {
+                Expr::Variable(variable) => self.assigned(*variable).take(MAX_ALIASES).any(passes),
+                _ => false,
+            }
+    }
+
+    /// An expression and the expressions that it may be another name of: those that are assigned to it if it is a variable or
+    /// the field of a table, and the operands of `and` and `or`.
+    pub(crate) fn aliased(&self, id: ExprId) -> Vec<ExprId> {
+        let mut aliases = vec![id];
+        let mut next = 0;
+        while let Some(id) = aliases.get(next).copied().filter(|_| aliases.len() <= MAX_ALIASES) {
+            next += 1;
+            let before = aliases.len();
+            match self.expr(id) {
+                Expr::Variable(variable) => aliases.extend(self.assigned(*variable).take(MAX_ALIASES)),
+                Expr::Index { base, key } => aliases.extend(self.field(*base, *key).iter().take(MAX_ALIASES)),
+                Expr::Binary(Binary::And | Binary::Or, left, right) => aliases.extend([*left, *right]),
+                _ => {}
+            }
+            // A variable may be assigned to itself.
+            if let Some((older, newer)) = aliases.split_at_checked(before) {
+                let newer: Vec<ExprId> = newer.iter().copied().filter(|id| !older.contains(id)).collect();
+                aliases.truncate(before);
+                aliases.extend(newer);
+            }
+        }
+        aliases
+    }
+
+    /// True if two expressions are written the same way, and so have the same value where nothing is assigned between them.
+    pub(crate) fn is_same(&self, one: ExprId, other: ExprId) -> bool {
+        let mut pairs = vec![(one, other)];
+        let mut compared = 0;
+        while let Some((one, other)) = pairs.pop() {
+            compared += 1;
+            if compared > MAX_COMPARED {
+                return false;
+            }
+            match (self.expr(one), self.expr(other)) {
+                (Expr::Binary(operator, a, b), Expr::Binary(same, c, d)) if operator == same => {
+                    pairs.extend([(*a, *c), (*b, *d)]);
+                }
+                (Expr::Unary(operator, a), Expr::Unary(same, b)) if operator == same => pairs.push((*a, *b)),
+                (Expr::Index { base: a, key: b }, Expr::Index { base: c, key: d }) => {
+                    pairs.extend([(*a, *c), (*b, *d)]);
+                }
+                (Expr::Call { callee: a, args: left }, Expr::Call { callee: b, args: right })
+                    if left.len() == right.len() =>
+                {
+                    pairs.push((*a, *b));
+                    pairs.extend(left.iter().copied().zip(right.iter().copied()));
+                }
+                (Expr::Number(_) | Expr::String(_) | Expr::Variable(_), _)
+                    if self.expr(one) == self.expr(other) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Values of a field of the table in a variable.
+    pub(crate) fn field(&self, base: ExprId, key: ExprId) -> &[ExprId] {
+        let (Expr::Variable(table), Expr::String(key)) = (self.expr(base), self.expr(key)) else {
+            return &[];
         };
-        std::iter::once(id).chain(values.into_iter().flatten())
+        let table = self.variables.get(*table);
+        table.and_then(|table| table.fields.get(key)).map_or(&[], Vec::as_slice)
     }
 
     /// Functions of this script that a callee may be.
     pub(crate) fn callees(&self, callee: ExprId) -> impl Iterator<Item = FnId> {
-        self.aliased(callee).filter_map(|id| match self.expr(id) {
+        self.aliased(callee).into_iter().filter_map(|id| match self.expr(id) {
             Expr::Function(function) => Some(*function),
             _ => None,
         })

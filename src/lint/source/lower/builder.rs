@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 
 use crate::lint::source::syntax::{
-    Expr, ExprId, FnId, Function, Loop, LoopId, LoopKind, Script, Statement, Value, VarId, Variable,
+    Binary, Comparison, Expr, ExprId, FnId, Function, GlobalWrite, Loop, LoopId, LoopKind, Script, Statement,
+    Value, VarId, Variable,
 };
 use crate::lua::Position;
+
+/// Maximum number of named fields of a table that are analysed.
+const MAX_FIELDS: usize = 200;
 
 /// Function under construction.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ pub(super) struct Builder {
     frame: Frame,
     /// Functions around it, the innermost last.
     outer_frames: Vec<Frame>,
-    /// First `break` outside of a loop.
-    stray_break: Option<Position>,
+    /// First error that the parser doesn't find, and its message.
+    error: Option<(Position, &'static str)>,
 }
 
 impl Default for Builder {
@@ -47,7 +51,7 @@ impl Default for Builder {
             scopes: vec![HashMap::new()],
             globals: HashMap::new(),
             outer_frames: Vec::new(),
-            stray_break: None,
+            error: None,
         }
     }
 }
@@ -56,14 +60,14 @@ impl Builder {
     /// Completes the script, given its body.
     ///
     /// # Errors
-    /// Position of a `break` outside of a loop.
-    pub(super) fn finish(mut self, body: Vec<Statement>) -> Result<Script, Position> {
+    /// Position and message of the first error that the parser doesn't find.
+    pub(super) fn finish(mut self, body: Vec<Statement>) -> Result<Script, (Position, &'static str)> {
         if let Some(main) = self.script.functions.get_mut(self.script.main) {
             main.body = body;
         }
         self.pass_arguments();
-        match self.stray_break {
-            Some(position) => Err(position),
+        match self.error {
+            Some(error) => Err(error),
             None => Ok(self.script),
         }
     }
@@ -115,10 +119,27 @@ impl Builder {
 
     fn add_variable(&mut self, name: &str, is_global: bool) -> VarId {
         let name = name.to_owned();
-        self.script.variables.push(Variable { name, is_global, values: Vec::new() })
+        self.script.variables.push(Variable {
+            name,
+            is_global,
+            values: Vec::new(),
+            limits: Vec::new(),
+            fields: HashMap::new(),
+        })
     }
 
     pub(super) fn assign(&mut self, variable: VarId, value: Value) {
+        let limit = self.limit(variable, value);
+        let fields = match value {
+            Value::Of(table) => self.named_fields(table),
+            Value::PartOf(_) | Value::ResultOf(_) => Vec::new(),
+        };
+        if let Some(variable) = self.script.variables.get_mut(variable) {
+            variable.limits.extend(limit);
+            for (key, value) in fields {
+                variable.fields.entry(key).or_default().push(value);
+            }
+        }
         if let Some(variable) = self.script.variables.get_mut(variable) {
             variable.values.push(value);
         }
@@ -135,13 +156,93 @@ impl Builder {
         for (index, target) in targets.iter().enumerate() {
             let value = match (values.get(index), values.last()) {
                 (Some(value), _) => Value::Of(*value),
-                (None, Some(last)) => Value::PartOf(*last),
+                (None, Some(last)) => Value::ResultOf(*last),
                 (None, None) => continue,
             };
             if let Some(target) = target {
                 self.assign(*target, value);
             }
         }
+    }
+
+    /// Assigns values to variables and elements of tables.
+    pub(super) fn assign_targets(&mut self, targets: &[ExprId], values: &[ExprId]) {
+        let variables: Vec<Option<VarId>> = targets
+            .iter()
+            .map(|target| match self.script.expr(*target) {
+                Expr::Variable(variable) => Some(*variable),
+                _ => None,
+            })
+            .collect();
+        self.assign_all(&variables, values);
+        for (target, value) in targets.iter().zip(values) {
+            if let Expr::Index { base, key } = *self.script.expr(*target) {
+                self.assign_element(base, key, *value);
+            }
+        }
+        for target in targets {
+            self.record_global_write(*target, self.script.position(*target), false);
+        }
+    }
+
+    /// Value that is assigned to a variable if it is past that value: the assignment in `if n > 100 then n = 100 end`.
+    fn limit(&self, variable: VarId, value: Value) -> Option<ExprId> {
+        let Value::Of(value) = value else { return None };
+        let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script.expr(self.frame.guard?)
+        else {
+            return None;
+        };
+        let is_variable = |id: ExprId| *self.script.expr(id) == Expr::Variable(variable);
+        let is_past = match comparison {
+            Comparison::Greater => is_variable(left) && self.script.is_same(right, value),
+            Comparison::Less => is_variable(right) && self.script.is_same(left, value),
+            Comparison::Equal | Comparison::Unequal => false,
+        };
+        is_past.then_some(value)
+    }
+
+    /// Fields of a table that are given by name.
+    fn named_fields(&self, table: ExprId) -> Vec<(String, ExprId)> {
+        let Expr::Table(fields) = self.script.expr(table) else { return Vec::new() };
+        let named = fields.iter().filter_map(|(key, value)| match self.script.expr((*key)?) {
+            Expr::String(key) => Some((key.clone(), *value)),
+            _ => None,
+        });
+        named.take(MAX_FIELDS).collect()
+    }
+
+    /// Assigns a value to an element of a table.
+    pub(super) fn assign_element(&mut self, table: ExprId, key: ExprId, value: ExprId) {
+        let (Expr::Variable(table), Expr::String(key)) = (self.script.expr(table), self.script.expr(key))
+        else {
+            return;
+        };
+        let (table, key) = (*table, key.clone());
+        if let Some(table) = self.script.variables.get_mut(table)
+            && table.fields.len() < MAX_FIELDS
+        {
+            table.fields.entry(key).or_default().push(value);
+        }
+    }
+
+    /// Records an assignment to a global or to a field of a global table.
+    pub(super) fn record_global_write(&mut self, target: ExprId, position: Position, is_declaration: bool) {
+        let mut base = target;
+        let mut name = String::new();
+        while let Expr::Index { base: inner, key } = self.script.expr(base) {
+            name = match self.script.expr(*key) {
+                Expr::String(key) => format!(".{key}{name}"),
+                _ => format!("[…]{name}"),
+            };
+            base = *inner;
+        }
+        let Expr::Variable(variable) = self.script.expr(base) else { return };
+        let Some(variable) = self.script.variables.get(*variable).filter(|variable| variable.is_global)
+        else {
+            return;
+        };
+        let name = format!("{}{name}", variable.name);
+        self.script.global_writes.push(GlobalWrite { position, name, is_declaration });
     }
 
     /// Records that a table gets another element.
@@ -180,6 +281,11 @@ impl Builder {
             self.grow(*table);
         }
         let call = self.add(Expr::Call { callee, args }, at);
+        if let (Some(guard), Expr::Variable(_) | Expr::Index { .. }) =
+            (self.frame.guard, self.script.expr(callee))
+        {
+            self.script.guards.insert(call, guard);
+        }
         if let Some(function) = self.script.functions.get_mut(self.frame.function) {
             function.calls.push(call);
         }
@@ -198,9 +304,18 @@ impl Builder {
         (call, raises)
     }
 
+    /// Records `...`, which only functions that take it have.
+    pub(super) fn record_varargs(&mut self, position: Position) {
+        let function = self.script.functions.get(self.frame.function);
+        if !function.is_some_and(|function| function.is_variadic) {
+            let message = "cannot use `...` outside of a function that takes it";
+            self.error = self.error.or(Some((position, message)));
+        }
+    }
+
     /// Begins a function.
-    pub(super) fn begin_function(&mut self) -> FnId {
-        let id = self.script.functions.push(Function::default());
+    pub(super) fn begin_function(&mut self, is_variadic: bool) -> FnId {
+        let id = self.script.functions.push(Function { is_variadic, ..Function::default() });
         self.outer_frames.push(std::mem::replace(&mut self.frame, Frame::new(id)));
         self.push_scope();
         id
@@ -217,10 +332,10 @@ impl Builder {
     }
 
     /// Begins a loop whose condition or iterator is not converted yet.
-    pub(super) fn begin_loop(&mut self, position: Position, kind: fn(ExprId) -> LoopKind) -> LoopId {
+    pub(super) fn begin_loop(&mut self, position: Position, kind: LoopKind) -> LoopId {
         let id = self.script.loops.push(Loop {
             position,
-            kind: kind(self.script.unknown),
+            kind,
             body: Vec::new(),
             exits: Vec::new(),
             assigned: Vec::new(),
@@ -229,6 +344,7 @@ impl Builder {
             calls: Vec::new(),
             own_calls: Vec::new(),
             outer_guard: self.frame.guard.take(),
+            parent: self.frame.loops.last().copied(),
         });
         self.frame.loops.push(id);
         id
@@ -253,14 +369,24 @@ impl Builder {
 
     pub(super) fn record_break(&mut self, position: Position) {
         if self.frame.loops.is_empty() {
-            self.stray_break = self.stray_break.or(Some(position));
+            self.error = self.error.or(Some((position, "no loop to break")));
         }
         self.record_exit(1);
     }
 
-    pub(super) fn record_return(&mut self, value: Option<ExprId>) {
-        if let (Some(value), Some(function)) = (value, self.script.functions.get_mut(self.frame.function)) {
-            function.returns.push(value);
+    pub(super) fn record_return(&mut self, values: &[ExprId]) {
+        if let (Some((first, later)), Some(function)) =
+            (values.split_first(), self.script.functions.get_mut(self.frame.function))
+        {
+            function.returns.push(*first);
+            function.later_returns.extend(later);
+        }
+        let guard = match self.frame.loops.first().and_then(|id| self.script.loops.get(*id)) {
+            Some(_) => Some(self.frame.guard.unwrap_or(self.script.unknown)),
+            None => self.frame.guard,
+        };
+        if let Some(function) = self.script.functions.get_mut(self.frame.function) {
+            function.exits.push(guard);
         }
         self.record_exit(self.frame.loops.len());
     }

@@ -1,5 +1,7 @@
 //! Conversion of expressions.
 
+use std::mem;
+
 use full_moon::ast::{
     BinOp, Call, Expression, Field, FunctionArgs, FunctionBody, FunctionCall, Index, Parameter, Prefix,
     Suffix, TableConstructor, UnOp, Var,
@@ -7,14 +9,20 @@ use full_moon::ast::{
 use full_moon::tokenizer::{Symbol, TokenReference, TokenType};
 
 use super::{Lowering, position, word};
-use crate::lint::source::syntax::{Binary, Expr, ExprId, Statement, Unary};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Statement, Unary, VarId};
 use crate::lua::{Position, string_value};
 
 impl Lowering {
     pub(super) fn expr(&mut self, expression: &Expression) -> ExprId {
         let (expr, position) = match expression {
             Expression::BinaryOperator { lhs, binop, rhs } => {
-                let (left, right) = (self.expr(lhs), self.expr(rhs));
+                let left = self.expr(lhs);
+                let right = match binop {
+                    BinOp::And(_) | BinOp::Or(_) => {
+                        self.conditional(left, rhs, matches!(binop, BinOp::Or(_)))
+                    }
+                    _ => self.expr(rhs),
+                };
                 (Expr::Binary(binary(binop), left, right), self.builder.position(left))
             }
             Expression::Parentheses { expression, .. } => return self.expr(expression),
@@ -39,6 +47,10 @@ impl Lowering {
                     TokenType::Symbol { symbol: Symbol::True } => Expr::Bool(true),
                     TokenType::Symbol { symbol: Symbol::False } => Expr::Bool(false),
                     TokenType::Symbol { symbol: Symbol::Nil } => Expr::Nil,
+                    TokenType::Symbol { symbol: Symbol::Ellipsis } => {
+                        self.builder.record_varargs(position(token));
+                        Expr::Varargs
+                    }
                     _ => Expr::Unknown,
                 };
                 (expr, position(token))
@@ -47,6 +59,27 @@ impl Lowering {
             _ => (Expr::Unknown, Position::default()),
         };
         self.builder.add(expr, position)
+    }
+
+    /// Converts the right operand of `and` or `or`, which is only evaluated at some values of the left one.
+    fn conditional(&mut self, left: ExprId, right: &Expression, is_or: bool) -> ExprId {
+        let outer = mem::take(&mut self.statements);
+        let guard = self.builder.guard();
+        let condition = if is_or { self.negated(left) } else { left };
+        self.builder.set_guard(Some(condition));
+        let right = self.expr(right);
+        self.builder.set_guard(guard);
+        let branch = mem::replace(&mut self.statements, outer);
+        if !branch.is_empty() {
+            self.statements.push(Statement::Branches(vec![branch, Vec::new()]));
+        }
+        right
+    }
+
+    /// Negation of a condition.
+    pub(super) fn negated(&mut self, condition: ExprId) -> ExprId {
+        let position = self.builder.position(condition);
+        self.builder.add(Expr::Unary(Unary::Not, condition), position)
     }
 
     fn table(&mut self, table: &TableConstructor) -> ExprId {
@@ -65,7 +98,7 @@ impl Lowering {
     }
 
     /// Converts a name that is written in place of a string: `{name = …}`, `a.name`, `a:name()`.
-    fn key(&mut self, name: &TokenReference) -> ExprId {
+    pub(super) fn key(&mut self, name: &TokenReference) -> ExprId {
         self.builder.add(Expr::String(word(name)), position(name))
     }
 
@@ -77,7 +110,7 @@ impl Lowering {
         }
     }
 
-    fn name(&mut self, name: &TokenReference) -> ExprId {
+    pub(super) fn name(&mut self, name: &TokenReference) -> ExprId {
         let variable = self.builder.resolve(&word(name));
         self.builder.add(Expr::Variable(variable), position(name))
     }
@@ -144,15 +177,25 @@ impl Lowering {
     }
 
     pub(super) fn function(&mut self, body: &FunctionBody, keyword: &TokenReference) -> ExprId {
-        let id = self.builder.begin_function();
-        let parameters = body
-            .parameters()
-            .iter()
-            .filter_map(|parameter| match parameter {
-                Parameter::Name(name) => Some(self.builder.declare(&word(name))),
-                _ => None,
-            })
-            .collect();
+        self.method(body, keyword, false)
+    }
+
+    /// Converts a function, which has the parameter `self` if it is a method.
+    pub(super) fn method(
+        &mut self,
+        body: &FunctionBody,
+        keyword: &TokenReference,
+        is_method: bool,
+    ) -> ExprId {
+        let takes = body.parameters();
+        let is_variadic = takes.iter().any(|parameter| matches!(parameter, Parameter::Ellipsis(_)));
+        let id = self.builder.begin_function(is_variadic);
+        let mut parameters: Vec<VarId> =
+            is_method.then(|| self.builder.declare("self")).into_iter().collect();
+        parameters.extend(takes.iter().filter_map(|parameter| match parameter {
+            Parameter::Name(name) => Some(self.builder.declare(&word(name))),
+            _ => None,
+        }));
         let statements = self.block(body.block());
         self.builder.end_function(id, parameters, statements);
         self.builder.add(Expr::Function(id), position(keyword))
@@ -166,12 +209,13 @@ fn binary(operator: &BinOp) -> Binary {
         BinOp::TwoDots(_) => Binary::Concat,
         BinOp::Plus(_) => Binary::Plus,
         BinOp::Minus(_) => Binary::Minus,
-        BinOp::GreaterThan(_)
-        | BinOp::GreaterThanEqual(_)
-        | BinOp::LessThan(_)
-        | BinOp::LessThanEqual(_)
-        | BinOp::TildeEqual(_)
-        | BinOp::TwoEqual(_) => Binary::Compare,
-        _ => Binary::Arithmetic,
+        BinOp::GreaterThan(_) | BinOp::GreaterThanEqual(_) => Binary::Compare(Comparison::Greater),
+        BinOp::LessThan(_) | BinOp::LessThanEqual(_) => Binary::Compare(Comparison::Less),
+        BinOp::Star(_) => Binary::Times,
+        BinOp::Slash(_) => Binary::Divide,
+        BinOp::Percent(_) => Binary::Modulo,
+        BinOp::Caret(_) => Binary::Power,
+        BinOp::TildeEqual(_) => Binary::Compare(Comparison::Unequal),
+        _ => Binary::Compare(Comparison::Equal),
     }
 }

@@ -17,8 +17,8 @@ use crate::lua::Position;
 /// Converts a tree.
 ///
 /// # Errors
-/// Position of the first `break` outside of a loop, which the parser accepts.
-pub(crate) fn lower(block: &Block) -> Result<Script, Position> {
+/// Position and message of the first error that the parser doesn't find.
+pub(crate) fn lower(block: &Block) -> Result<Script, (Position, &'static str)> {
     let mut lowering = Lowering::default();
     let body = lowering.block(block);
     lowering.builder.finish(body)
@@ -60,7 +60,7 @@ impl Lowering {
             Some(LastStmt::Break(token)) => self.builder.record_break(position(token)),
             Some(LastStmt::Return(values)) => {
                 let values: Vec<ExprId> = values.returns().iter().map(|value| self.expr(value)).collect();
-                self.builder.record_return(values.first().copied());
+                self.builder.record_return(&values);
                 self.statements.push(Statement::Return);
             }
             _ => {}
@@ -72,9 +72,9 @@ impl Lowering {
             Stmt::Assignment(assignment) => {
                 let values: Vec<ExprId> =
                     assignment.expressions().iter().map(|value| self.expr(value)).collect();
-                let targets: Vec<Option<VarId>> =
+                let targets: Vec<ExprId> =
                     assignment.variables().iter().map(|target| self.target(target)).collect();
-                self.builder.assign_all(&targets, &values);
+                self.builder.assign_targets(&targets, &values);
             }
             Stmt::LocalAssignment(local) => {
                 let values: Vec<ExprId> = local.expressions().iter().map(|value| self.expr(value)).collect();
@@ -90,10 +90,30 @@ impl Lowering {
                 self.call(call);
             }
             Stmt::FunctionDeclaration(declaration) => {
-                let name = declaration.name().to_string();
-                let variable = self.builder.resolve(name.trim());
-                let function = self.function(declaration.body(), declaration.function_token());
-                self.builder.assign(variable, Value::Of(function));
+                let name = declaration.name();
+                let mut names = name.names().iter().chain(name.method_name());
+                let Some(first) = names.next() else { return };
+                let mut target = self.name(first);
+                let mut field = None;
+                for name in names {
+                    let key = self.key(name);
+                    field = Some((target, key));
+                    target = self.builder.add(Expr::Index { base: target, key }, position(first));
+                }
+                let function = self.method(
+                    declaration.body(),
+                    declaration.function_token(),
+                    name.method_name().is_some(),
+                );
+                match (field, self.builder.expr(target)) {
+                    (Some((table, key)), _) => self.builder.assign_element(table, key, function),
+                    (None, Expr::Variable(variable)) => {
+                        let variable = *variable;
+                        self.builder.assign(variable, Value::Of(function));
+                    }
+                    (None, _) => {}
+                }
+                self.builder.record_global_write(target, position(declaration.function_token()), true);
             }
             Stmt::LocalFunction(local) => {
                 let variable = self.builder.declare(&word(local.name()));
@@ -102,7 +122,9 @@ impl Lowering {
             }
             Stmt::If(branches) => self.branches(branches),
             Stmt::While(while_loop) => {
-                let id = self.builder.begin_loop(position(while_loop.while_token()), LoopKind::While);
+                let id = self
+                    .builder
+                    .begin_loop(position(while_loop.while_token()), LoopKind::While(self.builder.unknown()));
                 let outer = mem::take(&mut self.statements);
                 let condition = self.expr(while_loop.condition());
                 let mut body = mem::replace(&mut self.statements, outer);
@@ -111,7 +133,9 @@ impl Lowering {
                 self.statements.push(Statement::Loop(id));
             }
             Stmt::Repeat(repeat) => {
-                let id = self.builder.begin_loop(position(repeat.repeat_token()), LoopKind::Repeat);
+                let id = self
+                    .builder
+                    .begin_loop(position(repeat.repeat_token()), LoopKind::Repeat(self.builder.unknown()));
                 // The condition sees the variables of the body.
                 self.builder.push_scope();
                 let outer = mem::take(&mut self.statements);
@@ -125,18 +149,17 @@ impl Lowering {
             Stmt::NumericFor(numeric) => {
                 let start = self.expr(numeric.start());
                 let end = self.expr(numeric.end());
-                if let Some(step) = numeric.step() {
-                    self.expr(step);
-                }
+                let step = numeric.step().map(|step| self.expr(step));
                 let names = std::iter::once(numeric.index_variable());
-                self.for_loop(numeric.for_token(), LoopKind::Numeric, end, names, start, numeric.block());
+                let kind = LoopKind::Numeric { start, end, step };
+                self.for_loop(numeric.for_token(), kind, names, start, numeric.block());
             }
             Stmt::GenericFor(generic) => {
                 let iterators: Vec<ExprId> =
                     generic.expressions().iter().map(|value| self.expr(value)).collect();
                 let iterator = iterators.first().copied().unwrap_or_else(|| self.builder.unknown());
                 let (names, block) = (generic.names().iter(), generic.block());
-                self.for_loop(generic.for_token(), LoopKind::Generic, iterator, names, iterator, block);
+                self.for_loop(generic.for_token(), LoopKind::Generic(iterator), names, iterator, block);
             }
             _ => {}
         }
@@ -146,8 +169,7 @@ impl Lowering {
     fn for_loop<'a>(
         &mut self,
         keyword: &TokenReference,
-        kind: fn(ExprId) -> LoopKind,
-        end: ExprId,
+        kind: LoopKind,
         names: impl Iterator<Item = &'a TokenReference>,
         source: ExprId,
         block: &Block,
@@ -160,7 +182,7 @@ impl Lowering {
         }
         let body = self.block(block);
         self.builder.pop_scope();
-        self.builder.end_loop(id, kind(end), body);
+        self.builder.end_loop(id, kind, body);
         self.statements.push(Statement::Loop(id));
     }
 
@@ -175,23 +197,19 @@ impl Lowering {
             self.builder.set_guard(Some(condition));
             ways.push(self.block(else_if.block()));
         }
+        let otherwise = self.builder.guard().map(|condition| self.negated(condition));
+        self.builder.set_guard(otherwise);
         ways.push(branches.else_block().map(|block| self.block(block)).unwrap_or_default());
         self.builder.set_guard(outer_guard);
         self.statements.push(Statement::Branches(ways));
     }
 
-    /// Converts the target of an assignment; `None` for an element of a table.
-    fn target(&mut self, target: &Var) -> Option<VarId> {
-        match target {
-            Var::Name(name) => Some(self.builder.resolve(&word(name))),
-            Var::Expression(_) => {
-                let element = self.var(target);
-                if let Expr::Index { base, .. } = *self.builder.expr(element) {
-                    self.builder.grow(base);
-                }
-                None
-            }
-            _ => None,
+    /// Converts the target of an assignment: a variable, or an element of a table.
+    fn target(&mut self, target: &Var) -> ExprId {
+        let target = self.var(target);
+        if let Expr::Index { base, .. } = *self.builder.expr(target) {
+            self.builder.grow(base);
         }
+        target
     }
 }

@@ -1,0 +1,427 @@
+//! Functions that call themselves, directly or through others.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::lint::analysis::calls::protected;
+use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
+use crate::lint::source::arena::Arena;
+use crate::lint::source::syntax::{
+    Binary, Comparison, Expr, ExprId, FnId, Function, LoopKind, Script, Statement, Unary,
+};
+
+/// Maximum number of statements that are visited; only hostile scripts have more.
+const MAX_VISITS: usize = 2_000_000;
+
+/// Recursion that may take long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recursion {
+    /// A call by which a function calls itself.
+    pub(crate) call: ExprId,
+    /// Reason for which it may take long.
+    pub(crate) long: LongLoop,
+}
+
+/// Recursions of a script that may take long, in the order of the source.
+pub(crate) fn recursions(analysis: LoopAnalysis<'_>) -> Vec<Recursion> {
+    let search = Search::new(analysis);
+    let endless = search.endless();
+    let mut found: Vec<Recursion> = Vec::new();
+    for cycle in search.cycles() {
+        let first = cycle.calls.first().copied();
+        let long = if cycle.functions.iter().any(|id| endless.get(*id).copied().unwrap_or_default()) {
+            Some(LongLoop::Endless)
+        } else {
+            search.long(&cycle)
+        };
+        found.extend(first.zip(long).map(|(call, long)| Recursion { call, long }));
+    }
+    found.sort_by_key(|recursion| recursion.call);
+    found
+}
+
+/// Functions that call each other.
+struct Cycle {
+    functions: Vec<FnId>,
+    /// Calls by which they do.
+    calls: Vec<ExprId>,
+}
+
+/// Calls between the functions of a script.
+struct Search<'a> {
+    analysis: LoopAnalysis<'a>,
+    /// Functions that a function calls, with the calls.
+    edges: Arena<FnId, Vec<(ExprId, FnId)>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(analysis: LoopAnalysis<'a>) -> Self {
+        let script = analysis.calls.script;
+        let edges = script.functions.map(|(_, function)| {
+            let calls = function.calls.iter();
+            calls.flat_map(|call| callees(script, *call).into_iter().map(|callee| (*call, callee))).collect()
+        });
+        Self { analysis, edges }
+    }
+
+    fn script(&self) -> &'a Script {
+        self.analysis.calls.script
+    }
+
+    /// Functions in the order in which a depth-first search leaves them.
+    fn postorder(&self) -> Vec<FnId> {
+        let mut order = Vec::new();
+        let mut visited = HashSet::new();
+        for start in self.edges.ids() {
+            let mut stack = vec![(start, 0)];
+            if !visited.insert(start) {
+                continue;
+            }
+            while let Some((function, next)) = stack.pop() {
+                match self.edges.get(function).and_then(|edges| edges.get(next)) {
+                    Some((_, callee)) => {
+                        stack.push((function, next + 1));
+                        if visited.insert(*callee) {
+                            stack.push((*callee, 0));
+                        }
+                    }
+                    None => order.push(function),
+                }
+            }
+        }
+        order
+    }
+
+    /// Groups of functions that call each other (Kosaraju's algorithm).
+    fn cycles(&self) -> Vec<Cycle> {
+        let mut callers: Arena<FnId, Vec<FnId>> = self.edges.map(|_| Vec::new());
+        for (caller, edges) in self.edges.iter() {
+            for (_, callee) in edges {
+                if let Some(callers) = callers.get_mut(*callee) {
+                    callers.push(caller);
+                }
+            }
+        }
+        let mut group: HashMap<FnId, FnId> = HashMap::new();
+        for root in self.postorder().into_iter().rev() {
+            let mut next = vec![root];
+            while let Some(function) = next.pop() {
+                if let std::collections::hash_map::Entry::Vacant(entry) = group.entry(function) {
+                    entry.insert(root);
+                    next.extend(callers.get(function).into_iter().flatten());
+                }
+            }
+        }
+        let mut cycles: HashMap<FnId, Cycle> = HashMap::new();
+        for (function, edges) in self.edges.iter() {
+            let Some(root) = group.get(&function) else { continue };
+            let inner = edges.iter().filter(|(_, callee)| group.get(callee) == Some(root));
+            let calls: Vec<ExprId> = inner.map(|(call, _)| *call).collect();
+            if !calls.is_empty() {
+                let cycle =
+                    cycles.entry(*root).or_insert_with(|| Cycle { functions: Vec::new(), calls: Vec::new() });
+                cycle.functions.push(function);
+                cycle.calls.extend(calls);
+            }
+        }
+        cycles.into_values().collect()
+    }
+
+    /// For each function, true if none of its paths ends.
+    fn endless(&self) -> Arena<FnId, bool> {
+        let script = self.script();
+        let mut endless = script.functions.map(|_| true);
+        let mut visits = MAX_VISITS;
+        loop {
+            let mut changed = false;
+            for (id, function) in script.functions.iter() {
+                if !endless.get(id).copied().unwrap_or_default() {
+                    continue;
+                }
+                let path = self.path(&function.body, &endless, &mut visits);
+                if visits == 0 {
+                    return script.functions.map(|_| false);
+                }
+                if (path.ends || path.returns)
+                    && let Some(endless) = endless.get_mut(id)
+                {
+                    (*endless, changed) = (false, true);
+                }
+            }
+            if !changed {
+                return endless;
+            }
+        }
+    }
+
+    fn path(&self, statements: &[Statement], endless: &Arena<FnId, bool>, visits: &mut usize) -> Path {
+        let mut returns = false;
+        for statement in statements {
+            *visits = visits.saturating_sub(1);
+            match statement {
+                Statement::Return => return Path { ends: false, returns: true },
+                Statement::Call(call) => {
+                    let mut callees = callees(self.script(), *call).into_iter().peekable();
+                    if callees.peek().is_some()
+                        && callees.all(|callee| endless.get(callee).copied().unwrap_or_default())
+                    {
+                        return Path { ends: false, returns };
+                    }
+                }
+                Statement::Branches(branches) => {
+                    let mut ends = false;
+                    for branch in branches {
+                        let path = self.path(branch, endless, visits);
+                        ends |= path.ends;
+                        returns |= path.returns;
+                    }
+                    if !ends {
+                        return Path { ends, returns };
+                    }
+                }
+                Statement::Loop(id) => {
+                    let Some(around) = self.script().loops.get(*id) else { continue };
+                    let path = self.path(&around.body, endless, visits);
+                    returns |= path.returns;
+                    let is_entered = match around.kind {
+                        LoopKind::Repeat(_) => true,
+                        LoopKind::While(condition) => *self.script().expr(condition) == Expr::Bool(true),
+                        LoopKind::Numeric { .. } | LoopKind::Generic(_) => false,
+                    };
+                    if is_entered && !path.ends && around.exits.is_empty() {
+                        return Path { ends: false, returns };
+                    }
+                }
+            }
+        }
+        Path { ends: true, returns }
+    }
+
+    /// Reason for which a recursion with an end may take long: a command that is called in it decides about its depth.
+    fn long(&self, cycle: &Cycle) -> Option<LongLoop> {
+        let script = self.script();
+        let functions: Vec<&Function> =
+            cycle.functions.iter().filter_map(|id| script.functions.get(*id)).collect();
+        let guards = functions.iter().flat_map(|function| function.exits.iter().flatten()).copied();
+        let guards: Vec<ExprId> =
+            guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
+        match self.counted(cycle, &functions, &guards) {
+            Some(Depth::Reply(reply)) => return Some(LongLoop::Until(reply)),
+            Some(Depth::Fixed) => return None,
+            None => {}
+        }
+        if self.happens_once(cycle, &functions) {
+            return None;
+        }
+        let inner = self.reachable(cycle);
+        let args = cycle.calls.iter().filter_map(|call| match script.expr(*call) {
+            Expr::Call { args, .. } => Some(args.iter().copied()),
+            _ => None,
+        });
+        let scan = cycle.functions.iter().find_map(|id| self.analysis.summaries.function(*id).scan);
+        let depends: Vec<ExprId> = args.flatten().chain(guards).collect();
+        let reply = |accepts: &dyn Fn(ExprId) -> bool| {
+            depends.iter().find_map(|id| self.analysis.values.reply_of(*id, true, accepts))
+        };
+        let is_inner = |call: ExprId| inner.contains(&call);
+        match scan {
+            Some(scan) if reply(&|call| call == scan).is_some() => Some(LongLoop::Scan(scan)),
+            _ => reply(&is_inner).map(LongLoop::Until),
+        }
+    }
+
+    /// All calls of the functions of a cycle and of the functions that they call.
+    fn reachable(&self, cycle: &Cycle) -> HashSet<ExprId> {
+        let mut next = cycle.functions.clone();
+        let (mut visited, mut calls) = (HashSet::new(), HashSet::new());
+        while let Some(id) = next.pop() {
+            let Some(function) = self.script().functions.get(id).filter(|_| visited.insert(id)) else {
+                continue;
+            };
+            calls.extend(function.calls.iter().copied());
+            next.extend(self.edges.get(id).into_iter().flatten().map(|(_, callee)| *callee));
+        }
+        calls
+    }
+
+    /// True if each call is made only where a parameter is missing, and passes it: `if not name then … f(name) end`.
+    fn happens_once(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
+        let script = self.script();
+        cycle.calls.iter().all(|call| {
+            let Expr::Call { args, .. } = script.expr(*call) else { return false };
+            let missing = script
+                .guards
+                .get(call)
+                .copied()
+                .or_else(|| self.outer_guard(*call))
+                .and_then(|guard| self.missing(guard));
+            let index = missing.and_then(|missing| {
+                functions.iter().find_map(|function| {
+                    function
+                        .parameters
+                        .iter()
+                        .position(|parameter| *script.expr(missing) == Expr::Variable(*parameter))
+                })
+            });
+            index.and_then(|index| args.get(index)).is_some_and(|arg| {
+                *script.expr(*arg) != Expr::Nil
+                    && missing.is_some_and(|missing| !script.is_same(*arg, missing))
+            })
+        })
+    }
+
+    /// Condition of the innermost `if` around the loop around a call.
+    fn outer_guard(&self, call: ExprId) -> Option<ExprId> {
+        let loops = self.script().loops.iter().filter(|(_, around)| around.calls.contains(&call));
+        loops.last().and_then(|(_, around)| around.outer_guard)
+    }
+
+    /// Value that is `nil` or `false` where a condition is true.
+    fn missing(&self, condition: ExprId) -> Option<ExprId> {
+        let script = self.script();
+        match script.expr(condition) {
+            Expr::Unary(Unary::Not, value) => match script.expr(*value) {
+                Expr::Binary(Binary::Compare(Comparison::Unequal), value, nil) => {
+                    (*script.expr(*nil) == Expr::Nil).then_some(*value)
+                }
+                _ => Some(*value),
+            },
+            Expr::Binary(Binary::Compare(Comparison::Equal), value, nil) => {
+                (*script.expr(*nil) == Expr::Nil).then_some(*value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Bound of a recursion, each call of which passes on a parameter that is incremented or decremented and that a condition
+    /// compares with a number.
+    fn counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> Option<Depth> {
+        let script = self.script();
+        let parameters = functions.iter().map(|function| function.parameters.len()).max().unwrap_or_default();
+        let mut parts = Vec::new();
+        for guard in guards {
+            for operator in [Binary::And, Binary::Or] {
+                self.analysis.split(*guard, operator, &mut parts);
+            }
+        }
+        (0..parameters).find_map(|index| {
+            let counters: Vec<_> =
+                functions.iter().filter_map(|function| function.parameters.get(index)).copied().collect();
+            let is_down = |call: &ExprId| {
+                let Expr::Call { args, .. } = script.expr(*call) else { return None };
+                let arg = *args.get(index)?;
+                counters.iter().find_map(|counter| self.analysis.counts_down(arg, *counter))
+            };
+            let steps: Option<Vec<bool>> = cycle.calls.iter().map(is_down).collect();
+            let counts_down = steps?.contains(&true);
+            let is_counter = |id: ExprId| match script.expr(id) {
+                Expr::Variable(variable) => counters.contains(variable),
+                _ => false,
+            };
+            let limit = parts.iter().find_map(|part| match script.expr(*part) {
+                Expr::Binary(Binary::Compare(_), left, right) if is_counter(*left) => Some(*right),
+                Expr::Binary(Binary::Compare(_), left, right) if is_counter(*right) => Some(*left),
+                _ => None,
+            })?;
+            let mut starts = counters.iter().flat_map(|counter| script.assigned(*counter));
+            let reply = |id: ExprId| self.analysis.values.reply(id, false);
+            let reply = if counts_down { starts.find_map(reply) } else { reply(limit) };
+            Some(reply.map_or(Depth::Fixed, Depth::Reply))
+        })
+    }
+}
+
+/// Bound of a recursion that counts.
+#[derive(Debug, Clone, Copy)]
+enum Depth {
+    /// Independent of the data.
+    Fixed,
+    /// A reply that it depends on.
+    Reply(ExprId),
+}
+
+/// Ends of the paths through some statements.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    /// One runs past the last statement.
+    ends: bool,
+    /// One returns.
+    returns: bool,
+}
+
+/// Functions that a call runs for certain: the callee, also if it is called by `pcall`.
+fn callees(script: &Script, call: ExprId) -> Vec<FnId> {
+    let Expr::Call { callee, .. } = script.expr(call) else { return Vec::new() };
+    let callee = protected(script, call).map_or(*callee, |(function, _)| function);
+    script.callees(callee).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, severe};
+
+    #[test]
+    fn recursions_are_judged_like_loops() {
+        for (script, rule) in [
+            ("local function f() return f() end return f()", "endless-loop"),
+            ("local function f(n) redis.call('INCR', n) f(n + 1) end f(1)", "endless-loop"),
+            (
+                "local g local function f() return g() end g = function() return f() end return f()",
+                "endless-loop",
+            ),
+            ("local M = {} function M.f() return M.f() end return M.f()", "endless-loop"),
+            (
+                "local function f(x) if x then return f(1) else return f(2) end end return f(1)",
+                "endless-loop",
+            ),
+            (
+                "local function f(c) local r = redis.call('SCAN', c) if r[1] ~= '0' then return f(r[1]) end end f('0')",
+                "scan-loop",
+            ),
+            (
+                "local function f(c) local r = redis.call('SSCAN', KEYS[1], c) if r[1] == '0' then return end f(r[1]) end f(0)",
+                "collection-scan-loop",
+            ),
+            (
+                "local function f(k) local n = redis.call('GET', k) if n then return f(n) end return k end return f(KEYS[1])",
+                "unbounded-loop",
+            ),
+            (
+                "local function f() local x = redis.call('LPOP', KEYS[1]) if not x then return 0 end return f() end return f()",
+                "unbounded-loop",
+            ),
+            (
+                "local function f() return redis.call('LPOP', KEYS[1]) and f() end return f()",
+                "unbounded-loop",
+            ),
+            (
+                "local function f(n) if n == 0 then return 0 end redis.call('LPOP', KEYS[1]) return f(n - 1) end return f(redis.call('LLEN', KEYS[1]))",
+                "unbounded-loop",
+            ),
+            (
+                "local n = redis.call('LLEN', KEYS[1]) local function f(i) if i < n then redis.call('LPOP', KEYS[1]) return f(i + 1) end end return f(0)",
+                "unbounded-loop",
+            ),
+            (
+                "local g local function f(k) return g(redis.call('GET', k)) end g = function(k) if k then return f(k) end end f(KEYS[1])",
+                "unbounded-loop",
+            ),
+        ] {
+            assert_eq!(severe(script), [rule], "{script}");
+        }
+    }
+
+    #[test]
+    fn bounded_recursions_are_not_reported() {
+        assert_clean(&[
+            "local function f(n) if n == 0 then return 1 end return n * f(n - 1) end return f(10)",
+            "local function f(n) if n > 0 then redis.call('INCR', KEYS[1]) f(n - 1) end end f(10)",
+            "local function f(k, depth) if depth > 10 then return k end local n = redis.call('GET', k) return n and f(n, depth + 1) end return f(KEYS[1], 0)",
+            "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) else redis.call('SADD', KEYS[1], v) end end end f(cjson.decode(ARGV[1]))",
+            "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) end end end f(cjson.decode(redis.call('GET', KEYS[1])))",
+            "local function f() error('x') return f() end return 1",
+            "local function f(q) if q then return redis.call('LLEN', q) else for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f(ARGV[1])",
+            "local function f(q) if not q then for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f()",
+            "local function f(q) if q == nil then return f(redis.call('GET', 'a')) end return q end return f()",
+        ]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Assignments to globals.
+
+use crate::lint::analysis::calls::TABLES;
+use crate::lint::analysis::commands::contains;
+use crate::lint::analysis::facts::Facts;
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
+use crate::lint::source::header::Header;
+use crate::lint::source::syntax::{Expr, GlobalWrite};
+
+pub(super) static RULE: Rule = Rule {
+    name: "global-write",
+    severity: Severity::Error,
+    on_by_default: true,
+    summary: "an assignment to a global variable, which the server rejects",
+    instead: "declare it: local name = …, local function name()",
+    why: "Globals would be shared by all scripts, so the server protects them: the call fails when it gets \
+          to the assignment, after whatever it has written before.",
+    example: Some(Example {
+        bad: "\
+            count = redis.call('GET', KEYS[1])\n\
+            return count",
+        good: "\
+            local count = redis.call('GET', KEYS[1])\n\
+            return count",
+    }),
+    check: Check::Script(check),
+};
+
+fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+    if is_fragment(facts, header) {
+        return Vec::new();
+    }
+    let writes = facts.script.global_writes.iter().filter(|write| match write.name.split_once(['.', '[']) {
+        Some((table, _)) => contains(TABLES, table),
+        None => true,
+    });
+    let writes = writes.map(|GlobalWrite { position, name, .. }| {
+        Diagnostic::new(&RULE, *position, format!("the server rejects this assignment to the global {name}"))
+    });
+    let raw = facts.script.exprs.iter().filter_map(|(_, (expr, position))| match expr {
+        Expr::Call { callee, args } => {
+            let is_global = |name: &str| facts.calls.is_global(*callee, name);
+            let changes = is_global("rawset") || is_global("setmetatable");
+            let table = *args.first().filter(|_| changes)?;
+            let message = "the server rejects this change of the table of globals";
+            facts.calls.is_global(table, "_G").then(|| Diagnostic::new(&RULE, *position, message))
+        }
+        _ => None,
+    });
+    writes.chain(raw).collect()
+}
+
+/// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions.
+fn is_fragment(facts: &Facts<'_>, header: Header) -> bool {
+    let main = facts.script.functions.get(facts.script.main);
+    let only_declares = header == Header::None
+        && main.is_some_and(|main| main.body.is_empty())
+        && facts.script.global_writes.iter().all(|write| write.is_declaration);
+    only_declares || facts.calls.uses_undefined()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, assert_reported};
+
+    /// Redis 6.0 to 8.6 and Valkey reject each of the first ones at EVAL.
+    #[test]
+    fn assignments_to_globals_are_reported() {
+        assert_reported(
+            "global-write",
+            &[
+                "x = 5",
+                "x = 5 return redis.call('GET', KEYS[1])",
+                "local a = 1 a, b = 2, 3",
+                "function f() return 1 end return f()",
+                "if ARGV[1] then x = 1 end",
+                "local function f() x = 1 end f()",
+                "for i = 1, 3 do x = i end",
+                "_G.x = 5",
+                "x = (x or 0) + 1",
+                "_G['x'] = 5",
+                "rawset(_G, 'x', 5)",
+                "setmetatable(_G, nil)",
+                "KEYS = {}",
+                "string.trim = function() end",
+                "function string.trim() end return 1",
+                "local function f() end x = f",
+                "#!lua name=l\nfunction f() end redis.register_function('f', f)",
+            ],
+        );
+        assert_clean(&[
+            "local x = 5 x = 6",
+            "KEYS[1] = 'a' ARGV[1] = 'b'",
+            "local t = {} rawset(t, 'x', 5)",
+            "local t = {} t.x = 5 function t.f() end",
+            "local x x = 5",
+            "local function f(a) a = 5 end f(1)",
+            "for i = 1, 3 do i = 5 end",
+            "function f() return 1 end function g() return f() end",
+            "total = total + limits[1]",
+        ]);
+    }
+}
