@@ -9,6 +9,17 @@ pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// Rounds up to a whole number, saturating.
+#[must_use]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "a float saturates when it is cast"
+)]
+pub(crate) fn ceiling(value: f64) -> i32 {
+    value.ceil() as i32
+}
+
 /// Converts a duration to whole microseconds, saturating.
 #[must_use]
 pub(crate) fn micros(duration: Duration) -> u64 {

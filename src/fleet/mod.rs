@@ -140,7 +140,7 @@ impl Fleet {
     /// Creates the numbers of a target, continued from saved ones.
     fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
         let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
-        let mut target = Target::new(name, config.slow, buckets, config.max_scripts);
+        let mut target = Target::new(name, config.slow, buckets, config.max_scripts, self.clock().now().unix);
         if self.shared.is_saved_first() {
             target.enable_durability();
         }

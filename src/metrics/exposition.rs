@@ -1,4 +1,4 @@
-//! The text of `/metrics`: a part that is cached until something changes, and a part that is computed at every scrape.
+//! The response of `/metrics` in each format: a part that is cached until something changes, and a part that is computed at every scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,13 @@ use axum::body::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use super::format::Format;
 use super::gather::Gatherer;
 use super::gzip::Part;
 use crate::clock::Mono;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
 use crate::poll::TargetHandle;
-
-/// Content type of the text.
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Maximum age of the cached text, because of the numbers of the process itself (memory, open files).
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -57,10 +55,14 @@ pub(crate) struct Exposition {
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     gatherer: Gatherer,
-    cache: Mutex<Option<CacheEntry>>,
+    /// One for each format that was requested.
+    cache: Mutex<Cache>,
     /// Held while the text is rendered, so that concurrent scrapes wait for one rendering.
     rendering: tokio::sync::Mutex<()>,
 }
+
+/// Cached texts by [`Format::ALL`].
+type Cache = [Option<CacheEntry>; Format::ALL.len()];
 
 /// A cached text, with the state that it was rendered from.
 #[derive(Debug)]
@@ -90,94 +92,104 @@ impl Exposition {
             gatherer: Gatherer::new(Arc::clone(&fleet)),
             fleet,
             reloader,
-            cache: Mutex::new(None),
+            cache: Mutex::default(),
             rendering: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// Returns the text.
+    /// Returns the text in a format.
     ///
     /// # Errors
     /// The text cannot be encoded, or the exporter is shutting down.
-    pub(crate) async fn text(self: &Arc<Self>) -> Result<ExpositionText, ExpositionError> {
-        let cached = self.cached_or_rendered().await?;
-        let live = self.gatherer.live_text()?;
+    pub(crate) async fn plain(self: &Arc<Self>, format: Format) -> Result<ExpositionText, ExpositionError> {
+        let cached = self.cached_or_rendered(format).await?;
+        let live = self.gatherer.live(format)?;
         Ok(ExpositionText { live: live.into(), cached: cached.plain.clone(), trailer: Bytes::new() })
     }
 
-    /// Returns the text as gzip.
+    /// Returns the text in a format as gzip.
     ///
     /// # Errors
     /// The text cannot be encoded or compressed, or the exporter is shutting down.
-    pub(crate) async fn gzip(self: &Arc<Self>) -> Result<ExpositionText, ExpositionError> {
-        let cached = self.cached_or_rendered().await?;
+    pub(crate) async fn gzip(self: &Arc<Self>, format: Format) -> Result<ExpositionText, ExpositionError> {
+        let cached = self.cached_or_rendered(format).await?;
         if !cached.gzip.initialized() {
             // A task, so that the work is finished even if the client that caused it disconnects.
             tokio::spawn(compress(Arc::clone(&cached))).await??;
         }
         let last = cached.gzip.get_or_try_init(async || Part::last(&cached.plain)).await?;
-        let live = self.gatherer.live_text()?;
+        let live = self.gatherer.live(format)?;
         let first = if live.len() <= MAX_INLINE_GZIP {
-            Part::first(live.as_bytes())?
+            Part::first(&live)?
         } else {
-            tokio::task::spawn_blocking(move || Part::first(live.as_bytes())).await??
+            tokio::task::spawn_blocking(move || Part::first(&live)).await??
         };
         let trailer = first.trailer(last);
         Ok(ExpositionText { live: first.bytes, cached: last.bytes.clone(), trailer })
     }
 
-    /// Returns the text of one target, for `/probe`.
+    /// Returns the text of one target in a format, for `/probe`.
     ///
     /// # Errors
     /// The text cannot be encoded.
-    pub(crate) fn probe_text(&self, handle: &Arc<TargetHandle>) -> Result<String, ExpositionError> {
-        Ok(self.gatherer.probe_text(handle, self.reloader.last())?)
+    pub(crate) fn probe(
+        &self,
+        format: Format,
+        handle: &Arc<TargetHandle>,
+    ) -> Result<Vec<u8>, ExpositionError> {
+        Ok(self.gatherer.probe(format, handle, self.reloader.last())?)
     }
 
-    async fn cached_or_rendered(self: &Arc<Self>) -> Result<Arc<CachedText>, ExpositionError> {
-        if let Some(text) = self.cached() {
+    async fn cached_or_rendered(
+        self: &Arc<Self>,
+        format: Format,
+    ) -> Result<Arc<CachedText>, ExpositionError> {
+        if let Some(text) = self.cached(format) {
             return Ok(text);
         }
         let _rendering = self.rendering.lock().await;
-        if let Some(text) = self.cached() {
+        if let Some(text) = self.cached(format) {
             return Ok(text);
         }
         if self.fleet.targets().len() <= MAX_INLINE_TARGETS {
-            return self.render();
+            return self.render(format);
         }
         // Polls would have to wait for it on this thread.
         let exposition = Arc::clone(self);
-        tokio::task::spawn_blocking(move || exposition.render()).await?
+        tokio::task::spawn_blocking(move || exposition.render(format)).await?
     }
 
     /// Returns the cached text, if it is valid.
-    fn cached(&self) -> Option<Arc<CachedText>> {
+    fn cached(&self, format: Format) -> Option<Arc<CachedText>> {
         let now = self.fleet.clock().now().mono;
         let cache = self.cache.lock();
-        let entry = cache.as_ref()?;
+        let entry = cache.get(format.index())?.as_ref()?;
         let age = now.since(entry.rendered_at);
         let is_valid = age < entry.took || entry.version == self.fleet.version() && age < MAX_AGE;
         is_valid.then(|| Arc::clone(&entry.text))
     }
 
-    fn render(&self) -> Result<Arc<CachedText>, ExpositionError> {
+    fn render(&self, format: Format) -> Result<Arc<CachedText>, ExpositionError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
-        let mut text = self.gatherer.cached_text(self.reloader.last(), self.expected_length())?;
+        let mut text = self.gatherer.cached(format, self.reloader.last(), self.expected_length(format))?;
         // A client that does not read may hold it for long.
         text.shrink_to_fit();
         let text = Arc::new(CachedText { plain: text.into(), gzip: OnceCell::new() });
         let rendered_at = self.fleet.clock().now().mono;
         let took = rendered_at.since(began);
         let entry = CacheEntry { version, rendered_at, took, text: Arc::clone(&text) };
-        *self.cache.lock() = Some(entry);
+        if let Some(cached) = self.cache.lock().get_mut(format.index()) {
+            *cached = Some(entry);
+        }
         Ok(text)
     }
 
     /// Returns a little more than the length of the previous text. A string that grows takes twice its memory for a moment.
-    fn expected_length(&self) -> usize {
+    fn expected_length(&self, format: Format) -> usize {
         let cache = self.cache.lock();
-        let length = cache.as_ref().map_or(0, |entry| entry.text.plain.len());
+        let entry = cache.get(format.index()).and_then(Option::as_ref);
+        let length = entry.map_or(0, |entry| entry.text.plain.len());
         length + length / 16
     }
 }

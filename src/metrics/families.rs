@@ -157,6 +157,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Total duration of ended blockages, by cause (from BUSY replies, else from the slow log).",
         Source::Target(|view, out| {
+            out.since(view.target.created());
             for (cause, totals) in view.target.liveness().totals() {
                 out.value(&[cause.as_str()], float(totals.micros) / 1e6);
             }
@@ -167,6 +168,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Ended blockages, by cause (from BUSY replies, else from the slow log).",
         Source::Target(|view, out| {
+            out.since(view.target.created());
             for (cause, totals) in view.target.liveness().totals() {
                 out.count(&[cause.as_str()], totals.episodes);
             }
@@ -177,6 +179,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["kind"],
         "Number of times the server entered BUSY, by kind of command.",
         Source::Target(|view, out| {
+            out.since(view.target.created());
             for (kind, count) in view.target.liveness().busy_episodes() {
                 out.count(&[kind.as_str()], count);
             }
@@ -186,7 +189,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_heartbeat_duration_seconds",
         &[],
         "Round trip time of the heartbeat, including those that a blockage delayed.",
-        Source::Target(|view, out| out.histogram(&[], view.target.liveness().heartbeats())),
+        Source::Target(|view, out| {
+            out.since(view.target.created()).histogram(&[], view.target.liveness().heartbeats());
+        }),
     ),
     histogram(
         "redis_script_duration_seconds",
@@ -194,7 +199,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "Duration of the script and function calls in the slow log.",
         Source::Target(|view, out| {
             for (command, label, series) in view.target.scripts().series() {
-                out.histogram(&[command.as_str(), label.as_str()], &series.durations);
+                let labels = [command.as_str(), label.as_str()];
+                out.since(series.created).histogram_with(&labels, &series.durations, &series.exemplars);
             }
         }),
     ),
@@ -203,6 +209,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["command", "severity"],
         "Calls in the slow log that took at least the threshold of this severity; a critical call counts in both.",
         Source::Target(|view, out| {
+            out.since(view.target.scripts().created());
             for (command, severity, count) in view.target.scripts().slow_calls() {
                 out.count(&[command.as_str(), severity.as_str()], count);
             }
@@ -282,6 +289,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["class"],
         "Slow log entries read: script and function calls, and others.",
         Source::Target(|view, out| {
+            out.since(view.target.scripts().created());
             let (script, other) = view.target.scripts().entries();
             out.count(&["script"], script);
             out.count(&["other"], other);
@@ -291,13 +299,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_slowlog_lost_entries_total",
         &[],
         "Slow log entries that were not counted, from the gaps in their ids: overwritten or reset before they could be read, or unreadable.",
-        Source::Target(|view, out| out.count(&[], view.target.lost())),
+        Source::Target(|view, out| out.since(view.target.scripts().created()).count(&[], view.target.lost())),
     ),
     counter(
         "redis_script_slowlog_unreadable_entries_total",
         &[],
         "Slow log entries in an unknown format; redis_script_slowlog_lost_entries_total includes them.",
-        Source::Target(|view, out| out.count(&[], view.target.unreadable())),
+        Source::Target(|view, out| {
+            out.since(view.target.scripts().created()).count(&[], view.target.unreadable())
+        }),
     ),
     gauge(
         "redis_script_slowlog_length",
@@ -428,13 +438,16 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_exporter_polls_total",
         &[],
         "Polls of SLOWLOG and INFO that were started.",
-        Source::Target(|view, out| out.count(&[], view.target.exporter().polls)),
+        Source::Target(|view, out| {
+            out.since(view.target.created()).count(&[], view.target.exporter().polls);
+        }),
     ),
     counter(
         "redis_script_exporter_poll_failures_total",
         &["reason"],
         "Polls that failed, by reason.",
         Source::Target(|view, out| {
+            out.since(view.target.created());
             for (reason, count) in &view.target.exporter().failures {
                 out.count(&[reason.as_str()], *count);
             }
@@ -444,7 +457,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_exporter_poll_duration_seconds",
         &[],
         "Duration of successful polls, all their requests together.",
-        Source::Target(|view, out| out.histogram(&[], &view.target.exporter().poll_duration)),
+        Source::Target(|view, out| {
+            out.since(view.target.created()).histogram(&[], &view.target.exporter().poll_duration);
+        }),
     ),
     gauge(
         "redis_script_exporter_last_poll_timestamp_seconds",
@@ -458,7 +473,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_exporter_busy_replies_total",
         &[],
         "BUSY errors that the exporter itself caused; redis_script_errors_total does not include them.",
-        Source::Target(|view, out| out.count(&[], view.target.exporter().busy_replies)),
+        Source::Target(|view, out| {
+            out.since(view.target.scripts().created()).count(&[], view.target.exporter().busy_replies)
+        }),
     ),
     gauge(
         "redis_script_exporter_capability",
@@ -474,7 +491,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_exporter_script_overflow_total",
         &[],
         "Calls in the slow log that were counted under script=\"other\" because --script.max-series was reached.",
-        Source::Target(|view, out| out.count(&[], view.target.scripts().overflow())),
+        Source::Target(|view, out| {
+            out.since(view.target.scripts().created()).count(&[], view.target.scripts().overflow())
+        }),
     ),
     gauge(
         "redis_script_exporter_build_info",

@@ -1,14 +1,15 @@
-//! The text of families: gathers samples from the fleet and encodes them.
+//! Gathers the samples of families from the fleet and encodes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prometheus::TextEncoder;
-use prometheus::proto::{Metric, MetricFamily};
+use prometheus::Error;
+use prometheus::proto::MetricType;
 
 use super::families::{ExporterSamples, ExporterView, FAMILIES, Family, Source, TargetView};
+use super::format::{Format, Head};
 use super::process::Process;
-use super::samples::Samples;
+use super::samples::{Kind, Sample, Samples};
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::poll::TargetHandle;
@@ -51,84 +52,85 @@ impl Gatherer {
         Self { fleet, cached, live, exporter, process: Process::new() }
     }
 
-    /// Returns the text of all families but the live ones, in the order of their names, in a string of this capacity.
+    /// Returns all families but the live ones in this format, in the order of their names, in a buffer of this capacity. It
+    /// is the end of a response.
     ///
     /// It is encoded target by target: the samples of many targets take several times the memory of their text.
-    pub(super) fn cached_text(
+    pub(super) fn cached(
         &self,
+        format: Format,
         reload: LastReload,
         capacity: usize,
-    ) -> Result<String, prometheus::Error> {
-        let mut sections = self.exporter_texts(reload)?;
-        let mut texts = vec![String::new(); self.cached.len()];
+    ) -> Result<Vec<u8>, Error> {
+        let mut sections = BTreeMap::new();
+        self.exporter_sections(format, reload, &mut sections)?;
+        let mut bodies = vec![Vec::new(); self.cached.len()];
         let names = self.fleet.catalogue();
-        let mut buffer = String::new();
         for handle in self.targets() {
-            let families = collect(&self.cached, std::iter::once(&handle), &names);
-            for (text, family) in texts.iter_mut().zip(families) {
-                if family.get_metric().is_empty() {
-                    continue;
-                }
-                buffer.clear();
-                TextEncoder::new().encode_utf8(&[family], &mut buffer)?;
-                text.push_str(if text.is_empty() { &buffer } else { without_head(&buffer) });
-            }
+            encode_target(format, &self.cached, &handle, &names, &mut bodies)?;
         }
-        for (family, text) in self.cached.iter().zip(texts) {
-            sections.insert(family.descriptor.name.to_owned(), text);
-        }
-        let mut text = String::with_capacity(capacity);
+        add_sections(format, &self.cached, &bodies, &mut sections);
+        drop(bodies);
+        let mut response = Vec::with_capacity(capacity);
         for section in sections.into_values() {
-            text.push_str(&section);
+            response.extend_from_slice(&section);
         }
-        Ok(text)
+        response.extend_from_slice(format.end());
+        Ok(response)
     }
 
-    /// Returns the texts of the families without a target, by name.
-    fn exporter_texts(&self, reload: LastReload) -> Result<BTreeMap<String, String>, prometheus::Error> {
-        let families = self.exporter_families(reload).into_iter().map(|family| {
-            let name = family.name().to_owned();
-            Ok((name, TextEncoder::new().encode_to_string(&[family])?))
-        });
-        families.collect()
-    }
-
-    /// Returns the families without a target.
-    fn exporter_families(&self, reload: LastReload) -> Vec<MetricFamily> {
-        let view = ExporterView { fleet: &self.fleet, reload };
-        let mut families = self.process.families();
-        for (family, write) in &self.exporter {
-            let mut metrics = Vec::new();
-            let mut samples = Samples { descriptor: &family.descriptor, target: None, metrics: &mut metrics };
-            write(&view, &mut samples);
-            families.push(family.descriptor.family(metrics));
-        }
-        families.retain(|family| !family.get_metric().is_empty());
-        families
-    }
-
-    /// Returns the text of one target, with the families without a target that rules need.
-    pub(super) fn probe_text(
+    /// Adds the families without a target by name.
+    fn exporter_sections(
         &self,
+        format: Format,
+        reload: LastReload,
+        sections: &mut Sections,
+    ) -> Result<(), Error> {
+        let view = ExporterView { fleet: &self.fleet, reload };
+        for (family, write) in &self.exporter {
+            let mut samples = Samples::new(&family.descriptor, None, format.has_extra());
+            write(&view, &mut samples);
+            add_section(format, family.descriptor.head(), samples.sorted(), sections)?;
+        }
+        for mut family in self.process.families() {
+            let kind =
+                if family.get_field_type() == MetricType::COUNTER { Kind::Counter } else { Kind::Gauge };
+            let samples = family.take_metric().into_iter().map(|metric| Sample { metric, extra: None });
+            let samples = samples.collect();
+            add_section(format, Head { name: family.name(), kind, help: family.help() }, samples, sections)?;
+        }
+        Ok(())
+    }
+
+    /// Returns one target, with the families without a target that rules need.
+    pub(super) fn probe(
+        &self,
+        format: Format,
         handle: &Arc<TargetHandle>,
         reload: LastReload,
-    ) -> Result<String, prometheus::Error> {
-        let of_target: Vec<&'static Family> =
-            FAMILIES.iter().filter(|family| family.is_of_target()).collect();
-        let mut families = collect(&of_target, std::iter::once(handle), &self.fleet.catalogue());
-        families.retain(|family| !family.get_metric().is_empty());
-        let of_exporter = self.exporter_families(reload).into_iter();
-        families.extend(of_exporter.filter(|family| IN_PROBES.contains(&family.name())));
-        families.sort_by(|one, other| one.name().cmp(other.name()));
-        TextEncoder::new().encode_to_string(&families)
+    ) -> Result<Vec<u8>, Error> {
+        let mut sections = BTreeMap::new();
+        self.exporter_sections(format, reload, &mut sections)?;
+        sections.retain(|name, _| IN_PROBES.contains(&name.as_str()));
+        let families: Vec<&'static Family> = FAMILIES.iter().filter(|family| family.is_of_target()).collect();
+        let mut bodies = vec![Vec::new(); families.len()];
+        encode_target(format, &families, handle, &self.fleet.catalogue(), &mut bodies)?;
+        add_sections(format, &families, &bodies, &mut sections);
+        let mut response = sections.into_values().collect::<Vec<_>>().concat();
+        response.extend_from_slice(format.end());
+        Ok(response)
     }
 
-    /// Returns the text of the live families.
-    pub(super) fn live_text(&self) -> Result<String, prometheus::Error> {
-        let targets = self.targets();
-        let mut families = collect(&self.live, targets.iter(), &self.fleet.catalogue());
-        families.retain(|family| !family.get_metric().is_empty());
-        TextEncoder::new().encode_to_string(&families)
+    /// Returns the live families. They are the beginning of a response.
+    pub(super) fn live(&self, format: Format) -> Result<Vec<u8>, Error> {
+        let mut bodies = vec![Vec::new(); self.live.len()];
+        let names = self.fleet.catalogue();
+        for handle in self.targets() {
+            encode_target(format, &self.live, &handle, &names, &mut bodies)?;
+        }
+        let mut sections = BTreeMap::new();
+        add_sections(format, &self.live, &bodies, &mut sections);
+        Ok(sections.into_values().collect::<Vec<_>>().concat())
     }
 
     /// Returns the targets of `/metrics`, by name. Those of probes are shown by `/probe` only.
@@ -140,39 +142,66 @@ impl Gatherer {
     }
 }
 
-/// Returns these families with their samples of these targets, in the given order.
-fn collect<'a>(
+/// Encoded families by name.
+type Sections = BTreeMap<String, Vec<u8>>;
+
+/// Adds a family, unless it has no samples.
+fn add_section(
+    format: Format,
+    head: Head<'_>,
+    samples: Vec<Sample>,
+    sections: &mut Sections,
+) -> Result<(), Error> {
+    let mut body = Vec::new();
+    if !samples.is_empty() {
+        format.encode(head, samples, &mut body)?;
+        format.finish_family(head, &body, sections.entry(head.name.to_owned()).or_default());
+    }
+    Ok(())
+}
+
+/// Adds families with their encoded samples, except for those without.
+fn add_sections(format: Format, families: &[&'static Family], bodies: &[Vec<u8>], sections: &mut Sections) {
+    for (family, body) in families.iter().zip(bodies).filter(|(_, body)| !body.is_empty()) {
+        let head = family.descriptor.head();
+        let section = sections.entry(head.name.to_owned()).or_default();
+        section.reserve_exact(body.len() + 2 * head.help.len() + 200);
+        format.finish_family(head, body, section);
+    }
+}
+
+/// Appends the samples of a target to those of each family.
+fn encode_target(
+    format: Format,
     families: &[&'static Family],
-    targets: impl Iterator<Item = &'a Arc<TargetHandle>>,
+    handle: &TargetHandle,
     names: &Catalogue,
-) -> Vec<MetricFamily> {
-    let mut all: Vec<Vec<Metric>> = families.iter().map(|_| Vec::new()).collect();
-    for handle in targets {
+    bodies: &mut [Vec<u8>],
+) -> Result<(), Error> {
+    // The samples are encoded without the lock: polls have to wait for it.
+    let samples = {
         let now = handle.now();
         let target = handle.numbers();
         let view = TargetView { target: &target, address: &handle.config().address, now, names };
-        for (family, metrics) in families.iter().zip(&mut all) {
+        let samples = families.iter().map(|family| {
+            let mut samples = Samples::new(&family.descriptor, Some(target.name()), format.has_extra());
             if let Source::Target(write) | Source::LiveTarget(write) = family.source {
-                let target = Some(target.name());
-                write(&view, &mut Samples { descriptor: &family.descriptor, target, metrics });
+                write(&view, &mut samples);
             }
-        }
+            samples.sorted()
+        });
+        samples.collect::<Vec<_>>()
+    };
+    for ((family, samples), body) in families.iter().zip(samples).zip(bodies) {
+        format.encode(family.descriptor.head(), samples, body)?;
     }
-    families.iter().zip(all).map(|(family, metrics)| family.descriptor.family(metrics)).collect()
-}
-
-/// Returns a family's text without the lines of its help and type.
-fn without_head(text: &str) -> &str {
-    let after_line = |text| str::split_once(text, '\n').map_or("", |(_, rest)| rest);
-    after_line(after_line(text))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use prometheus::Registry;
-    use prometheus::core::{Collector, Desc};
+    use prometheus::TextEncoder;
+    use prometheus::proto::MetricFamily;
 
     use super::*;
     use crate::cli::Cli;
@@ -181,22 +210,8 @@ mod tests {
     use crate::parse::{Info, Settings};
     use crate::watch::Observation;
 
-    /// Collects all families at once, for a registry.
-    struct All(Gatherer, Vec<Desc>);
-
-    impl Collector for All {
-        fn desc(&self) -> Vec<&Desc> {
-            self.1.iter().collect()
-        }
-
-        fn collect(&self) -> Vec<MetricFamily> {
-            collect(&self.0.cached, self.0.targets().iter(), &self.0.fleet.catalogue())
-        }
-    }
-
     /// Labels in every order, families that only some targets have.
-    #[test]
-    fn the_text_made_target_by_target_is_what_a_registry_makes() {
+    fn fleet() -> Arc<Fleet> {
         let words = ["redis-script-exporter", "--redis.addr=b:1", "--redis.addr=a:10", "--redis.addr=a:9"];
         let cli = Cli::parse_words(words, |_| None).unwrap();
         let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
@@ -207,15 +222,45 @@ mod tests {
         }
         let settings = Settings { slowlog_max_len: Some(128), ..Settings::default() };
         fleet.targets()[0].observe(Observation::Settings(settings));
+        fleet
+    }
 
-        let registry = Registry::new();
-        // A registry takes no collector without a description.
-        let description = Desc::new("unused".to_owned(), "-".to_owned(), Vec::new(), HashMap::new());
-        let all = All(Gatherer::new(Arc::clone(&fleet)), vec![description.unwrap()]);
-        registry.register(Box::new(all)).unwrap();
-        let expected = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    const RELOAD: LastReload = LastReload { succeeded: true, succeeded_at: 1 };
+
+    #[test]
+    fn the_text_made_target_by_target_is_what_the_encoder_makes_of_all() {
+        let fleet = fleet();
+        let gatherer = Gatherer::new(Arc::clone(&fleet));
+        let text = String::from_utf8(gatherer.cached(Format::Text, RELOAD, 0).unwrap()).unwrap();
+        let mut expected = String::new();
+        let mut families: Vec<_> = gatherer.cached.clone();
+        families.sort_by_key(|family| family.descriptor.name);
+        for family in families {
+            let mut all = Vec::new();
+            for handle in gatherer.targets() {
+                let (now, target, names) = (handle.now(), handle.numbers(), Catalogue::default());
+                let view =
+                    TargetView { target: &target, address: &handle.config().address, now, names: &names };
+                let mut samples = Samples::new(&family.descriptor, Some(target.name()), false);
+                if let Source::Target(write) = family.source {
+                    write(&view, &mut samples);
+                }
+                all.extend(samples.sorted().into_iter().map(|sample| sample.metric));
+            }
+            let mut proto = MetricFamily::default();
+            proto.set_name(family.descriptor.name.to_owned());
+            proto.set_help(family.descriptor.help.to_owned());
+            proto.set_field_type(match family.descriptor.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            if !all.is_empty() {
+                proto.set_metric(all);
+                expected += &TextEncoder::new().encode_to_string(&[proto]).unwrap();
+            }
+        }
         assert!(expected.contains("redis_script_calls_total") && expected.contains("slowlog_max_length"));
-
         let of_targets = |text: &str| {
             let lines = text.lines().filter(|line| {
                 let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
@@ -226,8 +271,6 @@ mod tests {
             });
             lines.fold(String::new(), |text, line| text + line + "\n")
         };
-        let text =
-            Gatherer::new(fleet).cached_text(LastReload { succeeded: true, succeeded_at: 1 }, 0).unwrap();
         assert_eq!(of_targets(&text), expected);
         let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         assert!(names.is_sorted(), "{text}");

@@ -6,10 +6,12 @@
 mod document;
 mod exposition;
 mod families;
+mod format;
 mod gather;
 pub(crate) mod gzip;
 mod process;
 mod samples;
 
 pub use self::document::document;
-pub(crate) use self::exposition::{CONTENT_TYPE, Exposition};
+pub(crate) use self::exposition::Exposition;
+pub(crate) use self::format::Format;

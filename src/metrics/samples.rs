@@ -1,9 +1,13 @@
 //! The description of a metric family, and the samples of one.
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric};
+
+use super::format::Head;
 use crate::convert::float;
-use crate::watch;
+use crate::watch::{self, Exemplar};
 
 /// Type of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,32 +40,62 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Returns the family with these samples, in the order of their label values.
-    pub(super) fn family(&self, mut samples: Vec<Metric>) -> MetricFamily {
-        samples.sort_by(|one, other| label_values(one).cmp(label_values(other)));
-        let mut family = MetricFamily::default();
-        family.set_name(self.name.to_owned());
-        family.set_help(self.help.to_owned());
-        family.set_field_type(match self.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        family.set_metric(samples);
-        family
+    /// Returns name, type and help.
+    pub(super) const fn head(&self) -> Head<'static> {
+        Head { name: self.name, kind: self.kind, help: self.help }
     }
+}
+
+/// A sample, and what only some formats have.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) metric: Metric,
+    /// `None` in formats that have none of it.
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// Parts of a sample that the text format 0.0.4 does not have.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// Start of a counter or histogram at 0, as time since the Unix epoch; `None` if it is unknown.
+    pub(super) created: Option<Duration>,
+    /// Exemplars by the index of their bucket.
+    pub(super) exemplars: BTreeMap<usize, Exemplar>,
+    /// Index and count of the exponential buckets, and the number of zeros.
+    pub(super) exponential: Option<(Vec<(i32, u64)>, u64)>,
 }
 
 /// Receives the samples of one family: all of the exporter, or those of one target.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
-    pub(super) descriptor: &'a Descriptor,
+    descriptor: &'a Descriptor,
     /// Value of the label `target`; `None` for families of the exporter itself.
-    pub(super) target: Option<&'a str>,
-    pub(super) metrics: &'a mut Vec<Metric>,
+    target: Option<&'a str>,
+    samples: Vec<Sample>,
+    /// True if the samples have [`Extra`].
+    with_extra: bool,
+    /// Start of the counters that follow.
+    created: Option<Duration>,
 }
 
-impl Samples<'_> {
+impl<'a> Samples<'a> {
+    /// Creates an empty list. Samples have the label `target` if that is given.
+    pub(super) fn new(descriptor: &'a Descriptor, target: Option<&'a str>, with_extra: bool) -> Self {
+        Self { descriptor, target, samples: Vec::new(), with_extra, created: None }
+    }
+
+    /// Returns the samples in the order of their label values.
+    pub(super) fn sorted(mut self) -> Vec<Sample> {
+        self.samples.sort_by(|one, other| label_values(&one.metric).cmp(label_values(&other.metric)));
+        self.samples
+    }
+
+    /// Sets the time since the Unix epoch at which the samples that follow began at 0.
+    pub(super) fn since(&mut self, created: Duration) -> &mut Self {
+        self.created = Some(created);
+        self
+    }
+
     /// Adds a sample with these label values.
     pub(super) fn value(&mut self, labels: &[&str], value: f64) {
         let mut metric = self.metric(labels);
@@ -74,7 +108,12 @@ impl Samples<'_> {
             gauge.set_value(value);
             metric.set_gauge(gauge);
         }
-        self.metrics.push(metric);
+        self.push(metric, Extra::default());
+    }
+
+    fn push(&mut self, metric: Metric, extra: Extra) {
+        let extra = self.with_extra.then(|| Box::new(Extra { created: self.created, ..extra }));
+        self.samples.push(Sample { metric, extra });
     }
 
     /// Adds a whole number.
@@ -99,8 +138,18 @@ impl Samples<'_> {
         self.count(labels, u64::try_from(length).unwrap_or(u64::MAX));
     }
 
-    /// Adds a histogram.
+    /// Adds a histogram without exemplars.
     pub(super) fn histogram(&mut self, labels: &[&str], histogram: &watch::Histogram) {
+        self.histogram_with(labels, histogram, &BTreeMap::new());
+    }
+
+    /// Adds a histogram with the exemplars of its buckets.
+    pub(super) fn histogram_with(
+        &mut self,
+        labels: &[&str],
+        histogram: &watch::Histogram,
+        exemplars: &BTreeMap<usize, Exemplar>,
+    ) {
         let buckets = histogram.cumulative().map(|(bound, count)| {
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(bound);
@@ -113,7 +162,13 @@ impl Samples<'_> {
         sample.set_sample_sum(histogram.sum());
         let mut metric = self.metric(labels);
         metric.set_histogram(sample);
-        self.metrics.push(metric);
+        let mut extra = Extra::default();
+        if self.with_extra {
+            let (buckets, zeros) = histogram.exponential();
+            extra.exponential = Some((buckets.collect(), zeros));
+            extra.exemplars.clone_from(exemplars);
+        }
+        self.push(metric, extra);
     }
 
     fn metric(&self, values: &[&str]) -> Metric {

@@ -234,7 +234,8 @@ mod tests {
     }
 
     fn untried(config: &crate::config::TargetConfig) -> Target {
-        Target::new(Arc::clone(&config.name), config.slow, Arc::clone(&config.buckets), config.max_scripts)
+        let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
+        Target::new(name, config.slow, buckets, config.max_scripts, moment(100).unix)
     }
 
     fn entry(id: u64, ms: u64, arguments: &[&[u8]]) -> Entry {

@@ -201,8 +201,9 @@ mod tests {
         let cli = clap::Parser::try_parse_from(["redis-script-exporter"]).unwrap();
         let config = &Config::from_cli(&cli).unwrap().targets[0];
         let buckets = Arc::clone(&config.buckets);
-        let target = Target::new(Arc::clone(&config.name), config.slow, buckets, config.max_scripts);
         let now = Clock::start().now();
+        let name = Arc::clone(&config.name);
+        let target = Target::new(name, config.slow, buckets, config.max_scripts, now.unix);
         let mut lines: BTreeMap<String, TargetLine> = (0..10_u64)
             .map(|seen| {
                 let name = format!("{}", 9 - seen);

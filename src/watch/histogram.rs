@@ -1,11 +1,12 @@
 //! Histogram as plain data.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::convert::{float, micros};
+use crate::convert::{ceiling, float, micros};
 
 /// Counts of durations by upper bound. Histograms of one metric share their bounds.
 #[derive(Debug, Clone)]
@@ -16,7 +17,15 @@ pub(crate) struct Histogram {
     counts: Box<[u64]>,
     /// Sum of the observations, µs; saturates.
     sum: u64,
+    /// The same observations by exponential bucket: bucket `i` has those over `2^((i-1)/8)` and up to `2^(i/8)` seconds. A
+    /// duration of whole microseconds has one of fewer than 520 indices.
+    exponential: BTreeMap<i32, u64>,
+    /// Observations of 0, which are in no exponential bucket.
+    zeros: u64,
 }
+
+/// Logarithm of the number of exponential buckets for each power of two: the schema of Prometheus' native histograms.
+pub(crate) const SCHEMA: i32 = 3;
 
 /// Part of a histogram that is kept over restarts of the exporter; its bounds are saved elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +33,20 @@ pub(crate) struct Histogram {
 pub(crate) struct SavedHistogram {
     counts: Vec<u64>,
     sum: u64,
+    exponential: Vec<(i32, u64)>,
+    zeros: u64,
 }
 
 impl Histogram {
     /// Returns what is kept over restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedHistogram {
-        SavedHistogram { counts: self.counts.to_vec(), sum: self.sum }
+        SavedHistogram {
+            counts: self.counts.to_vec(),
+            sum: self.sum,
+            exponential: self.exponential().0.collect(),
+            zeros: self.zeros,
+        }
     }
 
     /// Adds a saved histogram with the same bounds. Returns false, and adds nothing, if the number of counts differs.
@@ -42,6 +58,7 @@ impl Histogram {
             *count = count.saturating_add(*more);
         }
         self.sum = self.sum.saturating_add(saved.sum);
+        self.add_exponential(saved.exponential.iter().copied(), saved.zeros);
         true
     }
 
@@ -49,17 +66,38 @@ impl Histogram {
     #[must_use]
     pub(crate) fn new(bounds: Arc<[f64]>) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
-        Self { bounds, counts, sum: 0 }
+        Self { bounds, counts, sum: 0, exponential: BTreeMap::new(), zeros: 0 }
     }
 
-    /// Counts one duration.
-    pub(crate) fn observe(&mut self, duration: Duration) {
+    /// Counts one duration. Returns the index of its bucket.
+    pub(crate) fn observe(&mut self, duration: Duration) -> usize {
         let seconds = duration.as_secs_f64();
         let index = self.bounds.partition_point(|bound| *bound < seconds);
         if let Some(count) = self.counts.get_mut(index) {
             *count = count.saturating_add(1);
         }
         self.sum = self.sum.saturating_add(micros(duration));
+        if duration.is_zero() {
+            self.zeros = self.zeros.saturating_add(1);
+        } else {
+            let exponent = seconds.log2() * f64::from(1 << SCHEMA);
+            let count = self.exponential.entry(ceiling(exponent)).or_default();
+            *count = count.saturating_add(1);
+        }
+        index
+    }
+
+    /// Index and count of the exponential buckets that are not empty, in rising order, and the number of zeros.
+    pub(crate) fn exponential(&self) -> (impl Iterator<Item = (i32, u64)>, u64) {
+        (self.exponential.iter().map(|(index, count)| (*index, *count)), self.zeros)
+    }
+
+    fn add_exponential(&mut self, buckets: impl Iterator<Item = (i32, u64)>, zeros: u64) {
+        for (index, more) in buckets {
+            let count = self.exponential.entry(index).or_default();
+            *count = count.saturating_add(more);
+        }
+        self.zeros = self.zeros.saturating_add(zeros);
     }
 
     /// Upper bound (seconds) and number of observations at or under it, in rising order, without `+Inf`.
@@ -84,6 +122,8 @@ impl Histogram {
             }
         }
         self.sum = self.sum.saturating_add(other.sum);
+        let (buckets, zeros) = other.exponential();
+        self.add_exponential(buckets, zeros);
     }
 
     /// Estimates the quantile `q` in seconds, as `histogram_quantile` of Prometheus does, but at most `longest`. `None`
@@ -147,6 +187,22 @@ mod tests {
         sum.absorb(&other);
         assert_eq!(sum.buckets().collect::<Vec<_>>(), [(Some(1.0), 2), (Some(2.0), 1), (None, 2)]);
         assert!((sum.sum() - 106.8).abs() < 1e-9);
+    }
+
+    #[test]
+    fn exponential_buckets_have_the_same_observations() {
+        let mut histogram = Histogram::new([1.0].into());
+        for micros in [0, 1, 999_999, 1_000_000, 1_000_001, 2_000_000, u64::MAX] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let (buckets, zeros) = histogram.exponential();
+        let buckets: Vec<_> = buckets.collect();
+        let smallest = ceiling(1e-6_f64.log2() * 8.0);
+        assert_eq!(buckets[..4], [(smallest, 1), (0, 2), (1, 1), (8, 1)]);
+        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>() + zeros, histogram.count());
+        let mut restored = Histogram::new([1.0].into());
+        assert!(restored.add(&histogram.saved()));
+        assert_eq!(restored.saved(), histogram.saved());
     }
 
     #[test]

@@ -135,7 +135,7 @@ mod tests {
     fn ledger(durable: bool) -> Ledger {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
         let mut ledger = Ledger::new(Totals {
-            scripts: Scripts::new(slow, [1.0].into(), 10),
+            scripts: Scripts::new(slow, [1.0].into(), 10, crate::clock::Unix::default()),
             lost: 0,
             unreadable: 0,
             latest: LatestCalls::default(),

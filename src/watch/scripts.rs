@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::series::{LastCall, SavedSeries, Series};
 use super::slow_call::{Severity, SlowCall, Thresholds};
+use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
 
@@ -23,6 +25,7 @@ pub(crate) struct SavedScripts {
     overflow: u64,
     script_entries: u64,
     other_entries: u64,
+    created: Duration,
 }
 
 impl SavedScripts {
@@ -52,12 +55,14 @@ pub(crate) struct Scripts {
     script_entries: u64,
     /// Number of other slow log entries.
     other_entries: u64,
+    /// Begin of the account, as time since the Unix epoch by the exporter's clock.
+    created: Duration,
 }
 
 impl Scripts {
     /// Creates numbers without calls.
     #[must_use]
-    pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize) -> Self {
+    pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize, created: Unix) -> Self {
         let pairs = ScriptCommand::ALL
             .into_iter()
             .flat_map(|command| Severity::ALL.map(|severity| ((command, severity), 0)));
@@ -70,6 +75,7 @@ impl Scripts {
             overflow: 0,
             script_entries: 0,
             other_entries: 0,
+            created: created.since_epoch(),
         }
     }
 
@@ -84,6 +90,7 @@ impl Scripts {
             overflow: self.overflow,
             script_entries: self.script_entries,
             other_entries: self.other_entries,
+            created: self.created,
         }
     }
 
@@ -96,7 +103,8 @@ impl Scripts {
             let script =
                 if self.labels.has(&one.script) { one.script.clone() } else { self.labels.other().clone() };
             let buckets = &self.buckets;
-            let series = self.series.entry((one.command, script)).or_insert_with(|| Series::new(buckets));
+            let series =
+                self.series.entry((one.command, script)).or_insert_with(|| Series::new(buckets, one.created));
             same = series.add_saved(&one, same);
         }
         for (command, severity, count) in saved.slow_calls {
@@ -104,11 +112,12 @@ impl Scripts {
         }
         (self.overflow, self.script_entries, self.other_entries) =
             (saved.overflow, saved.script_entries, saved.other_entries);
+        self.created = saved.created;
         same
     }
 
-    /// Counts a slow log entry whose call ended at `ended_at` by the exporter's clock. Returns the call if it is slow.
-    pub(super) fn count(&mut self, entry: &Entry, ended_at: u64) -> Option<SlowCall> {
+    /// Counts at `now` a slow log entry whose call ended at `ended_at` by the exporter's clock. Returns the call if it is slow.
+    pub(super) fn count(&mut self, entry: &Entry, ended_at: u64, now: Unix) -> Option<SlowCall> {
         let Some(call) = &entry.call else {
             self.other_entries += 1;
             return None;
@@ -117,7 +126,10 @@ impl Scripts {
         let (label, own) = self.labels.assign(&call.script);
         self.overflow += u64::from(!own);
         let buckets = &self.buckets;
-        let series = self.series.entry((call.command, label.clone())).or_insert_with(|| Series::new(buckets));
+        let series = self
+            .series
+            .entry((call.command, label.clone()))
+            .or_insert_with(|| Series::new(buckets, now.since_epoch()));
         series.count(entry, ended_at);
         let mut highest = None;
         for severity in Severity::ALL.into_iter().filter(|one| entry.duration >= self.slow.of(*one)) {
@@ -141,6 +153,12 @@ impl Scripts {
     /// Adds the SHA1 that the server named to a script of which only the fingerprint was known.
     pub(super) fn resolve(&mut self, label: &Label, sha1: &Identity) {
         self.labels.resolve(label, sha1);
+    }
+
+    /// Begin of the account, as time since the Unix epoch by the exporter's clock.
+    #[must_use]
+    pub(crate) fn created(&self) -> Duration {
+        self.created
     }
 
     /// Thresholds of slow calls.
@@ -188,8 +206,6 @@ impl Scripts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn entry(duration_ms: u64, arguments: &[&str]) -> Entry {
@@ -205,12 +221,12 @@ mod tests {
 
     fn scripts(max: usize) -> Scripts {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        Scripts::new(slow, [0.5, 1.0, 2.0].into(), max)
+        Scripts::new(slow, [0.5, 1.0, 2.0].into(), max, Unix::default())
     }
 
     /// Counts an entry of a server whose clock is the exporter's.
     fn count(scripts: &mut Scripts, entry: &Entry) -> Option<SlowCall> {
-        scripts.count(entry, entry.ended_at)
+        scripts.count(entry, entry.ended_at, Unix::default())
     }
 
     fn slow_calls(scripts: &Scripts, command: ScriptCommand, severity: Severity) -> u64 {

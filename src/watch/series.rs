@@ -24,6 +24,16 @@ pub(crate) struct LastCall {
     pub(crate) duration: Duration,
 }
 
+/// Call that stands for those of its bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exemplar {
+    /// Id of the slow log entry.
+    pub(crate) id: u64,
+    /// Name of the client; empty if it has none, or if clients are hidden.
+    pub(crate) client_name: String,
+    pub(crate) call: LastCall,
+}
+
 /// Numbers of one script as run by one command.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
@@ -37,6 +47,10 @@ pub(crate) struct Series {
     pub(crate) longest: Duration,
     /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) seen: (u64, u64),
+    /// Latest call in each bucket of `durations`; in memory only, never in the state file.
+    pub(crate) exemplars: BTreeMap<usize, Exemplar>,
+    /// First count, as time since the Unix epoch by the exporter's clock.
+    pub(crate) created: Duration,
     /// Longest calls of the last minutes.
     recent: RecentCalls,
     /// Callers; in memory only, never in the state file.
@@ -54,17 +68,20 @@ pub(super) struct SavedSeries {
     slow_calls: BTreeMap<Severity, u64>,
     longest: Duration,
     seen: (u64, u64),
+    pub(super) created: Duration,
 }
 
 impl Series {
     /// Creates a series without calls.
-    pub(super) fn new(buckets: &Arc<[f64]>) -> Self {
+    pub(super) fn new(buckets: &Arc<[f64]>, created: Duration) -> Self {
         Self {
             durations: Histogram::new(Arc::clone(buckets)),
             last: BTreeMap::new(),
             slow_calls: BTreeMap::new(),
             longest: Duration::ZERO,
             seen: (u64::MAX, 0),
+            exemplars: BTreeMap::new(),
+            created,
             recent: RecentCalls::default(),
             callers: Callers::default(),
         }
@@ -80,14 +97,18 @@ impl Series {
             slow_calls: self.slow_calls.clone(),
             longest: self.longest,
             seen: self.seen,
+            created: self.created,
         }
     }
 
     /// Counts a call that ended at `ended_at`.
     pub(super) fn count(&mut self, entry: &Entry, ended_at: u64) {
-        self.durations.observe(entry.duration);
+        let call = LastCall { ended_at, duration: entry.duration };
+        let bucket = self.durations.observe(entry.duration);
+        self.exemplars
+            .insert(bucket, Exemplar { id: entry.id, client_name: entry.client_name.clone(), call });
         self.longest = self.longest.max(entry.duration);
-        self.recent.add(LastCall { ended_at, duration: entry.duration });
+        self.recent.add(call);
         self.seen = (self.seen.0.min(ended_at), self.seen.1.max(ended_at));
         let caller = Caller::new(&entry.client, &entry.client_name);
         self.callers.count(caller, entry.duration, ended_at);
@@ -107,6 +128,7 @@ impl Series {
 
     /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
     pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
+        self.created = self.created.min(saved.created);
         self.add(&saved.slow_calls, &saved.last, saved.longest, saved.seen);
         same_buckets && self.durations.add(&saved.durations)
     }

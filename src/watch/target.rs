@@ -18,7 +18,7 @@ use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
 use super::slow_call::Thresholds;
 use super::state::{State, StateKind};
-use crate::clock::{Mono, Timestamps};
+use crate::clock::{Mono, Timestamps, Unix};
 use crate::parse::{BusyKind, Entry, SlowlogReply};
 
 /// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
@@ -116,6 +116,8 @@ pub(crate) struct Target {
     server: ServerFacts,
     /// Polls, failures and capabilities: not from the server's replies.
     exporter: ExporterStats,
+    /// Creation, by the exporter's clock.
+    created: Unix,
     /// Number of BUSY errors that the exporter caused before the present connection.
     own_busy_elsewhere: u64,
     /// True if the last heartbeat was answered with an error that servers count.
@@ -131,8 +133,14 @@ pub(crate) struct Target {
 impl Target {
     /// Creates a target that was never tried.
     #[must_use]
-    pub(crate) fn new(name: Arc<str>, slow: Thresholds, buckets: Arc<[f64]>, max_scripts: usize) -> Self {
-        let scripts = Scripts::new(slow, buckets, max_scripts);
+    pub(crate) fn new(
+        name: Arc<str>,
+        slow: Thresholds,
+        buckets: Arc<[f64]>,
+        max_scripts: usize,
+        created: Unix,
+    ) -> Self {
+        let scripts = Scripts::new(slow, buckets, max_scripts, created);
         let totals = Totals { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
             name,
@@ -141,6 +149,7 @@ impl Target {
             ledger: Ledger::new(totals),
             server: ServerFacts::default(),
             exporter: ExporterStats::default(),
+            created,
             own_busy_elsewhere: 0,
             causes_errors: false,
             logged_unexpected: BTreeMap::new(),
@@ -223,6 +232,12 @@ impl Target {
     #[must_use]
     pub(crate) fn exporter(&self) -> &ExporterStats {
         &self.exporter
+    }
+
+    /// Creation, as time since the Unix epoch by the exporter's clock: the start of all counters that are not saved.
+    #[must_use]
+    pub(crate) fn created(&self) -> Duration {
+        self.created.since_epoch()
     }
 
     /// Number of slow log entries that were gone before they could be read, or are unreadable.
@@ -437,7 +452,9 @@ impl Target {
                 totals.lost = totals.lost.saturating_add(lost);
                 totals.unreadable = totals.unreadable.saturating_add(unreadable);
                 events.extend(report);
-                let count = |entry: &Entry| totals.scripts.count(entry, server.local_seconds(entry.ended_at));
+                let count = |entry: &Entry| {
+                    totals.scripts.count(entry, server.local_seconds(entry.ended_at), now.unix)
+                };
                 for call in new.iter().filter_map(count) {
                     totals.latest.push(call.clone());
                     events.push(Event::SlowScript(call));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
@@ -17,7 +17,7 @@ use tracing::error;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
-use crate::metrics::{CONTENT_TYPE, Exposition};
+use crate::metrics::{Exposition, Format};
 use crate::web::server::body::{BodyId, SharedBody};
 use crate::web::server::compress::{GZIP, accepts_gzip, compress};
 use crate::web::status;
@@ -48,13 +48,13 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
 }
 
 async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
-    let gzip = accepts_gzip(&request);
-    let text = if gzip { state.exposition.gzip().await } else { state.exposition.text().await };
+    let (format, gzip) = (format(&request), accepts_gzip(&request));
+    let text = if gzip { state.exposition.gzip(format).await } else { state.exposition.plain(format).await };
     match text {
         Ok(text) => {
             let id = BodyId { address: text.cached.as_ptr().addr(), length: text.cached.len(), gzip };
             let body = Body::new(SharedBody::new([text.live, text.cached, text.trailer]));
-            let mut response = ([(header::CONTENT_TYPE, CONTENT_TYPE)], Extension(id), body).into_response();
+            let mut response = (of_format(format), Extension(id), body).into_response();
             if gzip {
                 response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
             }
@@ -73,6 +73,17 @@ async fn scrape() -> (StatusCode, &'static str) {
         StatusCode::NOT_FOUND,
         "/scrape is a path of redis_exporter; use /probe?target=HOST:PORT&module=NAME, with modules in --config.file\n",
     )
+}
+
+/// Returns the format that the client prefers.
+fn format(request: &HeaderMap) -> Format {
+    let accept = request.get_all(header::ACCEPT).iter();
+    Format::accepted(accept.filter_map(|value| value.to_str().ok()))
+}
+
+/// Returns the headers of a response in this format.
+fn of_format(format: Format) -> [(HeaderName, &'static str); 2] {
+    [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")]
 }
 
 async fn ready(State(state): State<Arc<AppState>>) -> (StatusCode, &'static str) {

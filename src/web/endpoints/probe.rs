@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
 use crate::fleet::probes::{ProbeError, Probes};
-use crate::metrics::{CONTENT_TYPE, Exposition};
+use crate::metrics::Exposition;
 
 /// Creates the route.
 pub(crate) fn routes(exposition: Arc<Exposition>, probes: Arc<Probes>) -> Router {
@@ -25,6 +25,7 @@ struct ProbeQuery {
 
 async fn probe(
     State((exposition, probes)): State<(Arc<Exposition>, Arc<Probes>)>,
+    request: HeaderMap,
     Query(query): Query<ProbeQuery>,
 ) -> Response {
     let module = query.module.as_deref().filter(|module| !module.is_empty());
@@ -32,12 +33,13 @@ async fn probe(
         return (StatusCode::BAD_REQUEST, "missing parameter target; use /probe?target=HOST:PORT\n")
             .into_response();
     };
+    let format = super::format(&request);
     let text = match probes.target(&target, module).await {
-        Ok(target) => exposition.probe_text(&target),
+        Ok(target) => exposition.probe(format, &target),
         Err(error) => return (status(&error), format!("{error}\n")).into_response(),
     };
     match text {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(text) => (super::of_format(format), text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
