@@ -218,6 +218,7 @@ fetch_modules scripts/queue queue "the queue library for the test of script name
 fetch_modules tests/lint lint "the packages for the tests of the linter"
 fetch_modules tests/page page "the browser driver for the tests of the status page"
 fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
+fetch_python tests/formats formats "the parser for the tests of OpenMetrics"
 fetch_modules scripts/workflows workflows "the linter of workflows"
 fetch_python scripts/helm helm "Helm"
 

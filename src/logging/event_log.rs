@@ -242,7 +242,7 @@ fn state_changed(
         StateKind::Ok => info!(target, address, from, state = to_text, "state changed"),
         // Blockages have lines of their own.
         StateKind::Blocked | StateKind::Busy(_) => {
-            debug!(target, address, from, state = to_text, "state changed")
+            debug!(target, address, from, state = to_text, "state changed");
         }
         StateKind::Loading => info!(target, address, from, state = to_text, "state changed"),
         StateKind::Unauthorized => {

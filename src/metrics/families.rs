@@ -306,7 +306,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "Slow log entries in an unknown format; redis_script_slowlog_lost_entries_total includes them.",
         Source::Target(|view, out| {
-            out.since(view.target.scripts().created()).count(&[], view.target.unreadable())
+            out.since(view.target.scripts().created()).count(&[], view.target.unreadable());
         }),
     ),
     gauge(
@@ -474,7 +474,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "BUSY errors that the exporter itself caused; redis_script_errors_total does not include them.",
         Source::Target(|view, out| {
-            out.since(view.target.scripts().created()).count(&[], view.target.exporter().busy_replies)
+            out.since(view.target.scripts().created()).count(&[], view.target.exporter().busy_replies);
         }),
     ),
     gauge(
@@ -492,7 +492,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "Calls in the slow log that were counted under script=\"other\" because --script.max-series was reached.",
         Source::Target(|view, out| {
-            out.since(view.target.scripts().created()).count(&[], view.target.scripts().overflow())
+            out.since(view.target.scripts().created()).count(&[], view.target.scripts().overflow());
         }),
     ),
     gauge(

@@ -71,7 +71,7 @@ pub(super) struct Samples<'a> {
     descriptor: &'a Descriptor,
     /// Value of the label `target`; `None` for families of the exporter itself.
     target: Option<&'a str>,
-    samples: Vec<Sample>,
+    collected: Vec<Sample>,
     /// True if the samples have [`Extra`].
     with_extra: bool,
     /// Start of the counters that follow.
@@ -81,13 +81,13 @@ pub(super) struct Samples<'a> {
 impl<'a> Samples<'a> {
     /// Creates an empty list. Samples have the label `target` if that is given.
     pub(super) fn new(descriptor: &'a Descriptor, target: Option<&'a str>, with_extra: bool) -> Self {
-        Self { descriptor, target, samples: Vec::new(), with_extra, created: None }
+        Self { descriptor, target, collected: Vec::new(), with_extra, created: None }
     }
 
     /// Returns the samples in the order of their label values.
     pub(super) fn sorted(mut self) -> Vec<Sample> {
-        self.samples.sort_by(|one, other| label_values(&one.metric).cmp(label_values(&other.metric)));
-        self.samples
+        self.collected.sort_by(|one, other| label_values(&one.metric).cmp(label_values(&other.metric)));
+        self.collected
     }
 
     /// Sets the time since the Unix epoch at which the samples that follow began at 0.
@@ -113,7 +113,7 @@ impl<'a> Samples<'a> {
 
     fn push(&mut self, metric: Metric, extra: Extra) {
         let extra = self.with_extra.then(|| Box::new(Extra { created: self.created, ..extra }));
-        self.samples.push(Sample { metric, extra });
+        self.collected.push(Sample { metric, extra });
     }
 
     /// Adds a whole number.

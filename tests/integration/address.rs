@@ -26,7 +26,7 @@ fn a_named_target_has_its_address_everywhere(kind: Kind) {
     let exporter = Exporter::builder().args(&[&config]).args(&QUICK).start();
     let metrics = exporter.wait_for(LIMIT, "both targets to be tried", |metrics| {
         let version =
-            metrics.series("redis_script_target_info").iter().any(|info| info.label("version") != "");
+            metrics.series("redis_script_target_info").iter().any(|info| !info.label("version").is_empty());
         state(metrics, "orders") == "unreachable" && version
     });
     let addresses = [("carts", server.addr().to_string()), ("orders", nowhere.clone())];

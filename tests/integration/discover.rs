@@ -254,7 +254,12 @@ fn a_cluster_is_followed(kind: Kind) {
     all_seen(&exporter, &all);
     let took = began.elapsed();
     let metrics = exporter.wait_for(LIMIT, "the roles", |metrics| {
-        metrics.series("redis_script_target_info").iter().filter(|info| info.label("role") != "").count() == 6
+        metrics
+            .series("redis_script_target_info")
+            .iter()
+            .filter(|info| !info.label("role").is_empty())
+            .count()
+            == 6
             && all.iter().all(|target| polls(metrics, target) >= 3.0)
     });
     let masters =

@@ -31,6 +31,7 @@ mod discover;
 mod dockerfile;
 mod documents;
 mod exactly_once;
+mod formats;
 mod golden;
 mod hostile;
 mod http_abuse;

@@ -168,7 +168,7 @@ fn naming_a_script_leaves_all_series_alone(kind: Kind) {
     exporter.signal(Signal::SIGHUP);
     let metrics = exporter.wait_for(LIMIT, "the names to go", |metrics| {
         let info = metrics.series("redis_script_info");
-        info.iter().all(|info| info.label("origin") != "catalogue" && info.label("name") != "")
+        info.iter().all(|info| info.label("origin") != "catalogue" && !info.label("name").is_empty())
     });
     assert_eq!(of_scripts(&metrics), before);
 }

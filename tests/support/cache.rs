@@ -22,6 +22,14 @@ pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
     (installed == fs::read(pinned).ok()?).then_some(folder)
 }
 
+/// Directory of the Python modules `name`, if they are those that `source/requirements.txt` of the repository pins.
+pub fn python(name: &str, source: &str) -> Option<PathBuf> {
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source).join("requirements.txt");
+    let folder = folder()?.join(name);
+    let installed = fs::read(folder.join("installed.txt")).ok()?;
+    (installed == fs::read(pinned).ok()?).then_some(folder)
+}
+
 /// Reports that a test, or a part of it, is skipped because something is not installed. Panics if `CI=true`.
 #[track_caller]
 pub fn skip(reason: &str) {

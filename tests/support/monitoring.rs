@@ -356,9 +356,17 @@ pub struct Builder {
     scrape_configs: Vec<Json>,
     rules: Vec<String>,
     alertmanager: Option<SocketAddr>,
+    /// Further arguments of the program.
+    arguments: Vec<String>,
 }
 
 impl Builder {
+    /// Enables a feature of Prometheus.
+    pub fn feature(mut self, name: &str) -> Self {
+        self.arguments.push(format!("--enable-feature={name}"));
+        self
+    }
+
     /// Adds a target with a scrape interval of 1 s.
     pub fn scrape(self, job: &str, addr: SocketAddr) -> Self {
         self.scrape_every(job, addr, INTERVAL)
@@ -423,23 +431,25 @@ impl Builder {
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },
         });
         // JSON is YAML too.
-        let service = serve(dir, &config.to_string());
+        let service = serve(dir, &config.to_string(), &self.arguments);
         Prometheus { service, jobs: self.jobs, alertmanagers: alertmanagers.len() }
     }
 }
 
 /// Starts Prometheus with this configuration, which may name files in `dir`.
 #[track_caller]
-fn serve(dir: TempDir, config: &str) -> Service {
+fn serve(dir: TempDir, config: &str, arguments: &[String]) -> Service {
     let file = dir.path().join("prometheus.yml");
     fs::write(&file, config).unwrap();
     let storage = dir.path().join("data");
     Service::start(prometheus(), dir, |_| {
-        vec![
+        let mut all = vec![
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", storage.display()),
             "--storage.tsdb.retention.time=1h".to_owned(),
-        ]
+        ];
+        all.extend(arguments.iter().cloned());
+        all
     })
 }
 
@@ -473,7 +483,7 @@ impl Prometheus {
     /// Starts it with a complete configuration. Relative paths in it start at `dir`.
     #[track_caller]
     pub fn start_with(config: &str, dir: TempDir) -> Self {
-        Self { service: serve(dir, config), jobs: Vec::new(), alertmanagers: 0 }
+        Self { service: serve(dir, config, &[]), jobs: Vec::new(), alertmanagers: 0 }
     }
 
     /// Returns its base URL.

@@ -11,7 +11,7 @@ use crate::metrics::samples::{Extra, Kind, Sample};
 use crate::watch::{self, SCHEMA};
 
 /// Upper bound of the zero bucket of native histograms, as client libraries have it: 2^-128.
-const ZERO_THRESHOLD: f64 = 2.938_735_877_055_718_8e-39;
+const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
 /// Name, help, type and unit of a `MetricFamily`.
 #[derive(Clone, PartialEq, prost::Message)]
