@@ -8,7 +8,7 @@ use crate::clock::{Mono, Unix};
 use crate::parse::{Command, ErrorReply};
 
 /// Bounds of histograms of single requests, in seconds.
-const REQUEST_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const REQUEST_BUCKETS: [f64; 6] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0];
 
 /// Time after which an unavailable feature is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
