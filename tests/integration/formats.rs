@@ -91,13 +91,14 @@ fn parse(text: &[u8]) -> Option<Vec<Parsed>> {
 
 /// Parses a scrape in OpenMetrics; it has all the series of the text, and the same counts of calls.
 fn scrape(exporter: &Exporter) -> Option<Vec<Parsed>> {
+    // Before, because more may become known meanwhile.
+    let text = exporter.metrics();
     let (head, body) = get(exporter, "/metrics", OPENMETRICS, false);
     assert!(
         head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{head}"
     );
     let parsed = parse(&body)?;
-    let text = exporter.metrics();
     let names: Vec<&str> = parsed.iter().map(|sample| sample.name.as_str()).collect();
     for name in text.names() {
         assert!(names.contains(&name), "{name}");
