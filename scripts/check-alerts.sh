@@ -33,6 +33,10 @@ if needs promtool; then
     ! grep -nE '\{\{.*(_over_time|\[[0-9a-z]+\])' "$rules" ||
         { echo "check-alerts: a text looks back in time" >&2; exit 1; }
 
+    # Names of recording rules are level:metric:operations.
+    ! grep -E '^ *- record: ' "$rules" | grep -vE ': [a-z_]+:[a-z0-9_]+:[a-z0-9_]+$' ||
+        { echo "check-alerts: a name is not level:metric:operations" >&2; exit 1; }
+
     # Each alert has a unit test in which it fires, one in which it does not, and a section in the runbooks.
     for alert in $(sed -n 's/^ *- alert: //p' "$rules" | sort -u); do
         grep -A 3 -h "alertname: $alert\$" tests/*.yml | grep -q 'exp_alerts: \[\]' ||
@@ -49,12 +53,13 @@ fi
 if needs amtool; then
     amtool check-config "$config"
     target=target=10.0.0.1:6379
-    route pager alertname=RedisScriptBusy severity=critical "$target" kind=script
     route pager alertname=RedisScriptRunning severity=critical "$target"
     route tickets alertname=RedisScriptRunning severity=warning "$target"
     route tickets alertname=RedisSlowScript severity=warning "$target" script=479664e89abc
     route tickets alertname=RedisSlowScript severity=critical "$target" script=479664e89abc
     route tickets alertname=RedisScriptExporterStale severity=warning
+    route tickets alertname=RedisScriptCreeping severity=warning "$target" script=479664e89abc
+    route pager alertname=RedisScriptTargetDown severity=critical "$target"
     route tickets alertname=SomethingElse
     echo "  routes SUCCESS"
 fi
