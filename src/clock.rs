@@ -82,6 +82,14 @@ impl Unix {
     }
 }
 
+impl Add<Duration> for Unix {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
 impl Sub<Duration> for Unix {
     type Output = Self;
 

@@ -174,6 +174,26 @@ pub(super) const FAMILIES: &[Family] = &[
             }
         }),
     ),
+    gauge(
+        "redis_script_last_blockage_timestamp_seconds",
+        &["cause"],
+        "Time at which the latest blockage of this cause ended, by the exporter's clock; absent until there was one.",
+        Source::Target(|view, out| {
+            for (cause, ended, _) in view.target.liveness().latest_blockages() {
+                out.value(&[cause.as_str()], ended.as_secs_f64());
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_last_blockage_duration_seconds",
+        &["cause"],
+        "Duration of the latest blockage of this cause; absent until there was one.",
+        Source::Target(|view, out| {
+            for (cause, _, blocked) in view.target.liveness().latest_blockages() {
+                out.value(&[cause.as_str()], blocked.as_secs_f64());
+            }
+        }),
+    ),
     counter(
         "redis_script_busy_episodes_total",
         &["kind"],

@@ -56,6 +56,8 @@ pub(super) struct History {
     last: Option<LastBlockage>,
     /// Totals by [`Cause::ALL`].
     totals: [CauseTotals; Cause::ALL.len()],
+    /// End and duration of the latest blockage, by [`Cause::ALL`].
+    latest: [Option<(Unix, Duration)>; Cause::ALL.len()],
 }
 
 impl History {
@@ -72,6 +74,12 @@ impl History {
     /// Totals by cause; every cause exists.
     pub(super) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
         Cause::ALL.into_iter().zip(self.totals)
+    }
+
+    /// End and duration of the latest blockage of each cause that there was.
+    pub(super) fn latest(&self) -> impl Iterator<Item = (Cause, Unix, Duration)> {
+        let latest = Cause::ALL.into_iter().zip(self.latest);
+        latest.filter_map(|(cause, latest)| latest.map(|(ended, blocked)| (cause, ended, blocked)))
     }
 
     /// Adds an episode that lasted until `end`. If too many wait, the oldest is attributed without the slow log.
@@ -125,10 +133,12 @@ impl History {
         events: &mut Vec<Event>,
     ) -> Option<(Identity, Entry)> {
         let attribution = ended.attribute(entries, clock_ahead);
-        for (cause, totals) in Cause::ALL.into_iter().zip(&mut self.totals) {
+        let of_causes = self.totals.iter_mut().zip(&mut self.latest);
+        for (cause, (totals, latest)) in Cause::ALL.into_iter().zip(of_causes) {
             if cause == attribution.cause {
                 totals.episodes += 1;
                 totals.micros = totals.micros.saturating_add(micros(ended.blocked));
+                *latest = Some((ended.began + ended.blocked, ended.blocked));
             }
         }
         let named = attribution.running_script.as_ref().map(|running_script| running_script.script.clone());

@@ -22,7 +22,7 @@ use super::histogram::Histogram;
 use super::history::{CauseTotals, History, LastBlockage};
 use super::running_script::{Running, RunningScript};
 use super::state::State;
-use crate::clock::{Mono, Timestamps};
+use crate::clock::{Mono, Timestamps, Unix};
 use crate::parse::{BusyKind, Entry};
 use crate::script::Identity;
 use crate::text::clean;
@@ -113,6 +113,11 @@ impl Liveness {
     /// Totals of ended blockages by cause; every cause exists.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
         self.history.totals()
+    }
+
+    /// End and duration of the latest blockage of each cause that there was.
+    pub(crate) fn latest_blockages(&self) -> impl Iterator<Item = (Cause, Unix, Duration)> {
+        self.history.latest()
     }
 
     /// Number of times that the server went BUSY, by kind; every kind exists.

@@ -60,6 +60,11 @@ fn another_kind_of_busy_is_another_blockage() {
         (totals(&liveness, Cause::Script).episodes, totals(&liveness, Cause::Function).episodes),
         (1, 1)
     );
+    let latest: Vec<_> = liveness.latest_blockages().collect();
+    let [script, function] = [(Cause::Script, 1000, 1000), (Cause::Function, 2000, 1000)]
+        .map(|(cause, ended, blocked)| (cause, at(ended).unix, ms(blocked)));
+    assert_eq!(latest.len(), 2);
+    assert!(latest.contains(&script) && latest.contains(&function), "{latest:?}");
 }
 
 #[test]
