@@ -26,13 +26,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// For how long nobody must be paged, where nothing happened: several scrapes, evaluations and notifications.
 const QUIET: Duration = Duration::from_secs(8);
 
+/// Number of incidents of which the fastest has to be as fast as promised: other work on the machine delays some.
+const TRIES: usize = 3;
+
 /// How long the runaway script runs: past the time limit of 5 s, and until the other exporter's alert has fired.
 const RUNAWAY: Duration = Duration::from_secs(11);
 
 /// Windows and delays of the rules, and shorter ones that replace them: for how long an alert outlives its reason, and for
 /// how long a server has to be down. No time that decides how soon an alert about a script fires is changed.
-const SHORTER: [(&str, &str); 5] =
-    [("[1m]", "[15s]"), ("[5m]", "[20s]"), ("< 300", "< 20"), ("< 360", "< 30"), ("for: 30s", "for: 4s")];
+const SHORTER: [(&str, &str); 4] =
+    [("[5m]", "[20s]"), ("< 60\n", "< 20\n"), ("< 360", "< 30"), ("for: 30s", "for: 4s")];
 
 /// What other exporters' users have: an alert on an exporter that asks the server at each scrape.
 const OTHER_RULES: &str = "\
@@ -93,6 +96,12 @@ fn first(pages: &[Page], alertname: &str, severity: &str) -> Option<Page> {
     pages.iter().find(wanted).cloned()
 }
 
+/// The alerts of this severity that began, each once: a notification repeats what still fires.
+fn incidents(pages: &[Page], severity: &str) -> BTreeSet<(BTreeMap<String, String>, String)> {
+    let began = pages.iter().filter(|page| page.status == Status::Firing && page.severity == severity);
+    began.map(|page| (page.labels.clone(), page.starts_at.clone())).collect()
+}
+
 /// The names of all alerts that somebody was paged for.
 fn names(pages: &[Page]) -> BTreeSet<&str> {
     pages.iter().map(|page| page.alertname.as_str()).collect()
@@ -113,19 +122,22 @@ fn assert_quiet(receiver: &Receiver, what: &str) {
     });
 }
 
-/// Checks that what was told at the end of the alerts that look back is about what is over.
+/// Checks that what is told at the end of RedisScriptRunning is in the past tense.
 #[track_caller]
 fn assert_past_tense(pages: &[Page]) {
-    let over = |page: &&Page| {
-        page.status == Status::Resolved
-            && ["RedisScriptRunning", "RedisScriptBusy"].contains(&page.alertname.as_str())
-    };
+    let over = |page: &&Page| page.status == Status::Resolved && page.alertname == "RedisScriptRunning";
     let over: Vec<_> = pages.iter().filter(over).collect();
     assert!(!over.is_empty(), "{pages:#?}");
     for page in over {
         let text = &page.annotations["description"];
-        assert!(text.contains(" within the last minute. Its state is now ok."), "{page:#?}");
+        assert!(text.contains(" was blocked for at least "), "{page:#?}");
     }
+}
+
+/// The alerts that Prometheus has now whose text contains `what`.
+fn alerts_with(prometheus: &Prometheus, what: &str) -> Option<()> {
+    let text = |alert: &serde_json::Value| alert["annotations"]["description"].to_string();
+    prometheus.alerts().iter().map(text).any(|text| text.contains(what)).then_some(())
 }
 
 #[test]
@@ -176,26 +188,14 @@ fn pages_of_a_runaway_script(kind: Kind) {
     let warning = page("RedisScriptRunning", "warning");
     let critical = page("RedisScriptRunning", "critical");
     assert!(is_error(&pings.receive(), "BUSY"), "the first answer since the script began");
-    let busy_at = Instant::now();
-    let busy = page("RedisScriptBusy", "critical");
-    assert_eq!(busy.label("kind"), "script");
     eventually(LIMIT, "the script to be named while it runs", || {
-        let alerts = prometheus.alerts();
-        let named = |alert: &serde_json::Value| {
-            let text = alert["annotations"]["description"].as_str().unwrap_or_default().to_owned();
-            alert["labels"]["alertname"] == "RedisScriptBusy" && text.contains(&script[..12])
-        };
-        alerts.iter().any(named).then_some(())
+        alerts_with(&prometheus, &format!("It runs the script {}. Next: SCRIPT KILL.", &script[..12]))
     });
     eventually(LIMIT, "the other exporter's alert to be held back", || {
         alertmanager.inhibited().iter().any(|labels| labels["alertname"] == "RedisDown").then_some(())
     });
     assert_eq!(client.receive(), Value::Int(1));
     let ended = Instant::now();
-    let slow = page("RedisSlowScript", "critical");
-    assert_eq!(slow.label("script"), &script[..12], "{slow:#?}");
-    assert!(slow.annotations["description"].contains(&script), "{slow:#?}");
-
     println!(
         "from the script's begin to the page RedisScriptRunning, warning: {:?}",
         warning.received_at - began
@@ -204,34 +204,23 @@ fn pages_of_a_runaway_script(kind: Kind) {
         "from the script's begin to the page RedisScriptRunning, critical: {:?}",
         critical.received_at - began
     );
-    // The page may be faster than our own PING.
-    let after_busy = busy.received_at.saturating_duration_since(busy_at);
-    println!("from BUSY ({:?} after the begin) to the page RedisScriptBusy: {after_busy:?}", busy_at - began);
-    println!("from the script's end to the page RedisSlowScript: {:?}", slow.received_at - ended);
-
     // Who is paged, for what and how often.
-    for (page, receiver) in
-        [(&warning, "tickets"), (&critical, "pager"), (&busy, "pager"), (&slow, "tickets")]
-    {
+    for (page, receiver) in [(&warning, "tickets"), (&critical, "pager")] {
         assert_eq!((page.receiver.as_str(), page.label("target")), (receiver, target.as_str()), "{page:#?}");
         assert!(page.annotations["runbook_url"].ends_with(&page.alertname.to_lowercase()), "{page:#?}");
         assert!(page.annotations["description"].contains(&target), "{page:#?}");
     }
     receiver
         .wait_for(LIMIT, "every page to be taken back", |pages| unresolved(pages).is_empty().then_some(()));
-    println!("every page was taken back {:?} after the script's end", ended.elapsed());
+    let resolved = receiver.pages().into_iter().find(|page| page.status == Status::Resolved).expect("a page");
+    println!("from the script's end to the end of the page: {:?}", resolved.received_at - ended);
     eventually(LIMIT, "no alert to be left", || prometheus.alerts().is_empty().then_some(()));
     let pages = receiver.pages();
     assert_past_tense(&pages);
     // RedisClientsRefusedBusy: the other exporter, and our PING.
-    let may = BTreeSet::from([
-        "RedisScriptRunning",
-        "RedisScriptBusy",
-        "RedisSlowScript",
-        "RedisClientsRefusedBusy",
-    ]);
-    assert!(names(&pages).is_subset(&may), "nobody was told that the server is down: {pages:#?}");
-    assert!(first(&pages, "RedisSlowScript", "warning").is_none(), "one page for one call: {pages:#?}");
+    let may = BTreeSet::from(["RedisScriptRunning", "RedisClientsRefusedBusy"]);
+    assert!(names(&pages).is_subset(&may), "nobody was told twice, or that the server is down: {pages:#?}");
+    assert_eq!(incidents(&pages, "critical").len(), 1, "one page for one blockage: {pages:#?}");
 
     // A new exporter finds all of that in the slow log and in the server's counters.
     exporter.terminate();
@@ -278,7 +267,7 @@ fn the_readmes_configuration_pages_what_holds_now() {
 }
 
 fn pages_of_the_readmes_configuration(kind: Kind) {
-    let server = Server::builder(kind).config("busy-reply-threshold 1500").start();
+    let server = Server::start(kind);
     let mut client = server.client();
     let script = load(&mut client, BUSY_LOOP);
     load_library(&mut client);
@@ -318,43 +307,71 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     });
     assert_eq!(now["interval"], 1, "pages do not wait for the global evaluation interval: {now:#}");
 
-    let busy = |kind: &str| {
-        receiver.wait_for(LIMIT, &format!("the page that the server is BUSY with a {kind}"), |pages| {
-            let wanted = |page: &&Page| page.alertname == "RedisScriptBusy" && page.label("kind") == kind;
-            pages.iter().find(wanted).cloned()
-        })
-    };
-    let described = |what: &str| {
-        eventually(LIMIT, &format!("an alert with the text {what:?}"), || {
-            let text = |alert: &serde_json::Value| alert["annotations"]["description"].to_string();
-            prometheus.alerts().iter().map(text).any(|text| text.contains(what)).then_some(())
+    // A script that is killed at BUSY, a few times: its pages arrive as soon as the README promises.
+    let mut delays = Vec::new();
+    for _ in 0..TRIES {
+        let before = receiver.pages().len();
+        let page = |severity: &str| {
+            receiver.wait_for(LIMIT, &format!("the {severity} page"), |pages| {
+                first(&pages[before..], "RedisScriptRunning", severity)
+            })
+        };
+        client.send(&evalsha(&script, LIMIT * 2));
+        let began = Instant::now();
+        let (warning, critical) = (page("warning"), page("critical"));
+        assert_eq!([&warning, &critical].map(|page| page.receiver.as_str()), ["tickets", "pager"]);
+        delays.push([warning.received_at - began, critical.received_at - began]);
+        assert_eq!(text(&server.call(&["SCRIPT", "KILL"])), "OK");
+        client.receive();
+        receiver.wait_for(LIMIT, "the page to be taken back", |pages| {
+            unresolved(&pages[before..]).is_empty().then_some(())
         });
-    };
-    // Neither ends by itself before it has been told.
+    }
+    println!("from the script's begin to the pages of the README's configuration: {delays:?}");
+    for (index, promised) in promised_delays(&section).into_iter().enumerate() {
+        let fastest = delays.iter().map(|delays| delays[index]).min().unwrap();
+        assert!(fastest <= promised, "{delays:?}");
+    }
+
+    // A function, and a script at once after it: two pages, each with what holds when it is sent.
+    let before = receiver.pages().len();
     client.send(&busy_fcall(LIMIT * 2));
-    let function = busy("function");
-    described(&format!("It runs the function {BUSY_FUNCTION}. Next: FUNCTION KILL."));
+    eventually(LIMIT, "the function to be named", || {
+        alerts_with(&prometheus, &format!("It runs the function {BUSY_FUNCTION}. Next: FUNCTION KILL."))
+    });
+    let mut next = server.client();
+    next.send(&evalsha(&script, LIMIT * 2));
     assert_eq!(text(&server.call(&["FUNCTION", "KILL"])), "OK");
     client.receive();
-    described("answered BUSY because of a function within the last minute. Its state is now ok.");
-    client.send(&evalsha(&script, LIMIT * 2));
-    let next = busy("script");
-    described(&format!("It runs the script {}. Next: SCRIPT KILL.", &script[..12]));
-    assert_eq!(text(&server.call(&["SCRIPT", "KILL"])), "OK");
-    client.receive();
-    described("answered BUSY because of a script within the last minute. Its state is now ok.");
-    let slow = receiver.wait_for(LIMIT, "the page RedisSlowScript of the script", |pages| {
-        pages.iter().find(|page| page.label("script") == &script[..12]).cloned()
+    eventually(LIMIT, "the script to be named", || {
+        alerts_with(&prometheus, &format!("It runs the script {}. Next: SCRIPT KILL.", &script[..12]))
     });
-    assert_eq!(slow.receiver, "tickets", "what is over wakes nobody: {slow:#?}");
-
-    for (page, kind, kill) in [(&function, "function", "FUNCTION KILL."), (&next, "script", "SCRIPT KILL.")] {
+    let pages = receiver.wait_for(LIMIT, "the page of the script", |pages| {
+        let new = &pages[before..];
+        (incidents(new, "critical").len() == 2).then(|| new.to_vec())
+    });
+    for page in pages.iter().filter(|page| page.status == Status::Firing) {
         let text = &page.annotations["description"];
-        let others = if kind == "script" { BUSY_FUNCTION } else { &script[..12] };
-        assert_eq!((page.status, page.receiver.as_str()), (Status::Firing, "pager"), "{page:#?}");
-        assert!(text.contains(&format!(" answers BUSY because of a {kind}. ")), "{page:#?}");
-        assert!(text.ends_with(kill) && !text.contains(others), "{page:#?}");
+        assert!(text.contains(" has been blocked for "), "{page:#?}");
     }
+    assert_eq!(text(&server.call(&["SCRIPT", "KILL"])), "OK");
+    next.receive();
+    receiver
+        .wait_for(LIMIT, "every page to be taken back", |pages| unresolved(pages).is_empty().then_some(()));
+    let pages = receiver.pages();
+    assert_eq!(incidents(&pages, "critical").len(), TRIES + 2, "one page for one blockage: {pages:#?}");
+    assert_eq!(names(&pages), BTreeSet::from(["RedisScriptRunning"]), "{pages:#?}");
+    let critical: Vec<_> = pages.into_iter().filter(|page| page.severity == "critical").collect();
+    assert_past_tense(&critical);
+}
+
+/// The times that the README promises for a warning and for a critical page.
+fn promised_delays(section: &str) -> [Duration; 2] {
+    ["(`warning`)", "(`critical`)"].map(|severity| {
+        let (before, _) = section.split_once(severity).expect("the README's promise");
+        let seconds = before.trim_end().strip_suffix(" s").and_then(|before| before.split(' ').next_back());
+        Duration::from_secs_f64(seconds.unwrap().parse().unwrap())
+    })
 }
 
 /// The state of a server in [`alerts_of_one_server_inhibit_none_of_another`].
@@ -411,7 +428,7 @@ fn alerts_of_one_server_inhibit_none_of_another() {
     // One exporter of each kind asks all servers.
     let central =
         |target| [("job", "redis-script-exporter"), ("instance", "exporter:10379"), ("target", target)];
-    add(false, "RedisScriptBusy", "critical", &central("10.0.0.1:6379"));
+    add(false, "RedisScriptRunning", "critical", &central("10.0.0.1:6379"));
     add(true, "RedisScriptTargetDown", "critical", &central("10.0.0.1:6379"));
     add(false, "RedisScriptTargetDown", "critical", &central("10.0.0.2:6379"));
     add(true, "RedisDown", "critical", &[("instance", "redis://10.0.0.1:6379"), ("target", "10.0.0.1:6379")]);
@@ -425,7 +442,8 @@ fn alerts_of_one_server_inhibit_none_of_another() {
     let job = [("job", "another"), ("instance", "exporter:10379"), ("target", "10.0.0.1:6379")];
     add(false, "RedisScriptTargetDown", "critical", &job);
     // Machines without pods: these addresses are another server for each exporter.
-    for target in ["127.0.0.1:6379", "localhost:6379", "[::1]:6379", "/run/redis.sock", "cache"] {
+    for target in ["127.0.0.1:6379", "localhost:6379", "[::1]:6379", "redis:6379", "/run/redis.sock", "cache"]
+    {
         let ours = [("job", "redis-script-exporter"), ("instance", "one:10379"), ("target", target)];
         add(false, "RedisScriptRunning", "critical", &ours);
         add(true, "RedisScriptRunning", "warning", &ours);

@@ -108,6 +108,12 @@ pub struct Page {
 }
 
 impl Page {
+    /// Time at which it began to fire, in seconds since the Unix epoch.
+    #[track_caller]
+    pub fn began(&self) -> f64 {
+        unix_seconds(&self.starts_at)
+    }
+
     /// Returns the value of a label; empty if the alert does not have it.
     pub fn label(&self, label: &str) -> &str {
         self.labels.get(label).map_or("", String::as_str)
@@ -135,6 +141,21 @@ impl Page {
             labels,
         })
     }
+}
+
+/// Seconds since the Unix epoch of a time in RFC 3339, such as `2026-02-03T04:05:06.789Z`.
+#[track_caller]
+pub fn unix_seconds(time: &str) -> f64 {
+    let fields: Option<Vec<f64>> = time
+        .strip_suffix('Z')
+        .map(|time| time.split(['-', 'T', ':']).map(|field| field.parse().ok()).collect())
+        .unwrap_or_default();
+    let Some([year, month, day, hour, minute, second]) = fields.as_deref() else { panic!("not UTC: {time}") };
+    // Years that begin in March have their leap day at their end.
+    let (year, month) = if *month > 2.0 { (*year, month - 3.0) } else { (year - 1.0, month + 9.0) };
+    let leap_days = (year / 4.0).floor() - (year / 100.0).floor() + (year / 400.0).floor();
+    let days = year * 365.0 + leap_days + ((153.0 * month + 2.0) / 5.0).floor() + day - 1.0 - 719_468.0;
+    ((days * 24.0 + hour) * 60.0 + minute) * 60.0 + second
 }
 
 /// Webhook that Alertmanager notifies.
@@ -497,14 +518,18 @@ impl Prometheus {
         eventually_or_tell(LIMIT, "Prometheus to scrape and evaluate", || self.readiness());
     }
 
-    /// Succeeds if every target was scraped, every rule was evaluated and Alertmanager is known; else returns the progress.
+    /// Succeeds if every target was scraped, every rule of a fast group was evaluated and Alertmanager is known; else returns
+    /// the progress.
     #[track_caller]
     pub fn readiness(&self) -> Result<(), String> {
         let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
         let targets = list(&self.api("targets?state=active"), "activeTargets");
         let scraped = targets.iter().filter(|target| target["health"] != "unknown").count();
         let groups = self.rule_groups();
-        let waiting = groups.iter().flat_map(|group| list(group, "rules"));
+        // The first evaluation of a group is at any time within its interval.
+        let fast =
+            |group: &&Json| group["interval"].as_f64().is_some_and(|seconds| seconds <= LIMIT.as_secs_f64());
+        let waiting = groups.iter().filter(fast).flat_map(|group| list(group, "rules"));
         let waiting = waiting.filter(|rule| rule["health"] == "unknown").count();
         let known = self.alertmanagers().len();
         if scraped == self.jobs.len() && waiting == 0 && known == self.alertmanagers {
