@@ -414,7 +414,7 @@ fn alerts_of_one_server_inhibit_none_of_another() {
         match state {
             State::Blocked => {
                 add(false, "RedisScriptRunning", "critical", &ours);
-                add(true, "RedisScriptRunning", "warning", &ours);
+                add(false, "RedisScriptRunning", "warning", &ours);
             }
             State::BlockedFor1s => add(false, "RedisScriptRunning", "warning", &ours),
             State::Down => {}
@@ -446,7 +446,7 @@ fn alerts_of_one_server_inhibit_none_of_another() {
     {
         let ours = [("job", "redis-script-exporter"), ("instance", "one:10379"), ("target", target)];
         add(false, "RedisScriptRunning", "critical", &ours);
-        add(true, "RedisScriptRunning", "warning", &ours);
+        add(false, "RedisScriptRunning", "warning", &ours);
         add(false, "RedisDown", "critical", &[("instance", "two:9121"), ("target", target)]);
     }
     alertmanager.post(&alerts);
