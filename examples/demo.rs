@@ -118,7 +118,7 @@ fn main() -> ExitCode {
     println!();
     introduce(&server, &exporter, paging.as_ref());
     if paging.is_some() {
-        println!("An alert is resolved a minute after the last blockage, or later: see its rule.");
+        println!("RedisScriptRunning is resolved when the server answers again; the others stay for some minutes.");
     }
     if let Some(stay) = stay {
         let _ = inbox.recv_timeout(stay);
@@ -187,7 +187,6 @@ fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<Event>) -> bo
 #[derive(Clone, Copy, PartialEq)]
 enum Timestamps {
     Began,
-    Busy,
     Ended,
 }
 
@@ -223,12 +222,10 @@ impl Clock {
         let moments = self.moments.lock().unwrap();
         let wanted = match (page.status, page.alertname.as_str()) {
             (Status::Firing, "RedisScriptRunning") => Timestamps::Began,
-            (Status::Firing, "RedisScriptBusy") => Timestamps::Busy,
             _ => Timestamps::Ended,
         };
         let what = match wanted {
             Timestamps::Began => "it began",
-            Timestamps::Busy => "BUSY",
             Timestamps::Ended => "it ended",
         };
         let at = moments.iter().rev().find(|&&(moment, at)| moment == wanted && at <= page.received_at);
@@ -282,9 +279,6 @@ impl Story {
         self.run(&mut caller, &named("settle_invoices"), Duration::from_secs(3));
 
         chapter("A runaway script: the server goes BUSY, until somebody kills it");
-        if self.receiver.is_some() {
-            self.clock.say("pager", "RedisScriptRunning stays for a minute: blockages in a row are one page");
-        }
         self.run(&mut caller, &named("recount_everything"), FOR_EVER);
 
         if self.kind.has_functions() {
@@ -331,7 +325,6 @@ impl Story {
                     if let Some(answer) = other.receive_within(LOOK)
                         && is_error(&answer, "BUSY")
                     {
-                        self.clock.mark(Timestamps::Busy);
                         self.say(&format!("another client gets: {}", first_sentence(&text(&answer))));
                         busy_since = Some(Instant::now());
                     }
@@ -373,7 +366,7 @@ fn watch_exporter(clock: &Clock, exporter: SocketAddr) {
         let mut now =
             states.iter().find(|state| state.value > 0.0).map_or("", |state| state.label("state")).to_owned();
         for running in metrics.series("redis_script_running_info") {
-            write!(now, ", running: {} {}", running.label("kind"), running.label("script")).unwrap();
+            write!(now, ", running: {} {}", running.label("kind"), running.label("name")).unwrap();
         }
         if now != last {
             let blocked = metrics.sum("redis_script_blocked_seconds", &[]);

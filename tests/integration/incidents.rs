@@ -142,7 +142,8 @@ impl Place {
         let mut client = self.server.client().with_limit(LIMIT);
         let mut incidents = Vec::new();
         for _ in 0..count {
-            let gap = if random.below(3) == 0 { Duration::ZERO } else { random.millis(300, 9000) };
+            // A request of the exporter is answered in between.
+            let gap = if random.below(3) == 0 { random.millis(50, 300) } else { random.millis(300, 9000) };
             thread::sleep(gap);
             let incident = self.incident(index, &mut random, &mut client);
             incidents.push(incident);
