@@ -118,7 +118,9 @@ fn main() -> ExitCode {
     println!();
     introduce(&server, &exporter, paging.as_ref());
     if paging.is_some() {
-        println!("RedisScriptRunning is resolved when the server answers again; the others stay for some minutes.");
+        println!(
+            "RedisScriptRunning is resolved when the server answers again; the others stay for some minutes."
+        );
     }
     if let Some(stay) = stay {
         let _ = inbox.recv_timeout(stay);
