@@ -24,7 +24,7 @@ use test_support::scripts::{BUSY_FUNCTION, BUSY_LIBRARY, BUSY_LOOP, evalsha, loa
 use test_support::server::{Kind, Server, run_on};
 use test_support::wait::{eventually, eventually_or_tell};
 
-/// Time for pages to arrive, and to be taken back: RedisSlowScript lasts a minute.
+/// Time for pages to arrive, and to be taken back: `RedisSlowScript` lasts a minute.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Name of both targets.
@@ -45,7 +45,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Numbers that look random: SplitMix64.
+/// Numbers that look random: the generator `SplitMix64`.
 struct Random(u64);
 
 impl Random {
@@ -357,7 +357,7 @@ fn random_incidents(kind: Kind) {
             .enumerate()
             .map(|(index, place)| {
                 scope.spawn(move || {
-                    place.run(index, (count() + index) / 2, seed ^ u64::try_from(index).unwrap())
+                    place.run(index, count().midpoint(index), seed ^ u64::try_from(index).unwrap())
                 })
             })
             .collect();

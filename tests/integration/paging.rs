@@ -122,7 +122,7 @@ fn assert_quiet(receiver: &Receiver, what: &str) {
     });
 }
 
-/// Checks that what is told at the end of RedisScriptRunning is in the past tense.
+/// Checks that what is told at the end of `RedisScriptRunning` is in the past tense.
 #[track_caller]
 fn assert_past_tense(pages: &[Page]) {
     let over = |page: &&Page| page.status == Status::Resolved && page.alertname == "RedisScriptRunning";
