@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::mpsc::{Receiver as Inbox, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use test_support::client::{Client, is_error, text};
-use test_support::exporter::Exporter;
+use test_support::exporter::{self, Exporter};
 use test_support::http;
 use test_support::metrics::Metrics;
 use test_support::monitoring::{self, Alertmanager, Page, Prometheus, Receiver, Status, shipped};
@@ -53,6 +53,21 @@ const BREATH: Duration = Duration::from_secs(4);
 
 /// How long a script runs that somebody should kill.
 const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// A script that compares each order with each other one: fast in tests, endless in production.
+const RECOUNT: &str = "\
+-- recount_everything
+local orders, equal = redis.call('LRANGE', KEYS[1], 0, -1), 0
+for i = 1, #orders do
+  for j = i + 1, #orders do
+    if orders[i] == orders[j] then equal = equal + 1 end
+  end
+end
+return equal
+";
+
+/// How many orders the demonstration's server has.
+const ORDERS: usize = 200_000;
 
 /// How long the lines of a page's text may be.
 const WIDTH: usize = 80;
@@ -280,8 +295,18 @@ impl Story {
         chapter("A script of 3 s: the server answers nobody, and never says why");
         self.run(&mut caller, &named("settle_invoices"), Duration::from_secs(3));
 
+        chapter("A rehearsal: the next script on a private server, at growing sizes of its data");
+        self.rehearse();
+
         chapter("A runaway script: the server goes BUSY, until somebody kills it");
-        self.run(&mut caller, &named("recount_everything"), FOR_EVER);
+        let numbers: Vec<String> = (1..=ORDERS).map(|number| number.to_string()).collect();
+        for chunk in numbers.chunks(1000) {
+            let words = ["RPUSH", "orders"].map(str::to_owned);
+            caller.call(&words.iter().chain(chunk).collect::<Vec<_>>());
+        }
+        let sha1 = load(&mut caller, RECOUNT);
+        let command = ["EVALSHA", &sha1, "1", "orders"].map(str::to_owned);
+        self.block(&mut caller, &format!("recount_everything ({})", &sha1[..12]), &command, "SCRIPT");
 
         if self.kind.has_functions() {
             chapter("A runaway function: it needs FUNCTION KILL instead");
@@ -307,6 +332,25 @@ impl Story {
         let sha1 = load(caller, body);
         let name = body.split_whitespace().skip_while(|&word| word != "--").nth(1).unwrap();
         self.block(caller, &format!("{name} ({})", &sha1[..12]), &evalsha(&sha1, time), "SCRIPT");
+    }
+
+    /// Rehearses the script that blocks the server next, and prints the result without the table.
+    fn rehearse(&self) {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let script = folder.path().join("recount_everything.lua");
+        std::fs::write(&script, RECOUNT).unwrap();
+        let mut command = Command::new(exporter::binary());
+        command.args(["rehearse", "--key", "orders=list", "--time-budget", "10s", "--expect-size"]);
+        command.arg(ORDERS.to_string()).arg("--server").arg(self.kind.binary().unwrap()).arg(&script);
+        let output = command.output().expect("the exporter can be run");
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let line = line.trim();
+            if ["1 s:", "BUSY (5 s):", "--expect-size"].iter().any(|begin| line.starts_with(begin)) {
+                self.clock.say("rehearse", line);
+            } else if let Some((_, verdict)) = line.split_once(".lua: ") {
+                self.clock.say("rehearse", &format!("recount_everything {verdict}"));
+            }
+        }
     }
 
     /// Runs something until it ends or is killed; another client meanwhile finds out what that means for everybody.

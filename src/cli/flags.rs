@@ -25,10 +25,13 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Subcommand>,
 
-    /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable
-    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true,
-          value_parser = NonEmptyStringValueParser::new())]
+    /// Server to watch: redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix://; repeatable; empty for none
+    #[arg(long = "redis.addr", value_name = "URL", default_value = "redis://127.0.0.1:6379", global = true)]
     pub(crate) redis_addr: Vec<String>,
+
+    /// True if `redis_addr` is from the command line, not from the environment or the default.
+    #[arg(skip)]
+    pub(crate) redis_addr_is_flag: bool,
 
     /// ACL user, used for addresses that contain no user
     #[arg(long = "redis.user", value_name = "USER", global = true, value_parser = NonEmptyStringValueParser::new())]
@@ -43,6 +46,11 @@ pub(crate) struct Cli {
     /// connect
     #[arg(long = "redis.password-file", value_name = "FILE", global = true)]
     pub(crate) redis_password_file: Option<PathBuf>,
+
+    /// New name of CONFIG, INFO or SLOWLOG on servers that rename it (rename-command); repeatable
+    #[arg(long = "redis.renamed-command", value_name = "COMMAND=NAME", global = true,
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) redis_renamed_command: Vec<String>,
 
     /// CA certificates (PEM) to trust instead of the system's
     #[arg(long = "redis.tls-ca-file", value_name = "FILE", global = true)]

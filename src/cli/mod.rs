@@ -6,16 +6,18 @@ mod environment;
 mod error;
 mod flags;
 mod redis_exporter;
+mod rehearse;
 mod subcommands;
 
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{Arg, FromArgMatches as _};
+use clap::{Arg, ArgMatches, FromArgMatches as _};
 
 pub(crate) use self::error::usage_line;
 pub(crate) use self::flags::Cli;
 pub(crate) use self::redis_exporter::ignored_variables;
+pub(crate) use self::rehearse::{RehearseFlags, RehearseFormat, count};
 pub(crate) use self::subcommands::{
     CatalogueArgs, CheckFlags, CheckFormat, LintFlags, LintFormat, Subcommand,
 };
@@ -40,9 +42,11 @@ impl Cli {
         let mut cli = Self::from_arg_matches(&matches)?;
         // With a configuration file the default address is not watched unless it is given.
         let is_default = matches.value_source("redis_addr") == Some(ValueSource::DefaultValue);
+        cli.redis_addr_is_flag = is_on_command_line(&matches);
         if cli.config_file.is_some() && is_default && !in_environment {
             cli.redis_addr.clear();
         }
+        cli.redis_addr.retain(|address| !address.is_empty());
         Ok(cli)
     }
 
@@ -59,6 +63,13 @@ impl Cli {
     }
 }
 
+/// True if `--redis.addr` is an argument, before or after a subcommand, and not from the environment.
+fn is_on_command_line(matches: &ArgMatches) -> bool {
+    let is_argument =
+        |matches: &ArgMatches| matches.value_source("redis_addr") == Some(ValueSource::CommandLine);
+    is_argument(matches) || matches.subcommand().is_some_and(|(_, matches)| is_argument(matches))
+}
+
 /// Returns the flags that are accepted before and after a subcommand.
 fn shared_flags(command: &clap::Command) -> Vec<Arg> {
     command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect()
@@ -71,6 +82,7 @@ fn uses(subcommand: &str, arg: &Arg) -> bool {
     match subcommand {
         "check" => !long.starts_with("web."),
         "healthcheck" => long.starts_with("web."),
+        "rehearse" => long.starts_with("redis.") || long == "slow.warning",
         _ => false,
     }
 }
@@ -169,6 +181,15 @@ mod tests {
     fn several_addresses_come_from_one_variable() {
         let env = [("REDIS_ADDR", "redis://a:1, redis://b:2")];
         assert_eq!(parse(&[], &env).unwrap().redis_addr, ["redis://a:1", "redis://b:2"]);
+    }
+
+    #[test]
+    fn an_empty_address_is_none() {
+        assert!(parse(&["--redis.addr="], &[("REDIS_ADDR", "redis://b:1")]).unwrap().redis_addr.is_empty());
+        assert_eq!(
+            parse(&["--redis.addr=", "--redis.addr=redis://a:1"], &[]).unwrap().redis_addr,
+            ["redis://a:1"]
+        );
     }
 
     #[test]

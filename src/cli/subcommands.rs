@@ -7,6 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
+use super::rehearse::{REHEARSE_EXIT_CODES, RehearseFlags};
 use crate::lint::{self, Severity};
 
 /// Subcommands.
@@ -31,6 +32,9 @@ pub(crate) enum Subcommand {
     /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable or no files
     #[command(after_help = LINT_EXIT_CODES)]
     Lint(LintFlags),
+    /// Run a Lua script at growing sizes of its data on a private server, and print the sizes at which it blocks
+    #[command(after_help = REHEARSE_EXIT_CODES)]
+    Rehearse(Box<RehearseFlags>),
     /// Print the completion script of a shell
     Completions {
         /// Shell to generate the script for

@@ -9,11 +9,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::Transport;
 use super::reply_limit::{LimitedStream, ReplyLimit};
-use crate::parse::{Command, ErrorReply, Request, SMALL_REPLY, TopologyCommand};
+use crate::parse::{Command, CommandNames, ErrorReply, Request, SMALL_REPLY, TopologyCommand};
 
-/// Text of the error (`-ERR max number of clients reached`) that a server at `maxclients` sends to a new client, before it
-/// closes the connection.
-pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients reached";
+/// True if this is the error that a server at `maxclients` sends to a new client before it closes the connection:
+/// `max number of clients reached`, or `max number of clients + cluster connections reached` in a cluster.
+pub(crate) fn is_too_many_clients(text: &str) -> bool {
+    text.contains("max number of clients")
+}
+
+/// Reason for the loss of a connection that was closed without an error.
+const CLOSED: &str = "it was closed before a reply";
+
+/// Name of the command that logs in.
+const AUTH: &str = "AUTH";
 
 /// Error of a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +43,9 @@ pub(crate) enum CommandError {
     /// The peer's kernel did not acknowledge sent data in time: the network or the machine is down.
     #[error("the network does not acknowledge sent data")]
     Unacknowledged,
+    /// The connection was closed after this error reply, which is the reason.
+    #[error("the server or a proxy refused the connection: {0}")]
+    Refused(String),
     /// The connection was closed or reset.
     #[error("the connection was lost: {0}")]
     ConnectionLost(String),
@@ -58,16 +69,17 @@ struct InFlight {
 pub(crate) struct Connection {
     requests: MultiplexedConnection,
     limit: ReplyLimit,
+    names: CommandNames,
     /// Task that transfers the bytes; dropping it closes the connection.
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
-    /// Wraps a transport. Sends nothing: a BUSY server would reject the commands that client libraries send at the start.
+    /// Wraps a transport to a server that has these names of commands. Sends nothing: a BUSY server would reject the commands that client libraries send at the start.
     ///
     /// # Errors
     /// The transport is closed already.
-    pub(crate) async fn open(transport: Transport) -> Result<Self, CommandError> {
+    pub(crate) async fn open(transport: Transport, names: CommandNames) -> Result<Self, CommandError> {
         let in_flight = InFlight { command: "nothing", limit: SMALL_REPLY };
         let limit = ReplyLimit::new(in_flight.limit);
         let stream = LimitedStream::new(transport.into_stream(), limit.clone());
@@ -78,7 +90,7 @@ impl Connection {
         let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| classify(&error, &limit, in_flight))?;
-        Ok(Self { requests, limit, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
+        Ok(Self { requests, limit, names, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 
     /// Sends a command and waits for its reply, for as long as the server is blocked.
@@ -90,7 +102,7 @@ impl Connection {
         command: Command,
     ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
         let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
-        self.send_request(command.request(), in_flight)
+        self.send_request(command.request(&self.names), in_flight)
     }
 
     /// Sends a command for discovery and waits for its reply.
@@ -105,6 +117,19 @@ impl Connection {
         self.send_request(command.request(), in_flight)
     }
 
+    /// Sends a command of `rehearse`, whose data is its own, and waits for its reply.
+    ///
+    /// # Errors
+    /// An error reply, or a connection that is no longer usable.
+    pub(crate) fn send_any(
+        &mut self,
+        command: Cmd,
+        name: &'static str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+        self.send_request(Request::One(command), InFlight { command: name, limit })
+    }
+
     /// Sends AUTH.
     ///
     /// # Errors
@@ -115,21 +140,15 @@ impl Connection {
         user: Option<&str>,
         password: &SecretString,
     ) -> impl Future<Output = Result<(), CommandError>> + use<> {
-        let mut auth: Cmd = cmd("AUTH");
+        let mut auth: Cmd = cmd(AUTH);
         if let Some(user) = user {
             auth.arg(user);
         }
         auth.arg(password.expose_secret());
-        let reply = self.send_request(Request::One(auth), InFlight { command: "AUTH", limit: SMALL_REPLY });
+        let reply = self.send_request(Request::One(auth), InFlight { command: AUTH, limit: SMALL_REPLY });
         async move {
             match reply.await {
                 Ok(_) => Ok(()),
-                // Not a reply to AUTH: the server sends it to every new client.
-                Err(CommandError::ErrorReply(ErrorReply::Other { text }))
-                    if text.contains(TOO_MANY_CLIENTS) =>
-                {
-                    Err(CommandError::ConnectionLost(TOO_MANY_CLIENTS.to_owned()))
-                }
                 Err(CommandError::ErrorReply(
                     ErrorReply::Unauthorized { text } | ErrorReply::Other { text },
                 )) => {
@@ -163,9 +182,14 @@ impl Connection {
             for reply in replies.map_err(|error| classify(&error, &limit, in_flight))? {
                 match reply {
                     Value::ServerError(error) => {
-                        let error_reply =
-                            ErrorReply::parse(error.code(), error.details().unwrap_or_default());
-                        return Err(CommandError::ErrorReply(error_reply));
+                        let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
+                        return Err(match reply {
+                            // Not a reply to the command: the server sends it to every new client.
+                            ErrorReply::Other { text } if is_too_many_clients(&text) => {
+                                CommandError::Refused(text)
+                            }
+                            reply => CommandError::ErrorReply(reply),
+                        });
                     }
                     reply => last = reply,
                 }
@@ -181,10 +205,27 @@ fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> Comm
         CommandError::ReplyTooLarge { command: in_flight.command, limit: in_flight.limit }
     } else if limit.is_exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
         CommandError::NotRedis
-    } else if error.is_timeout() {
+    } else if error.is_timeout() || limit.is_unacknowledged() {
         CommandError::Unacknowledged
+    } else if let Some(refusal) = refusal(limit, in_flight) {
+        refusal
     } else {
-        CommandError::ConnectionLost(limit.read_error().map_or_else(|| error.to_string(), str::to_owned))
+        let closed = || if error.is_connection_dropped() { CLOSED.to_owned() } else { error.to_string() };
+        CommandError::ConnectionLost(limit.read_error().map_or_else(closed, str::to_owned))
+    }
+}
+
+/// Returns the error reply that came before the connection was closed as the reason.
+fn refusal(limit: &ReplyLimit, in_flight: InFlight) -> Option<CommandError> {
+    let line = limit.error_line()?;
+    let (code, detail) = line.split_once(' ').unwrap_or((&line, ""));
+    match ErrorReply::parse(code, detail) {
+        reply @ ErrorReply::Unauthorized { .. } => Some(CommandError::ErrorReply(reply)),
+        // Servers that do not know AUTH repeat its arguments.
+        ErrorReply::Other { text } if in_flight.command != AUTH || is_too_many_clients(&text) => {
+            Some(CommandError::Refused(text))
+        }
+        _ => None,
     }
 }
 
@@ -194,7 +235,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
     use super::*;
 
@@ -207,6 +248,20 @@ mod tests {
         }
     }
 
+    impl AsyncWrite for Failing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
     #[tokio::test]
     async fn the_error_of_reading_is_reported_in_place_of_a_broken_pipe() {
         let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
@@ -216,9 +271,10 @@ mod tests {
             CommandError::ConnectionLost(reason) => reason,
             other => panic!("{other:?}"),
         };
-        assert!(reason(&limit).contains("broken pipe"), "{}", reason(&limit));
+        assert_eq!(reason(&limit), CLOSED);
         let mut stream =
             LimitedStream::new(Failing("received fatal alert: CertificateRequired"), limit.clone());
+        stream.write_all(b"x").await.unwrap();
         assert!(stream.read_u8().await.is_err());
         assert_eq!(reason(&limit), "received fatal alert: CertificateRequired");
     }

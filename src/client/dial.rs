@@ -1,5 +1,6 @@
 //! Dialling: name resolution, connecting, and the test of whether a server accepts connections.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub(crate) struct Transport {
     pub(crate) endpoint: ResolvedEndpoint,
     /// True if the server is on this machine.
     pub(crate) is_local: bool,
+    /// Number of addresses of the host name, of the family that has most; 1 if no name was resolved.
+    pub(crate) addresses: usize,
 }
 
 impl Transport {
@@ -53,7 +56,12 @@ impl Transport {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         endpoint: ResolvedEndpoint,
     ) -> Self {
-        Self { stream: Box::new(stream), endpoint, is_local: false }
+        Self { stream: Box::new(stream), endpoint, is_local: false, addresses: 1 }
+    }
+
+    /// Returns the transport with another count of addresses.
+    pub(super) fn with_addresses(self, addresses: usize) -> Self {
+        Self { addresses, ..self }
     }
 
     pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -138,18 +146,29 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Trans
     let resolve = |source| DialError::Resolve { host: host.clone(), source };
     let checked = allow.filter(|allow| !allow.admits_name(host, port));
     let mut last = None;
-    for address in addresses_of(host, port).await.map_err(resolve)? {
+    let found: Vec<SocketAddr> = addresses_of(host, port).await.map_err(resolve)?.collect();
+    let addresses = count_of_addresses(&found);
+    for address in found {
         if checked.is_some_and(|allow| !allow.admits_address(address.ip(), port)) {
             last.get_or_insert(DialError::NotAllowed);
             continue;
         }
         match timeout(ADDRESS_TIMEOUT, open(&ResolvedEndpoint::Tcp(address))).await {
-            Ok(Ok(transport)) => return Ok(transport),
+            Ok(Ok(transport)) => return Ok(transport.with_addresses(addresses)),
             Ok(Err(error)) => last = Some(DialError::Connect(error)),
             Err(_) => last = Some(DialError::Connect(io::Error::from(io::ErrorKind::TimedOut))),
         }
     }
     Err(last.unwrap_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound))))
+}
+
+/// Returns the number of addresses of the family that has most: one server may have an address of each.
+fn count_of_addresses(found: &[SocketAddr]) -> usize {
+    let count = |is_v4: bool| {
+        let family = found.iter().map(|address| address.ip().to_canonical());
+        family.filter(|ip| ip.is_ipv4() == is_v4 && !ip.is_loopback()).collect::<BTreeSet<_>>().len()
+    };
+    count(true).max(count(false)).max(1)
 }
 
 /// Resolves a host.
@@ -203,6 +222,21 @@ mod tests {
 
     use super::*;
     use crate::config::allowing;
+
+    #[test]
+    fn addresses_of_one_family_are_several_servers() {
+        for (found, count) in [
+            (&["10.0.0.1:1"][..], 1),
+            (&["10.0.0.1:1", "[fd00::1]:1"], 1),
+            (&["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"], 1),
+            (&["10.0.0.1:1", "10.0.0.1:1"], 1),
+            (&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "[fd00::1]:1"], 3),
+            (&["[fd00::1]:1", "[fd00::2]:1"], 2),
+        ] {
+            let found: Vec<SocketAddr> = found.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(count_of_addresses(&found), count, "{found:?}");
+        }
+    }
 
     /// A name may resolve to another address than when it was admitted.
     #[tokio::test]

@@ -5,10 +5,12 @@ mod dial;
 mod reply_limit;
 mod tls;
 mod tls_alert;
+mod tls_error;
 
-pub(crate) use self::connection::{CommandError, Connection, TOO_MANY_CLIENTS};
+pub(crate) use self::connection::{CommandError, Connection, is_too_many_clients};
 pub(crate) use self::dial::{
     BREAKS_UNACKNOWLEDGED, DialError, Reachability, ResolvedEndpoint, Transport, UNACKNOWLEDGED_LIMIT,
     addresses_of, connect, connect_within, reachability,
 };
 pub(crate) use self::tls::{AnyCertificate, TlsCache, TlsError, TlsSetup, tls_key};
+pub(crate) use self::tls_error::TlsFailure;

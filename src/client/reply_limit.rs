@@ -3,16 +3,28 @@
 //! A parsed reply takes the memory of its bytes and of one value per element, and each element has at least one line on the
 //! wire. So the number of bytes and line ends, counted while they arrive, bounds the memory without a second parser.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::tls_error;
 
 /// Memory of a parsed value besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
+
+/// Maximum number of bytes kept of the first line of a reply.
+const MAX_LINE: usize = 256;
+
+/// Time to wait for unread data after a write has failed.
+const UNREAD_DATA_LIMIT: Duration = Duration::from_millis(500);
 
 /// First bytes of replies in RESP2 and RESP3.
 const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
@@ -31,6 +43,10 @@ struct Inner {
     foreign: AtomicBool,
     /// First error of reading.
     read_error: OnceLock<String>,
+    /// True if sent data was not acknowledged in time.
+    unacknowledged: AtomicBool,
+    /// First bytes of the current reply, at most [`MAX_LINE`].
+    first_bytes: Mutex<Vec<u8>>,
 }
 
 impl ReplyLimit {
@@ -41,12 +57,15 @@ impl ReplyLimit {
             limit: AtomicUsize::new(limit),
             foreign: AtomicBool::new(false),
             read_error: OnceLock::new(),
+            unacknowledged: AtomicBool::new(false),
+            first_bytes: Mutex::default(),
         }))
     }
 
     /// Begins a new reply with this limit.
     pub(super) fn reset(&self, limit: usize) {
         self.0.memory.store(0, Ordering::Relaxed);
+        self.0.first_bytes.lock().clear();
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
@@ -65,7 +84,33 @@ impl ReplyLimit {
         self.0.read_error.get().map(String::as_str)
     }
 
+    /// True if sent data was not acknowledged in time.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.0.unacknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Returns the error reply, without its `-`, with which the current reply begins. If the connection is closed after it, it
+    /// is the reason, and the client library does not report it.
+    pub(super) fn error_line(&self) -> Option<String> {
+        let bytes = self.0.first_bytes.lock();
+        let line = bytes.strip_prefix(b"-")?;
+        let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+        Some(String::from_utf8_lossy(line.get(..end)?).into_owned())
+    }
+
+    /// Keeps an error of writing.
+    fn write_failed(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.0.unacknowledged.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn add(&self, bytes: &[u8]) {
+        {
+            let mut first = self.0.first_bytes.lock();
+            let room = MAX_LINE.saturating_sub(first.len());
+            first.extend(bytes.iter().take(room));
+        }
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));
         if self.0.memory.fetch_add(size, Ordering::Relaxed) == 0
@@ -77,15 +122,39 @@ impl ReplyLimit {
 }
 
 /// A stream that measures its incoming bytes. Reading fails once a reply exceeds its limit.
+///
+/// A server that refuses a connection sends the reason and closes it, often before the first command is written. The client
+/// library would drop a reply without a command, and would not read after a failed write. So reading begins with the
+/// first write, and a failed write is reported by the read that finds no more data.
 #[derive(Debug)]
 pub(super) struct LimitedStream<S> {
     stream: S,
     limit: ReplyLimit,
+    /// True once something was written.
+    has_written: bool,
+    /// Reader that waits for the first write.
+    reader: Option<Waker>,
+    /// Error of writing, and the time limit for reading what is left.
+    write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
 }
 
 impl<S> LimitedStream<S> {
     pub(super) fn new(stream: S, limit: ReplyLimit) -> Self {
-        Self { stream, limit }
+        Self { stream, limit, has_written: false, reader: None, write_error: None }
+    }
+
+    /// Notes that a command is written: replies are read from now on.
+    fn begin(&mut self) {
+        self.has_written = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Keeps an error of writing until everything is read.
+    fn defer(&mut self, error: io::Error) {
+        self.limit.write_failed(&error);
+        self.write_error.get_or_insert_with(|| (error, Box::pin(sleep(UNREAD_DATA_LIMIT))));
     }
 }
 
@@ -95,10 +164,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.has_written {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let mut result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some((error, limit)) = &mut self.write_error {
+            let is_over = match &result {
+                Poll::Ready(result) => result.is_err() || buf.filled().len() == before,
+                Poll::Pending => limit.as_mut().poll(cx).is_ready(),
+            };
+            if is_over && !matches!(result, Poll::Ready(Err(_))) {
+                result = Poll::Ready(Err(io::Error::new(error.kind(), error.to_string())));
+            }
+        }
         if let Poll::Ready(Err(error)) = &result {
-            self.limit.0.read_error.get_or_init(|| error.to_string());
+            self.limit.0.read_error.get_or_init(|| tls_error::text(error));
         }
         if let Some(new) = buf.filled().get(before..) {
             self.limit.add(new);
@@ -112,11 +194,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.begin();
+        if self.write_error.is_some() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
+            Ok(written) => Poll::Ready(Ok(written)),
+            Err(error) => {
+                self.defer(error);
+                Poll::Ready(Ok(bytes.len()))
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.write_error.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+            self.defer(error);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,6 +236,7 @@ mod tests {
         let limit = ReplyLimit::new(LIMIT);
         let mut stream = LimitedStream::new(client, limit.clone());
         tokio::spawn(async move { while server.write_all(&b":1\r\n".repeat(1000)).await.is_ok() {} });
+        stream.begin();
         let mut received = 0;
         let mut buffer = vec![0; 4096];
         while let Ok(count) = stream.read(&mut buffer).await {
@@ -156,6 +255,7 @@ mod tests {
         {
             let limit = ReplyLimit::new(8);
             let mut stream = LimitedStream::new(sent.as_bytes(), limit.clone());
+            stream.begin();
             while stream.read_u8().await.is_ok() {}
             assert!(limit.is_exceeded());
             assert_eq!(limit.is_foreign(), foreign, "{sent:?}");

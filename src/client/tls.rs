@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
+use x509_parser::x509::X509Version;
 
 use super::dial::Transport;
 use super::tls_alert::AlertStream;
+use super::tls_error::{TlsFailure, webpki_error};
 use crate::blocking::folder_of;
 use crate::config::{Endpoint, SettingSource, TlsFiles};
 
@@ -37,6 +43,9 @@ enum TlsErrorKind {
     /// The client certificate and its key do not match, or their algorithm is not supported.
     #[error("cannot use the client certificate: {0}")]
     Client(rustls::Error),
+    /// The CA certificates are not usable.
+    #[error("cannot use the CA certificates: {0}")]
+    Verifier(rustls::client::VerifierBuilderError),
     /// The host name is not valid in a certificate.
     #[error("{0:?} is not a valid host name for a certificate")]
     Name(String),
@@ -80,10 +89,11 @@ impl TlsSetup {
     ///
     /// # Errors
     /// The handshake failed, or the server's certificate is not accepted.
-    pub(crate) async fn handshake(&self, transport: Transport) -> std::io::Result<Transport> {
-        let endpoint = transport.endpoint.clone();
-        let stream = self.connector.connect(self.name.clone(), transport.into_stream()).await?;
-        Ok(Transport::new(AlertStream(stream), endpoint))
+    pub(crate) async fn handshake(&self, transport: Transport) -> Result<Transport, TlsFailure> {
+        let (endpoint, addresses) = (transport.endpoint.clone(), transport.addresses);
+        let connecting = self.connector.connect(self.name.clone(), transport.into_stream());
+        let stream = connecting.await.map_err(|error| TlsFailure::new(&error))?;
+        Ok(Transport::new(AlertStream(stream), endpoint).with_addresses(addresses))
     }
 }
 
@@ -158,7 +168,13 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
         let builder = if files.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         } else {
-            builder.with_root_certificates(roots(files.ca.as_deref())?)
+            let Roots { store, given } = roots(files.ca.as_deref())?;
+            let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+                .build()
+                .map_err(TlsErrorKind::Verifier)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(GivenCertificates { webpki, given }))
         };
         let config = match &files.client {
             None => builder.with_no_client_auth(),
@@ -176,12 +192,21 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
     build().map_err(|kind| TlsError { setting: files.source.clone(), kind })
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsErrorKind> {
+/// Trusted certificates.
+struct Roots {
+    store: RootCertStore,
+    /// Those of `--redis.tls-ca-file`.
+    given: Vec<CertificateDer<'static>>,
+}
+
+fn roots(ca: Option<&Path>) -> Result<Roots, TlsErrorKind> {
     let mut store = RootCertStore::empty();
+    let mut given = Vec::new();
     if let Some(ca) = ca {
         let purpose = "the CA";
-        for certificate in certificates(ca, purpose)? {
-            store.add(certificate).map_err(|error| file_error(ca, purpose, &error))?;
+        given = certificates(ca, purpose)?;
+        for certificate in &given {
+            store.add(certificate.clone()).map_err(|error| file_error(ca, purpose, &error))?;
         }
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -189,7 +214,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsErrorKind> {
             return Err(TlsErrorKind::NoRoots);
         }
     }
-    Ok(store)
+    Ok(Roots { store, given })
 }
 
 /// Reads all certificates of a PEM file, at least one.
@@ -206,7 +231,74 @@ fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Displa
     TlsErrorKind::File { file: file.to_owned(), purpose, problem: problem.to_string() }
 }
 
-/// Verifier that accepts any certificate, for `--redis.tls-insecure`. Signatures are still verified.
+/// Verifier that also accepts a self-signed certificate that is given as its own CA, as OpenSSL does.
+#[derive(Debug)]
+struct GivenCertificates {
+    webpki: Arc<WebPkiServerVerifier>,
+    /// Certificates of `--redis.tls-ca-file`.
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for GivenCertificates {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let result = self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        match &result {
+            // webpki has checked the validity period before it returns this error.
+            Err(rustls::Error::InvalidCertificate(error))
+                if webpki_error(error) == Some(&webpki::Error::CaUsedAsEndEntity)
+                    && self.given.iter().any(|given| given == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))
+                if is_version_1(end_entity) =>
+            {
+                let version = OtherError(Arc::new(webpki::Error::UnsupportedCertVersion));
+                Err(rustls::Error::InvalidCertificate(CertificateError::Other(version)))
+            }
+            _ => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// True for X.509 version 1, for which webpki has no error of its own.
+fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(_, certificate)| certificate.version() == X509Version::V1)
+}
+
+/// Verifier that accepts any certificate, for `--redis.tls-insecure`. Signatures are not verified either: that would prove
+/// only that the peer has the key of a certificate that anybody can make, and fails for X.509 version 1.
 #[derive(Debug)]
 pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
@@ -224,20 +316,20 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

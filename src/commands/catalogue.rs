@@ -10,7 +10,7 @@ use ::redis::Value;
 use tokio::time::timeout;
 
 use crate::cli::{CatalogueArgs, Cli};
-use crate::client::{CommandError, Connection, DialError, TlsError, TlsSetup, connect};
+use crate::client::{CommandError, Connection, DialError, TlsError, TlsFailure, TlsSetup, connect};
 use crate::config::{Config, ConfigError, TargetConfig};
 use crate::files;
 use crate::parse::{
@@ -42,6 +42,9 @@ pub(crate) enum CatalogueError {
     /// Certificate files.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// TLS handshake.
+    #[error(transparent)]
+    Handshake(TlsFailure),
     /// No connection.
     #[error("the server is unreachable: {0}")]
     Dial(#[from] DialError),
@@ -207,9 +210,11 @@ async fn collect(
         Some(tls) => timeout(REPLY_TIMEOUT, tls.handshake(link))
             .await
             .map_err(|_| CatalogueError::Timeout)?
-            .map_err(|error| failed("the TLS handshake", CommandError::ConnectionLost(error.to_string())))?,
+            .map_err(CatalogueError::Handshake)?,
     };
-    let mut connection = Connection::open(link).await.map_err(|failure| failed("the connection", failure))?;
+    let mut connection = Connection::open(link, target.commands.clone())
+        .await
+        .map_err(|failure| failed("the connection", failure))?;
     if let Some(password) = &target.credentials.password {
         let user = target.credentials.user.as_deref();
         let passwords = password.read_within(REPLY_TIMEOUT).await;

@@ -7,6 +7,7 @@ mod check;
 mod documents;
 mod healthcheck;
 mod lint;
+mod rehearse;
 mod serve;
 
 use std::cell::RefCell;
@@ -37,6 +38,12 @@ impl CommandError {
     #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
     fn usage(message: impl ToString) -> Self {
         Self { exit_code: EXIT_USAGE, message: message.to_string() }
+    }
+
+    /// Failure of a rehearsal; 1 means that a script takes too long.
+    #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
+    fn rehearsal(message: impl ToString) -> Self {
+        Self { exit_code: 2, message: message.to_string() }
     }
 
     /// Any other failure.
@@ -105,6 +112,9 @@ fn dispatch() -> Result<ExitCode, CommandError> {
             check::run(Config::from_cli(&cli).map_err(CommandError::usage)?, *flags)
         }
         Some(Subcommand::Lint(flags)) => lint::run(flags),
+        Some(Subcommand::Rehearse(flags)) => block_on(rehearse::run(&cli, flags))?.map_err(|error| {
+            if error.is_usage() { CommandError::usage(error) } else { CommandError::rehearsal(error) }
+        }),
         Some(Subcommand::Completions { shell }) => {
             printed(documents::print_completions(*shell, &mut io::stdout().lock()))
         }

@@ -202,6 +202,13 @@ impl Credentials {
         }
     }
 
+    /// Returns these credentials with an empty password for a user without one: the user may be `nopass`, which accepts any.
+    pub(super) fn or_nopass(self) -> Self {
+        let is_missing = self.user.is_some() && self.password.is_none();
+        let empty = is_missing.then(|| Password::Given(SecretString::from("")));
+        Self { password: self.password.or(empty), ..self }
+    }
+
     /// Returns the name of the user for messages.
     #[must_use]
     pub(crate) fn user_shown(&self) -> &str {

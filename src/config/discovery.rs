@@ -28,6 +28,8 @@ pub(crate) struct Discovery {
 pub(crate) enum Method {
     /// Nodes of a cluster, by CLUSTER NODES.
     Cluster,
+    /// Addresses of host names; no peers are queried.
+    Dns,
     /// Sentinels, by SENTINEL MASTER and REPLICAS.
     Sentinel {
         /// Names of the masters; at least one.

@@ -93,11 +93,7 @@ impl Config {
             };
             let (address, own) =
                 Address::parse(url).map_err(|problem| ConfigError::new(flag.as_str(), problem))?;
-            let credentials = own.or(&credentials);
-            if credentials.user.is_some() && credentials.password.is_none() {
-                let flag = if cli.redis_user.is_some() { "--redis.user".to_owned() } else { flag };
-                return Err(ConfigError::new(flag, "a user requires a password: give --redis.password-file"));
-            }
+            let credentials = own.or(&credentials).or_nopass();
             let target = settings.target(address, credentials, &tls);
             let target = TargetConfig { log_file: cli.redis_log_file.clone(), ..target };
             if !names.insert(Arc::clone(&target.name)) {
@@ -113,6 +109,11 @@ impl Config {
             let file = file::read(path, &defaults, names, |name| std::env::var(name).ok())?;
             targets.extend(file.targets);
             (modules, discoveries) = (file.modules, file.discoveries);
+        }
+        if targets.is_empty() && discoveries.is_empty() && modules.is_empty() {
+            let problem =
+                "is empty: give an address, or --config.file with targets or with modules for /probe";
+            return Err(ConfigError::new("--redis.addr", problem));
         }
         Ok(Self {
             targets,
@@ -159,8 +160,10 @@ mod tests {
             (&["--redis.addr=http://x"], "--redis.addr"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://a:6379"], "--redis.addr (number 2)"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://b", "--redis.log-file=x"], "--redis.log-file"),
-            (&["--redis.user=x"], "--redis.user"),
-            (&["--redis.addr=redis://x@a"], "--redis.addr"),
+            (&["--redis.addr="], "--redis.addr"),
+            (&["--redis.renamed-command=CONFIG"], "--redis.renamed-command"),
+            (&["--redis.renamed-command=PING=x"], "--redis.renamed-command"),
+            (&["--redis.renamed-command=CONFIG=a b"], "--redis.renamed-command"),
             (&["--redis.password=x", "--redis.password-file=/etc/hostname"], "--redis.password-file"),
             (&["--redis.password-file=/nowhere/at/all"], "--redis.password-file"),
         ] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Address, ConfigError, Credentials, Intervals, TargetConfig, TargetOrigin, TlsFiles};
 use crate::cli::Cli;
-use crate::parse::Privacy;
+use crate::parse::{CommandNames, Privacy};
 use crate::watch::Thresholds;
 
 /// Minimum of an interval. A shorter one is load without better measurements.
@@ -25,6 +25,8 @@ pub(super) struct Settings {
     /// Upper bounds of the duration histogram in seconds, rising.
     pub(super) buckets: Arc<[f64]>,
     pub(super) privacy: Privacy,
+    /// Names of commands that servers have renamed.
+    pub(super) commands: CommandNames,
     /// At least 1.
     pub(super) max_scripts: usize,
 }
@@ -40,6 +42,7 @@ impl Settings {
             slow: thresholds(cli)?,
             buckets: buckets(&cli.slow_buckets)?,
             privacy: privacy(cli),
+            commands: commands(&cli.redis_renamed_command)?,
             max_scripts: cli.script_max_series,
         };
         if settings.max_scripts == 0 {
@@ -59,6 +62,7 @@ impl Settings {
             slow: self.slow,
             buckets: Arc::clone(&self.buckets),
             privacy: self.privacy,
+            commands: self.commands.clone(),
             max_scripts: self.max_scripts,
             log_file: None,
             origin: TargetOrigin::Configured,
@@ -73,6 +77,18 @@ pub(super) fn privacy(cli: &Cli) -> Privacy {
         hide_clients: cli.web_hide_clients,
         show_source: cli.web_show_source,
     }
+}
+
+fn commands(texts: &[String]) -> Result<CommandNames, ConfigError> {
+    let error = |problem: &str| ConfigError::new("--redis.renamed-command", problem);
+    let mut names = CommandNames::default();
+    for text in texts {
+        let (command, name) = text
+            .split_once('=')
+            .ok_or_else(|| error("must be COMMAND=NAME, for example CONFIG=the-new-name"))?;
+        names.add(command, name).map_err(|problem| error(&problem))?;
+    }
+    Ok(names)
 }
 
 fn intervals(cli: &Cli) -> Result<Intervals, ConfigError> {

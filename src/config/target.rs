@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Address, Allow, ConfigError, Credentials, Module};
 use crate::cli::Cli;
-use crate::parse::Privacy;
+use crate::parse::{CommandNames, Privacy};
 use crate::watch::Thresholds;
 
 /// One server, and the settings with which it is watched.
@@ -21,6 +21,8 @@ pub(crate) struct TargetConfig {
     pub(crate) credentials: Credentials,
     /// Certificates, used if the address requires TLS.
     pub(crate) tls: TlsFiles,
+    /// Names of commands that the server has renamed.
+    pub(crate) commands: CommandNames,
     /// Data of calls and scripts that may be kept and shown.
     pub(crate) privacy: Privacy,
     /// Intervals of polls and heartbeats.

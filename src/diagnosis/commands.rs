@@ -45,31 +45,48 @@ const fn consequence(command: Command) -> Option<(Code, &'static str)> {
 pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     for (command, reason) in &facts.unavailable {
         if let Some((code, consequence)) = consequence(*command) {
-            problems.push(problem(facts.user, *command, *reason, code, consequence));
+            problems.push(problem(facts, *command, *reason, code, consequence));
         }
     }
 }
 
-fn problem(user: &str, command: Command, reason: Unavailable<'_>, code: Code, consequence: &str) -> Problem {
+fn problem(
+    facts: &Facts<'_>,
+    command: Command,
+    reason: Unavailable<'_>,
+    code: Code,
+    consequence: &str,
+) -> Problem {
     let name = command.name();
     match reason {
         Unavailable::NotPermitted => {
-            let (message, grant) = not_permitted(user, name, command.grant());
-            Problem::new(code, format!("{message}: {consequence}")).command(grant)
+            let (message, grant) = not_permitted(facts.user, name, command.grant());
+            let problem = Problem::new(code, format!("{message}: {consequence}"));
+            if facts.manages_users() {
+                problem.advise(format!("Add {} to the user's access string in the service.", command.grant()))
+            } else {
+                problem.command(grant)
+            }
         }
-        Unavailable::Unknown => Problem::new(code, format!("the server does not know {name}: {consequence}"))
-            .advise("The server is older than the command, or a managed service has disabled or renamed it."),
+        Unavailable::Unknown => Problem::new(code, format!("{}: {consequence}", not_available(name)))
+            .advise(
+                "The server is older than the command, a service has disabled or renamed it (--redis.renamed-command), or a \
+                 proxy does not pass it on.",
+            ),
+        Unavailable::Closed => Problem::new(code, format!("the connection is closed at {name}: {consequence}"))
+            .advise(
+                "A proxy in between, or the server, does not accept the command: give the address of the server itself.",
+            ),
         Unavailable::Error(text) => {
             let text = clean(text.trim_end_matches('.'), MAX_TEXT);
             Problem::new(code, format!("{name} returned an error: {text}: {consequence}"))
         }
-        Unavailable::Other => {
-            let (_, grant) = not_permitted(user, name, command.grant());
-            Problem::new(code, format!("{name} is not available: {consequence}"))
-                .advise("The user lacks the permission, or a managed service has disabled the command.")
-                .command(grant)
-        }
     }
+}
+
+/// Returns the message for a command that the server does not have.
+pub(crate) fn not_available(command: &str) -> String {
+    format!("{command} is not available on this server")
 }
 
 /// Returns the message for a command that the user may not run, and the command that permits it.

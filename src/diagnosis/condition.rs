@@ -40,7 +40,7 @@ pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
              rediss://.",
         ),
         Condition::Blocked { waited, kind, .. } => blocked(facts, *waited, *kind),
-        Condition::Busy { kind, running, .. } => busy(*kind, running.as_ref()),
+        Condition::Busy { kind, running, .. } => busy(facts, *kind, running.as_ref()),
         Condition::Loading => Problem::new(Code::Loading, "loading: the server loads its data set into memory")
             .advise("It serves no client until that has finished; INFO persistence shows the progress."),
         Condition::Unauthorized(reply) => {
@@ -107,7 +107,7 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     kinds.iter().filter_map(|kind| kill(*kind)).fold(problem, Problem::command)
 }
 
-fn busy(kind: BusyKind, running: Option<&Running>) -> Problem {
+fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem {
     let kind_name = kind.as_str();
     let message = match running {
         Some(Running { name, running_for }) => {
@@ -125,10 +125,17 @@ fn busy(kind: BusyKind, running: Option<&Running>) -> Problem {
         );
     }
     match kill(kind) {
+        Some(kill) if facts.is_replica() => problem
+            .advise(format!(
+                "{kill} ends it, if a client of this replica called it. If the reply is UNKILLABLE, its master has sent it: wait \
+                 until it ends here, and send {kill} to the master if it still runs there."
+            ))
+            .command(kill),
         Some(kill) => problem
             .advise(format!(
                 "{kill} ends it. If the reply is UNKILLABLE, the {kind_name} has already written data: wait until it ends, or \
-                 send SHUTDOWN NOSAVE, which ends the server and loses every write since its last save."
+                 send SHUTDOWN NOSAVE, which ends the server and loses every write since its last save. If the reply \
+                 contains \"sent by a master\", this server is a replica: wait."
             ))
             .command(kill),
         None => problem.advise(
@@ -168,27 +175,39 @@ fn unreachable(reason: &Unreachable) -> Problem {
             detail.as_str(),
             "Check the address, and firewalls and routing between this machine and the server.",
         ),
-        Unreachable::Tls(detail) => {
+        Unreachable::Tls(detail, remedy) => {
             let message = format!("unreachable: the TLS handshake failed: {}", clean(detail, MAX_TEXT));
-            return Problem::new(Code::Tls, message).advise(
-                "UnknownIssuer: set --redis.tls-ca-file. NotValidForName: use a name that the certificate has. Unexpected \
-                 EOF: the port may not use TLS (redis://), or requires a client certificate \
-                 (--redis.tls-cert-file).",
+            let problem = Problem::new(Code::Tls, message);
+            return if remedy.is_empty() { problem } else { problem.advise(*remedy) };
+        }
+        Unreachable::NotRedis { may_want_tls } => (
+            "the peer does not speak the Redis protocol",
+            if *may_want_tls {
+                "Another program listens at that port, or the port requires TLS: try rediss://."
+            } else {
+                "Another program listens at that port."
+            },
+        ),
+        Unreachable::MaxClients(words) => {
+            let words = clean(words, MAX_TEXT);
+            let message =
+                format!("unreachable: the server has reached its limit of clients (maxclients): {words}");
+            return Problem::new(Code::Unreachable, message).advise(
+                "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise \
+                 maxclients.",
             );
         }
-        Unreachable::NotRedis => (
-            "the peer does not speak the Redis protocol",
-            "Another program listens at that port, or the port requires TLS: try rediss://.",
-        ),
-        Unreachable::MaxClients => (
-            "the server has reached its limit of clients (maxclients)",
-            "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise maxclients.",
-        ),
-        Unreachable::Lost(detail) => (
+        Unreachable::Closed(detail) => {
+            (detail.as_str(), "The text is that of the server, or of a proxy in between: see its log.")
+        }
+        Unreachable::Lost { detail, may_want_tls: true } => (
             detail.as_str(),
             "The server or something in between closed the connection: see its log. If that happens every time, the \
              port may require TLS: try rediss://.",
         ),
+        Unreachable::Lost { detail, may_want_tls: false } => {
+            (detail.as_str(), "The server or something in between closed the connection: see its log.")
+        }
         Unreachable::Other(detail) => {
             (detail.as_str(), "Check the address, whether the server runs, and the network in between.")
         }

@@ -20,6 +20,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) unavailable: Vec<(Command, Unavailable<'a>)>,
     pub(crate) settings: &'a Settings,
     pub(crate) slowlog: SlowlogFacts<'a>,
+    /// Number of addresses of the host name, of one family; 0 if unknown.
+    pub(crate) addresses: usize,
     /// Longest time that a reply took in this look.
     pub(crate) longest_reply: Option<Duration>,
 }
@@ -28,6 +30,16 @@ impl Facts<'_> {
     /// Returns the version of Redis that the server is compatible with.
     pub(super) fn major(&self) -> Option<u32> {
         self.info.and_then(|info| info.compatible_major)
+    }
+
+    /// True if users are changed in the service, not by ACL SETUSER.
+    pub(super) fn manages_users(&self) -> bool {
+        self.info.is_some_and(|info| info.manages_users)
+    }
+
+    /// True if the server is known to be a replica.
+    pub(super) fn is_replica(&self) -> bool {
+        matches!(self.info.and_then(|info| info.role.as_deref()), Some("slave" | "replica"))
     }
 
     pub(super) fn is_sentinel(&self) -> bool {
@@ -83,14 +95,23 @@ pub(crate) enum Unreachable {
     Refused(String),
     /// Nothing comes back.
     Silence(String),
-    /// The TLS handshake failed.
-    Tls(String),
+    /// The TLS handshake failed; problem and remedy.
+    Tls(String, &'static str),
     /// The peer does not speak the Redis protocol.
-    NotRedis,
-    /// The server has reached `maxclients`.
-    MaxClients,
+    NotRedis {
+        /// True if the connection has no TLS.
+        may_want_tls: bool,
+    },
+    /// The server has reached `maxclients`; its words.
+    MaxClients(String),
+    /// The server or a proxy sent an error and closed the connection.
+    Closed(String),
     /// The connection broke.
-    Lost(String),
+    Lost {
+        detail: String,
+        /// True if nothing was received and the connection has no TLS.
+        may_want_tls: bool,
+    },
     /// The kind of failure was not kept.
     Other(String),
 }
@@ -102,10 +123,10 @@ pub(crate) enum Unavailable<'a> {
     NotPermitted,
     /// The server does not know it.
     Unknown,
+    /// The connection is closed at it.
+    Closed,
     /// The server replied with this error.
     Error(&'a str),
-    /// The reason was not kept.
-    Other,
 }
 
 /// Facts about the slow log as it was read.
@@ -123,6 +144,21 @@ pub(crate) struct SlowlogFacts<'a> {
     pub(crate) age: Option<Duration>,
     /// Calls at or over `--slow.warning` among the entries.
     pub(crate) slow_calls: Option<SlowCalls<'a>>,
+    /// Calls under `--slow.warning` that followed each other closely.
+    pub(crate) short_calls: Option<ShortCalls<'a>>,
+}
+
+/// Short calls that used at least half of the server's time for a few seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShortCalls<'a> {
+    pub(crate) count: u64,
+    /// Their total duration.
+    pub(crate) total: Duration,
+    /// Period in which they ended.
+    pub(crate) within: Duration,
+    /// Script with the longest total duration, and that duration.
+    pub(crate) script: &'a str,
+    pub(crate) of_script: Duration,
 }
 
 /// Slow calls in the slow log.

@@ -10,9 +10,11 @@ mod problem;
 mod settings;
 mod slowlog;
 
-pub(crate) use self::commands::{COMMANDS, not_permitted};
+pub(crate) use self::commands::{COMMANDS, not_available, not_permitted};
 pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
-pub(crate) use self::facts::{Condition, Facts, Running, SlowCalls, SlowlogFacts, Unavailable, Unreachable};
+pub(crate) use self::facts::{
+    Condition, Facts, Running, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
+};
 pub(crate) use self::problem::{Code, Impact, Problem};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
 

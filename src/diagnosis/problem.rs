@@ -127,7 +127,10 @@ codes! {
     TimeLimitLong = "time_limit_long", Warning, Note;
     SlowlogStale = "slowlog_stale", Warning, Blind;
     SlowlogUnreadable = "slowlog_unreadable", Warning, Partial;
+    ErrorCountsOff = "error_counts_off", Warning, Note;
     EntriesLost = "entries_lost", Warning, Partial;
     ScriptOverflow = "script_overflow", Warning, Note;
+    ShortCalls = "short_calls", Warning, Note;
+    SeveralAddresses = "several_addresses", Warning, Partial;
     SlowScripts = "slow_scripts", Warning, Note;
 }

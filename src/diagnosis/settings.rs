@@ -20,6 +20,8 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     problems.extend(threshold(facts));
     problems.extend(length(facts));
     problems.extend(time_limit(facts));
+    problems.extend(error_counts(facts));
+    problems.extend(addresses(facts));
 }
 
 fn threshold(facts: &Facts<'_>) -> Option<Problem> {
@@ -60,6 +62,33 @@ fn length(facts: &Facts<'_>) -> Option<Problem> {
         _ => return None,
     };
     Some(problem.command("CONFIG SET slowlog-max-len 1024"))
+}
+
+fn addresses(facts: &Facts<'_>) -> Option<Problem> {
+    let count = facts.addresses;
+    (count > 1).then(|| {
+        Problem::new(
+            Code::SeveralAddresses,
+            format!("the host name has {count} addresses, and only one of these servers is watched"),
+        )
+        .advise(
+            "Set discover: dns for it in the configuration file: every address becomes a target. Or give the address of \
+             each server.",
+        )
+    })
+}
+
+fn error_counts(facts: &Facts<'_>) -> Option<Problem> {
+    let is_off = facts.info?.error_counts_off?;
+    is_off.then(|| {
+        Problem::new(
+            Code::ErrorCountsOff,
+            "the server no longer counts errors, because it has sent too many kinds of them: BUSY and NOSCRIPT errors of \
+             clients are unknown",
+        )
+        .advise("Scripts that return errors with changing first words cause it.")
+        .command("CONFIG RESETSTAT")
+    })
 }
 
 fn time_limit(facts: &Facts<'_>) -> Option<Problem> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::facts::{Condition, Facts, SlowCalls};
+use super::facts::{Condition, Facts, ShortCalls, SlowCalls};
 use super::problem::{Code, Impact, Problem};
 use crate::text::{clean, duration};
 
@@ -39,6 +39,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
                 .advise("Raise --script.max-series to name more scripts."),
         );
     }
+    problems.extend(facts.slowlog.short_calls.map(short_calls));
     problems.extend(facts.slowlog.slow_calls.filter(|calls| calls.count > 0).map(slow_scripts));
 }
 
@@ -66,6 +67,24 @@ fn unreadable(facts: &Facts<'_>) -> Option<Problem> {
         return None;
     };
     Some(problem.advise("Please report it, with such an entry of SLOWLOG GET."))
+}
+
+fn short_calls(calls: ShortCalls<'_>) -> Problem {
+    let ShortCalls { count, total, within, script, of_script } = calls;
+    Problem::new(
+        Code::ShortCalls,
+        format!(
+            "{count} short script calls took {} within {}; {} of it by {}",
+            duration(total),
+            duration(within),
+            duration(of_script),
+            clean(script, MAX_NAME)
+        ),
+    )
+    .advise(
+        "Each call is short, but the server runs one at a time, and other clients wait: send fewer of them at once \
+         (pipelines, MULTI, many clients).",
+    )
 }
 
 fn slow_scripts(calls: SlowCalls<'_>) -> Problem {

@@ -17,8 +17,26 @@ fn facts(settings: &Settings) -> Facts<'_> {
         unavailable: Vec::new(),
         settings,
         slowlog: SlowlogFacts::default(),
+        addresses: 1,
         longest_reply: None,
     }
+}
+
+#[test]
+fn unkillable_on_a_replica_means_that_its_master_has_sent_the_script() {
+    let settings = Settings::default();
+    let condition = Condition::Busy { kind: BusyKind::Script, waited: SECOND, running: None };
+    let text = |info: &[u8]| {
+        let info = Info::parse(info);
+        let facts = Facts { condition: condition.clone(), info: Some(&info), ..facts(&settings) };
+        diagnose(&facts)[0].sentences()
+    };
+    let replica = text(b"role:slave\r\n");
+    assert!(replica.contains("its master has sent it") && !replica.contains("written"), "{replica}");
+    let master = text(b"role:master\r\n");
+    assert!(master.contains("has already written data"), "{master}");
+    // Without INFO the reply itself tells which of the two holds.
+    assert!(text(b"").contains("sent by a master"));
 }
 
 /// Problems of these settings.
@@ -167,8 +185,8 @@ fn texts_from_servers_are_cleaned_and_cut() {
     let running = Some(Running { name: hostile.clone(), running_for: None });
     for condition in [
         Condition::Unauthorized(hostile.clone()),
-        Condition::Unreachable(Unreachable::Lost(hostile.clone())),
-        Condition::Unreachable(Unreachable::Tls(hostile.clone())),
+        Condition::Unreachable(Unreachable::Lost { detail: hostile.clone(), may_want_tls: true }),
+        Condition::Unreachable(Unreachable::Tls(hostile.clone(), "")),
         Condition::Busy { kind: BusyKind::Function, waited: SECOND, running },
     ] {
         let unavailable = vec![(Command::Ping, Unavailable::Error(&hostile))];

@@ -250,7 +250,7 @@ impl Fleet {
     /// Servers that are discovered later change nothing.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
-        let tried = |handle: &Arc<TargetHandle>| handle.numbers().liveness().state().is_tried();
+        let tried = |handle: &Arc<TargetHandle>| handle.numbers().is_settled();
         // Read under the table's lock: a round changes the targets before the table.
         let settled = self.progress.settle(|entry| {
             let targets = self.targets();

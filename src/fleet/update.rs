@@ -422,7 +422,7 @@ mod tests {
         let handle = fleet.find(name).unwrap();
         let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
         handle.set_reached(socket, socket.ip().is_loopback());
-        handle.observe(Observation::Connected);
+        handle.observe(Observation::Connected { addresses: 1 });
         handle.observe(Observation::Answered { since: handle.now().mono });
         handle.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
         assert!(handle.numbers().liveness().state().kind().is_up(), "{name}");

@@ -22,7 +22,7 @@ pub(crate) fn fixed(source: &str) -> Option<String> {
 /// True if a script with a `#!` line only reads, and its flags don't say so.
 fn lacks_no_writes(source: &str) -> bool {
     matches!(Header::parse(source), (Header::Script(Flags::Others), _))
-        && linter::in_thread(source, &[]).is_some_and(|(diagnostics, _)| {
+        && linter::in_thread(|| linter::check(source, &[])).is_some_and(|(diagnostics, _)| {
             diagnostics.iter().any(|diagnostic| {
                 diagnostic.rule.name == "missing-no-writes" && diagnostic.position == Position::START
             }) && !diagnostics.iter().any(|diagnostic| diagnostic.rule.name == "invalid-shebang")

@@ -18,18 +18,18 @@ const STACK_SIZE: usize = 64 << 20;
 /// Name of the thread that checks a script.
 pub(crate) const THREAD: &str = "lint";
 
-/// Result of [`check`] in a thread of its own; `None` if it panicked.
-pub(crate) fn in_thread(text: &str, enabled: &[String]) -> Option<(Vec<Diagnostic>, usize)> {
+/// Runs `work` in a thread with a stack of [`STACK_SIZE`]; returns `None` if it panicked.
+pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
-        let checker = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_SIZE);
-        let checker = checker.spawn_scoped(scope, || check(text, enabled));
-        checker.ok().and_then(|checker| checker.join().ok())
+        let thread = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_SIZE);
+        let thread = thread.spawn_scoped(scope, work);
+        thread.ok().and_then(|thread| thread.join().ok())
     })
 }
 
 /// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
 /// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.
-fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
+pub(crate) fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
     let checks = || RULES.iter().filter(|rule| is_enabled(rule)).map(|rule| rule.check);

@@ -14,6 +14,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use crate::lua::tokens;
+
+pub(crate) use self::analysis::uses::{KeyUse, Uses};
 pub use self::document::document;
 pub(crate) use self::document::explain;
 pub(crate) use self::fix::fixed;
@@ -28,11 +31,21 @@ pub use self::rules::{RULES, rule};
 /// are checked if they are `enabled` by name.
 #[must_use]
 pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let checked = linter::in_thread(source, enabled);
+    let checked = linter::in_thread(|| linter::check(source, enabled));
     let (diagnostics, suppressed) = checked.unwrap_or_else(|| (vec![rules::unchecked()], 0));
     let lines: Vec<&str> = source.lines().collect();
     let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));
     (findings.collect(), suppressed)
+}
+
+/// Use of KEYS and ARGV in a script; nothing if it can't be parsed.
+pub(crate) fn uses(source: &str) -> Uses {
+    let (_, body) = source::header::Header::parse(source);
+    let parsed = linter::in_thread(|| {
+        let tokens: Vec<_> = tokens(body).collect();
+        source::parse::parse(body, &tokens).map(|script| Uses::new(&script)).unwrap_or_default()
+    });
+    parsed.unwrap_or_default()
 }
 
 /// Names of the rules that are only checked when they are enabled.

@@ -39,9 +39,10 @@ impl Priority {
     fn of(event: &Event) -> Self {
         match event {
             Event::SlowScript(_) => Self::Low,
-            Event::EntriesLost { .. } | Event::Capability { .. } | Event::UnexpectedReply { .. } => {
-                Self::Medium
-            }
+            Event::EntriesLost { .. }
+            | Event::Capability { .. }
+            | Event::SeveralAddresses { .. }
+            | Event::UnexpectedReply { .. } => Self::Medium,
             Event::StateChanged { .. }
             | Event::StateUnchanged { .. }
             | Event::BlockageBegan
@@ -219,6 +220,13 @@ pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &
         }
         Event::EntriesLost { count } => {
             warn!(target, count, "slow log entries were {ENTRIES_LOST}; {ENTRIES_LOST_REMEDY}");
+        }
+        Event::SeveralAddresses { count } => {
+            warn!(
+                target,
+                count,
+                "the host name has several addresses and one of these servers is watched; set discover: dns"
+            );
         }
         Event::Capability { feature, available: true, .. } => {
             info!(target, feature = feature.as_str(), "available again");

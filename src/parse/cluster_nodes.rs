@@ -3,7 +3,7 @@
 use ::redis::Value;
 
 use super::announced::announced;
-use super::reply::{Malformed, bytes};
+use super::reply::{Malformed, bytes, items};
 
 /// Maximum length of a node id; servers use 40 hexadecimal digits.
 const MAX_ID: usize = 64;
@@ -25,8 +25,10 @@ pub(crate) struct ClusterNodes {
 pub(crate) struct ClusterNode {
     /// Id; unchanged by failovers and by new addresses.
     pub(crate) id: String,
-    /// Announced host name, else the IP address; `None` for the node that replied, if it does not know its own address.
-    pub(crate) host: Option<String>,
+    /// Announced host name.
+    pub(crate) name: Option<String>,
+    /// IP address; `None` for the node that replied, if it does not know its own address.
+    pub(crate) ip: Option<String>,
     /// Port; the TLS port if the command was sent over TLS.
     pub(crate) port: u16,
 }
@@ -68,28 +70,65 @@ impl ClusterNodes {
         if has("handshake") || has("noaddr") {
             return Some(());
         }
-        if let Some((host, port)) = address_of(address, myself) {
-            self.nodes.push(ClusterNode { id: id.to_owned(), host, port });
+        if let Some((name, ip, port)) = address_of(address, myself) {
+            self.nodes.push(ClusterNode { id: id.to_owned(), name, ip, port });
         }
         Some(())
     }
 }
 
 /// Parses `ip:port@bus-port`, followed by `,hostname` since 7.0 and `,name=value` since 7.2.
-fn address_of(text: &str, myself: bool) -> Option<(Option<String>, u16)> {
+fn address_of(text: &str, myself: bool) -> Option<(Option<String>, Option<String>, u16)> {
     let mut parts = text.split(',');
     let (address, name) = (parts.next()?, parts.next());
     let address = address.split_once('@').map_or(address, |(address, _)| address);
     let (ip, port) = address.rsplit_once(':')?;
     let name = name.filter(|name| !name.is_empty() && !name.contains('='));
-    if let Some((host, port)) = name.and_then(|name| announced(name, port)) {
-        return Some((Some(host), port));
+    let name = name.and_then(|name| announced(name, port));
+    let at = announced(ip, port);
+    // A node learns its own address from the first node that it meets.
+    let itself = if ip.is_empty() && myself { announced("myself", port) } else { None };
+    let port = [&name, &at, &itself].into_iter().flatten().map(|(_, port)| *port).next()?;
+    Some((name.map(|(name, _)| name), at.map(|(ip, _)| ip), port))
+}
+
+/// Address of a node that clients are to use (`cluster-preferred-endpoint-type`, 7.0 and later).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum EndpointType {
+    /// The IP address, also of a server that does not announce a host name.
+    Ip,
+    /// The announced host name; also if the setting can't be read.
+    #[default]
+    Hostname,
+}
+
+impl EndpointType {
+    /// Parameter of CONFIG GET.
+    pub(crate) const PARAMETER: &'static str = "cluster-preferred-endpoint-type";
+
+    /// Parses the reply to CONFIG GET.
+    #[must_use]
+    pub(crate) fn parse(value: Value) -> Self {
+        let is_ip =
+            items(value).ok().and_then(|items| items.into_iter().nth(1)).and_then(|value| bytes(value).ok());
+        match is_ip.as_deref() {
+            // An unknown endpoint means the address of the connection, which only the node itself has.
+            Some(b"ip" | b"unknown-endpoint") => Self::Ip,
+            _ => Self::Hostname,
+        }
     }
-    if ip.is_empty() && myself {
-        // A node learns its own address from the first node that it meets.
-        return announced("myself", port).map(|(_, port)| (None, port));
+}
+
+impl ClusterNode {
+    /// Returns the hosts by which the node can be reached, the preferred one first.
+    pub(crate) fn hosts(&self, preferred: EndpointType) -> impl Iterator<Item = &str> {
+        let (name, ip) = (self.name.as_deref(), self.ip.as_deref());
+        let hosts = match preferred {
+            EndpointType::Ip => [ip, name],
+            EndpointType::Hostname => [name, ip],
+        };
+        hosts.into_iter().flatten()
     }
-    announced(ip, port).map(|(host, port)| (Some(host), port))
 }
 
 #[cfg(test)]
@@ -107,7 +146,9 @@ mod tests {
     }
 
     fn addresses(cluster: &ClusterNodes) -> Vec<String> {
-        let shown = |node: &ClusterNode| format!("{}:{}", node.host.as_deref().unwrap_or("?"), node.port);
+        let shown = |node: &ClusterNode| {
+            format!("{}:{}", node.hosts(EndpointType::Hostname).next().unwrap_or("?"), node.port)
+        };
         cluster.nodes.iter().map(shown).collect()
     }
 
@@ -130,9 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn the_preferred_endpoint_comes_first() {
+        let cluster =
+            parse(b"bef3 10.0.0.1:31000@41000,node-0.example myself,master - 0 0 0 connected 0-16383\n")
+                .unwrap();
+        for (value, expected) in [
+            ("ip", EndpointType::Ip),
+            ("hostname", EndpointType::Hostname),
+            ("unknown-endpoint", EndpointType::Ip),
+        ] {
+            let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+            let reply = Value::Array(vec![text(EndpointType::PARAMETER), text(value)]);
+            assert_eq!(EndpointType::parse(reply), expected, "{value}");
+        }
+        assert_eq!(EndpointType::parse(Value::Array(Vec::new())), EndpointType::Hostname);
+        let hosts = |preferred| cluster.nodes[0].hosts(preferred).collect::<Vec<_>>();
+        assert_eq!(hosts(EndpointType::Ip), ["10.0.0.1", "node-0.example"]);
+        assert_eq!(hosts(EndpointType::Hostname), ["node-0.example", "10.0.0.1"]);
+    }
+
+    #[test]
     fn a_single_node_may_have_no_address_and_no_slots() {
         let cluster = parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected\n").unwrap();
-        assert_eq!((cluster.nodes[0].host.as_ref(), cluster.nodes[0].port), (None, 31_000));
+        assert_eq!((cluster.nodes[0].hosts(EndpointType::Ip).next(), cluster.nodes[0].port), (None, 31_000));
         assert!(!cluster.has_slots);
         let alone = parse(b"bef3 :31000@41000 myself,master - 0 0 0 connected 0-16383 [5-<-a]\n").unwrap();
         assert!(alone.has_slots);
@@ -165,8 +226,9 @@ mod tests {
         fn any_host_has_only_plain_characters(address in "\\PC{0,40}") {
             if let Ok(cluster) = parse(format!("a {address} master - 0 0 0 connected").as_bytes()) {
                 for node in cluster.nodes {
-                    let host = node.host.unwrap();
-                    prop_assert!(host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)));
+                    for host in node.hosts(EndpointType::Ip) {
+                        prop_assert!(host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)));
+                    }
                 }
             }
         }

@@ -1,8 +1,50 @@
 //! Every command that the exporter sends, except AUTH. None of them writes.
 
+use std::collections::BTreeMap;
+
 use ::redis::{Cmd, Pipeline, cmd};
 
 use crate::script::Sha1Digits;
+
+/// Commands for which a new name can be given.
+const RENAMEABLE: [&str; 3] = ["CONFIG", "INFO", "SLOWLOG"];
+
+/// Maximum length of a new name, bytes.
+const MAX_COMMAND: usize = 128;
+
+/// New names of commands that a server has renamed (`rename-command`). They may be kept secret, so they are not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct CommandNames(BTreeMap<&'static str, String>);
+
+impl std::fmt::Debug for CommandNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl CommandNames {
+    /// Adds a command and its new name.
+    ///
+    /// # Errors
+    /// The problem, without the new name.
+    pub(crate) fn add(&mut self, command: &str, name: &str) -> Result<(), String> {
+        let known = RENAMEABLE.into_iter().find(|known| known.eq_ignore_ascii_case(command));
+        let known = known.ok_or_else(|| format!("the command must be one of {}", RENAMEABLE.join(", ")))?;
+        if name.is_empty() || name.len() > MAX_COMMAND || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!(
+                "the new name of {known} must be 1 to {MAX_COMMAND} printable ASCII characters"
+            ));
+        }
+        if self.0.insert(known, name.to_owned()).is_some() {
+            return Err(format!("the new name of {known} is given twice"));
+        }
+        Ok(())
+    }
+
+    fn of(&self, command: &'static str) -> Cmd {
+        cmd(self.0.get(command).map_or(command, String::as_str))
+    }
+}
 
 /// A command for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +138,7 @@ impl Command {
 
     /// Returns the wire form.
     #[must_use]
-    pub(crate) fn request(self) -> Request {
+    pub(crate) fn request(self, names: &CommandNames) -> Request {
         let one = |command: &mut Cmd| Request::One(std::mem::take(command));
         match self {
             Self::Ping => one(&mut cmd("PING")),
@@ -105,10 +147,10 @@ impl Command {
                 pipeline.cmd("MULTI").cmd("EXEC");
                 Request::Pipeline(pipeline)
             }
-            Self::Info(sections) => one(cmd("INFO").arg(sections)),
-            Self::SlowlogGet(count) => one(cmd("SLOWLOG").arg("GET").arg(count)),
-            Self::SlowlogLen => one(cmd("SLOWLOG").arg("LEN")),
-            Self::ConfigGet(parameters) => one(cmd("CONFIG").arg("GET").arg(parameters)),
+            Self::Info(sections) => one(names.of("INFO").arg(sections)),
+            Self::SlowlogGet(count) => one(names.of("SLOWLOG").arg("GET").arg(count)),
+            Self::SlowlogLen => one(names.of("SLOWLOG").arg("LEN")),
+            Self::ConfigGet(parameters) => one(names.of("CONFIG").arg("GET").arg(parameters)),
             Self::FunctionStats => one(cmd("FUNCTION").arg("STATS")),
             Self::FunctionList => one(cmd("FUNCTION").arg("LIST").arg("WITHCODE")),
             Self::ScriptShow(sha1) => one(cmd("SCRIPT").arg("SHOW").arg(sha1.as_str())),

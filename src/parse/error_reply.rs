@@ -74,7 +74,8 @@ pub(crate) enum ErrorReply {
     /// 7.0.15), `… the 'slowlog' command or its subcommand` (6.2.14), `-NOPERM User … has no permissions …` (Valkey 9.1.2).
     NoPermission,
     /// The server does not have the command: `-ERR unknown command 'CONFIG', with args beginning with: …`,
-    /// `-ERR unknown subcommand 'STATS'. Try FUNCTION HELP.` (7.0.15), or `-ERR Unknown subcommand …` (6.2.14).
+    /// `-ERR unknown subcommand 'STATS'. Try FUNCTION HELP.` (7.0.15), or `-ERR Unknown subcommand …` (6.2.14). Services and
+    /// proxies have words of their own ([`UNKNOWN_COMMAND`]).
     Unknown,
     /// Any other error.
     Other {
@@ -104,13 +105,32 @@ impl ErrorReply {
             "MASTERDOWN" => Self::MasterDown,
             "NOAUTH" | "WRONGPASS" | "DENIED" => Self::Unauthorized { text: text() },
             "NOPERM" => Self::NoPermission,
-            "ERR" if detail.starts_with("unknown command") || detail.starts_with("unknown subcommand") => {
-                Self::Unknown
-            }
-            "ERR" if detail.starts_with("Unknown subcommand") => Self::Unknown,
+            _ if is_unknown_command(&text()) => Self::Unknown,
             _ => Self::Other { text: text() },
         }
     }
+}
+
+/// Words by which servers, services and proxies say that they do not have a command, in lower case.
+const UNKNOWN_COMMAND: [&str; 12] = [
+    "unknown command",
+    "unknown redis command",
+    "unknown subcommand",
+    "unsupported command",
+    "unsupport command",
+    "command is not supported",
+    "command not supported",
+    "command is not available",
+    "command is not allowed",
+    "command not allowed",
+    "command is disabled",
+    "command not support",
+];
+
+/// True if a text says that the server does not have the command.
+fn is_unknown_command(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    UNKNOWN_COMMAND.iter().any(|words| text.contains(words))
 }
 
 impl fmt::Display for ErrorReply {
@@ -172,6 +192,8 @@ mod tests {
             ),
             ("ERR unknown command 'CONFIG', with args beginning with: 'GET' 'x' ", ErrorReply::Unknown),
             ("ERR unknown subcommand 'STATS'. Try FUNCTION HELP.", ErrorReply::Unknown),
+            ("ERR Command is not available: 'CONFIG'.", ErrorReply::Unknown),
+            ("unsupported command 'slowlog'", ErrorReply::Unknown),
         ] {
             assert_eq!(parse(line), expected, "{line}");
         }

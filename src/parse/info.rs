@@ -91,6 +91,8 @@ pub(crate) struct Info {
     pub(crate) mode: Option<String>,
     /// `master` or `slave`.
     pub(crate) role: Option<String>,
+    /// True for a service that has its own management of users (`os:Amazon ElastiCache`, `os:Amazon MemoryDB`): no ACL SETUSER.
+    pub(crate) manages_users: bool,
     /// Time since the server's start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
     /// Time by the server's clock.
@@ -101,8 +103,11 @@ pub(crate) struct Info {
     pub(crate) kills: Option<Kills>,
     /// Evidence of commands after which slow log ids may have gaps. `None` if not reported.
     pub(crate) slowlog_past: Option<SlowlogPast>,
-    /// Numbers of error replies. `None` if not reported.
+    /// Numbers of error replies. `None` if not reported, or no longer counted.
     pub(crate) errors: Option<ErrorStats>,
+    /// True if the server no longer counts errors, because it has sent too many kinds of them
+    /// (`errorstat_ERRORSTATS_DISABLED`, Redis 7.4 and later). `None` if not reported.
+    pub(crate) error_counts_off: Option<bool>,
     /// Values of numeric fields; fields that the server does not report are absent.
     pub(crate) numbers: HashMap<InfoField, u64>,
 }
@@ -155,14 +160,19 @@ impl Info {
             |name: &str| fields.get(format!("cmdstat_{name}").as_str()).map(|line| command_stats(line));
         let successes = |name: &str| stats(name).map_or(0, |stats| stats.calls.saturating_sub(stats.failed));
         let has_stats = sections.contains("commandstats");
+        let executable = fields.get("executable").copied().unwrap_or_default();
+        let is_keydb = sections.contains("keydb") || executable.rsplit('/').next() == Some("keydb-server");
+        let counts_errors = !fields.contains_key("errorstat_ERRORSTATS_DISABLED");
         Self {
             run_id: text("run_id").filter(|id| !id.is_empty()),
             server: text("server_name")
+                .or_else(|| is_keydb.then(|| "keydb".to_owned()))
                 .or_else(|| fields.contains_key("redis_version").then(|| "redis".to_owned())),
             version: text("valkey_version").or_else(|| text("redis_version")),
             compatible_major,
             mode: text("redis_mode").or_else(|| text("server_mode")),
             role: text("role"),
+            manages_users: fields.get("os").is_some_and(|os| os.starts_with("Amazon ")),
             uptime: number("uptime_in_seconds").map(Duration::from_secs),
             server_time: number("server_time_usec")
                 .map(|micros| Unix::from_epoch(Duration::from_micros(micros))),
@@ -176,15 +186,16 @@ impl Info {
                 .then(|| Kills { script: successes("script|kill"), function: successes("function|kill") }),
             slowlog_past: has_stats.then(|| {
                 let traces = |names: &[&str]| names.iter().any(|name| stats(name).is_some());
-                if counts_subcommands && traces(&["slowlog|reset", "config|resetstat"]) {
+                if counts_subcommands && traces(&["slowlog|reset", "commandlog|reset", "config|resetstat"]) {
                     SlowlogPast::Reset
-                } else if traces(&["config|set", "slowlog", "config"]) {
+                } else if traces(&["config|set", "slowlog", "commandlog", "config"]) {
                     SlowlogPast::Unclear
                 } else {
                     SlowlogPast::Untouched
                 }
             }),
-            errors: sections.contains("errorstats").then(|| {
+            error_counts_off: sections.contains("errorstats").then_some(!counts_errors),
+            errors: (sections.contains("errorstats") && counts_errors).then(|| {
                 let count = |name: &str| {
                     let line = fields.get(format!("errorstat_{name}").as_str());
                     line.and_then(|line| line.strip_prefix("count=")?.parse().ok()).unwrap_or(0)
@@ -221,7 +232,11 @@ impl Info {
         fill(&mut self.commands, other.commands);
         fill(&mut self.kills, other.kills);
         fill(&mut self.slowlog_past, other.slowlog_past);
-        fill(&mut self.errors, other.errors);
+        if other.error_counts_off.is_some() {
+            self.errors = other.errors;
+        }
+        fill(&mut self.error_counts_off, other.error_counts_off);
+        self.manages_users |= other.manages_users;
         self.numbers.extend(other.numbers);
     }
 }
@@ -302,6 +317,7 @@ mod tests {
         let past = |lines: &str| Info::parse(format!("{head}{lines}").as_bytes()).slowlog_past;
         assert_eq!(past("cmdstat_slowlog|get:calls=1,usec=1\r\n"), Some(SlowlogPast::Untouched));
         assert_eq!(past("cmdstat_slowlog|reset:calls=1,usec=1\r\n"), Some(SlowlogPast::Reset));
+        assert_eq!(past("cmdstat_commandlog|reset:calls=1,usec=1\r\n"), Some(SlowlogPast::Reset));
         assert_eq!(past("cmdstat_config|resetstat:calls=1,usec=1\r\n"), Some(SlowlogPast::Reset));
         assert_eq!(past("cmdstat_config|set:calls=1,usec=1\r\n"), Some(SlowlogPast::Unclear));
         let old = Info::parse(b"# Commandstats\r\ncmdstat_slowlog:calls=1,usec=1\r\n");
@@ -330,6 +346,25 @@ mod tests {
             }
         }
         assert_eq!(Info::parse(b"run_id: \r\n").run_id, None);
+    }
+
+    #[test]
+    fn counts_of_errors_end_with_too_many_kinds_of_them() {
+        let text = b"# Errorstats\r\nerrorstat_ERRORSTATS_DISABLED:count=1\r\n";
+        let mut info = Info::parse(b"# Errorstats\r\nerrorstat_NOSCRIPT:count=5\r\n");
+        assert_eq!((info.errors.unwrap().noscript, info.error_counts_off), (5, Some(false)));
+        info.merge(Info::parse(text));
+        assert_eq!((info.errors, info.error_counts_off), (None, Some(true)));
+    }
+
+    #[test]
+    fn keydb_is_named() {
+        for text in [
+            "# Server\r\nredis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n",
+            "redis_version:6.3.4\r\n# KeyDB\r\n",
+        ] {
+            assert_eq!(Info::parse(text.as_bytes()).server.as_deref(), Some("keydb"));
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ mod reply;
 mod sentinel;
 mod slowlog;
 
-pub(crate) use self::cluster_nodes::ClusterNodes;
-pub(crate) use self::command::{Command, Request, SMALL_REPLY, TopologyCommand};
+pub(crate) use self::cluster_nodes::{ClusterNodes, EndpointType};
+pub(crate) use self::command::{Command, CommandNames, Request, SMALL_REPLY, TopologyCommand};
 pub(crate) use self::config::{Settings, SlowlogThreshold};
 pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;

@@ -107,7 +107,7 @@ async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied:
         Ok(transport) => transport,
         Err(error) => return unreachable(handle, error.to_string()),
     };
-    handle.observe(Observation::Connected);
+    handle.observe(Observation::Connected { addresses: transport.addresses });
     let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), never_replied);
     let transport = match handle.tls() {
         None => transport,
@@ -116,7 +116,7 @@ async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied:
             Err(end) => return end,
         },
     };
-    match Connection::open(transport).await {
+    match Connection::open(transport, config.commands.clone()).await {
         Ok(connection) => Session::new(connection, waiter).run().await,
         Err(error) => unreachable(handle, error.to_string()),
     }
@@ -137,7 +137,7 @@ async fn tls_handshake(
     };
     match waiter.wait(limited).await? {
         Ok(Ok(transport)) => Ok(transport),
-        Ok(Err(error)) => Err(unreachable(handle, format!("the TLS handshake failed: {error}"))),
+        Ok(Err(failure)) => Err(unreachable(handle, failure.to_string())),
         Err(_) => {
             let seconds = FIRST_HANDSHAKE_LIMIT.as_secs();
             let detail =

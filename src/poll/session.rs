@@ -7,15 +7,15 @@ use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
-use crate::client::{CommandError, Connection, TOO_MANY_CLIENTS};
+use crate::client::{CommandError, Connection};
 use crate::clock::Mono;
 use crate::config::TargetConfig;
-use crate::diagnosis::not_permitted;
+use crate::diagnosis::{not_available, not_permitted};
 use crate::parse::{
     Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::poll::TargetHandle;
-use crate::watch::{FailureReason, Feature, Heartbeat, Next, Observation, State};
+use crate::watch::{Absence, FailureReason, Feature, Heartbeat, Next, Observation, State};
 
 /// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
@@ -207,21 +207,16 @@ impl<'a> Session<'a> {
             Heartbeat::Transaction => Command::Transaction,
             Heartbeat::SlowlogLen => Command::SlowlogLen,
         };
-        let is_first = !self.has_replied;
         let reply = self.exchange(command).await?;
         let round_trip = self.handle.now().mono.since(now.mono);
         self.handle.observe(Observation::Heartbeat { round_trip });
         match &reply {
-            // Not a reply to the heartbeat: the server sends it to a new client and closes the connection.
-            Err(ErrorReply::Other { text }) if is_first && text.contains(TOO_MANY_CLIENTS) => {
-                return Err(unreachable(self.handle, format!("the server refused the connection: {text}")));
-            }
             // An error such as MISCONF does not show whether the server is BUSY; another kind of heartbeat does.
             Err(ErrorReply::Other { text }) if command == Command::Ping => {
-                self.capability(Feature::Ping, false, Some(format!("PING failed: {text}")));
+                self.refused(Command::Ping, Feature::Ping, text);
             }
             Err(ErrorReply::MasterDown) if command == Command::Ping => {
-                self.capability(Feature::Ping, false, None);
+                self.absent(Feature::Ping, Absence::Expected, None);
             }
             _ => {}
         }
@@ -237,12 +232,12 @@ impl<'a> Session<'a> {
             // The server is still BUSY: the reply does not prove that the server is free.
             Some(Ok(Some(function))) => {
                 self.handle.observe(Observation::Running { function, since: sent });
-                self.capability(Feature::FunctionStats, true, None);
+                self.available(Feature::FunctionStats);
                 Ok(())
             }
             Some(Err(malformed)) => {
                 self.report_unexpected(Command::FunctionStats, malformed.to_string());
-                self.capability(Feature::FunctionStats, false, None);
+                self.absent(Feature::FunctionStats, Absence::Unusable(malformed.to_string()), None);
                 Ok(())
             }
             Some(Ok(None)) | None => ignore_reply(self.interpret(Command::FunctionStats, sent, reply)),
@@ -324,14 +319,16 @@ impl<'a> Session<'a> {
     /// Sends the commands that are needed once per connection: CLIENT SETNAME, and those whose availability during BUSY has to be
     /// known beforehand.
     async fn initialize(&mut self) -> Result<(), SessionEnd> {
-        ignore_reply(self.request(Command::SetName).await)?;
+        if self.should_try(Feature::ClientName) {
+            ignore_reply(self.request(Command::SetName).await)?;
+        }
         if self.should_try(Feature::Transaction) {
             ignore_reply(self.request(Command::Transaction).await)?;
         }
         // Servers before 7.0 have no functions. A server that does not report its version gets the command.
         let before_7 = self.handle.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
         if before_7 {
-            self.capability(Feature::FunctionStats, false, None);
+            self.absent(Feature::FunctionStats, Absence::Expected, None);
         } else if self.should_try(Feature::FunctionStats) {
             self.name_function().await?;
         }
@@ -356,8 +353,11 @@ impl<'a> Session<'a> {
                 Err(error) => return self.poll_failed(command, error),
             }
         }
-        self.capability(Feature::Config, !settings.is_empty(), None);
-        if !settings.is_empty() {
+        if settings.is_empty() {
+            let problem = "the reply has none of the settings".to_owned();
+            self.absent(Feature::Config, Absence::Unusable(problem), None);
+        } else {
+            self.available(Feature::Config);
             self.handle.observe(Observation::Settings(settings));
         }
         Ok(())
@@ -462,6 +462,12 @@ impl<'a> Session<'a> {
                     }
                     _ => {}
                 }
+                if self.has_replied
+                    && matches!(error, CommandError::ConnectionLost(_) | CommandError::Refused(_))
+                    && command != Command::Ping
+                {
+                    self.handle.observe(Observation::LostAt(command));
+                }
                 Err(self.end(&error))
             }
         }
@@ -484,7 +490,7 @@ impl<'a> Session<'a> {
                 match Feature::of(command) {
                     // Some services hide the settings instead of rejecting the command, so success proves nothing.
                     Some(Feature::Config) | None => {}
-                    Some(feature) => self.capability(feature, true, None),
+                    Some(feature) => self.available(feature),
                 }
                 return Ok(value);
             }
@@ -517,21 +523,34 @@ impl<'a> Session<'a> {
             ErrorReply::NoPermission => {
                 let user = self.handle.config().credentials.user_shown();
                 let (problem, grant) = not_permitted(user, name, command.grant());
-                self.capability(feature, false, Some(format!("{problem}; to fix it: {grant}")));
+                let problem = format!("{problem}; to fix it: {grant}");
+                self.absent(feature, Absence::NotPermitted, Some(problem));
             }
             // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.
             ErrorReply::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
-                self.capability(feature, false, None);
+                self.absent(feature, Absence::Unknown, None);
             }
-            ErrorReply::Unknown => {
-                self.capability(feature, false, Some(format!("the server does not know {name}")));
+            ErrorReply::Unknown => self.absent(feature, Absence::Unknown, Some(not_available(name))),
+            // INFO is repeated in the form of older servers.
+            ErrorReply::Other { text } if !matches!(command, Command::Ping | Command::Info(_)) => {
+                self.refused(command, feature, text);
             }
             _ => {}
         }
     }
 
-    fn capability(&self, feature: Feature, available: bool, problem: Option<String>) {
-        self.handle.observe(Observation::Capability { feature, available, problem });
+    fn available(&self, feature: Feature) {
+        self.handle.observe(Observation::Capability { feature, absence: None, problem: None });
+    }
+
+    fn absent(&self, feature: Feature, absence: Absence, problem: Option<String>) {
+        self.handle.observe(Observation::Capability { feature, absence: Some(absence), problem });
+    }
+
+    /// Reports the feature of a command that was answered with an error of no known kind.
+    fn refused(&self, command: Command, feature: Feature, text: &str) {
+        let problem = format!("{} failed: {text}", command.name());
+        self.absent(feature, Absence::Refused(text.to_owned()), Some(problem));
     }
 
     fn should_try(&self, feature: Feature) -> bool {
@@ -579,7 +598,7 @@ impl<'a> Session<'a> {
                 self.handle.observe(Observation::SlowlogTooLarge);
             }
             (_, Some(feature)) => {
-                self.capability(feature, false, Some(detail.clone()));
+                self.absent(feature, Absence::Unusable(detail.clone()), Some(detail.clone()));
             }
             (_, None) => {}
         }
@@ -590,6 +609,9 @@ impl<'a> Session<'a> {
     /// Ends the session. Reports the server as unreachable if it has never replied, or the network has failed.
     fn end(&self, error: &CommandError) -> SessionEnd {
         let detail = error.to_string();
+        if !self.has_replied && matches!(error, CommandError::Refused(_)) {
+            return unreachable(self.handle, detail);
+        }
         if self.has_replied && *error != CommandError::Unacknowledged {
             return SessionEnd::Lost(detail);
         }

@@ -45,6 +45,8 @@ pub(crate) enum Event {
     SlowScript(SlowCall),
     /// Slow log entries were overwritten or reset before they could be read.
     EntriesLost { count: u64 },
+    /// The host name has several addresses, of which one is watched.
+    SeveralAddresses { count: usize },
     /// A feature became unavailable, or available again.
     Capability {
         feature: Feature,

@@ -13,6 +13,16 @@ const REQUEST_BUCKETS: [f64; 6] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0];
 /// Time after which an unavailable feature is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// Time after which a feature is tried again whose command was answered with an error of no known kind; it doubles up to
+/// [`RETRY_AFTER`].
+const FIRST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Number of connections that have to be lost at a command until it counts as not available, unless another one does already.
+const CLOSED_AFTER: u32 = 2;
+
+/// The same for SLOWLOG GET. Its reply can be too large for the server's output buffer, and smaller ones are requested first.
+const SLOWLOG_CLOSED_AFTER: u32 = 6;
+
 /// Creates an empty histogram of single requests.
 pub(super) fn request_histogram() -> Histogram {
     Histogram::new(REQUEST_BUCKETS.into())
@@ -80,9 +90,28 @@ impl FailureReason {
     }
 }
 
+/// Reason for which a feature is not available.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The user may not run the command.
+    NotPermitted,
+    /// The server does not have the command.
+    Unknown,
+    /// Servers of this version do not have the command, or nothing depends on it.
+    Expected,
+    /// The server or a proxy closes the connection at the command.
+    Closed,
+    /// The command was answered with this error, of no known kind.
+    Refused(String),
+    /// The reply can't be used.
+    Unusable(String),
+}
+
 /// A command that a server may reject or lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Feature {
+    /// CLIENT SETNAME.
+    ClientName,
     /// CONFIG GET.
     Config,
     /// FUNCTION STATS.
@@ -103,7 +132,8 @@ pub(crate) enum Feature {
 
 impl Feature {
     /// All features.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::ClientName,
         Self::Config,
         Self::FunctionStats,
         Self::Info,
@@ -126,7 +156,8 @@ impl Feature {
             Command::FunctionStats => Some(Self::FunctionStats),
             Command::SlowlogLen => Some(Self::SlowlogLength),
             Command::ScriptShow(_) => Some(Self::ScriptShow),
-            Command::FunctionList | Command::SetName => None,
+            Command::SetName => Some(Self::ClientName),
+            Command::FunctionList => None,
         }
     }
 
@@ -134,6 +165,7 @@ impl Feature {
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::ClientName => "client_name",
             Self::Config => "config",
             Self::FunctionStats => "function_stats",
             Self::Info => "info",
@@ -159,8 +191,21 @@ pub(crate) struct ExporterStats {
     pub(crate) last_poll: Option<Unix>,
     /// Number of BUSY errors that the exporter itself caused and the server counted.
     pub(crate) busy_replies: u64,
-    /// Availability of features that were tried, and the time of the last try.
-    capabilities: BTreeMap<Feature, (bool, Mono)>,
+    /// Features that were tried.
+    capabilities: BTreeMap<Feature, Capability>,
+    /// Number of connections that were lost at a command since it last succeeded.
+    lost_at: BTreeMap<Feature, u32>,
+}
+
+/// Result of the last try of a feature.
+#[derive(Debug, Clone)]
+struct Capability {
+    /// `None` if it is available.
+    absence: Option<Absence>,
+    /// Time of the try.
+    at: Mono,
+    /// Time until the next try, if it is not available.
+    pause: Duration,
 }
 
 impl Default for ExporterStats {
@@ -172,6 +217,7 @@ impl Default for ExporterStats {
             last_poll: None,
             busy_replies: 0,
             capabilities: BTreeMap::new(),
+            lost_at: BTreeMap::new(),
         }
     }
 }
@@ -180,18 +226,56 @@ impl ExporterStats {
     /// True if the feature is available; `None` until it was tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
-        self.capabilities.get(&feature).map(|(available, _)| *available)
+        self.capabilities.get(&feature).map(|capability| capability.absence.is_none())
     }
 
-    /// True unless the feature is known to be unavailable and was tried less than [`RETRY_AFTER`] ago.
+    /// Returns the reason for which a feature is not available; `None` if it is, or was not tried.
+    #[must_use]
+    pub(crate) fn absence(&self, feature: Feature) -> Option<&Absence> {
+        self.capabilities.get(&feature)?.absence.as_ref()
+    }
+
+    /// True unless the feature is known to be unavailable and was tried a short time ago.
     pub(super) fn should_try(&self, feature: Feature, now: Mono) -> bool {
-        let last = self.capabilities.get(&feature);
-        last.is_none_or(|(available, at)| *available || now.since(*at) >= RETRY_AFTER)
+        self.capabilities
+            .get(&feature)
+            .is_none_or(|Capability { absence, at, pause }| absence.is_none() || now.since(*at) >= *pause)
     }
 
     /// Notes the result of a try. Returns true if it is to be logged: the feature became unavailable, or available again.
-    pub(super) fn set_capability(&mut self, feature: Feature, available: bool, now: Mono) -> bool {
-        let before = self.capabilities.insert(feature, (available, now));
-        before.is_none_or(|(before, _)| before) != available
+    pub(super) fn set_capability(&mut self, feature: Feature, absence: Option<Absence>, now: Mono) -> bool {
+        if absence.is_none() {
+            self.lost_at.remove(&feature);
+        }
+        let is_available = absence.is_none();
+        let before = self.capabilities.get(&feature);
+        let pause = match (&absence, before) {
+            // PING is replaced by another heartbeat meanwhile.
+            (Some(Absence::Refused(_)), _) if feature == Feature::Ping => RETRY_AFTER,
+            (
+                Some(Absence::Refused(_)),
+                Some(Capability { absence: Some(Absence::Refused(_)), pause, .. }),
+            ) => pause.saturating_mul(2).min(RETRY_AFTER),
+            (Some(Absence::Refused(_)), _) => FIRST_RETRY_AFTER,
+            _ => RETRY_AFTER,
+        };
+        let was_available = before.is_none_or(|before| before.absence.is_none());
+        self.capabilities.insert(feature, Capability { absence, at: now, pause });
+        was_available != is_available
+    }
+
+    /// Notes that the connection was lost before a command was answered. Returns true if that happens each time, so that
+    /// the command counts as not available.
+    pub(super) fn lost_at(&mut self, feature: Feature) -> bool {
+        let count = self.lost_at.entry(feature).or_default();
+        *count = count.saturating_add(1);
+        let is_known =
+            self.capabilities.values().any(|capability| capability.absence == Some(Absence::Closed));
+        let limit = match feature {
+            _ if is_known => 1,
+            Feature::Slowlog => SLOWLOG_CLOSED_AFTER,
+            _ => CLOSED_AFTER,
+        };
+        *count >= limit
     }
 }

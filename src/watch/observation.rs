@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::event::Event;
-use super::exporter::{FailureReason, Feature};
+use super::exporter::{Absence, FailureReason, Feature};
 use crate::clock::Mono;
-use crate::parse::{BusyKind, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
+use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 
 /// Something that a connection or a log file reports about a target.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Observation {
     /// A new connection was made; nothing was sent on it yet.
-    Connected,
+    Connected {
+        /// Number of addresses of the host name, of one family.
+        addresses: usize,
+    },
     /// An ordinary reply came to a request that a BUSY server rejects.
     Answered {
         /// Time at which the request was sent.
@@ -92,10 +95,13 @@ pub(crate) enum Observation {
     /// A feature was tried.
     Capability {
         feature: Feature,
-        available: bool,
-        /// Reason, and what to do about it; `None` if such servers lack the feature.
+        /// Reason for which it is not available; `None` if it is.
+        absence: Option<Absence>,
+        /// The reason in words, and what to do about it; `None` if such servers lack the feature.
         problem: Option<String>,
     },
+    /// The connection was lost before a command was answered, after others were.
+    LostAt(Command),
 }
 
 /// Request of a step to the connection.

@@ -148,6 +148,9 @@ impl ServerFacts {
             self.errors = Some(ErrorStats { busy: errors.busy.saturating_sub(own), ..errors });
             (self.busy_reported, self.own_when_reported) = (errors.busy, own_busy);
         }
+        if info.error_counts_off == Some(true) {
+            self.errors = None;
+        }
         self.clock_ahead =
             info.server_time.map(|theirs| theirs.as_secs_f64() - now.unix.as_secs_f64()).or(self.clock_ahead);
         self.info.merge(info);

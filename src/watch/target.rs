@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Reconciliation, SavedAccount, ServerIdentity};
 use super::event::Event;
-use super::exporter::{ExporterStats, Feature};
+use super::exporter::{Absence, ExporterStats, Feature};
 use super::latest::LatestCalls;
 use super::ledger::{Ledger, Totals};
 use super::liveness::Liveness;
@@ -128,6 +128,10 @@ pub(crate) struct Target {
     logged_lost: Option<Mono>,
     /// Number of lost entries that were not logged yet.
     unlogged_lost: u64,
+    /// Number of addresses of the host name at the last connect; 0 before.
+    addresses: usize,
+    /// True once the slow log was read to its end, or could not be.
+    has_baseline: bool,
 }
 
 impl Target {
@@ -155,6 +159,8 @@ impl Target {
             logged_unexpected: BTreeMap::new(),
             logged_lost: None,
             unlogged_lost: 0,
+            addresses: 0,
+            has_baseline: false,
         }
     }
 
@@ -258,6 +264,21 @@ impl Target {
         self.account.is_readable()
     }
 
+    /// Number of addresses of the host name at the last connect; 0 before.
+    #[must_use]
+    pub(crate) fn addresses(&self) -> usize {
+        self.addresses
+    }
+
+    /// True once the server was tried and, where it answers, what its slow log holds is known: later calls are counted.
+    #[must_use]
+    pub(crate) fn is_settled(&self) -> bool {
+        match self.liveness.state() {
+            State::Ok => self.has_baseline,
+            state => state.is_tried(),
+        }
+    }
+
     /// True if the feature is available and its replies can be read; `None` until it was tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
@@ -329,7 +350,11 @@ impl Target {
     fn apply(&mut self, observation: Observation, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let liveness = &mut self.liveness;
         match observation {
-            Observation::Connected => {
+            Observation::Connected { addresses } => {
+                if addresses > 1 && addresses != self.addresses {
+                    events.push(Event::SeveralAddresses { count: addresses });
+                }
+                self.addresses = addresses;
                 self.own_busy_elsewhere = self.exporter.busy_replies;
             }
             Observation::Heartbeat { round_trip } => liveness.heartbeat(round_trip),
@@ -363,7 +388,10 @@ impl Target {
                 self.exporter.poll_duration.observe(took);
                 self.exporter.last_poll = Some(now.unix);
             }
-            Observation::PollFailed { reason } => *self.exporter.failures.entry(reason).or_default() += 1,
+            Observation::PollFailed { reason } => {
+                self.has_baseline = true;
+                *self.exporter.failures.entry(reason).or_default() += 1;
+            }
             Observation::UnexpectedReply { command, detail } => {
                 self.unexpected_reply(command, detail, now, events);
             }
@@ -371,6 +399,7 @@ impl Target {
             Observation::SlowlogTooLarge => self.account.too_large(now.mono),
             Observation::SlowlogBroken => self.account.broken(now.mono),
             Observation::SlowlogUnreadable => {
+                self.has_baseline = true;
                 liveness.attribute(&[], None, events);
             }
             Observation::SlowlogLength(entries) => self.server.set_slowlog_length(entries),
@@ -403,20 +432,38 @@ impl Target {
             Observation::Logged(line) => {
                 liveness.logged(RunningScript::logged(&line.name), line.running_for, now, events);
             }
-            Observation::Capability { feature, available, problem } => {
-                match feature {
-                    Feature::Config if !available => self.server.forget_settings(),
-                    Feature::SlowlogLength if !available => self.server.forget_slowlog_length(),
-                    _ => {}
-                }
-                if self.exporter.set_capability(feature, available, now.mono)
-                    && (available || problem.is_some())
+            Observation::Capability { feature, absence, problem } => {
+                self.set_capability(feature, absence, problem, now, events);
+            }
+            Observation::LostAt(command) => {
+                if let Some(feature) = Feature::of(command)
+                    && self.exporter.lost_at(feature)
                 {
-                    events.push(Event::Capability { feature, available, problem });
+                    let problem = format!("the connection is closed at {}", command.name());
+                    self.set_capability(feature, Some(Absence::Closed), Some(problem), now, events);
                 }
             }
         }
         Next::Continue
+    }
+
+    fn set_capability(
+        &mut self,
+        feature: Feature,
+        absence: Option<Absence>,
+        problem: Option<String>,
+        now: Timestamps,
+        events: &mut Vec<Event>,
+    ) {
+        let available = absence.is_none();
+        match feature {
+            Feature::Config if !available => self.server.forget_settings(),
+            Feature::SlowlogLength if !available => self.server.forget_slowlog_length(),
+            _ => {}
+        }
+        if self.exporter.set_capability(feature, absence, now.mono) && (available || problem.is_some()) {
+            events.push(Event::Capability { feature, available, problem });
+        }
     }
 
     /// Logs an unexpected reply, unless the last one to this command was logged a short time ago.
@@ -443,6 +490,7 @@ impl Target {
             Reconciliation::Rewound => return Next::Identify,
             Reconciliation::Complete { new, lost, unreadable } => (new, lost, unreadable),
         };
+        self.has_baseline = true;
         let mut ended = Vec::new();
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
         let report = self.report_lost(lost.saturating_sub(unreadable), now);

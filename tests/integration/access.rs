@@ -22,6 +22,8 @@ use test_support::server::{Kind, Server};
 use test_support::wait::eventually;
 
 on_each_server!(
+    a_user_without_a_password_logs_in,
+    renamed_commands_are_sent_by_their_new_names,
     the_readmes_user_can_everything,
     only_features_without_a_grant_are_missing,
     a_password_is_taken_from_everywhere,
@@ -35,8 +37,8 @@ on_each_server!(
 /// A password that is easily found wherever it should not be.
 const PASSWORD: &str = "open-sesame-4711";
 
-const FEATURES: [&str; 7] =
-    ["config", "function_stats", "info", "ping", "slowlog", "slowlog_length", "transaction"];
+const FEATURES: [&str; 8] =
+    ["client_name", "config", "function_stats", "info", "ping", "slowlog", "slowlog_length", "transaction"];
 
 /// The `ACL SETUSER exporter …` line that the README gives for this server: the first one is for 7.0 and later, the
 /// second for 6.2. Split into words, without `ACL SETUSER exporter`.
@@ -87,6 +89,51 @@ fn some_polls_later(exporter: &Exporter) -> Metrics {
     let polls = |metrics: &Metrics| number(metrics, "redis_script_exporter_polls_total", &[]).unwrap();
     let before = polls(&exporter.metrics());
     exporter.wait_for(LIMIT, "some more polls", |metrics| polls(metrics) >= before + 10)
+}
+
+fn a_user_without_a_password_logs_in(kind: Kind) {
+    let server = logs_milliseconds(kind)
+        .acl(&["user default off", "user exporter on nopass ~* &* +@all"])
+        .config("protected-mode no");
+    let server = server.start();
+    let url = server.url().replace("redis://", "redis://exporter@");
+    for flags in [&["--redis.addr", &url][..], &["--redis.addr", &server.url(), "--redis.user=exporter"]] {
+        let exporter = Exporter::builder().args(flags).args(&QUICK).start();
+        exporter.wait_for(LIMIT, "the server", |metrics| state(metrics, &target_of(&server)) == "ok");
+    }
+}
+
+fn renamed_commands_are_sent_by_their_new_names(kind: Kind) {
+    let server = logs_milliseconds(kind)
+        .config("rename-command CONFIG hidden-config")
+        .config("rename-command SLOWLOG hidden-slowlog")
+        .config("rename-command INFO hidden-info")
+        .start();
+    let renamed = "CONFIG=hidden-config,slowlog=hidden-slowlog,INFO=hidden-info";
+    let exporter = begin(
+        Exporter::builder()
+            .args(&["--redis.addr", &server.url()])
+            .env("REDIS_SCRIPT_EXPORTER_REDIS_RENAMED_COMMAND", renamed),
+    );
+    let metrics = exporter.metrics();
+    for feature in ["config", "info", "slowlog", "slowlog_length"] {
+        let capability = number(&metrics, "redis_script_exporter_capability", &[("feature", feature)]);
+        assert_eq!(capability, Some(1), "{feature}");
+    }
+    spin(&mut server.client(), "EVAL", SPIN);
+    crate::common::wait_for_scripts(&exporter, 1);
+    let check = |flags: &[&str]| {
+        let url = server.url();
+        Exporter::builder().args(&["check", "--redis.addr", &url]).args(flags).run()
+    };
+    let finished = check(&[
+        "--redis.renamed-command=CONFIG=hidden-config",
+        "--redis.renamed-command=SLOWLOG=hidden-slowlog",
+        "--redis.renamed-command=INFO=hidden-info",
+    ]);
+    assert!(!finished.stdout.contains("not available"), "{finished:?}");
+    assert!(check(&[]).stdout.contains("SLOWLOG GET is not available"), "{finished:?}");
+    assert!(!exporter.logs().contains("hidden"), "the new names are not shown: {}", exporter.logs());
 }
 
 fn the_readmes_user_can_everything(kind: Kind) {
@@ -153,7 +200,7 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
         (vec!["+multi", "+exec"], Some("transaction"), "MULTI and EXEC"),
         (vec!["+exec"], Some("transaction"), "MULTI and EXEC"),
         (vec!["+slowlog|len"], Some("slowlog_length"), "SLOWLOG LEN"),
-        (vec!["+client|setname"], None, ""),
+        (vec!["+client|setname"], Some("client_name"), "CLIENT SETNAME"),
     ];
     if kind.has_functions() {
         lacks.push((vec!["+function|stats"], Some("function_stats"), "FUNCTION STATS"));

@@ -1,6 +1,6 @@
 //! Blockages of real servers: states, durations, names, attribution, and the load on the server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
@@ -410,7 +410,27 @@ fn load_endless(server: &Server) -> Vec<Endless> {
 }
 
 fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
-    const BLOCKAGES: u64 = 6;
+    behind_a_slow_proxy(kind, 6);
+}
+
+/// 300 blockages in total, on all servers at once; takes minutes. `SERVERS=all` includes the optional servers.
+#[test]
+#[ignore = "takes minutes; run by name"]
+fn late_answers_three_hundred_times() {
+    let kinds = available();
+    let each = 300_u64.div_ceil(u64::try_from(kinds.len()).unwrap());
+    thread::scope(|scope| {
+        for kind in kinds {
+            scope.spawn(move || {
+                behind_a_slow_proxy(kind, each);
+                println!("{kind}: {each} blockages, each of them one, of the right kind, and named");
+            });
+        }
+    });
+}
+
+/// Random blockages behind a proxy that delays each answer by up to 0.5 s: every one is one blockage, of the right kind, named.
+fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
     let server = Server::builder(kind).config("lua-time-limit 700").start();
     let what = load_endless(&server);
     let proxy = Proxy::start(server.addr());
@@ -428,21 +448,25 @@ fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
         metrics.sum("redis_script_exporter_polls_total", &[]) >= 2.0
     });
     proxy.set(Mode::Jitter(Duration::from_millis(500)));
-    for number in 1..=BLOCKAGES {
+    let mut wanted = BTreeMap::from([("script", 0), ("function", 0)]);
+    for number in 1..=blockages_wanted {
         // At any time between two answers.
         thread::sleep(Duration::from_millis(400).mul_f64(rand::random()));
         let endless = what[rand::random_range(0..what.len())];
         let mut client = endless.begin(&server);
         endless.wait_for_name(&exporter);
+        thread::sleep(Duration::from_millis(700).mul_f64(rand::random()));
         endless.kill(&server);
+        *wanted.entry(endless.label()).or_default() += 1;
         assert!(matches!(client.receive(), Value::ServerError(_)), "it was killed");
         let metrics = attributed(&exporter, number);
         assert_eq!(metrics.sum("redis_script_blockages_total", &[]), number as f64, "{endless:?}");
     }
     let metrics = exporter.metrics();
-    let counted: u64 = ["script", "function"].iter().map(|cause| blockages(&metrics, cause).0).sum();
-    assert_eq!(counted, BLOCKAGES, "{}", exporter.logs());
-    assert_eq!(metrics.sum("redis_script_busy_episodes_total", &[]), BLOCKAGES as f64);
+    for (cause, count) in wanted {
+        assert_eq!(blockages(&metrics, cause).0, count, "{cause}: {}", exporter.logs());
+    }
+    assert_eq!(metrics.sum("redis_script_busy_episodes_total", &[]), blockages_wanted as f64);
 }
 
 fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {

@@ -642,6 +642,60 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
 }
 
 /// Names and TLS: the label is what the node announces, and its certificate has to be for that.
+/// A node that announces a host name, with this preference of clients.
+fn announcing(kind: Kind, name: &str, preferred: &str) -> Server {
+    let server = node(kind)
+        .config(format!("cluster-announce-hostname {name}"))
+        .config(format!("cluster-preferred-endpoint-type {preferred}"))
+        .config("cluster-announce-ip 127.0.0.1")
+        .start();
+    let slots = (0..SLOTS).map(|slot| slot.to_string());
+    let command: Vec<String> =
+        ["CLUSTER".to_owned(), "ADDSLOTS".to_owned()].into_iter().chain(slots).collect();
+    assert_eq!(server.call(&command), Value::Okay);
+    server
+}
+
+#[test]
+fn the_preferred_endpoint_of_a_cluster_is_used_and_a_name_without_address_is_not() {
+    run_on(Kind::Redis70, |kind| {
+        for (name, preferred, expected) in [
+            ("localhost", "hostname", "localhost"),
+            ("localhost", "ip", "127.0.0.1"),
+            ("node-0.invalid", "hostname", "127.0.0.1"),
+        ] {
+            let server = announcing(kind, name, preferred);
+            let (exporter, _folder) =
+                start(&format!("targets: [{{addr: '{}', discover: cluster}}]", server.url()));
+            all_seen(&exporter, &BTreeSet::from([format!("{expected}:{}", server.port())]));
+        }
+    });
+}
+
+#[test]
+fn every_address_of_a_host_name_is_a_target() {
+    run_on(Kind::Redis70, |kind| {
+        let servers = [(); 2].map(|()| Server::start(kind));
+        let addr = |server: &Server| format!("redis://localhost:{}", server.port());
+        let (exporter, _folder) = start(&format!(
+            "targets: [{{name: pods, addr: '{}', addrs: ['{}'], discover: dns}}]",
+            addr(&servers[0]),
+            addr(&servers[1])
+        ));
+        for server in &servers {
+            let target = format!("pods/127.0.0.1:{}", server.port());
+            exporter.wait_for(LIMIT, "each address to be a target", |metrics| {
+                metrics.value("redis_script_target_up", &[("target", &target)]) == Some(1.0)
+            });
+        }
+        assert_eq!(exporter.metrics().value(UP, &[("discovery", "pods")]), Some(1.0));
+        let (exporter, _folder) = start("targets: [{addr: 'redis://nowhere.invalid:1', discover: dns}]");
+        exporter.wait_for(LIMIT, "the failure to be logged", |_| {
+            !lines_with(&exporter.logs(), &["discovery failed", "cannot resolve nowhere.invalid"]).is_empty()
+        });
+    });
+}
+
 #[test]
 fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
     run_on(Kind::Redis70, |kind| {
@@ -659,6 +713,7 @@ fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
                 .config("tls-cluster yes")
                 .config("tls-replication yes")
                 .config("cluster-announce-hostname localhost")
+                .config("cluster-preferred-endpoint-type hostname")
                 .acl(&[
                     "user default on nopass ~* &* +@all",
                     "user exporter on >sesame +ping +info +slowlog|get +multi +exec +config|get +cluster|nodes",

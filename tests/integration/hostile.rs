@@ -14,7 +14,7 @@ use redis::{Parser, Value};
 use tempfile::TempDir;
 
 use crate::common::{
-    LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, whole,
+    LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, wait_for_lines, whole,
 };
 use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
@@ -38,8 +38,8 @@ const A_WHILE: Duration = Duration::from_secs(3);
 const MAX_LINES: usize = 25;
 
 /// A server that does what it likes with each of its connections.
-struct Hostile {
-    addr: SocketAddr,
+pub(crate) struct Hostile {
+    pub(crate) addr: SocketAddr,
     /// Connections that it has taken.
     connections: Arc<AtomicUsize>,
     /// Set when the test is over.
@@ -47,7 +47,7 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn start(behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hostile =
             Self { addr: listener.local_addr().unwrap(), connections: Arc::default(), over: Arc::default() };
@@ -67,7 +67,7 @@ impl Hostile {
     }
 
     /// A server that answers each command by what `answer` makes of its words (in lower case).
-    fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(crate) fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::start(move |mut stream| {
             for words in Commands::new(&stream) {
                 if stream.write_all(&answer(&words)).is_err() {
@@ -77,11 +77,11 @@ impl Hostile {
         })
     }
 
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         self.addr.to_string()
     }
 
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
@@ -94,14 +94,14 @@ impl Drop for Hostile {
 }
 
 /// Reads what a client asks on one connection, command by command.
-struct Commands {
+pub(crate) struct Commands {
     stream: TcpStream,
     /// Keeps what has arrived of the next command: clients send several at once.
     parser: Parser,
 }
 
 impl Commands {
-    fn new(stream: &TcpStream) -> Self {
+    pub(crate) fn new(stream: &TcpStream) -> Self {
         Self { stream: stream.try_clone().unwrap(), parser: Parser::new() }
     }
 }
@@ -121,23 +121,23 @@ impl Iterator for Commands {
 }
 
 /// A bulk string as it goes over the wire.
-fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
     let data = data.as_ref();
     [format!("${}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
 /// An array of what goes over the wire already.
-fn array(items: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn array(items: &[Vec<u8>]) -> Vec<u8> {
     [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
 }
 
 /// INFO as a quiet server has it.
-const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
+pub(crate) const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
     uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
     # Commandstats\r\n# Errorstats\r\n";
 
 /// What an idle server without slow commands answers.
-fn quiet(words: &[String]) -> Vec<u8> {
+pub(crate) fn quiet(words: &[String]) -> Vec<u8> {
     let setting = |name: &str, value: &str| [bulk(name), bulk(value)];
     match words[0].as_str() {
         "ping" => b"+PONG\r\n".to_vec(),
@@ -408,9 +408,7 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
         state(metrics, &format!("c/localhost:{far}")) == "unreachable"
             && number(metrics, "redis_script_exporter_discovery_refused_servers", &entry) == Some(2)
     });
-    let logs = exporter.logs();
-    let told = lines_with(&logs, &["not connected to: allow does not admit its address"]);
-    assert_eq!(told.len(), 1, "{logs}");
+    wait_for_lines(&exporter, &["not connected to: allow does not admit its address"], 1);
     assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
 }
 

@@ -43,7 +43,7 @@ redis.register_function{function_name='pay', callback=pay, flags={'no-writes'}}
 ";
 
 /// One that takes a while, and that the slow log has whole.
-const SHORT_LOOP: &str = "local n = 0 for i = 1, 100000 * tonumber(ARGV[1]) do n = n + i end return 1";
+const SHORT_LOOP: &str = "local n = 0 for i = 1, 600000 * tonumber(ARGV[1]) do n = n + i end return 1";
 
 /// A script that the slow log cuts.
 fn long() -> String {

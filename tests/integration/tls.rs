@@ -18,6 +18,9 @@ on_each_server!(
     a_certificate_that_is_not_trusted,
     a_certificate_that_has_expired,
     insecure_accepts_any_certificate,
+    insecure_accepts_x509_version_1,
+    a_self_signed_certificate_as_its_own_authority,
+    errors_of_tls_are_in_words_with_the_flag_that_helps,
     plain_text_to_a_tls_port,
     a_unix_socket,
 );
@@ -154,6 +157,84 @@ fn insecure_accepts_any_certificate(kind: Kind) {
         let exporter = begin(Exporter::builder().args(&flags));
         works(&exporter, &mut server.client(), &target);
     }
+}
+
+fn insecure_accepts_x509_version_1(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let certificates = Certificates::new();
+    certificates.downgrade_server();
+    let server = Server::builder(kind).tls(&certificates).config("slowlog-log-slower-than 1000").start();
+    let (url, ca) = (server.tls_url(), certificates.ca());
+    let target = url.trim_start_matches("rediss://").to_owned();
+    let exporter = begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-insecure"]));
+    works(&exporter, &mut server.client(), &target);
+    let flags = ["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)];
+    fails(&flags, &target, &["X.509 version 1"]);
+    fails(&flags, &target, &["--redis.tls-insecure"]);
+}
+
+fn a_self_signed_certificate_as_its_own_authority(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let certificates = Certificates::new();
+    let own = certificates.self_sign_server(false);
+    let server = Server::builder(kind).tls(&certificates).config("slowlog-log-slower-than 1000").start();
+    let url = server.tls_url();
+    let target = url.trim_start_matches("rediss://").to_owned();
+    let trusting = ["--redis.addr", &url, "--redis.tls-ca-file", file(&own)];
+    works(&begin(Exporter::builder().args(&trusting)), &mut server.client(), &target);
+    // Another self-signed certificate, or another name, is not accepted.
+    let stranger = Certificates::new();
+    let other = stranger.self_sign_server(false);
+    fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&other)], &target, &["--redis.tls-ca-file"]);
+    let by_address = target.replace("localhost", "127.0.0.1");
+    let named = format!("rediss://{by_address}");
+    fails(&["--redis.addr", &named, "--redis.tls-ca-file", file(&own)], &by_address, &["tls.server_name"]);
+
+    let certificates = Certificates::new();
+    let own = certificates.self_sign_server(true);
+    let server = Server::builder(kind).tls(&certificates).start();
+    let url = server.tls_url();
+    let target = url.trim_start_matches("rediss://").to_owned();
+    fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&own)], &target, &["expired"]);
+}
+
+fn errors_of_tls_are_in_words_with_the_flag_that_helps(kind: Kind) {
+    if !speaks_tls(kind) {
+        return;
+    }
+    let (server, certificates, target) = tls_server(kind, &["tls-auth-clients yes"]);
+    let (url, ca) = (server.tls_url(), certificates.ca());
+    let trusting = ["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)];
+    fails(&trusting, &target, &["--redis.tls-cert-file"]);
+    let check = |flags: &[&str], words: &[&str]| {
+        let finished = Exporter::builder().args(&["check"]).args(flags).run();
+        assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+        for word in words {
+            assert!(finished.stdout.contains(word), "{word}: {finished:?}");
+        }
+        for word in ["rediss://", "OtherError", "Other("] {
+            let lines = finished.stdout.lines().filter(|line| !line.contains("connect"));
+            assert!(!lines.collect::<String>().replace(&url, "").contains(word), "{word}: {finished:?}");
+        }
+    };
+    check(&trusting, &["client certificate", "--redis.tls-cert-file"]);
+    let stranger = Certificates::new();
+    check(&["--redis.addr", &url, "--redis.tls-ca-file", file(&stranger.ca())], &["--redis.tls-ca-file"]);
+    // A port without TLS.
+    let plain = server_without_tls(kind);
+    let plain_url = plain.url().replace("redis:", "rediss:");
+    let finished = Exporter::builder()
+        .args(&["check", "--redis.addr", &plain_url, "--redis.tls-insecure", "--timeout=2s"])
+        .run();
+    assert!(finished.stdout.contains("redis://"), "{finished:?}");
+}
+
+fn server_without_tls(kind: Kind) -> Server {
+    Server::builder(kind).start()
 }
 
 fn plain_text_to_a_tls_port(kind: Kind) {

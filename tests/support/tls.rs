@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -55,6 +57,36 @@ impl Certificates {
         std::fs::write(self.file(format!("{name}.key")), key.serialize_pem()).expect("a PEM file");
     }
 
+    /// Replaces the server's certificate by one in the form of X.509 version 1, which has no extensions. Its signature is
+    /// not valid any more.
+    pub fn downgrade_server(&self) {
+        let pem = std::fs::read_to_string(self.server_cert()).expect("a PEM file");
+        let lines = pem.lines().filter(|line| !line.starts_with('-'));
+        let der = BASE64_STANDARD.decode(lines.collect::<String>()).expect("a certificate");
+        let certificate = elements(elements(&der)[0].1);
+        let fields = elements(certificate[0].1);
+        let kept = fields.iter().filter(|(tag, ..)| ![0xa0, 0xa3].contains(tag));
+        let fields: Vec<u8> = kept.flat_map(|(_, _, whole)| whole.iter().copied()).collect();
+        let body = [&sequence(&fields), certificate[1].2, certificate[2].2].concat();
+        let text = pem_of(&sequence(&body));
+        std::fs::write(self.server_cert(), text).expect("a PEM file");
+    }
+
+    /// Replaces the server's certificate by a self-signed one that is a CA, as `openssl req -x509` makes it. Returns its path.
+    pub fn self_sign_server(&self, expired: bool) -> PathBuf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(&["localhost"], "self-signed");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if expired {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        }
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(self.server_cert(), certificate.pem()).expect("a PEM file");
+        std::fs::write(self.server_key(), key.serialize_pem()).expect("a PEM file");
+        self.server_cert()
+    }
+
     /// Path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
@@ -84,6 +116,37 @@ impl Certificates {
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// Splits DER into elements: tag, content, and the whole element.
+fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
+    let mut found = Vec::new();
+    while der.len() > 1 {
+        let (header, length) = match usize::from(der[1]) {
+            length @ ..0x80 => (2, length),
+            bytes => {
+                let size = bytes - 0x80;
+                let length = der[2..2 + size].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                (2 + size, length)
+            }
+        };
+        found.push((der[0], &der[header..header + length], &der[..header + length]));
+        der = &der[header + length..];
+    }
+    found
+}
+
+/// DER sequence of this content.
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).expect("a short certificate").to_be_bytes();
+    [&[0x30, 0x82], &length[..], content].concat()
+}
+
+fn pem_of(der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn params(names: &[&str], common_name: &str) -> CertificateParams {

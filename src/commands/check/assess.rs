@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::probe::{MAX_ENTRIES, Outcome, ProbeResult};
 use super::report::{
     Blocked, Capability, CapabilityResult, MAX_TEXT, ServerFacts, ServerReport, SettingsReport,
-    SlowlogReport, Status,
+    ShortCallsReport, SlowlogReport, Status,
 };
 use super::slow;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    self, COMMANDS, Code, Condition, Facts, Problem, SlowCalls, SlowlogFacts, Unavailable, diagnose,
-    not_permitted,
+    self, COMMANDS, Code, Condition, Facts, Problem, ShortCalls, SlowCalls, SlowlogFacts, Unavailable,
+    diagnose, not_permitted,
 };
 use crate::parse::{Command, SlowlogThreshold};
 use crate::script::{Catalogue, Identity};
@@ -60,6 +60,7 @@ fn problems(
             Outcome::Works | Outcome::NotSupported => return None,
             Outcome::NotPermitted => Unavailable::NotPermitted,
             Outcome::Unknown => Unavailable::Unknown,
+            Outcome::Closed => Unavailable::Closed,
             Outcome::Error(text) => Unavailable::Error(text),
         };
         Some((command, reason))
@@ -77,8 +78,10 @@ fn problems(
             unreadable: reply.and_then(|reply| u64::try_from(reply.malformed).ok()).unwrap_or_default(),
             is_unreadable: is_unreadable(result),
             slow_calls: slowlog.and_then(slow_calls),
+            short_calls: slowlog.and_then(|slowlog| slowlog.short_calls.as_ref()).map(short_calls),
             ..SlowlogFacts::default()
         },
+        addresses: result.addresses,
         longest_reply: Some(result.longest_reply),
     });
     for problem in problems.iter_mut().filter(|problem| problem.code == Code::Blocked) {
@@ -116,8 +119,14 @@ fn slowlog(
             .or_else(|| u64::try_from(reply.received).ok().filter(|_| reply.received < MAX_ENTRIES)),
         read: reply.received,
         script_calls: calls.map(|entry| u64::from(entry.call.is_some())).sum(),
+        short_calls: slow::short_calls(&reply.entries, names, config.slow, from),
         scripts: slow::sum_up(&reply.entries, names, config.slow, from, result.now),
     })
+}
+
+fn short_calls(report: &ShortCallsReport) -> ShortCalls<'_> {
+    let ShortCallsReport { count, total, within, name, of_script } = report;
+    ShortCalls { count: *count, total: *total, within: *within, script: name, of_script: *of_script }
 }
 
 fn slow_calls(slowlog: &SlowlogReport) -> Option<SlowCalls<'_>> {
@@ -134,17 +143,18 @@ fn outcome(result: &ProbeResult, command: Command) -> Option<&Outcome> {
     result.outcomes.iter().find(|(sent, _)| sent.name() == command.name()).map(|(_, outcome)| outcome)
 }
 
-fn capability(config: &TargetConfig, result: &ProbeResult, command: Command) -> Capability {
-    let can_read = !matches!(command, Command::SlowlogGet(_)) || !is_unreadable(result);
-    let result = match outcome(result, command) {
+fn capability(config: &TargetConfig, probed: &ProbeResult, command: Command) -> Capability {
+    let can_read = !matches!(command, Command::SlowlogGet(_)) || !is_unreadable(probed);
+    let result = match outcome(probed, command) {
         None => CapabilityResult::NotTried,
         Some(Outcome::Works) if can_read => CapabilityResult::Works,
-        Some(Outcome::Works | Outcome::Error(_)) => CapabilityResult::Error,
+        Some(Outcome::Works | Outcome::Closed | Outcome::Error(_)) => CapabilityResult::Error,
         Some(Outcome::NotPermitted) => CapabilityResult::NotGranted,
         Some(Outcome::Unknown) => CapabilityResult::Unknown,
         Some(Outcome::NotSupported) => CapabilityResult::NotSupported,
     };
-    let fix = (result == CapabilityResult::NotGranted).then(|| {
+    let has_acl = !probed.info.as_ref().is_some_and(|info| info.manages_users);
+    let fix = (result == CapabilityResult::NotGranted && has_acl).then(|| {
         let (_, grant) = not_permitted(config.credentials.user_shown(), command.name(), command.grant());
         grant
     });

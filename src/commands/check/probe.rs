@@ -6,9 +6,9 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{CommandError, Connection, DialError, TOO_MANY_CLIENTS, TlsSetup, connect_within};
+use crate::client::{CommandError, Connection, DialError, TlsSetup, connect_within, is_too_many_clients};
 use crate::clock::{Clock, Mono, Unix};
-use crate::config::TargetConfig;
+use crate::config::{Endpoint, TargetConfig};
 use crate::diagnosis::{Condition, Running, Unreachable};
 use crate::parse::{
     BusyKind, Command, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_stats, integer,
@@ -39,6 +39,8 @@ pub(super) enum Outcome {
     Unknown,
     /// Servers of this version do not have it.
     NotSupported,
+    /// The connection is closed at it.
+    Closed,
     /// Another error, or a reply of another form.
     Error(String),
 }
@@ -58,6 +60,8 @@ pub(super) struct ProbeResult {
     pub(super) slowlog_length: Option<u64>,
     /// The newest entries; `None` if SLOWLOG GET is not available.
     pub(super) slowlog: Option<SlowlogReply>,
+    /// Number of addresses of the host name, of one family.
+    pub(super) addresses: usize,
     /// Longest time that a reply took.
     pub(super) longest_reply: Duration,
     /// Time at the end by the server's clock; by ours where the server did not report its own.
@@ -74,6 +78,8 @@ pub(super) async fn probe(
     let clock = Clock::start();
     let mut probe = Probe {
         config,
+        tls,
+        has_replied: false,
         clock,
         limit,
         deadline: clock.instant(clock.now().mono + limit),
@@ -86,11 +92,12 @@ pub(super) async fn probe(
             settings: Settings::default(),
             slowlog_length: None,
             slowlog: None,
+            addresses: 0,
             longest_reply: Duration::ZERO,
             now: clock.now().unix,
         },
     };
-    if let Err(condition) = probe.run(tls).await {
+    if let Err(condition) = probe.run().await {
         probe.result.condition = condition;
     }
     let server_time = probe.result.info.as_ref().and_then(|info| info.server_time);
@@ -101,6 +108,9 @@ pub(super) async fn probe(
 /// A probe of one server.
 struct Probe<'a> {
     config: &'a TargetConfig,
+    tls: Option<&'a TlsSetup>,
+    /// True once the server has replied.
+    has_replied: bool,
     clock: Clock,
     /// Maximum duration of the whole probe.
     limit: Duration,
@@ -115,8 +125,8 @@ struct Probe<'a> {
 
 impl Probe<'_> {
     /// Sends all commands, unless the condition of the server ends the probe earlier.
-    async fn run(&mut self, tls: Option<&TlsSetup>) -> Result<(), Condition> {
-        let mut connection = self.connect(tls).await?;
+    async fn run(&mut self) -> Result<(), Condition> {
+        let mut connection = self.connect().await?;
         self.log_in(&mut connection).await?;
         // First, because a BUSY server does not count it as a BUSY error.
         self.ask(&mut connection, Command::Transaction).await?;
@@ -142,7 +152,7 @@ impl Probe<'_> {
         Ok(())
     }
 
-    async fn connect(&mut self, tls: Option<&TlsSetup>) -> Result<Connection, Condition> {
+    async fn connect(&mut self) -> Result<Connection, Condition> {
         let silence = || {
             let limit = text::duration(self.limit);
             Condition::Unreachable(Unreachable::Silence(format!("no answer within {limit}")))
@@ -153,20 +163,24 @@ impl Probe<'_> {
             Ok(link) => link,
             Err(error) => return Err(Condition::Unreachable(dial_failure(&error))),
         };
-        let link = match tls {
+        self.result.addresses = link.addresses;
+        let link = match self.tls {
             None => link,
             Some(tls) => {
                 let sent = self.clock.now().mono;
                 match self.wait(tls.handshake(link)).await {
                     Some(Ok(link)) => link,
-                    Some(Err(error)) => {
-                        return Err(Condition::Unreachable(Unreachable::Tls(error.to_string())));
+                    Some(Err(failure)) => {
+                        let reason = Unreachable::Tls(failure.problem, failure.remedy);
+                        return Err(Condition::Unreachable(reason));
                     }
                     None => return Err(self.blocked(sent, true)),
                 }
             }
         };
-        Connection::open(link).await.map_err(|failure| Condition::Unreachable(connection_failure(&failure)))
+        Connection::open(link, self.config.commands.clone())
+            .await
+            .map_err(|failure| self.failure(None, &failure))
     }
 
     async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Condition> {
@@ -186,6 +200,7 @@ impl Probe<'_> {
                     ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
                 )),
             ) => {
+                self.has_replied = true;
                 self.result.longest_reply = self.result.longest_reply.max(self.since(sent));
                 Ok(())
             }
@@ -193,7 +208,7 @@ impl Probe<'_> {
                 Err(Condition::Unauthorized(text))
             }
             Some(Err(CommandError::ErrorReply(_))) => Err(Condition::Unauthorized("ERR".to_owned())),
-            Some(Err(failure)) => Err(Condition::Unreachable(connection_failure(&failure))),
+            Some(Err(failure)) => Err(self.failure(None, &failure)),
         }
     }
 
@@ -240,9 +255,9 @@ impl Probe<'_> {
         let sent = self.clock.now().mono;
         let answer = self.wait(connection.send(command)).await;
         let waited = self.since(sent);
-        let first = self.result.outcomes.is_empty();
         let answer = answer.ok_or_else(|| self.blocked(sent, false))?;
         self.result.longest_reply = self.result.longest_reply.max(waited);
+        self.has_replied |= matches!(answer, Ok(_) | Err(CommandError::ErrorReply(_)));
         let outcome = match answer {
             Ok(value) => {
                 self.record(command, Outcome::Works);
@@ -256,9 +271,6 @@ impl Probe<'_> {
                 }
                 ErrorReply::Loading => return Err(Condition::Loading),
                 ErrorReply::Unauthorized { text } => return Err(Condition::Unauthorized(text)),
-                ErrorReply::Other { text } if first && text.contains(TOO_MANY_CLIENTS) => {
-                    return Err(Condition::Unreachable(Unreachable::MaxClients));
-                }
                 ErrorReply::NoPermission => Outcome::NotPermitted,
                 ErrorReply::Unknown => Outcome::Unknown,
                 ErrorReply::MasterDown => {
@@ -272,10 +284,62 @@ impl Probe<'_> {
             {
                 Outcome::Error(failure.to_string())
             }
-            Err(failure) => return Err(Condition::Unreachable(connection_failure(&failure))),
+            Err(failure @ CommandError::ConnectionLost(_)) => {
+                self.reconnect(connection, command, &failure).await?;
+                Outcome::Closed
+            }
+            Err(failure) => return Err(self.failure(Some(command), &failure)),
         };
         self.record(command, outcome);
         Ok(None)
+    }
+
+    /// Connects again after the connection was lost at a command. A proxy may accept others.
+    ///
+    /// # Errors
+    /// The loss of the connection, unless PING is answered; or the failure of the new connection.
+    async fn reconnect(
+        &mut self,
+        connection: &mut Connection,
+        command: Command,
+        failure: &CommandError,
+    ) -> Result<(), Condition> {
+        if command == Command::Ping {
+            return Err(self.failure(Some(command), failure));
+        }
+        *connection = self.connect().await?;
+        self.log_in(connection).await?;
+        let sent = self.clock.now().mono;
+        let answer =
+            self.wait(connection.send(Command::Ping)).await.ok_or_else(|| self.blocked(sent, false))?;
+        match answer {
+            Ok(_) | Err(CommandError::ErrorReply(_)) => {
+                self.has_replied = true;
+                Ok(())
+            }
+            Err(_) => Err(self.failure(Some(command), failure)),
+        }
+    }
+
+    /// Returns the condition of a server after a connection has failed, at this command if one was sent.
+    fn failure(&self, command: Option<Command>, failure: &CommandError) -> Condition {
+        let is_tcp = matches!(self.config.address.endpoint, Endpoint::Tcp(..));
+        let may_want_tls = !self.has_replied && self.tls.is_none() && is_tcp;
+        let at = match command.filter(|_| self.has_replied) {
+            Some(command) => format!("at {}: ", command.name()),
+            None => String::new(),
+        };
+        Condition::Unreachable(match failure {
+            CommandError::NotRedis => Unreachable::NotRedis { may_want_tls },
+            CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
+            CommandError::Refused(text) if is_too_many_clients(text) => Unreachable::MaxClients(text.clone()),
+            CommandError::Refused(_) => Unreachable::Closed(format!("{at}{failure}")),
+            CommandError::ErrorReply(_)
+            | CommandError::ReplyTooLarge { .. }
+            | CommandError::ConnectionLost(_) => {
+                Unreachable::Lost { detail: format!("{at}{failure}"), may_want_tls }
+            }
+        })
     }
 
     /// Returns the function that runs, while the server is BUSY with one.
@@ -345,16 +409,5 @@ fn dial_failure(error: &DialError) -> Unreachable {
         DialError::Connect(_) | DialError::NotAllowed | DialError::Timeout => {
             Unreachable::Silence(error.to_string())
         }
-    }
-}
-
-fn connection_failure(failure: &CommandError) -> Unreachable {
-    match failure {
-        CommandError::NotRedis => Unreachable::NotRedis,
-        CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
-        CommandError::ConnectionLost(text) if text.contains(TOO_MANY_CLIENTS) => Unreachable::MaxClients,
-        CommandError::ErrorReply(_)
-        | CommandError::ReplyTooLarge { .. }
-        | CommandError::ConnectionLost(_) => Unreachable::Lost(failure.to_string()),
     }
 }

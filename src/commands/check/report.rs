@@ -183,8 +183,28 @@ pub(crate) struct SlowlogReport {
     pub(crate) read: usize,
     /// Number of script and function calls among them.
     pub(crate) script_calls: u64,
+    /// Short calls that add up; `None` if there are none.
+    pub(crate) short_calls: Option<ShortCallsReport>,
     /// Scripts and functions, by their total duration.
     pub(crate) scripts: Vec<SlowScript>,
+}
+
+/// Short script calls that used at least half of the server's time for a few seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ShortCallsReport {
+    /// Number of calls.
+    pub(crate) count: u64,
+    /// Duration of all of them.
+    #[serde(rename = "total_seconds", serialize_with = "seconds")]
+    pub(crate) total: Duration,
+    /// Period in which they ended.
+    #[serde(rename = "within_seconds", serialize_with = "seconds")]
+    pub(crate) within: Duration,
+    /// Name of the script with the longest total duration.
+    pub(crate) name: String,
+    /// Duration of its calls.
+    #[serde(rename = "script_seconds", serialize_with = "seconds")]
+    pub(crate) of_script: Duration,
 }
 
 /// Calls of one script by one command, from the slow log.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::report::{MAX_TEXT, SlowScript};
+use super::report::{MAX_TEXT, ShortCallsReport, SlowScript};
 use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Catalogue, Label, NamedScript, ScriptCommand};
@@ -69,6 +69,48 @@ pub(super) fn sum_up(
     scripts
 }
 
+/// Lengths of the periods in which short calls are added up, seconds.
+const PERIODS: [u64; 3] = [10, 5, 3];
+
+/// Finds a period in which script calls under `slow.warning` took at least half of the time, and `slow.warning` at least. Each
+/// is short, but the server runs one at a time.
+pub(super) fn short_calls(
+    entries: &[Entry],
+    names: &Catalogue,
+    slow: Thresholds,
+    from: u64,
+) -> Option<ShortCallsReport> {
+    let mut short: Vec<(&Entry, Label)> = entries
+        .iter()
+        .filter(|entry| entry.ended_at >= from && entry.duration < slow.warning)
+        .filter_map(|entry| Some((entry, names.named(&entry.call.as_ref()?.script).name)))
+        .collect();
+    short.sort_by_key(|(entry, _)| entry.ended_at);
+    let total = |calls: &[(&Entry, Label)]| calls.iter().map(|(entry, _)| entry.duration).sum::<Duration>();
+    PERIODS.into_iter().find_map(|seconds| {
+        let least = Duration::from_secs(seconds).div_f64(2.0).max(slow.warning);
+        let calls = (0..short.len()).filter_map(|first| {
+            let rest = short.get(first..)?;
+            let begin = rest.first()?.0.ended_at;
+            rest.get(..rest.partition_point(|(entry, _)| entry.ended_at < begin.saturating_add(seconds)))
+        });
+        let calls = calls.max_by_key(|calls| total(calls)).filter(|calls| total(calls) >= least)?;
+        let mut scripts: BTreeMap<&Label, Duration> = BTreeMap::new();
+        for (entry, label) in calls {
+            let time = scripts.entry(label).or_default();
+            *time = time.saturating_add(entry.duration);
+        }
+        let (label, of_script) = scripts.into_iter().max_by_key(|(_, time)| *time)?;
+        Some(ShortCallsReport {
+            count: u64::try_from(calls.len()).unwrap_or(u64::MAX),
+            total: total(calls),
+            within: Duration::from_secs(seconds),
+            name: clean(label.as_str(), MAX_TEXT),
+            of_script,
+        })
+    })
+}
+
 /// Returns the name of the client, or its host if it has none: the port differs with every connection.
 fn caller(entry: &Entry) -> Option<String> {
     if !entry.client_name.is_empty() {
@@ -91,6 +133,38 @@ mod tests {
             client_name: name.to_owned(),
             ..Entry::with_arguments(arguments)
         }
+    }
+
+    fn short_calls_of(entries: &[Entry], slow: Thresholds, from: u64) -> Option<ShortCallsReport> {
+        short_calls(entries, &Catalogue::default(), slow, from)
+    }
+
+    #[test]
+    fn short_calls_that_follow_each_other_are_added_up() {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        let calls = |count: u64, millis: u64, seconds: u64| -> Vec<Entry> {
+            let at = |i| 1000 + i * seconds / count;
+            (0..count)
+                .map(|i| {
+                    let script = if i % 4 == 0 { "return 2" } else { "return 1" };
+                    entry(at(i), millis, &["EVAL", script, "0"], "", "")
+                })
+                .collect()
+        };
+        // A pipeline of 350 calls of 20 ms.
+        let pipeline = short_calls_of(&calls(350, 20, 7), slow, 0).unwrap();
+        assert_eq!(
+            (pipeline.count, pipeline.total, pipeline.within.as_secs()),
+            (350, Duration::from_secs(7), 10)
+        );
+        assert_eq!((&*pipeline.name, pipeline.of_script), ("e0e1f9fabfc9", Duration::from_millis(5240)));
+        // What 128 entries, the default of the slow log, have of it.
+        assert_eq!(short_calls_of(&calls(128, 20, 3), slow, 0).unwrap().within.as_secs(), 5);
+        assert_eq!(short_calls_of(&calls(90, 20, 3), slow, 0).unwrap().within.as_secs(), 3);
+        assert_eq!(short_calls_of(&calls(350, 20, 7), slow, 2000), None, "before the period");
+        assert_eq!(short_calls_of(&calls(100, 20, 100), slow, 0), None, "2 % of the time");
+        assert_eq!(short_calls_of(&[entry(1, 900, &["EVAL", "return 1", "0"], "", "")], slow, 0), None);
+        assert_eq!(short_calls_of(&[entry(1, 9000, &["EVAL", "return 1", "0"], "", "")], slow, 0), None);
     }
 
     #[test]

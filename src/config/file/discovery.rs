@@ -24,6 +24,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         let method = match (kind, discover, masters) {
             ("none", _, _) | (_, None, _) => None,
             ("cluster", _, _) => Some(Method::Cluster),
+            ("dns", _, _) => Some(Method::Dns),
             ("sentinel", _, Some(masters)) if !masters.value.is_empty() => {
                 for master in &masters.value {
                     self.check_name(master)?;
@@ -36,19 +37,19 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
                 return Err(self.error(discover.referenced, "masters", problem));
             }
             (_, Some(discover), _) => {
-                return Err(self.error(discover.referenced, "discover", "must be none, cluster or sentinel"));
+                return Err(self.error(
+                    discover.referenced,
+                    "discover",
+                    "must be none, cluster, sentinel or dns",
+                ));
             }
         };
         for (key, at, wrong) in misplaced {
             if let Some(at) = at.filter(|_| wrong) {
                 let problem = match key {
                     "log_file" => "applies to one server, but this entry discovers several",
-                    "addrs" => {
-                        "requires discover: cluster or discover: sentinel; use addr for a single server"
-                    }
-                    "allow" => {
-                        "requires discover: cluster or discover: sentinel; addr alone permits one server"
-                    }
+                    "addrs" => "requires discover: cluster, sentinel or dns; use addr for a single server",
+                    "allow" => "requires discover: cluster, sentinel or dns; addr alone permits one server",
                     _ => "requires discover: sentinel",
                 };
                 return Err(self.error(at, key, problem));
@@ -69,14 +70,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         let named = entry.value.name.is_some();
         let credentials = match sentinel {
             None => server.credentials.clone(),
-            Some(Spanned { value, referenced, .. }) => {
-                let own = self.credentials(&Login::from(value))?;
-                if own.user.is_some() && own.password.is_none() {
-                    let problem = "requires a password: set password_file, password_env or password";
-                    return Err(self.error(*referenced, "sentinel.user", problem));
-                }
-                own
-            }
+            Some(Spanned { value, .. }) => self.credentials(&Login::from(value))?.or_nopass(),
         };
         let name = Arc::clone(&server.name);
         server.log_file = None;

@@ -120,8 +120,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         }
         let own = own.or(&in_url);
         let anonymous = own.user.is_none() && own.password.is_none();
-        let credentials = if anonymous { self.defaults.credentials.clone() } else { own };
-        self.check_user(&credentials, entry.value.user.as_ref().unwrap_or(addr))?;
+        let credentials = if anonymous { self.defaults.credentials.clone() } else { own }.or_nopass();
         if let Some(tls) = tls.as_ref().filter(|_| !address.tls) {
             let problem = "requires an address that begins with rediss:// or valkeys://";
             return Err(self.error(tls.referenced, "tls", problem));
@@ -154,10 +153,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
             return Err(self.error(entry.referenced, "allow", problem));
         }
         let allow = Allow::new(self.rules(&module.allow)?);
-        let credentials = self.credentials(&Login::from(module))?;
-        if let Some(user) = &module.user {
-            self.check_user(&credentials, user)?;
-        }
+        let credentials = self.credentials(&Login::from(module))?.or_nopass();
         let settings = self.settings(&Overrides::from(module))?;
         let tls = module.tls.as_ref().map(|tls| self.tls(tls)).transpose()?;
         Ok(Module { name: name.to_owned(), allow, credentials, tls, settings })
@@ -209,7 +205,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
     use crate::config::credentials::{Password, Passwords};
-    use crate::parse::Privacy;
+    use crate::parse::{CommandNames, Privacy};
 
     /// Loads a file with this text. The file `secret` beside it contains a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {
@@ -325,6 +321,7 @@ targets:
                 slow: target.slow,
                 buckets: Arc::clone(&target.buckets),
                 privacy: Privacy::default(),
+                commands: CommandNames::default(),
                 max_scripts: 1,
             };
             let defaults =

@@ -36,6 +36,7 @@ pub(super) struct Target {
     pub(super) poll: Option<Poll>,
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) script: Option<Script>,
+    pub(super) renamed_commands: Option<BTreeMap<String, Scalar>>,
     pub(super) log_file: Option<Scalar>,
 }
 
@@ -53,6 +54,7 @@ pub(super) struct ProbeModule {
     pub(super) poll: Option<Poll>,
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) script: Option<Script>,
+    pub(super) renamed_commands: Option<BTreeMap<String, Scalar>>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +119,7 @@ pub(super) struct Overrides<'a> {
     pub(super) poll: Option<&'a Poll>,
     pub(super) heartbeat: Option<&'a Heartbeat>,
     pub(super) script: Option<&'a Script>,
+    pub(super) renamed_commands: Option<&'a BTreeMap<String, Scalar>>,
 }
 
 /// Implements the conversion of an entry to a struct of references to some of its keys.
@@ -133,5 +136,5 @@ macro_rules! view {
 view!(Target as Login: user, password, password_file, password_env);
 view!(ProbeModule as Login: user, password, password_file, password_env);
 view!(SentinelLogin as Login: user, password, password_file, password_env);
-view!(Target as Overrides: slow, poll, heartbeat, script);
-view!(ProbeModule as Overrides: slow, poll, heartbeat, script);
+view!(Target as Overrides: slow, poll, heartbeat, script, renamed_commands);
+view!(ProbeModule as Overrides: slow, poll, heartbeat, script, renamed_commands);

@@ -10,6 +10,7 @@ use super::{FLAG, Parser};
 use crate::config::credentials::{Credentials, Password};
 use crate::config::settings::{Settings, check_buckets, check_interval};
 use crate::config::{ConfigError, SettingSource, TlsFiles};
+use crate::parse::CommandNames;
 use crate::watch::Thresholds;
 
 impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
@@ -51,14 +52,6 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
             Ok(user.value.clone())
         });
         Ok(Credentials { user: user.transpose()?, password })
-    }
-
-    pub(super) fn check_user(&self, credentials: &Credentials, at: &Scalar) -> Result<(), ConfigError> {
-        if credentials.user.is_some() && credentials.password.is_none() {
-            let problem = "requires a password: set password_file, password_env or password";
-            return Err(self.error(at.referenced, "user", problem));
-        }
-        Ok(())
     }
 
     pub(super) fn tls(&self, tls: &Spanned<Tls>) -> Result<TlsFiles, ConfigError> {
@@ -123,6 +116,15 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
                 return Err(self.error(count.referenced, "script.max_series", "must be at least 1"));
             }
             settings.max_scripts = count.value;
+        }
+        if let Some(renamed) = overrides.renamed_commands {
+            settings.commands = CommandNames::default();
+            for (command, name) in renamed {
+                settings
+                    .commands
+                    .add(command, &name.value)
+                    .map_err(|problem| self.error(name.referenced, "renamed_commands", problem))?;
+            }
         }
         Ok(settings)
     }

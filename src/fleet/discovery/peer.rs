@@ -1,18 +1,24 @@
 //! Queries of one peer about all servers: a connection of its own, and a time limit for everything.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ::redis::Value;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::topology::Answer;
 use crate::blocking::FILES;
-use crate::client::{CommandError, Connection, ResolvedEndpoint, TlsSetup, connect_within, tls_key};
+use crate::client::{
+    CommandError, Connection, ResolvedEndpoint, TlsSetup, addresses_of, connect_within, tls_key,
+};
+use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, Method};
-use crate::diagnosis::not_permitted;
+use crate::diagnosis::{not_available, not_permitted};
 use crate::parse::{
-    ClusterNodes, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list, sentinel_master,
+    ClusterNodes, Command, EndpointType, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list,
+    sentinel_master,
 };
 
 /// Time limit for connecting, with TLS and login.
@@ -24,6 +30,15 @@ const FILES_LIMIT: Duration = Duration::from_secs(1);
 /// Time limit for a reply. A blocked server sends none; the next round then queries another peer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
+/// Maximum number of names of nodes that are looked up after one reply.
+const MAX_LOOKUPS: usize = 20;
+
+/// Time limit for the lookup of a node's name.
+const LOOKUP_LIMIT: Duration = Duration::from_millis(500);
+
+/// Time after which a node's name is looked up again.
+const LOOKUP_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
 /// Maximum number of Sentinels that are taken from one reply.
 const MAX_SENTINELS: usize = 100;
 
@@ -33,6 +48,10 @@ pub(super) struct Peer {
     pub(super) endpoint: Endpoint,
     /// Address of the connection.
     ip: Option<IpAddr>,
+    /// Addresses that clients of the cluster use; `None` before the first query.
+    preferred: Option<EndpointType>,
+    /// Announced names, and whether each could be resolved.
+    resolved: HashMap<String, (bool, Mono)>,
     connection: Connection,
 }
 
@@ -72,10 +91,10 @@ impl Peer {
             let setup = FILES.run(key, FILES_LIMIT, move || TlsSetup::new(&target.tls, &at)).await;
             let setup = setup.map_err(|unfinished| format!("cannot read the certificates: {unfinished}"))?;
             let setup = setup.map_err(|error| error.to_string())?;
-            link =
-                setup.handshake(link).await.map_err(|error| format!("the TLS handshake failed: {error}"))?;
+            link = setup.handshake(link).await.map_err(|failure| failure.to_string())?;
         }
-        let mut connection = Connection::open(link).await.map_err(|failure| failure.to_string())?;
+        let mut connection =
+            Connection::open(link, target.commands).await.map_err(|failure| failure.to_string())?;
         let user = entry.credentials.user.as_deref();
         let password = match &entry.credentials.password {
             None => None,
@@ -99,27 +118,70 @@ impl Peer {
                 _ => failure.to_string(),
             })?;
         }
-        Ok(Self { endpoint, ip, connection })
+        Ok(Self { endpoint, ip, preferred: None, resolved: HashMap::new(), connection })
     }
 
     /// Queries all servers. After an error the connection must not be used again.
     ///
     /// # Errors
     /// The reason, for the log.
-    pub(super) async fn query(&mut self, entry: &Discovery) -> Result<Announcement, String> {
+    pub(super) async fn query(&mut self, entry: &Discovery, now: Mono) -> Result<Announcement, String> {
         match &entry.method {
-            Method::Cluster => self.query_node(entry).await,
+            Method::Cluster | Method::Dns => self.query_node(entry, now).await,
             Method::Sentinel { masters } => self.query_sentinel(entry, masters).await,
         }
     }
 
-    async fn query_node(&mut self, entry: &Discovery) -> Result<Announcement, String> {
+    /// Returns the kind of address that clients of the cluster use. It is read once per connection.
+    async fn preferred_endpoint(&mut self) -> EndpointType {
+        if let Some(preferred) = self.preferred {
+            return preferred;
+        }
+        let command = Command::ConfigGet(&[EndpointType::PARAMETER]);
+        let preferred = match timeout(ANSWER_LIMIT, self.connection.send(command)).await {
+            Ok(Ok(value)) => EndpointType::parse(value),
+            // Not permitted, not available, or late.
+            Ok(Err(_)) | Err(_) => EndpointType::default(),
+        };
+        self.preferred = Some(preferred);
+        preferred
+    }
+
+    /// Looks up the announced names of nodes that also have an address, up to [`MAX_LOOKUPS`] at a time.
+    async fn resolve_names(&mut self, cluster: &ClusterNodes, preferred: EndpointType, now: Mono) {
+        let names: HashSet<(String, u16)> = cluster
+            .nodes
+            .iter()
+            .filter(|node| preferred == EndpointType::Hostname && node.ip.is_some())
+            .filter_map(|node| Some((node.name.clone()?, node.port)))
+            .collect();
+        self.resolved.retain(|name, _| names.iter().any(|(host, _)| host == name));
+        let due = names.into_iter().filter(|(name, _)| {
+            self.resolved.get(name).is_none_or(|(_, at)| now.since(*at) >= LOOKUP_AGAIN_AFTER)
+        });
+        let mut lookups = JoinSet::new();
+        for (name, port) in due.take(MAX_LOOKUPS) {
+            lookups.spawn(async move {
+                let found = timeout(LOOKUP_LIMIT, addresses_of(&name, port)).await;
+                (name, matches!(found, Ok(Ok(_))))
+            });
+        }
+        for (name, resolved) in lookups.join_all().await {
+            self.resolved.insert(name, (resolved, now));
+        }
+    }
+
+    async fn query_node(&mut self, entry: &Discovery, now: Mono) -> Result<Announcement, String> {
         let command = TopologyCommand::ClusterNodes;
         let value = self.answer(entry, command).await?;
         let cluster = ClusterNodes::parse(value).map_err(|problem| malformed(command, problem))?;
-        let servers = cluster.nodes.into_iter().filter_map(|node| {
-            let host = node.host.or_else(|| self.ip.map(|ip| ip.to_canonical().to_string()))?;
-            Some((node.id, endpoint((host, node.port))))
+        let preferred = self.preferred_endpoint().await;
+        self.resolve_names(&cluster, preferred, now).await;
+        let servers = cluster.nodes.iter().filter_map(|node| {
+            let usable = |host: &&str| self.resolved.get(*host).is_none_or(|(resolved, _)| *resolved);
+            let host = node.hosts(preferred).find(usable).or_else(|| node.hosts(preferred).next());
+            let host = host.map(str::to_owned).or_else(|| self.ip.map(|ip| ip.to_canonical().to_string()))?;
+            Some((node.id.clone(), endpoint((host, node.port))))
         });
         let servers: Vec<_> = servers.collect();
         let others = servers.iter().map(|(_, endpoint)| endpoint.clone()).collect();
@@ -209,9 +271,9 @@ fn rejection(entry: &Discovery, command: TopologyCommand<'_>, reply: &ErrorReply
             format!("{name} was refused: {text}; give a user and a password that are accepted")
         }
         ErrorReply::Unknown if matches!(entry.method, Method::Sentinel { .. }) => {
-            format!("the server does not know {name}: give the address of a Sentinel")
+            format!("{}: give the address of a Sentinel", not_available(name))
         }
-        ErrorReply::Unknown => format!("the server does not know {name}"),
+        ErrorReply::Unknown => not_available(name),
         ErrorReply::Busy { .. } => format!("{name} was refused: the server is BUSY"),
         ErrorReply::Loading => format!("{name} was refused: the server is loading its data"),
         ErrorReply::MasterDown => format!("{name} was refused: the server has lost its master"),

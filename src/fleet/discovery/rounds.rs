@@ -46,7 +46,7 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn new(entry: Arc<Discovery>) -> Self {
         let count = match &entry.method {
-            Method::Cluster => 1,
+            Method::Cluster | Method::Dns => 1,
             Method::Sentinel { masters } => masters.len(),
         };
         let topologies = (0..count).map(|_| Topology::default()).collect();
@@ -116,6 +116,9 @@ impl Rounds {
         unreachable: impl Fn(&Endpoint) -> bool + Send + Sync,
     ) -> Option<String> {
         self.learn(now).await;
+        if self.entry.method == Method::Dns {
+            return self.resolve(now, unreachable).await;
+        }
         let mut problem = None;
         let mut heard = Vec::new();
         for (endpoint, result) in self.query_all(now).await {
@@ -164,6 +167,39 @@ impl Rounds {
         Some(problem.unwrap_or_else(|| without_error.to_owned()))
     }
 
+    /// Looks up the entry's own names: each address is a server. Returns a problem if a name has none.
+    async fn resolve(&mut self, now: Mono, unreachable: impl Fn(&Endpoint) -> bool) -> Option<String> {
+        let mut lookups = JoinSet::new();
+        for seed in self.entry.seeds.clone() {
+            lookups.spawn(async move {
+                let Endpoint::Tcp(host, port) = seed else { return Ok(Vec::new()) };
+                match timeout(LOOKUP_LIMIT, addresses_of(&host, port)).await {
+                    Ok(Ok(found)) => Ok(found.map(|address| (address.ip().to_canonical(), port)).collect()),
+                    Ok(Err(error)) => Err(format!("cannot resolve {host}: {error}")),
+                    Err(_) => Err(format!("cannot resolve {host} within {} s", LOOKUP_LIMIT.as_secs())),
+                }
+            });
+        }
+        let (mut found, mut problem) = (BTreeSet::new(), None);
+        for result in lookups.join_all().await {
+            match result {
+                Ok(addresses) => found.extend(addresses),
+                Err(error) => problem = Some(error),
+            }
+        }
+        let servers = found.into_iter().map(|(ip, port)| {
+            let endpoint = Endpoint::Tcp(ip.to_string(), port).normal();
+            (endpoint.to_string(), endpoint)
+        });
+        // Without the answer for one name, its former addresses stay.
+        let answer =
+            Answer { from: None, servers: servers.collect(), serves: true, complete: problem.is_none() };
+        if let Some(topology) = self.topologies.first_mut() {
+            topology.take(&[answer], now, unreachable);
+        }
+        problem
+    }
+
     /// Keeps the connections of peers that are trusted and belong to the servers.
     fn keep_peers(&mut self, heard: impl Iterator<Item = ((Peer, Announcement), bool)>, now: Mono) {
         let mut others = BTreeSet::new();
@@ -186,7 +222,7 @@ impl Rounds {
         if !others.is_empty() {
             self.others = match self.entry.method {
                 // The topology has dropped former nodes.
-                Method::Cluster => self.endpoints(),
+                Method::Cluster | Method::Dns => self.endpoints(),
                 Method::Sentinel { .. } => others,
             };
         }
@@ -201,7 +237,7 @@ impl Rounds {
         for mut peer in std::mem::take(&mut self.peers) {
             let entry = Arc::clone(&self.entry);
             queries.spawn(async move {
-                let announcement = peer.query(&entry).await;
+                let announcement = peer.query(&entry, now).await;
                 (peer.endpoint.clone(), announcement.map(|announcement| (peer, announcement)))
             });
         }
@@ -210,7 +246,7 @@ impl Rounds {
             queries.spawn(async move {
                 let query = async {
                     let mut peer = Peer::connect(&entry, endpoint.clone()).await?;
-                    let announcement = peer.query(&entry).await?;
+                    let announcement = peer.query(&entry, now).await?;
                     Ok((peer, announcement))
                 };
                 let result = query.await;

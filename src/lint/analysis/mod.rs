@@ -10,5 +10,6 @@ pub(crate) mod loops;
 mod numbers;
 pub(crate) mod recursion;
 pub(crate) mod summaries;
+pub(crate) mod uses;
 pub(crate) mod values;
 mod wrappers;

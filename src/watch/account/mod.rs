@@ -97,8 +97,11 @@ impl Account {
         self.pace.set_threshold(threshold);
     }
 
-    /// Sets `slowlog-max-len`.
+    /// Sets `slowlog-max-len`. A log of length 0 is empty, and its ids grow all the same.
     pub(crate) fn set_max_len(&mut self, entries: u64) {
+        if entries == 0 {
+            self.cursor.forget_first_id();
+        }
         self.pace.set_max_len(entries);
     }
 

@@ -151,6 +151,13 @@ impl Cursor {
         }
     }
 
+    /// Notes that an empty log at first contact does not show where the ids begin.
+    pub(super) fn forget_first_id(&mut self) {
+        if matches!(self.position, Position::Unread(_)) {
+            self.position = Position::Unread(EmptyLog::Unknown);
+        }
+    }
+
     /// Sets the position after entries that fit the one before.
     pub(super) fn advance(&mut self, newest: u64) {
         self.move_to(Position::Next(newest.saturating_add(1)));

@@ -225,7 +225,9 @@ proptest! {
         for ((cause, blocked, running_script), run) in told.iter().zip(&runs) {
             prop_assert_eq!(*cause, Cause::of_kind(run.running_script.kind), "{:?}", told);
             let length = ms(run.ends - run.begins);
-            prop_assert!(blocked.abs_diff(length) <= ms(1500), "{:?} of {:?}", blocked, run);
+            // Three replies of at most 550 ms: one that was sent before the end, one to FUNCTION STATS, which does not tell
+            // that the server is free, and that to the next heartbeat.
+            prop_assert!(blocked.abs_diff(length) <= ms(3 * 550), "{:?} of {:?}", blocked, run);
             if length > ms(LIMIT) {
                 prop_assert_eq!(running_script.as_ref(), Some(&run.running_script), "{:?}", told);
             }

@@ -10,7 +10,7 @@ use crate::diagnosis::{
 };
 use crate::script::Catalogue;
 use crate::shell;
-use crate::watch::{Feature, State, Target};
+use crate::watch::{Absence, Feature, State, Target};
 
 /// A problem of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,11 +80,16 @@ fn facts<'a>(
     let info = target.server().info();
     // Before 7.0 there are no functions, so the command is not missing.
     let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
-    let unavailable = COMMANDS.into_iter().filter(|command| {
-        Feature::of(*command).is_some_and(|feature| {
-            target.exporter().capability(feature) == Some(false)
-                && (feature != Feature::FunctionStats || has_functions)
-        })
+    let unavailable = COMMANDS.into_iter().filter_map(|command| {
+        let feature = Feature::of(command).filter(|one| *one != Feature::FunctionStats || has_functions)?;
+        let reason = match target.exporter().absence(feature)? {
+            Absence::Expected => return None,
+            Absence::NotPermitted => Unavailable::NotPermitted,
+            Absence::Unknown => Unavailable::Unknown,
+            Absence::Closed => Unavailable::Closed,
+            Absence::Refused(text) | Absence::Unusable(text) => Unavailable::Error(text),
+        };
+        Some((command, reason))
     });
     let unreadable = target.unreadable();
     Facts {
@@ -93,7 +98,7 @@ fn facts<'a>(
         poll_interval: config.intervals.poll,
         condition: condition(target, catalogue, now),
         info: Some(info),
-        unavailable: unavailable.map(|command| (command, Unavailable::Other)).collect(),
+        unavailable: unavailable.collect(),
         settings: target.server().settings(),
         slowlog: SlowlogFacts {
             unreadable,
@@ -102,7 +107,9 @@ fn facts<'a>(
             overflow: target.scripts().overflow(),
             age: target.exporter().last_poll.map(|read| now.unix.since(read)),
             slow_calls: None,
+            short_calls: None,
         },
+        addresses: target.addresses(),
         longest_reply: None,
     }
 }

@@ -1,0 +1,84 @@
+//! Errors that end a rehearsal.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::client::{CommandError, DialError, TlsError};
+use crate::config::ConfigError;
+
+/// Failure of a rehearsal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RehearseError {
+    /// Flags, or a comment in the script.
+    #[error("{0}")]
+    Usage(String),
+    /// Flags of the connection.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Certificate files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the system.
+        source: io::Error,
+    },
+    /// No server program.
+    #[error(
+        "neither redis-server nor valkey-server is in PATH; give --server PATH, or --redis.addr of an empty server"
+    )]
+    NoServer,
+    /// The server program does not start.
+    #[error("{}: {reason}", program.display())]
+    Start {
+        /// Server program.
+        program: PathBuf,
+        /// Error of the system, or the last line of its log.
+        reason: String,
+    },
+    /// No connection.
+    #[error("the server is unreachable: {0}")]
+    Dial(#[from] DialError),
+    /// The password cannot be read.
+    #[error("{0}")]
+    Password(String),
+    /// The server has data.
+    #[error(
+        "the server has {0} keys; a rehearsal needs an empty one, and deletes nothing that is not its own"
+    )]
+    NotEmpty(u64),
+    /// Failed command.
+    #[error("{command}: {failure}")]
+    Failed {
+        /// Command that was sent.
+        command: &'static str,
+        /// Failure of the command.
+        failure: CommandError,
+    },
+    /// The script or library does not compile.
+    #[error("the server rejects the script: {0}")]
+    Rejected(String),
+    /// The script fails with the data.
+    #[error("the script fails: {0}")]
+    Script(String),
+    /// The server did not reply in time.
+    #[error("{0}: no reply in time")]
+    Timeout(&'static str),
+    /// SIGINT or SIGTERM.
+    #[error("interrupted; the server is ended and its folder removed")]
+    Interrupted,
+    /// Standard output.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+}
+
+impl RehearseError {
+    /// True if the flags are invalid.
+    #[must_use]
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::Config(_) | Self::Tls(_))
+    }
+}

@@ -1,0 +1,326 @@
+//! Result of a rehearsal: measurements, growth, and the sizes at which limits are reached.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fit::{Fit, Reached};
+use super::measure::{CALIBRATION, Measurements, Point, Stop};
+use super::plan::Plan;
+use super::session::RUN_LIMIT;
+use crate::convert::{float, millis};
+use crate::text;
+
+/// Duration from which on clients notice.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Duration from which on a server answers BUSY by default.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Part of the time that a server may wait for the processor without a note.
+const MAX_WAITED: f64 = 0.1;
+
+/// Number of commands that are listed.
+const MAX_COMMANDS: usize = 4;
+
+/// Rehearsal of a script.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    pub(crate) script: String,
+    pub(crate) function: Option<String>,
+    /// Server and its version.
+    pub(crate) server: String,
+    pub(crate) keys: Vec<String>,
+    pub(crate) args: Vec<String>,
+    pub(crate) assumptions: Vec<String>,
+    pub(crate) notes: Vec<String>,
+    /// Growth as a formula; `None` if the measurements show none.
+    pub(crate) growth: Option<&'static str>,
+    /// Root mean square of the relative deviations from the curve.
+    pub(crate) deviation: Option<f64>,
+    pub(crate) sizes: Vec<Row>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) expected: Option<Expected>,
+    /// Size at which a run was killed.
+    pub(crate) killed_at: Option<u64>,
+    /// Commands inside a run of the largest size, the longest first.
+    pub(crate) commands: Vec<Inner>,
+    /// Seconds for the reference of 10 000 strings.
+    pub(crate) calibration_seconds: f64,
+    /// True if the exit code is 1.
+    pub(crate) fails: bool,
+    #[serde(skip)]
+    pub(crate) fit: Option<Fit>,
+}
+
+/// Measurements of a size.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Row {
+    pub(crate) size: u64,
+    pub(crate) seconds: f64,
+    /// Longest run by the server's clock.
+    pub(crate) longest_seconds: f64,
+    pub(crate) runs: u32,
+    pub(crate) reply_bytes: u64,
+    pub(crate) lua_bytes: u64,
+    pub(crate) changes: u64,
+}
+
+/// Duration and the size at which it is reached.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Limit {
+    pub(crate) seconds: f64,
+    pub(crate) name: &'static str,
+    /// `None` if no size reaches it.
+    pub(crate) reached: Option<Reached>,
+}
+
+/// Time at the expected size.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Expected {
+    pub(crate) size: u64,
+    /// `None` if it can't be predicted.
+    pub(crate) seconds: Option<f64>,
+    pub(crate) limit_seconds: f64,
+    pub(crate) exceeds: bool,
+}
+
+/// Command inside a run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Inner {
+    pub(crate) command: String,
+    pub(crate) calls: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        script: &str,
+        plan: &Plan,
+        server: String,
+        measured: &Measurements,
+        warning: Duration,
+    ) -> Self {
+        let fit = Fit::new(&measured.samples());
+        // A run that was killed earlier than the curve allows: the growth is faster than what was measured before.
+        let killed = measured.killed.map(float);
+        let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
+        let is_contradicted = fit.as_ref().is_some_and(contradicts);
+        let fit = fit.filter(|_| !is_contradicted);
+        let mut notes = notes(plan, measured);
+        if is_contradicted {
+            notes.push("the times before the killed run do not tell its growth".to_owned());
+        } else if fit.is_none() && measured.points.len() > 3 {
+            notes.push("no curve passes near the measured times".to_owned());
+        }
+        let expected = plan.expect_size.map(|size| expected(size, fit.as_ref(), measured, warning));
+        let killed_below = measured.killed.is_some_and(|killed| match plan.expect_size {
+            Some(expected) => killed <= expected,
+            None => measured.points.is_empty(),
+        });
+        let limit = |seconds: Duration, name| Limit {
+            seconds: seconds.as_secs_f64(),
+            name,
+            reached: reached(fit.as_ref(), measured, seconds.as_secs_f64()),
+        };
+        let commands = measured.points.last().map(commands).unwrap_or_default();
+        Self {
+            script: script.to_owned(),
+            function: plan.function.clone(),
+            server,
+            keys: plan.specs.iter().map(ToString::to_string).collect(),
+            args: plan.args.clone(),
+            assumptions: plan.assumptions.clone(),
+            notes,
+            growth: fit.as_ref().map(|fit| fit.curve.growth.formula()),
+            deviation: fit.as_ref().map(|fit| fit.curve.deviation),
+            sizes: measured.points.iter().map(row).collect(),
+            limits: vec![limit(SLOW, "1 s"), limit(BUSY, "BUSY (5 s)")],
+            killed_at: measured.killed,
+            commands,
+            calibration_seconds: measured.calibration,
+            fails: expected.is_some_and(|expected| expected.exceeds) || killed_below,
+            expected,
+            fit,
+        }
+    }
+
+    /// Verdict in one sentence.
+    pub(crate) fn verdict(&self) -> String {
+        let largest = self.sizes.last();
+        match (self.growth, largest, self.killed_at) {
+            (_, None, Some(size)) => {
+                format!("does not end within {} at n = {}", text::duration(RUN_LIMIT), count(float(size)))
+            }
+            (Some("constant"), Some(row), _) => format!("takes {} at any size", seconds(row.seconds)),
+            (Some(growth), _, _) => {
+                let deviation = self.deviation.unwrap_or_default() * 100.0;
+                format!("grows with {growth} (deviation {deviation:.0} %)")
+            }
+            (None, Some(row), None) if self.sizes.len() == 1 => {
+                format!("takes {}; nothing of its data grows", seconds(row.seconds))
+            }
+            _ => "grows in a way that the measurements do not tell".to_owned(),
+        }
+    }
+}
+
+fn row(point: &Point) -> Row {
+    Row {
+        size: point.size,
+        seconds: point.seconds,
+        longest_seconds: point.longest,
+        runs: point.runs,
+        reply_bytes: point.reply,
+        lua_bytes: point.lua_memory,
+        changes: point.changes,
+    }
+}
+
+fn commands(point: &Point) -> Vec<Inner> {
+    let inner = |(command, time): (&String, &super::snapshot::CommandTime)| Inner {
+        command: command.to_uppercase(),
+        calls: time.calls,
+        seconds: time.time.as_secs_f64(),
+    };
+    let mut commands: Vec<Inner> = point.commands.iter().map(inner).collect();
+    commands.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    commands.truncate(MAX_COMMANDS);
+    commands
+}
+
+/// Size at which a time is reached: by the fit, or between the last run that ended and the one that was killed.
+fn reached(fit: Option<&Fit>, measured: &Measurements, seconds: f64) -> Option<Reached> {
+    if let Some(fit) = fit {
+        return fit.reached(seconds);
+    }
+    let killed = measured.killed.map(float)?;
+    let low = measured
+        .points
+        .iter()
+        .rev()
+        .find(|point| point.seconds < seconds)
+        .map_or(0.0, |point| float(point.size));
+    let is_within = seconds <= RUN_LIMIT.as_secs_f64();
+    is_within.then_some(Reached { size: killed, low, high: Some(killed), is_extrapolated: false })
+}
+
+fn expected(size: u64, fit: Option<&Fit>, measured: &Measurements, warning: Duration) -> Expected {
+    let limit_seconds = warning.as_secs_f64();
+    let measured_time = measured.points.iter().find(|point| point.size == size).map(|point| point.seconds);
+    let seconds = measured_time.or_else(|| fit.map(|fit| fit.at(float(size))));
+    let is_killed = measured.killed.is_some_and(|killed| killed <= size) && warning <= RUN_LIMIT;
+    Expected {
+        size,
+        seconds,
+        limit_seconds,
+        exceeds: is_killed || seconds.is_some_and(|seconds| seconds > limit_seconds),
+    }
+}
+
+fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
+    let mut notes = Vec::new();
+    let limit = text::duration(RUN_LIMIT);
+    if let Some(size) = measured.killed {
+        let size = count(float(size));
+        let how = if measured.unkillable {
+            "it had written, so that SCRIPT KILL was refused: in production only SHUTDOWN NOSAVE ends it"
+        } else {
+            "it was killed"
+        };
+        notes.push(format!("a run with n = {size} took longer than {limit}; {how}"));
+    }
+    let stop = match measured.stop {
+        Stop::Budget => "larger sizes do not fit into --time-budget",
+        Stop::Memory => "the server reached --max-memory at the next size",
+        Stop::NothingGrows => {
+            "no key or argument grows; give --key NAME=TYPE, --data 'PATTERN=TYPE' or --arg '{n}'"
+        }
+        Stop::MaxSize | Stop::RunLimit | Stop::Killed => "",
+    };
+    if !stop.is_empty() {
+        notes.push(stop.to_owned());
+    }
+    let waited = measured.points.iter().map(|point| point.waited).fold(0.0, f64::max);
+    if waited > MAX_WAITED {
+        notes.push(format!(
+            "other programs used the processor for up to {:.0} % of a run; that time is left out",
+            waited * 100.0
+        ));
+    }
+    let calibration = Duration::try_from_secs_f64(measured.calibration).unwrap_or_default();
+    notes.push(format!(
+        "this machine creates {CALIBRATION} strings in Lua in {:.2} ms; on another machine times may differ by a factor of 2",
+        float(millis(calibration * 1000)) / 1000.0
+    ));
+    if plan.expect_size.is_none() {
+        notes.push(
+            "--expect-size N makes the exit code 1 if production's size takes longer than --slow.warning"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+/// Seconds for people.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 1e-5 {
+        return format!("{:.1} µs", seconds * 1e6);
+    }
+    text::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+/// Number with its thousands apart.
+pub(crate) fn count(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Number with two digits, the rest zeros.
+pub(crate) fn about(number: f64) -> String {
+    let unit = 10_f64.powf(number.max(1.0).log10().floor() - 1.0).max(1.0);
+    count((number / unit).round() * unit)
+}
+
+/// Number of bytes for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut value = float(bytes);
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(
+            (count(1_234_567.0), count(12.0), count(100.0)),
+            ("1 234 567".into(), "12".into(), "100".into())
+        );
+        assert_eq!(
+            (about(1_234_567.0), about(98.7), about(9.0)),
+            ("1 200 000".into(), "99".into(), "9".into())
+        );
+        assert_eq!(
+            (bytes(7), bytes(1536), bytes(3 << 30)),
+            ("7 B".into(), "1.5 KiB".into(), "3.0 GiB".into())
+        );
+        assert_eq!((seconds(1.5e-6), seconds(0.012)), ("1.5 µs".to_owned(), "12 ms".to_owned()));
+    }
+}

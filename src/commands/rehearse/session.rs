@@ -1,0 +1,335 @@
+//! Commands of a rehearsal on its server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ::redis::{Cmd, Value, cmd};
+use tokio::time::{sleep, timeout};
+
+use super::error::RehearseError;
+use super::server::PrivateServer;
+use super::snapshot::Snapshot;
+use crate::client::{CommandError, Connection, DialError, TlsSetup, Transport, connect};
+use crate::config::{Endpoint, TargetConfig};
+use crate::parse::{CommandNames, ErrorReply};
+
+/// Maximum time for a reply to a command other than the script.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum time of a run on the processor; it is killed after that.
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Maximum number of times that a run gets more time because the server did not get the processor.
+const MAX_EXTENSIONS: u32 = 8;
+
+/// Time within which a killed script has to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval between attempts to kill, and between attempts to connect.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Maximum number of attempts to connect to a private server.
+const MAX_ATTEMPTS: u32 = 500;
+
+/// Maximum memory of a reply to a command, bytes.
+const REPLY_LIMIT: usize = 16 << 20;
+
+/// Maximum memory of the reply of the script, bytes.
+const SCRIPT_REPLY_LIMIT: usize = 2 << 30;
+
+/// Script or function as it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Callable {
+    Script { sha1: String },
+    Function { name: String },
+}
+
+impl Callable {
+    /// Command that calls it, in lower case.
+    pub(crate) const fn command(&self) -> &'static str {
+        match self {
+            Self::Script { .. } => "evalsha",
+            Self::Function { .. } => "fcall",
+        }
+    }
+
+    const fn kill(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Script { .. } => ("SCRIPT", "SCRIPT KILL"),
+            Self::Function { .. } => ("FUNCTION", "FUNCTION KILL"),
+        }
+    }
+
+    fn call(&self, keys: &[String], args: &[String]) -> Cmd {
+        let mut command = match self {
+            Self::Script { sha1 } => cmd("EVALSHA").arg(sha1).take(),
+            Self::Function { name } => cmd("FCALL").arg(name).take(),
+        };
+        command.arg(keys.len()).arg(keys).arg(args);
+        command
+    }
+}
+
+/// End of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// It replied, with this number of bytes on the wire.
+    Ended { reply: u64 },
+    /// It returned an error.
+    Failed(String),
+    /// It ran for [`RUN_LIMIT`] and was killed.
+    Killed,
+    /// It ran for [`RUN_LIMIT`], had written, and was ended with its server.
+    KilledWithServer,
+    /// It ran for [`RUN_LIMIT`] and cannot be killed; the server is somebody else's.
+    RunsOn,
+}
+
+/// Connections to the server of a rehearsal, and the server itself if it is private.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Connection,
+    /// Kills what the other connection runs.
+    killer: Connection,
+    private: Option<PrivateServer>,
+}
+
+impl Session {
+    /// Connects to a private server, which ends with the session.
+    pub(crate) async fn private(server: PrivateServer) -> Result<Self, RehearseError> {
+        let endpoint = Endpoint::Unix(server.socket());
+        let connection = open(first_connection(&endpoint).await?).await?;
+        let killer = open(connect(&endpoint).await?).await?;
+        let mut session = Self { connection, killer, private: Some(server) };
+        session.wait_until_loaded().await?;
+        Ok(session)
+    }
+
+    /// Connects to a server of the user.
+    pub(crate) async fn existing(target: &TargetConfig) -> Result<Self, RehearseError> {
+        let connection = dial(target).await?;
+        let killer = dial(target).await?;
+        Ok(Self { connection, killer, private: None })
+    }
+
+    /// True if the server is private, so that all data on it belongs to the rehearsal.
+    pub(crate) const fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// Replaces the private server by a new one without data; a server of the user stays.
+    pub(crate) async fn restart(&mut self) -> Result<(), RehearseError> {
+        if let Some(server) = &self.private {
+            *self = Self::private(server.another().await?).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until_loaded(&mut self) -> Result<(), RehearseError> {
+        loop {
+            match self.send(cmd("PING"), "PING").await {
+                Err(RehearseError::Failed {
+                    failure: CommandError::ErrorReply(ErrorReply::Loading), ..
+                }) => {
+                    sleep(INTERVAL).await;
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// Sends a command and waits for its reply.
+    pub(crate) async fn send(&mut self, command: Cmd, name: &'static str) -> Result<Value, RehearseError> {
+        timeout(REPLY_TIMEOUT, self.connection.send_any(command, name, REPLY_LIMIT))
+            .await
+            .map_err(|_| RehearseError::Timeout(name))?
+            .map_err(|failure| RehearseError::Failed { command: name, failure })
+    }
+
+    /// Sends EVAL of a script of the rehearsal itself.
+    pub(crate) async fn eval(
+        &mut self,
+        body: &str,
+        keys: &[&str],
+        args: &[String],
+    ) -> Result<Value, RehearseError> {
+        self.send(cmd("EVAL").arg(body).arg(keys.len()).arg(keys).arg(args).take(), "EVAL").await
+    }
+
+    pub(crate) async fn select(&mut self, database: u32) -> Result<(), RehearseError> {
+        self.send(cmd("SELECT").arg(database).take(), "SELECT").await.map(drop)
+    }
+
+    /// Numbers of the server.
+    pub(crate) async fn snapshot(&mut self) -> Result<Snapshot, RehearseError> {
+        let info = match self.send(cmd("INFO").arg("all").take(), "INFO").await? {
+            Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
+            _ => String::new(),
+        };
+        Ok(Snapshot::parse(&info))
+    }
+
+    /// Loads a script, or the library of a function.
+    pub(crate) async fn load(
+        &mut self,
+        source: &[u8],
+        function: Option<&str>,
+    ) -> Result<Callable, RehearseError> {
+        let rejected = |error| match error {
+            RehearseError::Failed { failure: CommandError::ErrorReply(reply), .. } => {
+                RehearseError::Rejected(reply.to_string())
+            }
+            other => other,
+        };
+        if let Some(name) = function {
+            let load = cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source).take();
+            self.send(load, "FUNCTION LOAD").await.map_err(rejected)?;
+            return Ok(Callable::Function { name: name.to_owned() });
+        }
+        let load = cmd("SCRIPT").arg("LOAD").arg(source).take();
+        match self.send(load, "SCRIPT LOAD").await.map_err(rejected)? {
+            Value::BulkString(sha1) => {
+                Ok(Callable::Script { sha1: String::from_utf8_lossy(&sha1).into_owned() })
+            }
+            other => Err(RehearseError::Rejected(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    fn processor_time(&self) -> Option<Duration> {
+        self.private.as_ref()?.processor_time()
+    }
+
+    /// Runs a script, and kills it if it takes longer than [`RUN_LIMIT`].
+    pub(crate) async fn run(
+        &mut self,
+        callable: &Callable,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<Run, RehearseError> {
+        let reply = self.connection.send_any(callable.call(keys, args), "the script", SCRIPT_REPLY_LIMIT);
+        tokio::pin!(reply);
+        let start = self.processor_time();
+        let mut limit = RUN_LIMIT;
+        for _ in 0..MAX_EXTENSIONS {
+            if let Ok(reply) = timeout(limit, &mut reply).await {
+                return ended(reply);
+            }
+            // A busy machine: the server has had less time than has passed.
+            let used = start.zip(self.processor_time()).map(|(start, now)| now.saturating_sub(start));
+            limit = used.map_or(Duration::ZERO, |used| RUN_LIMIT.saturating_sub(used));
+            if limit < INTERVAL {
+                break;
+            }
+        }
+        let (command, name) = callable.kill();
+        let mut remaining = KILL_TIMEOUT;
+        let mut may_kill = true;
+        while !remaining.is_zero() {
+            if may_kill {
+                let kill = self.killer.send_any(cmd(command).arg("KILL").take(), name, REPLY_LIMIT);
+                let kill = timeout(remaining, kill).await;
+                if let Ok(Err(CommandError::ErrorReply(error))) = &kill {
+                    // It has written. Other errors mean that it has just ended, or is not BUSY yet.
+                    may_kill = !error.to_string().contains("UNKILLABLE");
+                }
+            }
+            if !may_kill {
+                break;
+            }
+            if let Ok(reply) = timeout(INTERVAL, &mut reply).await {
+                return Ok(match ended(reply)? {
+                    Run::Failed(text) if !text.to_ascii_lowercase().contains("kill") => Run::Failed(text),
+                    // It took longer than the limit, even if it ended before it was killed.
+                    _ => Run::Killed,
+                });
+            }
+            remaining = remaining.saturating_sub(INTERVAL);
+        }
+        Ok(match &mut self.private {
+            Some(server) => {
+                server.kill();
+                Run::KilledWithServer
+            }
+            None => Run::RunsOn,
+        })
+    }
+}
+
+/// End of a script that replied.
+fn ended(reply: Result<Value, CommandError>) -> Result<Run, RehearseError> {
+    match reply {
+        Ok(value) => Ok(Run::Ended { reply: wire_size(&value) }),
+        Err(CommandError::ErrorReply(error)) => Ok(Run::Failed(error.to_string())),
+        Err(failure) => Err(RehearseError::Failed { command: "the script", failure }),
+    }
+}
+
+/// Number of bytes of a reply in RESP2.
+fn wire_size(value: &Value) -> u64 {
+    let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    let header = |length: usize| count(length.to_string().len() + 3);
+    match value {
+        Value::Nil | Value::Okay => 5,
+        Value::Int(number) => count(number.to_string().len() + 3),
+        Value::BulkString(bytes) => header(bytes.len()) + count(bytes.len() + 2),
+        Value::SimpleString(text) => count(text.len() + 3),
+        Value::Array(values) => header(values.len()) + values.iter().map(wire_size).sum::<u64>(),
+        _ => 0,
+    }
+}
+
+/// Connects to a server that has bound its socket and listens soon.
+async fn first_connection(endpoint: &Endpoint) -> Result<Transport, RehearseError> {
+    for _ in 0..MAX_ATTEMPTS {
+        match connect(endpoint).await {
+            Err(DialError::Connect(_)) => sleep(INTERVAL).await,
+            other => return Ok(other?),
+        }
+    }
+    Ok(connect(endpoint).await?)
+}
+
+async fn open(transport: Transport) -> Result<Connection, RehearseError> {
+    let failed = |failure| RehearseError::Failed { command: "the connection", failure };
+    Connection::open(transport, CommandNames::default()).await.map_err(failed)
+}
+
+/// Connects to a server of the user, with TLS and credentials.
+pub(crate) async fn dial(target: &TargetConfig) -> Result<Connection, RehearseError> {
+    let tls = target.address.tls.then(|| TlsSetup::new(&target.tls, &target.address.endpoint)).transpose()?;
+    let transport = connect(&target.address.endpoint).await?;
+    let lost = |text: String| RehearseError::Failed {
+        command: "the TLS handshake",
+        failure: CommandError::ConnectionLost(text),
+    };
+    let transport = match &tls {
+        None => transport,
+        Some(tls) => timeout(REPLY_TIMEOUT, tls.handshake(transport))
+            .await
+            .map_err(|_| RehearseError::Timeout("the TLS handshake"))?
+            .map_err(|error| lost(error.to_string()))?,
+    };
+    let mut connection = open(transport).await?;
+    if let Some(password) = &target.credentials.password {
+        let user = target.credentials.user.as_deref();
+        let passwords = password.read_within(REPLY_TIMEOUT).await;
+        let password = passwords.and_then(|passwords| passwords.of(user, &target.address));
+        if let Some(password) = password.map_err(RehearseError::Password)? {
+            timeout(REPLY_TIMEOUT, connection.authenticate(user, &password))
+                .await
+                .map_err(|_| RehearseError::Timeout("AUTH"))?
+                .map_err(|failure| RehearseError::Failed { command: "AUTH", failure })?;
+        }
+    }
+    Ok(connection)
+}
+
+/// Starts a private server and connects to it.
+pub(crate) async fn start(
+    program: Option<&Path>,
+    max_memory: u64,
+    dump: Option<&Path>,
+) -> Result<Session, RehearseError> {
+    Session::private(PrivateServer::start(program, max_memory, dump).await?).await
+}

@@ -1,0 +1,291 @@
+//! `rehearse`: growth of known scripts, kills, clean-up, and the servers that it uses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use redis::Value;
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use crate::common::repository;
+use test_support::exporter::binary;
+use test_support::server::{Kind, Server};
+use test_support::wait::eventually;
+use test_support::{cache, on_each_server};
+
+on_each_server!(
+    scripts_of_known_growth_are_classified,
+    a_script_that_does_not_end_is_killed,
+    a_server_of_the_user_must_be_empty_and_stays_so,
+);
+
+/// Maximum time until a server has started or ended on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Result of `rehearse`, with the folder for temporary files that it was given.
+struct Rehearsed {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    folder: TempDir,
+}
+
+impl Rehearsed {
+    fn json(&self) -> Json {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+
+    /// Fails if a server process or a file is left.
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(servers_in(self.folder.path()), Vec::<i32>::new(), "{}", self.stderr);
+        let left: Vec<_> = fs::read_dir(self.folder.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Command that rehearses with a folder of its own for temporary files.
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("rehearse").args(words).env("TMPDIR", folder).env_remove("REDIS_ADDR").stdin(Stdio::null());
+    command
+}
+
+fn rehearse(words: &[&str]) -> Rehearsed {
+    let folder = TempDir::new().unwrap();
+    let output = command(folder.path(), words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    Rehearsed { code: output.status.code(), stdout, stderr, folder }
+}
+
+/// Processes whose working directory is in a folder, as that of each private server is.
+fn servers_in(folder: &Path) -> Vec<i32> {
+    let folder = fs::canonicalize(folder).unwrap();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let cwd = fs::read_link(entry.path().join("cwd")).ok()?;
+        cwd.starts_with(&folder).then_some(id)
+    });
+    processes.collect()
+}
+
+/// File with a script, in a folder that lives as long.
+fn script(body: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("script.lua");
+    fs::write(&path, body).unwrap();
+    (folder, path)
+}
+
+fn server_of(kind: Kind) -> String {
+    kind.binary().unwrap().display().to_string()
+}
+
+fn scripts_of_known_growth_are_classified(kind: Kind) {
+    for (name, growth) in [("constant-members", "constant"), ("linear-drain", "n"), ("quadratic-pairs", "n²")]
+    {
+        let path = repository("tests/rehearse").join(name).with_extension("lua");
+        let server = server_of(kind);
+        let words = [
+            path.to_str().unwrap(),
+            "--server",
+            &server,
+            "--max-size",
+            "100k",
+            "--time-budget",
+            "40s",
+            "--format",
+            "json",
+        ];
+        let rehearsed = rehearse(&words);
+        let report = rehearsed.json();
+        assert_eq!(
+            (rehearsed.code, report["growth"].as_str()),
+            (Some(0), Some(growth)),
+            "{name}: {report:#}"
+        );
+        let is_reached = report["limits"][0]["reached"].is_object();
+        assert_eq!(is_reached, growth != "constant", "{report:#}");
+        rehearsed.assert_nothing_is_left();
+    }
+}
+
+fn a_script_that_does_not_end_is_killed(kind: Kind) {
+    for (write, note) in [("", "it was killed"), ("redis.call('SET', 'x', 1)", "SHUTDOWN NOSAVE")] {
+        let (_folder, path) = script(&format!("{write}\nwhile true do end"));
+        let rehearsed = rehearse(&[path.to_str().unwrap(), "--server", &server_of(kind)]);
+        assert_eq!(rehearsed.code, Some(1), "{}{}", rehearsed.stdout, rehearsed.stderr);
+        assert!(rehearsed.stdout.contains("does not end within 2 s"), "{}", rehearsed.stdout);
+        assert!(rehearsed.stdout.contains(note), "{}", rehearsed.stdout);
+        rehearsed.assert_nothing_is_left();
+    }
+}
+
+fn a_server_of_the_user_must_be_empty_and_stays_so(kind: Kind) {
+    let server = Server::start(kind);
+    let (_folder, path) =
+        script("redis.call('SADD', KEYS[1], 'new')\nreturn redis.call('SMEMBERS', KEYS[1])");
+    let url = server.url();
+    let words = [path.to_str().unwrap(), "--redis.addr", &url, "--max-size", "1000"];
+    let rehearsed = rehearse(&words);
+    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    assert!(rehearsed.stdout.contains("data: key:1 (set"), "{}", rehearsed.stdout);
+    for database in ["0", "1"] {
+        let mut client = server.client();
+        client.call(&["SELECT", database]);
+        assert_eq!(client.call(&["DBSIZE"]), Value::Int(0));
+    }
+
+    let mut client = server.client();
+    client.call(&["SELECT", "3"]);
+    client.call(&["SET", "mine", "1"]);
+    let refused = rehearse(&words);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the server has 1 keys"), "{}", refused.stderr);
+    assert_eq!(client.call(&["DBSIZE"]), Value::Int(1));
+}
+
+#[test]
+fn an_interrupt_leaves_nothing() {
+    let (_folder, path) = script("while true do end");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let folder = TempDir::new().unwrap();
+        let mut process = command(folder.path(), &[path.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually(LIMIT, "a private server", || servers_in(folder.path()).first().copied());
+        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
+        let status = process.wait().unwrap();
+        assert_eq!(status.code(), Some(2), "{signal}");
+        assert_eq!(servers_in(folder.path()), Vec::<i32>::new(), "{signal}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{signal}");
+    }
+}
+
+#[test]
+fn the_server_ends_when_the_process_is_killed() {
+    if test_support::process::find_program("setpriv").is_none() {
+        return cache::skip("setpriv is not installed");
+    }
+    let (_folder, path) = script("while true do end");
+    let folder = TempDir::new().unwrap();
+    let mut process =
+        command(folder.path(), &[path.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
+    eventually(LIMIT, "a private server", || servers_in(folder.path()).first().copied());
+    // By then it has asked for the signal: it has become the server, which has made its socket.
+    eventually(LIMIT, "its socket", || {
+        let mut folders = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        folders.any(|folder| folder.join("server.sock").exists()).then_some(())
+    });
+    process.kill().unwrap();
+    process.wait().unwrap();
+    eventually(LIMIT, "the server to end", || servers_in(folder.path()).is_empty().then_some(()));
+}
+
+#[test]
+fn the_exit_code_depends_on_the_expected_size() {
+    let (_folder, path) = script(
+        "-- redis-script-exporter: rehearse ARGV[1]={n} expect-size=1000M\n\
+         local sum = 0\nfor i = 1, tonumber(ARGV[1]) do sum = sum + i end\nreturn sum",
+    );
+    let path = path.to_str().unwrap();
+    let slow = rehearse(&[path, "--max-size", "100k"]);
+    assert_eq!(slow.code, Some(1), "{}{}", slow.stdout, slow.stderr);
+    assert!(slow.stdout.contains("longer than --slow.warning"), "{}", slow.stdout);
+    let fast = rehearse(&[path, "--max-size", "100k", "--expect-size", "1000"]);
+    assert_eq!(fast.code, Some(0), "{}{}", fast.stdout, fast.stderr);
+    let patient = rehearse(&[path, "--max-size", "100k", "--slow.warning", "1h", "--slow.critical", "1h"]);
+    assert_eq!(patient.code, Some(0), "{}{}", patient.stdout, patient.stderr);
+}
+
+#[test]
+fn functions_of_a_library_are_rehearsed() {
+    let (folder, path) = script(
+        "#!lua name=carts\nlocal function total(keys, args) return #redis.call('HGETALL', keys[1]) end\n\
+         local function clear(keys, args) return redis.call('DEL', keys[1]) end\n\
+         redis.register_function('total', total)\nredis.register_function('clear', clear)",
+    );
+    let path = path.to_str().unwrap();
+    let svg = folder.path().join("chart.svg");
+    let words = [
+        path,
+        "--function",
+        "total",
+        "--max-size",
+        "10k",
+        "--format",
+        "markdown",
+        "--output",
+        svg.to_str().unwrap(),
+    ];
+    let rehearsed = rehearse(&words);
+    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    assert!(
+        rehearsed.stdout.contains("| 10 000 |") && rehearsed.stdout.contains("hash"),
+        "{}",
+        rehearsed.stdout
+    );
+    assert!(fs::read_to_string(svg).unwrap().contains("<circle"));
+    let unnamed = rehearse(&[path]);
+    assert_eq!(unnamed.code, Some(64), "{}", unnamed.stderr);
+    assert!(unnamed.stderr.contains("total, clear"), "{}", unnamed.stderr);
+}
+
+#[test]
+fn all_scripts_of_a_folder_are_rehearsed() {
+    let (folder, path) = script("return redis.call('LLEN', KEYS[1])");
+    fs::write(folder.path().join("wrong.lua"), "return redis.call('LLEN', 'a', 'b')").unwrap();
+    let words = ["--all", folder.path().to_str().unwrap(), "--max-size", "1000"];
+    let rehearsed = rehearse(&words);
+    assert_eq!(rehearsed.code, Some(2), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    let lines: Vec<&str> = rehearsed.stdout.lines().collect();
+    assert!(lines.len() == 3 && lines[1].starts_with("script.lua"), "{lines:?}");
+    assert!(lines[2].contains("failed: the script fails"), "{lines:?}");
+    fs::remove_file(path).unwrap();
+    fs::remove_file(folder.path().join("wrong.lua")).unwrap();
+    let nothing = rehearse(&words);
+    assert_eq!(nothing.code, Some(64), "a wrong path must not pass: {}", nothing.stderr);
+}
+
+#[test]
+fn the_shape_of_real_keys_is_read_without_values() {
+    let server = Server::start(Kind::Redis70);
+    let mut client = server.client();
+    for i in 0..100 {
+        client.call(&["RPUSH", "queue", &format!("sesame-{i}-{}", "x".repeat(90))]);
+        client.call(&["HSET", &format!("job:{i}"), "name", "sesame", "state", "sesame"]);
+    }
+    client.call(&["CONFIG", "RESETSTAT"]);
+    let (_folder, path) = script("return redis.call('LLEN', KEYS[1])");
+    let url = server.url();
+    let words = [
+        path.to_str().unwrap(),
+        "--key",
+        "queue",
+        "--data",
+        "job:*",
+        "--sample-from",
+        &url,
+        "--max-size",
+        "100",
+    ];
+    let rehearsed = rehearse(&words);
+    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    assert!(rehearsed.stdout.contains("queue has 100 elements"), "{}", rehearsed.stdout);
+    assert!(rehearsed.stdout.contains("job:* has about 100 keys"), "{}", rehearsed.stdout);
+    assert!(rehearsed.stdout.contains("--expect-size 100:"), "{}", rehearsed.stdout);
+    let stats = test_support::client::text(&server.call(&["INFO", "commandstats"]));
+    let sent = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next());
+    let known = ["type", "llen", "hlen", "memory|usage", "scan", "dbsize", "config|resetstat", "info"];
+    for command in sent {
+        assert!(known.contains(&command), "{command} may read values");
+    }
+}
