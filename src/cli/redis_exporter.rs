@@ -1,7 +1,7 @@
 //! Flags and variables of `redis_exporter`, and their counterparts here. They are not accepted: an error names the flag to
 //! write instead, so that a command line that is taken over works, or fails with one line that tells how to change it.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 
 use super::environment;
 
@@ -113,17 +113,6 @@ fn counterpart(flag: &str) -> Option<Counterpart> {
 /// Returns the line for an error that a command line of `redis_exporter` causes. `words` are all arguments; values are not
 /// repeated.
 pub(super) fn usage_line(error: &clap::Error, words: &[&str], known: &clap::Command) -> Option<String> {
-    if let (ErrorKind::InvalidValue, Some(ContextValue::String(arg))) =
-        (error.kind(), error.get(ContextKind::InvalidArg))
-        && arg.starts_with("--redis.addr ")
-        && words.iter().any(|word| *word == "--redis.addr=" || word.is_empty())
-    {
-        return Some(
-            "--redis.addr is empty; to select servers in the scrape, as with redis_exporter's /scrape, remove the flag, \
-             set modules in --config.file and use /probe (docs/switching.md)"
-                .to_owned(),
-        );
-    }
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
@@ -196,7 +185,7 @@ mod tests {
                 &["-redis.addr", "redis://redis:6379", "-web.listen-address", ":9121"],
                 Some("write --redis.addr"),
             ),
-            (&["--redis.addr="], Some("use /probe")),
+            (&["--redis.addr="], None),
             (
                 &["--redis.addr", "rediss://redis:6380", "--skip-tls-verification"],
                 Some("write --redis.tls-insecure"),
