@@ -233,7 +233,7 @@ fn pages_of_a_runaway_script(kind: Kind) {
     server.kill();
     page("RedisDown", "critical");
     let down = page("RedisScriptTargetDown", "critical");
-    assert!(down.annotations["description"].contains("unreachable"), "{down:#?}");
+    assert!(down.annotations["description"].contains(" has not been reachable "), "{down:#?}");
 }
 
 /// The text between two headings of the README.
