@@ -212,8 +212,9 @@ fn pages_of_a_runaway_script(kind: Kind) {
     }
     // The other exporter, and our PING: the server's count of them is read a moment later.
     page("RedisClientsRefusedBusy", "warning");
-    receiver
-        .wait_for(LIMIT, "every page to be taken back", |pages| unresolved(pages).is_empty().then_some(()));
+    receiver.wait_for(LIMIT * 2, "every page to be taken back", |pages| {
+        unresolved(pages).is_empty().then_some(())
+    });
     let resolved = receiver.pages().into_iter().find(|page| page.status == Status::Resolved).expect("a page");
     println!("from the script's end to the end of the page: {:?}", resolved.received_at - ended);
     eventually(LIMIT, "no alert to be left", || prometheus.alerts().is_empty().then_some(()));
