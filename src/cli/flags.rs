@@ -186,6 +186,12 @@ pub(crate) struct Cli {
     #[arg(long = "script.dir", value_name = "DIR", global = true)]
     pub(crate) script_dir: Vec<PathBuf>,
 
+    /// Name the scripts of public libraries by the bundled catalogue; names from --script.dir have precedence
+    #[arg(long = "script.bundled", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "true", default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new(), global = true)]
+    pub(crate) script_bundled: bool,
+
     /// Minimum log level
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub(crate) log_level: LogLevel,

@@ -19,7 +19,7 @@ pub(crate) use self::flags::Cli;
 pub(crate) use self::redis_exporter::ignored_variables;
 pub(crate) use self::rehearse::{RehearseFlags, RehearseFormat, count};
 pub(crate) use self::subcommands::{
-    CatalogueArgs, CheckFlags, CheckFormat, LintFlags, LintFormat, Subcommand,
+    CatalogueArgs, CatalogueCommand, CheckFlags, CheckFormat, LintFlags, LintFormat, LookupArgs, Subcommand,
 };
 
 impl Cli {

@@ -17,7 +17,7 @@ pub(crate) enum Subcommand {
     Healthcheck,
     /// Print the alert rules for Prometheus
     Rules,
-    /// Write scripts to a directory for --script.dir, from a server that returns them or from a recording of MONITOR
+    /// Look scripts up by SHA1, or write those of a server or of a recording of MONITOR to a directory for --script.dir
     Catalogue(CatalogueArgs),
     /// Write the dashboards for Grafana and print their file names
     Dashboards {
@@ -149,9 +149,36 @@ fn check_timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
+/// Text after the flags in `catalogue lookup --help`.
+const LOOKUP_EXIT_CODES: &str = "\
+Exit codes: 0 all are known; 1 some are unknown; 2 the input has no SHA1; 64 wrong flags\n\
+A range of versions ends at the newest one that was read for this release; later versions may have the same script";
+
+/// Subcommands of `catalogue`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub(crate) enum CatalogueCommand {
+    /// Print library, versions and name of scripts, from the bundled catalogue and --script.dir; asks no server
+    #[command(after_help = LOOKUP_EXIT_CODES)]
+    Lookup(LookupArgs),
+}
+
+/// Flags of `catalogue lookup`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct LookupArgs {
+    /// SHA1s, at least their first 8 digits, or labels of cut bodies (~ and 12 digits); without any, or for -, the SHA1s and
+    /// quoted scripts in the text on standard input, such as a slow log or a page
+    #[arg(value_name = "SHA1")]
+    pub(crate) scripts: Vec<String>,
+}
+
 /// Flags of `catalogue`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct CatalogueArgs {
+    /// Subcommand; without one scripts are written.
+    #[command(subcommand)]
+    pub(crate) command: Option<CatalogueCommand>,
+
     /// Server to read from: the scripts that its slow log names (Valkey 8.0 and later), and its function libraries (7.0
     /// and later); credentials and TLS as for the exporter
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]

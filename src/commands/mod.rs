@@ -97,11 +97,9 @@ fn dispatch() -> Result<ExitCode, CommandError> {
         }
         Some(Subcommand::Catalogue(args)) => {
             let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
-            block_on(catalogue::run(&cli, args, &mut out, &mut notes))?.map(|()| ExitCode::SUCCESS).map_err(
-                |error| {
-                    if error.is_usage() { CommandError::usage(error) } else { CommandError::other(error) }
-                },
-            )
+            block_on(catalogue::run(&cli, args, &mut out, &mut notes))?.map_err(|error| {
+                if error.is_usage() { CommandError::usage(error) } else { CommandError::other(error) }
+            })
         }
         Some(Subcommand::Healthcheck) => {
             let web = WebConfig::from_cli(&cli).map_err(CommandError::usage)?;

@@ -42,7 +42,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let hangup = signal(SignalKind::hangup())
         .map_err(|error| CommandError::other(format!("cannot handle SIGHUP: {error}")))?;
     let targets = config.targets.len();
-    let names = load_scripts(&config.script_dirs).map_err(CommandError::usage)?;
+    let names = load_scripts(&config.script_dirs, config.script_bundled).map_err(CommandError::usage)?;
     let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
         .map_err(CommandError::usage)?;
     fleet.set_catalogue(names);

@@ -62,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) probes: ProbeLimits,
     /// Directories of files that name scripts.
     pub(crate) script_dirs: Vec<PathBuf>,
+    /// True if the bundled catalogue names the scripts of libraries.
+    pub(crate) script_bundled: bool,
     /// HTTP server.
     pub(crate) web: WebConfig,
     /// File that keeps counters across restarts.
@@ -121,6 +123,7 @@ impl Config {
             modules,
             probes,
             script_dirs: cli.script_dir.clone(),
+            script_bundled: cli.script_bundled,
             web: WebConfig::from_cli(cli)?,
             state_file: cli.state_file.clone(),
         })

@@ -37,12 +37,12 @@ pub(crate) struct ScriptDirError {
     source: io::Error,
 }
 
-/// Reads all files of these directories that may contain scripts. Files that cannot be read are logged and skipped. Blocks
+/// Reads all files of these directories that may contain scripts, and adds the bundled catalogue if `is_bundled`. Files that cannot be read are logged and skipped. Blocks
 /// while it reads: on a runtime it belongs in `spawn_blocking`.
 ///
 /// # Errors
 /// One of the directories itself cannot be read.
-pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
+pub(crate) fn load(folders: &[PathBuf], is_bundled: bool) -> Result<Catalogue, ScriptDirError> {
     let mut scan = Scan::default();
     for folder in folders {
         scan.folder(folder).map_err(|source| ScriptDirError { path: folder.clone(), source })?;
@@ -70,7 +70,7 @@ pub(crate) fn load(folders: &[PathBuf]) -> Result<Catalogue, ScriptDirError> {
             );
         }
     }
-    Ok(catalogue)
+    Ok(if is_bundled { catalogue.with_bundled() } else { catalogue })
 }
 
 /// Files found so far.
@@ -197,7 +197,7 @@ mod tests {
         symlink(root, root.join("a/loop")).unwrap();
         symlink("nowhere", root.join("dangling.lua")).unwrap();
         symlink(root.join("a/b/deep.lua"), root.join("link.lua")).unwrap();
-        let catalogue = load(&[root.to_owned()]).unwrap();
+        let catalogue = load(&[root.to_owned()], false).unwrap();
         assert_eq!(catalogue.size(), (1, 0));
         assert_eq!(name(&catalogue, "return 1"), "a/b/deep.lua");
         assert_eq!(name(&catalogue, "return 2").len(), 12);
@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_an_error_that_names_it() {
-        let error = load(&[PathBuf::from("/nowhere/at/all")]).unwrap_err().to_string();
+        let error = load(&[PathBuf::from("/nowhere/at/all")], false).unwrap_err().to_string();
         assert!(error.starts_with("--script.dir: ") && error.contains("/nowhere/at/all"), "{error}");
-        assert!(load(&[PathBuf::from("/etc/hostname")]).is_err());
-        assert_eq!(load(&[]).unwrap().size(), (0, 0));
+        assert!(load(&[PathBuf::from("/etc/hostname")], false).is_err());
+        assert_eq!(load(&[], true).unwrap().size(), (0, 0));
     }
 }

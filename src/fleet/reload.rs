@@ -114,7 +114,7 @@ impl Reloader {
 
     fn read(&self) -> Result<ReloadSummary, ReloadError> {
         let config = Config::from_cli(&self.cli)?;
-        let names = load_scripts(&config.script_dirs)?;
+        let names = load_scripts(&config.script_dirs, config.script_bundled)?;
         let plan = self.fleet.plan(config.targets, config.discoveries, &config.modules)?;
         self.fleet.set_catalogue(names);
         Ok(self.probes.replace(config.modules, plan))

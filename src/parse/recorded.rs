@@ -82,7 +82,7 @@ fn monitored(line: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Decodes an argument up to its closing quote, with the escapes of MONITOR; returns it and the bytes after it.
-fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub(super) fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (mut word, mut bytes) = (Vec::new(), quoted.iter());
     loop {
         match bytes.next()? {

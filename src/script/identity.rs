@@ -58,7 +58,7 @@ impl fmt::Display for Label {
 }
 
 /// Source of a script's identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
     /// A fingerprint: the body was cut.
@@ -69,6 +69,8 @@ pub(crate) enum Origin {
     Server,
     /// A file of `--script.dir`.
     Catalogue,
+    /// The bundled catalogue of libraries.
+    Bundled,
 }
 
 impl Origin {
@@ -80,12 +82,13 @@ impl Origin {
             Self::Computed => "computed",
             Self::Server => "server",
             Self::Catalogue => "catalogue",
+            Self::Bundled => "bundled",
         }
     }
 }
 
 /// Identity of a script or function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
     /// Value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits of the fingerprint.
@@ -137,6 +140,12 @@ impl Identity {
             return Self::fingerprint(head, length);
         }
         Self::of_sha1(Sha1Digits::of(argument), Origin::Computed)
+    }
+
+    /// Returns the identity of a cut body with this label (`~` and 12 digits).
+    #[must_use]
+    pub(crate) fn from_cut_label(label: &str) -> Self {
+        Self { label: Label::new(label), sha1: None, name: String::new(), origin: Origin::Approximate }
     }
 
     /// Returns the label of this body after the slow log has cut it; `None` if it is short enough to be logged whole.

@@ -6,7 +6,7 @@ mod identity;
 mod labels;
 mod sha1;
 
-pub(crate) use self::catalogue::{Catalogue, Library, ScriptFile, Sources};
+pub(crate) use self::catalogue::{Bundled, Catalogue, Library, Owner, ScriptFile, Sources};
 pub(crate) use self::command::ScriptCommand;
 pub(crate) use self::identity::{Call, Identity, Label, NamedScript, Origin};
 pub(crate) use self::labels::{Labels, OTHER};

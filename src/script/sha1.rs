@@ -14,8 +14,13 @@ impl Sha1Digits {
     /// Computes the SHA1 that a server gives the script with this body.
     #[must_use]
     pub(crate) fn of(body: &[u8]) -> Self {
+        Self::from_bytes(&Sha1::digest(body).into())
+    }
+
+    /// Returns the digits of a SHA1 in binary.
+    #[must_use]
+    pub(crate) fn from_bytes(hash: &[u8; 20]) -> Self {
         const HEX: [u8; 16] = *b"0123456789abcdef";
-        let hash = Sha1::digest(body);
         let mut digits = [b'0'; 40];
         let nibbles = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
         for (digit, nibble) in digits.iter_mut().zip(nibbles) {
@@ -30,6 +35,18 @@ impl Sha1Digits {
         let mut digits: [u8; 40] = digits.as_ref().try_into().ok()?;
         digits.make_ascii_lowercase();
         digits.iter().all(u8::is_ascii_hexdigit).then_some(Self(digits))
+    }
+
+    /// Returns the SHA1 in binary.
+    #[must_use]
+    pub(crate) fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        for (byte, pair) in bytes.iter_mut().zip(self.0.as_chunks::<2>().0) {
+            // Both constructors leave hexadecimal digits only.
+            let digits = std::str::from_utf8(pair).unwrap_or_default();
+            *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
+        }
+        bytes
     }
 
     /// Returns the 40 digits.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::common::{LIMIT, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch};
 use test_support::cache;
 use test_support::client::{Client, text};
-use test_support::exporter::Exporter;
+use test_support::exporter::{Exporter, binary};
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::process::{Process, find_program};
@@ -31,6 +31,7 @@ on_each_server!(
     a_queue_librarys_scripts_are_named,
     sources_are_fetched_once,
     a_catalogue_is_written,
+    a_librarys_script_has_a_name_without_a_flag,
 );
 
 const SHORT: &str = "-- short\nreturn 1\n";
@@ -233,6 +234,7 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
     let package = folder.join("node_modules/bullmq");
     let server = logs_everything(kind).start();
     let exporter = watch(&server, &[&flag(&package)]);
+    let without_files = watch(&server, &[]);
     let output = tempfile::NamedTempFile::new().unwrap();
     let mut node =
         Process::start(&find_program("node").unwrap(), Signal::SIGKILL, |command: &mut Command| {
@@ -261,6 +263,15 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
     }
     println!("{kind}: {written} calls of {} scripts, all named: {names:?}", names.len());
     assert!(names.len() >= 25, "only {} scripts were run: {names:?}", names.len());
+
+    let metrics = wait_for_scripts(&without_files, u64::try_from(written).unwrap());
+    let bundled = calls_by_name(&metrics);
+    // Two scripts are also those of bull.
+    let is_named =
+        |name: &&str| name.starts_with("bullmq@") || (name.starts_with("bull@") && name.ends_with("(+1)"));
+    let unnamed: Vec<&str> =
+        bundled.keys().map(|(_, name)| name.as_str()).filter(|name| !is_named(name)).collect();
+    assert_eq!(unnamed, [""; 0], "scripts without a bundled name");
 }
 
 fn sources_are_fetched_once(kind: Kind) {
@@ -311,6 +322,58 @@ fn sources_are_fetched_once(kind: Kind) {
     let told = silent.get("/api/v1/scripts").body;
     assert!(told.contains("short.lua") && !told.contains("source"), "only if it was asked for: {told}");
     assert!(lines_with(&exporter.logs(), &["not available"]).is_empty(), "{}", exporter.logs());
+}
+
+/// Script of bull 3.20 to 4.1.
+const BULL: &str = "7825e9dfe2d12df8d37533bad1bfbfacd98c46ea";
+
+/// Its label.
+const BULL_LABEL: &str = "7825e9dfe2d1";
+
+fn a_librarys_script_has_a_name_without_a_flag(kind: Kind) {
+    let server = logs_everything(kind).start();
+    for (flags, name, origin) in [
+        (&[][..], "bull@3.20–4.1/cleanJobsInSet", "bundled"),
+        (&["--script.bundled=false"], BULL_LABEL, "server"),
+    ] {
+        let exporter = watch(&server, flags);
+        // The slow log has the call although the server does not know the script.
+        server.client().call(&["EVALSHA", BULL, "0"]);
+        let metrics = wait_for_scripts(&exporter, 1);
+        let info = metrics.series("redis_script_info");
+        let info = info.iter().find(|info| info.label("script") == BULL_LABEL).unwrap();
+        assert_eq!((info.label("name"), info.label("sha1"), info.label("origin")), (name, BULL, origin));
+    }
+}
+
+#[test]
+fn scripts_are_looked_up_without_a_server() {
+    let lookup = |words: &[&str], input: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), input).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["catalogue", "lookup"]).args(words).stdin(file.reopen().unwrap());
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, stdout, _) = lookup(&[BULL], "");
+    assert_eq!((code, stdout), (Some(0), format!("{BULL}\n  bull 3.20–4.1: cleanJobsInSet\n")));
+    let slowlog = format!("4) 1) \"evalsha\"\n   2) \"{BULL}\"\n");
+    assert_eq!(lookup(&[], &slowlog), lookup(&[BULL], ""));
+    let (code, stdout, _) = lookup(&[BULL_LABEL, &"0".repeat(40)], "");
+    assert!(
+        code == Some(1) && stdout.contains("bull 3.20–4.1") && stdout.contains("1 unknown: "),
+        "{stdout}"
+    );
+    assert_eq!(lookup(&["-"], "no SHA1 here").0, Some(2));
+    assert_eq!(lookup(&["--script.bundled=false", BULL], "").0, Some(1));
+    let (code, _, stderr) = lookup(&["moveToActive"], "");
+    assert!(code == Some(64) && stderr.contains("\"moveToActive\" is not a SHA1"), "{stderr}");
+    let folder = folder(&[("own.lua", "return redis.call('GET', KEYS[1])\n")]);
+    let (code, stdout, _) =
+        lookup(&[&flag(folder.path())], "\"EVAL\" \"return redis.call('GET', KEYS[1])\" \"1\"");
+    assert!(code == Some(0) && stdout.contains("  own.lua (--script.dir)\n"), "{stdout}");
 }
 
 fn a_catalogue_is_written(kind: Kind) {

@@ -28,8 +28,8 @@ use crate::script::Catalogue;
 
 /// Checks the configured servers and prints the report. The exit code is its status.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
-    let Config { mut targets, discoveries, script_dirs, .. } = config;
-    let names = Arc::new(load_scripts(&script_dirs).map_err(CommandError::usage)?);
+    let Config { mut targets, discoveries, script_dirs, script_bundled, .. } = config;
+    let names = Arc::new(load_scripts(&script_dirs, script_bundled).map_err(CommandError::usage)?);
     if targets.is_empty() && discoveries.is_empty() {
         return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));
     }

@@ -1,5 +1,7 @@
-//! Catalogue: names of scripts, from the files in which they are written. It does no I/O; the configuration reads the files.
+//! Catalogue: names of scripts, from the files in which they are written or from the bundled catalogue of libraries. It does no
+//! I/O; the configuration reads the files.
 
+mod bundled;
 mod file;
 mod forms;
 mod javascript;
@@ -11,6 +13,7 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use self::bundled::{Bundled, Owner};
 pub(crate) use self::file::ScriptFile;
 use self::forms::{forms, unmarked};
 pub(crate) use self::lua::Library;
@@ -48,6 +51,8 @@ pub(crate) struct Catalogue {
     cut: HashMap<Label, CutScripts>,
     /// Name, and index of the library, by function in lower case.
     functions: HashMap<String, (Label, usize)>,
+    /// Scripts of public libraries; the names above have precedence.
+    bundled: Option<Bundled>,
 }
 
 impl Catalogue {
@@ -119,6 +124,12 @@ impl Catalogue {
         self.scripts.push(CatalogueEntry { label, body: body.into() });
     }
 
+    /// Returns the catalogue with the bundled names of libraries' scripts, which those of files replace.
+    #[must_use]
+    pub(crate) fn with_bundled(self) -> Self {
+        Self { bundled: Bundled::new(), ..self }
+    }
+
     /// Adds a form that the slow log cuts. Returns the name of another script from which the slow log can't tell it, the
     /// first time.
     fn add_form(&mut self, form: &[u8], sha1: Sha1Digits, index: usize) -> Option<Label> {
@@ -142,15 +153,17 @@ impl Catalogue {
     #[must_use]
     pub(crate) fn named(&self, script: &Identity) -> NamedScript {
         let label = script.label.clone();
-        match self.find(script) {
-            Some((name, _, sha1)) => NamedScript {
-                label,
-                name: name.clone(),
-                sha1: script.sha1.or(sha1),
-                origin: Origin::Catalogue,
-            },
-            None => NamedScript { label, name: script.own_name(), sha1: script.sha1, origin: script.origin },
+        if let Some((name, _, sha1)) = self.find(script) {
+            let (name, sha1) = (name.clone(), script.sha1.or(sha1));
+            return NamedScript { label, name, sha1, origin: Origin::Catalogue };
         }
+        // A body that the slow log cuts like two of the files' scripts is one of those.
+        let is_ambiguous = script.sha1.is_none() && self.cut.contains_key(&script.label);
+        let bundled = self.bundled.filter(|_| script.name.is_empty() && !is_ambiguous);
+        if let Some((name, sha1)) = bundled.and_then(|bundled| bundled.named(script)) {
+            return NamedScript { label, name, sha1: Some(sha1), origin: Origin::Bundled };
+        }
+        NamedScript { label, name: script.own_name(), sha1: script.sha1, origin: script.origin }
     }
 
     /// Returns the source of a script, or of the library of a function, as it is in its file.
@@ -158,6 +171,11 @@ impl Catalogue {
     pub(crate) fn source(&self, script: &Identity) -> Option<&Arc<[u8]>> {
         let (_, index, _) = self.find(script)?;
         self.scripts.get(index).map(|script| &script.body)
+    }
+
+    /// Returns the SHA1s in this catalogue, without the bundled ones, that begin with these digits.
+    pub(crate) fn with_prefix(&self, digits: &str) -> impl Iterator<Item = Sha1Digits> {
+        self.sha1s.keys().copied().filter(move |sha1| sha1.as_str().starts_with(digits))
     }
 
     /// Number of scripts and of functions.
@@ -317,6 +335,36 @@ mod tests {
         let (catalogue, _) = Catalogue::new(&[file("d", &path, "return 1")]);
         let label = name(&catalogue, "EVAL", b"return 1");
         assert!(label.chars().count() == 128 && label.starts_with('…') && label.ends_with("/end.lua"));
+    }
+
+    #[test]
+    fn files_have_precedence_over_the_bundled_names() {
+        let body = b"return 'unlocked'";
+        let script = called("EVAL", body);
+        let bundled = Bundled::of_test(body, &["a", "b", "c"]);
+        let (files, _) = Catalogue::new(&[file("d", "unlock.lua", "return 'unlocked'")]);
+        let (other, _) = Catalogue::new(&[file("d", "other.lua", "return 2")]);
+        for (files, name, origin) in
+            [(files, "unlock.lua", Origin::Catalogue), (other.clone(), "a@1.0/unlock (+2)", Origin::Bundled)]
+        {
+            let catalogue = Catalogue { bundled: Some(bundled), ..files };
+            let named = catalogue.named(&script);
+            assert_eq!(
+                (named.name.as_str(), named.origin, named.label),
+                (name, origin, script.label.clone())
+            );
+            assert_eq!(named.sha1, Some(Sha1Digits::of(body)));
+            assert_eq!(catalogue.named(&called("FCALL", b"unlock")).origin, Origin::Server);
+        }
+        assert_eq!(other.named(&script).origin, Origin::Computed);
+    }
+
+    #[test]
+    fn a_cut_body_of_two_files_has_no_bundled_name() {
+        let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
+        let (catalogue, _) = Catalogue::new(&files);
+        let named = catalogue.with_bundled().named(&called("EVAL", &files[0].content));
+        assert_eq!((named.sha1, named.origin), (None, Origin::Approximate));
     }
 
     #[test]

@@ -1,17 +1,21 @@
-//! `redis-script-exporter catalogue`: writes the scripts of a server or of a recording as files for `--script.dir`.
+//! `redis-script-exporter catalogue`: writes the scripts of a server or of a recording as files for `--script.dir`; `lookup.rs`
+//! is `catalogue lookup`.
+
+mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ::redis::Value;
 use tokio::time::timeout;
 
-use crate::cli::{CatalogueArgs, Cli};
+use crate::cli::{CatalogueArgs, CatalogueCommand, Cli};
 use crate::client::{CommandError, Connection, DialError, TlsError, TlsFailure, TlsSetup, connect};
-use crate::config::{Config, ConfigError, TargetConfig};
+use crate::config::{Config, ConfigError, ScriptDirError, TargetConfig};
 use crate::files;
 use crate::parse::{
     Command, ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts,
@@ -36,6 +40,14 @@ pub(crate) enum CatalogueError {
     /// A value of `--sha` is not a SHA1.
     #[error("--sha: {0:?} is not a SHA1 of 40 hexadecimal digits")]
     NoSha1(String),
+    /// An argument of `lookup` is not a SHA1.
+    #[error(
+        "catalogue lookup: {0:?} is not a SHA1, at least 8 digits of one, or ~ and 12 digits; for a text use standard input"
+    )]
+    NoScript(String),
+    /// A directory of `--script.dir`.
+    #[error(transparent)]
+    ScriptDir(#[from] ScriptDirError),
     /// Flags of the connection.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -90,7 +102,15 @@ impl CatalogueError {
     /// True if the flags are invalid.
     #[must_use]
     pub(crate) fn is_usage(&self) -> bool {
-        matches!(self, Self::NoSource | Self::NoSha1(_) | Self::Config(_) | Self::Tls(_))
+        matches!(
+            self,
+            Self::NoSource
+                | Self::NoSha1(_)
+                | Self::NoScript(_)
+                | Self::ScriptDir(_)
+                | Self::Config(_)
+                | Self::Tls(_)
+        )
     }
 }
 
@@ -112,12 +132,28 @@ impl Scripts {
     }
 }
 
+/// Runs the subcommand, or the one below it.
+///
+/// # Errors
+/// As those of [`export`] and [`lookup::run`].
+pub(crate) async fn run(
+    cli: &Cli,
+    args: &CatalogueArgs,
+    out: &mut impl Write,
+    notes: &mut impl Write,
+) -> Result<ExitCode, CatalogueError> {
+    match &args.command {
+        Some(CatalogueCommand::Lookup(args)) => lookup::run(cli, args, io::stdin().lock(), out),
+        None => export(cli, args, out, notes).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
 /// Collects scripts from the sources in `args`, and writes them. Prints the files to `out`, and the reasons why scripts are
 /// missing to `notes`.
 ///
 /// # Errors
 /// Invalid flags, a failed command, or a file that cannot be read or written.
-pub(crate) async fn run(
+async fn export(
     cli: &Cli,
     args: &CatalogueArgs,
     out: &mut impl Write,
