@@ -113,8 +113,7 @@ impl Config {
             (modules, discoveries) = (file.modules, file.discoveries);
         }
         if targets.is_empty() && discoveries.is_empty() && modules.is_empty() {
-            let problem =
-                "is empty: give an address, or --config.file with targets or with modules for /probe";
+            let problem = "is empty: give an address, or --config.file with targets, or with modules for /probe (docs/switching.md)";
             return Err(ConfigError::new("--redis.addr", problem));
         }
         Ok(Self {
