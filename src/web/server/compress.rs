@@ -44,11 +44,14 @@ pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     wildcard
 }
 
-/// Middleware that compresses responses of at least [`MIN_BYTES`] and adds `Vary` to all.
+/// Middleware that compresses responses of at least [`MIN_BYTES`] and sets `Vary` on all. A handler sets `Vary` only for
+/// `Accept`.
 pub(crate) async fn compress(request: Request, next: Next) -> Response {
     let accepted = accepts_gzip(request.headers());
     let mut response = next.run(request).await;
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    let varies_by_format = response.headers().contains_key(header::VARY);
+    let vary = if varies_by_format { "accept, accept-encoding" } else { "accept-encoding" };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static(vary));
     let large_enough = response.body().size_hint().exact().is_some_and(|length| length >= MIN_BYTES);
     let compressible =
         response.status() == StatusCode::OK && !response.headers().contains_key(header::CONTENT_ENCODING);
