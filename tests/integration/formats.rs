@@ -180,7 +180,7 @@ fn each_format_is_the_same_plain_and_compressed() {
                 for gzip in [false, true] {
                     let (head, body) = get(&exporter, path, accept, gzip);
                     assert!(head.contains(&format!("content-type: {content_type}")), "{path}: {head}");
-                    assert!(head.contains("vary: accept\r\n"), "{head}");
+                    assert!(head.contains("vary: accept, accept-encoding\r\n"), "{head}");
                     let has = |text: &str| body.windows(text.len()).any(|bytes| bytes == text.as_bytes());
                     assert!(
                         has("redis_script_target_up") && has("process_start_time_seconds"),

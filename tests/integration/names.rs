@@ -179,16 +179,7 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
     let folder = folder(&[("busy.lua", BUSY_LOOP), ("lib.lua", BUSY_LIBRARY)]);
     let server = Server::builder(kind).config("lua-time-limit 100").start();
     let log = server.log_path();
-    let exporter = Exporter::start(&[
-        "--redis.addr",
-        &server.url(),
-        "--redis.log-file",
-        log.to_str().unwrap(),
-        &flag(folder.path()),
-    ]);
-    exporter.wait_for(LIMIT, "the server to be known", |metrics| {
-        metrics.value("redis_script_target_up", &[]) == Some(1.0)
-    });
+    let exporter = watch(&server, &["--redis.log-file", log.to_str().unwrap(), &flag(folder.path())]);
     let mut client = server.client();
     let mut named = |command: &[String], kind: &str, script: &str, name: &str| {
         exporter.wait_for(LIMIT, "the server to be idle", |metrics| {

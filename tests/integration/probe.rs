@@ -508,7 +508,8 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         names.insert("redis_script_evicted_scripts_total".to_owned());
         // Only with `discover` in the configuration.
         names.extend(
-            ["up", "discovery_refused_servers"].map(|name| format!("redis_script_exporter_discovery_{name}")),
+            ["discovery_up", "discovery_refused_servers", "discovered_targets"]
+                .map(|name| format!("redis_script_exporter_{name}")),
         );
         let needed = metrics_of_rules();
         assert!(needed.contains("process_start_time_seconds"), "{needed:?}");
