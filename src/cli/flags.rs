@@ -74,7 +74,7 @@ pub(crate) struct Cli {
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     pub(crate) config_file: Option<PathBuf>,
 
-    /// Time without a probe after which a target of /probe is no longer watched
+    /// Stop watching a /probe target after this long without a probe
     #[arg(long = "probe.idle-timeout", value_name = "DURATION", default_value = "10m",
           value_parser = humantime::parse_duration)]
     pub(crate) probe_idle_timeout: Duration,
@@ -135,7 +135,7 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new())]
     pub(crate) web_hide_clients: bool,
 
-    /// Interval between reads of the slow log
+    /// Maximum interval between reads of the slow log
     #[arg(long = "poll.interval", value_name = "DURATION", default_value = "1s",
           value_parser = humantime::parse_duration)]
     pub(crate) poll_interval: Duration,

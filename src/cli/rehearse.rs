@@ -21,7 +21,7 @@ pub(crate) struct RehearseFlags {
     #[arg(value_name = "FILE", required_unless_present = "all")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Rehearse all scripts of a directory, with the comments that they have
+    /// Rehearse all scripts in a directory, with the settings in their comments
     #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "key", "data", "arg", "function"])]
     pub(crate) all: Option<PathBuf>,
 
@@ -50,7 +50,7 @@ pub(crate) struct RehearseFlags {
     #[arg(long, value_name = "N", value_parser = size)]
     pub(crate) max_size: Option<u64>,
 
-    /// Maximum time for a script, in which the sizes are filled and measured
+    /// Maximum time per script for creating data and measuring
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = budget)]
     pub(crate) time_budget: Duration,
 

@@ -86,7 +86,7 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     };
     let problem = if waited > usual.saturating_add(Duration::from_secs(1)) {
         problem.advise(format!(
-            "It does not answer even BUSY, although the time limit ({shown}) has passed: probably no script runs, but \
+            "It does not even answer BUSY, although the time limit ({shown}) has passed: probably no script runs, but \
              another slow command, or the process is stopped, swaps or waits for a disk. A kill command helps only \
              against a script."
         ))
@@ -198,7 +198,7 @@ fn unreachable(reason: &Unreachable) -> Problem {
             );
         }
         Unreachable::Closed(detail) => {
-            (detail.as_str(), "The text is that of the server, or of a proxy in between: see its log.")
+            (detail.as_str(), "The message comes from the server or from a proxy in between: see its log.")
         }
         Unreachable::Lost { detail, may_want_tls: true } => (
             detail.as_str(),

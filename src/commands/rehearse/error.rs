@@ -67,8 +67,13 @@ pub(crate) enum RehearseError {
     /// The server did not reply in time.
     #[error("{0}: no reply in time")]
     Timeout(&'static str),
+    /// Fewer than two sizes were measured.
+    #[error("--output: no chart, because fewer than two sizes were measured")]
+    NoChart,
     /// SIGINT or SIGTERM.
-    #[error("interrupted; the server is ended and its folder removed")]
+    #[error(
+        "interrupted; a private server is ended and its folder removed, keys on the server of --redis.addr stay"
+    )]
     Interrupted,
     /// Standard output.
     #[error(transparent)]

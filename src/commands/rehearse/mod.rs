@@ -78,7 +78,7 @@ async fn rehearse(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, Rehearse
         };
         print(&mut out, &text)?;
         if let Some(path) = &flags.output {
-            let svg = output::svg(&report).unwrap_or_default();
+            let svg = output::svg(&report).ok_or(RehearseError::NoChart)?;
             fs::write(path, svg).map_err(|source| RehearseError::File { path: path.clone(), source })?;
         }
         return Ok(ExitCode::from(u8::from(report.fails)));

@@ -188,9 +188,7 @@ fn limits(report: &Report) -> Vec<String> {
 
 fn limit_line(report: &Report, limit: &Limit) -> Option<String> {
     let Some(reached) = limit.reached else {
-        return report
-            .growth
-            .map(|_| format!("{}: not reached at any size that was extrapolated", limit.name));
+        return report.growth.map(|_| format!("{}: not reached at any extrapolated size", limit.name));
     };
     let high = reached.high.map_or("more".to_owned(), about);
     let how = if reached.is_extrapolated { ", extrapolated" } else { "" };

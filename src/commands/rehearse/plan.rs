@@ -140,7 +140,10 @@ fn assume(uses: &KeyUse) -> (Shape, String) {
     let counters = ["INCR", "DECR", "INCRBY", "DECRBY", "INCRBYFLOAT"];
     let Some((command, kind)) = uses.commands.iter().find_map(|command| Some((command, kind(command)?)))
     else {
-        return (Shape::growing(Kind::Absent), "is missing: no command tells its type".to_owned());
+        return (
+            Shape::growing(Kind::Absent),
+            "is assumed to be missing: no command shows its type".to_owned(),
+        );
     };
     let mut shape = Shape::growing(kind);
     if kind == Kind::String {

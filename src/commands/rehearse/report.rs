@@ -109,7 +109,7 @@ impl Report {
         let fit = fit.filter(|_| !is_contradicted);
         let mut notes = notes(plan, measured);
         if is_contradicted {
-            notes.push("the times before the killed run do not tell its growth".to_owned());
+            notes.push("the times before the killed run do not show how it grows".to_owned());
         } else if fit.is_none() && measured.points.len() > 3 {
             notes.push("no curve passes near the measured times".to_owned());
         }
@@ -160,7 +160,7 @@ impl Report {
             (None, Some(row), None) if self.sizes.len() == 1 => {
                 format!("takes {}; nothing of its data grows", seconds(row.seconds))
             }
-            _ => "grows in a way that the measurements do not tell".to_owned(),
+            _ => "grows, but the measurements do not show how".to_owned(),
         }
     }
 }
