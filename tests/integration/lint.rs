@@ -481,8 +481,10 @@ fn hostile_sources_take_little_memory() {
             fs::write(&path, unit.repeat(size / unit.len())).unwrap();
             // 64 MiB of it are the stack of the thread that checks, which is reserved.
             let limited = "ulimit -v 307200; exec \"$0\" lint --format json \"$1\"";
-            let output =
-                Command::new("bash").args(["-c", limited]).arg(binary()).arg(&path).output().unwrap();
+            // A heap for each thread would reserve 128 MiB of it.
+            let mut command = Command::new("bash");
+            command.args(["-c", limited]).arg(binary()).arg(&path).env("MALLOC_ARENA_MAX", "1");
+            let output = command.output().unwrap();
             let code = output.status.code();
             assert!(
                 matches!(code, Some(0 | 1)),
