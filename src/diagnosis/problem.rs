@@ -128,6 +128,7 @@ codes! {
     SlowlogStale = "slowlog_stale", Warning, Blind;
     SlowlogUnreadable = "slowlog_unreadable", Warning, Partial;
     ErrorCountsOff = "error_counts_off", Warning, Note;
+    InfoIncomplete = "info_incomplete", Warning, Partial;
     EntriesLost = "entries_lost", Warning, Partial;
     ScriptOverflow = "script_overflow", Warning, Note;
     ShortCalls = "short_calls", Warning, Note;

@@ -21,6 +21,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     problems.extend(length(facts));
     problems.extend(time_limit(facts));
     problems.extend(error_counts(facts));
+    problems.extend(info(facts));
     problems.extend(addresses(facts));
 }
 
@@ -74,6 +75,17 @@ fn addresses(facts: &Facts<'_>) -> Option<Problem> {
         .advise(
             "Set discover: dns for it in the configuration file: every address becomes a target. Or give the address of \
              each server.",
+        )
+    })
+}
+
+fn info(facts: &Facts<'_>) -> Option<Problem> {
+    let rejected = &facts.info?.rejected;
+    (!rejected.is_empty()).then(|| {
+        let sections: Vec<String> = rejected.iter().map(|section| format!("INFO {section}")).collect();
+        Problem::new(
+            Code::InfoIncomplete,
+            format!("the server rejects {}: the metrics from there are absent", sections.join(" and ")),
         )
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! To add a field, add a variant to [`InfoField`] and its row to [`INFO_FIELDS`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::reply::bounded;
@@ -108,6 +108,8 @@ pub(crate) struct Info {
     /// True if the server no longer counts errors, because it has sent too many kinds of them
     /// (`errorstat_ERRORSTATS_DISABLED`, Redis 7.4 and later). `None` if not reported.
     pub(crate) error_counts_off: Option<bool>,
+    /// Sections that the server rejects with an error.
+    pub(crate) rejected: BTreeSet<&'static str>,
     /// Values of numeric fields; fields that the server does not report are absent.
     pub(crate) numbers: HashMap<InfoField, u64>,
 }
@@ -207,6 +209,7 @@ impl Info {
                     noscript: count("NOSCRIPT"),
                 }
             }),
+            rejected: BTreeSet::new(),
             numbers: INFO_FIELDS
                 .iter()
                 .filter_map(|(which, names)| Some((*which, names.iter().find_map(|name| number(name))?)))
@@ -237,6 +240,7 @@ impl Info {
         }
         fill(&mut self.error_counts_off, other.error_counts_off);
         self.manages_users |= other.manages_users;
+        self.rejected.extend(other.rejected);
         self.numbers.extend(other.numbers);
     }
 }

@@ -307,7 +307,14 @@ impl<'a> Session<'a> {
         }
         let mut info = Info::default();
         for section in SECTIONS.chunks(1) {
-            info.merge(self.info_of(Command::Info(section)).await?);
+            match self.info_of(Command::Info(section)).await {
+                Ok(part) => info.merge(part),
+                // The section "server" identifies the server.
+                Err(RequestError::ErrorReply(ErrorReply::Other { .. })) if section != ["server"] => {
+                    info.rejected.extend(section);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(info)
     }

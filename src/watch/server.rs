@@ -153,6 +153,7 @@ impl ServerFacts {
         }
         self.clock_ahead =
             info.server_time.map(|theirs| theirs.as_secs_f64() - now.unix.as_secs_f64()).or(self.clock_ahead);
+        self.info.rejected.clear();
         self.info.merge(info);
     }
 

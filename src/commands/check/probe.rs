@@ -1,5 +1,6 @@
 //! I/O of the check: connects to one server and sends each command once.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -213,13 +214,31 @@ impl Probe<'_> {
     }
 
     async fn read_info(&mut self, connection: &mut Connection) -> Result<(), Condition> {
+        let mut rejected = BTreeSet::new();
         // Before 7.0 INFO accepts only one section.
         for section in SECTIONS.chunks(1) {
             let command = Command::Info(section);
-            let Some(reply) = self.ask(connection, command).await? else { break };
+            let Some(reply) = self.ask(connection, command).await? else {
+                if matches!(self.outcome(command), Some(Outcome::Error(_))) {
+                    rejected.extend(section);
+                    continue;
+                }
+                break;
+            };
             match bytes(reply) {
                 Ok(text) => self.result.info.get_or_insert_default().merge(Info::parse(&text)),
                 Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
+            }
+        }
+        if let Some(info) = &mut self.result.info
+            && !rejected.is_empty()
+        {
+            info.rejected = rejected;
+            // Without the section "server" INFO counts as unavailable.
+            if !info.rejected.contains("server")
+                && let Some(outcome @ Outcome::Error(_)) = self.outcome(Command::Info(&[]))
+            {
+                *outcome = Outcome::Works;
             }
         }
         Ok(())
@@ -388,12 +407,20 @@ impl Probe<'_> {
         self.result.info.as_ref()?.compatible_major
     }
 
+    /// Returns the recorded outcome of a command.
+    fn outcome(&mut self, command: Command) -> Option<&mut Outcome> {
+        let outcomes = self.result.outcomes.iter_mut();
+        outcomes
+            .map(|(sent, outcome)| (sent.name(), outcome))
+            .find(|(name, _)| *name == command.name())
+            .map(|(_, outcome)| outcome)
+    }
+
     /// Records the outcome of a command. A command that is sent in several parts keeps its worst outcome.
     fn record(&mut self, command: Command, outcome: Outcome) {
-        let earlier = self.result.outcomes.iter_mut().find(|(sent, _)| sent.name() == command.name());
-        match earlier {
+        match self.outcome(command) {
             None => self.result.outcomes.push((command, outcome)),
-            Some((_, earlier)) if outcome != Outcome::Works => *earlier = outcome,
+            Some(earlier) if outcome != Outcome::Works => *earlier = outcome,
             Some(_) => {}
         }
     }
