@@ -23,6 +23,16 @@ fn facts(settings: &Settings) -> Facts<'_> {
 }
 
 #[test]
+fn a_name_with_several_addresses_is_a_problem() {
+    let settings = Settings::default();
+    let codes = |addresses| codes(&diagnose(&Facts { addresses, ..facts(&settings) }));
+    for addresses in [0, 1] {
+        assert_eq!(codes(addresses), [""; 0], "{addresses}");
+    }
+    assert_eq!(codes(2), ["several_addresses"]);
+}
+
+#[test]
 fn unkillable_on_a_replica_means_that_its_master_has_sent_the_script() {
     let settings = Settings::default();
     let condition = Condition::Busy { kind: BusyKind::Script, waited: SECOND, running: None };

@@ -529,3 +529,21 @@ impl Target {
         Some(Event::EntriesLost { count: std::mem::take(&mut self.unlogged_lost) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_addresses_are_reported_when_their_number_changes() {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        let (mono, unix) = (Mono::from_epoch(Duration::ZERO), Unix::from_epoch(Duration::ZERO));
+        let (at, buckets) = (Timestamps { mono, unix }, Arc::from([0.1, 1.0]));
+        let mut target = Target::new(Arc::from("redis:6379"), slow, buckets, 10, at.unix);
+        for (addresses, reported) in [(1, false), (3, true), (3, false), (2, true), (1, false), (2, true)] {
+            let events = target.step(Observation::Connected { addresses }, at).events;
+            let expected = if reported { vec![Event::SeveralAddresses { count: addresses }] } else { vec![] };
+            assert_eq!((events, target.addresses()), (expected, addresses));
+        }
+    }
+}

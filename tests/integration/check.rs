@@ -146,6 +146,23 @@ fn hide_time(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
+#[test]
+fn short_calls_that_add_up_are_named() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let mut client = server.client();
+        for _ in 0..20 {
+            client.call(&busy_eval(Duration::from_millis(200)));
+        }
+        let finished = check(&server.url(), &[]);
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let line = finished.stdout.lines().find(|line| line.contains("short script calls took"));
+        assert!(line.is_some_and(|line| line.contains("WARNING")), "{finished:?}");
+        let json = check(&server.url(), &["--format=json"]).stdout;
+        assert!(json.contains("\"short_calls\""), "{json}");
+    });
+}
+
 fn a_wrong_password_is_critical(kind: Kind) {
     let server = Server::builder(kind).config("requirepass right").start();
     let wrong = check(&server.url(), &["--redis.password=wrong-sesame"]);
