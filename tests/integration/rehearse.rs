@@ -281,6 +281,10 @@ fn the_shape_of_real_keys_is_read_without_values() {
     assert!(rehearsed.stdout.contains("queue has 100 elements"), "{}", rehearsed.stdout);
     assert!(rehearsed.stdout.contains("job:* has about 100 keys"), "{}", rehearsed.stdout);
     assert!(rehearsed.stdout.contains("--expect-size 100:"), "{}", rehearsed.stdout);
+    // A key with a type is not sampled, so there is nothing to read.
+    let typed = rehearse(&[path.to_str().unwrap(), "--key", "queue=list", "--sample-from", &url]);
+    assert_eq!(typed.code, Some(64), "{}{}", typed.stdout, typed.stderr);
+    assert!(typed.stderr.contains("without a type"), "{}", typed.stderr);
     let stats = test_support::client::text(&server.call(&["INFO", "commandstats"]));
     let sent = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next());
     let known = ["type", "llen", "hlen", "memory|usage", "scan", "dbsize", "config|resetstat", "info"];

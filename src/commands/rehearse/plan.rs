@@ -61,6 +61,9 @@ impl Plan {
                 assumptions.push(sample.words.clone());
             }
         }
+        if sampled_size.is_none() && (flags.sample_from.is_some() || flags.from_rdb.is_some()) {
+            return Err("nothing to sample: name the keys or patterns of the data with --key or --data, without a type".to_owned());
+        }
         for index in 0..count {
             let comment = directives.keys.get(index).cloned().flatten();
             let flag = named.get(index).cloned();

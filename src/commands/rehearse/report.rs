@@ -224,7 +224,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     if let Some(size) = measured.killed {
         let size = count(float(size));
         let how = if measured.unkillable {
-            "it had written, so that SCRIPT KILL was refused: in production only SHUTDOWN NOSAVE ends it"
+            "SCRIPT KILL did not end it: after a write only SHUTDOWN NOSAVE does"
         } else {
             "it was killed"
         };
