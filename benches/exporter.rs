@@ -1,4 +1,4 @@
-//! What the exporter costs, and whom: speed of `/metrics`, memory, start, and the server's own time.
+//! Cost of the exporter: speed of `/metrics`, memory, start, and the server's own time.
 //!
 //! `make bench` runs it, prints a table beside what others need for the same, and fails if a requirement does not hold.
 //! The absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS`
@@ -37,13 +37,13 @@ use test_support::scripts::{BUSY_LOOP, busy_eval, eval};
 use test_support::server::{Kind, Server, available, free_port};
 use test_support::wait::eventually;
 
-/// How long anything may take to come about.
+/// Time limit for waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many scripts the exporter knows when its answers are timed.
+/// Number of scripts that the exporter knows when its answers are timed.
 const SCRIPTS: usize = 20;
 
-/// How many entries go through the slow log before memory is measured.
+/// Number of slow log entries before memory is measured.
 const ENTRIES: usize = 10_000;
 
 /// A part of the benchmark and its name.
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     report.end()
 }
 
-/// How fast `/metrics` is, beside `redis_exporter` and beside nginx with the same bytes.
+/// Speed of `/metrics`, compared with `redis_exporter` and with nginx serving the same bytes.
 fn scrape_speed(report: &mut Report, kind: Kind) {
     let server = Server::start(kind);
     let exporter = Exporter::start(&["--redis.addr", &server.url()]);
@@ -131,7 +131,7 @@ fn scrape_speed(report: &mut Report, kind: Kind) {
     );
 }
 
-/// Whether a scrape takes longer while the server is blocked.
+/// Duration of a scrape while the server is blocked.
 fn scrape_while_blocked(report: &mut Report, kind: Kind) {
     report.section("/metrics while a script blocks the server");
     let server = Server::start(kind);
@@ -167,7 +167,7 @@ fn scrape_while_blocked(report: &mut Report, kind: Kind) {
     compare(&format!("  redis_exporter, one scrape ({verdict})"), &milliseconds(took));
 }
 
-/// How long it takes from the start of the process to its first useful answer.
+/// Time from the start of the process to its first useful answer.
 fn start_up(report: &mut Report, kind: Kind) {
     report.section("start, median of 5");
     let server = Server::start(kind);
@@ -187,7 +187,7 @@ fn start_up(report: &mut Report, kind: Kind) {
     compare("first one with the server up", &milliseconds(useful));
 }
 
-/// How much memory is resident after many slow log entries.
+/// Resident memory after many slow log entries.
 fn memory(report: &mut Report, kind: Kind) {
     report.section(&format!("memory with one target, after {ENTRIES} slow log entries of {SCRIPTS} scripts"));
     let server = Server::builder(kind).config("slowlog-max-len 128").start();
@@ -221,7 +221,7 @@ fn memory(report: &mut Report, kind: Kind) {
     compare("entries lost on the way", &format!("{lost}"));
 }
 
-/// How much is lost of a slow log that turns over fast, and what reading it costs the server.
+/// Entries lost of a slow log that is overwritten fast, and the server's time for reading it.
 fn fast_slow_log(report: &mut Report, kind: Kind) {
     const TIME: Duration = Duration::from_secs(10);
     for (rate, most_lost) in [(100, 0.0), (1000, 0.01)] {
@@ -275,7 +275,7 @@ fn fast_slow_log(report: &mut Report, kind: Kind) {
     }
 }
 
-/// What the server's main thread spends on us.
+/// Time of the server's main thread for the exporter's commands.
 fn server_time(report: &mut Report, kind: Kind, duration: Duration) {
     report.section(&format!("the main thread of an idle server, over {} s", duration.as_secs()));
     let watched = Server::start(kind);
@@ -309,7 +309,7 @@ fn server_time(report: &mut Report, kind: Kind, duration: Duration) {
     }
 }
 
-/// What a server spent on one command.
+/// Time that a server spent on one command.
 struct Usage {
     calls: f64,
     microseconds: f64,
@@ -344,7 +344,7 @@ fn state(metrics: &Metrics) -> &str {
     states.iter().find(|state| state.value > 0.0).map_or("", |state| state.label("state"))
 }
 
-/// How many script calls the exporter has come to know of.
+/// Number of script calls that the exporter has counted.
 fn read_or_lost(metrics: &Metrics) -> f64 {
     metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")])
         + metrics.sum("redis_script_slowlog_lost_entries_total", &[])
@@ -392,7 +392,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What wrk measures with 8 connections.
+/// Requests per second, measured by wrk with 8 connections.
 fn requests_per_second(addr: SocketAddr) -> f64 {
     let url = format!("http://{addr}/metrics");
     let output = Command::new(program("wrk")).args(["-t1", "-c8", "-d3s", &url]).output().unwrap();

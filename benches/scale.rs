@@ -1,4 +1,4 @@
-//! What many servers cost: CPU, memory, the scrape, and how punctual the heartbeat is, with 1, 10, 100 and 1,000 targets
+//! Cost of many servers: CPU, memory, the scrape, and the delay of heartbeats, with 1, 10, 100 and 1,000 targets
 //! at the default intervals, each with one slow script call a second.
 //!
 //! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of the targets (default 20) are real
@@ -39,19 +39,19 @@ use test_support::server::{Server, available};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How many targets there are, one round after the other.
+/// Number of targets in each round.
 const SIZES: [usize; 4] = [1, 10, 100, 1000];
 
-/// How long everything settles before it is measured.
+/// Time before a measurement.
 const SETTLE: Duration = Duration::from_secs(8);
 
-/// How long it is measured.
+/// Duration of a measurement.
 const MEASURE: Duration = Duration::from_secs(30);
 
-/// How often `/metrics` is scraped meanwhile.
+/// Scrape interval during a measurement.
 const SCRAPE: Duration = Duration::from_secs(15);
 
-/// How often the heartbeat is due.
+/// Interval between heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// Entries that a played server's slow log holds.
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     verdict(&rounds)
 }
 
-/// What a round came to.
+/// Result of a round.
 struct Round {
     cpu: f64,
     resident: f64,
@@ -248,10 +248,10 @@ fn resident(pid: u32) -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
 }
 
-/// What the played servers saw.
+/// Observations of the simulated servers.
 #[derive(Default)]
 struct Played {
-    /// How much later than due each heartbeat came.
+    /// Delay of each heartbeat.
     late: Mutex<Vec<Duration>>,
 }
 

@@ -39,19 +39,19 @@ use test_support::server::{Kind, Server, available};
 /// From when on the server answers BUSY. Its default of 5 s would only make the demonstration longer.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
 
-/// How long the server is BUSY before somebody kills what runs.
+/// Time for which the server is BUSY before the script is killed.
 const REACTION: Duration = Duration::from_secs(3);
 
-/// How long the last page may take: the server's count of refused kills is read every 5 s, once it answers again.
+/// Time limit for the last page: the server's count of refused kills is read every 5 s, once it answers again.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// How often those who watch look.
+/// Interval between looks at the exporter and the server.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The time between two scripts: for the pages to arrive, and because one right after the other is one long blockage.
 const BREATH: Duration = Duration::from_secs(4);
 
-/// How long a script runs that somebody should kill.
+/// Duration of a script that is to be killed.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// A script that compares each order with each other one: fast in tests, endless in production.
@@ -66,13 +66,13 @@ end
 return equal
 ";
 
-/// How many orders the demonstration's server has.
+/// Number of orders on the demonstration's server.
 const ORDERS: usize = 200_000;
 
-/// How long the lines of a page's text may be.
+/// Maximum length of a line of a page's text, in characters.
 const WIDTH: usize = 80;
 
-/// What ends the demonstration's wait.
+/// Events that end the demonstration's wait.
 #[derive(PartialEq)]
 enum Event {
     /// Ctrl-C, or a request to terminate.
@@ -146,7 +146,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What makes pages out of metrics.
+/// Programs that make pages out of metrics.
 struct Paging {
     prometheus: Prometheus,
     alertmanager: Alertmanager,
@@ -200,7 +200,7 @@ fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<Event>) -> bo
     false
 }
 
-/// What happens to a script, from which the time to a page is taken.
+/// Moments of a script from which the time to a page is measured.
 #[derive(Clone, Copy, PartialEq)]
 enum Timestamps {
     Began,
@@ -234,7 +234,7 @@ impl Clock {
         self.moments.lock().unwrap().push((moment, Instant::now()));
     }
 
-    /// How long after the moment that it is about a page arrived.
+    /// Time from the moment that a page is about to its arrival.
     fn since(&self, page: &Page) -> String {
         let moments = self.moments.lock().unwrap();
         let wanted = match (page.status, page.alertname.as_str()) {
@@ -252,7 +252,7 @@ impl Clock {
     }
 }
 
-/// What happens, and to whom.
+/// The course of the demonstration.
 struct Story {
     clock: Clock,
     kind: Kind,
@@ -463,7 +463,7 @@ fn tell_page(clock: &Clock, page: &Page) {
     }
 }
 
-/// What a script answered, or why it did not.
+/// Reply of a script, or the reason for having none.
 fn outcome(answer: &Value) -> String {
     if matches!(answer, Value::Int(_)) { "with an answer".to_owned() } else { text(answer) }
 }

@@ -1,4 +1,4 @@
-//! Who the exporter is at a server, and what it may do there: the README's user can everything, a lesser one costs just
+//! Users of the exporter and their permissions: the README's user can do everything, a lesser one costs just
 //! what it lacks, and passwords are seen nowhere.
 
 use std::collections::BTreeMap;
@@ -317,7 +317,7 @@ fn password_file(folder: &TempDir, content: &str) -> PathBuf {
     path
 }
 
-/// How often the server was connected to.
+/// Number of connections that the server has accepted.
 fn connections(client: &mut Client) -> u64 {
     client.info(&["stats"])["total_connections_received"].parse().unwrap()
 }

@@ -555,7 +555,7 @@ fn counters_are_the_servers_own(kind: Kind) {
     assert_eq!(kills.map(whole), kind.has_functions().then_some(1));
 }
 
-/// What of the server's own numbers the exporter tells otherwise.
+/// Differences between the server's own numbers and those of the exporter.
 fn differences(
     exporter: &Exporter,
     info: &BTreeMap<String, String>,

@@ -247,11 +247,15 @@ fn doc_comments_begin_with_a_noun_or_a_verb() {
         })
     };
     let mut questions = Vec::new();
-    for source in sources() {
-        let text = fs::read_to_string(repository("src").join(&source.path)).unwrap();
-        let lines = text.lines().enumerate().filter(|(_, line)| is_question(line));
-        questions
-            .extend(lines.map(|(index, line)| format!("{}:{}: {line}", source.path.display(), index + 1)));
+    let mut paths: Vec<PathBuf> = ["src", "benches", "examples", "tests"].map(repository).into();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.lines().enumerate().filter(|(_, line)| is_question(line));
+            questions.extend(lines.map(|(index, line)| format!("{}:{}: {line}", path.display(), index + 1)));
+        }
     }
     assert!(questions.is_empty(), "{}", questions.join("\n"));
 }

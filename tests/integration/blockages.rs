@@ -36,10 +36,10 @@ on_each_server!(
     a_loading_server_is_no_failure,
 );
 
-/// How much later than on an idle machine something may be seen on one that runs other tests too.
+/// Additional delay that is allowed on a machine that also runs other tests.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// What was seen at one scrape.
+/// Result of one scrape.
 #[derive(Debug)]
 struct Seen {
     /// Since the beginning of the watch.

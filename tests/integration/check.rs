@@ -262,7 +262,7 @@ fn slowlog_enabled_has_the_meaning_of_the_metric() {
     });
 }
 
-/// What the check prints to a terminal, with this environment.
+/// Output of the check to a terminal, with this environment.
 fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
     const END: &[u8] = b"(end)";
     let pty = openpty(None, None).unwrap();

@@ -24,7 +24,7 @@ use test_support::wait::eventually;
 /// The exit code for wrong usage.
 const USAGE: i32 = 64;
 
-/// How long the end after a signal may take. On an idle machine it takes less than a second.
+/// Time limit for the end after a signal. On an idle machine it takes less than a second.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Runs the exporter with these arguments to its end.

@@ -1,4 +1,4 @@
-//! What several of these tests do: have a server watched by an exporter that looks often, and compare what it counted
+//! Helpers of several tests: an exporter with short intervals for a server, and comparison of what it counted
 //! with what the server's own slow log and INFO say.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use test_support::metrics::{Labels, Metrics};
 use test_support::server::{Builder as ServerBuilder, Kind, Server};
 use test_support::wait::eventually_or_tell;
 
-/// How long something may take that happens at once on an idle machine.
+/// Time limit for what happens at once on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Makes the exporter look often, where how often is not the subject, and patient, where blockages are not: on a machine

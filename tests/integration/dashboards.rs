@@ -104,7 +104,7 @@ fn string(json: &Json) -> String {
     json.as_str().unwrap_or_else(|| panic!("a text was expected, not {json}")).to_owned()
 }
 
-/// What `label_values(metric, label)` asks, as an expression.
+/// Returns the expression of `label_values(metric, label)`.
 fn values_query(query: &str) -> String {
     let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
     let (metric, label) =
@@ -112,7 +112,7 @@ fn values_query(query: &str) -> String {
     format!("count by ({}) ({metric})", label.trim())
 }
 
-/// What Grafana puts in place of variables.
+/// Values that Grafana puts in place of variables.
 struct Variables<'a> {
     target: &'a str,
     /// Name of the script.
@@ -151,7 +151,7 @@ const ANY: Variables<'_> = Variables {
     from: UNIX_EPOCH,
 };
 
-/// What an expression names.
+/// Metrics and labels in an expression.
 #[derive(Debug, Default, PartialEq)]
 struct Names {
     /// Each metric with the labels that select among its series.
@@ -199,7 +199,7 @@ fn names(expr: &str) -> Names {
     names
 }
 
-/// Whether what follows a word makes it an aggregation: `sum by (…) (…)`.
+/// Returns true if what follows a word makes it an aggregation: `sum by (…) (…)`.
 fn is_aggregated(rest: &str) -> bool {
     ["by", "without"]
         .iter()
@@ -210,7 +210,7 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | ':')
 }
 
-/// What follows a quoted text at the beginning of `rest`.
+/// Returns the rest after a quoted text at the beginning of `rest`.
 fn after_string(rest: &str) -> &str {
     let mut escaped = false;
     let end = rest.char_indices().skip(1).find(|&(_, character)| {
@@ -371,7 +371,7 @@ fn urls(json: &Json) -> Vec<String> {
     }
 }
 
-/// What all queries of the dashboards gave at one moment.
+/// Answers to all queries of the dashboards at one moment.
 struct Answers {
     /// By the place of the query.
     by_place: BTreeMap<String, Json>,
@@ -426,7 +426,7 @@ impl Answers {
         series["value"][1].as_str().unwrap().parse().unwrap()
     }
 
-    /// Whether there is any number in the answer: no series, or nothing but NaN, is an empty panel.
+    /// True if there is any number in the answer: no series, or nothing but NaN, is an empty panel.
     fn says_something(&self, place: &str) -> bool {
         self.series(place).iter().flat_map(values).any(f64::is_finite)
     }

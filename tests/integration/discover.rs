@@ -92,7 +92,7 @@ fn meet(one: &Server, other: &Server) {
     assert_eq!(one.call(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), Value::Okay);
 }
 
-/// How many nodes a node knows that are past their handshake.
+/// Returns the number of nodes that a node knows and that are past their handshake.
 fn known(server: &Server) -> usize {
     let nodes = text(&server.call(&["CLUSTER", "NODES"]));
     nodes.lines().filter(|line| !line.contains("handshake")).count()
@@ -415,7 +415,7 @@ impl Sentinel {
         client.call(args)
     }
 
-    /// What it says about the master.
+    /// Returns the Sentinel's address of the master.
     fn field(&self, name: &str) -> String {
         let Value::Array(fields) = self.call(&["SENTINEL", "MASTER", "mymaster"]) else { panic!("a list") };
         let at = fields.iter().position(|field| *field == Value::BulkString(name.into()));

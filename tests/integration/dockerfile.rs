@@ -1,4 +1,4 @@
-//! What can be known about the image without a Docker engine. `make check-dockerfile` also runs its build lines.
+//! Checks of the image without a Docker engine. `make check-dockerfile` also runs its build lines.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +33,7 @@ fn stages_of(file: &str) -> Vec<Vec<Instruction>> {
     stages
 }
 
-/// What the last instruction of this name in a stage says: the one that holds.
+/// Returns the last instruction of this name in a stage, which is the one that holds.
 fn last<'a>(stage: &'a [Instruction], name: &str) -> &'a str {
     let found = stage.iter().rev().find(|instruction| instruction.name == name);
     &found.unwrap_or_else(|| panic!("the stage has no {name}")).words

@@ -64,7 +64,7 @@ fn normalised(text: &str, target: &str) -> String {
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
-/// Whether the value of a series differs from run to run.
+/// Returns true if the value of a series differs from run to run.
 fn is_volatile(series: &str) -> bool {
     let name = series.split('{').next().unwrap_or_default();
     let of_the_run = [

@@ -30,7 +30,7 @@ const IMPATIENT: [&str; 3] = [QUICK[0], QUICK[1], QUICK[2]];
 /// The most memory that the exporter may ever have taken, whatever a server sends.
 const MAX_MEMORY: u64 = 60 << 20;
 
-/// How long a hostile server is watched after it has shown what it can do.
+/// Time for which a hostile server is watched after its attack.
 const A_WHILE: Duration = Duration::from_secs(3);
 
 /// The most lines that the log may have after that. One server that changes between two states tells so; it does not
@@ -136,7 +136,7 @@ pub(crate) const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:st
     uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
     # Commandstats\r\n# Errorstats\r\n";
 
-/// What an idle server without slow commands answers.
+/// Replies of an idle server without slow commands.
 pub(crate) fn quiet(words: &[String]) -> Vec<u8> {
     let setting = |name: &str, value: &str| [bulk(name), bulk(value)];
     match words[0].as_str() {
@@ -153,7 +153,7 @@ pub(crate) fn quiet(words: &[String]) -> Vec<u8> {
     }
 }
 
-/// What a server answers that runs a function which began so long ago; FUNCTION STATS names it, or nothing.
+/// Replies of a server that runs a function which began at that time; FUNCTION STATS names it, or nothing.
 fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
     const REASON: &str =
         "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
@@ -548,7 +548,7 @@ fn deep_nesting() {
     says(&exporter, &slow_log, &["not in the Redis protocol"]);
 }
 
-/// What a reply may take depends on what was asked, and the line that tells names both.
+/// The limit of a reply depends on the command, and the log line names both.
 #[test]
 fn replies_that_exceed_the_limit_of_their_command() {
     for (command, size, words) in [
@@ -710,7 +710,7 @@ fn refusals_of_everything() {
     }
 }
 
-/// What a server says to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
+/// A server's error reply to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
 #[test]
 fn a_password_in_a_reply_is_not_logged() {
     for words in

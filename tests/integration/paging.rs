@@ -20,7 +20,7 @@ use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load,
 use test_support::server::{Kind, Server, run_on};
 use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
-/// How long a page may take here, on a machine that does other things too. What it takes is printed.
+/// Time limit for a page on a machine that does other things too. The time that it takes is printed.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// For how long nobody must be paged, where nothing happened: several scrapes, evaluations and notifications.
@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_secs(8);
 /// Number of incidents of which the fastest has to be as fast as promised: other work on the machine delays some.
 const TRIES: usize = 3;
 
-/// How long the runaway script runs: past the time limit of 5 s, and until the other exporter's alert has fired.
+/// Duration of the runaway script: past the time limit of 5 s, and until the other exporter's alert has fired.
 const RUNAWAY: Duration = Duration::from_secs(11);
 
 /// Windows and delays of the rules, and shorter ones that replace them: for how long an alert outlives its reason, and for
@@ -37,7 +37,7 @@ const RUNAWAY: Duration = Duration::from_secs(11);
 const SHORTER: [(&str, &str); 4] =
     [("[5m]", "[20s]"), ("< 60\n", "< 20\n"), ("< 360", "< 30"), ("for: 30s", "for: 4s")];
 
-/// What other exporters' users have: an alert on an exporter that asks the server at each scrape.
+/// Alert of other exporters: an alert on an exporter that asks the server at each scrape.
 const OTHER_RULES: &str = "\
 groups:
   - name: another exporter

@@ -244,7 +244,7 @@ fn invalid_probe_parameters_are_rejected_and_not_echoed() {
     assert!(!exporter.logs().contains("sesame"), "{}", exporter.logs());
 }
 
-/// What the flags and other modules have goes to no address of this module.
+/// Credentials of the flags and of other modules go to no address of this module.
 #[test]
 fn a_server_gets_the_credentials_of_its_module_and_no_others() {
     run_on(Kind::Redis70, |kind| {

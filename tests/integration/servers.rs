@@ -162,7 +162,7 @@ fn a_reply_in_pieces_is_still_one_reply() {
     assert_eq!(client.receive(), Value::Okay);
 }
 
-/// What a client sends is what was asked for, byte for byte, and nothing before it.
+/// A client sends exactly the given bytes.
 #[test]
 fn a_command_is_sent_alone_and_as_it_is() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

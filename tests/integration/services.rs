@@ -1,4 +1,4 @@
-//! What `check` and the status page make of managed services, forks and proxies, as public documents and threads quote their
+//! Output of `check` and the status page for managed services, forks and proxies, as public documents and threads quote their
 //! replies. `tests/services/` has a file for each, with its sources and what is inferred; `tests/golden/service-*.txt` has the
 //! results.
 

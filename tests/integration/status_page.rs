@@ -26,7 +26,7 @@ use test_support::tls::Certificates;
 
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 
-/// How long a script runs that is ended when it has been looked at.
+/// Duration of a script that is killed once the page has been checked.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Notices blockages as it does by default, and looks often.
@@ -60,7 +60,7 @@ fn look(exporter: &Exporter, scenario: &str) {
     assert!(output.status.success(), "{scenario}: {said}\n{}", exporter.logs());
 }
 
-/// What the API answers.
+/// Returns the reply of the API.
 #[track_caller]
 fn api(exporter: &Exporter, path: &str) -> Json {
     let response = exporter.get(&format!("/api/v1/{path}"));
@@ -212,7 +212,7 @@ fn type_at_shell(line: &str, password: &str) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Whether this machine has `redis-cli`, which servers of Debian bring along.
+/// Returns true if this machine has `redis-cli`, which is part of Debian's servers.
 fn has_redis_cli() -> bool {
     let has = find_program("redis-cli").is_some();
     if !has {

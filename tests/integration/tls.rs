@@ -29,7 +29,7 @@ fn file(path: &Path) -> &str {
     path.to_str().expect("a path in a temporary directory")
 }
 
-/// Whether this machine's build of the server speaks TLS; says so if not.
+/// Returns true if this machine's build of the server speaks TLS; prints a message if not.
 fn speaks_tls(kind: Kind) -> bool {
     let speaks = kind.has_tls();
     if !speaks {

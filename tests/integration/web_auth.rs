@@ -135,7 +135,7 @@ impl Client {
         Connection::over(self.connect(addr)?).request("GET", path, &[("Connection", "close")])
     }
 
-    /// What goes wrong, in words.
+    /// Description of the error.
     fn fails(&self, addr: SocketAddr) -> String {
         self.get(addr, "/metrics").map(|response| response.status).unwrap_err().to_string()
     }
@@ -322,7 +322,7 @@ fn a_password_is_required_and_verified() {
     assert!(lines_with(&exporter.logs(), &["unencrypted"]).is_empty());
 }
 
-/// How long a request takes.
+/// Returns the status and the duration of a request.
 fn timed(addr: SocketAddr, authorization: &str) -> (u16, Duration) {
     let begun = Instant::now();
     let status = get_as(addr, "/metrics", Some(authorization)).status;
