@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Read as _};
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,24 @@ fn probe(exporter: &Exporter, target: &str, module: Option<&str>) -> Response {
 /// Connections that the server has besides the one that asks.
 fn connections(client: &mut Client) -> usize {
     text(&client.call(&["CLIENT", "LIST"])).lines().filter(|line| !line.contains("cmd=client")).count()
+}
+
+/// A client may close its side of the connection after the request; the probe of a silent server takes its whole timeout.
+#[test]
+fn a_half_closed_client_gets_a_probe_that_takes_a_while() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config =
+        "targets: [{name: other, addr: '127.0.0.1:1'}]\nmodules: {default: {allow: ['127.0.0.1:*']}}";
+    let (exporter, _folder) = exporter(config, &[]);
+    let target = silent.local_addr().unwrap();
+    let mut stream = TcpStream::connect(exporter.addr()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET /probe?target={target} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    assert!(answer.contains(&format!("{{target=\"{target}\"")), "{answer}");
 }
 
 /// Whoever names servers that are not there does not push those that are out of sight.
