@@ -7,6 +7,7 @@ mod account;
 mod attribution;
 mod callers;
 mod cause;
+mod clock_offset;
 mod episode;
 mod event;
 mod exporter;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock_offset::ClockOffset;
 use crate::clock::Timestamps;
 use crate::parse::{ErrorStats, Info, InfoField, Settings};
 
@@ -24,8 +25,8 @@ pub(crate) struct ServerFacts {
     settings: Settings,
     /// SLOWLOG LEN.
     slowlog_length: Option<u64>,
-    /// Seconds by which the server's clock is ahead of this machine's.
-    clock_ahead: Option<f64>,
+    /// Difference between the server's clock and this machine's.
+    clock_offset: ClockOffset,
 }
 
 /// Part that is kept over restarts of the exporter: it separates the exporter's own BUSY errors from those of clients.
@@ -94,14 +95,14 @@ impl ServerFacts {
 
     /// Seconds by which the server's clock is ahead of this machine's.
     pub(super) fn clock_ahead(&self) -> Option<f64> {
-        self.clock_ahead
+        self.clock_offset.seconds()
     }
 
     /// Converts a time of the server's clock (whole seconds since the Unix epoch) to this machine's, as far as the difference is
     /// known. Differences below 0.5 s count as none: INFO is read a moment after the server wrote it.
     #[must_use]
     pub(super) fn local_seconds(&self, theirs: u64) -> u64 {
-        let ahead = self.clock_ahead.unwrap_or_default();
+        let ahead = self.clock_ahead().unwrap_or_default();
         let span = Duration::try_from_secs_f64(ahead.abs().round()).unwrap_or_default().as_secs();
         if ahead > 0.0 { theirs.saturating_sub(span) } else { theirs.saturating_add(span) }
     }
@@ -151,8 +152,9 @@ impl ServerFacts {
         if info.error_counts_off == Some(true) {
             self.errors = None;
         }
-        self.clock_ahead =
-            info.server_time.map(|theirs| theirs.as_secs_f64() - now.unix.as_secs_f64()).or(self.clock_ahead);
+        if let Some(theirs) = info.server_time {
+            self.clock_offset.add(theirs, now.unix);
+        }
         self.info.rejected.clear();
         self.info.merge(info);
     }
@@ -223,13 +225,15 @@ mod tests {
 
     #[test]
     fn times_of_the_servers_clock_become_this_machines() {
-        let mut facts = ServerFacts::default();
-        assert_eq!(facts.local_seconds(1500), 1500, "unknown until INFO has it");
+        assert_eq!(ServerFacts::default().local_seconds(1500), 1500, "unknown until INFO has it");
         for (theirs_now, expected) in [(1600, 900), (400, 2100), (1000, 1500), (999, 1501)] {
+            let mut facts = ServerFacts::default();
             let text = format!("server_time_usec:{theirs_now}400000\r\n");
             facts.set_info(Info::parse(text.as_bytes()), 0, 0, NOW);
             assert_eq!(facts.local_seconds(1500), expected, "{theirs_now}");
         }
-        assert_eq!(facts.local_seconds(u64::MAX), u64::MAX);
+        let mut behind = ServerFacts::default();
+        behind.set_info(Info::parse(b"server_time_usec:400000000\r\n"), 0, 0, NOW);
+        assert_eq!(behind.local_seconds(u64::MAX), u64::MAX);
     }
 }
