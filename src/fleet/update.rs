@@ -362,18 +362,13 @@ impl Fleet {
         changes
     }
 
-    /// Continues the account of `old` in `new`.
+    /// Continues the account of `old` in `new`, also if `old` was itself continued and not polled since.
     fn hand_over(&self, old: &TargetHandle, new: &TargetHandle) {
-        let saved = {
-            let numbers = old.numbers();
-            let was_read = numbers.exporter().last_poll.is_some();
-            was_read.then(|| numbers.snapshot(self.clock().now()).saved())
-        };
-        if saved.is_some() {
-            let mut numbers = new.numbers();
-            *numbers = self.target(new.config(), saved);
-            numbers.replace(&mut old.numbers());
-        }
+        let saved = old.numbers().snapshot(self.clock().now()).saved();
+        let mut numbers = new.numbers();
+        *numbers = self.target(new.config(), Some(saved));
+        numbers.replace(&mut old.numbers());
+        drop(numbers);
         self.shared.wake_writer();
     }
 }
@@ -386,7 +381,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::clock::Clock;
     use crate::config::Config;
-    use crate::parse::Info;
+    use crate::parse::{Entry, Info, SlowlogReply};
     use crate::watch::Observation;
 
     const R1: &str = "run_id:1\r\n";
@@ -398,16 +393,20 @@ mod tests {
     }
 
     fn fleet_with(targets: &str, entry: &str) -> (Fleet, Arc<Discovery>) {
+        let config = config(targets, entry);
+        let fleet = Fleet::new(config.targets, None, Clock::start()).unwrap();
+        fleet.discover(config.discoveries);
+        let entry = Arc::clone(&fleet.discoveries.borrow()[0]);
+        (fleet, entry)
+    }
+
+    fn config(targets: &str, entry: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yml");
         std::fs::write(&path, format!("targets: [{targets}{{name: c, {entry}}}]")).unwrap();
         let words =
             ["redis-script-exporter", "--config.file", path.to_str().unwrap(), "--redis.tls-insecure"];
-        let config = Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap();
-        let fleet = Fleet::new(config.targets, None, Clock::start()).unwrap();
-        fleet.discover(config.discoveries);
-        let entry = Arc::clone(&fleet.discoveries.borrow()[0]);
-        (fleet, entry)
+        Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap()
     }
 
     /// The names that are watched once the servers at these hosts were found.
@@ -479,6 +478,28 @@ mod tests {
         reaches(&fleet, "c/10.0.0.8:6379", "10.0.0.8", R1);
         reaches(&fleet, "c/[::1]:6379", "::1", R1);
         assert_eq!(found(&fleet, &entry, &["10.0.0.8", "::1"]), ["own", "c/10.0.0.8:6379"]);
+    }
+
+    /// A reload may come before the first poll of a target that the reload before it has changed.
+    #[test]
+    fn an_account_outlives_reloads_without_a_poll_between_them() {
+        let entry = "addr: 'redis://c.example', discover: cluster";
+        let (fleet, _) = fleet_with("{name: own, addr: 'redis://10.0.0.9'}, ", entry);
+        reaches(&fleet, "own", "10.0.0.9", R1);
+        let counted = || fleet.find("own").unwrap().numbers().scripts().entries();
+        for id in [5, 6] {
+            let entry = Entry { id, ..Entry::with_arguments(&["EVAL", "return 1", "0"]) };
+            let reply = SlowlogReply { received: 1, entries: vec![entry], ..SlowlogReply::default() };
+            fleet.find("own").unwrap().observe(Observation::Slowlog(reply));
+        }
+        assert_eq!(counted(), (1, 0));
+        for warning in ["10ms", "20ms", "30ms"] {
+            let own = format!("{{name: own, addr: 'redis://10.0.0.9', slow: {{warning: {warning}}}}}, ");
+            let new = config(&own, entry);
+            let plan = fleet.plan(new.targets, new.discoveries, &Modules::new()).unwrap();
+            assert_eq!(fleet.carry_out(plan, &Modules::new()).changed, 1);
+            assert_eq!(counted(), (1, 0), "{warning}");
+        }
     }
 
     #[test]
