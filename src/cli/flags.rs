@@ -83,7 +83,8 @@ pub(crate) struct Cli {
     #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
     pub(crate) probe_max_targets: usize,
 
-    /// Log file of the server, which names a script while it runs; requires exactly one --redis.addr
+    /// Log of the server, which names a script while it runs: a file, a directory of *.log files, or a pattern (* ? [ ]); requires
+    /// exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]
     pub(crate) redis_log_file: Option<PathBuf>,
 

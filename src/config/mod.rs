@@ -84,6 +84,10 @@ impl Config {
                 "belongs to one server: give exactly one --redis.addr, or set log_file of a target in --config.file",
             ));
         }
+        if let Some(path) = &cli.redis_log_file {
+            settings::check_log_file(path)
+                .map_err(|problem| ConfigError::new("--redis.log-file", problem))?;
+        }
         let credentials = Credentials::from_cli(cli)?;
 
         let mut names = HashSet::new();
@@ -162,6 +166,8 @@ mod tests {
             (&["--redis.addr=http://x"], "--redis.addr"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://a:6379"], "--redis.addr (number 2)"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://b", "--redis.log-file=x"], "--redis.log-file"),
+            (&["--redis.addr=redis://a", "--redis.log-file=/var/log/**/x"], "--redis.log-file"),
+            (&["--redis.addr=redis://a", "--redis.log-file=/var/log/[x"], "--redis.log-file"),
             (&["--redis.addr="], "--redis.addr"),
             (&["--redis.renamed-command=CONFIG"], "--redis.renamed-command"),
             (&["--redis.renamed-command=PING=x"], "--redis.renamed-command"),

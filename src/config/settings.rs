@@ -1,5 +1,6 @@
 //! Settings that the flags give for all targets, and that an entry of the file may override.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +126,20 @@ fn thresholds(cli: &Cli) -> Result<Thresholds, ConfigError> {
         return Err(ConfigError::new("--slow.critical", "must not be less than --slow.warning"));
     }
     Ok(Thresholds { warning: cli.slow_warning, critical: cli.slow_critical })
+}
+
+/// Checks the pattern of a log file.
+///
+/// # Errors
+/// The permitted form.
+pub(super) fn check_log_file(path: &Path) -> Result<(), &'static str> {
+    let Some(text) = path.to_str().filter(|text| text.contains(['*', '?', '['])) else { return Ok(()) };
+    if text.split('/').any(|part| part.contains("**")) {
+        return Err("must not contain **; * matches within one part of a path");
+    }
+    glob::Pattern::new(text).map(|_| ()).map_err(
+        |_| "is not a valid pattern; * and ? match characters, and [ begins a set of them, which ] ends",
+    )
 }
 
 fn buckets(bounds: &[f64]) -> Result<Arc<[f64]>, ConfigError> {

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{
-    BusyKind, ErrorReply, Info, Privacy, Settings, SlowlogReply, SlowlogThreshold, bytes, function_list,
-    function_stats, integer, recorded_scripts, slow_script_line,
+    BusyKind, ErrorReply, Info, LogParts, Privacy, Settings, SlowlogReply, SlowlogThreshold, bytes,
+    function_list, function_stats, integer, recorded_scripts,
 };
 use crate::script::{Library, ScriptCommand};
 
@@ -220,7 +220,7 @@ fn parse_with_all(value: &Value) {
     }
     if let Ok(text) = bytes(value.clone()) {
         let _ = (Info::parse(&text), recorded_scripts(&text));
-        let _ = slow_script_line(&String::from_utf8_lossy(&text));
+        let _ = LogParts::default().slow_script_line(&String::from_utf8_lossy(&text));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Commands, and parsers of replies and of server logs. Pure: no I/O, no clock, no state.
+//! Commands, and parsers of replies and of server logs. Pure: no I/O, no clock; no state but that of [`LogParts`].
 //!
 //! All input is untrusted: a parser returns a value or [`Malformed`] for any input, and never panics.
 
@@ -13,6 +13,7 @@ mod function_list;
 mod function_stats;
 mod info;
 mod log_line;
+mod log_parts;
 mod mentions;
 mod recorded;
 mod reply;
@@ -26,7 +27,8 @@ pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;
 pub(crate) use self::function_stats::{RunningFunction, function_stats};
 pub(crate) use self::info::{CommandStats, ErrorStats, Info, InfoField, SECTIONS, SlowlogPast};
-pub(crate) use self::log_line::{SlowScriptLine, slow_script_line};
+pub(crate) use self::log_line::SlowScriptLine;
+pub(crate) use self::log_parts::LogParts;
 pub(crate) use self::mentions::{Mention, mentioned_scripts};
 pub(crate) use self::recorded::recorded_scripts;
 pub(crate) use self::reply::{Malformed, bytes, integer};

@@ -1,7 +1,9 @@
 //! Scripts have the names of their files, however they are called, and those of a queue library without further ado.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,7 +13,9 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch};
+use crate::common::{
+    LIMIT, QUICK, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch,
+};
 use test_support::cache;
 use test_support::client::{Client, text};
 use test_support::exporter::{Exporter, binary};
@@ -28,6 +32,7 @@ on_each_server!(
     every_call_carries_its_files_name,
     naming_a_script_leaves_all_series_alone,
     what_runs_now_has_its_files_name,
+    what_runs_is_named_from_the_logs_of_a_pod,
     a_queue_librarys_scripts_are_named,
     sources_are_fetched_once,
     a_catalogue_is_written,
@@ -172,6 +177,62 @@ fn naming_a_script_leaves_all_series_alone(kind: Kind) {
         info.iter().all(|info| info.label("origin") != "catalogue" && !info.label("name").is_empty())
     });
     assert_eq!(of_scripts(&metrics), before);
+}
+
+/// Appends new lines of a server's log to a file as a container runtime writes them, each in two parts.
+fn append_as_cri(server_log: &Path, copied: &Cell<usize>, file: &Path) {
+    let text = fs::read_to_string(server_log).unwrap_or_default();
+    let Some((lines, _)) = text[copied.get()..].rsplit_once('\n') else { return };
+    copied.set(copied.get() + lines.len() + 1);
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+    for line in lines.lines() {
+        let (begin, end) = line.split_at(line.len() / 2);
+        for (tag, part) in [("P", begin), ("F", end)] {
+            writeln!(file, "2026-11-26T08:28:34.755123456Z stdout {tag} {part}").unwrap();
+        }
+    }
+}
+
+/// The log is in `/var/log/pods/…` of the node, is rotated, and the container restarts.
+fn what_runs_is_named_from_the_logs_of_a_pod(kind: Kind) {
+    const TIME: Duration = Duration::from_millis(2500);
+    let server = Server::builder(kind).config("lua-time-limit 100").start();
+    let (log, folder) = (server.log_path(), tempfile::tempdir().unwrap());
+    let container = folder.path().join("pods/shop_redis-0_1f2e3d/redis");
+    fs::create_dir_all(&container).unwrap();
+    let copied = Cell::new(0);
+    append_as_cri(&log, &copied, &container.join("0.log"));
+    let config = folder.path().join("fleet.yml");
+    let url = server.url();
+    fs::write(&config, format!("targets: [{{addr: '{url}', log_file: 'pods/shop_redis-0_*/redis/*.log'}}]"))
+        .unwrap();
+    let exporter =
+        Exporter::builder().args(&["--config.file", config.to_str().unwrap()]).args(&QUICK).start();
+    let is_idle =
+        |metrics: &Metrics| metrics.value("redis_script_target_state", &[("state", "ok")]) == Some(1.0);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP)[..12].to_owned();
+    for current in ["0.log", "0.log", "1.log"] {
+        exporter.wait_for(LIMIT, "the server to be idle", is_idle);
+        client.send(&busy_eval(TIME));
+        exporter.wait_for(LIMIT, &format!("the script to be named by {current}"), |metrics| {
+            append_as_cri(&log, &copied, &container.join(current));
+            let named = metrics.series("redis_script_running_info");
+            named.iter().any(|info| info.label("kind") == "script")
+        });
+        let info = exporter.metrics();
+        client.receive();
+        let running = info.series("redis_script_running_info");
+        assert!(
+            running
+                .iter()
+                .all(|info| info.label("script") == script || info.label("script").starts_with('~')),
+            "{running:?}"
+        );
+        let current = container.join(current);
+        fs::rename(&current, current.with_extension("log.20261126-111111")).unwrap();
+        fs::write(&current, "").unwrap();
+    }
 }
 
 fn what_runs_now_has_its_files_name(kind: Kind) {

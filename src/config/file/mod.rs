@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde_saphyr::{Error, Location, Spanned};
 
 use self::schema::{Login, Overrides, ProbeModule, Root, Scalar, Target};
+use super::settings::check_log_file;
 use super::{
     Address, Allow, ConfigError, Credentials, Discovery, Module, Modules, Settings, TargetConfig, TlsFiles,
     yaml,
@@ -131,7 +132,11 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
             None => self.defaults.tls.clone(),
         };
         let mut target = settings.target(address, credentials, &tls);
-        target.log_file = log_file.as_ref().map(|file| self.file(file));
+        if let Some(name) = log_file {
+            let path = self.file(name);
+            check_log_file(&path).map_err(|problem| self.error(name.referenced, "log_file", problem))?;
+            target.log_file = Some(path);
+        }
         if let Some(name) = name {
             self.check_name(name)?;
             target.name = name.value.as_str().into();

@@ -1,0 +1,121 @@
+//! Follows the server's log, which names a script when it exceeds the time limit. For EVAL and EVALSHA this is the only source of
+//! the name while the script runs.
+
+mod follower;
+
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::follower::{Batch, Follower, MAX_FILES};
+use crate::blocking::{JobError, LOG_FILES, folder_of};
+use crate::logging::event_log::Priority;
+use crate::poll::TargetHandle;
+use crate::watch::Observation;
+
+/// Interval between reads.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time after which a read is reported as late.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Follows the files that `path` denotes until `stop`, and reports the scripts that they name.
+pub(crate) async fn follow(handle: Arc<TargetHandle>, path: &Path, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow_on(&handle, path) => {}
+    }
+}
+
+async fn follow_on(handle: &TargetHandle, path: &Path) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut follower = Follower::new(path);
+    let mut reports = Reports { handle, path, readable: true, complete: true };
+    loop {
+        ticks.tick().await;
+        let mut reading = pin!(LOG_FILES.run(folder_of(path), Duration::MAX, move || {
+            let batch = follower.next_batch();
+            (follower, batch)
+        }));
+        let finished = if let Ok(finished) = timeout(READ_LIMIT, &mut reading).await {
+            finished
+        } else {
+            reports.unreadable(&JobError::TimedOut(READ_LIMIT).into());
+            reading.await
+        };
+        let batch;
+        (follower, batch) = finished.unwrap_or_else(|error| {
+            (Follower::new(path), Batch { error: Some(error.into()), ..Batch::default() })
+        });
+        reports.batch(&batch);
+        for line in batch.lines {
+            handle.observe(Observation::Logged(line));
+        }
+    }
+}
+
+/// Log lines about the files, each written when something changes.
+struct Reports<'a> {
+    handle: &'a TargetHandle,
+    path: &'a Path,
+    /// False after a failed read.
+    readable: bool,
+    /// False if more than [`MAX_FILES`] files match.
+    complete: bool,
+}
+
+impl Reports<'_> {
+    fn batch(&mut self, batch: &Batch) {
+        match &batch.error {
+            Some(error) => self.unreadable(error),
+            None if !self.readable => {
+                self.readable = true;
+                if self.handle.may_log(Priority::Medium) {
+                    info!(
+                        target = self.handle.name(),
+                        file = %self.path.display(),
+                        "reading the server's log file"
+                    );
+                }
+            }
+            None => {}
+        }
+        if batch.skipped > 0 && self.handle.may_log(Priority::Medium) {
+            warn!(
+                target = self.handle.name(),
+                file = %self.path.display(),
+                skipped_bytes = batch.skipped,
+                "--redis.log-file has grown faster than it is read; reading continues near its end"
+            );
+        }
+        if let Some(matches) = batch.matches {
+            let was_complete = std::mem::replace(&mut self.complete, matches <= MAX_FILES);
+            if was_complete && !self.complete && self.handle.may_log(Priority::Medium) {
+                warn!(
+                    target = self.handle.name(),
+                    file = %self.path.display(),
+                    matches,
+                    "--redis.log-file matches more than {MAX_FILES} files; only the newest are read"
+                );
+            }
+        }
+    }
+
+    fn unreadable(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.readable, false) && self.handle.may_log(Priority::Medium) {
+            warn!(
+                target = self.handle.name(),
+                file = %self.path.display(),
+                %error,
+                "--redis.log-file cannot be read: scripts are not named while they run"
+            );
+        }
+    }
+}
