@@ -22,6 +22,7 @@ const RESERVED_PATHS: &[&str] = &[
     "/idle.svg",
     "/blocked.svg",
     "/down.svg",
+    "/degraded.svg",
     "/unknown.svg",
 ];
 

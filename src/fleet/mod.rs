@@ -190,7 +190,12 @@ impl Fleet {
         self.targets().iter().find(|handle| leads(handle)).cloned()
     }
 
-    /// Returns the state file.
+    /// Describes the failure of the last write of the state file, if it failed.
+    pub(crate) fn state_file_problem(&self) -> Option<String> {
+        self.persistence.as_ref()?.problem()
+    }
+
+    /// Returns the state file, if there is one.
     pub(crate) fn persistence(&self) -> Option<&Arc<Persistence>> {
         self.persistence.as_ref()
     }

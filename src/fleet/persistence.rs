@@ -34,6 +34,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// Interval between log lines about writes that fail.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
+/// Consequence of a failed write, and the remedy.
+const CONSEQUENCE: &str = "after a restart of the exporter, entries would be missed or counted again; check the folder, its \
+                           permissions and the disk";
+
 /// The state file, and the results of its writes.
 #[derive(Debug)]
 pub(crate) struct Persistence {
@@ -75,6 +79,13 @@ impl Persistence {
         [&self.writes, &self.failures].map(|count| count.load(Ordering::Relaxed))
     }
 
+    /// Describes the failure of the last write, if it failed.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let path = self.store.path().display();
+        (!self.healthy.load(Ordering::Relaxed))
+            .then(|| format!("The state file {path} cannot be written: {CONSEQUENCE}."))
+    }
+
     /// Saves the targets whenever they have changed, until `stop`, and then once more.
     pub(crate) async fn run(self: Arc<Self>, targets: watch::Receiver<Targets>, stop: CancellationToken) {
         let mut writer = Writer::new(Arc::clone(&self));
@@ -103,8 +114,7 @@ impl Persistence {
             error!(
                 file = %self.store.path().display(),
                 %error,
-                "the state file cannot be written: after a restart of the exporter, entries would be missed or counted \
-                 again; check the folder, its permissions and the disk"
+                "the state file cannot be written: {CONSEQUENCE}"
             );
         }
     }

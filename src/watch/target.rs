@@ -33,6 +33,9 @@ const LOG_ANOTHER_AFTER: Duration = Duration::from_secs(60);
 /// Minimum interval between logs of lost entries.
 const LOG_LOST_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time for which a target counts as losing entries after it lost some.
+const LOSING: Duration = Duration::from_secs(3600);
+
 /// Command of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heartbeat {
@@ -128,6 +131,8 @@ pub(crate) struct Target {
     logged_lost: Option<Mono>,
     /// Number of lost entries that were not logged yet.
     unlogged_lost: u64,
+    /// Time at which entries were last lost.
+    lost_at: Option<Mono>,
     /// Number of addresses of the host name at the last connect; 0 before.
     addresses: usize,
     /// True once the slow log was read to its end, or could not be.
@@ -159,6 +164,7 @@ impl Target {
             logged_unexpected: BTreeMap::new(),
             logged_lost: None,
             unlogged_lost: 0,
+            lost_at: None,
             addresses: 0,
             has_baseline: false,
         }
@@ -250,6 +256,12 @@ impl Target {
     #[must_use]
     pub(crate) fn lost(&self) -> u64 {
         self.ledger.committed().lost
+    }
+
+    /// True if slow log entries were lost in the last hour, as far as this process knows.
+    #[must_use]
+    pub(crate) fn lost_recently(&self, now: Timestamps) -> bool {
+        self.lost_at.is_some_and(|at| now.mono.since(at) < LOSING)
     }
 
     /// Number of unreadable entries among the lost.
@@ -491,6 +503,9 @@ impl Target {
             Reconciliation::Complete { new, lost, unreadable } => (new, lost, unreadable),
         };
         self.has_baseline = true;
+        if lost > 0 {
+            self.lost_at = Some(now.mono);
+        }
         let mut ended = Vec::new();
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
         let report = self.report_lost(lost.saturating_sub(unreadable), now);

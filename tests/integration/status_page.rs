@@ -3,6 +3,7 @@
 //!
 //! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +24,7 @@ use test_support::process::find_program;
 use test_support::scripts::{busy_eval, busy_fcall, load_library};
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
+use test_support::wait::eventually;
 
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 
@@ -160,6 +162,66 @@ fn all_of_many_servers_are_down() {
     let exporter = Exporter::builder().args(&urls.collect::<Vec<_>>()).args(&EAGER).start();
     wait_for_state(&exporter, "unreachable", 120);
     look(&exporter, "all_down");
+}
+
+#[test]
+fn one_of_many_servers_is_down() {
+    run_on(Kind::Redis70, |kind| {
+        // Unix sockets of one server, each by another name.
+        let server = Server::builder(kind).unix_socket().start();
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = "targets:\n".to_owned();
+        for n in 0..119 {
+            let link = folder.path().join(format!("shard-{n:03}.sock"));
+            let socket = server.unix_url();
+            std::os::unix::fs::symlink(socket.strip_prefix("unix://").unwrap(), &link).unwrap();
+            writeln!(file, "  - {{ addr: 'unix://{}', name: shard-{n:03} }}", link.display()).unwrap();
+        }
+        writeln!(file, "  - {{ addr: 'unix://{}/gone.sock', name: gone }}", folder.path().display())
+            .unwrap();
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, file).unwrap();
+        let exporter =
+            Exporter::builder().args(&["--config.file", path.to_str().unwrap()]).args(&EAGER).start();
+        wait_for_state(&exporter, "ok", 119);
+        wait_for_state(&exporter, "unreachable", 1);
+        look(&exporter, "one_down");
+        let text = plain(&exporter);
+        assert!(text.starts_with("1 target is unreachable. 119 of 120 responding.\n"), "{text}");
+        assert_eq!(api(&exporter, "targets?level=down")["targets"][0]["target"], "gone");
+        assert_eq!(api(&exporter, "targets?level=ok")["total"], 119);
+    });
+}
+
+#[test]
+fn a_server_whose_slow_log_cannot_be_read() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("rename-command SLOWLOG \"\"").start();
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        eventually(LIMIT, "the headline", || {
+            let headline = &api(&exporter, "targets")["summary"]["headline"];
+            (headline["level"] == "degraded").then_some(())
+        });
+        look(&exporter, "blind");
+    });
+}
+
+#[test]
+fn a_state_file_that_cannot_be_written() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        let file = below.join("state");
+        let args = ["--redis.addr", &server.url(), "--state.file", file.to_str().unwrap()];
+        let exporter = Exporter::builder().args(&args).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+        std::fs::remove_dir_all(&below).unwrap();
+        look(&exporter, "state_file");
+        let text = plain(&exporter);
+        assert!(text.starts_with("The state file cannot be written. 1 of 1 responding.\n"), "{text}");
+    });
 }
 
 #[test]

@@ -124,10 +124,28 @@ const scenarios = {
   async blocked_and_down(page) {
     await page.waitForSelector('.banner');
     const { text, colour, title, icon } = await headline(page);
-    assert.equal(text, "1 target is blocked. 1 target is unreachable. 0 of 2 responding.");
+    assert.equal(text, "1 target is unreachable. 1 target is blocked. 0 of 2 responding.");
     assert.equal(colour, 'bad-text');
-    assert.match(title, /BLOCKED/);
-    assert.equal(icon, 'blocked.svg');
+    assert.match(title, /^1 target is unreachable, 127.* BLOCKED/);
+    assert.equal(icon, 'down.svg');
+  },
+  async one_down(page) {
+    const { text, title, icon } = await headline(page);
+    assert.equal(text, "1 target is unreachable. 119 of 120 responding.");
+    assert.match(title, /^1 target is unreachable/);
+    assert.equal(icon, 'down.svg');
+    assert.match(await page.locator('#targets tbody tr').first().innerText(), /gone/);
+  },
+  async blind(page) {
+    assert.deepEqual(await headline(page), {
+      text: "1 target responds, but its slow scripts cannot be observed. 1 of 1 responding.", colour: 'warn', hidden: false,
+      title: "1 target responds, but its slow scripts cannot be observed – redis-script-exporter", icon: 'degraded.svg',
+    });
+  },
+  async state_file(page) {
+    await until(page, () => document.querySelector('#overview strong')?.innerText === 'The state file cannot be written.');
+    assert.equal((await headline(page)).icon, 'degraded.svg');
+    assert.match(await page.locator('#problems').innerText(), /The state file .* cannot be written: .*check the folder/);
   },
   async unauthorized(page) {
     const { text, colour, title } = await headline(page);

@@ -25,6 +25,7 @@ pub(crate) const ASSETS: &[Asset] = &[
     Asset { path: "/idle.svg", content_type: "image/svg+xml", text: include_str!("assets/idle.svg") },
     Asset { path: "/blocked.svg", content_type: "image/svg+xml", text: include_str!("assets/blocked.svg") },
     Asset { path: "/down.svg", content_type: "image/svg+xml", text: include_str!("assets/down.svg") },
+    Asset { path: "/degraded.svg", content_type: "image/svg+xml", text: include_str!("assets/degraded.svg") },
     Asset { path: "/unknown.svg", content_type: "image/svg+xml", text: include_str!("assets/unknown.svg") },
 ];
 

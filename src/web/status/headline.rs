@@ -7,18 +7,45 @@ use serde::Serialize;
 /// State of a target before the first connection attempt has finished.
 pub(crate) const UNTRIED: &str = "untried";
 
-/// Severity of the headline, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Severity of a target and of the headline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
-    /// A target is blocked or BUSY.
-    Blocked,
     /// A target is unreachable or denies access to the exporter.
     Down,
+    /// A target is blocked or BUSY.
+    Blocked,
+    /// A target responds, but its slow scripts cannot be observed or slow log entries were lost; or the state file cannot
+    /// be written.
+    Degraded,
     /// A target is loading its dataset or has not been checked yet, or there is no target.
     Waiting,
     /// All targets respond.
     Ok,
+}
+
+impl Level {
+    /// All levels with their names, the worst first.
+    pub(crate) const ALL: [(&str, Self); 5] = [
+        ("down", Self::Down),
+        ("blocked", Self::Blocked),
+        ("degraded", Self::Degraded),
+        ("waiting", Self::Waiting),
+        ("ok", Self::Ok),
+    ];
+}
+
+/// Numbers that the headline is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Number of targets in each state.
+    pub(crate) states: BTreeMap<&'static str, usize>,
+    /// Number of targets that respond and whose slow scripts cannot be observed.
+    pub(crate) blind: usize,
+    /// Number of other targets that respond and lost slow log entries a short time ago.
+    pub(crate) losing: usize,
+    /// True if the last write of the state file failed.
+    pub(crate) state_file_fails: bool,
 }
 
 /// Headline of the page.
@@ -32,31 +59,50 @@ pub(crate) struct Headline {
 }
 
 impl Headline {
-    /// Creates the headline from the number of targets in each state.
-    pub(crate) fn of(states: &BTreeMap<&'static str, usize>) -> Self {
-        let in_state = |state: &str| states.get(state).copied().unwrap_or_default();
-        let (total, ok) = (states.values().sum::<usize>(), in_state("ok"));
+    /// Creates the headline from the numbers of all targets.
+    pub(crate) fn of(counts: &Counts) -> Self {
+        let in_state = |state: &str| counts.states.get(state).copied().unwrap_or_default();
+        let (total, ok) = (counts.states.values().sum::<usize>(), in_state("ok"));
         let blocked =
             ["blocked", "busy_script", "busy_function", "busy_module"].map(in_state).into_iter().sum();
         let kinds = [
-            (Level::Blocked, blocked, "is blocked.", "are blocked."),
             (Level::Down, in_state("unreachable"), "is unreachable.", "are unreachable."),
+            (Level::Blocked, blocked, "is blocked.", "are blocked."),
             (
                 Level::Down,
                 in_state("unauthorized"),
                 "denies access to the exporter.",
                 "deny access to the exporter.",
             ),
+            (
+                Level::Degraded,
+                counts.blind,
+                "responds, but its slow scripts cannot be observed.",
+                "respond, but their slow scripts cannot be observed.",
+            ),
+            (
+                Level::Degraded,
+                counts.losing,
+                "lost slow log entries in the last hour.",
+                "lost slow log entries in the last hour.",
+            ),
             (Level::Waiting, in_state("loading"), "is loading its dataset.", "are loading their datasets."),
             (Level::Waiting, in_state(UNTRIED), "has not been checked yet.", "have not been checked yet."),
         ];
-        let mut bad =
+        let of_targets =
             kinds.into_iter().filter(|(_, count, ..)| *count > 0).map(|(level, count, one, more)| {
                 (
                     level,
                     if count == 1 { format!("1 target {one}") } else { format!("{count} targets {more}") },
                 )
             });
+        let of_exporter = counts
+            .state_file_fails
+            .then(|| (Level::Degraded, "The state file cannot be written.".to_owned()));
+        let mut bad: Vec<(Level, String)> = of_targets.chain(of_exporter).collect();
+        // Stable, except that a target without access does not come before a blocked one.
+        bad.sort_by_key(|(level, _)| (*level).max(Level::Blocked));
+        let mut bad = bad.into_iter();
         let (level, text) = match (bad.next(), total) {
             (Some(worst), _) => worst,
             (None, 0) => (Level::Waiting, "There are no targets yet.".to_owned()),
@@ -93,6 +139,12 @@ mod tests {
                 "1 target is loading its dataset. 1 of 4 responding.",
             ),
             (
+                &[("unauthorized", 1), ("busy_script", 1)],
+                Level::Blocked,
+                "1 target is blocked.",
+                "1 target denies access to the exporter. 0 of 2 responding.",
+            ),
+            (
                 &[("ok", 1), ("loading", 1)],
                 Level::Waiting,
                 "1 target is loading its dataset.",
@@ -112,13 +164,30 @@ mod tests {
                     ("busy_module", 1),
                     ("unreachable", 1),
                 ],
-                Level::Blocked,
-                "4 targets are blocked.",
-                "1 target is unreachable. 0 of 5 responding.",
+                Level::Down,
+                "1 target is unreachable.",
+                "4 targets are blocked. 0 of 5 responding.",
             ),
         ] {
-            let headline = Headline::of(&states.iter().copied().collect());
+            let counts = Counts { states: states.iter().copied().collect(), ..Counts::default() };
+            let headline = Headline::of(&counts);
             assert_eq!((headline.level, &*headline.text, &*headline.details), (level, text, details));
         }
+    }
+
+    #[test]
+    fn targets_that_respond_are_not_fine_while_they_hide_their_slow_scripts() {
+        let states = BTreeMap::from([("ok", 3), ("loading", 1)]);
+        let counts = Counts { states, blind: 1, losing: 2, state_file_fails: true };
+        let headline = Headline::of(&counts);
+        assert_eq!(headline.level, Level::Degraded);
+        assert_eq!(headline.text, "1 target responds, but its slow scripts cannot be observed.");
+        assert_eq!(
+            headline.details,
+            "2 targets lost slow log entries in the last hour. The state file cannot be written. \
+             1 target is loading its dataset. 3 of 4 responding."
+        );
+        let only_file = Counts { blind: 0, losing: 0, ..counts };
+        assert_eq!(Headline::of(&only_file).text, "The state file cannot be written.");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::headline::Level;
 use crate::script::ScriptCommand;
 use crate::watch::{Severity, StateKind};
 
@@ -69,6 +70,8 @@ pub(crate) struct TargetsQuery {
     pub(crate) search: String,
     /// State of the targets.
     pub(crate) state: Option<StateKind>,
+    /// Severity of the targets.
+    pub(crate) level: Option<Level>,
     pub(crate) page: PageRange,
 }
 
@@ -115,7 +118,8 @@ impl TargetsQuery {
                     let states = StateKind::ALL.map(|state| (state.as_str(), state));
                     result.state = Some(one_of(&name, &value, &states)?);
                 }
-                _ => result.page.set(&name, &value, "q, state, offset, limit")?,
+                "level" => result.level = Some(one_of(&name, &value, &Level::ALL)?),
+                _ => result.page.set(&name, &value, "q, state, level, offset, limit")?,
             }
         }
         Ok(result)
@@ -264,6 +268,7 @@ mod tests {
             assert!(error.contains(expected), "{query} → {error}");
         }
         assert!(ScriptsQuery::parse("sort=size").unwrap_err().to_string().contains("one of total, calls"));
+        assert!(TargetsQuery::parse("level=bad").unwrap_err().to_string().contains("one of down, blocked"));
         assert!(TargetsQuery::parse("state=fine").unwrap_err().to_string().contains("one of ok, blocked"));
     }
 }

@@ -99,7 +99,7 @@ async fn status_page(State(state): State<Arc<AppState>>, request: HeaderMap) -> 
         Ok(rows) => rows,
         Err(response) => return response,
     };
-    let summary = summary(&rows, state.fleet.clock().now().unix);
+    let summary = summary(&rows, &state.exporter_problems(), state.fleet.clock().now().unix);
     let accepted = request.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let mut response = if accepted.contains("text/plain") && !accepted.contains("text/html") {
         response::text(&request, "text/plain; charset=utf-8", summary)
@@ -117,7 +117,7 @@ async fn targets(
 ) -> Result<Response, Response> {
     let query = TargetsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
     let rows = state.rows.get(&state, rows).await?;
-    Ok(state.json(&request, &TargetsResponse::new(&rows, state.privacy, &query)))
+    Ok(state.json(&request, &TargetsResponse::new(&rows, state.exporter_problems(), state.privacy, &query)))
 }
 
 async fn scripts(
@@ -152,6 +152,11 @@ fn bad_request(error: QueryError) -> Response {
 impl AppState {
     fn json<T: serde::Serialize>(&self, request: &HeaderMap, value: &T) -> Response {
         response::json(request, self.fleet.clock().now().unix, value)
+    }
+
+    /// Returns the problems of the exporter itself.
+    fn exporter_problems(&self) -> Vec<String> {
+        self.fleet.state_file_problem().into_iter().collect()
     }
 
     /// Runs `work` on a blocking thread: with many targets it takes long enough to delay the polls.

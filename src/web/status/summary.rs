@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::headline::Headline;
-use super::targets::{BlockedRow, TargetRow, states};
+use super::targets::{BlockedRow, TargetRow, counts};
 use crate::clock::Unix;
 use crate::text::{clean, duration};
 
@@ -15,10 +15,15 @@ const MAX_TARGETS: usize = 20;
 /// Maximum length of a text from elsewhere, in bytes. A kill command is never cut.
 const MAX_TEXT: usize = 1024;
 
-/// Formats the headline, the blocked targets and the problems of the others. `rows` is sorted with the worst first.
-pub(crate) fn summary(rows: &[Arc<TargetRow>], now: Unix) -> String {
-    let Headline { text: worst, details, .. } = Headline::of(&states(rows));
+/// Formats the headline, the problems of the exporter, the blocked targets and the problems of the others. `rows` is sorted
+/// with the worst first.
+pub(crate) fn summary(rows: &[Arc<TargetRow>], exporter_problems: &[String], now: Unix) -> String {
+    let Headline { text: worst, details, .. } = Headline::of(&counts(rows, !exporter_problems.is_empty()));
     let mut text = format!("{worst} {details}\n");
+    for problem in exporter_problems {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "- {}", clean(problem, MAX_TEXT));
+    }
     let blocked: Vec<(&TargetRow, &BlockedRow)> =
         rows.iter().filter_map(|row| Some((&**row, row.blocked.as_ref()?))).collect();
     for (row, blocked) in blocked.iter().take(MAX_TARGETS) {

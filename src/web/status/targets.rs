@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::headline::{Headline, UNTRIED};
+use super::headline::{Counts, Headline, Level, UNTRIED};
 use super::problems::{Kill, ProblemRow, Remedy, diagnosis};
 use super::query::TargetsQuery;
 use super::text::{duration_seconds, unix_seconds};
@@ -49,6 +49,10 @@ struct Summary {
     targets: usize,
     headline: Headline,
     states: BTreeMap<&'static str, usize>,
+    /// Number of targets of each level.
+    levels: BTreeMap<Level, usize>,
+    /// Problems of the exporter itself.
+    exporter_problems: Vec<String>,
     /// Problems by code.
     problems: BTreeMap<Code, ProblemCount>,
     /// Most severe problems, at most [`MAX_PROBLEMS`].
@@ -81,6 +85,8 @@ pub(crate) struct TargetRow {
     /// Address of the server: host and port, or path.
     pub(crate) address: String,
     pub(crate) state: &'static str,
+    /// Severity of its state and problems.
+    pub(crate) level: Level,
     /// True if the target exists only because of `/probe`.
     probed: bool,
     /// Start of the state; `None` before the first connection attempt has finished.
@@ -154,10 +160,16 @@ pub(crate) fn rows(fleet: &Fleet) -> Vec<Arc<TargetRow>> {
 
 impl TargetsResponse {
     /// Selects the rows that match `query`.
-    pub(crate) fn new(rows: &[Arc<TargetRow>], privacy: Privacy, query: &TargetsQuery) -> Self {
+    pub(crate) fn new(
+        rows: &[Arc<TargetRow>],
+        exporter_problems: Vec<String>,
+        privacy: Privacy,
+        query: &TargetsQuery,
+    ) -> Self {
         let matching: Vec<&Arc<TargetRow>> = rows
             .iter()
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
+            .filter(|row| query.level.is_none_or(|level| level == row.level))
             .filter(|row| {
                 let contains = |text: &str| text.to_lowercase().contains(&query.search);
                 contains(&row.target) || contains(&row.address)
@@ -166,7 +178,7 @@ impl TargetsResponse {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             shows: Shows { keys: privacy.show_keys, clients: !privacy.hide_clients },
-            summary: Summary::new(rows),
+            summary: Summary::new(rows, exporter_problems),
             total: matching.len(),
             offset: query.page.offset,
             limit: query.page.limit,
@@ -176,7 +188,7 @@ impl TargetsResponse {
 }
 
 impl Summary {
-    fn new(rows: &[Arc<TargetRow>]) -> Self {
+    fn new(rows: &[Arc<TargetRow>], exporter_problems: Vec<String>) -> Self {
         let mut problems = BTreeMap::new();
         let mut shared: Vec<SharedProblem> = Vec::new();
         let mut indexes = HashMap::new();
@@ -199,11 +211,17 @@ impl Summary {
         shared.sort_by_key(|shared| shared.problem.impact);
         let more_problems = shared.len().saturating_sub(MAX_PROBLEMS);
         shared.truncate(MAX_PROBLEMS);
-        let states = states(rows);
+        let counts = counts(rows, !exporter_problems.is_empty());
+        let mut levels = BTreeMap::from(Level::ALL.map(|(_, level)| (level, 0)));
+        for row in rows {
+            *levels.entry(row.level).or_default() += 1;
+        }
         Self {
             targets: rows.len(),
-            headline: Headline::of(&states),
-            states,
+            headline: Headline::of(&counts),
+            states: counts.states,
+            levels,
+            exporter_problems,
             problems,
             worst_problems: shared,
             more_problems,
@@ -211,13 +229,16 @@ impl Summary {
     }
 }
 
-/// Counts the targets in each state.
-pub(crate) fn states(rows: &[Arc<TargetRow>]) -> BTreeMap<&'static str, usize> {
-    let mut states = BTreeMap::new();
+/// Counts the targets for the headline.
+pub(crate) fn counts(rows: &[Arc<TargetRow>], state_file_fails: bool) -> Counts {
+    let mut counts = Counts { state_file_fails, ..Counts::default() };
     for row in rows {
-        *states.entry(row.state).or_default() += 1;
+        *counts.states.entry(row.state).or_default() += 1;
+        if row.level == Level::Degraded {
+            *if row.is_blind() { &mut counts.blind } else { &mut counts.losing } += 1;
+        }
     }
-    states
+    counts
 }
 
 impl TargetRow {
@@ -237,9 +258,11 @@ impl TargetRow {
         }
         let last_slow_call =
             scripts.series().filter_map(|(_, _, series)| Some(series.last.get(&Severity::Warning)?.ended_at));
-        Self {
+        let losing = target.lost_recently(now);
+        let mut row = Self {
             target: Arc::clone(&config.name),
             address: config.address.to_string(),
+            level: Level::Ok,
             state: if liveness.state().is_tried() { liveness.state().kind().as_str() } else { UNTRIED },
             probed: handle.is_probed(),
             since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),
@@ -252,7 +275,20 @@ impl TargetRow {
             last_slow_call: last_slow_call.max(),
             lost_entries: target.lost(),
             problems,
-        }
+        };
+        row.level = match row.state {
+            "unreachable" | "unauthorized" => Level::Down,
+            _ if row.blocked.is_some() => Level::Blocked,
+            "loading" | UNTRIED => Level::Waiting,
+            _ if row.is_blind() || losing => Level::Degraded,
+            _ => Level::Ok,
+        };
+        row
+    }
+
+    /// True if a problem hides all script calls.
+    fn is_blind(&self) -> bool {
+        self.problems.iter().any(|problem| problem.impact == Impact::Blind)
     }
 
     /// Sort key of the state; the lowest is the worst.

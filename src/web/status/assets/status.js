@@ -209,14 +209,17 @@ function renderBlocked(response) {
 
 function renderHeadline({ level, text, details }, blocked, rows) {
   const headline = visible(text);
-  if (blocked) setTab(`${blocked > 1 ? `${blocked} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED`, 'blocked.svg');
-  else if (level === 'ok') setTab('', 'idle.svg');
-  else setTab(headline.replace(/\.$/, ''), level === 'down' ? 'down.svg' : 'unknown.svg');
+  const blockedText = blocked ? `${blocked > 1 ? `${blocked} targets` : visible(rows[0]?.target ?? '1 target')} BLOCKED` : '';
+  const title = level === 'ok' ? '' : headline.replace(/\.$/, '');
+  if (level === 'blocked') setTab(blockedText, ICONS.blocked);
+  else setTab([title, blockedText].filter(Boolean).join(', '), ICONS[level] ?? 'unknown.svg');
   const overview = byId('overview');
   overview.hidden = false;
   if (overview.className !== `overview ${level}`) overview.className = `overview ${level}`;
   update(overview, element('strong', {}, headline), ` ${visible(details)}`);
 }
+
+const ICONS = { down: 'down.svg', blocked: 'blocked.svg', degraded: 'degraded.svg', waiting: 'unknown.svg', ok: 'idle.svg' };
 
 /** Sets the title and the icon of the browser tab. */
 function setTab(text, icon) {
@@ -228,12 +231,13 @@ function setTab(text, icon) {
 // ---- problems ------------------------------------------------------------------------------------------------------
 
 function renderProblems({ summary }) {
-  const { worst_problems: problems, more_problems: omitted } = summary;
-  const items = problems.map(({ impact, text, targets, names }) => element('li', { class: impact },
+  const { worst_problems: problems, more_problems: omitted, exporter_problems: ofExporter } = summary;
+  const items = ofExporter.map((text) => element('li', { class: 'blind' }, visible(text)));
+  items.push(...problems.map(({ impact, text, targets, names }) => element('li', { class: impact },
     element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
-      targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text)));
+      targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text))));
   if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
-  byId('problems-panel').hidden = problems.length === 0;
+  byId('problems-panel').hidden = items.length === 0;
   update(byId('problems'), ...items);
 }
 
