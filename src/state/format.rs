@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_incidents_as_former_versions_wrote_it_is_read() {
+        let line = TargetLine::new("a:1", 102, used().snapshot(moment(103)).saved()).unwrap();
+        let text = line.text.replace(",\"incidents\":[]", "");
+        assert_ne!(text, line.text);
+        let former = TargetLine { text, ..line.clone() };
+        let lines = read(&write(&BTreeMap::from([("a:1".to_owned(), former)])).unwrap()).unwrap().lines;
+        assert_eq!(lines["a:1"].saved(), line.saved());
+    }
+
+    #[test]
     fn other_settings_take_over_what_they_can() {
         let saved = used().snapshot(moment(103)).saved();
         let mut fewer = untried(&config(&["--script.max-series=1"]));

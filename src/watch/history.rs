@@ -7,6 +7,7 @@ use super::attribution::EndedEpisode;
 use super::cause::Cause;
 use super::episode::Episode;
 use super::event::Event;
+use super::incidents::{Incident, Incidents};
 use super::running_script::Running;
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::convert::micros;
@@ -54,6 +55,8 @@ pub(super) struct History {
     last_end: Mono,
     /// The latest blockage, with its cause.
     last: Option<LastBlockage>,
+    /// Ended blockages and other incidents of the last 24 hours.
+    pub(super) incidents: Incidents,
     /// Totals by [`Cause::ALL`].
     totals: [CauseTotals; Cause::ALL.len()],
     /// End and duration of the latest blockage, by [`Cause::ALL`].
@@ -69,6 +72,18 @@ impl History {
     /// The latest blockage that was attributed.
     pub(super) fn last(&self) -> Option<&LastBlockage> {
         self.last.as_ref()
+    }
+
+    /// Restores the incidents that a former process saved, and the latest blockage among them.
+    pub(super) fn restore(&mut self, saved: Vec<Incident>) {
+        let last = saved.iter().rev().find_map(|incident| Some((incident, incident.kind.cause()?)));
+        self.last = last.map(|(incident, cause)| LastBlockage {
+            began: incident.began(),
+            blocked: incident.lasted,
+            cause,
+            script: incident.script.clone(),
+        });
+        self.incidents.restore(saved);
     }
 
     /// Totals by cause; every cause exists.
@@ -143,11 +158,25 @@ impl History {
         }
         let named = attribution.running_script.as_ref().map(|running_script| running_script.script.clone());
         let called = attribution.cause_entry.as_ref().and_then(|entry| entry.call.as_ref());
+        let script = named.or_else(|| called.map(|call| call.script.clone()));
+        let caller = attribution.cause_entry.as_ref();
+        self.incidents.push(Incident {
+            began: ended.began.since_epoch(),
+            lasted: ended.blocked,
+            kind: attribution.cause.into(),
+            busy: ended.busy.is_some(),
+            script: script.clone(),
+            client: caller.map(|entry| entry.client.clone()).unwrap_or_default(),
+            client_name: caller.map(|entry| entry.client_name.clone()).unwrap_or_default(),
+            end: None,
+            refused: None,
+            detail: None,
+        });
         self.last = Some(LastBlockage {
             began: ended.began,
             blocked: ended.blocked,
             cause: attribution.cause,
-            script: named.or_else(|| called.map(|call| call.script.clone())),
+            script,
         });
         events.push(Event::BlockageEnded {
             blocked: ended.blocked,

@@ -1,6 +1,6 @@
 //! All numbers of one target. Only [`Target::step`] changes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::account::{Account, Reconciliation, SavedAccount, ServerIdentity};
 use super::event::Event;
 use super::exporter::{Absence, ExporterStats, Feature};
+use super::incidents::{Incident, OutcomeCounts};
 use super::latest::LatestCalls;
 use super::ledger::{Ledger, Totals};
 use super::liveness::Liveness;
@@ -69,13 +70,18 @@ pub(crate) struct SavedTarget {
     server: SavedServer,
     /// Number of BUSY errors that the exporter itself caused.
     busy_replies: u64,
+    /// Ended incidents; files of former versions have none.
+    #[serde(default)]
+    incidents: Vec<Incident>,
 }
 
 impl SavedTarget {
-    /// Drops the least valuable part: positions in the logs of other servers, or else the numbers of single scripts.
-    /// Returns false if both are empty.
+    /// Drops the least valuable part: positions in the logs of other servers, or else the incidents, or else the numbers of
+    /// single scripts. Returns false if all are empty.
     pub(crate) fn shorten(&mut self) -> bool {
-        self.account.forget_others() || self.scripts.forget_each()
+        self.account.forget_others()
+            || !std::mem::take(&mut self.incidents).is_empty()
+            || self.scripts.forget_each()
     }
 }
 
@@ -90,6 +96,7 @@ pub(crate) struct Snapshot {
     totals: Arc<Totals>,
     server: SavedServer,
     busy_replies: u64,
+    incidents: Arc<VecDeque<Incident>>,
 }
 
 impl Snapshot {
@@ -102,6 +109,7 @@ impl Snapshot {
             unreadable: self.totals.unreadable,
             server: self.server.clone(),
             busy_replies: self.busy_replies,
+            incidents: self.incidents.iter().cloned().collect(),
         }
     }
 }
@@ -178,7 +186,8 @@ impl Target {
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
     /// have changed: the histograms start anew then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
-        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies } = saved;
+        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents } = saved;
+        self.liveness.restore(incidents);
         self.account = Account::restored(account);
         self.server = ServerFacts::restored(server);
         self.exporter.busy_replies = busy_replies;
@@ -198,6 +207,7 @@ impl Target {
             totals: Arc::clone(self.ledger.pending()),
             server: self.server.saved(),
             busy_replies: self.exporter.busy_replies,
+            incidents: Arc::clone(self.liveness.incidents().ended()),
         }
     }
 
@@ -351,9 +361,12 @@ impl Target {
     /// Applies an observation made at `now`.
     pub(crate) fn step(&mut self, observation: Observation, now: Timestamps) -> Reaction {
         let mut events = Vec::new();
-        let before = (self.account.revision(), self.exporter.busy_replies);
+        let revisions = |target: &Self| {
+            (target.account.revision(), target.exporter.busy_replies, target.liveness.incidents().revision())
+        };
+        let before = revisions(self);
         let next = self.apply(observation, now, &mut events);
-        if before != (self.account.revision(), self.exporter.busy_replies) {
+        if before != revisions(self) {
             self.ledger.touch();
         }
         Reaction { events, next }
@@ -423,7 +436,9 @@ impl Target {
                 };
                 self.account.identify(identity, now.mono);
                 let own = self.exporter.busy_replies;
+                let same = info.run_id.is_none() || info.run_id == self.server.info().run_id;
                 self.server.set_info(*info, own, self.own_busy_elsewhere, now);
+                self.liveness.learn_outcome(OutcomeCounts::of(&self.server), same);
             }
             Observation::InfoUnavailable => {
                 self.server.forget_info();

@@ -35,6 +35,7 @@ mod formats;
 mod golden;
 mod hostile;
 mod http_abuse;
+mod incident_list;
 mod incidents;
 mod lint;
 mod names;

@@ -177,8 +177,7 @@ fn one_of_many_servers_is_down() {
             std::os::unix::fs::symlink(socket.strip_prefix("unix://").unwrap(), &link).unwrap();
             writeln!(file, "  - {{ addr: 'unix://{}', name: shard-{n:03} }}", link.display()).unwrap();
         }
-        writeln!(file, "  - {{ addr: 'unix://{}/gone.sock', name: gone }}", folder.path().display())
-            .unwrap();
+        writeln!(file, "  - {{ addr: 'unix://{}/gone.sock', name: gone }}", folder.path().display()).unwrap();
         let path = folder.path().join("config.yml");
         std::fs::write(&path, file).unwrap();
         let exporter =

@@ -18,7 +18,7 @@ const axe = readFileSync(load.resolve('axe-core/axe.min.js'), 'utf8');
 
 const docs = join(dirname(fileURLToPath(import.meta.url)), '../../docs/api');
 const ajv = new Ajv({ strict: true, allErrors: true });
-const schemas = Object.fromEntries(['targets', 'scripts', 'slow', 'error'].map((name) =>
+const schemas = Object.fromEntries(['targets', 'scripts', 'slow', 'incidents', 'error'].map((name) =>
   [name, ajv.compile(JSON.parse(readFileSync(join(docs, `${name}.schema.json`), 'utf8')))]));
 function assertMatchesSchema(name, body) {
   assert.ok(schemas[name](body), `${name}: ${ajv.errorsText(schemas[name].errors)}\n${JSON.stringify(body).slice(0, 2000)}`);
@@ -265,7 +265,7 @@ try {
     await done();
   }
   for (const path of ['slow?limit=0', 'nowhere']) assertMatchesSchema('error', await (await fetch(new URL(`api/v1/${path}`, url))).json());
-  for (const path of ['targets', 'scripts', 'slow']) {
+  for (const path of ['targets', 'scripts', 'slow', 'incidents']) {
     assertMatchesSchema(path, await (await fetch(new URL(`api/v1/${path}?limit=500`, url))).json());
   }
   assert.ok(responses > 3, 'too few API responses were checked');

@@ -20,6 +20,7 @@ use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
 use super::history::{CauseTotals, History, LastBlockage};
+use super::incidents::{Incident, IncidentKind, Incidents, OutcomeCounts};
 use super::running_script::{Running, RunningScript};
 use super::state::State;
 use crate::clock::{Mono, Timestamps, Unix};
@@ -90,6 +91,25 @@ impl Liveness {
     #[must_use]
     pub(crate) fn last_blockage(&self) -> Option<&LastBlockage> {
         self.history.last()
+    }
+
+    /// Ended incidents of the last 24 hours.
+    #[must_use]
+    pub(crate) fn incidents(&self) -> &Incidents {
+        &self.history.incidents
+    }
+
+    /// Restores the incidents that a former process saved.
+    pub(super) fn restore(&mut self, saved: Vec<Incident>) {
+        self.history.restore(saved);
+    }
+
+    /// Derives the outcome of the latest incidents from INFO; `same` is true if it is of the server that answered before.
+    pub(super) fn learn_outcome(&mut self, counts: OutcomeCounts, same: bool) {
+        // INFO that was read before the slow log belongs to no blockage yet.
+        if self.state.episode().is_none() && !self.awaits_attribution() {
+            self.history.incidents.learn_outcome(counts, same);
+        }
     }
 
     /// True if the server has ever answered.
@@ -292,9 +312,13 @@ impl Liveness {
 
     /// The server can't be reached.
     pub(super) fn unreachable(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
+        let was_blocked = self.state.episode().is_some();
         self.end_and_enter(State::Unreachable { detail: clean(detail.trim(), MAX_DETAIL) }, now, events);
         // The slow log can't be read now, and may be gone.
         self.history.attribute(&[], None, events);
+        if was_blocked {
+            self.history.incidents.connection_lost();
+        }
     }
 
     /// Attributes ended blockages. The slow log was read to its end and had these new entries, or it can't be read.
@@ -386,6 +410,20 @@ impl Liveness {
         let before = std::mem::replace(&mut self.state, state);
         let (kind, detail) = (self.state.kind(), self.state.detail().map(str::to_owned));
         if !before.is_tried() || before.kind() != kind {
+            if let Some(kind) = IncidentKind::of_state(before.kind()).filter(|_| before.is_tried()) {
+                self.history.incidents.push(Incident {
+                    began: now.unix_of(self.since).since_epoch(),
+                    lasted: now.mono.since(self.since),
+                    kind,
+                    busy: false,
+                    script: None,
+                    client: String::new(),
+                    client_name: String::new(),
+                    end: None,
+                    refused: None,
+                    detail: before.detail().map(str::to_owned),
+                });
+            }
             (self.since, self.logged_at) = (now.mono, now.mono);
             let from = before.is_tried().then(|| before.kind());
             events.push(Event::StateChanged { from, to: kind, detail });

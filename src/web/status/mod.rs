@@ -1,12 +1,13 @@
 //! Status page and API. Both respond from memory and send nothing to a Redis server.
 //!
-//! `query` parses query strings; `targets`, `scripts` and `calls` build the API's responses; `problems` is the diagnosis
+//! `query` parses query strings; `targets`, `scripts`, `calls` and `incidents` build the API's responses; `problems` is the diagnosis
 //! of a target; `headline` is the worst state of all targets; `summary` is the page as plain text; `assets` are the
 //! page's files; `response` adds caching and security headers. `docs/api/` has the JSON schemas, which tests check.
 
 mod assets;
 mod calls;
 mod headline;
+mod incidents;
 mod problems;
 mod query;
 mod response;

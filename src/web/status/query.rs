@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::headline::Level;
 use crate::script::ScriptCommand;
-use crate::watch::{Severity, StateKind};
+use crate::watch::{IncidentKind, Severity, StateKind};
 
 /// Default number of rows in a response.
 const DEFAULT_LIMIT: usize = 50;
@@ -104,6 +104,19 @@ pub(crate) struct CallsQuery {
     pub(crate) page: PageRange,
 }
 
+/// Query of `/api/v1/incidents`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct IncidentsQuery {
+    /// Name of the target.
+    pub(crate) target: Option<String>,
+    /// Label, name or SHA1 of the script.
+    pub(crate) script: Option<String>,
+    pub(crate) kind: Option<IncidentKind>,
+    /// Earliest end, as time since the Unix epoch.
+    pub(crate) since: Duration,
+    pub(crate) page: PageRange,
+}
+
 impl TargetsQuery {
     /// Parses a query string.
     ///
@@ -165,17 +178,32 @@ impl CallsQuery {
                     let severities = Severity::ALL.map(|severity| (severity.as_str(), severity));
                     result.severity = Some(one_of(&name, &value, &severities)?);
                 }
-                "since" => {
-                    let since = value.parse().ok().and_then(|since| Duration::try_from_secs_f64(since).ok());
-                    result.since = since.ok_or_else(|| {
-                        invalid(&name, &value, "a Unix timestamp in seconds, for example 1764028800")
-                    })?;
-                }
+                "since" => result.since = timestamp(&name, &value)?,
                 _ => result.page.set(
                     &name,
                     &value,
                     "target, script, command, severity, since, offset, limit",
                 )?,
+            }
+        }
+        Ok(result)
+    }
+}
+
+impl IncidentsQuery {
+    /// Parses a query string.
+    ///
+    /// # Errors
+    /// Returns the first unknown parameter or invalid value.
+    pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
+        let mut result = Self::default();
+        for (name, value) in parameters(query) {
+            match &*name {
+                "target" => result.target = Some(text(&name, &value)?),
+                "script" => result.script = Some(text(&name, &value)?),
+                "kind" => result.kind = Some(one_of(&name, &value, &IncidentKind::ALL)?),
+                "since" => result.since = timestamp(&name, &value)?,
+                _ => result.page.set(&name, &value, "target, script, kind, since, offset, limit")?,
             }
         }
         Ok(result)
@@ -217,6 +245,11 @@ fn text(name: &str, value: &str) -> Result<String, QueryError> {
         return Err(QueryError(format!("{name} is too long; the maximum is {MAX_TEXT} characters")));
     }
     Ok(value.to_owned())
+}
+
+fn timestamp(name: &str, value: &str) -> Result<Duration, QueryError> {
+    let since = value.parse().ok().and_then(|since| Duration::try_from_secs_f64(since).ok());
+    since.ok_or_else(|| invalid(name, value, "a Unix timestamp in seconds, for example 1764028800"))
 }
 
 fn one_of<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> Result<T, QueryError> {
@@ -267,6 +300,8 @@ mod tests {
             let error = CallsQuery::parse(query).unwrap_err().to_string();
             assert!(error.contains(expected), "{query} → {error}");
         }
+        let error = IncidentsQuery::parse("kind=outage").unwrap_err().to_string();
+        assert!(error.contains("one of script, function, module, command, unknown, unreachable"), "{error}");
         assert!(ScriptsQuery::parse("sort=size").unwrap_err().to_string().contains("one of total, calls"));
         assert!(TargetsQuery::parse("level=bad").unwrap_err().to_string().contains("one of down, blocked"));
         assert!(TargetsQuery::parse("state=fine").unwrap_err().to_string().contains("one of ok, blocked"));

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use super::assets::{ASSETS, page};
 use super::calls::CallsResponse;
-use super::query::{CallsQuery, QueryError, ScriptsQuery, TargetsQuery};
+use super::incidents::IncidentsResponse;
+use super::query::{CallsQuery, IncidentsQuery, QueryError, ScriptsQuery, TargetsQuery};
 use super::response;
 use super::scripts::{ScriptTotals, ScriptsResponse, totals};
 use super::summary::summary;
@@ -70,6 +71,7 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/targets", api(get(targets)))
         .route("/api/v1/scripts", api(get(scripts)))
         .route("/api/v1/slow", api(get(slow)))
+        .route("/api/v1/incidents", api(get(incidents)))
         .route("/api/{*rest}", get(not_found).fallback(not_found));
     for asset in ASSETS {
         let file =
@@ -89,7 +91,8 @@ fn api(methods: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
 }
 
 async fn not_found() -> Response {
-    let message = "not found; the API has /api/v1/targets, /api/v1/scripts and /api/v1/slow";
+    let message =
+        "not found; the API has /api/v1/targets, /api/v1/scripts, /api/v1/slow and /api/v1/incidents";
     response::error(StatusCode::NOT_FOUND, message)
 }
 
@@ -142,6 +145,16 @@ async fn slow(
     let query = CallsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
     let calls = state.compute(move |fleet| CallsResponse::new(fleet, &query)).await?;
     Ok(state.json(&request, &calls))
+}
+
+async fn incidents(
+    State(state): State<Arc<AppState>>,
+    RawQuery(query): RawQuery,
+    request: HeaderMap,
+) -> Result<Response, Response> {
+    let query = IncidentsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
+    let incidents = state.compute(move |fleet| IncidentsResponse::new(fleet, &query)).await?;
+    Ok(state.json(&request, &incidents))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]

@@ -1,0 +1,362 @@
+//! Incidents of a target: its ended blockages, and the times at which it was unreachable or denied access, in bounded memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::Cause;
+use super::server::ServerFacts;
+use super::state::StateKind;
+use crate::clock::Unix;
+use crate::parse::BusyKind;
+use crate::script::Identity;
+
+/// Time after the end of an incident for which it is kept.
+pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Maximum number of incidents per target.
+const MAX_INCIDENTS: usize = 32;
+
+/// Number of the oldest incidents of which the shortest is dropped for a new one.
+const OLDEST: usize = MAX_INCIDENTS / 2;
+
+/// Kind of an incident: cause of a blockage, or state without access to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IncidentKind {
+    /// Blockage by a script.
+    Script,
+    /// Blockage by a function.
+    Function,
+    /// Blockage by a module's command.
+    Module,
+    /// Blockage by another slow command.
+    Command,
+    /// Blockage of unknown cause.
+    Unknown,
+    /// The server could not be reached.
+    Unreachable,
+    /// The server rejected the exporter's credentials.
+    Unauthorized,
+}
+
+impl IncidentKind {
+    /// All kinds with their names.
+    pub(crate) const ALL: [(&str, Self); 7] = [
+        ("script", Self::Script),
+        ("function", Self::Function),
+        ("module", Self::Module),
+        ("command", Self::Command),
+        ("unknown", Self::Unknown),
+        ("unreachable", Self::Unreachable),
+        ("unauthorized", Self::Unauthorized),
+    ];
+
+    /// Returns the kind of a state without access to the server; `None` for other states.
+    pub(crate) const fn of_state(state: StateKind) -> Option<Self> {
+        match state {
+            StateKind::Unreachable => Some(Self::Unreachable),
+            StateKind::Unauthorized => Some(Self::Unauthorized),
+            _ => None,
+        }
+    }
+
+    /// Cause of the blockage; `None` if it is none.
+    pub(super) const fn cause(self) -> Option<Cause> {
+        match self {
+            Self::Script => Some(Cause::Script),
+            Self::Function => Some(Cause::Function),
+            Self::Module => Some(Cause::Module),
+            Self::Command => Some(Cause::Command),
+            Self::Unknown => Some(Cause::Unknown),
+            Self::Unreachable | Self::Unauthorized => None,
+        }
+    }
+}
+
+impl From<Cause> for IncidentKind {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Script => Self::Script,
+            Cause::Function => Self::Function,
+            Cause::Module => Self::Module,
+            Cause::Command => Self::Command,
+            Cause::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<BusyKind> for IncidentKind {
+    fn from(kind: BusyKind) -> Self {
+        Cause::of_kind(kind).into()
+    }
+}
+
+/// End of a blockage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IncidentEnd {
+    /// The script ended by itself.
+    Finished,
+    /// SCRIPT KILL or FUNCTION KILL ended it.
+    Killed,
+    /// The connection to the server was lost.
+    ConnectionLost,
+}
+
+/// An incident that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Incident {
+    /// Start, as time since the Unix epoch by this machine's clock.
+    pub(crate) began: Duration,
+    /// Duration.
+    pub(crate) lasted: Duration,
+    pub(crate) kind: IncidentKind,
+    /// True if the server replied BUSY.
+    pub(crate) busy: bool,
+    /// Script or function, if it was named.
+    pub(crate) script: Option<Identity>,
+    /// Address of the client that called it; empty if unknown.
+    pub(crate) client: String,
+    /// Name of the client; empty if unknown.
+    pub(crate) client_name: String,
+    /// `None` if unknown.
+    pub(crate) end: Option<IncidentEnd>,
+    /// Number of replies to other clients that were BUSY; `None` if unknown.
+    pub(crate) refused: Option<u64>,
+    /// Reason, for incidents that are no blockage.
+    pub(crate) detail: Option<String>,
+}
+
+impl Incident {
+    /// Start.
+    pub(crate) fn began(&self) -> Unix {
+        Unix::from_epoch(self.began)
+    }
+
+    /// End.
+    pub(crate) fn ended(&self) -> Unix {
+        Unix::from_epoch(self.began.saturating_add(self.lasted))
+    }
+
+    /// True if the blockage can have been ended by a kill, or rejected other clients.
+    fn ran_script(&self) -> bool {
+        self.busy || matches!(self.kind, IncidentKind::Script | IncidentKind::Function)
+    }
+}
+
+/// Numbers of the server from which the outcome of blockages is derived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutcomeCounts {
+    /// Successful kills; `None` if the server does not count them.
+    kills: Option<u64>,
+    /// BUSY replies to other clients; `None` if the server does not count them.
+    refused: Option<u64>,
+}
+
+impl OutcomeCounts {
+    /// Returns the numbers of the latest INFO.
+    pub(super) fn of(server: &ServerFacts) -> Self {
+        let kills = server.info().kills;
+        Self {
+            kills: kills.map(|kills| kills.script.saturating_add(kills.function)),
+            refused: server.errors().map(|errors| errors.busy),
+        }
+    }
+}
+
+/// Incidents of a target.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Incidents {
+    /// Oldest end first; at most [`MAX_INCIDENTS`].
+    ended: Arc<VecDeque<Incident>>,
+    /// Number of incidents that were dropped to limit the memory.
+    dropped: u64,
+    /// End of the latest dropped incident.
+    dropped_at: Unix,
+    /// Number of the latest incidents whose outcome is not known yet.
+    open: usize,
+    /// Numbers of the server before these incidents; `None` before the first INFO of a server.
+    before: Option<OutcomeCounts>,
+    /// Number of changes.
+    revision: u64,
+}
+
+impl Incidents {
+    /// Ended incidents, the oldest end first.
+    pub(crate) fn ended(&self) -> &Arc<VecDeque<Incident>> {
+        &self.ended
+    }
+
+    /// Number of incidents of the last 24 hours that were dropped to limit the memory.
+    pub(crate) fn dropped(&self, now: Unix) -> u64 {
+        if now.since(self.dropped_at) < KEPT { self.dropped } else { 0 }
+    }
+
+    /// Number of changes.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Restores what a former process saved.
+    pub(super) fn restore(&mut self, saved: Vec<Incident>) {
+        let surplus = saved.len().saturating_sub(MAX_INCIDENTS);
+        self.ended = Arc::new(saved.into_iter().skip(surplus).collect());
+    }
+
+    /// Adds an incident that has ended. Drops those that ended more than [`KEPT`] before it. If there are too many, the
+    /// shortest of the oldest is dropped: neither the longest nor the latest ones are lost.
+    pub(super) fn push(&mut self, incident: Incident) {
+        let ended = Arc::make_mut(&mut self.ended);
+        let now = incident.ended();
+        ended.retain(|one| now.since(one.ended()) < KEPT);
+        if ended.len() >= MAX_INCIDENTS {
+            let shortest = ended.iter().take(OLDEST).enumerate().min_by_key(|(_, one)| one.lasted);
+            if let Some(dropped) = shortest.map(|(index, _)| index).and_then(|index| ended.remove(index)) {
+                self.dropped = self.dropped.saturating_add(1);
+                self.dropped_at = dropped.ended();
+            }
+        }
+        ended.push_back(incident);
+        self.open = self.open.saturating_add(1).min(OLDEST);
+        self.revision = self.revision.saturating_add(1);
+    }
+
+    /// Notes that the latest incident ended with the connection.
+    pub(super) fn connection_lost(&mut self) {
+        if let Some(last) = Arc::make_mut(&mut self.ended).back_mut() {
+            last.end = Some(IncidentEnd::ConnectionLost);
+            self.revision = self.revision.saturating_add(1);
+        }
+    }
+
+    /// Derives the outcome of the incidents since the numbers before: which was killed, and how many clients were rejected.
+    /// If several can have been, it stays unknown. `now` has the numbers of a server that is not blocked, `same` is true if
+    /// it is the server of the numbers before.
+    pub(super) fn learn_outcome(&mut self, now: OutcomeCounts, same: bool) {
+        let before = self.before.replace(now).filter(|_| same);
+        let open = std::mem::take(&mut self.open);
+        let Some(before) = before.filter(|_| open > 0) else { return };
+        let grown = |before: Option<u64>, now: Option<u64>| now?.checked_sub(before?);
+        let kills = grown(before.kills, now.kills);
+        let refused = grown(before.refused, now.refused);
+        let ended = Arc::make_mut(&mut self.ended);
+        let first = ended.len().saturating_sub(open);
+        let candidates = ended.iter().skip(first).filter(|one| one.ran_script()).count();
+        for incident in ended.iter_mut().skip(first).filter(|one| one.kind.cause().is_some()) {
+            let share = |total: Option<u64>| match total {
+                Some(_) if !incident.ran_script() => Some(0),
+                Some(total) if total == 0 || candidates == 1 => Some(total),
+                _ => None,
+            };
+            let (kills, refused) = (share(kills), share(refused));
+            incident.refused = refused;
+            incident.end = incident
+                .end
+                .or(kills.map(|kills| if kills > 0 { IncidentEnd::Killed } else { IncidentEnd::Finished }));
+        }
+        self.revision = self.revision.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incident(kind: IncidentKind, began: u64, seconds: u64) -> Incident {
+        Incident {
+            began: Duration::from_secs(began),
+            lasted: Duration::from_secs(seconds),
+            kind,
+            busy: false,
+            script: None,
+            client: String::new(),
+            client_name: String::new(),
+            end: None,
+            refused: None,
+            detail: None,
+        }
+    }
+
+    fn counts(kills: u64, refused: u64) -> OutcomeCounts {
+        OutcomeCounts { kills: Some(kills), refused: Some(refused) }
+    }
+
+    fn outcomes(incidents: &Incidents) -> Vec<(Option<IncidentEnd>, Option<u64>)> {
+        incidents.ended().iter().map(|one| (one.end, one.refused)).collect()
+    }
+
+    #[test]
+    fn memory_is_bounded_and_keeps_the_longest_and_the_latest() {
+        let mut incidents = Incidents::default();
+        incidents.push(incident(IncidentKind::Script, 1000, 300));
+        for n in 0..500 {
+            incidents.push(incident(IncidentKind::Command, 2000 + 10 * n, 1));
+        }
+        let ended = incidents.ended();
+        assert_eq!(ended.len(), MAX_INCIDENTS);
+        assert_eq!(ended.iter().filter(|one| one.lasted.as_secs() == 300).count(), 1);
+        assert_eq!(ended.back().unwrap().began.as_secs(), 2000 + 10 * 499);
+        let now = Unix::from_epoch(Duration::from_secs(8000));
+        assert_eq!(incidents.dropped(now), 501 - 32);
+        assert_eq!(incidents.dropped(now + KEPT + Duration::from_secs(1)), 0);
+    }
+
+    #[test]
+    fn those_of_the_day_before_yesterday_are_dropped() {
+        let mut incidents = Incidents::default();
+        incidents.push(incident(IncidentKind::Script, 1000, 5));
+        incidents.push(incident(IncidentKind::Script, 50_000, 5));
+        incidents.push(incident(IncidentKind::Script, 1000 + 86_400, 5));
+        let began: Vec<u64> = incidents.ended().iter().map(|one| one.began.as_secs()).collect();
+        assert_eq!(began, [50_000, 87_400]);
+        assert_eq!(
+            incidents.dropped(Unix::from_epoch(Duration::from_secs(90_000))),
+            0,
+            "nothing was left out"
+        );
+    }
+
+    #[test]
+    fn the_outcome_is_that_of_the_only_script_since_the_numbers_before() {
+        let mut incidents = Incidents::default();
+        incidents.learn_outcome(counts(3, 10), false);
+        incidents.push(incident(IncidentKind::Script, 1000, 5));
+        incidents.learn_outcome(counts(4, 17), true);
+        incidents.push(incident(IncidentKind::Command, 1010, 5));
+        incidents.push(incident(IncidentKind::Function, 1020, 5));
+        incidents.learn_outcome(counts(4, 20), true);
+        let (killed, finished) = (Some(IncidentEnd::Killed), Some(IncidentEnd::Finished));
+        assert_eq!(outcomes(&incidents), [(killed, Some(7)), (finished, Some(0)), (finished, Some(3))]);
+    }
+
+    #[test]
+    fn an_outcome_that_is_not_certain_is_none() {
+        let mut incidents = Incidents::default();
+        // Nothing is known before the first INFO.
+        incidents.push(incident(IncidentKind::Script, 1000, 5));
+        incidents.learn_outcome(counts(4, 17), false);
+        // Two can have been killed; no client was rejected.
+        incidents.push(incident(IncidentKind::Script, 1010, 5));
+        incidents.push(incident(IncidentKind::Function, 1020, 5));
+        incidents.learn_outcome(counts(5, 17), true);
+        // Another server answers.
+        incidents.push(incident(IncidentKind::Script, 1030, 5));
+        incidents.connection_lost();
+        incidents.learn_outcome(counts(9, 90), false);
+        // The server does not count kills.
+        incidents.push(incident(IncidentKind::Script, 1040, 5));
+        incidents.learn_outcome(OutcomeCounts { kills: None, refused: Some(91) }, true);
+        // It was not BUSY.
+        incidents.push(incident(IncidentKind::Unreachable, 1050, 5));
+        incidents.learn_outcome(OutcomeCounts { kills: None, refused: Some(91) }, true);
+        let lost = Some(IncidentEnd::ConnectionLost);
+        assert_eq!(
+            outcomes(&incidents),
+            [(None, None), (None, Some(0)), (None, Some(0)), (lost, None), (None, Some(1)), (None, None)]
+        );
+    }
+}

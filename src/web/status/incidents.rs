@@ -1,0 +1,156 @@
+//! `/api/v1/incidents`: blockages, and times without access to a server, of the last 24 hours.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::query::IncidentsQuery;
+use super::text::{duration_seconds, unix_seconds};
+use crate::clock::{Timestamps, Unix};
+use crate::fleet::Fleet;
+use crate::poll::TargetHandle;
+use crate::script::{Catalogue, Identity, Sha1Digits};
+use crate::watch::{Incident, IncidentEnd, IncidentKind, KEPT, State, Target};
+
+/// Response body.
+#[derive(Debug, Serialize)]
+pub(crate) struct IncidentsResponse {
+    /// Number of incidents that match the query.
+    total: usize,
+    offset: usize,
+    limit: usize,
+    /// Number of short incidents of the last 24 hours that were dropped to limit the memory.
+    dropped: u64,
+    incidents: Vec<IncidentRow>,
+}
+
+/// An incident.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct IncidentRow {
+    target: Arc<str>,
+    address: String,
+    kind: IncidentKind,
+    began: f64,
+    /// `None` while it lasts.
+    ended: Option<f64>,
+    seconds: f64,
+    /// True if the server replied BUSY.
+    busy: bool,
+    /// Label of the script or function.
+    script: Option<String>,
+    name: Option<String>,
+    sha1: Option<Sha1Digits>,
+    client: Option<String>,
+    client_name: Option<String>,
+    end: Option<IncidentEnd>,
+    /// Number of BUSY replies to other clients.
+    refused_clients: Option<u64>,
+    /// Reason for which there was no access.
+    detail: Option<String>,
+}
+
+impl IncidentsResponse {
+    /// Selects the incidents that match `query`, those in progress first and then the latest first.
+    pub(crate) fn new(fleet: &Fleet, query: &IncidentsQuery) -> Self {
+        let catalogue = fleet.catalogue();
+        let mut matching = Vec::new();
+        let mut dropped = 0_u64;
+        for handle in fleet.targets().iter() {
+            let name = &handle.config().name;
+            if query.target.as_ref().is_none_or(|target| **target == **name) {
+                let now = handle.now();
+                let target = handle.numbers();
+                let incidents = target.liveness().incidents();
+                dropped = dropped.saturating_add(incidents.dropped(now.unix));
+                let ended = incidents.ended().iter().filter(|one| now.unix.since(one.ended()) < KEPT);
+                let rows =
+                    ended.map(|incident| row(handle, &target, incident, Some(incident.ended()), &catalogue));
+                let current = current(&target, now);
+                let current = current.map(|incident| row(handle, &target, &incident, None, &catalogue));
+                matching.extend(rows.chain(current).filter(|row| query.matches(row)));
+            }
+        }
+        let order = |row: &IncidentRow| row.ended.map_or(f64::INFINITY, |_| row.began);
+        matching.sort_by(|a, b| {
+            let by_end = order(b).total_cmp(&order(a));
+            by_end.then_with(|| b.began.total_cmp(&a.began)).then_with(|| a.target.cmp(&b.target))
+        });
+        Self {
+            total: matching.len(),
+            offset: query.page.offset,
+            limit: query.page.limit,
+            dropped,
+            incidents: query.page.slice(matching),
+        }
+    }
+}
+
+impl IncidentsQuery {
+    fn matches(&self, row: &IncidentRow) -> bool {
+        self.kind.is_none_or(|kind| kind == row.kind)
+            && row.ended.unwrap_or(f64::INFINITY) >= self.since.as_secs_f64()
+            && self.script.as_ref().is_none_or(|script| {
+                Some(script) == row.script.as_ref()
+                    || Some(script) == row.name.as_ref()
+                    || row.sha1.is_some_and(|sha1| script.eq_ignore_ascii_case(sha1.as_str()))
+            })
+    }
+}
+
+/// Returns the incident in progress, if there is one.
+fn current(target: &Target, now: Timestamps) -> Option<Incident> {
+    let liveness = target.liveness();
+    let state = liveness.state();
+    let running = liveness.running_script();
+    let (kind, lasted) = match state {
+        State::Blocked(_) => {
+            let kind = running.map_or(IncidentKind::Unknown, |running| running.kind.into());
+            (kind, liveness.blocked(now))
+        }
+        State::Busy(kind, _) => ((*kind).into(), liveness.blocked(now)),
+        _ if !state.is_tried() => return None,
+        _ => (IncidentKind::of_state(state.kind())?, liveness.held(now)),
+    };
+    Some(Incident {
+        began: (now.unix - lasted).since_epoch(),
+        lasted,
+        kind,
+        busy: matches!(state, State::Busy(..)),
+        script: running.map(|running| running.script.clone()),
+        client: String::new(),
+        client_name: String::new(),
+        end: None,
+        refused: None,
+        detail: state.detail().map(str::to_owned),
+    })
+}
+
+fn row(
+    handle: &TargetHandle,
+    target: &Target,
+    incident: &Incident,
+    ended: Option<Unix>,
+    catalogue: &Catalogue,
+) -> IncidentRow {
+    let config = handle.config();
+    let non_empty = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let label = |script: &Identity| target.scripts().label_of(script, catalogue).to_string();
+    let named = incident.script.as_ref().map(|script| catalogue.named(script));
+    IncidentRow {
+        target: Arc::clone(&config.name),
+        address: config.address.to_string(),
+        kind: incident.kind,
+        began: unix_seconds(incident.began()),
+        ended: ended.map(unix_seconds),
+        seconds: duration_seconds(incident.lasted),
+        busy: incident.busy,
+        script: incident.script.as_ref().map(label),
+        name: named.as_ref().map(|named| named.name.to_string()),
+        sha1: named.and_then(|named| named.sha1),
+        client: non_empty(&incident.client),
+        client_name: non_empty(&incident.client_name),
+        end: incident.end,
+        refused_clients: incident.refused,
+        detail: incident.detail.clone(),
+    }
+}
