@@ -159,15 +159,15 @@ impl History {
         let named = attribution.running_script.as_ref().map(|running_script| running_script.script.clone());
         let called = attribution.cause_entry.as_ref().and_then(|entry| entry.call.as_ref());
         let script = named.or_else(|| called.map(|call| call.script.clone()));
-        let caller = attribution.cause_entry.as_ref();
+        let entry = attribution.cause_entry.as_ref();
         self.incidents.push(Incident {
             began: ended.began.since_epoch(),
             lasted: ended.blocked,
             kind: attribution.cause.into(),
             busy: ended.busy.is_some(),
             script: script.clone(),
-            client: caller.map(|entry| entry.client.clone()).unwrap_or_default(),
-            client_name: caller.map(|entry| entry.client_name.clone()).unwrap_or_default(),
+            client: entry.map(|entry| entry.client.clone()).unwrap_or_default(),
+            client_name: entry.map(|entry| entry.client_name.clone()).unwrap_or_default(),
             end: None,
             refused: None,
             detail: None,

@@ -131,17 +131,25 @@ impl Scripts {
             .entry((call.command, label.clone()))
             .or_insert_with(|| Series::new(buckets, now.since_epoch()));
         series.count(entry, ended_at);
-        let mut highest = None;
         for severity in Severity::ALL.into_iter().filter(|one| entry.duration >= self.slow.of(*one)) {
-            highest = Some(severity);
             series.count_slow(severity, LastCall { ended_at, duration: entry.duration });
             *self.slow_calls.entry((call.command, severity)).or_default() += 1;
         }
+        self.slow_call(entry, ended_at, label)
+    }
+
+    /// Returns a call that is not counted, if it is slow.
+    pub(super) fn uncounted(&self, entry: &Entry, ended_at: u64) -> Option<SlowCall> {
+        self.slow_call(entry, ended_at, entry.call.as_ref()?.script.label.clone())
+    }
+
+    fn slow_call(&self, entry: &Entry, ended_at: u64, label: Label) -> Option<SlowCall> {
+        let reached = |severity: &Severity| entry.duration >= self.slow.of(*severity);
         Some(SlowCall {
             id: entry.id,
             ended_at,
-            severity: highest?,
-            call: call.clone(),
+            severity: Severity::ALL.into_iter().rfind(reached)?,
+            call: entry.call.clone()?,
             label,
             duration: entry.duration,
             client: entry.client.clone(),

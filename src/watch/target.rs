@@ -17,7 +17,7 @@ use super::observation::{Next, Observation, Reaction};
 use super::running_script::RunningScript;
 use super::scripts::{SavedScripts, Scripts};
 use super::server::{SavedServer, ServerFacts};
-use super::slow_call::Thresholds;
+use super::slow_call::{SlowCall, Thresholds};
 use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::parse::{BusyKind, Entry, SlowlogReply};
@@ -512,6 +512,7 @@ impl Target {
     }
 
     fn slowlog(&mut self, reply: SlowlogReply, now: Timestamps, events: &mut Vec<Event>) -> Next {
+        let baseline = if self.account.is_unread() { self.uncounted_calls(&reply) } else { Vec::new() };
         let (new, lost, unreadable) = match self.account.reconcile(reply, now.mono) {
             Reconciliation::Incomplete => return Next::ReadOn,
             Reconciliation::Rewound => return Next::Identify,
@@ -525,6 +526,13 @@ impl Target {
         let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
         let report = self.report_lost(lost.saturating_sub(unreadable), now);
         let server = &self.server;
+        if !baseline.is_empty() {
+            self.ledger.change(events, |totals, _| {
+                for call in baseline {
+                    totals.latest.push_before_start(call);
+                }
+            });
+        }
         if !new.is_empty() || lost > 0 || report.is_some() {
             self.ledger.change(events, |totals, events| {
                 totals.lost = totals.lost.saturating_add(lost);
@@ -546,6 +554,13 @@ impl Target {
         }
         events.append(&mut ended);
         Next::Continue
+    }
+
+    /// Returns the slow calls of a slow log that is read for the first time.
+    fn uncounted_calls(&self, reply: &SlowlogReply) -> Vec<SlowCall> {
+        let scripts = &self.ledger.pending().scripts;
+        let call = |entry: &Entry| scripts.uncounted(entry, self.server.local_seconds(entry.ended_at));
+        reply.entries.iter().filter_map(call).collect()
     }
 
     /// Returns the event of lost entries, at most once per [`LOG_LOST_INTERVAL`].

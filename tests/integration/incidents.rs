@@ -194,7 +194,7 @@ impl Place {
 }
 
 /// Compiles a module with a command that blocks; none without a C compiler.
-fn module(dir: &Path) -> Option<std::path::PathBuf> {
+pub(crate) fn module(dir: &Path) -> Option<std::path::PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/busy_module.c");
     let module = dir.join("busy.so");
     let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&module).arg(source).status();

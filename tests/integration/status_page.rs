@@ -13,15 +13,17 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::{
-    LIMIT, QUICK, begin, load_spin, logs_milliseconds, repository, spin, wait_for_scripts, watch,
+    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, load_spin, logs_milliseconds, repository, spin,
+    wait_for_scripts, watch,
 };
+use crate::incidents::module;
 use test_support::cache;
 use test_support::client::{Client, is_error};
 use test_support::exporter::Exporter;
 use test_support::http::Connection;
 use test_support::on_each_server;
 use test_support::process::find_program;
-use test_support::scripts::{busy_eval, busy_fcall, load_library};
+use test_support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, eval, load_library};
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
 use test_support::wait::eventually;
@@ -119,6 +121,133 @@ fn a_server_that_is_busy_with_a_function() {
         let command = blocked["kill"][0]["shell"].as_str().unwrap();
         assert_eq!(command, format!("redis-cli -h 127.0.0.1 -p {} FUNCTION KILL", server.port()));
         assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_script_that_has_written() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("busy-reply-threshold 100").start();
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+        let mut caller = server.client();
+        caller.send(&eval(&format!("redis.call('SET', 'x', 1)\n{BUSY_LOOP}"), Duration::from_secs(40)));
+        wait_for_state(&exporter, "busy_script", 1);
+        assert!(is_error(&server.call(&["SCRIPT", "KILL"]), "UNKILLABLE"));
+        look(&exporter, "busy_script");
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_module() {
+    run_on(Kind::Redis70, |kind| {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(module) = module(folder.path()) else {
+            cache::skip("no C compiler");
+            return;
+        };
+        let server = Server::builder(kind)
+            .config("busy-reply-threshold 100")
+            .config(format!("loadmodule {}", module.display()))
+            .start();
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+        server.client().send(&["busy.module", "60000"]);
+        wait_for_state(&exporter, "busy_module", 1);
+        look(&exporter, "busy_module");
+    });
+}
+
+#[test]
+fn after_four_incidents_and_after_a_restart() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("busy-reply-threshold 100").start();
+        let folder = tempfile::tempdir().unwrap();
+        let state = format!("--state.file={}", folder.path().join("state").display());
+        let url = server.url();
+        let start = || {
+            let args = ["--redis.addr", &url, &state, "--poll.interval=100ms", "--poll.info-interval=200ms"];
+            let exporter = Exporter::builder().args(&args).start();
+            exporter
+                .wait_for(LIMIT, "INFO", |metrics| !metrics.series("redis_script_errors_total").is_empty());
+            exporter
+        };
+        let mut exporter = start();
+        let mut caller = server.client();
+        caller.call(&["CLIENT", "SETNAME", "worker-7"]);
+        load_library(&mut caller);
+        let known = |exporter: &Exporter, count: usize| {
+            eventually(LIMIT, &format!("{count} incidents with their outcome"), || {
+                let all = api(exporter, "incidents")["incidents"].as_array().unwrap().clone();
+                (all.len() == count && all.iter().all(|one| !one["end"].is_null())).then_some(())
+            });
+        };
+        let short = Duration::from_millis(1200);
+        for (index, (script, kill, state)) in [
+            (busy_eval(LONG), Some("SCRIPT"), "busy_script"),
+            (busy_fcall(LONG), Some("FUNCTION"), "busy_function"),
+            (busy_eval(short), None, ""),
+            (busy_fcall(short), None, ""),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            caller.send(&script);
+            if let Some(kill) = kill {
+                wait_for_state(&exporter, state, 1);
+                assert_eq!(server.call(&[kill, "KILL"]), Value::Okay);
+            }
+            caller.receive();
+            known(&exporter, index + 1);
+        }
+        look(&exporter, "four_incidents");
+        exporter.terminate();
+        let exporter = start();
+        known(&exporter, 4);
+        look(&exporter, "restarted");
+    });
+}
+
+#[test]
+fn calls_before_the_start_are_listed_and_not_counted() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).start();
+        load_spin(&mut server.client());
+        spin(&mut server.client(), "FCALL", "spin");
+        let exporter =
+            begin(Exporter::builder().args(&["--redis.addr", &server.url(), "--slow.warning=1ms"]));
+        let calls = api(&exporter, "slow")["calls"].as_array().unwrap().clone();
+        assert_eq!((calls.len(), &calls[0]["before_start"]), (1, &Json::Bool(true)), "{calls:?}");
+        assert_eq!(api(&exporter, "scripts")["total"], 0);
+        spin(&mut server.client(), "FCALL", "spin");
+        wait_for_scripts(&exporter, 1);
+        look(&exporter, "before_start");
+    });
+}
+
+#[test]
+fn the_page_of_one_script() {
+    run_on(Kind::Redis70, |kind| {
+        let server = logs_milliseconds(kind).start();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("spin.lua"), SPIN_LIBRARY).unwrap();
+        load_spin(&mut server.client());
+        let exporter = begin(Exporter::builder().args(&[
+            "--redis.addr",
+            &server.url(),
+            "--slow.warning=1ms",
+            "--slow.critical=2ms",
+            "--web.show-source",
+            &format!("--script.dir={}", folder.path().display()),
+        ]));
+        let mut client = server.client();
+        client.call(&["CLIENT", "SETNAME", "worker-7"]);
+        for _ in 0..2 {
+            spin(&mut client, "FCALL", "spin");
+        }
+        spin(&mut client, "EVAL", SPIN);
+        wait_for_scripts(&exporter, 3);
+        look(&exporter, "one_script");
     });
 }
 

@@ -99,6 +99,9 @@ const scenarios = {
     assert.equal(await page.title(), 'redis-script-exporter');
     assert.equal(await page.locator('.banner').count(), 0);
     assert.equal((await headline(page)).colour, 'good');
+    const ages = await page.evaluate(() => [0, 1, 59, 60, 125, 7260].map((seconds) => formatAge(now() - seconds - 0.2)));
+    assert.deepEqual(ages, ['now', '1 s ago', '59 s ago', '1 min ago', '2 min 5 s ago', '2 h 1 min ago']);
+    assert.match(await page.evaluate(() => formatTime(now())), /(UTC|GMT|[A-Z]{3,4})/, 'times have a zone');
     assert.deepEqual(await page.evaluate((all) => all.map(formatDuration), DURATIONS.map(([seconds]) => seconds)), DURATIONS.map(([, text]) => text));
     assert.equal(await page.evaluate(() => visible('a\u202e\ufe0f\n\u3164')), 'a\\u{202e}\\u{fe0f}\\u{a}\\u{3164}');
   },
@@ -135,6 +138,30 @@ const scenarios = {
     assert.match(title, /^1 target is unreachable/);
     assert.equal(icon, 'down.svg');
     assert.match(await page.locator('#targets tbody tr').first().innerText(), /gone/);
+    // Rows are folded on a phone.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    if (page.viewportSize().width < 400) {
+      assert.ok(height < 4500, `${height} px high`);
+      const row = page.locator('#targets tbody tr').first();
+      assert.doesNotMatch(await row.innerText(), /Last blockage/);
+      await row.locator('button.fold').click();
+      assert.match(await row.innerText(), /gone/);
+      assert.equal(await row.locator('td').last().isVisible(), true);
+      await row.locator('button.fold').click();
+    }
+    // Filters are in the URL, and survive a reload.
+    await page.locator('#levels button', { hasText: 'Down' }).click();
+    await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
+    assert.equal(new URL(page.url()).search, '?level=down');
+    await page.reload();
+    await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
+    assert.equal((await headline(page)).text, text, 'the headline does not depend on the filter');
+    assert.equal(await page.locator('#levels button[aria-pressed=true]').innerText(), 'Down 1');
+    await page.locator('#levels button', { hasText: 'All' }).click();
+    await page.locator('#targets-search').fill('shard-07');
+    await until(page, () => location.search === '?targets=shard-07' && document.querySelectorAll('#targets tbody tr').length === 10);
+    await page.locator('#targets-search').fill('');
+    await until(page, () => location.search === '' && document.querySelectorAll('#targets tbody tr').length === 50);
   },
   async blind(page) {
     assert.deepEqual(await headline(page), {
@@ -191,12 +218,76 @@ const scenarios = {
     const before = await page.locator('[role=timer]').textContent();
     await until(page, (then) => document.querySelector('[role=timer]').textContent !== then, before);
   },
+  async busy_script(page) {
+    await until(page, () => document.querySelector('.banner')?.innerText.includes('is BUSY running a script'));
+    const text = await visibleText(page);
+    assert.match(text, /redis-cli -h 127\.0\.0\.1 -p \d+ SCRIPT KILL/);
+    assert.doesNotMatch(text, / FUNCTION KILL/);
+    assert.match(text, /If the reply is UNKILLABLE, the script has already written data: wait until it ends, or send SHUTDOWN NOSAVE/);
+    assert.match(await page.locator('#incidents').innerText(), /BUSY: script/);
+    assert.match(await page.locator('#incidents').innerText(), /so far/);
+  },
+  async busy_module(page) {
+    await until(page, () => document.querySelector('.banner')?.innerText.includes('is BUSY running a module command'));
+    assert.equal(await page.locator('.kill').count(), 0);
+    assert.match(await page.locator('.banner').innerText(), /Neither SCRIPT KILL nor FUNCTION KILL ends a module's command/);
+  },
+  async four_incidents(page) { await fourIncidents(page); },
+  async restarted(page) { await fourIncidents(page); },
+  async before_start(page) {
+    await until(page, () => document.querySelectorAll('#calls tbody tr').length === 2);
+    assert.equal(await page.locator('#calls .chip', { hasText: 'before the start' }).count(), 1);
+    await until(page, () => document.querySelectorAll('#scripts tbody tr').length === 1);
+    const calls = await page.locator('#scripts tbody tr td[data-label=Calls]').first().textContent();
+    assert.equal(calls, '1', 'not counted');
+  },
+  async one_script(page) {
+    await page.locator('#scripts a', { hasText: 'spin' }).first().click();
+    await until(page, () => location.search.startsWith('?script=spin.lua') && document.querySelector('#script dl') && document.activeElement.id === 'script-title');
+    const text = await page.locator('#script-panel').innerText();
+    assert.match(text, /Script spin\.lua:spin/);
+    assert.match(text, /2 in the slow log; 2 slow, 2 of them critical/);
+    assert.match(text, /Red: longer than 2 ms \(--slow.critical\)/);
+    assert.match(text, /worker-7/);
+    assert.match(text, /redis.register_function/);
+    assert.match(text, /Lint/);
+    assert.ok(await page.locator('#script .durations rect.critical').count() > 0, 'bars by --slow.critical');
+    assert.equal(await page.locator('#script .durations td.number', { hasText: '2 calls' }).isVisible(), true);
+    assert.equal(await page.locator('#script .trend circle.critical').count(), 2);
+    assert.equal(await page.locator('#targets').isVisible(), false);
+    assert.equal(await page.locator('#overview').isVisible(), true);
+    // p99 of a few calls is no more than the longest, and no less than it.
+    assert.match(text, /longest (\S+ \S+), p99 \1,/);
+    await page.reload();
+    await until(page, () => document.querySelector('#script dl') && document.querySelectorAll('#calls tbody tr').length === 2);
+    await page.goBack();
+    await until(page, () => location.search === '' && document.querySelectorAll('#scripts tbody tr').length === 2);
+    // A slow call leads to its script, a target to its own lists.
+    await page.locator('#calls a', { hasText: 'spin' }).first().click();
+    await until(page, () => location.search.startsWith('?script=spin.lua'));
+    await page.locator('#all-scripts').click();
+    await until(page, () => location.search === '' && document.querySelector('#targets tbody a'));
+    await page.locator('#targets tbody a').first().click();
+    await until(page, () => location.search.startsWith('?target=') && !document.querySelector('#filter').hidden);
+    await page.locator('#filter a').click();
+    await until(page, () => location.search === '');
+    await page.goto(new URL('?script=nothing', page.url()).href);
+    await until(page, () => document.querySelector('#script')?.innerText.includes('No call of this script'));
+    await page.goto(new URL('?script=spin', page.url()).href);
+    await until(page, () => document.querySelector('#script dl') && document.querySelector('#calls tbody tr'));
+  },
   async thousand(page) {
     assert.match(await page.locator('#scripts .pager').innerText(), /1–50 of 1,00\d scripts/);
     assert.equal(await page.locator('#scripts tbody tr').count(), 50);
     await page.locator('#scripts-search').fill('many_0123');
     await until(page, () => document.querySelectorAll('#scripts tbody tr').length === 1);
     await page.locator('#scripts-search').fill('');
+    await page.waitForSelector('#scripts .pager');
+    await page.goto(new URL('?sort=name&order=asc&scripts=many_09', page.url()).href);
+    await until(page, () => document.querySelector('#scripts .pager')?.innerText.includes('of 100 scripts') && document.querySelector('#scripts tbody td').innerText.includes('many_0900'));
+    assert.equal(await page.locator('#scripts-search').inputValue(), 'many_09');
+    assert.equal(await page.locator('#scripts th[aria-sort=ascending]').innerText().then((text) => text.trim()), 'Script');
+    await page.goto(new URL('?', page.url()).href);
     await page.waitForSelector('#scripts .pager');
     await page.locator('#scripts .pager button', { hasText: 'Next' }).click();
     await until(page, () => document.querySelector('#scripts .pager').innerText.includes('51–100'));
@@ -207,11 +298,33 @@ const scenarios = {
     assert.ok(text.includes('abc\\u{202e}def'), 'characters that change the direction of text are escaped');
     assert.ok(!text.includes('\u202e'));
     assert.equal(await page.locator('main img, main script, main iframe').count(), 0);
-    await page.locator('#scripts button.more', { hasText: '<img' }).first().click();
-    await page.waitForSelector('#scripts .detail');
-    assert.match(await page.locator('#scripts .detail').innerText(), /<b>me<\/b>/, 'the name of the client');
+    await page.locator('#scripts a', { hasText: '<img' }).first().click();
+    await page.waitForSelector('#script dl');
+    assert.match(await page.locator('#script').innerText(), /<b>me<\/b>/, 'the name of the client');
+    assert.equal(await page.locator('main img, main script, main iframe').count(), 0);
+    await page.goBack();
+    await until(page, () => location.search === '' && document.querySelector('#scripts tbody'));
   },
 };
+
+/** Four blockages have ended: two by a kill. */
+async function fourIncidents(page) {
+  await until(page, () => document.querySelectorAll('#incidents tbody tr').length === 4);
+  const { text, colour } = await headline(page);
+  assert.equal(text, 'The target is not blocked. 1 of 1 responding. 4 incidents ended in the last hour.');
+  assert.equal(colour, 'good');
+  const list = await page.evaluate(() => [...document.querySelectorAll('#incidents tbody tr')].map((row) => row.textContent));
+  assert.equal(list.filter((row) => row.includes('killed')).length, 2, list.join('\n'));
+  assert.equal(list.filter((row) => row.includes('finished')).length, 2, list.join('\n'));
+  assert.ok(list.every((row) => row.includes('worker-7')), list.join('\n'));
+  assert.equal(list.filter((row) => row.includes('busy_loop')).length, 2, list.join('\n'));
+  assert.equal(await page.locator('#incidents .timeline rect.blockage').count(), 4);
+  assert.match(await page.locator('#incidents .timeline svg').first().getAttribute('aria-label'), /^4 incidents of /);
+  await page.locator('#incidents tbody tr', { hasText: 'busy_loop' }).first().locator('a').first().evaluate((link) => link.click());
+  await until(page, () => location.search === '?script=busy_loop' && document.querySelectorAll('#incidents tbody tr').length === 2);
+  await page.goBack();
+  await until(page, () => document.querySelectorAll('#incidents tbody tr').length === 4);
+}
 
 /** Uses the page with the keyboard only. */
 async function keyboard(page) {
@@ -235,6 +348,13 @@ async function keyboard(page) {
     await until(page, () => document.activeElement.textContent === 'Copied');
     assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^redis-cli .* FUNCTION KILL$/);
   }
+  if (scenario === 'one_script') {
+    await tabTo('source');
+    await page.keyboard.press('Shift+Tab');
+    await page.locator('#all-scripts').focus();
+    await page.keyboard.press('Enter');
+    await until(page, () => location.search === '');
+  }
   await tabTo('targets-search');
   if (scenario === 'thousand') {
     await tabTo('sort calls');
@@ -242,7 +362,7 @@ async function keyboard(page) {
     await until(page, () => document.querySelector('th[aria-sort]').innerText.startsWith('Calls') && document.activeElement.dataset.key === 'sort calls');
     await tabTo('script ');
     await page.keyboard.press('Enter');
-    await until(page, () => document.activeElement.getAttribute('aria-expanded') === 'true');
+    await until(page, () => document.querySelector('#script dl') && document.activeElement.id === 'script-title');
   }
 }
 

@@ -69,6 +69,12 @@ impl Account {
         self.cursor.is_begun()
     }
 
+    /// True if the log of the server that answers was never read: its entries are the baseline.
+    #[must_use]
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.cursor.position(), Position::Unread(_))
+    }
+
     /// Number that grows with every change that has to be saved at once.
     #[must_use]
     pub(crate) fn revision(&self) -> u64 {

@@ -42,31 +42,35 @@ struct CallRow {
     keys: Vec<String>,
     client: Option<String>,
     client_name: Option<String>,
+    /// True if it was in the slow log when that was first read: it is not counted.
+    before_start: bool,
 }
 
 impl CallsResponse {
     /// Selects the calls that match `query`.
     pub(crate) fn new(fleet: &Fleet, query: &CallsQuery) -> Self {
         let max = query.page.offset.saturating_add(query.page.limit).saturating_add(1);
-        let mut matching: Vec<(Arc<str>, Arc<SlowCall>)> = Vec::new();
+        let mut matching: Vec<(Arc<str>, Arc<SlowCall>, bool)> = Vec::new();
         let catalogue = fleet.catalogue();
         for handle in fleet.targets().iter() {
             let name = &handle.config().name;
             if query.target.as_ref().is_none_or(|target| **target == **name) {
                 let target = handle.numbers();
                 let calls =
-                    target.latest_calls().newest_first().filter(|call| query.matches(call, &catalogue));
-                matching.extend(calls.take(max).map(|call| (Arc::clone(name), Arc::clone(call))));
+                    target.latest_calls().newest_first().filter(|(call, _)| query.matches(call, &catalogue));
+                matching.extend(
+                    calls.take(max).map(|(call, before)| (Arc::clone(name), Arc::clone(call), before)),
+                );
             }
         }
         // The sort is stable: calls of one target that ended in the same second keep their order.
-        matching.sort_by_key(|(_, call)| Reverse(call.ended_at));
+        matching.sort_by_key(|(_, call, _)| Reverse(call.ended_at));
         let more = matching.len() >= max;
         let calls = query
             .page
             .slice(matching)
             .into_iter()
-            .map(|(target, call)| row(target, &call, &catalogue))
+            .map(|(target, call, before_start)| row(target, &call, before_start, &catalogue))
             .collect();
         Self { offset: query.page.offset, limit: query.page.limit, more, calls }
     }
@@ -85,7 +89,7 @@ impl CallsQuery {
     }
 }
 
-fn row(target: Arc<str>, call: &SlowCall, catalogue: &Catalogue) -> CallRow {
+fn row(target: Arc<str>, call: &SlowCall, before_start: bool, catalogue: &Catalogue) -> CallRow {
     let non_empty = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     CallRow {
         target,
@@ -101,5 +105,6 @@ fn row(target: Arc<str>, call: &SlowCall, catalogue: &Catalogue) -> CallRow {
         keys: call.keys.clone(),
         client: non_empty(&call.client),
         client_name: non_empty(&call.client_name),
+        before_start,
     }
 }

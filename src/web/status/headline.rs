@@ -44,6 +44,8 @@ pub(crate) struct Counts {
     pub(crate) blind: usize,
     /// Number of other targets that respond and lost slow log entries a short time ago.
     pub(crate) losing: usize,
+    /// Number of incidents that ended in the last hour.
+    pub(crate) incidents: usize,
     /// True if the last write of the state file failed.
     pub(crate) state_file_fails: bool,
 }
@@ -110,7 +112,13 @@ impl Headline {
             (None, _) => (Level::Ok, "No target is blocked.".to_owned()),
         };
         let others = bad.map(|(_, text)| text);
-        let details: Vec<String> = others.chain([format!("{ok} of {total} responding.")]).collect();
+        let ended = match counts.incidents {
+            0 => None,
+            1 => Some("1 incident ended in the last hour.".to_owned()),
+            count => Some(format!("{count} incidents ended in the last hour.")),
+        };
+        let responding = format!("{ok} of {total} responding.");
+        let details: Vec<String> = others.chain([responding]).chain(ended).collect();
         Self { level, text, details: details.join(" ") }
     }
 }
@@ -178,14 +186,14 @@ mod tests {
     #[test]
     fn targets_that_respond_are_not_fine_while_they_hide_their_slow_scripts() {
         let states = BTreeMap::from([("ok", 3), ("loading", 1)]);
-        let counts = Counts { states, blind: 1, losing: 2, state_file_fails: true };
+        let counts = Counts { states, blind: 1, losing: 2, state_file_fails: true, incidents: 4 };
         let headline = Headline::of(&counts);
         assert_eq!(headline.level, Level::Degraded);
         assert_eq!(headline.text, "1 target responds, but its slow scripts cannot be observed.");
         assert_eq!(
             headline.details,
             "2 targets lost slow log entries in the last hour. The state file cannot be written. \
-             1 target is loading its dataset. 3 of 4 responding."
+             1 target is loading its dataset. 3 of 4 responding. 4 incidents ended in the last hour."
         );
         let only_file = Counts { blind: 0, losing: 0, ..counts };
         assert_eq!(Headline::of(&only_file).text, "The state file cannot be written.");

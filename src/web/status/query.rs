@@ -66,6 +66,8 @@ const SORT_KEYS: &[(&str, SortKey)] = &[
 /// Query of `/api/v1/targets`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TargetsQuery {
+    /// Name.
+    pub(crate) target: Option<String>,
     /// Part of the name, in lower case; empty matches all.
     pub(crate) search: String,
     /// State of the targets.
@@ -80,6 +82,8 @@ pub(crate) struct TargetsQuery {
 pub(crate) struct ScriptsQuery {
     /// Name of the target.
     pub(crate) target: Option<String>,
+    /// Label, name or SHA1 of the only script.
+    pub(crate) script: Option<String>,
     /// Part of the label, SHA1 or name, in lower case; empty matches all.
     pub(crate) search: String,
     pub(crate) sort: SortKey,
@@ -126,13 +130,14 @@ impl TargetsQuery {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
+                "target" => result.target = Some(text(&name, &value)?),
                 "q" => result.search = text(&name, &value)?.to_lowercase(),
                 "state" => {
                     let states = StateKind::ALL.map(|state| (state.as_str(), state));
                     result.state = Some(one_of(&name, &value, &states)?);
                 }
                 "level" => result.level = Some(one_of(&name, &value, &Level::ALL)?),
-                _ => result.page.set(&name, &value, "q, state, level, offset, limit")?,
+                _ => result.page.set(&name, &value, "target, q, state, level, offset, limit")?,
             }
         }
         Ok(result)
@@ -150,9 +155,10 @@ impl ScriptsQuery {
             match &*name {
                 "q" => result.search = text(&name, &value)?.to_lowercase(),
                 "target" => result.target = Some(text(&name, &value)?),
+                "script" => result.script = Some(text(&name, &value)?),
                 "sort" => result.sort = one_of(&name, &value, SORT_KEYS)?,
                 "order" => result.ascending = one_of(&name, &value, &[("asc", true), ("desc", false)])?,
-                _ => result.page.set(&name, &value, "q, target, sort, order, offset, limit")?,
+                _ => result.page.set(&name, &value, "q, target, script, sort, order, offset, limit")?,
             }
         }
         Ok(result)

@@ -15,7 +15,7 @@ use super::calls::CallsResponse;
 use super::incidents::IncidentsResponse;
 use super::query::{CallsQuery, IncidentsQuery, QueryError, ScriptsQuery, TargetsQuery};
 use super::response;
-use super::scripts::{ScriptTotals, ScriptsResponse, totals};
+use super::scripts::{LintRow, ScriptTotals, ScriptsResponse, findings, source_of, totals};
 use super::summary::summary;
 use super::targets::{TargetRow, TargetsResponse, rows};
 use crate::clock::Mono;
@@ -40,7 +40,12 @@ struct AppState {
     privacy: Privacy,
     rows: Cached<Vec<Arc<TargetRow>>>,
     totals: Cached<Vec<ScriptTotals>>,
+    /// Source that was linted last, and its findings.
+    linted: Mutex<Option<Linted>>,
 }
+
+/// Source and its findings; `None` if it cannot be linted.
+type Linted = (Arc<[u8]>, Option<Arc<[LintRow]>>);
 
 /// Cache of a value that is computed from all targets.
 struct Cached<T> {
@@ -65,6 +70,7 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
         privacy: config.privacy,
         rows: Cached::new(),
         totals: Cached::new(),
+        linted: Mutex::new(None),
     };
     let mut router = Router::new()
         .route("/", get(status_page))
@@ -134,7 +140,14 @@ async fn scripts(
         Some(target) => Arc::new(state.compute(move |fleet| totals(fleet, Some(&target))).await?),
     };
     let sources = state.privacy.show_source.then_some(&*state.fleet);
-    Ok(state.json(&request, &ScriptsResponse::new(&totals, &query, sources)))
+    let response = ScriptsResponse::new(&totals, &query, sources);
+    let source =
+        query.script.as_ref().zip(sources).and_then(|(script, fleet)| source_of(&totals, script, fleet));
+    let lint = match source {
+        Some(source) => state.lint(source).await?,
+        None => None,
+    };
+    Ok(state.json(&request, &response.with_lint(lint)))
 }
 
 async fn slow(
@@ -170,6 +183,18 @@ impl AppState {
     /// Returns the problems of the exporter itself.
     fn exporter_problems(&self) -> Vec<String> {
         self.fleet.state_file_problem().into_iter().collect()
+    }
+
+    /// Lints a source on a blocking thread, unless it is the one that was linted last.
+    async fn lint(&self, source: Arc<[u8]>) -> Result<Option<Arc<[LintRow]>>, Response> {
+        let known = self.linted.lock().clone().filter(|(linted, _)| *linted == source);
+        if let Some((_, findings)) = known {
+            return Ok(findings);
+        }
+        let of = Arc::clone(&source);
+        let found = self.compute(move |_| findings(&of)).await?;
+        *self.linted.lock() = Some((source, found.clone()));
+        Ok(found)
     }
 
     /// Runs `work` on a blocking thread: with many targets it takes long enough to delay the polls.

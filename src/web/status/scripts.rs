@@ -11,8 +11,9 @@ use super::targets::BySeverity;
 use super::text::duration_seconds;
 use crate::convert::float;
 use crate::fleet::Fleet;
+use crate::lint::{self, Severity as LintSeverity};
 use crate::script::{Catalogue, Identity, Label, NamedScript, OTHER, Sha1Digits};
-use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target};
+use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target, Thresholds};
 
 /// Maximum number of callers per script.
 const MAX_CALLERS: usize = 8;
@@ -22,6 +23,15 @@ const MAX_TARGETS: usize = 10;
 
 /// Maximum number of lines of a source.
 const MAX_SOURCE_LINES: usize = 40;
+
+/// Number of calls below which the 99th percentile is the longest call.
+const P99_CALLS: u64 = 100;
+
+/// Maximum number of findings of the linter.
+const MAX_FINDINGS: usize = 20;
+
+/// Maximum size of a source that is linted, in bytes.
+const MAX_LINTED: usize = 64 << 10;
 
 /// Maximum size of a source, in bytes.
 const MAX_SOURCE_BYTES: usize = 4096;
@@ -34,6 +44,18 @@ pub(crate) struct ScriptsResponse {
     offset: usize,
     limit: usize,
     scripts: Vec<ScriptRow>,
+    /// Findings of the linter; only for a single script whose source is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lint: Option<Arc<[LintRow]>>,
+}
+
+/// A finding of the linter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LintRow {
+    line: usize,
+    severity: LintSeverity,
+    rule: &'static str,
+    message: String,
 }
 
 /// A script over all targets.
@@ -50,6 +72,8 @@ struct ScriptRow {
     commands: Vec<&'static str>,
     calls: u64,
     slow_calls: BySeverity<u64>,
+    /// Thresholds of slow calls, the lowest of the targets.
+    thresholds: BySeverity<f64>,
     total_seconds: f64,
     p99_seconds: Option<f64>,
     longest_seconds: f64,
@@ -100,6 +124,7 @@ pub(crate) struct ScriptTotals {
     script: Option<(Identity, NamedScript)>,
     commands: BTreeSet<&'static str>,
     slow_calls: BySeverity<u64>,
+    thresholds: BySeverity<f64>,
     durations: Histogram,
     longest: f64,
     p99: Option<f64>,
@@ -140,7 +165,9 @@ pub(crate) fn totals(fleet: &Fleet, only: Option<&str>) -> Vec<ScriptTotals> {
     }
     let mut totals: Vec<ScriptTotals> = totals.into_values().collect();
     for script in &mut totals {
-        script.p99 = script.durations.quantile(0.99, script.longest);
+        // By nearest rank; the estimate of a few calls can differ from every one of them.
+        let few = (1..P99_CALLS).contains(&script.durations.count());
+        script.p99 = if few { Some(script.longest) } else { script.durations.quantile(0.99, script.longest) };
     }
     totals
 }
@@ -163,6 +190,7 @@ fn add(
             }
             None => totals.entry(name.clone()).or_insert_with(|| ScriptTotals::new(name, series)),
         };
+        script.lower_thresholds(scripts.slow());
         script.labels.insert(label.clone());
         script.commands.insert(command.as_str());
         for (severity, count) in &series.slow_calls {
@@ -203,6 +231,7 @@ impl ScriptTotals {
             script: None,
             commands: BTreeSet::new(),
             slow_calls: BySeverity::default(),
+            thresholds: BySeverity { warning: f64::INFINITY, critical: f64::INFINITY },
             durations: series.durations.clone(),
             longest: 0.0,
             p99: None,
@@ -210,6 +239,25 @@ impl ScriptTotals {
             targets: BTreeMap::new(),
             callers: MergedCallers::default(),
         }
+    }
+
+    fn lower_thresholds(&mut self, slow: Thresholds) {
+        let BySeverity { warning, critical } = &mut self.thresholds;
+        *warning = warning.min(duration_seconds(slow.warning));
+        *critical = critical.min(duration_seconds(slow.critical));
+    }
+
+    /// True if this is the name, the SHA1 or a label.
+    fn is(&self, script: &str) -> bool {
+        self.name.as_str() == script
+            || self.labels.iter().any(|label| label.as_str() == script)
+            || self.sha1().is_some_and(|sha1| script.eq_ignore_ascii_case(sha1.as_str()))
+    }
+
+    /// Returns the source of the script, if it is known.
+    fn source(&self, fleet: &Fleet) -> Option<Arc<[u8]>> {
+        let (identity, _) = self.script.as_ref()?;
+        fleet.source(identity)
     }
 
     /// True if the name, SHA1 or a label contains `search`, which is in lower case.
@@ -250,13 +298,11 @@ impl ScriptTotals {
             scripts: self.labels.iter().cloned().collect(),
             sha1: self.sha1(),
             origin: self.script.as_ref().map_or(OTHER, |(_, named)| named.origin.as_str()),
-            source: sources.and_then(|fleet| {
-                let (identity, _) = self.script.as_ref()?;
-                Some(first_lines(&fleet.source(identity)?))
-            }),
+            source: sources.and_then(|fleet| Some(first_lines(&self.source(fleet)?))),
             commands: self.commands.iter().copied().collect(),
             calls: self.durations.count(),
             slow_calls: self.slow_calls,
+            thresholds: self.thresholds,
             total_seconds: self.durations.sum(),
             p99_seconds: self.p99,
             longest_seconds: self.longest,
@@ -312,11 +358,30 @@ impl MergedCallers {
     }
 }
 
+/// Returns the source of a script that is given by name, label or SHA1, if it is known.
+pub(crate) fn source_of(totals: &[ScriptTotals], script: &str, fleet: &Fleet) -> Option<Arc<[u8]>> {
+    totals.iter().find(|one| one.is(script))?.source(fleet)
+}
+
+/// Lints a source; returns at most [`MAX_FINDINGS`]. A source over [`MAX_LINTED`] has none.
+pub(crate) fn findings(source: &[u8]) -> Option<Arc<[LintRow]>> {
+    let text = std::str::from_utf8(source).ok().filter(|text| text.len() <= MAX_LINTED)?;
+    let (findings, _) = lint::lint("script", text, &[]);
+    let rows = findings.into_iter().take(MAX_FINDINGS).map(|finding| LintRow {
+        line: finding.line,
+        severity: finding.rule.severity,
+        rule: finding.rule.name,
+        message: finding.message,
+    });
+    Some(rows.collect())
+}
+
 impl ScriptsResponse {
     /// Selects and sorts the scripts that match `query`, with their sources if `sources` is given.
     pub(crate) fn new(totals: &[ScriptTotals], query: &ScriptsQuery, sources: Option<&Fleet>) -> Self {
         let mut matching: Vec<&ScriptTotals> =
             totals.iter().filter(|script| script.matches(&query.search)).collect();
+        matching.retain(|script| query.script.as_ref().is_none_or(|wanted| script.is(wanted)));
         matching.sort_by(|a, b| {
             let order = a.compare(b, query.sort);
             let order = if query.ascending { order } else { order.reverse() };
@@ -327,6 +392,12 @@ impl ScriptsResponse {
             offset: query.page.offset,
             limit: query.page.limit,
             scripts: query.page.slice(matching).into_iter().map(|script| script.row(sources)).collect(),
+            lint: None,
         }
+    }
+
+    /// Adds the findings of the linter in the script's source.
+    pub(crate) fn with_lint(self, lint: Option<Arc<[LintRow]>>) -> Self {
+        Self { lint, ..self }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -22,6 +23,9 @@ const MAX_PROBLEMS: usize = 12;
 
 /// Maximum number of target names for each problem in the summary.
 const MAX_NAMES: usize = 4;
+
+/// Time for which the headline mentions an incident.
+const LAST_HOUR: Duration = Duration::from_secs(3600);
 
 /// Response body.
 #[derive(Debug, Serialize)]
@@ -101,6 +105,8 @@ pub(crate) struct TargetRow {
     slow_calls: BySeverity<u64>,
     /// End of the latest slow call.
     last_slow_call: Option<u64>,
+    /// Number of incidents that ended in the last hour.
+    incidents_last_hour: usize,
     /// Number of slow log entries that were overwritten before they were read, or are unreadable.
     lost_entries: u64,
     pub(crate) problems: Vec<ProblemRow>,
@@ -168,6 +174,7 @@ impl TargetsResponse {
     ) -> Self {
         let matching: Vec<&Arc<TargetRow>> = rows
             .iter()
+            .filter(|row| query.target.as_ref().is_none_or(|target| **target == *row.target))
             .filter(|row| query.state.is_none_or(|state| state.as_str() == row.state))
             .filter(|row| query.level.is_none_or(|level| level == row.level))
             .filter(|row| {
@@ -234,6 +241,7 @@ pub(crate) fn counts(rows: &[Arc<TargetRow>], state_file_fails: bool) -> Counts 
     let mut counts = Counts { state_file_fails, ..Counts::default() };
     for row in rows {
         *counts.states.entry(row.state).or_default() += 1;
+        counts.incidents += row.incidents_last_hour;
         if row.level == Level::Degraded {
             *if row.is_blind() { &mut counts.blind } else { &mut counts.losing } += 1;
         }
@@ -273,6 +281,12 @@ impl TargetRow {
             thresholds: thresholds(scripts.slow()),
             slow_calls,
             last_slow_call: last_slow_call.max(),
+            incidents_last_hour: liveness
+                .incidents()
+                .ended()
+                .iter()
+                .filter(|incident| now.unix.since(incident.ended()) < LAST_HOUR)
+                .count(),
             lost_entries: target.lost(),
             problems,
         };

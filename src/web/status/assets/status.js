@@ -5,16 +5,87 @@
 
 const byId = (id) => document.getElementById(id);
 const PAGE_ROWS = 50;
-const MAX_CALLS = 500;
+const MAX_ROWS = 500;
+const DAY = 86400;
 const state = {
   clockOffset: -Infinity, // exporter clock minus browser clock, seconds
-  targets: { q: '', offset: 0, limit: PAGE_ROWS },
+  target: '', // name of the only target that is shown; empty for all
+  script: '', // name, label or SHA1 of the script whose page is shown; empty for none
+  targets: { q: '', level: '', offset: 0, limit: PAGE_ROWS },
   scripts: { q: '', offset: 0, limit: PAGE_ROWS, sort: 'total', order: 'desc' },
   slow: { offset: 0, limit: 20 },
-  expanded: new Set(), // scripts whose details are shown
+  incidents: { offset: 0, limit: 20 },
+  open: new Set(), // rows that are unfolded on a narrow screen
   banners: new Map(), // target → banner of its blockage
   stale: false, // true if the targets could not be fetched recently
 };
+
+// ---- URL -----------------------------------------------------------------------------------------------------------
+
+/** Parameters of the URL: where each is kept, and its default. */
+const PARAMETERS = {
+  target: [state, 'target', ''], script: [state, 'script', ''], targets: [state.targets, 'q', ''], level: [state.targets, 'level', ''],
+  scripts: [state.scripts, 'q', ''], sort: [state.scripts, 'sort', 'total'], order: [state.scripts, 'order', 'desc'],
+};
+const CHOICES = {
+  level: ['', 'down', 'blocked', 'degraded', 'waiting', 'ok'], sort: ['total', 'calls', 'p99', 'longest', 'last_seen', 'name'], order: ['asc', 'desc'],
+};
+
+function readUrl() {
+  const given = new URLSearchParams(location.search);
+  for (const [name, [object, key, initial]] of Object.entries(PARAMETERS)) {
+    const value = (given.get(name) ?? initial).slice(0, 200);
+    object[key] = CHOICES[name] && !CHOICES[name].includes(value) ? initial : value;
+  }
+  for (const list of ['targets', 'scripts', 'slow', 'incidents']) state[list].offset = 0;
+}
+/** Relative URL of the page with these changes of the parameters. */
+function urlWith(changes) {
+  const parameters = new URLSearchParams();
+  for (const [name, [object, key, initial]] of Object.entries(PARAMETERS)) {
+    const value = changes[name] ?? object[key];
+    if (value !== initial) parameters.set(name, value);
+  }
+  const query = parameters.toString();
+  return query ? `?${query}` : location.pathname;
+}
+/** Changes parameters and the URL; `push` adds an entry to the history of the browser. */
+function navigate(changes, push) {
+  const url = urlWith(changes);
+  if (push) history.pushState(null, '', url); else history.replaceState(null, '', url);
+  for (const [name, value] of Object.entries(changes)) PARAMETERS[name][0][PARAMETERS[name][1]] = value;
+}
+/** Shows what the URL says. */
+function applyUrl() {
+  byId('targets-search').value = state.targets.q;
+  byId('scripts-search').value = state.scripts.q;
+  document.body.classList.toggle('one-script', Boolean(state.script));
+  byId('script-panel').hidden = !state.script;
+  renderFilter();
+}
+/** Fetches all lists for a changed view. */
+function refreshAll() {
+  for (const list of Object.keys(render)) {
+    delete latest[list];
+    refresh(list);
+  }
+}
+/** Link to another view of the page. */
+function viewLink(changes, content, attributes = {}) {
+  const follow = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    navigate(changes, true);
+    applyUrl();
+    refreshAll();
+    scrollTo(0, 0);
+    const panel = changes.script ? byId('script-title') : null;
+    if (panel) panel.focus({ preventScroll: true });
+  };
+  return element('a', { href: urlWith(changes), onclick: follow, ...attributes }, content);
+}
+const scriptLink = (name, attributes = {}) => viewLink({ script: name }, untrusted(name), { 'data-key': `script ${name}`, ...attributes });
+const targetLink = (name, attributes = {}) => viewLink({ target: name, script: '' }, untrusted(name), attributes);
 
 // ---- formatting ----------------------------------------------------------------------------------------------------
 
@@ -51,18 +122,23 @@ function formatTimer(seconds) {
 const now = () => Date.now() / 1000 + state.clockOffset;
 const formatCount = (n) => n.toLocaleString('en');
 const plural = (n, one, other) => `${formatCount(n)} ${n === 1 ? one : other}`;
+/** Time with date and time zone. */
 function formatTime(unix) {
   const date = new Date(unix * 1000);
   const isToday = new Date(now() * 1000).toDateString() === date.toDateString();
-  return isToday ? date.toLocaleTimeString() : date.toLocaleString();
+  const day = isToday ? {} : { year: 'numeric', month: 'short', day: 'numeric' };
+  return date.toLocaleString(undefined, { ...day, hour: 'numeric', minute: '2-digit', second: '2-digit', timeZoneName: 'short' });
 }
 function formatAge(unix) {
-  const seconds = Math.max(0, now() - unix);
-  if (seconds < 60) return 'just now';
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
-  return `${Math.floor(seconds / 86400)} d ago`;
+  const seconds = Math.max(0, Math.floor(now() - unix));
+  return seconds < 1 ? 'now' : `${formatDuration(seconds)} ago`;
 }
+/** Time of an event: its age, which counts, and the time itself on hover. */
+function ageElement(unix, suffix = ' ago') {
+  const date = new Date(unix * 1000);
+  return element('time', { datetime: date.toISOString(), title: date.toLocaleString(undefined, { dateStyle: 'full', timeStyle: 'long' }), 'data-age': unix, 'data-suffix': suffix }, ageText(unix, suffix));
+}
+const ageText = (unix, suffix) => (suffix === ' ago' ? formatAge(unix) : formatDuration(Math.max(0, Math.floor(now() - unix))));
 
 // ---- elements ------------------------------------------------------------------------------------------------------
 
@@ -94,10 +170,10 @@ function update(container, ...children) {
   const isSame = next.length === container.childNodes.length && next.every((node, index) => node.isEqualNode(container.childNodes[index]));
   if (!isSame) replaceChildren(container, next);
 }
-/** Replaces a table if its data has changed. Tables have event listeners, which a comparison of nodes would miss. */
+/** Replaces a table if its data has changed. Tables have event listeners, which a comparison of nodes would miss; ages count by themselves. */
 const renderedKeys = {};
 function updateTable(id, data, ...children) {
-  const key = JSON.stringify({ ...data, now: 0, minute: Math.floor(now() / 60), expanded: [...state.expanded] });
+  const key = JSON.stringify({ ...data, now: 0, open: [...state.open], view: urlWith({}) });
   if (renderedKeys[id] === key) return;
   renderedKeys[id] = key;
   replaceChildren(byId(id), children.filter(Boolean));
@@ -109,6 +185,19 @@ function table(title, headers, rows) {
   return element('table', { role: 'table', 'aria-label': title },
     element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...headers)),
     element('tbody', { role: 'rowgroup' }, ...rows));
+}
+/** Row that is folded on a narrow screen to its name and the cells of class `key`. */
+function foldedRow(key, name, ...cells) {
+  const row = element('tr', { role: 'row', class: state.open.has(key) ? 'open' : null });
+  const toggle = () => {
+    const isOpen = row.classList.toggle('open');
+    if (isOpen) state.open.add(key); else state.open.delete(key);
+    button.setAttribute('aria-expanded', String(isOpen));
+  };
+  const button = element('button', { type: 'button', class: 'fold', 'aria-expanded': String(state.open.has(key)), 'aria-label': 'Details', onclick: toggle, 'data-key': `fold ${key}` });
+  name.prepend(button);
+  row.append(name, ...cells);
+  return row;
 }
 
 function pager(response, list) {
@@ -161,7 +250,7 @@ function banner(row) {
   const { target, blocked } = row;
   const running = element('p', { class: 'running' });
   if (blocked.name) {
-    running.append(`Running: ${blocked.kind ?? 'script'} `, untrusted(blocked.name, 'strong', { class: 'mono' }));
+    running.append(`Running: ${blocked.kind ?? 'script'} `, element('strong', { class: 'mono' }, scriptLink(blocked.name, { 'data-key': `running ${target}` })));
     if (blocked.script !== blocked.name) running.append(' ', untrusted(blocked.script, 'span', { class: 'muted mono' }));
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
@@ -178,7 +267,7 @@ function banner(row) {
   return element('article', { class: 'banner' },
     element('h2', {}, untrusted(blockedTitle(row))),
     element('p', {}, element('span', { class: 'time', role: 'timer', 'data-since': blocked.since }, formatTimer(now() - blocked.since)),
-      element('span', { class: 'since' }, `since ${formatTime(blocked.since)}`)),
+      element('span', { class: 'since' }, 'since ', element('time', { datetime: new Date(blocked.since * 1000).toISOString() }, formatTime(blocked.since)))),
     running,
     kills.length ? element('p', {}, kills.length > 1 ? 'To stop it, try both commands:' : 'To stop it:') : null,
     ...kills,
@@ -250,27 +339,115 @@ const STATES = {
   unreachable: ['unreachable', 'down'], untried: ['not checked yet', ''],
 };
 
+function stateCell(row) {
+  const [text, style] = row.level === 'degraded' ? ['degraded', 'warning'] : STATES[row.state] ?? [row.state, ''];
+  const since = row.blocked?.since ?? row.since;
+  return cell('State', { class: 'key' }, element('span', {}, element('span', { class: `chip ${style}` }, text),
+    since ? element('span', { class: 'muted' }, ' for ', ageElement(since, '')) : null));
+}
+
 function targetRow(row) {
-  const [text, style] = STATES[row.state] ?? [row.state, ''];
   const { server, last_blockage: blockage } = row;
-  return element('tr', { role: 'row' },
-    cell('Target', { class: 'name' }, untrusted(row.target),
+  return foldedRow(`target ${row.target}`,
+    cell('Target', { class: 'name' }, targetLink(row.target, { 'data-key': `target ${row.target}` }),
       row.address === row.target ? null : element('span', { class: 'muted' }, ' ', untrusted(row.address)), row.probed ? element('span', { class: 'muted' }, ' probed') : null),
-    cell('State', {}, element('span', {}, element('span', { class: `chip ${style}` }, text),
-      row.since ? element('span', { class: 'muted' }, ` since ${formatTime(row.since)}`) : null)),
+    stateCell(row),
     cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
     cell('Slow calls', { class: 'number' }, element('span', {}, formatCount(row.slow_calls.warning),
       row.slow_calls.critical ? element('span', { class: 'muted' }, ` (${formatCount(row.slow_calls.critical)} critical)`) : null)),
-    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, ${formatAge(blockage.since + blockage.seconds)}, cause: `, blockage.name ? untrusted(blockage.name) : blockage.cause) : '–'),
+    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, `, ageElement(blockage.since + blockage.seconds), ', cause: ', blockage.name ? scriptLink(blockage.name, { 'data-key': `blockage ${row.target}` }) : blockage.cause) : '–'),
     cell('Problems', {}, row.problems.length ? plural(row.problems.length, 'problem', 'problems') : '–'));
 }
 
+/** Labels of the levels, as filters of the targets. */
+const LEVELS = { down: 'Down', blocked: 'Blocked', degraded: 'Degraded', waiting: 'Waiting', ok: 'OK' };
+
+function renderLevels({ summary }) {
+  const choose = (level) => () => { navigate({ level }, false); state.targets.offset = 0; refresh('targets'); };
+  const button = (level, text, count) => element('button', { type: 'button', class: `level ${level}`, 'aria-pressed': String(state.targets.level === level), 'data-key': `level ${level}`, onclick: choose(level) }, `${text} ${formatCount(count)}`);
+  const levels = Object.entries(LEVELS).filter(([level]) => summary.levels[level] || state.targets.level === level);
+  updateTable('levels', { levels: summary.levels, level: state.targets.level }, button('', 'All', summary.targets), ...levels.map(([level, text]) => button(level, text, summary.levels[level])));
+}
+
 function renderTargets(response) {
+  renderLevels(response);
   const headers = [headerCell('Target'), headerCell('State'), headerCell('Server'), headerCell('Slow calls', { class: 'number' }), headerCell('Last blockage'), headerCell('Problems')];
   const body = response.targets.length
     ? table('Targets', headers, response.targets.map(targetRow))
     : element('p', { class: 'empty' }, response.summary.targets ? 'No target matches the search.' : 'There are no targets yet.');
   updateTable('targets', response, body, pager(response, 'targets'));
+}
+
+/** Shows which target the lists are limited to. */
+function renderFilter() {
+  const bar = byId('filter');
+  bar.hidden = !state.target;
+  if (state.target) replaceChildren(bar, [element('span', {}, 'Only target ', untrusted(state.target, 'strong'), '. '), viewLink({ target: '' }, 'Show all targets', { 'data-key': 'all targets' })]);
+}
+
+// ---- incidents -----------------------------------------------------------------------------------------------------
+
+const KINDS = {
+  script: 'script', function: 'function', module: 'module command', command: 'command', unknown: 'unknown cause', unreachable: 'unreachable', unauthorized: 'access denied',
+};
+const ENDS = { killed: 'killed', finished: 'finished', connection_lost: 'connection lost' };
+const MAX_TIMELINES = 10;
+const isOutage = ({ kind }) => kind === 'unreachable' || kind === 'unauthorized';
+
+function incidentText(incident) {
+  const what = incident.name ?? KINDS[incident.kind];
+  return `${formatTime(incident.began)}: ${visible(what)}, ${formatDuration(incident.seconds)}${incident.ended === null ? ' so far' : ''}`;
+}
+
+/** Draws the last 24 hours of a target, with a mark every 6 hours. */
+function timeline(target, incidents, end) {
+  const x = (unix) => Math.max(0, Math.min(960, 960 * (1 - (end - unix) / DAY)));
+  const bars = incidents.map((incident) => {
+    const from = Math.min(x(incident.began), 956);
+    return svgElement('rect', { x: from, y: 2, width: Math.max(4, x(incident.ended ?? end) - from), height: 16, class: isOutage(incident) ? 'outage' : 'blockage' }, svgElement('title', {}, incidentText(incident)));
+  });
+  const ticks = [0, 240, 480, 720, 960].map((at) => svgElement('line', { x1: at, y1: 0, x2: at, y2: 20 }));
+  return element('div', { class: 'timeline' }, element('span', { class: 'where' }, targetLink(target, { 'data-key': `timeline ${target}` })),
+    svgElement('svg', { viewBox: '0 0 960 20', preserveAspectRatio: 'none', role: 'img', 'aria-label': `${plural(incidents.length, 'incident', 'incidents')} of ${visible(target)} in the last 24 hours: ${incidents.slice(0, 5).map(incidentText).join('; ')}` }, ...ticks, ...bars));
+}
+
+function incidentRow(incident) {
+  const client = [incident.client_name && untrusted(incident.client_name), incident.client && untrusted(incident.client, 'bdi', { class: 'muted' })].filter(Boolean);
+  const style = incident.ended === null ? 'bad' : isOutage(incident) ? 'down' : 'severity critical';
+  return foldedRow(`incident ${incident.target} ${incident.began}`,
+    cell('Began', { class: 'name' }, ageElement(incident.began), ' ', element('span', { class: `chip ${style}` }, incident.busy ? `BUSY: ${KINDS[incident.kind]}` : KINDS[incident.kind])),
+    cell('Duration', { class: 'number key' }, incident.ended === null ? element('span', {}, ageElement(incident.began, ''), ' so far') : formatDuration(incident.seconds)),
+    cell('Script', { class: 'mono' }, incident.name ? element('span', {}, scriptLink(incident.name, { 'data-key': `incident ${incident.target} ${incident.began}` }), identities(incident.name, [incident.script])) : '–'),
+    cell('Target', {}, untrusted(incident.target)),
+    cell('Caller', {}, element('span', {}, ...(client.length ? client.flatMap((part, index) => [index ? ' ' : '', part]) : ['–']))),
+    cell('End', {}, incident.ended === null ? 'in progress' : ENDS[incident.end] ?? (isOutage(incident) ? 'reachable again' : 'ended')),
+    cell('Refused clients', { class: 'number' }, incident.refused_clients === null ? '–' : formatCount(incident.refused_clients)));
+}
+
+function renderIncidents(response) {
+  const end = now();
+  const byTarget = new Map();
+  for (const incident of response.incidents) {
+    const list = byTarget.get(incident.target) ?? [];
+    list.push(incident);
+    byTarget.set(incident.target, list);
+  }
+  const shown = [...byTarget].slice(0, MAX_TIMELINES);
+  const omitted = byTarget.size - shown.length;
+  const axis = element('div', { class: 'timeline axis', 'aria-hidden': 'true' }, element('span', { class: 'where' }),
+    element('div', { class: 'ticks' }, ...['24 h ago', '18 h', '12 h', '6 h', 'now'].map((text) => element('span', {}, text))));
+  const rows = response.incidents.slice(0, state.incidents.limit);
+  const headers = [headerCell('Began'), headerCell('Duration', { class: 'number' }), headerCell('Script'), headerCell('Target'), headerCell('Caller'), headerCell('End'), headerCell('Refused clients', { class: 'number' })];
+  const hidden = response.total - rows.length;
+  const showMore = () => { state.incidents.limit = Math.min(MAX_ROWS, state.incidents.limit * 4); refresh('incidents'); };
+  const notes = [omitted ? `${plural(omitted, 'more target', 'more targets')} with incidents; see the list.` : '', response.dropped ? `${plural(response.dropped, 'short incident', 'short incidents')} omitted to limit the memory.` : ''].filter(Boolean).join(' ');
+  const content = response.incidents.length
+    ? [element('div', { class: 'timelines' }, ...shown.map(([target, list]) => timeline(target, list, end)), axis),
+      notes ? element('p', { class: 'muted' }, notes) : null, table('Incidents', headers, rows.map(incidentRow)),
+      hidden > 0 && rows.length < MAX_ROWS ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more incidents', onclick: showMore }, `Show more of ${formatCount(response.total)}`)) : null]
+    : [element('p', { class: 'empty' }, 'No blockage and no outage in the last 24 hours, as far as this exporter has observed them.')];
+  // Bars move by less than one of 960 steps within a minute.
+  updateTable('incidents', { ...response, minute: Math.floor(end / 60) }, ...content);
 }
 
 // ---- scripts -------------------------------------------------------------------------------------------------------
@@ -283,9 +460,8 @@ function sortableHeader([key, text]) {
   const query = state.scripts;
   const isActive = query.sort === key;
   const sort = () => {
-    query.order = isActive && query.order === 'desc' ? 'asc' : 'desc';
-    if (!isActive && key === 'name') query.order = 'asc';
-    query.sort = key;
+    const order = isActive ? (query.order === 'desc' ? 'asc' : 'desc') : key === 'name' ? 'asc' : 'desc';
+    navigate({ sort: key, order }, false);
     query.offset = 0;
     refresh('scripts');
   };
@@ -293,21 +469,62 @@ function sortableHeader([key, text]) {
     element('button', { type: 'button', onclick: sort, 'data-key': `sort ${key}` }, text));
 }
 
-/** Draws a histogram of calls by duration, with a logarithmic scale of calls. */
+/** Class of a bar: the severity that its longest calls can have. */
+const barClass = (le, { warning, critical }) => (le === null || le > critical ? 'critical' : le > warning ? 'warning' : null);
+const boundText = (le) => (le === null ? 'longer' : `≤ ${formatDuration(le)}`);
+
+/** Draws a histogram of calls by duration, with a logarithmic scale of calls, and the bounds of the first and the last bar. */
 function chart(row) {
   const barWidth = 6;
-  const maxCalls = Math.max(...row.buckets.map((bucket) => bucket.calls), 1);
-  const label = (le) => (le === null ? 'longer' : `up to ${formatDuration(le)}`);
-  const bars = row.buckets.flatMap(({ le, calls }, index) => {
+  const used = row.buckets.flatMap(({ calls }, index) => (calls ? [index] : []));
+  const buckets = row.buckets.slice(Math.max(0, used[0] - 1), used.at(-1) + 2);
+  const maxCalls = Math.max(...buckets.map((bucket) => bucket.calls), 1);
+  const bars = buckets.flatMap(({ le, calls }, index) => {
     if (!calls) return [];
     const height = 3 + (25 * Math.log1p(calls)) / Math.log1p(maxCalls);
-    return [svgElement('rect', { x: index * barWidth, y: 28 - height, width: barWidth - 1, height, class: le === null || le > 1 ? 'slow' : null },
-      svgElement('title', {}, `${label(le)}: ${plural(calls, 'call', 'calls')}`))];
+    return [svgElement('rect', { x: index * barWidth, y: 28 - height, width: barWidth - 1, height, class: barClass(le, row.thresholds) },
+      svgElement('title', {}, `${boundText(le)}: ${plural(calls, 'call', 'calls')}`))];
   });
-  const width = row.buckets.length * barWidth;
-  const description = row.buckets.filter((bucket) => bucket.calls).map(({ le, calls }) => `${label(le)}: ${formatCount(calls)}`).join(', ');
-  return svgElement('svg', { class: 'chart', viewBox: `0 0 ${width} 30`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `Calls by duration: ${description}` },
-    svgElement('line', { x1: 0, y1: 29, x2: width, y2: 29 }), ...bars);
+  const width = buckets.length * barWidth;
+  const description = buckets.filter((bucket) => bucket.calls).map(({ le, calls }) => `${boundText(le)}: ${formatCount(calls)}`).join(', ');
+  return element('div', { class: 'chart' },
+    svgElement('svg', { viewBox: `0 0 ${width} 30`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `Calls by duration: ${description}` },
+      svgElement('line', { x1: 0, y1: 29, x2: width, y2: 29 }), ...bars),
+    element('div', { class: 'ticks', 'aria-hidden': 'true' }, element('span', {}, boundText(buckets[0]?.le ?? null)), element('span', {}, boundText(buckets.at(-1)?.le ?? null))));
+}
+
+/** Draws a histogram as rows: bound, bar and number of calls, with the thresholds between them. */
+function durations(row) {
+  const used = row.buckets.flatMap(({ calls }, index) => (calls ? [index] : []));
+  const first = Math.max(0, used[0] - 1);
+  const maxCalls = Math.max(...row.buckets.map((bucket) => bucket.calls), 1);
+  const rows = row.buckets.slice(first, used.at(-1) + 2).map(({ le, calls }) => element('tr', { role: 'row' },
+    element('th', { role: 'rowheader', scope: 'row' }, boundText(le)),
+    element('td', { role: 'cell', class: 'bar', 'aria-hidden': 'true' }, svgElement('svg', { viewBox: '0 0 100 10', preserveAspectRatio: 'none' }, svgElement('rect', { x: 0, y: 0, width: (100 * calls) / maxCalls, height: 10, class: barClass(le, row.thresholds) }))),
+    element('td', { role: 'cell', class: 'number' }, plural(calls, 'call', 'calls'))));
+  return element('div', {}, element('table', { role: 'table', class: 'durations', 'aria-label': 'Calls by duration' }, element('tbody', { role: 'rowgroup' }, ...rows)),
+    element('p', { class: 'muted' }, `Yellow: longer than ${formatDuration(row.thresholds.warning)} (--slow.warning). Red: longer than ${formatDuration(row.thresholds.critical)} (--slow.critical).`));
+}
+
+/** Draws the latest slow calls of a script: time, and duration on a logarithmic scale, with the thresholds. */
+function trend(row, calls) {
+  if (!calls.length) return element('p', { class: 'muted' }, 'No slow call is in memory.');
+  const { warning, critical } = row.thresholds;
+  const seconds = calls.map((call) => Math.max(call.duration_seconds, 1e-6));
+  const low = Math.log10(Math.min(warning, ...seconds) / 1.5);
+  const high = Math.log10(Math.max(critical, ...seconds) * 1.5);
+  const times = calls.map((call) => call.ended_at);
+  const [from, to] = [Math.min(...times), Math.max(...times)];
+  const x = (unix) => (to > from ? 90 + (600 * (unix - from)) / (to - from) : 390);
+  const y = (duration) => 130 - (120 * (Math.log10(duration) - low)) / (high - low);
+  const line = (duration, name, style) => [svgElement('line', { x1: 80, y1: y(duration), x2: 700, y2: y(duration), class: style }),
+    svgElement('text', { x: 76, y: y(duration) + 4, 'text-anchor': 'end' }, formatDuration(duration))];
+  const points = calls.map((call, index) => svgElement('circle', { cx: x(times[index]), cy: y(seconds[index]), r: 4, class: call.severity },
+    svgElement('title', {}, `${formatTime(call.ended_at)}: ${formatDuration(call.duration_seconds)}, ${visible(call.target)}`)));
+  return element('div', { class: 'trend' },
+    svgElement('svg', { viewBox: '0 0 720 140', role: 'img', 'aria-label': `Latest ${plural(calls.length, 'slow call', 'slow calls')}: ${formatDuration(Math.min(...seconds))} to ${formatDuration(Math.max(...seconds))}` },
+      ...line(warning, 'warning', 'warning'), ...(critical > warning ? line(critical, 'critical', 'critical') : []), ...points),
+    element('div', { class: 'ticks' }, element('span', {}, formatTime(from)), to > from ? element('span', {}, formatTime(to)) : null));
 }
 
 function callerItem({ client, client_name: name, calls_at_least: min, calls_at_most: max }) {
@@ -315,52 +532,64 @@ function callerItem({ client, client_name: name, calls_at_least: min, calls_at_m
     `: ${min === max ? plural(min, 'call', 'calls') : `${formatCount(min)} to ${formatCount(max)} calls`}`);
 }
 
-function scriptDetails(row, id) {
+/** Findings of the linter. */
+function lintFindings(findings) {
+  if (!findings.length) return element('p', { class: 'muted' }, 'lint finds nothing in it.');
+  return element('ul', {}, ...findings.map(({ line, severity, rule, message }) => element('li', {}, element('span', { class: `chip severity ${severity === 'error' ? 'critical' : 'warning'}` }, severity), ` Line ${line}: `, visible(message), ' ', element('span', { class: 'muted mono' }, rule))));
+}
+
+/** The page of one script. */
+function renderScript(response, calls) {
+  byId('script-title').textContent = `Script ${visible(response.scripts[0]?.name ?? state.script)}`;
+  const row = response.scripts[0];
+  if (!row) {
+    updateTable('script', { script: state.script }, element('p', { class: 'empty' }, 'No call of this script was in the slow log since the exporter started.'));
+    return;
+  }
   const list = element('dl', {});
   const add = (term, ...content) => list.append(element('dt', {}, term), element('dd', {}, ...content));
+  const label = row.scripts.length > 1 ? 'Labels' : 'Label';
+  add(label, ...row.scripts.flatMap((script, index) => [index ? ', ' : '', untrusted(script, 'code')]));
   if (row.sha1) add('SHA1', untrusted(row.sha1, 'code'));
   add('Commands', row.commands.map((command) => command.toUpperCase()).join(', '));
-  add('Slow calls', `${formatCount(row.slow_calls.warning)} (${formatCount(row.slow_calls.critical)} critical)`);
-  add('First seen', formatTime(row.first_seen));
-  add('Targets', element('ul', {}, ...row.targets.map(({ target, calls }) => element('li', {}, untrusted(target), `: ${plural(calls, 'call', 'calls')}`)),
+  add('Calls', `${formatCount(row.calls)} in the slow log; ${formatCount(row.slow_calls.warning)} slow, ${formatCount(row.slow_calls.critical)} of them critical`);
+  add('Durations', `longest ${formatDuration(row.longest_seconds)}, p99 ${formatDuration(row.p99_seconds)}, total ${formatDuration(row.total_seconds)}`);
+  add('Seen', 'first ', ageElement(row.first_seen), ', last ', ageElement(row.last_seen));
+  add('Targets', element('ul', {}, ...row.targets.map(({ target, calls: count }) => element('li', {}, targetLink(target, { 'data-key': `of target ${target}` }), `: ${plural(count, 'call', 'calls')}`)),
     row.targets_total > row.targets.length ? element('li', {}, `and ${formatCount(row.targets_total - row.targets.length)} more`) : null));
   add('Callers', row.callers.length
     ? element('ul', {}, ...row.callers.map(callerItem), row.more_callers ? element('li', {}, 'and others with fewer calls') : null)
     : (state.clients === false ? 'hidden by --web.hide-clients' : 'unknown'));
-  if (typeof row.source === 'string') add('Source', element('pre', { tabindex: '0', 'data-key': `source ${row.name}` }, row.source.split('\n').slice(0, 12).map(visible).join('\n')));
-  return element('tr', { role: 'row', class: 'detail', id }, element('td', { role: 'cell', colspan: 7 }, list));
+  const own = calls.filter((call) => !call.before_start);
+  const source = typeof row.source === 'string'
+    ? [element('h3', {}, 'Source'), element('pre', { tabindex: '0', 'data-key': `source ${row.name}` }, row.source.split('\n').map(visible).join('\n')), element('h3', {}, 'Lint'), lintFindings(response.lint ?? [])]
+    : [element('p', { class: 'muted' }, 'The source is not shown: set --web.show-source, and --script.dir for a server that does not return it.')];
+  updateTable('script', { ...response, calls }, list, element('h3', {}, 'Calls by duration'), durations(row), element('h3', {}, 'Latest slow calls'), trend(row, own), ...source);
 }
 
 /** Identities (the label `script`) of a script, unless the name is the only one. */
 function identities(name, scripts) {
   if (scripts.length === 1 && scripts[0] === name) return null;
-  return element('span', { class: 'muted mono' }, ...scripts.flatMap((script) => [' ', untrusted(script)]));
+  return element('span', { class: 'muted mono' }, ...scripts.filter(Boolean).flatMap((script) => [' ', untrusted(script)]));
 }
 
-function scriptRows(row, index) {
-  const isExpanded = state.expanded.has(row.name);
-  const id = `details-${index}`;
-  const toggle = () => {
-    if (isExpanded) state.expanded.delete(row.name); else state.expanded.add(row.name);
-    if (latest.scripts) renderScripts(latest.scripts);
-  };
-  const name = element('button', { type: 'button', class: 'more mono', 'aria-expanded': String(isExpanded), 'aria-controls': isExpanded ? id : null, onclick: toggle, 'data-key': `script ${row.name}` }, untrusted(row.name));
-  const main = element('tr', { role: 'row' },
-    cell('Script', { class: 'name' }, name, identities(row.name, row.scripts)),
-    cell('Total time', { class: 'number' }, formatDuration(row.total_seconds)),
+function scriptRow(row) {
+  return foldedRow(`script ${row.name}`,
+    cell('Script', { class: 'name' }, scriptLink(row.name, { class: 'mono' }), identities(row.name, row.scripts)),
+    cell('Total time', { class: 'number key' }, formatDuration(row.total_seconds)),
     cell('Calls', { class: 'number' }, formatCount(row.calls)),
     cell('p99', { class: 'number' }, formatDuration(row.p99_seconds)),
     cell('Longest', { class: 'number' }, formatDuration(row.longest_seconds)),
-    cell('Last seen', {}, formatAge(row.last_seen)),
+    cell('Last seen', {}, ageElement(row.last_seen)),
     cell('Durations', {}, chart(row)));
-  return isExpanded ? [main, scriptDetails(row, id)] : [main];
 }
 
 function renderScripts(response) {
+  if (state.script) { renderScript(response, latest.slow?.calls ?? []); return; }
   const body = response.scripts.length
-    ? table('Scripts', [...SORTABLE_COLUMNS.map(sortableHeader), headerCell('Durations')], response.scripts.flatMap(scriptRows))
+    ? table('Scripts', [...SORTABLE_COLUMNS.map(sortableHeader), headerCell('Durations')], response.scripts.map(scriptRow))
     : element('p', { class: 'empty' }, state.scripts.q ? 'No script matches the search.' : 'No script calls in the slow log since the exporter started.');
-  updateTable('scripts', { ...response, sort: state.scripts.sort, order: state.scripts.order }, body, pager(response, 'scripts'));
+  updateTable('scripts', response, body, pager(response, 'scripts'));
 }
 
 // ---- latest slow calls ---------------------------------------------------------------------------------------------
@@ -373,11 +602,13 @@ function keysCell({ keys, key_count: total }) {
 
 function callRow(call) {
   const client = [call.client_name && untrusted(call.client_name), call.client && untrusted(call.client, 'bdi', { class: 'muted' })].filter(Boolean);
-  return element('tr', { role: 'row' },
-    cell('Script', { class: 'name mono' }, untrusted(call.name), identities(call.name, [call.script])),
-    cell('Ended', {}, formatTime(call.ended_at)),
-    cell('Duration', { class: 'number' }, formatDuration(call.duration_seconds)),
-    cell('Severity', {}, element('span', {}, element('span', { class: `chip ${call.severity === 'critical' ? 'bad' : 'warning'}` }, call.severity))),
+  const before = call.before_start
+    ? element('span', { class: 'chip', title: 'In the slow log when the exporter first read it; not counted.' }, 'before the start') : null;
+  return foldedRow(`call ${call.target} ${call.id} ${call.ended_at}`,
+    cell('Script', { class: 'name mono' }, scriptLink(call.name, { 'data-key': `call ${call.target} ${call.id}` }), identities(call.name, [call.script])),
+    cell('Ended', {}, element('span', {}, ageElement(call.ended_at), ' ', before)),
+    cell('Duration', { class: 'number key' }, formatDuration(call.duration_seconds)),
+    cell('Severity', {}, element('span', {}, element('span', { class: `chip severity ${call.severity}` }, call.severity))),
     cell('Command', {}, call.command.toUpperCase()),
     cell('Target', {}, untrusted(call.target)),
     cell('Client', {}, element('span', {}, ...(client.length ? client.flatMap((part, index) => [index ? ' ' : '', part]) : ['–']))),
@@ -387,9 +618,9 @@ function callRow(call) {
 function renderCalls(response) {
   const headers = [headerCell('Script'), headerCell('Ended'), headerCell('Duration', { class: 'number' }), headerCell('Severity'), headerCell('Command'), headerCell('Target'), headerCell('Client'), headerCell('Keys')];
   const body = response.calls.length ? table('Latest slow calls', headers, response.calls.map(callRow))
-    : element('p', { class: 'empty' }, 'No slow calls since the exporter started.');
-  const showMore = () => { state.slow.limit = Math.min(MAX_CALLS, state.slow.limit * 2); refresh('slow'); };
-  const more = response.more && state.slow.limit < MAX_CALLS
+    : element('p', { class: 'empty' }, 'No slow call is in memory.');
+  const showMore = () => { state.slow.limit = Math.min(MAX_ROWS, state.slow.limit * 2); refresh('slow'); };
+  const more = response.more && state.slow.limit < MAX_ROWS
     ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more calls', onclick: showMore }, 'Show more')) : null;
   updateTable('calls', response, body, more);
 }
@@ -400,14 +631,20 @@ const latest = {}; // latest response of each list
 const render = {
   targets(response) {
     state.clients = response.shows.clients;
-    if (!state.targets.q && state.targets.offset === 0) { renderBlocked(response); renderProblems(response); }
+    if (isWhole('targets')) { renderBlocked(response); renderProblems(response); }
     renderTargets(response);
   },
   scripts: renderScripts,
-  slow: renderCalls,
+  slow(response) {
+    renderCalls(response);
+    if (state.script && latest.scripts) renderScript(latest.scripts, response.calls);
+  },
+  incidents: renderIncidents,
 };
-const requestNumbers = { targets: 0, scripts: 0, slow: 0 };
-const failures = { targets: 0, scripts: 0, slow: 0 }; // consecutive failures
+/** True if the list is not limited to some targets, or begins with another page. */
+const isWhole = (list) => !state.target && !state[list].q && !state[list].level && state[list].offset === 0;
+const requestNumbers = { targets: 0, scripts: 0, slow: 0, incidents: 0 };
+const failures = { targets: 0, scripts: 0, slow: 0, incidents: 0 }; // consecutive failures
 const STALE_AFTER = 15; // seconds without a response; a hidden page polls less often
 let lastSuccess = Date.now() / 1000; // time of the latest response with targets, on the browser's clock
 let lastError = '';
@@ -415,7 +652,7 @@ let lastError = '';
 /** Shows a message if the data is stale, and hides the headline, which would state something unknown. */
 function renderStale() {
   state.stale = failures.targets > 1 || (!document.hidden && Date.now() / 1000 - lastSuccess > STALE_AFTER);
-  const isFailing = state.stale || failures.scripts > 1 || failures.slow > 1;
+  const isFailing = state.stale || Object.values(failures).some((count) => count > 1);
   const cause = lastError ? ` (${visible(lastError)})` : '';
   const text = isFailing ? `The exporter does not respond${cause}. The data on this page is outdated; retrying.` : '';
   const message = byId('stale');
@@ -435,14 +672,22 @@ async function fetchList(list, query) {
   return body;
 }
 
+/** Parameters of the request for a list. */
+function queryOf(list) {
+  const { target, script } = state;
+  if (list === 'incidents') return { target, script, limit: MAX_ROWS };
+  if (list === 'slow') return { ...state.slow, target, script, limit: script ? MAX_ROWS : state.slow.limit };
+  if (list === 'scripts' && script) return { script, target, limit: 1 };
+  return { ...state[list], target };
+}
+
 /** Fetches and renders a list. Drops the response if a newer request was started meanwhile. */
 async function refresh(list) {
   const number = ++requestNumbers[list];
   try {
-    const response = await fetchList(list, state[list]);
+    const response = await fetchList(list, queryOf(list));
     // Blocked targets must be shown whichever part of the list is selected.
-    const isPartial = list === 'targets' && (state.targets.q || state.targets.offset > 0);
-    const firstPage = isPartial ? await fetchList('targets', { limit: PAGE_ROWS }) : null;
+    const firstPage = list === 'targets' && !isWhole(list) ? await fetchList('targets', { limit: PAGE_ROWS }) : null;
     if (number !== requestNumbers[list]) return;
     // A response from the browser's cache has the time of its first delivery; the maximum is the right offset.
     state.clockOffset = Math.max(state.clockOffset, response.now - Date.now() / 1000);
@@ -451,7 +696,7 @@ async function refresh(list) {
     if (list === 'targets') lastSuccess = Date.now() / 1000;
     if (!Object.values(failures).some(Boolean)) lastError = '';
     renderStale();
-    for (const node of document.querySelectorAll('.needs-script[hidden]')) node.hidden = false;
+    for (const node of document.querySelectorAll('.needs-script[hidden]')) node.hidden = node.id === 'script-panel' && !state.script;
     if (firstPage) { renderBlocked(firstPage); renderProblems(firstPage); }
     render[list](response);
   } catch (error) {
@@ -475,7 +720,7 @@ function connectSearch(id, list) {
   byId(id).addEventListener('input', (event) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      state[list].q = event.target.value.trim().slice(0, 200);
+      navigate({ [list]: event.target.value.trim().slice(0, 200) }, false);
       state[list].offset = 0;
       refresh(list);
     }, 200);
@@ -484,12 +729,27 @@ function connectSearch(id, list) {
 
 connectSearch('targets-search', 'targets');
 connectSearch('scripts-search', 'scripts');
+addEventListener('popstate', () => { readUrl(); applyUrl(); refreshAll(); });
+byId('all-scripts').addEventListener('click', (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  navigate({ script: '' }, true);
+  applyUrl();
+  refreshAll();
+});
+readUrl();
+applyUrl();
 poll('targets', 1);
 poll('scripts', 3);
 poll('slow', 2);
+poll('incidents', 2);
 setInterval(() => {
   renderStale();
   if (state.stale) return;
   for (const timer of document.querySelectorAll('[data-since]')) timer.textContent = formatTimer(now() - Number(timer.dataset.since));
+  for (const age of document.querySelectorAll('[data-age]')) {
+    const text = ageText(Number(age.dataset.age), age.dataset.suffix);
+    if (age.textContent !== text) age.textContent = text;
+  }
 }, 250);
 document.addEventListener('visibilitychange', () => { if (!document.hidden) for (const list of Object.keys(render)) refresh(list); });
