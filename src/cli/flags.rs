@@ -83,6 +83,10 @@ pub(crate) struct Cli {
     #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]
     pub(crate) probe_max_targets: usize,
 
+    /// Maximum memory of the incomplete replies of all servers together, in MiB; above it the oldest are dropped
+    #[arg(long = "redis.reply-memory", value_name = "MIB", default_value = "64", global = true)]
+    pub(crate) redis_reply_memory: usize,
+
     /// Log of the server, which names a script while it runs: a file, a directory of *.log files, or a pattern (* ? [ ]); requires
     /// exactly one --redis.addr
     #[arg(long = "redis.log-file", value_name = "FILE")]

@@ -37,6 +37,15 @@ pub(crate) enum CommandError {
         /// Maximum memory of the reply, bytes.
         limit: usize,
     },
+    /// The reply was dropped before it was complete, since the replies of all servers together exceeded the budget; the
+    /// connection is no longer usable.
+    #[error(
+        "the reply to {command} was dropped: incomplete replies of all servers exceed --redis.reply-memory"
+    )]
+    OverBudget {
+        /// The command.
+        command: &'static str,
+    },
     /// The received bytes are not in the Redis protocol; the connection is no longer usable.
     #[error("the reply is not in the Redis protocol")]
     NotRedis,
@@ -178,6 +187,7 @@ impl Connection {
                     requests.send_packed_commands(&pipeline, 0, count).await
                 }
             };
+            limit.complete();
             let mut last = Value::Nil;
             for reply in replies.map_err(|error| classify(&error, &limit, in_flight))? {
                 match reply {
@@ -203,6 +213,8 @@ impl Connection {
 fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> CommandError {
     if limit.is_exceeded() && !limit.is_foreign() {
         CommandError::ReplyTooLarge { command: in_flight.command, limit: in_flight.limit }
+    } else if limit.is_dropped() {
+        CommandError::OverBudget { command: in_flight.command }
     } else if limit.is_exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
         CommandError::NotRedis
     } else if error.is_timeout() || limit.is_unacknowledged() {

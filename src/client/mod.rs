@@ -2,6 +2,7 @@
 
 mod connection;
 mod dial;
+mod reply_budget;
 mod reply_limit;
 mod tls;
 mod tls_alert;
@@ -12,5 +13,6 @@ pub(crate) use self::dial::{
     BREAKS_UNACKNOWLEDGED, DialError, Reachability, ResolvedEndpoint, Transport, UNACKNOWLEDGED_LIMIT,
     addresses_of, connect, connect_within, reachability,
 };
+pub(crate) use self::reply_budget::set_reply_budget;
 pub(crate) use self::tls::{AnyCertificate, TlsCache, TlsError, TlsSetup, tls_key};
 pub(crate) use self::tls_error::TlsFailure;

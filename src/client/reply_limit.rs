@@ -15,10 +15,15 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::reply_budget::{BUDGET, ReplyBudget, Share};
 use super::tls_error;
 
 /// Memory of a parsed value besides its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
+
+/// Memory of a reply while it is read, as a multiple of its size: the read buffer grows to twice what it holds, and the value
+/// is copied from it.
+const WHILE_READ: usize = 3;
 
 /// Maximum number of bytes kept of the first line of a reply.
 const MAX_LINE: usize = 256;
@@ -47,11 +52,25 @@ struct Inner {
     unacknowledged: AtomicBool,
     /// First bytes of the current reply, at most [`MAX_LINE`].
     first_bytes: Mutex<Vec<u8>>,
+    /// Budget that this and all other replies share.
+    budget: &'static ReplyBudget,
+    share: Arc<Share>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.budget.release(&self.share);
+    }
 }
 
 impl ReplyLimit {
     /// Limit for bytes that arrive before the first command.
     pub(super) fn new(limit: usize) -> Self {
+        Self::within(limit, &BUDGET)
+    }
+
+    /// As [`Self::new`], with this budget.
+    pub(super) fn within(limit: usize, budget: &'static ReplyBudget) -> Self {
         Self(Arc::new(Inner {
             memory: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
@@ -59,14 +78,27 @@ impl ReplyLimit {
             read_error: OnceLock::new(),
             unacknowledged: AtomicBool::new(false),
             first_bytes: Mutex::default(),
+            budget,
+            share: Arc::default(),
         }))
     }
 
     /// Begins a new reply with this limit.
     pub(super) fn reset(&self, limit: usize) {
+        self.complete();
         self.0.memory.store(0, Ordering::Relaxed);
         self.0.first_bytes.lock().clear();
         self.0.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Notes that the current reply is complete, so that it no longer counts against the budget.
+    pub(super) fn complete(&self) {
+        self.0.budget.release(&self.0.share);
+    }
+
+    /// True if the current reply was dropped since the replies of all servers exceed the budget.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.0.share.is_dropped()
     }
 
     /// True if the current reply exceeds its limit.
@@ -113,11 +145,13 @@ impl ReplyLimit {
         }
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));
-        if self.0.memory.fetch_add(size, Ordering::Relaxed) == 0
+        let before = self.0.memory.fetch_add(size, Ordering::Relaxed);
+        if before == 0
             && let Some(first) = bytes.first()
         {
             self.0.foreign.store(!TYPES.contains(first), Ordering::Relaxed);
         }
+        self.0.budget.count(&self.0.share, before.saturating_add(size).saturating_mul(WHILE_READ));
     }
 }
 
@@ -188,6 +222,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         if self.limit.is_exceeded() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too large")));
         }
+        if result.is_pending() {
+            self.limit.0.share.wake_on_drop(cx.waker());
+        }
+        if self.limit.is_dropped() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the reply was dropped")));
+        }
         result
     }
 }
@@ -246,6 +286,35 @@ mod tests {
         assert!(received < LIMIT / 10, "{received}");
         limit.reset(LIMIT);
         assert!(!limit.is_exceeded());
+    }
+
+    #[tokio::test]
+    async fn a_reply_without_progress_is_dropped_when_another_one_needs_its_memory() {
+        let budget: &ReplyBudget = Box::leak(Box::new(ReplyBudget::new(LIMIT)));
+        let (mut idle, client) = tokio::io::duplex(1 << 20);
+        let limit = ReplyLimit::within(LIMIT, budget);
+        let mut stream = LimitedStream::new(client, limit.clone());
+        stream.begin();
+        idle.write_all(&vec![b'x'; LIMIT / 4]).await.unwrap();
+        let reading = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            (stream.read_to_end(&mut bytes).await, bytes.len())
+        });
+        while limit.0.memory.load(Ordering::Relaxed) < LIMIT / 4 {
+            tokio::task::yield_now().await;
+        }
+        let other = ReplyLimit::within(LIMIT, budget);
+        other.add(&vec![b'x'; LIMIT / 4]);
+        assert!(limit.is_dropped() && !limit.is_exceeded() && !other.is_dropped());
+        let (result, length) = reading.await.unwrap();
+        assert_eq!((result.unwrap_err().kind(), length), (io::ErrorKind::OutOfMemory, LIMIT / 4));
+        // What is complete, or closed, counts no more.
+        other.complete();
+        for _ in 0..10 {
+            let next = ReplyLimit::within(LIMIT, budget);
+            next.add(&vec![b'x'; LIMIT / 3 - 1000]);
+            assert!(!next.is_dropped());
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{CommandError, runtime};
 use crate::cli::{Cli, ignored_variables};
+use crate::client::set_reply_budget;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, WebConfig, load_scripts};
 use crate::fleet::probes::Probes;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
 async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let hangup = signal(SignalKind::hangup())
         .map_err(|error| CommandError::other(format!("cannot handle SIGHUP: {error}")))?;
+    set_reply_budget(config.reply_memory);
     let targets = config.targets.len();
     let names = load_scripts(&config.script_dirs, config.script_bundled).map_err(CommandError::usage)?;
     let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())

@@ -32,6 +32,10 @@ pub(crate) use self::target::{Intervals, SettingSource, TargetConfig, TargetOrig
 pub(crate) use self::web::{ListenAddress, WebConfig};
 pub(crate) use self::web_file::{ClientAuth, KeyExchange, Pem, RateLimit, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
+use crate::parse::LARGE_REPLY;
+
+/// Minimum of the memory for incomplete replies, bytes: that of the largest one while it is read.
+const MIN_REPLY_MEMORY: usize = 3 * LARGE_REPLY;
 
 /// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) script_bundled: bool,
     /// HTTP server.
     pub(crate) web: WebConfig,
+    /// Maximum memory of the incomplete replies of all servers together, bytes.
+    pub(crate) reply_memory: usize,
     /// File that keeps counters across restarts.
     pub(crate) state_file: Option<PathBuf>,
 }
@@ -128,9 +134,20 @@ impl Config {
             script_dirs: cli.script_dir.clone(),
             script_bundled: cli.script_bundled,
             web: WebConfig::from_cli(cli)?,
+            reply_memory: reply_memory(cli)?,
             state_file: cli.state_file.clone(),
         })
     }
+}
+
+/// Returns the memory for incomplete replies, bytes. The largest reply alone must not exceed it.
+fn reply_memory(cli: &Cli) -> Result<usize, ConfigError> {
+    let bytes = cli.redis_reply_memory.saturating_mul(1 << 20);
+    if bytes < MIN_REPLY_MEMORY {
+        let problem = format!("must be at least {}", MIN_REPLY_MEMORY >> 20);
+        return Err(ConfigError::new("--redis.reply-memory", problem));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -153,6 +170,7 @@ mod tests {
             (&["--slow.buckets=0,1"], "--slow.buckets"),
             (&["--slow.buckets=nan"], "--slow.buckets"),
             (&["--script.max-series=0"], "--script.max-series"),
+            (&["--redis.reply-memory=47"], "--redis.reply-memory"),
             (&["--probe.idle-timeout=1ms"], "--probe.idle-timeout"),
             (&["--web.telemetry-path=metrics"], "--web.telemetry-path"),
             (&["--web.telemetry-path=/-/ready"], "--web.telemetry-path"),

@@ -136,6 +136,8 @@ pub(crate) struct SlowlogFacts<'a> {
     pub(crate) unreadable: u64,
     /// True if no entry is in a known format.
     pub(crate) is_unreadable: bool,
+    /// True if the latest reply exceeded its limit.
+    pub(crate) is_too_large: bool,
     /// Number of entries that were overwritten or reset before they could be read.
     pub(crate) lost: u64,
     /// Number of calls that were counted under the label `other`.

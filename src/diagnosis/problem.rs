@@ -127,6 +127,7 @@ codes! {
     TimeLimitLong = "time_limit_long", Warning, Note;
     SlowlogStale = "slowlog_stale", Warning, Blind;
     SlowlogUnreadable = "slowlog_unreadable", Warning, Partial;
+    SlowlogTooLarge = "slowlog_too_large", Warning, Blind;
     ErrorCountsOff = "error_counts_off", Warning, Note;
     InfoIncomplete = "info_incomplete", Warning, Partial;
     EntriesLost = "entries_lost", Warning, Partial;

@@ -22,6 +22,13 @@ pub(crate) const ENTRIES_LOST_REMEDY: &str = "a larger slowlog-max-len keeps ent
 pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     problems.extend(stale(facts));
     problems.extend(unreadable(facts));
+    if facts.slowlog.is_too_large {
+        let message = "the reply to SLOWLOG GET was larger than its limit, and no entry of it was read";
+        problems.push(Problem::new(Code::SlowlogTooLarge, message).advise(
+            "Fewer entries are requested until a reply is small enough. Only client names or arguments far beyond those of \
+             Redis and Valkey, or another kind of server, make single entries that large.",
+        ));
+    }
     let lost = facts.slowlog.lost;
     if lost > 0 {
         let entries = if lost == 1 { "entry" } else { "entries" };

@@ -75,7 +75,11 @@ pub(crate) enum Command {
 pub(crate) const SMALL_REPLY: usize = 4 << 10;
 
 /// Maximum memory of a long reply, bytes: some thousand slow log entries, or FUNCTION STATS with all arguments of a call.
-const LARGE_REPLY: usize = 16 << 20;
+pub(crate) const LARGE_REPLY: usize = 16 << 20;
+
+/// Maximum memory of a slow log entry, bytes. 32 arguments, each cut to 128 bytes and a remark, take 9 KiB; the rest is for
+/// the client's name and for elements of forks.
+const SLOWLOG_ENTRY: usize = 16 << 10;
 
 /// Name of the exporter's connections in CLIENT LIST.
 const CLIENT_NAME: &str = "redis-script-exporter";
@@ -106,9 +110,11 @@ impl Command {
             Self::Transaction | Self::SlowlogLen | Self::SetName => SMALL_REPLY,
             Self::ConfigGet(_) => 64 << 10,
             Self::Info(_) => 1 << 20,
-            Self::SlowlogGet(_) | Self::FunctionStats | Self::FunctionList | Self::ScriptShow(_) => {
-                LARGE_REPLY
+            Self::SlowlogGet(count) => {
+                let entries = count.saturating_mul(SLOWLOG_ENTRY).saturating_add(64 << 10);
+                if entries < LARGE_REPLY { entries } else { LARGE_REPLY }
             }
+            Self::FunctionStats | Self::FunctionList | Self::ScriptShow(_) => LARGE_REPLY,
         }
     }
 

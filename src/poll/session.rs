@@ -461,6 +461,13 @@ impl<'a> Session<'a> {
             Err(error) => {
                 match error {
                     CommandError::ReplyTooLarge { .. } => self.reply_too_large(command, &error),
+                    CommandError::OverBudget { .. } => {
+                        if matches!(command, Command::SlowlogGet(_)) {
+                            self.handle.observe(Observation::SlowlogBroken);
+                        }
+                        self.handle.observe(Observation::PollFailed { reason: FailureReason::Memory });
+                        self.report_unexpected(command, error.to_string());
+                    }
                     CommandError::ConnectionLost(_) if matches!(command, Command::SlowlogGet(_)) => {
                         self.handle.observe(Observation::SlowlogBroken);
                     }

@@ -39,6 +39,8 @@ pub(crate) enum FailureReason {
     Loading,
     /// The reply was not of the documented form.
     Malformed,
+    /// The reply was dropped, since the replies of all servers exceeded the budget.
+    Memory,
     /// The user lacks the permission, or the server lacks the command.
     Permission,
     /// Another error reply.
@@ -51,11 +53,12 @@ pub(crate) enum FailureReason {
 
 impl FailureReason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Busy,
         Self::Connection,
         Self::Loading,
         Self::Malformed,
+        Self::Memory,
         Self::Permission,
         Self::Refused,
         Self::TooLarge,
@@ -82,6 +85,7 @@ impl FailureReason {
             Self::Connection => "connection",
             Self::Loading => "loading",
             Self::Malformed => "malformed",
+            Self::Memory => "memory",
             Self::Permission => "permission",
             Self::Refused => "refused",
             Self::TooLarge => "too_large",

@@ -280,6 +280,12 @@ impl Target {
         self.ledger.committed().unreadable
     }
 
+    /// True if the latest reply of the slow log exceeded its limit.
+    #[must_use]
+    pub(crate) fn is_slowlog_too_large(&self) -> bool {
+        self.account.is_too_large()
+    }
+
     /// False while the slow log holds entries and none of them can be read.
     #[must_use]
     pub(crate) fn reads_slowlog(&self) -> bool {

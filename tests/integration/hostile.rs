@@ -557,7 +557,7 @@ fn replies_that_exceed_the_limit_of_their_command() {
         ("config", 100 << 10, "the reply to CONFIG GET is larger than 64 KiB"),
         ("client", 10 << 10, "the reply to CLIENT SETNAME is larger than 4 KiB"),
         ("multi", 10 << 10, "the reply to MULTI and EXEC is larger than 4 KiB"),
-        ("slowlog", 20 << 20, "the reply to SLOWLOG GET is larger than 16 MiB"),
+        ("slowlog", 200 << 10, "the reply to SLOWLOG GET is larger than 80 KiB"),
     ] {
         let large = bulk("x".repeat(size));
         let hostile = Hostile::answering(move |words| {
@@ -575,8 +575,60 @@ fn replies_that_exceed_the_limit_of_their_command() {
             (!lines_with(&exporter.logs(), &["level=warn", words]).is_empty()).then_some(())
         });
         eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
+        if command == "slowlog" {
+            wait_for_problem(&exporter, "slowlog_too_large", "blind");
+        }
         assert!(exporter.logs().lines().count() < MAX_LINES, "{}", exporter.logs());
     }
+}
+
+/// Servers that begin large replies and do not finish them. Each is within the limit of its command; all of them together
+/// are not within the memory of the process.
+#[test]
+fn large_replies_of_many_servers_share_one_budget() {
+    const SERVERS: usize = 60;
+    let begun = [format!("${}\r\n", 15 << 20).into_bytes(), vec![b'x'; 12 << 20]].concat();
+    let begun: Arc<Vec<u8>> = Arc::new(begun);
+    let servers: Vec<Hostile> = (0..SERVERS)
+        .map(|_| {
+            let begun = Arc::clone(&begun);
+            Hostile::answering(
+                move |words| if words[0] == "function" { begun.to_vec() } else { quiet(words) },
+            )
+        })
+        .collect();
+    run_on(Kind::Redis70, |kind| {
+        let good = logs_milliseconds(kind).start();
+        let mut args = vec!["--redis.addr".to_owned(), good.url(), "--redis.reply-memory=48".to_owned()];
+        for server in &servers {
+            args.extend(["--redis.addr".to_owned(), format!("redis://{}", server.addr)]);
+        }
+        let mut exporter = Exporter::builder().args(&args).args(&QUICK).start();
+        let dropped = |metrics: &Metrics| {
+            metrics.sum("redis_script_exporter_poll_failures_total", &[("reason", "memory")])
+        };
+        exporter.wait_for(LIMIT, "many dropped replies", |metrics| dropped(metrics) >= 100.0);
+        let target = target_of(&good);
+        for calls in 1..=5 {
+            spin(&mut good.client(), "EVAL", SPIN);
+            exporter.wait_for(LIMIT, "the good server's call to be counted", |metrics| {
+                let target = [("class", "script"), ("target", &*target)];
+                number(metrics, "redis_script_slowlog_entries_total", &target) == Some(calls)
+            });
+        }
+        let of_good = [("target", &*target), ("reason", "memory")];
+        let metrics = exporter.metrics();
+        assert_eq!(number(&metrics, "redis_script_exporter_poll_failures_total", &of_good), Some(0));
+        assert_eq!(
+            number(&metrics, "redis_script_slowlog_lost_entries_total", &[("target", &*target)]),
+            Some(0)
+        );
+        let memory = peak_memory(&exporter);
+        assert!(memory < MAX_MEMORY + (48 << 20), "{} KiB", memory >> 10);
+        let logs = exporter.logs();
+        assert!(!lines_with(&logs, &["level=warn", "exceed --redis.reply-memory"]).is_empty(), "{logs}");
+        exporter.terminate();
+    });
 }
 
 /// A server that calls itself something else each time, at length: memory, labels and the state file stay small, and the

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use self::report::Report;
 use super::{CommandError, block_on, printed};
 use crate::cli::{CheckFlags, CheckFormat};
-use crate::client::{TlsError, TlsSetup};
+use crate::client::{TlsError, TlsSetup, set_reply_budget};
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint, TargetConfig, load_scripts};
 use crate::fleet::discovery;
@@ -28,7 +28,8 @@ use crate::script::Catalogue;
 
 /// Checks the configured servers and prints the report. The exit code is its status.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
-    let Config { mut targets, discoveries, script_dirs, script_bundled, .. } = config;
+    let Config { mut targets, discoveries, script_dirs, script_bundled, reply_memory, .. } = config;
+    set_reply_budget(reply_memory);
     let names = Arc::new(load_scripts(&script_dirs, script_bundled).map_err(CommandError::usage)?);
     if targets.is_empty() && discoveries.is_empty() {
         return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));

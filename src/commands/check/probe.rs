@@ -298,7 +298,7 @@ impl Probe<'_> {
                 ErrorReply::Other { text } => Outcome::Error(text),
             },
             // SLOWLOG GET is the last command, so the connection is not needed any more.
-            Err(failure @ CommandError::ReplyTooLarge { .. })
+            Err(failure @ (CommandError::ReplyTooLarge { .. } | CommandError::OverBudget { .. }))
                 if matches!(command, Command::SlowlogGet(_)) =>
             {
                 Outcome::Error(failure.to_string())
@@ -355,6 +355,7 @@ impl Probe<'_> {
             CommandError::Refused(_) => Unreachable::Closed(format!("{at}{failure}")),
             CommandError::ErrorReply(_)
             | CommandError::ReplyTooLarge { .. }
+            | CommandError::OverBudget { .. }
             | CommandError::ConnectionLost(_) => {
                 Unreachable::Lost { detail: format!("{at}{failure}"), may_want_tls }
             }

@@ -48,6 +48,8 @@ pub(crate) struct Account {
     pace: Pace,
     /// True while none of the entries that this server's log holds can be read.
     unreadable: bool,
+    /// True if the latest reply exceeded its limit.
+    is_too_large: bool,
 }
 
 impl Account {
@@ -86,6 +88,11 @@ impl Account {
         !self.unreadable
     }
 
+    /// True if the latest reply exceeded its limit.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+
     /// Number of entries to request from the server.
     #[must_use]
     pub(crate) fn request(&self) -> usize {
@@ -113,6 +120,7 @@ impl Account {
 
     /// Notes that a reply exceeded the limit on replies.
     pub(crate) fn too_large(&mut self, now: Mono) {
+        self.is_too_large = true;
         self.pace.too_large(now);
     }
 
@@ -131,6 +139,7 @@ impl Account {
 
     /// Reconciles a reply to SLOWLOG GET with [`Self::request`] as its count, received at `now`.
     pub(crate) fn reconcile(&mut self, reply: SlowlogReply, now: Mono) -> Reconciliation {
+        self.is_too_large = false;
         self.pace.replied();
         let complete = self.pace.is_complete(reply.received);
         let ids = id_range(&reply);

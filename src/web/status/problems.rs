@@ -103,6 +103,7 @@ fn facts<'a>(
         slowlog: SlowlogFacts {
             unreadable,
             is_unreadable: !target.reads_slowlog(),
+            is_too_large: target.is_slowlog_too_large(),
             lost: target.lost().saturating_sub(unreadable),
             overflow: target.scripts().overflow(),
             age: target.exporter().last_poll.map(|read| now.unix.since(read)),
