@@ -308,9 +308,15 @@ impl Fleet {
     }
 
     /// Starts to watch a target that a probe has asked for, unless one has its name already, or a probed one its address,
-    /// or there are `max` probed ones. Returns the target that has the name or the address then.
+    /// or there are `max` probed ones. Of these, the oldest that was never reached gives way. Returns the target that has the
+    /// name or the address then.
     pub(crate) fn add_probed(&self, handle: &Arc<TargetHandle>, max: usize) -> Option<Arc<TargetHandle>> {
-        let changes = self.modify_probed(max, |probed| {
+        let changes = self.modify_probed(max, |mut probed| {
+            if probed.len() >= max
+                && let Some(index) = probed.iter().position(|one| !one.numbers().liveness().has_answered())
+            {
+                probed.remove(index);
+            }
             let added = std::iter::once(Arc::clone(handle));
             probed.into_iter().cloned().chain(added).collect()
         });

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 use crate::common::{LIMIT, QUICK, watch};
 use test_support::exporter::Exporter;
 use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::wait::eventually;
 
 /// A scrape beside abuse may take so long on a machine that does other things too. Clients that hold all connections
 /// would make it wait for longer: until their time to send a request is over (5 s).
@@ -187,6 +188,53 @@ fn a_flood_of_connections_does_not_cut_a_scrape_that_is_under_way() {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         assert_eq!(body.len().to_string(), length, "the whole page");
         assert_small(&exporter);
+    });
+}
+
+/// A client with a slow network beside one that opens as many connections as it can. Each of its connections waits for longer
+/// than the other needs to open 512 further ones.
+#[test]
+fn a_client_that_opens_thousands_of_connections_does_not_keep_out_others() {
+    many_sockets();
+    let exporter = lonely();
+    let addr = exporter.addr();
+    let (opened, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut held = std::collections::VecDeque::new();
+                while !done.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(addr) else { continue };
+                    let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n");
+                    held.push_back(stream);
+                    if held.len() > 500 {
+                        held.pop_front();
+                    }
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let result = std::panic::catch_unwind(|| {
+            for _ in 0..5 {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+                socket.connect(&addr.into()).unwrap();
+                let mut stream = TcpStream::from(socket);
+                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                let (before, begun) = (opened.load(Ordering::Relaxed), Instant::now());
+                // A request has to arrive within 5 s.
+                eventually(LIMIT, "many further connections", || {
+                    let many = opened.load(Ordering::Relaxed) > before + 2 * CROWD;
+                    (many || begun.elapsed() > Duration::from_secs(2)).then_some(())
+                });
+                stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).expect("an answer");
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 

@@ -231,6 +231,34 @@ fn a_spelling_that_is_not_admitted_is_refused_though_the_server_is_watched() {
     });
 }
 
+/// Addresses at which there is no server, as many as there may be targets.
+#[test]
+fn junk_probes_do_not_take_the_places_of_servers() {
+    run_on(Kind::Redis70, |kind| {
+        let servers = [Server::start(kind), Server::start(kind)];
+        let (exporter, _folder) =
+            exporter("modules: {default: {allow: ['127.0.0.0/8:*']}}", &["--probe.max-targets=4"]);
+        let up = |server: &Server| {
+            let answer = probe(&exporter, &target_of(server), None);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert!(answer.body.contains("redis_script_target_up"), "{}", answer.body);
+        };
+        up(&servers[0]);
+        for number in 1..=10 {
+            let answer = probe(&exporter, &format!("127.0.0.{number}:1"), None);
+            assert_eq!(answer.status, 200, "{number}: {}", answer.body);
+        }
+        up(&servers[1]);
+        let metrics = exporter.metrics();
+        assert_eq!(number(&metrics, "redis_script_exporter_probed_targets", &[]), Some(4));
+        let logs = exporter.logs();
+        for server in &servers {
+            let line = ["target started by a probe", &*target_of(server)];
+            assert_eq!(lines_with(&logs, &line).len(), 1, "it was never ended: {logs}");
+        }
+    });
+}
+
 #[test]
 fn invalid_probe_parameters_are_rejected_and_not_echoed() {
     let (exporter, _folder) = exporter(

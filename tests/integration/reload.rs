@@ -260,6 +260,26 @@ fn reload_over_http_requires_the_flag() {
     });
 }
 
+/// A browser sends a POST for a page of any site.
+#[test]
+fn a_page_of_another_site_cannot_reload() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let file = File::new(&format!("targets:\n{}", entry("a", &server)));
+        let exporter = file.exporter(&["--web.enable-lifecycle"]);
+        let post = |origin: &str| {
+            let mut connection = Connection::open(exporter.addr()).unwrap();
+            let headers = [("Content-Length", "0"), ("Origin", origin)];
+            connection.request("POST", "/-/reload", &headers).unwrap()
+        };
+        file.write("targets: []");
+        let answer = post("https://elsewhere.example");
+        assert_eq!(answer.status, 403, "{}", answer.body);
+        assert_eq!(number(&exporter.metrics(), RELOADED, &[]), Some(1), "nothing was read");
+        assert_eq!(post("http://localhost").status, 500, "the file is invalid");
+    });
+}
+
 #[test]
 fn script_names_and_passwords_are_reloaded() {
     run_on(Kind::Redis70, |kind| {

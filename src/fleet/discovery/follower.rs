@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::newcomers::Newcomers;
 use super::rounds::Rounds;
 use super::topology::MAX_SERVERS;
 use crate::blocking::FILES;
@@ -37,6 +38,9 @@ const MAX_LOGGED: usize = 1000;
 pub(super) struct Follower {
     fleet: Arc<Fleet>,
     rounds: Rounds,
+    newcomers: Newcomers,
+    /// True while new servers are left out because there are too many of them.
+    is_limiting: bool,
     /// Present problem of the entry as a whole.
     problem: Option<String>,
     /// Problems of single servers that were logged.
@@ -50,6 +54,8 @@ impl Follower {
         Self {
             fleet,
             rounds: Rounds::new(entry),
+            newcomers: Newcomers::default(),
+            is_limiting: false,
             problem: None,
             logged: HashSet::new(),
             log: Limiter::default(),
@@ -70,7 +76,8 @@ impl Follower {
                 self.rounds.request_lookup();
             }
             let mut problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
-            let found = self.rounds.endpoints();
+            let mut found = self.rounds.endpoints();
+            self.limit_newcomers(&mut found);
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
             // After a failure for one of several masters, the servers of the others are known.
             if problem.is_none() || !found.is_empty() {
@@ -85,6 +92,17 @@ impl Follower {
             self.log_problem(problem);
             sleep(pause).await;
         }
+    }
+
+    /// Leaves out new servers above the limit, and logs when that begins.
+    fn limit_newcomers(&mut self, found: &mut BTreeSet<Endpoint>) {
+        let now = self.fleet.clock().now().mono;
+        let delayed = self.newcomers.limit(found, now);
+        if delayed > 0 && !self.is_limiting && self.log.admit(Priority::Medium, now) {
+            let discovery = &*self.rounds.entry().name;
+            warn!(discovery, delayed, "too many new servers: they are watched later, 200 per minute");
+        }
+        self.is_limiting = delayed > 0;
     }
 
     /// Replaces the targets of the entry.

@@ -10,6 +10,7 @@
 //! configured or announced server that has accepted the login.
 
 mod follower;
+mod newcomers;
 mod peer;
 mod progress;
 mod rounds;

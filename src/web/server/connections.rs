@@ -1,11 +1,14 @@
 //! Limit on HTTP connections, and eviction when they are too many or hold too much memory.
 //!
 //! A connection that waits for a request can be closed without losing a scrape, so these are evicted first, the one that
-//! has waited longest before the others. A connection with a response in progress is evicted only if no other is left,
+//! has waited longest before the others. Among several clients, the one with the most connections gives way: a client that
+//! opens thousands per second does not keep out others. A connection with a response in progress is evicted only if no other is left,
 //! and only after its client has stalled or had time enough. A flood of new connections therefore evicts itself, not
 //! scrapes in progress.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +57,7 @@ struct Table {
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     id: u64,
+    source: IpAddr,
     phase: Mutex<Phase>,
     evicted: CancellationToken,
 }
@@ -83,11 +87,12 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl Connections {
-    /// Acquires a permit for a new connection. At the limit, evicts another connection or waits until one can be evicted
-    /// or ends.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> ConnectionPermit {
+    /// Acquires a permit for a new connection of this client. At the limit, evicts another connection or waits until one
+    /// can be evicted or ends.
+    pub(crate) async fn acquire(self: &Arc<Self>, peer: IpAddr) -> ConnectionPermit {
+        let source = source(peer);
         loop {
-            if let Some(state) = self.try_acquire(Instant::now()) {
+            if let Some(state) = self.try_acquire(source, Instant::now()) {
                 return ConnectionPermit { state, connections: Arc::clone(self) };
             }
             // After a timeout another connection may have become evictable.
@@ -95,20 +100,17 @@ impl Connections {
         }
     }
 
-    fn try_acquire(&self, now: Instant) -> Option<Arc<ConnectionState>> {
+    fn try_acquire(&self, source: IpAddr, now: Instant) -> Option<Arc<ConnectionState>> {
         let mut table = self.table();
         if table.connections.len() >= MAX_CONNECTIONS {
-            let (_, lowest) = table
-                .connections
-                .values()
-                .filter_map(|state| state.phase().eviction_priority(now).map(|priority| (priority, state.id)))
-                .min()?;
+            let lowest = table.lowest(source, now)?;
             table.evict(lowest);
         }
         let id = table.next_id;
         table.next_id = table.next_id.wrapping_add(1);
         let state = Arc::new(ConnectionState {
             id,
+            source,
             phase: Mutex::new(Phase::Waiting { since: now }),
             evicted: CancellationToken::new(),
         });
@@ -135,7 +137,36 @@ impl Connections {
     }
 }
 
+/// Returns the network of a client that counts as one source: an IPv4 address, or a /64 of IPv6, in which one host may have
+/// any number of addresses.
+fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
+    }
+}
+
 impl Table {
+    /// Returns the connection that gives way to a new one of `source`: one of the source that has the most, of those that may
+    /// be evicted. `None` if there is none, unless another source has more than half of all connections.
+    fn lowest(&self, source: IpAddr, now: Instant) -> Option<u64> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for state in self.connections.values() {
+            *counts.entry(state.source).or_default() += 1;
+        }
+        let count = |state: &ConnectionState| counts.get(&state.source).copied().unwrap_or_default();
+        let evictable = self.connections.values().filter_map(|state| {
+            let priority = state.phase().eviction_priority(now)?;
+            Some((Reverse(count(state)), priority, state.id))
+        });
+        let dominating = || {
+            let of_others = self.connections.values().filter(|state| state.source != source);
+            let many = of_others.filter(|state| count(state) > MAX_CONNECTIONS / 2);
+            many.map(|state| state.id).min()
+        };
+        evictable.min().map(|(_, _, id)| id).or_else(dominating)
+    }
+
     fn evict(&mut self, id: u64) {
         if let Some(state) = self.connections.remove(&id) {
             state.evicted.cancel();
@@ -251,7 +282,12 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
     fn at(start: Instant, millis: u64) -> Instant {
         start + Duration::from_millis(millis)
@@ -264,7 +300,8 @@ mod tests {
     /// A full table whose connections began at intervals of 1 ms.
     fn full(start: Instant) -> (Connections, Vec<Arc<ConnectionState>>) {
         let connections = Connections::default();
-        let states = (0..512).map(|millis| connections.try_acquire(at(start, millis)).unwrap()).collect();
+        let states =
+            (0..512).map(|millis| connections.try_acquire(ONE, at(start, millis)).unwrap()).collect();
         (connections, states)
     }
 
@@ -279,7 +316,7 @@ mod tests {
         let (connections, states) = full(start);
         responds(&states[0], start, start);
         *states[1].phase() = Phase::Waiting { since: at(start, 9_000) };
-        assert!(connections.try_acquire(at(start, 60_000)).is_some());
+        assert!(connections.try_acquire(ONE, at(start, 60_000)).is_some());
         assert_eq!(evicted(&states), [2]);
         assert_eq!(connections.table().connections.len(), MAX_CONNECTIONS);
     }
@@ -293,8 +330,8 @@ mod tests {
         }
         responds(&states[7], at(start, 600), at(start, 600));
         responds(&states[8], at(start, 500), at(start, 1400));
-        assert!(connections.try_acquire(at(start, 1500)).is_none(), "none is stalled or slow");
-        assert!(connections.try_acquire(at(start, 1600)).is_some());
+        assert!(connections.try_acquire(ONE, at(start, 1500)).is_none(), "none is stalled or slow");
+        assert!(connections.try_acquire(ONE, at(start, 1600)).is_some());
         assert_eq!(evicted(&states), [7], "the one without progress for a second");
         responds(&states[8], at(start, 500), at(start, 10_500));
         for state in &states[9..] {
@@ -304,8 +341,41 @@ mod tests {
             responds(state, at(start, 1000), at(start, 10_500));
         }
         // The connection that replaced 7 still waits for its request, and is evicted first.
-        assert!(connections.try_acquire(at(start, 10_500)).is_some());
+        assert!(connections.try_acquire(ONE, at(start, 10_500)).is_some());
         assert_eq!(evicted(&states), [7]);
+    }
+
+    #[test]
+    fn the_client_with_the_most_connections_gives_way() {
+        let start = Instant::now();
+        let (connections, mut states) = full(start);
+        let slow = connections.try_acquire(OTHER, at(start, 600)).unwrap();
+        // One client opens many more; the other one has not sent its request yet.
+        for millis in 1..2000 {
+            states.push(connections.try_acquire(ONE, at(start, 600 + millis)).unwrap());
+        }
+        assert!(!slow.evicted.is_cancelled());
+        assert_eq!(evicted(&states).len(), 2000);
+        // The client with many is served, and none of its connections may be evicted.
+        for state in connections.table().connections.values().filter(|state| state.source == ONE) {
+            responds(state, at(start, 3000), at(start, 3000));
+        }
+        responds(&slow, at(start, 3000), at(start, 3000));
+        assert!(connections.try_acquire(ONE, at(start, 3000)).is_none());
+        assert!(connections.try_acquire(OTHER, at(start, 3000)).is_some());
+        assert!(!slow.evicted.is_cancelled());
+    }
+
+    #[test]
+    fn addresses_of_one_client_are_one_source() {
+        for (one, other, same) in [
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+        ] {
+            assert_eq!(source(one.parse().unwrap()) == source(other.parse().unwrap()), same, "{one} {other}");
+        }
     }
 
     #[test]

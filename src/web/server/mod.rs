@@ -119,7 +119,7 @@ async fn serve_listener(
         };
         let permit = tokio::select! {
             () = stop.cancelled() => break,
-            permit = connections.acquire() => permit,
+            permit = connections.acquire(peer) => permit,
         };
         // Fails only if the client has disconnected, which the first read reports too.
         let _ = stream.set_nodelay(true);

@@ -1,0 +1,86 @@
+//! Limit on the new targets of one entry: a server can make up any number of others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::topology::MAX_SERVERS;
+use crate::clock::Mono;
+use crate::config::Endpoint;
+
+/// Interval between new servers in the long run: 200 per minute.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Token bucket that limits the number of new servers. It holds enough for all servers of the largest entry at the start.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers {
+    /// Servers that were admitted in the last round.
+    known: BTreeSet<Endpoint>,
+    /// Time at which the bucket is full; each new server moves it by [`INTERVAL`].
+    full_at: Mono,
+}
+
+impl Newcomers {
+    /// Removes the new servers above the limit from `found`, and returns their number. They are admitted in later rounds.
+    pub(super) fn limit(&mut self, found: &mut BTreeSet<Endpoint>, now: Mono) -> usize {
+        let before = found.len();
+        let burst = INTERVAL.saturating_mul(u32::try_from(MAX_SERVERS).unwrap_or(u32::MAX));
+        let Self { known, full_at } = self;
+        found.retain(|endpoint| {
+            if known.contains(endpoint) {
+                return true;
+            }
+            let next = (*full_at).max(now) + INTERVAL;
+            let admitted = next.since(now) <= burst;
+            if admitted {
+                *full_at = next;
+            }
+            admitted
+        });
+        self.known.clone_from(found);
+        before - found.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(first: usize, count: usize) -> BTreeSet<Endpoint> {
+        (first..first + count).map(|number| Endpoint::Tcp(format!("host{number}"), 6379)).collect()
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_epoch(Duration::from_secs(10_000 + seconds))
+    }
+
+    #[test]
+    fn a_large_entry_is_watched_at_once_and_made_up_servers_are_not() {
+        let mut newcomers = Newcomers::default();
+        let mut all = servers(0, MAX_SERVERS);
+        assert_eq!(newcomers.limit(&mut all, at(0)), 0);
+        // Others every 4 s.
+        let mut admitted = 0;
+        for round in 1..=15 {
+            let mut found = servers(round * MAX_SERVERS, 1900);
+            let left_out = newcomers.limit(&mut found, at(4 * round as u64));
+            assert_eq!(left_out + found.len(), 1900);
+            admitted += found.len();
+        }
+        assert_eq!(admitted, 200, "in a minute");
+    }
+
+    #[test]
+    fn servers_above_the_limit_are_admitted_later_and_stay() {
+        let mut newcomers = Newcomers::default();
+        newcomers.limit(&mut servers(0, MAX_SERVERS), at(0));
+        let wanted = servers(5000, 300);
+        let mut watched = 0;
+        for second in 0..=91 {
+            let mut found = wanted.clone();
+            newcomers.limit(&mut found, at(second));
+            assert!(found.len() >= watched, "none is dropped again");
+            watched = found.len();
+        }
+        assert_eq!(watched, 300);
+    }
+}
