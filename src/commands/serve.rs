@@ -18,7 +18,7 @@ use crate::config::{Config, ListenAddress, WebConfig, load_scripts};
 use crate::fleet::probes::Probes;
 use crate::fleet::reload::Reloader;
 use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
-use crate::fleet::{Fleet, discovery};
+use crate::fleet::{Fleet, Persistence, discovery};
 use crate::logging;
 use crate::web::{self, WebAuth};
 
@@ -43,10 +43,13 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let hangup = signal(SignalKind::hangup())
         .map_err(|error| CommandError::other(format!("cannot handle SIGHUP: {error}")))?;
     set_reply_budget(config.reply_memory);
+    config.warn_of_writable_files();
     let targets = config.targets.len();
     let names = load_scripts(&config.script_dirs, config.script_bundled).map_err(CommandError::usage)?;
-    let fleet = Fleet::new(config.targets, config.state_file.as_deref(), Clock::start())
-        .map_err(CommandError::usage)?;
+    let clock = Clock::start();
+    let persistence = config.state_file.as_deref().map(|path| Persistence::open(path, clock)).transpose();
+    let persistence = persistence.map_err(CommandError::other)?;
+    let fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
     fleet.set_catalogue(names);
     fleet.discover(config.discoveries);
     let fleet = Arc::new(fleet);

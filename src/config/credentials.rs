@@ -67,6 +67,14 @@ impl PartialEq for Password {
 static LOCKS: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
 
 impl Password {
+    /// Returns the file of the password, if it is in one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Given(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Reads the password as [`Self::read`] does, without blocking the caller's thread.
     ///
     /// # Errors

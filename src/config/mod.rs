@@ -15,9 +15,11 @@ mod web;
 mod web_file;
 mod yaml;
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tracing::warn;
 
 pub(crate) use self::address::{Address, Endpoint};
 pub(crate) use self::allow::Allow;
@@ -32,6 +34,7 @@ pub(crate) use self::target::{Intervals, SettingSource, TargetConfig, TargetOrig
 pub(crate) use self::web::{ListenAddress, WebConfig};
 pub(crate) use self::web_file::{ClientAuth, KeyExchange, Pem, RateLimit, TlsServer, TlsVersion, WebFile};
 use crate::cli::Cli;
+use crate::files;
 use crate::parse::LARGE_REPLY;
 
 /// Minimum of the memory for incomplete replies, bytes: that of the largest one while it is read.
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) script_dirs: Vec<PathBuf>,
     /// True if the bundled catalogue names the scripts of libraries.
     pub(crate) script_bundled: bool,
+    /// File of targets and modules.
+    file: Option<PathBuf>,
     /// HTTP server.
     pub(crate) web: WebConfig,
     /// Maximum memory of the incomplete replies of all servers together, bytes.
@@ -133,10 +138,31 @@ impl Config {
             probes,
             script_dirs: cli.script_dir.clone(),
             script_bundled: cli.script_bundled,
+            file: cli.config_file.clone(),
             web: WebConfig::from_cli(cli)?,
             reply_memory: reply_memory(cli)?,
             state_file: cli.state_file.clone(),
         })
+    }
+}
+
+impl Config {
+    /// Logs each file with passwords, keys or addresses that every user of the machine may change: that user decides where
+    /// the exporter connects, and with which password.
+    pub(crate) fn warn_of_writable_files(&self) {
+        let own = [&self.file, &self.web.config_file].into_iter().flatten().map(PathBuf::as_path);
+        let of_targets = self.targets.iter().map(|target| (&target.credentials, Some(&target.tls)));
+        let of_modules = self.modules.values().map(|module| (&module.credentials, module.tls.as_ref()));
+        let of_entries = self.discoveries.iter().map(Discovery::secrets);
+        let secrets = of_targets.chain(of_modules).chain(of_entries).flat_map(|(credentials, tls)| {
+            let password = credentials.password.as_ref().and_then(|password| password.file());
+            let key = tls.and_then(|tls| tls.client.as_ref()).map(|(_, key)| key.as_path());
+            password.into_iter().chain(key)
+        });
+        let all: BTreeSet<&Path> = own.chain(secrets).collect();
+        for file in all.into_iter().filter(|file| files::is_writable_by_all(file)) {
+            warn!(file = %file.display(), "every user of this machine may change this file: chmod o-w");
+        }
     }
 }
 

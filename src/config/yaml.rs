@@ -10,6 +10,11 @@ use super::ConfigError;
 /// Maximum length of an unknown key that is shown, in bytes.
 const MAX_KEY: usize = 40;
 
+/// Returns the limits of the parser. A target of three keys has seven nodes; the size of the file is limited too.
+pub(super) fn budget() -> Option<serde_saphyr::Budget> {
+    serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 }
+}
+
 /// Formats a location as `file:line`.
 pub(super) fn location(path: &Path, at: Location) -> String {
     format!("{}:{}", path.display(), at.line())
@@ -47,6 +52,7 @@ pub(super) fn error(
         Error::MultipleDocuments { .. } => {
             (None, "contains a second document; only one is allowed".to_owned())
         }
+        Error::Budget { .. } => (None, "too many values, aliases or levels".to_owned()),
         // The scanner's messages name kinds of characters, and never the content.
         Error::ExternalMessage { msg, .. } => (None, format!("invalid YAML: {msg}")),
         _ => (None, "invalid YAML; quote values that contain special characters".to_owned()),

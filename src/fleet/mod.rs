@@ -28,7 +28,6 @@ pub(crate) mod supervisor;
 pub(crate) mod update;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ use tracing::warn;
 
 use self::compose::Aliases;
 use self::discovery::Progress;
-use self::persistence::Persistence;
+pub(crate) use self::persistence::Persistence;
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::clock::Clock;
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig, TargetOrigin};
@@ -83,10 +82,10 @@ impl Fleet {
     /// A certificate or key can't be used.
     pub(crate) fn new(
         targets: Vec<TargetConfig>,
-        state: Option<&Path>,
+        persistence: Option<Persistence>,
         clock: Clock,
     ) -> Result<Self, TlsError> {
-        let persistence = state.map(|path| Arc::new(Persistence::open(path, clock)));
+        let persistence = persistence.map(Arc::new);
         let unsaved = persistence.as_ref().map(|persistence| Arc::clone(persistence.unsaved()));
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),

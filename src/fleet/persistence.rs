@@ -19,7 +19,7 @@ use tracing::{error, info};
 use super::Targets;
 use crate::clock::{Clock, Mono};
 use crate::poll::TargetHandle;
-use crate::state::Store;
+use crate::state::{StateInUse, Store};
 use crate::watch::{SavedTarget, Snapshot};
 
 /// Interval between writes while nothing changes, so that the file tells until when the slow logs were read.
@@ -53,15 +53,18 @@ pub(crate) struct Persistence {
 
 impl Persistence {
     /// Reads the state file of a former process.
-    pub(crate) fn open(path: &Path, clock: Clock) -> Self {
-        Self {
-            store: Arc::new(Store::open(path)),
+    ///
+    /// # Errors
+    /// Another process uses it.
+    pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StateInUse> {
+        Ok(Self {
+            store: Arc::new(Store::open(path)?),
             clock,
             unsaved: Arc::new(Notify::new()),
             writes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
-        }
+        })
     }
 
     /// Returns the signal that numbers wait to be saved.

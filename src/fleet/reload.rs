@@ -114,6 +114,7 @@ impl Reloader {
 
     fn read(&self) -> Result<ReloadSummary, ReloadError> {
         let config = Config::from_cli(&self.cli)?;
+        config.warn_of_writable_files();
         let names = load_scripts(&config.script_dirs, config.script_bundled)?;
         let plan = self.fleet.plan(config.targets, config.discoveries, &config.modules)?;
         self.fleet.set_catalogue(names);

@@ -3,4 +3,4 @@
 mod format;
 mod store;
 
-pub(crate) use self::store::Store;
+pub(crate) use self::store::{StateInUse, Store};

@@ -2,15 +2,23 @@
 //!
 //! The file is replaced as a whole (a temporary file beside it, synced, renamed over it, the folder synced). So there is a
 //! complete file at any moment, also when the process is killed or the machine stops.
+//!
+//! A lock on a file beside it keeps a second exporter from writing it too. File systems without locks are used without.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tempfile::Builder;
 use tracing::{info, warn};
 
@@ -23,10 +31,25 @@ const KEEP_ENDED: u64 = 7 * 86_400;
 /// Maximum number of lines of the file. Clients of `/probe` can make many targets come and go.
 const MAX_LINES: usize = 20_000;
 
+/// Time to wait for the lock of a former process that is about to end.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Interval between attempts to lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The state file is used by another process.
+#[derive(Debug, thiserror::Error)]
+#[error("--state.file: {} is used by another process; each exporter needs a file of its own", path.display())]
+pub(crate) struct StateInUse {
+    path: PathBuf,
+}
+
 /// The state file.
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
+    /// Locked while the store exists; `None` on a file system without locks.
+    _lock: Option<File>,
     /// Lines of the file as last made, with those of targets that have ended.
     lines: Mutex<BTreeMap<String, TargetLine>>,
     /// True if numbers had to be left out of the last write.
@@ -49,7 +72,14 @@ enum ReadError {
 impl Store {
     /// Reads the file of a former process. A file that can't be used is logged and set aside; the targets then start with
     /// a baseline.
-    pub(crate) fn open(path: &Path) -> Self {
+    ///
+    /// # Errors
+    /// Another process has locked the file for [`LOCK_LIMIT`].
+    pub(crate) fn open(path: &Path) -> Result<Self, StateInUse> {
+        let lock = lock(path, LOCK_LIMIT)?;
+        if lock.is_some() {
+            remove_temporary(path);
+        }
         let lines = match read(path) {
             Ok(Some(Contents { lines, unreadable })) => {
                 info!(file = %path.display(), targets = lines.len(), "state file loaded; resuming slow log accounting");
@@ -80,7 +110,8 @@ impl Store {
                 BTreeMap::new()
             }
         };
-        Self { path: path.to_owned(), lines: Mutex::new(lines), shortened: AtomicBool::new(false) }
+        let shortened = AtomicBool::new(false);
+        Ok(Self { path: path.to_owned(), _lock: lock, lines: Mutex::new(lines), shortened })
     }
 
     /// Returns the path of the file.
@@ -123,7 +154,7 @@ impl Store {
         };
         let folder = folder(&self.path);
         // `tempfile` creates files that only their owner may read.
-        let mut file = Builder::new().prefix(".state-").suffix(".tmp").tempfile_in(folder)?;
+        let mut file = Builder::new().prefix(&temporary(&self.path)).suffix(TEMPORARY).tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
@@ -143,6 +174,58 @@ fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, max: usize) {
         // Lines of the same second are all kept or all dropped.
         let oldest = seen.get(seen.len() - max).copied().unwrap_or_default();
         lines.retain(|_, line| line.seen >= oldest);
+    }
+}
+
+/// Locks the state file by a file beside it, since a rename replaces the state file itself. Returns `None` if that file can't
+/// be created or locked: writes then fail too, or the file system has no locks.
+///
+/// # Errors
+/// Another process has it for `limit`.
+fn lock(path: &Path, limit: Duration) -> Result<Option<File>, StateInUse> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".lock");
+    let open =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder(path).join(name));
+    let Ok(file) = open else { return Ok(None) };
+    let mut waited = Duration::ZERO;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) if waited < limit => {
+                #[expect(clippy::disallowed_methods, reason = "before the first task is started")]
+                sleep(LOCK_INTERVAL);
+                waited += LOCK_INTERVAL;
+            }
+            Err(Errno::WOULDBLOCK) => return Err(StateInUse { path: path.to_owned() }),
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// End of the names of temporary files.
+const TEMPORARY: &str = ".tmp";
+
+/// Returns the beginning of the names of this state file's temporary files.
+fn temporary(path: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push("-");
+    prefix
+}
+
+/// Removes temporary files of processes that were killed while they wrote.
+fn remove_temporary(path: &Path) {
+    let prefix = temporary(path);
+    let (prefix, suffix) = (prefix.as_encoded_bytes(), TEMPORARY.as_bytes());
+    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.as_encoded_bytes().strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+        // `tempfile` adds 6 letters and digits.
+        if random.is_some_and(|random| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric)) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -195,6 +278,31 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::Config;
     use crate::watch::Target;
+
+    #[test]
+    fn one_process_has_the_file_and_what_killed_ones_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        for name in [".state-Ab12Cd.tmp", ".state-other.tmp", ".statement-Ab12Cd.tmp", "state.tmp"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let store = Store::open(&path).unwrap();
+        let error = lock(&path, Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("is used by another process"), "{error}");
+        assert!(lock(&dir.path().join("other"), Duration::ZERO).unwrap().is_some());
+        store.write(Vec::new(), 1).unwrap();
+        assert!(lock(&path, Duration::ZERO).is_err(), "also after a write");
+        drop(store);
+        assert!(lock(&path, Duration::ZERO).unwrap().is_some());
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        let expected =
+            [".other.lock", ".state-other.tmp", ".state.lock", ".statement-Ab12Cd.tmp", "state", "state.tmp"];
+        assert_eq!(left, expected);
+        // Without a folder there is nothing to lock; writing reports it.
+        assert!(lock(Path::new("/nowhere/at/all"), Duration::ZERO).unwrap().is_none());
+    }
 
     #[test]
     fn those_that_were_watched_last_are_kept() {

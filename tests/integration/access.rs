@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,26 @@ on_each_server!(
     a_password_file_that_hangs_delays_nothing_else,
     passwords_are_seen_nowhere,
 );
+
+/// Whoever may change these files decides where the exporter connects, and with which password.
+#[test]
+fn files_that_every_user_may_change_are_named() {
+    let folder = TempDir::new().unwrap();
+    let (config, password, other) =
+        (folder.path().join("config.yml"), folder.path().join("password"), folder.path().join("other"));
+    fs::write(&password, PASSWORD).unwrap();
+    fs::write(&other, PASSWORD).unwrap();
+    let entry = |file: &str| format!("{{addr: '127.0.0.1:1', name: {file}, password_file: {file}}}");
+    fs::write(&config, format!("targets: [{}, {}]", entry("password"), entry("other"))).unwrap();
+    for (file, mode) in [(&config, 0o666), (&password, 0o602), (&other, 0o644)] {
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let exporter = Exporter::start(&["--config.file", config.to_str().unwrap()]);
+    let logs = exporter.logs();
+    let lines = lines_with(&logs, &["level=warn", "every user of this machine may change this file"]);
+    assert_eq!(lines.len(), 2, "{logs}");
+    assert!(!logs.contains(PASSWORD) && lines.iter().all(|line| !line.contains("other")), "{logs}");
+}
 
 /// A password that is easily found wherever it should not be.
 const PASSWORD: &str = "open-sesame-4711";

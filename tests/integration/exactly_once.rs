@@ -32,6 +32,28 @@ on_each_server!(
     written_while_the_exporter_was_away,
 );
 
+#[test]
+fn a_second_exporter_does_not_take_the_state_file_of_a_running_one() {
+    run_on(Kind::Redis70, |kind| {
+        let (server, folder) = (Server::start(kind), TempDir::new().unwrap());
+        let flags = [
+            "--redis.addr".to_owned(),
+            server.url(),
+            format!("--state.file={}/state", folder.path().display()),
+        ];
+        let mut first = Exporter::builder().args(&flags).start();
+        let second = Exporter::builder().args(&flags).args(&["--web.listen-address=127.0.0.1:0"]).run();
+        assert_eq!(second.status.code(), Some(1), "{second:?}");
+        assert!(
+            second.stderr.contains("--state.file: ") && second.stderr.contains("used by another process"),
+            "{second:?}"
+        );
+        first.kill();
+        // A file that a killed process has left is no obstacle.
+        drop(Exporter::builder().args(&flags).start());
+    });
+}
+
 /// A server that logs everything that it is told to log, and nothing until then. Its ring is not empty.
 fn server(kind: Kind) -> Server {
     let server = Server::builder(kind).config("slowlog-log-slower-than 0").start();

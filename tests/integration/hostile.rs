@@ -412,6 +412,36 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
 }
 
+/// A server with 300 scripts of 1 MiB, as it says.
+#[test]
+fn a_catalogue_takes_a_limited_amount_from_a_server() {
+    let hostile = Hostile::answering(|words| match words[0].as_str() {
+        "slowlog" => {
+            let int = |number: usize| format!(":{number}\r\n").into_bytes();
+            let entry = |id: usize| {
+                let call = array(&[bulk("EVALSHA"), bulk(format!("{id:040x}")), bulk("0")]);
+                array(&[int(id), int(1_700_000_000), int(2_000_000), call, bulk("a:1"), bulk("")])
+            };
+            array(&(0..300).rev().map(entry).collect::<Vec<_>>())
+        }
+        "function" => array(&[]),
+        "script" => bulk(format!("return {}{}", words[2], " ".repeat(1 << 20))),
+        _ => quiet(words),
+    });
+    let folder = TempDir::new().unwrap();
+    let url = format!("redis://{}", hostile.addr);
+    let output = folder.path().join("scripts");
+    let args = ["catalogue", "--from-redis", &url, "--output", output.to_str().unwrap()];
+    let finished = Exporter::builder().args(&args).run();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("further scripts were left out: there are 64 MiB"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(fs::read_dir(&output).unwrap().count(), 64);
+}
+
 #[test]
 fn garbage() {
     let noise: Vec<u8> =

@@ -28,6 +28,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of slow log entries that are requested.
 const MAX_ENTRIES: usize = 10_000;
 
+/// Size of all scripts above which no more are taken, in bytes: a server may have any number.
+const MAX_BYTES: usize = 64 << 20;
+
 /// Maximum size of a recording.
 const MAX_RECORDING: u64 = 512 << 20;
 
@@ -121,14 +124,29 @@ struct Scripts {
     bodies: BTreeMap<String, Vec<u8>>,
     /// Reasons why some scripts are missing.
     notes: BTreeSet<String>,
+    /// Size of all bodies.
+    bytes: usize,
 }
 
 impl Scripts {
+    /// True if no more scripts are taken.
+    fn is_full(&self) -> bool {
+        self.bytes >= MAX_BYTES
+    }
+
     fn add(&mut self, body: Vec<u8>) {
         // Names of libraries consist of letters, digits and _ (documentation of FUNCTION LOAD).
         let library = Library::parse(&body).map(|library| library.name);
         let name = library.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
-        self.bodies.insert(name.unwrap_or_else(|| Sha1Digits::of(&body).to_string()), body);
+        if self.is_full() {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(body.len());
+        let replaced = self.bodies.insert(name.unwrap_or_else(|| Sha1Digits::of(&body).to_string()), body);
+        self.bytes = self.bytes.saturating_sub(replaced.map_or(0, |body| body.len()));
+        if self.is_full() {
+            self.notes.insert(format!("further scripts were left out: there are {} MiB", MAX_BYTES >> 20));
+        }
     }
 }
 
@@ -277,6 +295,9 @@ async fn collect(
         }
     }
     for sha1 in wanted {
+        if scripts.is_full() {
+            break;
+        }
         if let Some(body) = send(&mut connection, Command::ScriptShow(sha1), scripts).await? {
             scripts.add(bytes(body)?);
         }

@@ -96,10 +96,19 @@ fn is_folder(entry: &DirEntry) -> bool {
     if entry.depth() == 0 { entry.path().is_dir() } else { entry.file_type().is_dir() }
 }
 
-/// True for a named file, and for a script in a named folder.
+/// True for a named file, and for a script in a named folder. A link counts only if the file it leads to is a script too:
+/// findings show lines of the file, which may be a secret.
 fn is_selected(entry: &DirEntry) -> bool {
-    let is_lua = entry.file_name().as_encoded_bytes().ends_with(b".lua");
-    entry.depth() == 0 || (is_lua && entry.path().is_file())
+    if entry.depth() == 0 {
+        return true;
+    }
+    let leads_to_script =
+        || !entry.path_is_symlink() || entry.path().canonicalize().is_ok_and(|file| is_script(&file));
+    is_script(entry.path()) && entry.path().is_file() && leads_to_script()
+}
+
+fn is_script(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".lua"))
 }
 
 fn open(path: &Path) -> Result<String, String> {
@@ -155,6 +164,9 @@ mod tests {
         }
         symlink(root.join("elsewhere"), root.join("a/link")).unwrap();
         symlink(root.join("elsewhere/far.lua"), root.join("a/near.lua")).unwrap();
+        fs::write(root.join("secret"), "sesame").unwrap();
+        symlink(root.join("secret"), root.join("a/secret.lua")).unwrap();
+        symlink("secret.lua", root.join("a/again.lua")).unwrap();
         symlink(root.join("a"), root.join("named")).unwrap();
         let in_a = [fine("a/b/deep.lua", "1"), fine("a/near.lua", "6"), fine("a/z.lua", "2")];
         assert_eq!(visited(root, &["a"], ""), in_a);

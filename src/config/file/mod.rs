@@ -70,7 +70,7 @@ struct Parser<'a, E> {
 impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
     fn parse(&self, text: &str, mut names: HashSet<Arc<str>>) -> Result<Entries, ConfigError> {
         // An excerpt of the file in an error could contain a password.
-        let options = serde_saphyr::options! { with_snippet: false };
+        let options = serde_saphyr::options! { with_snippet: false, budget: yaml::budget() };
         let root: Root = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| self.yaml_error(text, &error))?;
         if root.targets.is_empty() && root.modules.is_empty() {
@@ -230,6 +230,17 @@ mod tests {
             Passwords::One(password) => password.expose_secret().to_owned(),
             map @ Passwords::ByAddress { .. } => panic!("{map:?}"),
         }
+    }
+
+    #[test]
+    fn a_file_may_have_a_hundred_thousand_targets() {
+        let entry = |number| format!("- {{name: n{number}, addr: 'h{number}'}}\n");
+        let text = format!("targets:\n{}", (0..100_000).map(entry).collect::<String>());
+        let config = config(&text, &[]).unwrap();
+        assert_eq!(config.targets.len(), 100_000);
+        let deep = format!("targets: {}{}", "[".repeat(100), "]".repeat(100));
+        let error = super::tests::config(&deep, &[]).unwrap_err();
+        assert!(error.contains("fleet.yml:1"), "{error}");
     }
 
     #[test]

@@ -60,9 +60,9 @@ mod tests {
         assert_eq!(newcomers.limit(&mut all, at(0)), 0);
         // Others every 4 s.
         let mut admitted = 0;
-        for round in 1..=15 {
+        for (round, seconds) in (1..=15).zip((4..).step_by(4)) {
             let mut found = servers(round * MAX_SERVERS, 1900);
-            let left_out = newcomers.limit(&mut found, at(4 * round as u64));
+            let left_out = newcomers.limit(&mut found, at(seconds));
             assert_eq!(left_out + found.len(), 1900);
             admitted += found.len();
         }

@@ -142,7 +142,7 @@ impl Connections {
 fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address => address,
+        IpAddr::V4(address) => IpAddr::V4(address),
     }
 }
 
