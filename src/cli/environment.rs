@@ -35,11 +35,27 @@ pub(super) fn command(env: impl Fn(&str) -> Option<String>) -> clap::Command {
             // Hidden in --help: an address may contain a password.
             Some(value) => arg.default_value(value).hide_default_value(true),
         };
+        arg = arg.help_heading(heading(&long));
         if let Some(help) = arg.get_help().map(ToString::to_string) {
             arg = arg.help(format!("{help} [env: {}]", names.join(", ")));
         }
         arg
     })
+}
+
+/// Returns the heading of a flag in `--help`, by the first word of its name.
+fn heading(long: &str) -> Option<&'static str> {
+    match long.split('.').next().unwrap_or_default() {
+        "redis" => Some("Redis servers"),
+        "config" | "probe" => Some("Targets from a file, and probes"),
+        "web" => Some("HTTP server"),
+        "poll" | "heartbeat" => Some("Intervals"),
+        "slow" | "script" | "state" => Some("Slow scripts"),
+        "guard" => Some("Guard"),
+        "notify" => Some("Notifications"),
+        "log" => Some("Log"),
+        _ => None,
+    }
 }
 
 /// Returns the environment variables of the flag `--long`, the one of highest precedence first.

@@ -10,14 +10,23 @@ use secrecy::SecretString;
 use super::Subcommand;
 use crate::logging::{LogFormat, LogLevel};
 
+/// Text after the flags in `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  redis-script-exporter --redis.addr redis://cache:6379
+  redis-script-exporter --redis.addr rediss://cache:6380 --redis.user exporter --redis.password-file /run/secrets/redis
+  redis-script-exporter --config.file targets.yml --state.file /var/lib/redis-script-exporter/state
+  redis-script-exporter check cache:6379
+  redis-script-exporter lint scripts/";
+
 /// Flags of the exporter, and the subcommand if there is one. Flags marked `global` apply to subcommands too.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "redis-script-exporter",
-    version,
+    version = env!("BUILD_VERSION"),
     about,
     max_term_width = 110,
-    disable_help_subcommand = true
+    after_help = EXAMPLES
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Cli {

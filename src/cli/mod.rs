@@ -19,7 +19,8 @@ pub(crate) use self::flags::Cli;
 pub(crate) use self::redis_exporter::ignored_variables;
 pub(crate) use self::rehearse::{RehearseFlags, RehearseFormat, count};
 pub(crate) use self::subcommands::{
-    CatalogueArgs, CatalogueCommand, CheckFlags, CheckFormat, LintFlags, LintFormat, LookupArgs, Subcommand,
+    CatalogueArgs, CatalogueCommand, CheckArgs, CheckFlags, CheckFormat, LintFlags, LintFormat, LookupArgs,
+    Subcommand,
 };
 
 impl Cli {
@@ -45,6 +46,16 @@ impl Cli {
         cli.redis_addr_is_flag = is_on_command_line(&matches);
         if cli.config_file.is_some() && is_default && !in_environment {
             cli.redis_addr.clear();
+        }
+        if let Some(Subcommand::Check(CheckArgs { addresses, .. })) = &cli.command
+            && !addresses.is_empty()
+        {
+            // Instead of the default and of the environment; in addition to flags.
+            if !cli.redis_addr_is_flag {
+                cli.redis_addr.clear();
+            }
+            cli.redis_addr.extend(addresses.iter().cloned());
+            cli.redis_addr_is_flag = true;
         }
         cli.redis_addr.retain(|address| !address.is_empty());
         Ok(cli)
@@ -135,6 +146,21 @@ mod tests {
         }
         let both = parse(&["check", "--redis.addr=a", "--redis.addr=b", "--slow.warning=3ms"], &[]).unwrap();
         assert_eq!((both.redis_addr.len(), both.slow_warning), (2, Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn addresses_of_check_may_be_words() {
+        let env = [("REDIS_ADDR", "redis://env:1")];
+        for (words, addresses) in [
+            (&["check", "a:1"][..], &["a:1"][..]),
+            (&["check", "a:1", "b", "--since=1h"], &["a:1", "b"]),
+            (&["check", "--redis.addr=a:1", "b"], &["a:1", "b"]),
+            (&["--config.file=x", "check", "b"], &["b"]),
+        ] {
+            let cli = parse(words, &env).unwrap();
+            assert_eq!(cli.redis_addr, addresses, "{words:?}");
+            assert!(cli.redis_addr_is_flag);
+        }
     }
 
     #[test]

@@ -22,13 +22,13 @@ pub(crate) enum Subcommand {
     /// Write the dashboards for Grafana and print their file names
     Dashboards {
         /// Output directory; created if missing
-        #[arg(long, value_name = "DIR", default_value = ".")]
+        #[arg(long, value_name = "DIR", required = true)]
         output: PathBuf,
     },
     /// Diagnose servers: running scripts, slow scripts, settings and permissions; exit code 0 healthy, 1 warnings, 2
     /// critical
     #[command(after_help = CHECK_EXIT_CODES)]
-    Check(CheckFlags),
+    Check(CheckArgs),
     /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable or no files
     #[command(after_help = LINT_EXIT_CODES)]
     Lint(LintFlags),
@@ -108,6 +108,18 @@ pub(crate) enum LintFormat {
     Json,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
+}
+
+/// Arguments of `check` besides the flags shared with the exporter.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct CheckArgs {
+    /// Servers to check, as for --redis.addr: host, host:port or a URL
+    #[arg(value_name = "ADDRESS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) addresses: Vec<String>,
+
+    /// Flags.
+    #[command(flatten)]
+    pub(crate) flags: CheckFlags,
 }
 
 /// Flags of `check` besides those shared with the exporter.

@@ -47,8 +47,11 @@ pub(crate) enum CommandError {
         command: &'static str,
     },
     /// The received bytes are not in the Redis protocol; the connection is no longer usable.
-    #[error("the reply is not in the Redis protocol")]
-    NotRedis,
+    #[error("{}", if *is_http { "the peer is an HTTP server" } else { "the reply is not in the Redis protocol" })]
+    NotRedis {
+        /// True if the bytes are those of an HTTP server.
+        is_http: bool,
+    },
     /// The peer's kernel did not acknowledge sent data in time: the network or the machine is down.
     #[error("the network does not acknowledge sent data")]
     Unacknowledged,
@@ -215,8 +218,8 @@ fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> Comm
         CommandError::ReplyTooLarge { command: in_flight.command, limit: in_flight.limit }
     } else if limit.is_dropped() {
         CommandError::OverBudget { command: in_flight.command }
-    } else if limit.is_exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
-        CommandError::NotRedis
+    } else if limit.is_foreign() || limit.is_exceeded() || matches!(error.kind(), ::redis::ErrorKind::Parse) {
+        CommandError::NotRedis { is_http: limit.is_http() }
     } else if error.is_timeout() || limit.is_unacknowledged() {
         CommandError::Unacknowledged
     } else if let Some(refusal) = refusal(limit, in_flight) {

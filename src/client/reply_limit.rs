@@ -111,6 +111,12 @@ impl ReplyLimit {
         self.0.foreign.load(Ordering::Relaxed)
     }
 
+    /// True if the current reply begins like that of an HTTP server: a status line or a page.
+    pub(super) fn is_http(&self) -> bool {
+        let first = self.0.first_bytes.lock().to_ascii_lowercase();
+        [&b"http/"[..], b"<!doctype html", b"<html"].iter().any(|start| first.starts_with(start))
+    }
+
     /// Returns the error of reading. Later commands on the connection only fail with a broken pipe.
     pub(super) fn read_error(&self) -> Option<&str> {
         self.0.read_error.get().map(String::as_str)
@@ -327,7 +333,7 @@ mod tests {
             stream.begin();
             while stream.read_u8().await.is_ok() {}
             assert!(limit.is_exceeded());
-            assert_eq!(limit.is_foreign(), foreign, "{sent:?}");
+            assert_eq!((limit.is_foreign(), limit.is_http()), (foreign, foreign), "{sent:?}");
         }
     }
 }

@@ -55,6 +55,7 @@ fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     command.build();
     let subcommands: Vec<clap::Command> = command
         .get_subcommands()
+        .filter(|subcommand| subcommand.get_name() != "help")
         .map(|subcommand| {
             let name = format!("{PROGRAM}-{}", subcommand.get_name());
             let usage = format!("{PROGRAM} {}", subcommand.get_name());
@@ -64,10 +65,18 @@ fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     std::iter::once(command)
         .chain(subcommands)
         .map(|command| {
-            let man = Man::new(command).source(concat!("redis-script-exporter ", env!("CARGO_PKG_VERSION")));
+            let is_examples =
+                command.get_after_help().is_some_and(|text| text.to_string().starts_with("Examples"));
+            let man = Man::new(command)
+                .date(env!("BUILD_DATE"))
+                .source(concat!("redis-script-exporter ", env!("CARGO_PKG_VERSION")))
+                .manual("User Commands");
             let mut page = Vec::new();
             man.render(&mut page)?;
-            Ok((man.get_filename(), page))
+            let heading = if is_examples { ".SH EXAMPLES\n.nf\n" } else { ".SH \"EXIT STATUS\"\n" };
+            let page =
+                String::from_utf8_lossy(&page).replace(".SH EXTRA\n", heading).replace("\nExamples:\n", "\n");
+            Ok((man.get_filename(), page.into_bytes()))
         })
         .collect()
 }
@@ -109,5 +118,9 @@ mod tests {
         let check = fs::read_to_string(folder.join(format!("{PROGRAM}-check.1"))).unwrap();
         assert!(check.contains("REDIS_PASSWORD_FILE") && check.contains("tls\\-ca\\-file"), "{check}");
         assert!(!check.contains("web.listen"), "{check}");
+        assert!(main.contains("\n.SH EXAMPLES\n.nf\n"), "{main}");
+        assert!(check.contains(".SH \"EXIT STATUS\"") && !check.contains("EXTRA"), "{check}");
+        let title = main.lines().find(|line| line.starts_with(".TH")).unwrap();
+        assert!(title.contains(env!("BUILD_DATE")) && title.contains("\"User Commands\""), "{title}");
     }
 }

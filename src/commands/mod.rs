@@ -106,8 +106,8 @@ fn dispatch() -> Result<ExitCode, CommandError> {
             block_on(healthcheck::run(&web))?.map_err(CommandError::other)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Subcommand::Check(flags)) => {
-            check::run(Config::from_cli(&cli).map_err(CommandError::usage)?, *flags)
+        Some(Subcommand::Check(args)) => {
+            check::run(Config::from_cli(&cli).map_err(CommandError::usage)?, args.flags)
         }
         Some(Subcommand::Lint(flags)) => lint::run(flags),
         Some(Subcommand::Rehearse(flags)) => block_on(rehearse::run(&cli, flags))?.map_err(|error| {

@@ -117,9 +117,11 @@ impl Address {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
         let mut url = ::redis::parse_redis_url(&full).ok_or_else(|| {
-            "is not a URL of the form redis://[user:password@]host[:port], rediss://…, valkey://…, valkeys://… \
-             or unix:///path; percent-encode special characters in a password"
-                .to_owned()
+            format!(
+                "{}is not a URL of the form redis://[user:password@]host[:port], rediss://…, valkey://…, valkeys://… or \
+                 unix:///path; percent-encode special characters in a password",
+                reason(&full)
+            )
         })?;
         let tls = matches!(url.scheme(), "rediss" | "valkeys");
         let insecure = match url.fragment() {
@@ -135,7 +137,7 @@ impl Address {
         }
         let info = url
             .into_connection_info()
-            .map_err(|error| format!("is not a valid server URL: {}", error.kind_text()))?;
+            .map_err(|error| format!("{}is not a valid server URL: {}", reason(&full), error.kind_text()))?;
         let endpoint = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Endpoint::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
@@ -148,6 +150,52 @@ impl Address {
         };
         Ok((Self { endpoint, tls, insecure }, credentials))
     }
+}
+
+/// Maximum length of the part of an address that an error repeats, in bytes.
+const MAX_SHOWN: usize = 80;
+
+/// Returns the part of an invalid address that certainly contains no password: host and port behind an `@`, and without one
+/// only the host. `None` if nothing is left.
+pub(super) fn shown(text: &str) -> Option<String> {
+    let (_, rest) = text.trim().split_once("://").unwrap_or(("", text.trim()));
+    let (has_credentials, host) = match rest.rsplit_once('@') {
+        Some((_, host)) => (true, host),
+        None => (false, rest),
+    };
+    let host = host.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+    let host = match host.split_once(':') {
+        Some((host, _)) if !has_credentials && !host.starts_with('[') => host,
+        _ => host,
+    };
+    Some(crate::text::clean(host, MAX_SHOWN)).filter(|host| !host.is_empty())
+}
+
+/// Returns a clause about the most likely mistake in an invalid address, without a part that may contain a password.
+fn reason(full: &str) -> String {
+    let (scheme, rest) = full.split_once("://").unwrap_or(("", full));
+    let schemes = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
+    let host = rest.rsplit('@').next().unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+    let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map(|(_, port)| port);
+    if !schemes.contains(&scheme) {
+        let plain =
+            scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+') && scheme.len() <= 10;
+        return if plain {
+            format!("has the scheme {scheme}://; it ")
+        } else {
+            "has an unknown scheme; it ".to_owned()
+        };
+    }
+    if scheme.ends_with("unix") {
+        return String::new();
+    }
+    if host.is_empty() {
+        return "has no host; it ".to_owned();
+    }
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return "has a port that is not a number up to 65535; it ".to_owned();
+    }
+    String::new()
 }
 
 /// Description of a client library's error that contains no input.
@@ -193,6 +241,24 @@ mod tests {
             let (address, credentials) = Address::parse(text).unwrap();
             assert_eq!((address.to_string().as_str(), address.tls), (shown, tls), "{text}");
             assert!(credentials.user.is_none() && credentials.password.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_part_of_an_address_that_errors_repeat_has_no_password() {
+        for (text, part) in [
+            ("redis://user:sesame@host:99999", Some("host:99999")),
+            ("redis://user:ses@me@host", Some("host")),
+            ("redis://host:99999", Some("host")),
+            ("redis://user:sesame", Some("user")),
+            ("http://cache/0?password=sesame", Some("cache")),
+            ("redis://user:sesame@", None),
+            ("redis://user:sesame@host#sesame", Some("host")),
+            ("rediss://[::1]:x", Some("[::1]:x")),
+            ("cache:x", Some("cache")),
+            ("", None),
+        ] {
+            assert_eq!(shown(text).as_deref(), part, "{text}");
         }
     }
 

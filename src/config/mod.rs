@@ -104,12 +104,19 @@ impl Config {
         let mut names = HashSet::new();
         let mut targets = Vec::with_capacity(cli.redis_addr.len());
         for (index, url) in cli.redis_addr.iter().enumerate() {
-            let flag = match cli.redis_addr.len() {
-                1 => "--redis.addr".to_owned(),
-                _ => format!("--redis.addr (number {})", index + 1),
+            let number = match cli.redis_addr.len() {
+                1 => None,
+                _ => Some(format!("number {}", index + 1)),
             };
-            let (address, own) =
-                Address::parse(url).map_err(|problem| ConfigError::new(flag.as_str(), problem))?;
+            let parts = |parts: Vec<String>| match &parts[..] {
+                [] => "--redis.addr".to_owned(),
+                parts => format!("--redis.addr ({})", parts.join(", ")),
+            };
+            let (address, own) = Address::parse(url).map_err(|problem| {
+                let parts = parts(number.clone().into_iter().chain(address::shown(url)).collect());
+                ConfigError::new(parts, problem)
+            })?;
+            let flag = parts(number.into_iter().collect());
             let credentials = own.or(&credentials).or_nopass();
             let target = settings.target(address, credentials, &tls);
             let target = TargetConfig { log_file: cli.redis_log_file.clone(), ..target };
@@ -130,6 +137,10 @@ impl Config {
         if targets.is_empty() && discoveries.is_empty() && modules.is_empty() {
             let problem = "is empty: give an address, or --config.file with targets, or with modules for /probe (docs/switching.md)";
             return Err(ConfigError::new("--redis.addr", problem));
+        }
+        if let Some(folder) = cli.state_file.as_deref().and_then(missing_folder) {
+            let problem = format!("the folder {} does not exist; create it", folder.display());
+            return Err(ConfigError::new("--state.file", problem));
         }
         Ok(Self {
             targets,
@@ -176,6 +187,14 @@ fn reply_memory(cli: &Cli) -> Result<usize, ConfigError> {
     Ok(bytes)
 }
 
+/// Returns the folder of a file, if it does not exist.
+fn missing_folder(file: &Path) -> Option<&Path> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    std::fs::metadata(folder)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        .then_some(folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,12 +226,13 @@ mod tests {
             (&["--web.listen-address=:99999"], "--web.listen-address"),
             (&["--redis.tls-cert-file=a"], "--redis.tls-cert-file"),
             (&["--redis.tls-key-file=a"], "--redis.tls-key-file"),
-            (&["--redis.addr=http://x"], "--redis.addr"),
+            (&["--redis.addr=http://x"], "--redis.addr (x)"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://a:6379"], "--redis.addr (number 2)"),
             (&["--redis.addr=redis://a", "--redis.addr=redis://b", "--redis.log-file=x"], "--redis.log-file"),
             (&["--redis.addr=redis://a", "--redis.log-file=/var/log/**/x"], "--redis.log-file"),
             (&["--redis.addr=redis://a", "--redis.log-file=/var/log/[x"], "--redis.log-file"),
             (&["--redis.addr="], "--redis.addr"),
+            (&["--state.file=/nowhere/at/all"], "--state.file"),
             (&["--redis.renamed-command=CONFIG"], "--redis.renamed-command"),
             (&["--redis.renamed-command=PING=x"], "--redis.renamed-command"),
             (&["--redis.renamed-command=CONFIG=a b"], "--redis.renamed-command"),

@@ -180,7 +180,10 @@ fn unreachable(reason: &Unreachable) -> Problem {
             let problem = Problem::new(Code::Tls, message);
             return if remedy.is_empty() { problem } else { problem.advise(*remedy) };
         }
-        Unreachable::NotRedis { may_want_tls } => (
+        Unreachable::NotRedis { is_http: true, .. } => {
+            ("an HTTP server answers at that port", "Give the port of the Redis server; its default is 6379.")
+        }
+        Unreachable::NotRedis { is_http: false, may_want_tls } => (
             "the peer does not speak the Redis protocol",
             if *may_want_tls {
                 "Another program listens at that port, or the port requires TLS: try rediss://."

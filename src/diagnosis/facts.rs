@@ -99,6 +99,8 @@ pub(crate) enum Unreachable {
     Tls(String, &'static str),
     /// The peer does not speak the Redis protocol.
     NotRedis {
+        /// True if it is an HTTP server.
+        is_http: bool,
         /// True if the connection has no TLS.
         may_want_tls: bool,
     },

@@ -471,7 +471,7 @@ impl<'a> Session<'a> {
                     CommandError::ConnectionLost(_) if matches!(command, Command::SlowlogGet(_)) => {
                         self.handle.observe(Observation::SlowlogBroken);
                     }
-                    CommandError::NotRedis if self.has_replied => {
+                    CommandError::NotRedis { .. } if self.has_replied => {
                         self.report_unexpected(command, error.to_string());
                     }
                     _ => {}

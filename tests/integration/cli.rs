@@ -1,9 +1,11 @@
 //! The program as it is run: flags, environment, exit codes, signals, what it writes.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -209,11 +211,123 @@ fn help_matches_the_golden_file() {
 }
 
 #[test]
-fn version_is_name_and_number() {
+fn version_is_name_number_and_revision() {
     let finished = run(&["--version"]);
     assert_eq!(finished.status.code(), Some(0));
-    assert_eq!(finished.stdout, format!("redis-script-exporter {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(finished.stderr, "");
+    let start = format!("redis-script-exporter {}", env!("CARGO_PKG_VERSION"));
+    let rest = finished.stdout.strip_prefix(&start).unwrap();
+    // A build without git has no revision.
+    let revision = rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(")\n"));
+    assert!(revision.is_some_and(|text| text.len() >= 7) || rest == "\n", "{rest:?}");
+    let starting = Exporter::start(&["--redis.addr", "redis://127.0.0.1:1"]).logs();
+    let known = revision.unwrap_or("unknown");
+    assert!(starting.contains(&format!("revision={known} ")), "{known}: {starting}");
+}
+
+#[test]
+fn the_build_script_needs_no_git() {
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("build");
+    let source = repository("build.rs");
+    let compiled = Command::new("rustc")
+        .args(["--edition=2024", "-o"])
+        .arg(&program)
+        .arg(source)
+        .env("CARGO_PKG_VERSION", "1.2.3")
+        .status();
+    assert!(compiled.is_ok_and(|status| status.success()));
+    let printed = |variables: &[(&str, &str)]| {
+        let output = Command::new(&program)
+            .current_dir(folder.path())
+            .env("GIT_CEILING_DIRECTORIES", "/")
+            .env("PATH", "/nowhere")
+            .env_remove("REDIS_SCRIPT_EXPORTER_REVISION")
+            .env_remove("SOURCE_DATE_EPOCH")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("cargo:rustc-env=BUILD_").map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(printed(&[]), ["REVISION=unknown", "VERSION=1.2.3", "DATE="]);
+    for (epoch, date) in [("0", "1970-01-01"), ("951827696", "2000-02-29"), ("1764115200", "2025-11-26")] {
+        let given = [("REDIS_SCRIPT_EXPORTER_REVISION", "abcdef0"), ("SOURCE_DATE_EPOCH", epoch)];
+        assert_eq!(
+            printed(&given),
+            ["REVISION=abcdef0", "VERSION=1.2.3 (abcdef0)", &format!("DATE={date}")],
+            "{epoch}"
+        );
+    }
+}
+
+#[test]
+fn messages_of_wrong_usage_match_the_golden_file() {
+    let mut text = String::new();
+    for args in [
+        &["lint"][..],
+        &["completions"],
+        &["completions", "bsh"],
+        &["dashboards"],
+        &["chekc"],
+        &["surplus"],
+        &["help", "chekc"],
+        &["rules", "extra"],
+        &["lint", "--fail-onn=error", "x.lua"],
+        &["check", "--format=jason"],
+        &["rehearse"],
+        &["--log.level=loud"],
+        &["--log.format=xml"],
+        &["--redis.adr=redis://cache"],
+        &["--redis.addr"],
+        &["--redis.addr=http://user:sesame@cache:8080"],
+        &["--redis.addr=redis://user:sesame@cache:99999"],
+        &["--redis.addr=redis://user:sesame@"],
+        &["--redis.addr=redis://one", "--redis.addr=redis://two:x"],
+        &["--redis.addr=redis://one", "--redis.addr=redis://one"],
+        &["check", "one", "two:x"],
+        &["--state.file=/nowhere/at/all/state"],
+    ] {
+        let finished = run(args);
+        let line = one_line(&finished, USAGE);
+        assert!(!line.contains("sesame"), "{line}");
+        writeln!(text, "$ redis-script-exporter {}\n{line}\n", args.join(" ")).unwrap();
+    }
+    assert_golden("tests/golden/usage.txt", &text);
+}
+
+#[test]
+fn help_of_a_subcommand_is_that_of_its_flag() {
+    for name in ["check", "lint", "dashboards"] {
+        let (by_word, by_flag) = (run(&["help", name]), run(&[name, "--help"]));
+        assert_eq!(by_word.status.code(), Some(0), "{by_word:?}");
+        let usage = |text: &str| text.lines().find(|line| line.starts_with("Usage: ")).map(str::to_owned);
+        assert_eq!(usage(&by_word.stdout), usage(&by_flag.stdout));
+        assert!(usage(&by_word.stdout).unwrap().contains(name), "{by_word:?}");
+    }
+}
+
+#[test]
+fn check_takes_addresses_and_tells_an_http_server() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let finished = run(&["check", &server.addr().to_string()]);
+        assert!(finished.stdout.contains(&server.addr().to_string()), "{finished:?}");
+        let exporter = Exporter::start(&["--redis.addr", &server.url()]);
+        let http = exporter.addr().to_string();
+        let finished = run(&["check", &http]);
+        assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+        let expected = "unreachable: an HTTP server answers at that port";
+        assert!(finished.stdout.contains(expected) && !finished.stdout.contains("TLS"), "{finished:?}");
+        // The exporter logs the same.
+        let watching = Exporter::start(&["--redis.addr", &format!("redis://{http}")]);
+        eventually(LIMIT, "the state", || {
+            watching.logs().contains("the peer is an HTTP server").then_some(())
+        });
+    });
 }
 
 /// Rows of a table of flags, and the flags in them.

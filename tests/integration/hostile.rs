@@ -485,7 +485,7 @@ fn http() {
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Request".to_vec(),
     ));
     let (exporter, _) = endures(&hostile, &["unreachable"]);
-    says(&exporter, &hostile, &["not in the Redis protocol"]);
+    says(&exporter, &hostile, &["the peer is an HTTP server"]);
 }
 
 #[test]

@@ -349,7 +349,7 @@ impl Probe<'_> {
             None => String::new(),
         };
         Condition::Unreachable(match failure {
-            CommandError::NotRedis => Unreachable::NotRedis { may_want_tls },
+            CommandError::NotRedis { is_http } => Unreachable::NotRedis { is_http: *is_http, may_want_tls },
             CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
             CommandError::Refused(text) if is_too_many_clients(text) => Unreachable::MaxClients(text.clone()),
             CommandError::Refused(_) => Unreachable::Closed(format!("{at}{failure}")),
