@@ -125,6 +125,10 @@ pub(crate) struct Cli {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub(crate) web_telemetry_path: String,
 
+    /// URL at which users reach the status page, for links in alerts and log lines
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub(crate) web_external_url: Option<String>,
+
     /// Enable POST /-/reload
     #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",

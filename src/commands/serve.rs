@@ -51,6 +51,9 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let persistence = persistence.map_err(CommandError::other)?;
     let fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
     fleet.set_catalogue(names);
+    if let Some(url) = config.web.external_url.clone() {
+        fleet.set_external_url(url);
+    }
     fleet.discover(config.discoveries);
     let fleet = Arc::new(fleet);
     let probes =

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use axum::http::Uri;
+use axum::http::uri::Authority;
+
 use super::ConfigError;
 use super::settings::privacy;
 use crate::cli::Cli;
@@ -39,6 +42,8 @@ pub(crate) struct WebConfig {
     pub(crate) config_file: Option<PathBuf>,
     /// Data of calls and scripts that may be shown.
     pub(crate) privacy: Privacy,
+    /// URL at which users reach the status page; ends with `/`.
+    pub(crate) external_url: Option<String>,
     /// True if `POST /-/reload` is enabled.
     pub(crate) enable_lifecycle: bool,
 }
@@ -69,6 +74,23 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Validates a URL for links, and makes it end with `/`.
+fn external_url(text: &str) -> Result<String, ConfigError> {
+    let is_valid = |uri: &Uri| {
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && !authority.is_empty()
+            && !authority.contains('@')
+            && uri.query().is_none()
+            && !text.contains('#')
+    };
+    let uri = text.parse::<Uri>().ok().filter(is_valid).ok_or_else(|| {
+        let problem = "is not of the form https://host[:port][/path], without user, query and fragment";
+        ConfigError::new("--web.external-url", problem)
+    })?;
+    Ok(format!("{}/", uri.to_string().trim_end_matches('/')))
 }
 
 impl WebConfig {
@@ -102,8 +124,10 @@ impl WebConfig {
             }
             listen.push(ListenAddress(address.clone()));
         }
+        let external_url = cli.web_external_url.as_deref().map(external_url).transpose()?;
         Ok(Self {
             listen,
+            external_url,
             systemd_socket: cli.web_systemd_socket,
             telemetry_path: path.to_owned(),
             config_file: cli.web_config_file.clone(),
@@ -116,6 +140,25 @@ impl WebConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_for_links_has_host_and_path_only() {
+        for (given, url) in [
+            ("https://scripts.example", Some("https://scripts.example/")),
+            ("http://10.0.0.1:10379/redis/", Some("http://10.0.0.1:10379/redis/")),
+            ("scripts.example", None),
+            ("ftp://scripts.example", None),
+            ("https://user:sesame@scripts.example", None),
+            ("https://scripts.example/?a=b", None),
+            ("https://scripts.example/#a", None),
+            ("https://", None),
+            ("", None),
+        ] {
+            let result = external_url(given);
+            assert_eq!(result.as_deref().ok(), url, "{given}");
+            assert!(!result.is_err_and(|error| error.to_string().contains("sesame")), "{given}");
+        }
+    }
 
     #[test]
     fn a_wildcard_is_reached_on_loopback() {

@@ -134,14 +134,24 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem
         Some(kill) => problem
             .advise(format!(
                 "{kill} ends it. If the reply is UNKILLABLE, the {kind_name} has already written data: wait until it ends, or \
-                 send SHUTDOWN NOSAVE, which ends the server and loses every write since its last save. If the reply \
-                 contains \"sent by a master\", this server is a replica: wait."
+                 {}. If the reply contains \"sent by a master\", this server is a replica: wait.",
+                end_of_server(facts)
             ))
             .command(kill),
-        None => problem.advise(
-            "Neither SCRIPT KILL nor FUNCTION KILL ends a module's command: see the module's documentation, wait, or \
-             send SHUTDOWN NOSAVE, which ends the server and loses every write since its last save.",
-        ),
+        None => problem.advise(format!(
+            "Neither SCRIPT KILL nor FUNCTION KILL ends a module's command: see the module's documentation, wait, or {}.",
+            end_of_server(facts)
+        )),
+    }
+}
+
+/// Returns the last resort against a script that cannot be killed.
+fn end_of_server(facts: &Facts<'_>) -> &'static str {
+    if facts.manages_users() {
+        "reboot or fail over the node in the console of the service, which has no SHUTDOWN: writes that no replica and no \
+         snapshot has are lost"
+    } else {
+        "send SHUTDOWN NOSAVE, which ends the server and loses every write since its last save"
     }
 }
 

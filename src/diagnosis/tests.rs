@@ -49,6 +49,22 @@ fn unkillable_on_a_replica_means_that_its_master_has_sent_the_script() {
     assert!(text(b"").contains("sent by a master"));
 }
 
+#[test]
+fn a_managed_service_has_no_shutdown() {
+    let settings = Settings::default();
+    for kind in [BusyKind::Script, BusyKind::Module] {
+        let text = |info: &[u8]| {
+            let info = Info::parse(info);
+            let condition = Condition::Busy { kind, waited: SECOND, running: None };
+            diagnose(&Facts { condition, info: Some(&info), ..facts(&settings) })[0].sentences()
+        };
+        let own = text(b"os:Linux 6.1 x86_64\r\n");
+        assert!(own.contains("SHUTDOWN NOSAVE") && !own.contains("console"), "{own}");
+        let managed = text(b"os:Amazon ElastiCache\r\n");
+        assert!(managed.contains("reboot or fail over the node") && !managed.contains("NOSAVE"), "{managed}");
+    }
+}
+
 /// Problems of these settings.
 fn of_settings(settings: Settings) -> Vec<Problem> {
     diagnose(&facts(&settings))

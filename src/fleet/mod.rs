@@ -189,6 +189,16 @@ impl Fleet {
         self.targets().iter().find(|handle| leads(handle)).cloned()
     }
 
+    /// Sets the URL of the status page (`--web.external-url`), which ends with `/`.
+    pub(crate) fn set_external_url(&self, url: String) {
+        self.shared.set_external_url(url);
+    }
+
+    /// Returns the URL of the status page, if it is known; it ends with `/`.
+    pub(crate) fn external_url(&self) -> Option<&str> {
+        self.shared.external_url()
+    }
+
     /// Describes the failure of the last write of the state file, if it failed.
     pub(crate) fn state_file_problem(&self) -> Option<String> {
         self.persistence.as_ref()?.problem()

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Mono;
 use crate::convert::millis;
-use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, login_remedy};
+use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, kill, login_remedy};
 use crate::script::{Catalogue, NamedScript, Sha1Digits};
 use crate::watch::{Event, StateKind};
 
@@ -154,8 +154,16 @@ pub(crate) fn is_silent(event: &Event) -> bool {
 }
 
 /// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have their
-/// identity, and the name if that differs.
-pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &Catalogue) {
+/// identity, and the name if that differs. `redis_cli` returns the command line that connects to the server;
+/// `page` is the URL of its status page.
+pub(crate) fn write(
+    target: &str,
+    address: Option<&str>,
+    event: &Event,
+    names: &Catalogue,
+    redis_cli: impl Fn() -> String,
+    page: Option<&str>,
+) {
     match event {
         Event::StateChanged { from, to, detail } => {
             state_changed(target, address, *from, *to, detail.as_deref());
@@ -163,10 +171,11 @@ pub(crate) fn write(target: &str, address: Option<&str>, event: &Event, names: &
         Event::StateUnchanged { state, detail } => {
             warn!(target, address, state = state.as_str(), detail, "state unchanged");
         }
-        Event::BlockageBegan => warn!(target, address, "blocked: the server does not answer"),
+        Event::BlockageBegan => warn!(target, address, page, "blocked: the server does not answer"),
         Event::WentBusy { kind, blocked } => {
+            let command = kill(*kind).map(|command| format!("{} {command}", redis_cli()));
             let (kind, blocked_ms) = (kind.as_str(), millis(*blocked));
-            warn!(target, address, kind, blocked_ms, "the server went BUSY");
+            warn!(target, address, kind, blocked_ms, kill = command, page, "the server went BUSY");
         }
         Event::Named(running_script) => {
             let script = names.named(&running_script.script);

@@ -522,6 +522,16 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Exporter(|_, out| out.value(&[env!("BUILD_REVISION"), env!("CARGO_PKG_VERSION")], 1.0)),
     ),
     gauge(
+        "redis_script_exporter_page_info",
+        &["url"],
+        "1; URL of the status page, for links in alerts: add ?target=NAME. Absent without --web.external-url.",
+        Source::Exporter(|view, out| {
+            if let Some(url) = view.fleet.external_url() {
+                out.value(&[url], 1.0);
+            }
+        }),
+    ),
+    gauge(
         "redis_script_exporter_config_last_reload_successful",
         &[],
         "1 if the configuration was valid when it was last read, at the start or at a reload; 0 if it was not, and the previous one is in use.",

@@ -17,12 +17,13 @@ use crate::script::Catalogue;
 
 /// Families without a target that alert rules need. `/probe` has them too, so that the rules work where Prometheus scrapes
 /// nothing else.
-const IN_PROBES: [&str; 6] = [
+const IN_PROBES: [&str; 7] = [
     "process_start_time_seconds",
     "redis_script_exporter_build_info",
     "redis_script_exporter_config_last_reload_successful",
     "redis_script_exporter_discovery_refused_servers",
     "redis_script_exporter_discovery_up",
+    "redis_script_exporter_page_info",
     "redis_script_exporter_state_write_failures_total",
 ];
 

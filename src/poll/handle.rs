@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use crate::clock::{Clock, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
+use crate::shell::redis_cli;
 use crate::watch::{Event, Next, Observation, PeerIdentity, Snapshot, Target};
 
 /// State that all targets share.
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     catalogue: RwLock<Arc<Catalogue>>,
     /// Sources of scripts, as servers sent them.
     sources: Mutex<Sources>,
+    /// URL of the status page, if it is known; ends with `/`.
+    external_url: OnceLock<String>,
 }
 
 impl Shared {
@@ -38,6 +41,7 @@ impl Shared {
             unsaved,
             catalogue: RwLock::default(),
             sources: Mutex::default(),
+            external_url: OnceLock::new(),
         }
     }
 
@@ -45,6 +49,18 @@ impl Shared {
     #[must_use]
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Sets the URL of the status page (`--web.external-url`), which ends with `/`.
+    pub(crate) fn set_external_url(&self, url: String) {
+        // It is set once, at the start.
+        let _ = self.external_url.set(url);
+    }
+
+    /// Returns the URL of the status page, if it is known; it ends with `/`.
+    #[must_use]
+    pub(crate) fn external_url(&self) -> Option<&str> {
+        self.external_url.get().map(String::as_str)
     }
 
     /// Returns a number that differs after any change.
@@ -302,10 +318,15 @@ impl TargetHandle {
         let catalogue = self.shared.catalogue();
         let address = self.config.address.to_string();
         let address = Some(&*address).filter(|address| *address != self.name());
+        let page = self.shared.external_url().map(|url| {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            format!("{url}?{}", query.append_pair("target", &self.config.name).finish())
+        });
         let now = self.now().mono;
         for event in events.iter().filter(|event| !event_log::is_silent(event)) {
             if self.log().admit_event(event, now) {
-                event_log::write(&self.config.name, address, event, &catalogue);
+                let redis_cli = || redis_cli(&self.config);
+                event_log::write(&self.config.name, address, event, &catalogue, redis_cli, page.as_deref());
             }
         }
     }

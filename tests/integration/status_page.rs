@@ -13,7 +13,7 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::{
-    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, load_spin, logs_milliseconds, repository, spin,
+    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, lines_with, load_spin, logs_milliseconds, repository, spin,
     wait_for_scripts, watch,
 };
 use crate::incidents::module;
@@ -166,7 +166,15 @@ fn after_four_incidents_and_after_a_restart() {
         let state = format!("--state.file={}", folder.path().join("state").display());
         let url = server.url();
         let start = || {
-            let args = ["--redis.addr", &url, &state, "--poll.interval=100ms", "--poll.info-interval=200ms"];
+            // BUSY replies alone tell a blockage: on a machine with much to do any server looks blocked for a moment.
+            let args = [
+                "--redis.addr",
+                &url,
+                &state,
+                "--poll.interval=100ms",
+                "--poll.info-interval=200ms",
+                "--heartbeat.blocked-after=20s",
+            ];
             let exporter = Exporter::builder().args(&args).start();
             exporter
                 .wait_for(LIMIT, "INFO", |metrics| !metrics.series("redis_script_errors_total").is_empty());
@@ -411,11 +419,17 @@ fn has_redis_cli() -> bool {
     has
 }
 
-/// Has a script run at `server`, ends it by the command that the page prints, and another one by what `check` prints.
+/// Has a script run at `server`, and ends it by the command that the page prints, another one by what `check` prints, and a
+/// third by that in the log.
 #[track_caller]
 fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], password: &str) {
-    let exporter = Exporter::builder().args(flags).args(&EAGER).start();
+    let exporter = Exporter::builder().args(flags).args(&EAGER).args(&["--log.format=json"]).start();
     exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
+    let from_log = || {
+        let lines = lines_with(&exporter.logs(), &["the server went BUSY"]);
+        let line: Json = serde_json::from_str(lines.last().unwrap()).unwrap();
+        line["kill"].as_str().unwrap().to_owned()
+    };
     let from_page = || {
         let targets = api(&exporter, "targets");
         let kill = targets["targets"][0]["blocked"]["kill"].as_array().cloned().unwrap_or_default();
@@ -428,8 +442,8 @@ fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], pa
         assert_eq!(server["state"], "busy_script", "{check:?}");
         format!("{} {}", server["shell"].as_str().unwrap(), server["blocked"]["kill"].as_str().unwrap())
     };
-    let both: [&dyn Fn() -> String; 2] = [&from_page, &from_check];
-    for printed in both {
+    let sources: [&dyn Fn() -> String; 3] = [&from_page, &from_check, &from_log];
+    for printed in sources {
         wait_for_state(&exporter, "ok", 1);
         let mut caller = connect();
         caller.send(&busy_eval(LONG));
@@ -490,6 +504,28 @@ fn the_printed_commands_speak_tls(kind: Kind) {
     flags.extend(files.map(|(flag, file)| format!("{flag}={}", file.display())));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     printed_commands_end_scripts(connect, &flags, "sesame");
+}
+
+#[test]
+fn links_to_the_page_are_in_the_log_and_the_metrics() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("busy-reply-threshold 100").start();
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &server.url(), "--web.external-url=https://scripts.example/redis"])
+            .args(&EAGER)
+            .start();
+        let url = ("url", "https://scripts.example/redis/");
+        exporter.wait_for(LIMIT, "the first answers", |metrics| {
+            metrics.value("redis_script_exporter_page_info", &[url]) == Some(1.0)
+                && exporter.get("/-/ready").status == 200
+        });
+        server.client().send(&busy_eval(LONG));
+        wait_for_state(&exporter, "busy_script", 1);
+        let lines = lines_with(&exporter.logs(), &["the server went BUSY"]);
+        let link = format!("page=https://scripts.example/redis/?target=127.0.0.1%3A{}", server.port());
+        assert!(lines[0].replace('"', "").contains(&link), "{lines:?}");
+        assert_eq!(server.call(&["SCRIPT", "KILL"]), Value::Okay);
+    });
 }
 
 #[test]

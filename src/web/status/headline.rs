@@ -65,8 +65,9 @@ impl Headline {
     pub(crate) fn of(counts: &Counts) -> Self {
         let in_state = |state: &str| counts.states.get(state).copied().unwrap_or_default();
         let (total, ok) = (counts.states.values().sum::<usize>(), in_state("ok"));
+        let is_blocked = |state: &str| state == "blocked" || state.starts_with("busy_");
         let blocked =
-            ["blocked", "busy_script", "busy_function", "busy_module"].map(in_state).into_iter().sum();
+            counts.states.iter().filter(|(state, _)| is_blocked(state)).map(|(_, count)| count).sum();
         let kinds = [
             (Level::Down, in_state("unreachable"), "is unreachable.", "are unreachable."),
             (Level::Blocked, blocked, "is blocked.", "are blocked."),

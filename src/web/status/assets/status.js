@@ -218,6 +218,7 @@ function pager(response, list) {
 // ---- blocked targets and headline ----------------------------------------------------------------------------------
 
 const MAX_BANNERS = 10;
+const RUNBOOK = 'https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md#redisscriptrunning';
 
 const kindText = ({ kind }) => (kind === 'module' ? 'module command' : kind);
 /** Name of a target, with its address if that is not the name. */
@@ -271,7 +272,7 @@ function banner(row) {
     running,
     kills.length ? element('p', {}, kills.length > 1 ? 'To stop it, try both commands:' : 'To stop it:') : null,
     ...kills,
-    element('p', {}, visible(blocked.advice)));
+    element('p', {}, visible(blocked.advice), ' ', element('a', { href: RUNBOOK, rel: 'noopener noreferrer' }, 'Runbook')));
 }
 
 function renderBlocked(response) {
