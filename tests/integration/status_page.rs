@@ -33,6 +33,9 @@ on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 /// Duration of a script that is killed once the page has been checked.
 const LONG: Duration = Duration::from_secs(60);
 
+/// With much to do any server looks blocked for a moment: for tests without a blockage.
+const PATIENT: [&str; 1] = ["--heartbeat.blocked-after=20s"];
+
 /// Notices blockages as it does by default, and looks often.
 const EAGER: [&str; 2] = ["--poll.interval=100ms", "--poll.info-interval=500ms"];
 
@@ -317,8 +320,11 @@ fn one_of_many_servers_is_down() {
         writeln!(file, "  - {{ addr: 'unix://{}/gone.sock', name: gone }}", folder.path().display()).unwrap();
         let path = folder.path().join("config.yml");
         std::fs::write(&path, file).unwrap();
-        let exporter =
-            Exporter::builder().args(&["--config.file", path.to_str().unwrap()]).args(&EAGER).start();
+        let exporter = Exporter::builder()
+            .args(&["--config.file", path.to_str().unwrap()])
+            .args(&EAGER)
+            .args(&PATIENT)
+            .start();
         wait_for_state(&exporter, "ok", 119);
         wait_for_state(&exporter, "unreachable", 1);
         look(&exporter, "one_down");
@@ -333,7 +339,8 @@ fn one_of_many_servers_is_down() {
 fn a_server_whose_slow_log_cannot_be_read() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("rename-command SLOWLOG \"\"").start();
-        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        let exporter =
+            Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).args(&PATIENT).start();
         eventually(LIMIT, "the headline", || {
             let headline = &api(&exporter, "targets")["summary"]["headline"];
             (headline["level"] == "degraded").then_some(())
@@ -351,7 +358,7 @@ fn a_state_file_that_cannot_be_written() {
         std::fs::create_dir(&below).unwrap();
         let file = below.join("state");
         let args = ["--redis.addr", &server.url(), "--state.file", file.to_str().unwrap()];
-        let exporter = Exporter::builder().args(&args).args(&EAGER).start();
+        let exporter = Exporter::builder().args(&args).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         std::fs::remove_dir_all(&below).unwrap();
         look(&exporter, "state_file");
