@@ -41,6 +41,7 @@ pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
         ),
         Condition::Blocked { waited, kind, .. } => blocked(facts, *waited, *kind),
         Condition::Busy { kind, running, .. } => busy(facts, *kind, running.as_ref()),
+        Condition::BusySilent { waited } => busy_silent(facts, *waited),
         Condition::Loading => Problem::new(Code::Loading, "loading: the server loads its data set into memory")
             .advise("It serves no client until that has finished; INFO persistence shows the progress."),
         Condition::Unauthorized(reply) => {
@@ -96,6 +97,11 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
              earlier, the command waits until then. Another slow command cannot be killed."
         ))
     };
+    kills(facts, problem, kind)
+}
+
+/// Adds the kill commands that may apply.
+fn kills(facts: &Facts<'_>, problem: Problem, kind: Option<BusyKind>) -> Problem {
     let kinds: &[BusyKind] = match kind {
         Some(BusyKind::Module) => &[],
         Some(BusyKind::Function) => &[BusyKind::Function],
@@ -105,6 +111,18 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
         None => &[BusyKind::Script, BusyKind::Function],
     };
     kinds.iter().filter_map(|kind| kill(*kind)).fold(problem, Problem::command)
+}
+
+fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
+    let message = format!(
+        "blocked for {}: answered BUSY, and now accepts connections but does not answer",
+        duration(waited)
+    );
+    let problem = Problem::new(Code::Blocked, message).advise("All clients wait.").advise(
+        "Either the same call executes one long command, or it has ended and another one runs: which of the two is not known. \
+         A kill command that is sent now waits until the server answers, and then ends what runs.",
+    );
+    kills(facts, problem, None)
 }
 
 fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem {

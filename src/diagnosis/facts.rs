@@ -71,6 +71,11 @@ pub(crate) enum Condition {
         /// Script or function that runs, if it has been named.
         running: Option<Running>,
     },
+    /// Answered BUSY, and answers nothing since.
+    BusySilent {
+        /// Duration of the blockage.
+        waited: Duration,
+    },
     /// Loads its data set.
     Loading,
     /// Rejects the credentials; the error reply, or the reason for which there is no password.

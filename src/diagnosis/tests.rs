@@ -161,6 +161,10 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
         (Facts { condition: busy(BusyKind::Script), ..facts(&settings) }, &["SCRIPT KILL"]),
         (Facts { condition: busy(BusyKind::Function), ..facts(&settings) }, &["FUNCTION KILL"]),
         (Facts { condition: busy(BusyKind::Module), ..facts(&settings) }, &[]),
+        (
+            Facts { condition: Condition::BusySilent { waited: SECOND }, ..facts(&settings) },
+            &["SCRIPT KILL", "FUNCTION KILL"],
+        ),
     ] {
         assert_eq!(diagnose(&facts)[0].commands, expected, "{facts:?}");
     }

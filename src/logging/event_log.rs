@@ -149,7 +149,10 @@ pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
 /// True if the line of an event is disabled by the log level, so that it takes no token.
 pub(crate) fn is_silent(event: &Event) -> bool {
     // Blockages have lines of their own.
-    let is_debug = matches!(event, Event::StateChanged { to: StateKind::Blocked | StateKind::Busy(_), .. });
+    let is_debug = matches!(
+        event,
+        Event::StateChanged { to: StateKind::Blocked | StateKind::Busy(_) | StateKind::BusySilent, .. }
+    );
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
@@ -258,7 +261,7 @@ fn state_changed(
     match to {
         StateKind::Ok => info!(target, address, from, state = to_text, "state changed"),
         // Blockages have lines of their own.
-        StateKind::Blocked | StateKind::Busy(_) => {
+        StateKind::Blocked | StateKind::Busy(_) | StateKind::BusySilent => {
             debug!(target, address, from, state = to_text, "state changed");
         }
         StateKind::Loading => info!(target, address, from, state = to_text, "state changed"),

@@ -179,8 +179,8 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Time at which the latest blockage of this cause ended, by the exporter's clock; absent until there was one.",
         Source::Target(|view, out| {
-            for (cause, ended, _) in view.target.liveness().latest_blockages() {
-                out.value(&[cause.as_str()], ended.as_secs_f64());
+            for (cause, latest) in view.target.liveness().latest_blockages() {
+                out.value(&[cause.as_str()], latest.ended.as_secs_f64());
             }
         }),
     ),
@@ -189,9 +189,20 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cause"],
         "Duration of the latest blockage of this cause; absent until there was one.",
         Source::Target(|view, out| {
-            for (cause, _, blocked) in view.target.liveness().latest_blockages() {
-                out.value(&[cause.as_str()], blocked.as_secs_f64());
+            for (cause, latest) in view.target.liveness().latest_blockages() {
+                out.value(&[cause.as_str()], latest.blocked.as_secs_f64());
             }
+        }),
+    ),
+    gauge(
+        "redis_script_last_blockage_undetected",
+        &["cause"],
+        "1 if the latest blockage of this cause followed another one while the server seemed to be BUSY with that, so that only the slow log shows it; absent otherwise.",
+        Source::Target(|view, out| {
+            let latest = view.target.liveness().latest_blockages();
+            latest
+                .filter(|(_, latest)| latest.is_undetected)
+                .for_each(|(cause, _)| out.value(&[cause.as_str()], 1.0));
         }),
     ),
     counter(
@@ -256,6 +267,18 @@ pub(super) const FAMILIES: &[Family] = &[
                 for (severity, call) in &series.last {
                     let labels = [command.as_str(), label.as_str(), severity.as_str()];
                     out.value(&labels, call.duration.as_secs_f64());
+                }
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_last_slow_call_undetected",
+        &["command", "script", "severity"],
+        "1 if the latest slow call of the script followed another one while the server seemed to be BUSY with that, so that only the slow log shows it; absent otherwise.",
+        Source::Target(|view, out| {
+            for (command, label, series) in view.target.scripts().series() {
+                for severity in &series.undetected {
+                    out.value(&[command.as_str(), label.as_str(), severity.as_str()], 1.0);
                 }
             }
         }),

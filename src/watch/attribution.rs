@@ -14,6 +14,20 @@ use crate::parse::{BusyKind, Entry};
 /// Tolerance of times in slow log entries, in seconds: they are whole seconds, and clocks are compared over a network.
 const SLACK: f64 = 2.0;
 
+/// Tolerance of the end of an entry that ended with a blockage, in seconds: half a second for its whole seconds, and the rest
+/// for the difference of the clocks and the time to the next heartbeat.
+const END_SLACK: f64 = 1.5;
+
+/// Tolerance of times that are measured to the millisecond, in seconds.
+const EXACT_SLACK: f64 = 0.1;
+
+/// Time after the silence of a gap has begun by which what follows has begun, in seconds: the request is on its way.
+const LATEST_BEGIN: f64 = 0.3;
+
+/// Minimum duration in seconds of a follower, and maximum number of followers.
+const MIN_FOLLOWER: f64 = 0.25;
+const MAX_FOLLOWERS: usize = 4;
+
 /// An ended blockage.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EndedEpisode {
@@ -25,6 +39,9 @@ pub(super) struct EndedEpisode {
     pub(super) busy: Option<BusyKind>,
     /// Script or function that FUNCTION STATS or the log file named last, and its start.
     pub(super) running_script: Option<(RunningScript, Unix)>,
+    /// Silence after BUSY in which another call may have followed: the time at which the call before still ran, and that from
+    /// which on something ran.
+    pub(super) gap: Option<[Unix; 2]>,
 }
 
 /// Result of an attribution.
@@ -80,6 +97,62 @@ impl EndedEpisode {
         }
     }
 
+    /// Splits off the calls that ran after the first one, in or after the silence that may hide another call: those whose entries
+    /// are newer than the first one's, and fill the time to the end. The first one gets what is left; without such entries, all.
+    pub(super) fn split_followers(
+        mut self,
+        entries: &[Entry],
+        clock_ahead: Option<f64>,
+    ) -> (Self, Vec<(Self, &Entry)>) {
+        let mut followers = Vec::new();
+        let (Some(busy), Some([still_ran, unanswered]), Some(ahead)) = (self.busy, self.gap, clock_ahead)
+        else {
+            return (self, followers);
+        };
+        let length = |entry: &Entry| entry.duration.as_secs_f64();
+        let is_of_kind = |entry: &&Entry| match busy {
+            BusyKind::Module => Cause::of_entry(entry) == Cause::Command,
+            kind => Cause::of_entry(entry) == Cause::of_kind(kind),
+        };
+        let still_ran = still_ran.since(self.began).as_secs_f64();
+        let unanswered = unanswered.since(self.began).as_secs_f64();
+        let mut left = self.blocked.as_secs_f64();
+        let first = entries
+            .iter()
+            .filter(is_of_kind)
+            .filter(|entry| length(entry) >= still_ran - EXACT_SLACK)
+            .filter(|entry| self.begins(entry, ahead).abs() <= END_SLACK)
+            .min_by_key(|entry| entry.id);
+        // One that took nearly the whole time has no follower. Commands within a script are older than its own entry.
+        let Some(first) = first.filter(|first| length(first) < left - (left - still_ran) / 2.0) else {
+            return (self, followers);
+        };
+        let mut newest = u64::MAX;
+        while followers.len() < MAX_FOLLOWERS && left > unanswered + LATEST_BEGIN {
+            let last = entries
+                .iter()
+                .filter(|entry| entry.id > first.id && entry.id < newest && length(entry) >= MIN_FOLLOWER)
+                .filter(|entry| (self.begins(entry, ahead) + length(entry) - left).abs() <= END_SLACK)
+                .filter(|entry| left - length(entry) >= still_ran - EXACT_SLACK)
+                .max_by_key(|entry| entry.id);
+            let Some(last) = last else { break };
+            newest = last.id;
+            left -= length(last);
+            let began = self.began + Duration::try_from_secs_f64(left).unwrap_or_default();
+            let follower =
+                Self { began, blocked: last.duration, busy: None, running_script: None, gap: None };
+            followers.push((follower, last));
+        }
+        followers.reverse();
+        self.blocked = Duration::try_from_secs_f64(left).unwrap_or_default();
+        (self, followers)
+    }
+
+    /// Seconds from the start of the blockage to that of the entry's call, as its end in whole seconds tells it.
+    fn begins(&self, entry: &Entry, clock_ahead: f64) -> f64 {
+        span(entry).0 - clock_ahead - self.began.as_secs_f64()
+    }
+
     /// True if the entry and the blockage are at most [`SLACK`] apart.
     fn is_near(&self, entry: &Entry, clock_ahead: f64) -> bool {
         let (entry_began, entry_ended) = span(entry);
@@ -123,6 +196,7 @@ mod tests {
             blocked: Duration::from_millis(1500),
             busy,
             running_script: None,
+            gap: None,
         }
     }
 

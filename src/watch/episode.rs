@@ -13,10 +13,22 @@ pub(crate) struct Episode {
     pub(super) noticed: Mono,
     /// True if it was split from another episode, which ended at `began`.
     pub(super) follows: bool,
-    /// Evidence from BUSY replies; present exactly while the state is BUSY.
+    /// Evidence from BUSY replies; present exactly in the states BUSY and BUSY, then silent.
     pub(super) evidence: Option<Evidence>,
     /// Script or function that runs, if it was named.
     pub(super) running: Option<Running>,
+    /// First silence after BUSY in which another call may have followed the one that ran before; nothing has shown since which
+    /// of the two runs.
+    pub(super) gap: Option<Gap>,
+}
+
+/// A silence after a BUSY reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Time at which the last request before it was sent that was answered BUSY: what ran before ran then.
+    pub(super) last_sent: Mono,
+    /// Time at which the request was sent that had no reply: something ran from then on.
+    pub(super) unanswered: Mono,
 }
 
 /// Evidence from BUSY replies.
@@ -42,7 +54,7 @@ pub(super) struct Proof {
 impl Episode {
     /// An episode that began at `began` and was noticed at `noticed`.
     pub(super) const fn new(began: Mono, noticed: Mono) -> Self {
-        Self { began, noticed, follows: false, evidence: None, running: None }
+        Self { began, noticed, follows: false, evidence: None, running: None, gap: None }
     }
 
     /// Notes a BUSY reply, read at `read`, to a request sent at `sent`.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::attribution::EndedEpisode;
+use super::attribution::{Attribution, EndedEpisode};
 use super::cause::Cause;
 use super::episode::Episode;
 use super::event::Event;
@@ -36,6 +36,24 @@ pub(crate) struct LastBlockage {
     pub(crate) script: Option<Identity>,
 }
 
+/// The latest blockage of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LatestOfCause {
+    pub(crate) ended: Unix,
+    pub(crate) blocked: Duration,
+    /// True if only the slow log showed that it was not a part of the blockage before.
+    pub(crate) is_undetected: bool,
+}
+
+/// Facts from the slow log about calls in ended blockages.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Attributed {
+    /// Scripts that had been named by SHA1, each with the entry that has its cut body.
+    pub(crate) resolved: Vec<(Identity, Entry)>,
+    /// Ids of the entries of calls that only the slow log distinguishes from the one before.
+    pub(crate) undetected: Vec<u64>,
+}
+
 /// An ended blockage that waits for the slow log.
 #[derive(Debug, Clone)]
 pub(super) struct Unattributed {
@@ -59,8 +77,8 @@ pub(super) struct History {
     pub(super) incidents: Incidents,
     /// Totals by [`Cause::ALL`].
     totals: [CauseTotals; Cause::ALL.len()],
-    /// End and duration of the latest blockage, by [`Cause::ALL`].
-    latest: [Option<(Unix, Duration)>; Cause::ALL.len()],
+    /// Latest blockage, by [`Cause::ALL`].
+    latest: [Option<LatestOfCause>; Cause::ALL.len()],
 }
 
 impl History {
@@ -91,10 +109,10 @@ impl History {
         Cause::ALL.into_iter().zip(self.totals)
     }
 
-    /// End and duration of the latest blockage of each cause that there was.
-    pub(super) fn latest(&self) -> impl Iterator<Item = (Cause, Unix, Duration)> {
+    /// Latest blockage of each cause that there was.
+    pub(super) fn latest(&self) -> impl Iterator<Item = (Cause, LatestOfCause)> {
         let latest = Cause::ALL.into_iter().zip(self.latest);
-        latest.filter_map(|(cause, latest)| latest.map(|(ended, blocked)| (cause, ended, blocked)))
+        latest.filter_map(|(cause, latest)| Some((cause, latest?)))
     }
 
     /// Adds an episode that lasted until `end`. If too many wait, the oldest is attributed without the slow log.
@@ -110,7 +128,7 @@ impl History {
         if self.unattributed.len() >= MAX_UNATTRIBUTED
             && let Some(oldest) = self.unattributed.pop_front()
         {
-            self.attribute_one(&oldest.episode, &[], None, events);
+            self.attribute_one(oldest.episode, &[], None, events);
         }
         let began = episode.began;
         let proved_until = episode.proved_until().clamp(began, end);
@@ -121,39 +139,62 @@ impl History {
             running_script: episode
                 .running
                 .map(|Running { running_script, began }| (running_script, now.unix_of(began))),
+            gap: episode.gap.map(|gap| [gap.last_sent, gap.unanswered].map(|time| now.unix_of(time))),
         };
         self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
     }
 
-    /// Attributes all waiting blockages by the slow log's new entries. Returns scripts that had been named by SHA1, each
-    /// with the entry that has its cut body.
+    /// Attributes all waiting blockages by the slow log's new entries.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
-    ) -> Vec<(Identity, Entry)> {
-        let mut resolved = Vec::new();
+    ) -> Attributed {
+        let mut attributed = Attributed::default();
         while let Some(oldest) = self.unattributed.pop_front() {
-            resolved.extend(self.attribute_one(&oldest.episode, entries, clock_ahead, events));
+            let more = self.attribute_one(oldest.episode, entries, clock_ahead, events);
+            attributed.resolved.extend(more.resolved);
+            attributed.undetected.extend(more.undetected);
         }
-        resolved
+        attributed
     }
 
     fn attribute_one(
         &mut self,
-        ended: &EndedEpisode,
+        ended: EndedEpisode,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
+    ) -> Attributed {
+        let (first, followers) = ended.split_followers(entries, clock_ahead);
+        let attribution = first.attribute(entries, clock_ahead);
+        let mut attributed = Attributed::default();
+        attributed.resolved.extend(self.count(&first, attribution, false, events));
+        for (episode, entry) in followers {
+            events.push(Event::BlockageBegan);
+            let attribution = episode.attribute(std::slice::from_ref(entry), None);
+            attributed.undetected.push(entry.id);
+            self.count(&episode, attribution, true, events);
+        }
+        attributed
+    }
+
+    /// Counts a blockage. Returns the script that had been named by SHA1, with the entry that has its cut body.
+    fn count(
+        &mut self,
+        ended: &EndedEpisode,
+        attribution: Attribution,
+        is_undetected: bool,
+        events: &mut Vec<Event>,
     ) -> Option<(Identity, Entry)> {
-        let attribution = ended.attribute(entries, clock_ahead);
         let of_causes = self.totals.iter_mut().zip(&mut self.latest);
         for (cause, (totals, latest)) in Cause::ALL.into_iter().zip(of_causes) {
             if cause == attribution.cause {
                 totals.episodes += 1;
                 totals.micros = totals.micros.saturating_add(micros(ended.blocked));
-                *latest = Some((ended.began + ended.blocked, ended.blocked));
+                let (ended, blocked) = (ended.began + ended.blocked, ended.blocked);
+                *latest = Some(LatestOfCause { ended, blocked, is_undetected });
             }
         }
         let named = attribution.running_script.as_ref().map(|running_script| running_script.script.clone());

@@ -116,8 +116,15 @@ impl Scripts {
         same
     }
 
-    /// Counts at `now` a slow log entry whose call ended at `ended_at` by the exporter's clock. Returns the call if it is slow.
-    pub(super) fn count(&mut self, entry: &Entry, ended_at: u64, now: Unix) -> Option<SlowCall> {
+    /// Counts at `now` a slow log entry whose call ended at `ended_at` by the exporter's clock, and `is_undetected` if only the slow
+    /// log distinguishes it from the call before. Returns the call if it is slow.
+    pub(super) fn count(
+        &mut self,
+        entry: &Entry,
+        ended_at: u64,
+        is_undetected: bool,
+        now: Unix,
+    ) -> Option<SlowCall> {
         let Some(call) = &entry.call else {
             self.other_entries += 1;
             return None;
@@ -132,7 +139,7 @@ impl Scripts {
             .or_insert_with(|| Series::new(buckets, now.since_epoch()));
         series.count(entry, ended_at);
         for severity in Severity::ALL.into_iter().filter(|one| entry.duration >= self.slow.of(*one)) {
-            series.count_slow(severity, LastCall { ended_at, duration: entry.duration });
+            series.count_slow(severity, LastCall { ended_at, duration: entry.duration }, is_undetected);
             *self.slow_calls.entry((call.command, severity)).or_default() += 1;
         }
         self.slow_call(entry, ended_at, label)
@@ -234,7 +241,7 @@ mod tests {
 
     /// Counts an entry of a server whose clock is the exporter's.
     fn count(scripts: &mut Scripts, entry: &Entry) -> Option<SlowCall> {
-        scripts.count(entry, entry.ended_at, Unix::default())
+        scripts.count(entry, entry.ended_at, false, Unix::default())
     }
 
     fn slow_calls(scripts: &Scripts, command: ScriptCommand, severity: Severity) -> u64 {

@@ -1,6 +1,6 @@
 //! Numbers of one script as run by one command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Series {
     pub(crate) durations: Histogram,
     /// Latest call of each severity.
     pub(crate) last: BTreeMap<Severity, LastCall>,
+    /// Severities whose latest call only the slow log distinguishes from the call before; in memory only, never in the state file.
+    pub(crate) undetected: BTreeSet<Severity>,
     /// Number of calls of each severity; a critical call counts in both. Missing means 0.
     pub(crate) slow_calls: BTreeMap<Severity, u64>,
     /// Longest run time.
@@ -77,6 +79,7 @@ impl Series {
         Self {
             durations: Histogram::new(Arc::clone(buckets)),
             last: BTreeMap::new(),
+            undetected: BTreeSet::new(),
             slow_calls: BTreeMap::new(),
             longest: Duration::ZERO,
             seen: (u64::MAX, 0),
@@ -121,9 +124,14 @@ impl Series {
     }
 
     /// Counts a call of this severity.
-    pub(super) fn count_slow(&mut self, severity: Severity, call: LastCall) {
+    pub(super) fn count_slow(&mut self, severity: Severity, call: LastCall, is_undetected: bool) {
         *self.slow_calls.entry(severity).or_default() += 1;
         self.last.insert(severity, call);
+        if is_undetected {
+            self.undetected.insert(severity);
+        } else {
+            self.undetected.remove(&severity);
+        }
     }
 
     /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.

@@ -12,6 +12,8 @@ pub(crate) enum StateKind {
     Blocked,
     /// The server answers BUSY.
     Busy(BusyKind),
+    /// The server answered BUSY in this blockage, and answers nothing since.
+    BusySilent,
     /// The server loads its data set.
     Loading,
     /// The server rejects the exporter's credentials.
@@ -22,12 +24,13 @@ pub(crate) enum StateKind {
 
 impl StateKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Blocked,
         Self::Busy(BusyKind::Script),
         Self::Busy(BusyKind::Function),
         Self::Busy(BusyKind::Module),
+        Self::BusySilent,
         Self::Loading,
         Self::Unauthorized,
         Self::Unreachable,
@@ -42,6 +45,7 @@ impl StateKind {
             Self::Busy(BusyKind::Script) => "busy_script",
             Self::Busy(BusyKind::Function) => "busy_function",
             Self::Busy(BusyKind::Module) => "busy_module",
+            Self::BusySilent => "busy_silent",
             Self::Loading => "loading",
             Self::Unauthorized => "unauthorized",
             Self::Unreachable => "unreachable",
@@ -67,6 +71,9 @@ pub(crate) enum State {
     Blocked(Episode),
     /// The server answers BUSY.
     Busy(BusyKind, Episode),
+    /// The server answered BUSY in this blockage, and answers nothing since: either the same call executes one long command,
+    /// or it has ended and another one runs. The kind is that of the last BUSY reply.
+    BusySilent(BusyKind, Episode),
     /// The server loads its data set.
     Loading,
     /// The server rejects the exporter's credentials.
@@ -89,6 +96,7 @@ impl State {
             Self::Ok => StateKind::Ok,
             Self::Blocked(_) => StateKind::Blocked,
             Self::Busy(kind, _) => StateKind::Busy(*kind),
+            Self::BusySilent(..) => StateKind::BusySilent,
             Self::Loading => StateKind::Loading,
             Self::Unauthorized { .. } => StateKind::Unauthorized,
             Self::Untried | Self::Unreachable { .. } => StateKind::Unreachable,
@@ -113,7 +121,7 @@ impl State {
     /// The blockage that is not over.
     pub(super) const fn episode(&self) -> Option<&Episode> {
         match self {
-            Self::Blocked(episode) | Self::Busy(_, episode) => Some(episode),
+            Self::Blocked(episode) | Self::Busy(_, episode) | Self::BusySilent(_, episode) => Some(episode),
             _ => None,
         }
     }
@@ -121,15 +129,15 @@ impl State {
     /// The blockage that is not over.
     pub(super) const fn episode_mut(&mut self) -> Option<&mut Episode> {
         match self {
-            Self::Blocked(episode) | Self::Busy(_, episode) => Some(episode),
+            Self::Blocked(episode) | Self::Busy(_, episode) | Self::BusySilent(_, episode) => Some(episode),
             _ => None,
         }
     }
 
-    /// Kind of BUSY replies.
+    /// Kind of the last BUSY reply of the blockage.
     pub(super) const fn busy_kind(&self) -> Option<BusyKind> {
         match self {
-            Self::Busy(kind, _) => Some(*kind),
+            Self::Busy(kind, _) | Self::BusySilent(kind, _) => Some(*kind),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::account::{Account, Reconciliation, SavedAccount, ServerIdentity};
 use super::event::Event;
 use super::exporter::{Absence, ExporterStats, Feature};
+use super::history::Attributed;
 use super::incidents::{Incident, OutcomeCounts};
 use super::latest::LatestCalls;
 use super::ledger::{Ledger, Totals};
@@ -332,7 +333,9 @@ impl Target {
 
     /// Command of the next heartbeat: while BUSY one that causes no BUSY error, and otherwise the first that is available.
     pub(crate) fn heartbeat(&self, now: Timestamps) -> Heartbeat {
-        if matches!(self.liveness.state(), State::Busy(..)) && self.may_use(Feature::Transaction) {
+        if matches!(self.liveness.state(), State::Busy(..) | State::BusySilent(..))
+            && self.may_use(Feature::Transaction)
+        {
             return Heartbeat::Transaction;
         }
         if self.should_try(Feature::Ping, now) {
@@ -451,6 +454,7 @@ impl Target {
                 self.account.identify(ServerIdentity::default(), now.mono);
             }
             Observation::Settings(settings) => {
+                liveness.set_time_limit(settings.time_limit);
                 if let Some(entries) = settings.slowlog_max_len {
                     self.account.set_max_len(entries);
                 }
@@ -490,7 +494,10 @@ impl Target {
     ) {
         let available = absence.is_none();
         match feature {
-            Feature::Config if !available => self.server.forget_settings(),
+            Feature::Config if !available => {
+                self.server.forget_settings();
+                self.liveness.set_time_limit(None);
+            }
             Feature::SlowlogLength if !available => self.server.forget_slowlog_length(),
             _ => {}
         }
@@ -529,7 +536,8 @@ impl Target {
             self.lost_at = Some(now.mono);
         }
         let mut ended = Vec::new();
-        let resolved = self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
+        let Attributed { resolved, undetected } =
+            self.liveness.attribute(&new, self.server.clock_ahead(), &mut ended);
         let report = self.report_lost(lost.saturating_sub(unreadable), now);
         let server = &self.server;
         if !baseline.is_empty() {
@@ -545,7 +553,8 @@ impl Target {
                 totals.unreadable = totals.unreadable.saturating_add(unreadable);
                 events.extend(report);
                 let count = |entry: &Entry| {
-                    totals.scripts.count(entry, server.local_seconds(entry.ended_at), now.unix)
+                    let is_undetected = undetected.contains(&entry.id);
+                    totals.scripts.count(entry, server.local_seconds(entry.ended_at), is_undetected, now.unix)
                 };
                 for call in new.iter().filter_map(count) {
                     totals.latest.push(call.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -30,6 +31,7 @@ on_each_server!(
     refused_pings_are_counted_without_our_own,
     a_function_is_named_while_it_runs,
     a_script_is_named_while_it_runs,
+    a_script_right_behind_a_busy_one_never_has_its_name,
     late_answers_neither_split_a_blockage_nor_lose_its_name,
     busy_that_changes_its_kind_is_two_blockages_with_names,
     the_exporter_can_start_while_the_server_is_busy,
@@ -408,6 +410,46 @@ fn load_endless(server: &Server) -> Vec<Endless> {
     assert!(!matches!(reply, Value::ServerError(_)), "FUNCTION LOAD: {reply:?}");
     vec![Endless::Script, Endless::Function]
 }
+
+/// Two scripts in one write: the server runs the second one before it reads from anybody else.
+fn a_script_right_behind_a_busy_one_never_has_its_name(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 1500").start();
+    let log = server.log_path();
+    let exporter = started(&server, &["--redis.log-file", log.to_str().unwrap()]);
+    let first = busy_eval(Duration::from_millis(3500));
+    let second = eval(&format!("-- another\n{BUSY_LOOP}"), Duration::from_millis(1300));
+    let write = [&first, &second].map(|command| redis::Cmd::new().arg(command).get_packed_command()).concat();
+    let mut client = TcpStream::connect(server.addr()).unwrap();
+    client.write_all(&write).unwrap();
+
+    let named = exporter
+        .wait_for(LIMIT, "the first script to be named", |metrics| !metrics.series(RUNNING).is_empty());
+    let name = named.series(RUNNING)[0].label("script").to_owned();
+    let silent = exporter.wait_for(LIMIT, "the second script", |metrics| {
+        metrics.value("redis_script_target_state", &[("state", "busy_silent")]) == Some(1.0)
+    });
+    let shown = |metrics: &Metrics| metrics.value(RUNNING, &[("script", &name)]);
+    assert_eq!(shown(&silent), None, "it may be the second one");
+    let metrics = exporter.wait_for(LIMIT, "both to be attributed", |metrics| {
+        assert_eq!(shown(metrics), None, "it is over");
+        whole(metrics.sum("redis_script_blockages_total", &[])) >= 2
+    });
+    let (episodes, seconds) = blockages(&metrics, "script");
+    assert_eq!(episodes, 2);
+    assert!(seconds >= 4.5, "{seconds}");
+    let undetected = metrics.series("redis_script_last_slow_call_undetected");
+    let undetected: BTreeSet<_> = undetected.iter().map(|sample| sample.label("script")).collect();
+    let calls = metrics.series("redis_script_last_slow_call_duration_seconds");
+    let calls: BTreeSet<_> = calls.iter().map(|sample| sample.label("script")).collect();
+    // On a busy machine the second one passes the limit too, and the log names it.
+    let passed = metrics.sum("redis_script_busy_episodes_total", &[]) > 1.0;
+    let expected = usize::from(!passed);
+    assert_eq!((calls.len(), undetected.len()), (2, expected), "{calls:?} {undetected:?}");
+    assert!(undetected.is_subset(&calls));
+    wait_for_lines(&exporter, &["blockage ended"], 2);
+}
+
+const RUNNING: &str = "redis_script_running_info";
 
 fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
     behind_a_slow_proxy(kind, 6);

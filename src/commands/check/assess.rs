@@ -167,6 +167,7 @@ fn state(condition: &Condition) -> StateKind {
         Condition::Answers => StateKind::Ok,
         Condition::Blocked { .. } => StateKind::Blocked,
         Condition::Busy { kind, .. } => StateKind::Busy(*kind),
+        Condition::BusySilent { .. } => StateKind::BusySilent,
         Condition::Loading => StateKind::Loading,
         Condition::Unauthorized(_) => StateKind::Unauthorized,
     }
@@ -174,7 +175,7 @@ fn state(condition: &Condition) -> StateKind {
 
 fn blocked(condition: &Condition) -> Option<Blocked> {
     match condition {
-        Condition::Blocked { waited, .. } => {
+        Condition::Blocked { waited, .. } | Condition::BusySilent { waited } => {
             Some(Blocked { kind: None, kill: None, function: None, running: None, unanswered: *waited })
         }
         Condition::Busy { kind, waited, running } => Some(Blocked {

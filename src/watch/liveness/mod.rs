@@ -15,17 +15,16 @@ mod tests;
 use std::time::Duration;
 
 use super::cause::Cause;
-use super::episode::{Episode, Evidence, Proof};
+use super::episode::{Episode, Evidence, Gap, Proof};
 use super::event::Event;
 use super::exporter::request_histogram;
 use super::histogram::Histogram;
-use super::history::{CauseTotals, History, LastBlockage};
+use super::history::{Attributed, CauseTotals, History, LastBlockage, LatestOfCause};
 use super::incidents::{Incident, IncidentKind, Incidents, OutcomeCounts};
 use super::running_script::{Running, RunningScript};
 use super::state::State;
-use crate::clock::{Mono, Timestamps, Unix};
+use crate::clock::{Mono, Timestamps};
 use crate::parse::{BusyKind, Entry};
-use crate::script::Identity;
 use crate::text::clean;
 
 /// Maximum length of the reason for a state, in bytes. Certificates and error replies are part of it.
@@ -56,6 +55,8 @@ pub(crate) struct Liveness {
     busy_episodes: [u64; BusyKind::ALL.len()],
     /// Round trips of the heartbeat.
     heartbeats: Histogram,
+    /// Run time after which the server answers BUSY, if known.
+    time_limit: Option<Duration>,
 }
 
 impl Default for Liveness {
@@ -70,6 +71,7 @@ impl Default for Liveness {
             last_free: Mono::EPOCH,
             busy_episodes: [0; BusyKind::ALL.len()],
             heartbeats: request_histogram(),
+            time_limit: None,
         }
     }
 }
@@ -124,10 +126,12 @@ impl Liveness {
         self.state.episode().map_or(Duration::ZERO, |episode| now.mono.since(episode.began))
     }
 
-    /// The script or function that blocks the server, if known.
+    /// The script or function that blocks the server, if known. After a silence it is not, until something shows that the
+    /// same one runs.
     #[must_use]
     pub(crate) fn running_script(&self) -> Option<&RunningScript> {
-        self.state.episode()?.running.as_ref().map(|running| &running.running_script)
+        let episode = self.state.episode().filter(|episode| episode.gap.is_none())?;
+        episode.running.as_ref().map(|running| &running.running_script)
     }
 
     /// Totals of ended blockages by cause; every cause exists.
@@ -135,8 +139,8 @@ impl Liveness {
         self.history.totals()
     }
 
-    /// End and duration of the latest blockage of each cause that there was.
-    pub(crate) fn latest_blockages(&self) -> impl Iterator<Item = (Cause, Unix, Duration)> {
+    /// Latest blockage of each cause that there was.
+    pub(crate) fn latest_blockages(&self) -> impl Iterator<Item = (Cause, LatestOfCause)> {
         self.history.latest()
     }
 
@@ -161,6 +165,11 @@ impl Liveness {
         self.heartbeats.observe(round_trip);
     }
 
+    /// The run time after which the server answers BUSY was read, or can't be any more.
+    pub(super) fn set_time_limit(&mut self, limit: Option<Duration>) {
+        self.time_limit = limit.filter(|limit| !limit.is_zero());
+    }
+
     /// A request that was sent at `sent`, and that a BUSY server rejects, was answered.
     pub(super) fn answered(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_free = self.last_free.max(sent);
@@ -183,11 +192,18 @@ impl Liveness {
 
     /// A request that was sent at `sent` has no reply yet, and the server's kernel accepts connections.
     pub(super) fn silent(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
-        // A server that is BUSY and silent runs one long command of the same script.
-        if self.state.episode().is_none() {
-            let episode = self.begin(sent, now, events);
-            self.enter(State::Blocked(episode), now, events);
-            self.apply_early_name(now, events);
+        match self.state.clone() {
+            State::Busy(kind, mut episode) => {
+                let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
+                episode.gap.get_or_insert(Gap { last_sent, unanswered: sent });
+                self.enter(State::BusySilent(kind, episode), now, events);
+            }
+            State::Blocked(_) | State::BusySilent(..) => {}
+            _ => {
+                let episode = self.begin(sent, now, events);
+                self.enter(State::Blocked(episode), now, events);
+                self.apply_early_name(now, events);
+            }
         }
     }
 
@@ -210,6 +226,8 @@ impl Liveness {
                     self.go_busy(kind, next, now, events);
                 } else if self.state.busy_kind().is_none() {
                     self.go_busy(kind, episode, now, events);
+                } else if matches!(self.state, State::BusySilent(..)) {
+                    self.resume_busy(kind, episode, now, events);
                 }
             }
         }
@@ -247,6 +265,10 @@ impl Liveness {
         };
         if another {
             self.split_in_same_state(latest, now, events);
+        } else if let Some(episode) = self.state.episode_mut()
+            && episode.gap.is_some_and(|gap| latest <= gap.last_sent)
+        {
+            episode.gap = None;
         }
         if let Some(evidence) = self.state.episode_mut().and_then(|episode| episode.evidence.as_mut()) {
             evidence.proof = Proof { asked: sent, read: now.mono, began: latest };
@@ -322,13 +344,12 @@ impl Liveness {
     }
 
     /// Attributes ended blockages. The slow log was read to its end and had these new entries, or it can't be read.
-    /// Returns scripts that had been named by SHA1, each with the entry that has its cut body.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
-    ) -> Vec<(Identity, Entry)> {
+    ) -> Attributed {
         self.history.attribute(entries, clock_ahead, events)
     }
 
@@ -354,6 +375,15 @@ impl Liveness {
         }
         self.enter(State::Busy(kind, episode), now, events);
         events.push(Event::WentBusy { kind, blocked });
+    }
+
+    /// Enters the state BUSY again after a silence. Nothing else can have followed and be BUSY already within the time limit.
+    fn resume_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
+        let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
+        let is_same = self.time_limit.is_some_and(|limit| now.mono.since(last_sent) < limit);
+        // An earlier silence stays in doubt.
+        let gap = episode.gap.filter(|gap| !is_same || gap.last_sent < last_sent);
+        self.enter(State::Busy(kind, Episode { gap, ..episode }), now, events);
     }
 
     /// Ends the episode at `began`, when something else began without a gap. Returns the episode that follows.

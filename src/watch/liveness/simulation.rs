@@ -41,10 +41,12 @@ enum Reply {
 
 impl Simulation {
     fn new(runs: Vec<Run>, chance: u64) -> Self {
+        let mut liveness = Liveness::default();
+        liveness.set_time_limit(Some(ms(LIMIT)));
         let mut simulation = Self {
             runs,
             chance,
-            liveness: Liveness::default(),
+            liveness,
             events: Vec::new(),
             now: 0,
             lines: VecDeque::new(),
@@ -199,9 +201,9 @@ fn any_runs() -> impl Strategy<Value = Vec<Run>> {
         let mut now = 3000;
         let mut below_limit = true;
         for (pause, length, running_script) in drawn {
-            // Without a gap, what is below the limit is seen as one with what comes before or behind it.
+            // Without a gap, what is below the limit is seen as one with what comes behind it.
             let short = length < LIMIT;
-            now += if short || below_limit { pause.max(4000) } else { pause };
+            now += if below_limit { pause.max(4000) } else { pause };
             below_limit = short;
             runs.push(Run { begins: now, ends: now + length, running_script });
             now += length;

@@ -61,8 +61,10 @@ fn another_kind_of_busy_is_another_blockage() {
         (1, 1)
     );
     let latest: Vec<_> = liveness.latest_blockages().collect();
-    let [script, function] = [(Cause::Script, 1000, 1000), (Cause::Function, 2000, 1000)]
-        .map(|(cause, ended, blocked)| (cause, at(ended).unix, ms(blocked)));
+    let [script, function] =
+        [(Cause::Script, 1000, 1000), (Cause::Function, 2000, 1000)].map(|(cause, ended, blocked)| {
+            (cause, LatestOfCause { ended: at(ended).unix, blocked: ms(blocked), is_undetected: false })
+        });
     assert_eq!(latest.len(), 2);
     assert!(latest.contains(&script) && latest.contains(&function), "{latest:?}");
 }
@@ -277,6 +279,130 @@ fn an_error_that_busy_does_not_hold_up_ends_no_blockage() {
     );
 }
 
+/// A server with this time limit that was BUSY with a named script from 200 to 5400, and is silent.
+fn busy_with_a_named_script(limit: Option<Duration>) -> (Liveness, Vec<Event>, RunningScript) {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    let first = RunningScript::logged(&"a".repeat(40));
+    liveness.set_time_limit(limit);
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.silent(mono(200), at(450), &mut events);
+    liveness.busy(BusyKind::Script, mono(200), at(5200), &mut events);
+    liveness.logged(first.clone(), ms(5000), at(5210), &mut events);
+    liveness.busy(BusyKind::Script, mono(5300), at(5301), &mut events);
+    assert_eq!(liveness.running_script(), Some(&first));
+    liveness.silent(mono(5500), at(5750), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::BusySilent);
+    assert_eq!(liveness.running_script(), None, "another one may have begun");
+    assert_eq!(liveness.blocked(at(5750)), ms(5550));
+    (liveness, events, first)
+}
+
+fn entry_of(id: u64, ended: u64, length: u64, arguments: &[&str]) -> Entry {
+    Entry { id, ended_at: at(ended).unix.as_secs(), duration: ms(length), ..Entry::with_arguments(arguments) }
+}
+
+#[test]
+fn a_silence_after_busy_hides_the_name_until_the_same_one_must_be_running() {
+    for (limit, answered, named) in [
+        (Some(ms(5000)), 10_200, true),
+        (Some(ms(5000)), 10_400, false),
+        (None, 5800, false),
+        (Some(ms(0)), 5800, false),
+    ] {
+        let (mut liveness, mut events, first) = busy_with_a_named_script(limit);
+        liveness.busy(BusyKind::Script, mono(5500), at(answered), &mut events);
+        assert_eq!(liveness.state().kind(), StateKind::Busy(BusyKind::Script));
+        assert_eq!(liveness.running_script().is_some(), named, "{limit:?} {answered}");
+        // Another silence changes nothing about an earlier one.
+        liveness.busy(BusyKind::Script, mono(answered + 1), at(answered + 2), &mut events);
+        liveness.silent(mono(answered + 100), at(answered + 400), &mut events);
+        liveness.busy(BusyKind::Script, mono(answered + 100), at(answered + 500), &mut events);
+        assert_eq!(liveness.running_script().is_some(), named, "{limit:?} {answered}");
+        let end = answered + 1000;
+        liveness.answered(mono(end), at(end), &mut events);
+        let entries = [entry_of(7, end, end - 200, &["EVALSHA", "a"])];
+        assert_eq!(liveness.attribute(&entries, Some(0.0), &mut events).undetected, [0; 0]);
+        assert_eq!(ended(&events), [(Cause::Script, ms(end - 200), Some(first))], "one call is one blockage");
+        assert_eq!(busy_count(&liveness, BusyKind::Script), 1);
+    }
+}
+
+#[test]
+fn what_follows_busy_without_a_reply_in_between_is_another_blockage_by_its_entry() {
+    for (name, cause) in [("KEYS", Cause::Command), ("FCALL", Cause::Function), ("EVAL", Cause::Script)] {
+        let (mut liveness, mut events, first) = busy_with_a_named_script(Some(ms(5000)));
+        // The script ended at 5400, and what follows at 8400.
+        liveness.answered(mono(5500), at(8400), &mut events);
+        let entries = [
+            entry_of(5, 5300, 4000, &["KEYS", "within the script"]),
+            entry_of(6, 5400, 5200, &["EVALSHA", "a"]),
+            entry_of(7, 8300, 2000, &["KEYS", "within what follows"]),
+            entry_of(8, 8400, 3000, &[name, "x"]),
+        ];
+        let attributed = liveness.attribute(&entries, Some(0.0), &mut events);
+        assert_eq!(attributed.undetected, [8], "{name}");
+        assert_eq!(ended(&events), [(Cause::Script, ms(5200), Some(first)), (cause, ms(3000), None)]);
+        let undetected: Vec<_> =
+            liveness.latest_blockages().filter(|(_, latest)| latest.is_undetected).collect();
+        let [(found, latest)] = undetected[..] else { panic!("{undetected:?}") };
+        assert_eq!((found, latest.ended, latest.blocked), (cause, at(8400).unix, ms(3000)));
+    }
+}
+
+#[test]
+fn a_script_that_follows_another_one_and_is_busy_too_is_another_blockage_by_its_entry() {
+    let (mut liveness, mut events, _) = busy_with_a_named_script(Some(ms(5000)));
+    liveness.busy(BusyKind::Script, mono(5500), at(10_450), &mut events);
+    assert_eq!(liveness.running_script(), None);
+    liveness.busy(BusyKind::Script, mono(13_300), at(13_301), &mut events);
+    liveness.answered(mono(13_500), at(13_500), &mut events);
+    let entries = [entry_of(6, 5400, 5200, &["EVALSHA", "a"]), entry_of(7, 13_400, 8000, &["EVALSHA", "b"])];
+    assert_eq!(liveness.attribute(&entries, Some(0.0), &mut events).undetected, [7]);
+    let lengths: Vec<_> = ended(&events).into_iter().map(|(cause, length, _)| (cause, length)).collect();
+    assert_eq!(lengths, [(Cause::Script, ms(5300)), (Cause::Script, ms(8000))]);
+}
+
+#[test]
+fn two_that_follow_are_two_blockages_and_a_slow_log_without_them_shows_none() {
+    let ends = |entries: &[Entry], clock_ahead: Option<f64>| {
+        let (mut liveness, mut events, _) = busy_with_a_named_script(Some(ms(5000)));
+        liveness.busy(BusyKind::Script, mono(5500), at(10_450), &mut events);
+        liveness.silent(mono(12_300), at(12_600), &mut events);
+        liveness.answered(mono(12_300), at(15_200), &mut events);
+        liveness.attribute(entries, clock_ahead, &mut events);
+        ended(&events).into_iter().map(|(_, length, _)| length.as_millis()).collect::<Vec<_>>()
+    };
+    let (first, second, third) = (
+        entry_of(6, 5400, 5200, &["EVALSHA", "a"]),
+        entry_of(7, 12_200, 6800, &["EVALSHA", "b"]),
+        entry_of(8, 15_200, 3000, &["KEYS", "*"]),
+    );
+    let all = [first.clone(), second, third];
+    assert_eq!(ends(&all, Some(0.0)), [5200, 6800, 3000]);
+    assert_eq!(ends(&[], Some(0.0)), [15_000]);
+    assert_eq!(ends(&all, None), [15_000], "the clocks can't be compared");
+    assert_eq!(ends(&[first], Some(0.0)), [15_000]);
+}
+
+#[test]
+fn function_stats_shows_after_a_silence_that_the_same_function_runs_or_another() {
+    for (running_for, same) in [(10_300, true), (5100, false)] {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.busy(BusyKind::Function, mono(200), at(5200), &mut events);
+        liveness.running(b"f", Some(ms(5000)), mono(5200), at(5201), &mut events);
+        liveness.silent(mono(5400), at(5650), &mut events);
+        assert_eq!(liveness.running_script(), None);
+        liveness.busy(BusyKind::Function, mono(5400), at(10_500), &mut events);
+        assert_eq!(liveness.running_script(), None);
+        liveness.running(b"f", Some(ms(running_for)), mono(10_501), at(10_502), &mut events);
+        assert_eq!(liveness.running_script(), Some(&RunningScript::function(b"f")));
+        assert_eq!(busy_count(&liveness, BusyKind::Function), if same { 1 } else { 2 });
+        let blocked = liveness.blocked(at(10_502));
+        assert!(blocked.abs_diff(ms(running_for)) <= ms(5), "{blocked:?}");
+    }
+}
+
 #[test]
 fn why_a_state_holds_is_cut_and_cleaned() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
@@ -412,7 +538,10 @@ proptest! {
             if proves_free {
                 (last_read, last_asked) = (now, asked);
             }
-            let blocking = matches!(liveness.state().kind(), StateKind::Blocked | StateKind::Busy(_));
+            let blocking = matches!(
+                liveness.state().kind(),
+                StateKind::Blocked | StateKind::Busy(_) | StateKind::BusySilent
+            );
             if blocking {
                 prop_assert!(liveness.state.episode().is_some());
                 prop_assert!(liveness.blocked(at(now)) <= ms(now - last_asked));

@@ -108,6 +108,7 @@ fn current(target: &Target, now: Timestamps) -> Option<Incident> {
             (kind, liveness.blocked(now))
         }
         State::Busy(kind, _) => ((*kind).into(), liveness.blocked(now)),
+        State::BusySilent(..) => (IncidentKind::Unknown, liveness.blocked(now)),
         _ if !state.is_tried() => return None,
         _ => (IncidentKind::of_state(state.kind())?, liveness.held(now)),
     };
@@ -115,7 +116,7 @@ fn current(target: &Target, now: Timestamps) -> Option<Incident> {
         began: (now.unix - lasted).since_epoch(),
         lasted,
         kind,
-        busy: matches!(state, State::Busy(..)),
+        busy: matches!(state, State::Busy(..) | State::BusySilent(..)),
         script: running.map(|running| running.script.clone()),
         client: String::new(),
         client_name: String::new(),

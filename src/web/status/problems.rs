@@ -134,6 +134,7 @@ fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Conditi
                 running_for: None,
             }),
         },
+        State::BusySilent(..) => Condition::BusySilent { waited: liveness.blocked(now) },
         State::Loading => Condition::Loading,
         State::Unauthorized { detail } => Condition::Unauthorized(detail.clone()),
         State::Unreachable { detail } => Condition::Unreachable(Unreachable::Other(detail.clone())),

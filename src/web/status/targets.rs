@@ -331,7 +331,7 @@ fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestam
     let liveness = target.liveness();
     let busy = match liveness.state() {
         State::Busy(kind, _) => Some(*kind),
-        State::Blocked(_) => None,
+        State::Blocked(_) | State::BusySilent(..) => None,
         _ => return None,
     };
     let running = liveness.running_script();

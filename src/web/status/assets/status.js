@@ -336,7 +336,7 @@ function renderProblems({ summary }) {
 /** Text and style of each state. */
 const STATES = {
   ok: ['ok', 'ok'], blocked: ['blocked', 'bad'], busy_script: ['BUSY: script', 'bad'], busy_function: ['BUSY: function', 'bad'],
-  busy_module: ['BUSY: module', 'bad'], loading: ['loading', 'warning'], unauthorized: ['access denied', 'down'],
+  busy_module: ['BUSY: module', 'bad'], busy_silent: ['BUSY, then silent', 'bad'], loading: ['loading', 'warning'], unauthorized: ['access denied', 'down'],
   unreachable: ['unreachable', 'down'], untried: ['not checked yet', ''],
 };
 
