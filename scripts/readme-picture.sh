@@ -97,7 +97,7 @@ metric() {
 }
 wait_for "answer of the exporter" curl -sf "http://127.0.0.1:$listen/-/ready"
 for target in checkout sessions; do
-    wait_for "reading of the slow log of $target" metric "exporter_capability\{target=\"$target\",feature=\"slowlog\"\} 1"
+    wait_for "reading of the slow log of $target" metric "slowlog_max_length\{target=\"$target\"\} [1-9]"
 done
 
 for milliseconds in 40 35 60 55 70; do

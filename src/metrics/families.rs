@@ -408,15 +408,15 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     counter(
         "redis_script_rejected_calls_total",
-        &["command"],
-        "Calls that the server rejected before they ran, for example because it was BUSY (INFO commandstats).",
-        Source::Target(|view, out| commands(view, out, |stats| float(stats.rejected))),
+        &[],
+        "Script and function calls that the server rejected before they ran, for example because it was BUSY (INFO commandstats).",
+        Source::Target(|view, out| all_commands(view, out, |stats| stats.rejected)),
     ),
     counter(
         "redis_script_failed_calls_total",
-        &["command"],
-        "Calls that ended with an error (INFO commandstats).",
-        Source::Target(|view, out| commands(view, out, |stats| float(stats.failed))),
+        &[],
+        "Script and function calls that ended with an error (INFO commandstats).",
+        Source::Target(|view, out| all_commands(view, out, |stats| stats.failed)),
     ),
     counter(
         "redis_script_errors_total",
@@ -487,21 +487,18 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     counter(
         "redis_script_exporter_poll_failures_total",
-        &["reason"],
-        "Polls that failed, by reason.",
+        &[],
+        "Polls that failed; the exporter's log, the state and redis_script_exporter_capability show the reason.",
         Source::Target(|view, out| {
-            out.since(view.target.created());
-            for (reason, count) in &view.target.exporter().failures {
-                out.count(&[reason.as_str()], *count);
-            }
+            out.since(view.target.created()).count(&[], view.target.exporter().failures);
         }),
     ),
-    histogram(
-        "redis_script_exporter_poll_duration_seconds",
+    counter(
+        "redis_script_exporter_poll_seconds_total",
         &[],
-        "Duration of successful polls, all their requests together.",
+        "Total duration of successful polls, all their requests together.",
         Source::Target(|view, out| {
-            out.since(view.target.created()).histogram(&[], &view.target.exporter().poll_duration);
+            out.since(view.target.created()).value(&[], view.target.exporter().poll_time.as_secs_f64());
         }),
     ),
     gauge(
@@ -523,10 +520,12 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_capability",
         &["feature"],
-        "1 if the exporter can use this command; 0 if the user may not run it, the server does not have it, or it has not been tried yet. slowlog is also 0 while all slow log entries are unreadable.",
+        "0 if the exporter can't use this command: the user may not run it, the server does not have it, or it has not been tried yet; absent if it can. slowlog is also 0 while all slow log entries are unreadable.",
         Source::Target(|view, out| {
             for feature in Feature::ALL {
-                out.flag(&[feature.as_str()], view.target.capability(feature) == Some(true));
+                if view.target.capability(feature) != Some(true) {
+                    out.flag(&[feature.as_str()], false);
+                }
             }
         }),
     ),
@@ -628,7 +627,6 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge("process_open_fds", &[], "Number of open file descriptors.", Source::Process),
     gauge("process_max_fds", &[], "Maximum number of open file descriptors.", Source::Process),
-    gauge("process_virtual_memory_bytes", &[], "Virtual memory size in bytes.", Source::Process),
     gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes.", Source::Process),
     gauge(
         "process_start_time_seconds",
@@ -636,7 +634,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "Start time of the process since unix epoch in seconds.",
         Source::Process,
     ),
-    gauge("process_threads", &[], "Number of OS threads in the process.", Source::Process),
 ];
 
 /// Adds a sample for each command from INFO commandstats; 0 for commands that the server has not seen.
@@ -645,6 +642,13 @@ fn commands(view: &TargetView<'_>, out: &mut Samples<'_>, value: fn(CommandStats
         for command in ScriptCommand::ALL {
             out.value(&[command.as_str()], value(commands.get(&command).copied().unwrap_or_default()));
         }
+    }
+}
+
+/// Adds the sum over all commands from INFO commandstats.
+fn all_commands(view: &TargetView<'_>, out: &mut Samples<'_>, count: fn(CommandStats) -> u64) {
+    if let Some(commands) = &view.target.server().info().commands {
+        out.count(&[], commands.values().map(|stats| count(*stats)).fold(0, u64::saturating_add));
     }
 }
 

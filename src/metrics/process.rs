@@ -2,6 +2,10 @@
 
 use prometheus::proto::MetricFamily;
 
+/// Families of the collector that are not served: they carry nothing about this program.
+#[cfg(target_os = "linux")]
+const UNUSED: [&str; 2] = ["process_threads", "process_virtual_memory_bytes"];
+
 /// Collector of the families `process_*`.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -17,7 +21,9 @@ impl Process {
 
     /// Returns the families with their present values.
     pub(super) fn families(&self) -> Vec<MetricFamily> {
-        prometheus::core::Collector::collect(&self.collector)
+        let mut families = prometheus::core::Collector::collect(&self.collector);
+        families.retain(|family| !UNUSED.contains(&family.name()));
+        families
     }
 }
 

@@ -15,7 +15,7 @@ use crate::parse::{
     Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::poll::TargetHandle;
-use crate::watch::{Absence, FailureReason, Feature, Heartbeat, Next, Observation, State};
+use crate::watch::{Absence, Feature, Heartbeat, Next, Observation, State};
 
 /// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
@@ -465,7 +465,7 @@ impl<'a> Session<'a> {
                         if matches!(command, Command::SlowlogGet(_)) {
                             self.handle.observe(Observation::SlowlogBroken);
                         }
-                        self.handle.observe(Observation::PollFailed { reason: FailureReason::Memory });
+                        self.handle.observe(Observation::PollFailed);
                         self.report_unexpected(command, error.to_string());
                     }
                     CommandError::ConnectionLost(_) if matches!(command, Command::SlowlogGet(_)) => {
@@ -578,16 +578,8 @@ impl<'a> Session<'a> {
 
     /// Counts a failed poll, and reports the reason unless the state or a capability shows it.
     fn poll_failed(&self, command: Command, error: RequestError) -> Result<(), SessionEnd> {
-        let reason = match &error {
-            RequestError::Ended(SessionEnd::Stopped) => None,
-            RequestError::Ended(SessionEnd::Lost(_) | SessionEnd::NoReply(_)) => {
-                Some(FailureReason::Connection)
-            }
-            RequestError::Malformed(_) => Some(FailureReason::Malformed),
-            RequestError::ErrorReply(error_reply) => Some(FailureReason::of(error_reply)),
-        };
-        if let Some(reason) = reason {
-            self.handle.observe(Observation::PollFailed { reason });
+        if !matches!(error, RequestError::Ended(SessionEnd::Stopped)) {
+            self.handle.observe(Observation::PollFailed);
         }
         match error {
             RequestError::Ended(end) => return Err(end),
@@ -616,7 +608,7 @@ impl<'a> Session<'a> {
             }
             (_, None) => {}
         }
-        self.handle.observe(Observation::PollFailed { reason: FailureReason::TooLarge });
+        self.handle.observe(Observation::PollFailed);
         self.report_unexpected(command, detail);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 use crate::clock::{Mono, Unix};
-use crate::parse::{Command, ErrorReply};
+use crate::parse::Command;
 
 /// Bounds of histograms of single requests, in seconds.
 const REQUEST_BUCKETS: [f64; 6] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0];
@@ -26,72 +26,6 @@ const SLOWLOG_CLOSED_AFTER: u32 = 6;
 /// Creates an empty histogram of single requests.
 pub(super) fn request_histogram() -> Histogram {
     Histogram::new(REQUEST_BUCKETS.into())
-}
-
-/// Reason for a failed poll.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FailureReason {
-    /// The server answered BUSY.
-    Busy,
-    /// The connection broke.
-    Connection,
-    /// The server loads its data set.
-    Loading,
-    /// The reply was not of the documented form.
-    Malformed,
-    /// The reply was dropped, since the replies of all servers exceeded the budget.
-    Memory,
-    /// The user lacks the permission, or the server lacks the command.
-    Permission,
-    /// Another error reply.
-    Refused,
-    /// The reply exceeded the limit on replies.
-    TooLarge,
-    /// The server rejected the exporter's credentials.
-    Unauthorized,
-}
-
-impl FailureReason {
-    /// All reasons.
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Busy,
-        Self::Connection,
-        Self::Loading,
-        Self::Malformed,
-        Self::Memory,
-        Self::Permission,
-        Self::Refused,
-        Self::TooLarge,
-        Self::Unauthorized,
-    ];
-
-    /// Reason for a poll that was answered with this error.
-    #[must_use]
-    pub(crate) const fn of(reply: &ErrorReply) -> Self {
-        match reply {
-            ErrorReply::Busy { .. } => Self::Busy,
-            ErrorReply::Loading | ErrorReply::MasterDown => Self::Loading,
-            ErrorReply::Unauthorized { .. } => Self::Unauthorized,
-            ErrorReply::NoPermission | ErrorReply::Unknown => Self::Permission,
-            ErrorReply::Other { .. } => Self::Refused,
-        }
-    }
-
-    /// Value of the label `reason`.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Connection => "connection",
-            Self::Loading => "loading",
-            Self::Malformed => "malformed",
-            Self::Memory => "memory",
-            Self::Permission => "permission",
-            Self::Refused => "refused",
-            Self::TooLarge => "too_large",
-            Self::Unauthorized => "unauthorized",
-        }
-    }
 }
 
 /// Reason for which a feature is not available.
@@ -187,10 +121,12 @@ impl Feature {
 pub(crate) struct ExporterStats {
     /// Number of polls of SLOWLOG or INFO that were started.
     pub(crate) polls: u64,
-    /// Number of failed polls by reason; every reason exists.
-    pub(crate) failures: BTreeMap<FailureReason, u64>,
-    /// Durations of successful polls.
-    pub(crate) poll_duration: Histogram,
+    /// Number of failed polls.
+    pub(crate) failures: u64,
+    /// Number of successful polls.
+    pub(crate) successes: u64,
+    /// Sum of the durations of successful polls.
+    pub(crate) poll_time: Duration,
     /// End of the last successful poll.
     pub(crate) last_poll: Option<Unix>,
     /// Number of BUSY errors that the exporter itself caused and the server counted.
@@ -216,8 +152,9 @@ impl Default for ExporterStats {
     fn default() -> Self {
         Self {
             polls: 0,
-            failures: FailureReason::ALL.map(|reason| (reason, 0)).into(),
-            poll_duration: request_histogram(),
+            failures: 0,
+            successes: 0,
+            poll_time: Duration::ZERO,
             last_poll: None,
             busy_replies: 0,
             capabilities: BTreeMap::new(),

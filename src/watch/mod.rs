@@ -30,7 +30,7 @@ mod target;
 
 pub(crate) use self::callers::{Caller, Callers};
 pub(crate) use self::event::Event;
-pub(crate) use self::exporter::{Absence, FailureReason, Feature};
+pub(crate) use self::exporter::{Absence, Feature};
 pub(crate) use self::histogram::{Histogram, SCHEMA};
 pub(crate) use self::incidents::{Incident, IncidentEnd, IncidentKind, KEPT};
 pub(crate) use self::liveness::Liveness;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::Event;
-use super::exporter::{Absence, FailureReason, Feature};
+use super::exporter::{Absence, Feature};
 use crate::clock::Mono;
 use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 
@@ -61,7 +61,7 @@ pub(crate) enum Observation {
         took: Duration,
     },
     /// A poll failed.
-    PollFailed { reason: FailureReason },
+    PollFailed,
     /// The server sent an unexpected reply.
     UnexpectedReply {
         command: &'static str,

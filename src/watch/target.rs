@@ -419,12 +419,13 @@ impl Target {
             Observation::Unreachable { detail } => liveness.unreachable(&detail, now, events),
             Observation::PollBegan => self.exporter.polls += 1,
             Observation::Polled { took } => {
-                self.exporter.poll_duration.observe(took);
+                self.exporter.successes += 1;
+                self.exporter.poll_time = self.exporter.poll_time.saturating_add(took);
                 self.exporter.last_poll = Some(now.unix);
             }
-            Observation::PollFailed { reason } => {
+            Observation::PollFailed => {
                 self.has_baseline = true;
-                *self.exporter.failures.entry(reason).or_default() += 1;
+                self.exporter.failures += 1;
             }
             Observation::UnexpectedReply { command, detail } => {
                 self.unexpected_reply(command, detail, now, events);

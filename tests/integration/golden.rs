@@ -70,7 +70,7 @@ fn is_volatile(series: &str) -> bool {
     let of_the_run = [
         "process_",
         "redis_script_heartbeat_duration_seconds",
-        "redis_script_exporter_poll_duration_seconds",
+        "redis_script_exporter_poll_seconds_total",
         "redis_script_exporter_polls_total",
         "redis_script_exporter_last_poll_timestamp_seconds",
         "redis_script_exporter_config_last_reload_success_timestamp_seconds",
