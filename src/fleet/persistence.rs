@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::Targets;
-use crate::clock::{Clock, Mono};
+use crate::clock::{Clock, Mono, Unix};
 use crate::poll::TargetHandle;
 use crate::state::{StateInUse, Store};
 use crate::watch::{SavedTarget, Snapshot};
@@ -43,6 +43,8 @@ const CONSEQUENCE: &str = "after a restart of the exporter, entries would be mis
 pub(crate) struct Persistence {
     store: Arc<Store>,
     clock: Clock,
+    /// Time at which both counts were 0.
+    created: Unix,
     /// Notified when numbers wait to be saved.
     unsaved: Arc<Notify>,
     writes: AtomicU64,
@@ -60,6 +62,7 @@ impl Persistence {
         Ok(Self {
             store: Arc::new(Store::open(path)?),
             clock,
+            created: clock.now().unix,
             unsaved: Arc::new(Notify::new()),
             writes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -87,6 +90,11 @@ impl Persistence {
         let path = self.store.path().display();
         (!self.healthy.load(Ordering::Relaxed))
             .then(|| format!("The state file {path} cannot be written: {CONSEQUENCE}."))
+    }
+
+    /// Returns the time at which both counts were 0, as time since the Unix epoch.
+    pub(crate) fn created(&self) -> Duration {
+        self.created.since_epoch()
     }
 
     /// Saves the targets whenever they have changed, until `stop`, and then once more.

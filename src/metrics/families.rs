@@ -604,7 +604,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Exporter(|view, out| {
             if let Some(persistence) = view.fleet.persistence() {
                 let [writes, _] = persistence.counts();
-                out.count(&[], writes);
+                out.since(persistence.created()).count(&[], writes);
             }
         }),
     ),
@@ -615,7 +615,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Exporter(|view, out| {
             if let Some(persistence) = view.fleet.persistence() {
                 let [_, failures] = persistence.counts();
-                out.count(&[], failures);
+                out.since(persistence.created()).count(&[], failures);
             }
         }),
     ),

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Error;
-use prometheus::proto::MetricType;
+use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{ExporterSamples, ExporterView, FAMILIES, Family, Source, TargetView};
 use super::format::{Format, Head};
 use super::process::Process;
-use super::samples::{Kind, Sample, Samples};
+use super::samples::{Extra, Kind, Sample, Samples};
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::poll::TargetHandle;
@@ -93,10 +94,16 @@ impl Gatherer {
             write(&view, &mut samples);
             add_section(format, family.descriptor.head(), samples.sorted(), sections)?;
         }
-        for mut family in self.process.families() {
+        let process = self.process.families();
+        let created = process_start(&process).filter(|_| format.has_extra());
+        for mut family in process {
             let kind =
                 if family.get_field_type() == MetricType::COUNTER { Kind::Counter } else { Kind::Gauge };
-            let samples = family.take_metric().into_iter().map(|metric| Sample { metric, extra: None });
+            let samples = family.take_metric().into_iter().map(|metric| {
+                let extra =
+                    created.map(|created| Box::new(Extra { created: Some(created), ..Extra::default() }));
+                Sample { metric, extra }
+            });
             let samples = samples.collect();
             add_section(format, Head { name: family.name(), kind, help: family.help() }, samples, sections)?;
         }
@@ -141,6 +148,13 @@ impl Gatherer {
         targets.sort_by(|one, other| one.config().name.cmp(&other.config().name));
         targets
     }
+}
+
+/// Returns the start of the process, as time since the Unix epoch.
+fn process_start(families: &[MetricFamily]) -> Option<Duration> {
+    let family = families.iter().find(|family| family.name() == "process_start_time_seconds")?;
+    let started = family.get_metric().first()?.get_gauge().get_value();
+    Duration::try_from_secs_f64(started).ok()
 }
 
 /// Encoded families by name.

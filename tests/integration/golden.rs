@@ -106,3 +106,25 @@ fn hide_labels(line: &str) -> String {
     }
     line
 }
+
+/// Maximum number of series of an exporter with one target that has no slow calls; `docs/performance.md` has their cost.
+const MAX_IDLE_SERIES: usize = 100;
+
+#[test]
+fn an_idle_target_has_few_series() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let exporter = begin(Exporter::builder().args(&["--redis.addr", &server.url()]));
+        let metrics = exporter.wait_for(LIMIT, "all that is known of a server", |metrics| {
+            let known = [
+                "redis_script_calls_total",
+                "redis_script_slowlog_max_length",
+                "redis_script_slowlog_length",
+            ];
+            known.iter().all(|name| !metrics.series(name).is_empty())
+        });
+        let count = metrics.samples().len();
+        println!("{count} series of an idle target");
+        assert!(count <= MAX_IDLE_SERIES, "{count}: {:?}", metrics.names());
+    });
+}

@@ -558,6 +558,8 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
             ["discovery_up", "discovery_refused_servers", "discovered_targets"]
                 .map(|name| format!("redis_script_exporter_{name}")),
         );
+        // Only while the latest call or blockage followed a BUSY one before the next heartbeat.
+        names.extend(["blockage", "slow_call"].map(|what| format!("redis_script_last_{what}_undetected")));
         let needed = metrics_of_rules();
         assert!(needed.contains("process_start_time_seconds"), "{needed:?}");
         let missing: Vec<&String> = needed.difference(&names).collect();
