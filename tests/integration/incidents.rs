@@ -33,6 +33,10 @@ const TARGET: &str = "127.0.0.1:6379";
 /// Time limits of the two servers: one has told what it runs before the critical page is sent.
 const TIME_LIMITS: [u32; 2] = [5000, 1000];
 
+/// Maximum time in seconds from the begin of an alert to its page, also of one that follows another one of the same server: far
+/// less than the intervals that Alertmanager's defaults and other configurations have.
+const MAX_DELAY: f64 = 20.0;
+
 /// Number of different scripts, and of functions.
 const NAMES: u64 = 3;
 
@@ -387,11 +391,17 @@ fn random_incidents(kind: Kind) {
 /// Prints the table, and fails if a page is not true, if an incident has none, or if one has two critical ones.
 fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[String; 2]) {
     let mut wrong = Vec::new();
+    let mut latest = 0.0_f64;
     let mut pages_of = vec![Vec::new(); incidents.len()];
     for page in begun(pages) {
         let server = instances.iter().position(|instance| instance == page.label("instance"));
         let server = server.expect("an exporter's instance");
         let text = &page.annotations["description"];
+        let late = now() - page.received_at.elapsed().as_secs_f64() - page.began();
+        latest = latest.max(late);
+        if late > MAX_DELAY {
+            wrong.push(format!("{late:.1} s after the alert began: {page:#?}"));
+        }
         match about(&page, incidents, server) {
             Ok(index) => {
                 if page.alertname == "RedisScriptRunning"
@@ -454,6 +464,7 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
         .unwrap();
     }
     println!("{table}{past} of {} resolved critical pages are in the past tense", resolved.len());
+    println!("pages arrived at most {latest:.1} s after their alerts began");
     assert!(wrong.is_empty(), "{}\n{table}", wrong.join("\n"));
     assert_eq!(past, resolved.len(), "what is over is told in the past tense: {resolved:#?}");
 }
