@@ -502,8 +502,9 @@ fn every_dashboard_query_has_data_after_an_incident() {
     // 12 that ended, and the one that was killed. The first one may have been before the first scrape.
     let calls = after.value(&detail("Calls A"));
     assert!([12.0, 13.0].contains(&calls), "{calls}");
-    assert_eq!(after.value(&detail("p99 A")), after.value(&detail("Longest A")));
-    assert!(after.value(&detail("Longest A")) > 2.0);
+    // The bucket's bound is above both. How near they are depends on the number of calls in the range.
+    let (p99, longest) = (after.value(&detail("p99 A")), after.value(&detail("Longest A")));
+    assert!(2.0 < p99 && p99 <= longest, "{p99} {longest}");
     assert_eq!(after.labels(&detail("Identity A"), "sha1").len(), 1);
     let neighbours = after.labels(&detail("Neighbours A"), "name");
     assert!(!neighbours.contains(name) && neighbours.contains(scripts::BUSY_FUNCTION), "{neighbours:?}");
