@@ -117,13 +117,13 @@ const { chromium } = createRequire(`${modules}/node_modules/index.js`)('playwrig
 const args = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync'];
 const browser = await chromium.launch({ executablePath, args });
 try {
-  const page = await browser.newPage({ viewport: { width: 1000, height: 800 }, deviceScaleFactor: 0.9, colorScheme: 'light' });
+  const page = await browser.newPage({ viewport: { width: 1000, height: 800 }, deviceScaleFactor: 0.75, colorScheme: 'light' });
   await page.goto(url);
   await page.waitForSelector('.banner');
   await page.waitForSelector('#calls > *');
-  // Down to the end of the scripts' section, to keep the file small.
+  // Down to the end of the incidents' section, to keep the file small.
   const height = await page.evaluate(() => {
-    const section = document.querySelector('#scripts').closest('section') ?? document.querySelector('#scripts');
+    const section = document.querySelector('#incidents').closest('section') ?? document.querySelector('#incidents');
     return Math.ceil(section.getBoundingClientRect().bottom) + 12;
   });
   await page.screenshot({ path, clip: { x: 0, y: 0, width: 1000, height }, fullPage: true });
