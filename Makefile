@@ -47,7 +47,7 @@ check-dashboards: ## check the dashboards (schema, rules of dashboard-linter, ev
 	scripts/check-dashboards.sh
 	scripts/check-compose.sh
 
-check-deploy: ## check the chart and deploy/kubernetes/ against the published schemas, and the systemd unit
+check-deploy: ## check the chart and deploy/kubernetes/ against the published schemas, the mixin, and the systemd unit
 	scripts/check-deploy.sh
 
 dashboards-preview: ## draw the dashboards in each situation of a made history (needs Chromium)

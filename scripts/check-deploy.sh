@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Checks deploy/helm/, deploy/kubernetes/ and deploy/systemd/: every document against the published schema of its kind, and the
-# unit with systemd. Checks the configurations of Prometheus in docs/agents.md and docs/switching.md with promtool.
+# Checks deploy/: Kubernetes documents against the published schema of their kind, the unit with systemd, chart and mixin by
+# scripts of their own. Checks the configurations of Prometheus in docs/agents.md and docs/switching.md with promtool.
 #
 #   scripts/check-deploy.sh           check
-#   scripts/check-deploy.sh --write   generate the files that scripts/check-helm.sh generates
+#   scripts/check-deploy.sh --write   generate the files that are made from the chart, the rules and the dashboards
 #
 # A missing tool is reported; with CI=true it is an error, except for kubectl, which is optional.
 set -euo pipefail
@@ -22,9 +22,11 @@ fail() {
 }
 
 if [ "${1:-}" = --write ]; then
+    scripts/check-mixin.sh --write
     exec scripts/check-helm.sh --write
 fi
 scripts/check-helm.sh
+scripts/check-mixin.sh
 
 if [ -e "$cache/kubernetes/installed.json" ]; then
     node scripts/kubernetes/check.mjs "$cache/kubernetes" deploy/kubernetes/*/*.yaml

