@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Checks the mixin in deploy/mixin/: its templates are those of alerts/ and dashboards/, its output with the default settings is
-# these files, and with a selector and the label of a cluster the rules pass their unit tests.
+# these files, and with a selector and the label of a cluster the rules pass their unit tests. Checks the Grafana-managed rules in
+# deploy/grafana/, which are generated from the mixin, by Grafana's description of the file, and tests their queries.
 #
 #   scripts/check-mixin.sh             check
-#   scripts/check-mixin.sh --write     generate the templates from alerts/ and dashboards/
+#   scripts/check-mixin.sh --write     generate the templates and the Grafana-managed rules
 #
 # A missing tool is reported; with CI=true it is an error.
 set -euo pipefail
@@ -25,8 +26,11 @@ fail() {
     exit 1
 }
 
+export PYTHONPATH=$cache/jsonnet
 if [ "${1:-}" = --write ]; then
     python3 scripts/mixin/generate.py .
+    [ -e "$cache/jsonnet/installed.txt" ] || fail "Jsonnet is not installed: run scripts/setup.sh"
+    python3 scripts/mixin/grafana.py generate .
     exit
 fi
 
@@ -38,12 +42,16 @@ if [ ! -e "$cache/jsonnet/installed.txt" ]; then
     skip "Jsonnet is not installed; the mixin was not rendered: run scripts/setup.sh"
     exit 0
 fi
-PYTHONPATH=$cache/jsonnet python3 scripts/mixin/check.py "$scratch"
+python3 scripts/mixin/grafana.py generate "$scratch/generated"
+diff -r "$scratch/generated/deploy/grafana/alerting" deploy/grafana/alerting >/dev/null ||
+    fail "deploy/grafana/alerting is stale: run scripts/check-deploy.sh --write"
+python3 scripts/mixin/check.py "$scratch"
+python3 scripts/mixin/grafana.py check "$scratch/grafana"
 if command -v promtool >/dev/null; then
     for rules in "$scratch"/*/redis-script.rules.yml; do
         said=$(promtool check rules "$rules" 2>&1) || fail "$said"
     done
-    said=$(promtool test rules "$scratch"/selected/tests/*.yml 2>&1) || fail "$said"
+    said=$(promtool test rules "$scratch"/{selected,grafana}/tests/*.yml 2>&1) || fail "$said"
 else
     skip "promtool is not installed; the rules of the mixin were not checked"
 fi

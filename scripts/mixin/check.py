@@ -139,8 +139,8 @@ def main(folder):
 
     selected = render({"redisScriptSelector": SELECTOR, "showMultiCluster": True})
     check_selectors(selected)
-    cluster = {path.name: path.read_text() for path in pathlib.Path(__file__).parent.glob("*.yml")}
-    write_rules(folder / "selected", selected, {name: with_labels(text) for name, text in tests.items()} | cluster)
+    clusters = pathlib.Path(__file__).with_name("clusters.yml").read_text()
+    write_rules(folder / "selected", selected, {name: with_labels(text) for name, text in tests.items()} | {"clusters.yml": clusters})
 
     other = render(OTHERS)
     text = "\n".join(f"for: {rule.get('for')}\n{rule['expr']}\n" + "\n".join(rule.get("annotations", {}).values())
