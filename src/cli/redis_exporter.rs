@@ -124,7 +124,7 @@ pub(super) fn usage_line(error: &clap::Error, words: &[&str], known: &clap::Comm
         if let Some(counterpart) = counterpart(name) {
             return Some(format!("{word} is a flag of redis_exporter; {}", counterpart.advice()));
         }
-        let exists = known.get_arguments().any(|arg| arg.get_long() == Some(name));
+        let exists = name == "version" || known.get_arguments().any(|arg| arg.get_long() == Some(name));
         if exists && !word.starts_with("--") {
             return Some(format!("{word}: flags begin with two dashes; write --{name}"));
         }
@@ -185,6 +185,7 @@ mod tests {
                 &["-redis.addr", "redis://redis:6379", "-web.listen-address", ":9121"],
                 Some("write --redis.addr"),
             ),
+            (&["-version"], Some("write --version")),
             (&["--redis.addr="], None),
             (
                 &["--redis.addr", "rediss://redis:6380", "--skip-tls-verification"],

@@ -17,6 +17,7 @@ const RESERVED_PATHS: &[&str] = &[
     "/-/healthy",
     "/-/ready",
     "/-/reload",
+    "/discover-cluster-nodes",
     "/probe",
     "/scrape",
     "/sd",

@@ -24,11 +24,16 @@ fn lonely(args: &[&str]) -> Exporter {
 }
 
 #[test]
-fn a_scrape_as_of_redis_exporter_is_told_the_path() {
+fn a_request_as_to_redis_exporter_is_told_the_path() {
     let exporter = lonely(&[]);
-    let response = exporter.get("/scrape?target=redis://redis:6379");
-    assert_eq!(response.status, 404);
-    assert!(response.body.contains("/probe?target=HOST:PORT"), "{}", response.body);
+    for (path, ours) in [
+        ("/scrape?target=redis://redis:6379", "/probe?target=HOST:PORT"),
+        ("/discover-cluster-nodes", "/sd"),
+    ] {
+        let response = exporter.get(path);
+        assert_eq!(response.status, 404, "{path}");
+        assert!(response.body.contains(ours), "{}", response.body);
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
         .route(&config.telemetry_path, get(metrics))
         .with_state(state)
         .route("/scrape", get(scrape))
+        .route("/discover-cluster-nodes", get(discover_cluster_nodes))
         .merge(status)
         .merge(probe::routes(exposition, Arc::clone(reloader.probes())))
         .merge(sd::routes(fleet))
@@ -72,6 +73,14 @@ async fn scrape() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
         "/scrape is a path of redis_exporter; use /probe?target=HOST:PORT&module=NAME, with modules in --config.file\n",
+    )
+}
+
+/// Answers requests of HTTP service discovery for `redis_exporter`, which has this path.
+async fn discover_cluster_nodes() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "/discover-cluster-nodes is a path of redis_exporter; use /sd, with discover: cluster for an entry in --config.file\n",
     )
 }
 
