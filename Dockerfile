@@ -5,15 +5,19 @@ COPY src src
 COPY tests/support tests/support
 COPY alerts alerts
 COPY dashboards dashboards
+COPY LICENSE-APACHE LICENSE-MIT ./
+COPY scripts/licenses.sh scripts/licenses.sh
 # The build context has no history to ask for the revision: give it with --build-arg.
 ARG REDIS_SCRIPT_EXPORTER_REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --locked --release --bin redis-script-exporter \
-    && cp target/release/redis-script-exporter redis-script-exporter
+    && cp target/release/redis-script-exporter redis-script-exporter \
+    && scripts/licenses.sh >THIRD-PARTY-LICENSES
 
 # libc, libgcc and the system's CA certificates, and nothing else: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=builder /build/LICENSE-APACHE /build/LICENSE-MIT /build/THIRD-PARTY-LICENSES /licenses/
 COPY --from=builder /build/redis-script-exporter /usr/local/bin/redis-script-exporter
 # By number, so that Kubernetes can tell that it is not root.
 USER 65532:65532

@@ -80,6 +80,7 @@ while read -r instruction words; do
                 mkdir -p "$target"
                 cp -R "$repository/$source/." "$target"
             else
+                mkdir -p "$(dirname "$target")"
                 cp "$repository/$source" "$target"
             fi
         done
@@ -93,10 +94,14 @@ while read -r instruction words; do
     esac
 done < <(instructions)
 
-# The file that the final stage copies.
-result=$(awk '$1 == "COPY" && /--from=builder/ { print $(NF - 1) }' Dockerfile)
+# The files that the final stage copies; the last is the program.
+results=$(awk '$1 == "COPY" && /--from=builder/ { for (word = 3; word < NF; word++) print $word }' Dockerfile)
+for result in $results; do
+    [ -s "$(in_folder "$result")" ] || fail "the builder stage did not produce $result"
+done
 binary=$(in_folder "$result")
-[ -x "$binary" ] || fail "the builder stage did not produce $result"
+[ -x "$binary" ] || fail "$result is not executable"
+grep -q '^=== rustls ' "$(in_folder THIRD-PARTY-LICENSES)" || fail "the licences of the crates are missing"
 
 unknown=$(ldd "$binary" | awk '{ print $1 }' | grep -Ev "$allowed" || true)
 [ -z "$unknown" ] || fail "the final image lacks libraries: $unknown"

@@ -105,6 +105,23 @@ fn the_image_of_a_release_runs_as_the_one_from_source() {
 }
 
 #[test]
+fn images_contain_the_licences() {
+    for image in [stages(), stages_of("deploy/image/Dockerfile")] {
+        let licences: BTreeSet<&str> = image
+            .last()
+            .unwrap()
+            .iter()
+            .filter(|instruction| instruction.name == "COPY" && instruction.words.ends_with(" /licenses/"))
+            .flat_map(|instruction| instruction.words.split_whitespace())
+            .filter_map(|word| word.rsplit('/').next())
+            .collect();
+        for name in ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-LICENSES"] {
+            assert!(licences.contains(name), "{name}: {licences:?}");
+        }
+    }
+}
+
+#[test]
 fn the_port_is_the_one_that_the_exporter_listens_on() {
     let stages = stages();
     let port = last(stages.last().unwrap(), "EXPOSE");
