@@ -4,7 +4,7 @@
 #   scripts/release.sh version                print the version in Cargo.toml
 #   scripts/release.sh repository             print the repository's address in Cargo.toml
 #   scripts/release.sh check-version          require that the chart, the manifests and the CHANGELOG have the version in Cargo.toml
-#   scripts/release.sh check-tag TAG          require the same of a tag, and a date in the CHANGELOG
+#   scripts/release.sh check-tag TAG          require the same of a tag, a date in the CHANGELOG, and digests of base images
 #   scripts/release.sh build TARGET FOLDER    build a binary of a target of Rust, and package it
 #   scripts/release.sh crate FOLDER           package the crate for crates.io, and build it from the package
 #   scripts/release.sh chart FOLDER           package the chart
@@ -70,6 +70,8 @@ check-tag)
     scripts/release.sh check-version
     grep -qE "^## \[$version\] - [0-9]{4}-[0-9]{2}-[0-9]{2}\$" CHANGELOG.md ||
         fail "the section $version of CHANGELOG.md has no date"
+    unpinned=$(grep -H '^FROM ' Dockerfile deploy/image/Dockerfile | grep -v '@sha256:' || true)
+    [ -z "$unpinned" ] || fail "base images without digest, see RELEASING.md: $unpinned"
     ;;
 build)
     target=${2:?target} folder=$(absolute "${3:?folder}")
