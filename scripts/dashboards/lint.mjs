@@ -32,7 +32,15 @@ const exceptions = [
     unless: ({ metric, expr, before }) => expr.includes(`unless resets(${metric}`) || before.endsWith('count_over_time('),
     reason: 'Numbers of events are exact: increase() extrapolates, and does not count the call with which the series of a script begins. The last value less the one at the beginning does; if the counter was reset, increase() is used.',
   },
+  {
+    rule: 'panel-units-rule',
+    unless: ({ unit }) => /^suffix: \/(s|min)$/.test(unit),
+    reason: 'Units of the list shorten rates to k and M, or are about requests; a suffix says what is counted per what time.',
+  },
 ];
+
+/** Units of Grafana's list that panels here have. */
+const UNITS = ['bytes', 'none', 'percentunit', 's', 'short'];
 
 /** Metrics of PromQL expressions here, with their selector. */
 const SELECTOR = /\b((?:redis_script|process)_\w+|up)\b(?:\{([^}]*)\})?/g;
@@ -74,7 +82,8 @@ for (const file of process.argv.slice(2)) {
     const place = `${name}: ${panel.title}`;
     if (!panel.title || !panel.description) report('panel-title-description-rule', place, 'wants a title and a description');
     if (panel.datasource?.uid !== '${datasource}') report('panel-datasource-rule', place, 'wants $datasource');
-    if (!panel.fieldConfig.defaults.unit) report('panel-units-rule', place, 'wants a unit');
+    const unit = panel.fieldConfig.defaults.unit;
+    if (!UNITS.includes(unit)) report('panel-units-rule', place, `wants a unit of Grafana's list, and not ${unit}`, { unit });
     if (!panel.targets?.length) report('panel-no-targets-rule', place, 'wants a query');
     for (const { refId, expr } of panel.targets) {
       const query = `${place} ${refId}`;
