@@ -129,6 +129,10 @@ pub(crate) struct Cli {
     #[arg(long = "web.external-url", value_name = "URL")]
     pub(crate) web_external_url: Option<String>,
 
+    /// Public DNS name by which browsers reach the page and the API, or * for any; repeatable
+    #[arg(long = "web.allowed-host", value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) web_allowed_host: Vec<String>,
+
     /// Enable POST /-/reload
     #[arg(long = "web.enable-lifecycle", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL",

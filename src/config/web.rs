@@ -45,6 +45,8 @@ pub(crate) struct WebConfig {
     pub(crate) privacy: Privacy,
     /// URL at which users reach the status page; ends with `/`.
     pub(crate) external_url: Option<String>,
+    /// Names of the exporter in Host headers, without those that are always admitted; `*` is any.
+    pub(crate) allowed_hosts: Vec<String>,
     /// True if `POST /-/reload` is enabled.
     pub(crate) enable_lifecycle: bool,
 }
@@ -133,6 +135,7 @@ impl WebConfig {
             telemetry_path: path.to_owned(),
             config_file: cli.web_config_file.clone(),
             privacy: privacy(cli),
+            allowed_hosts: cli.web_allowed_host.clone(),
             enable_lifecycle: cli.web_enable_lifecycle,
         })
     }

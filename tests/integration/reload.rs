@@ -262,7 +262,7 @@ fn reload_over_http_requires_the_flag() {
 
 /// A browser sends a POST for a page of any site.
 #[test]
-fn a_page_of_another_site_cannot_reload() {
+fn a_page_of_another_site_can_neither_reload_nor_read() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let file = File::new(&format!("targets:\n{}", entry("a", &server)));
@@ -276,6 +276,19 @@ fn a_page_of_another_site_cannot_reload() {
         let answer = post("https://elsewhere.example");
         assert_eq!(answer.status, 403, "{}", answer.body);
         assert_eq!(number(&exporter.metrics(), RELOADED, &[]), Some(1), "nothing was read");
+        let get = |path: &str, host: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let mut stream = std::net::TcpStream::connect(exporter.addr()).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            std::io::read_to_string(stream).unwrap().split(' ').nth(1).unwrap().to_owned()
+        };
+        for path in ["/", "/status.js", "/api/v1/targets", "/-/reload"] {
+            assert_eq!(get(path, "rebound.example:10379"), "403", "{path}");
+        }
+        for (path, host) in [("/metrics", "rebound.example"), ("/api/v1/targets", "exporter.monitoring.svc")]
+        {
+            assert_eq!(get(path, host), "200", "{path}");
+        }
         assert_eq!(post("http://localhost").status, 500, "the file is invalid");
     });
 }

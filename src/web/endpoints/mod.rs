@@ -1,5 +1,6 @@
 //! HTTP endpoints. All respond from memory.
 
+mod hosts;
 mod lifecycle;
 mod probe;
 mod sd;
@@ -14,6 +15,7 @@ use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use tracing::error;
 
+use self::hosts::Hosts;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
@@ -32,7 +34,12 @@ struct AppState {
 /// Creates the router of all endpoints.
 pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Router {
     let exposition = Arc::new(Exposition::new(Arc::clone(&fleet), Arc::clone(&reloader)));
+    let probes = Arc::clone(reloader.probes());
+    let hosts = Arc::new(Hosts::new(&config.allowed_hosts, config.external_url.as_deref()));
     let status = status::router(config, Arc::clone(&fleet));
+    let lifecycle = lifecycle::routes(reloader, config.enable_lifecycle);
+    let for_browsers =
+        status.merge(lifecycle).route_layer(middleware::from_fn_with_state(hosts, hosts::check));
     let state = Arc::new(AppState { fleet: Arc::clone(&fleet), exposition: Arc::clone(&exposition) });
     Router::new()
         .route("/-/healthy", get(async || "OK\n"))
@@ -41,10 +48,9 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
         .with_state(state)
         .route("/scrape", get(scrape))
         .route("/discover-cluster-nodes", get(discover_cluster_nodes))
-        .merge(status)
-        .merge(probe::routes(exposition, Arc::clone(reloader.probes())))
+        .merge(for_browsers)
+        .merge(probe::routes(exposition, probes))
         .merge(sd::routes(fleet))
-        .merge(lifecycle::routes(reloader, config.enable_lifecycle))
         .layer(middleware::from_fn(compress))
 }
 
