@@ -2,12 +2,12 @@
 //!
 //! The limit of each command bounds one reply, but hundreds of servers can send large ones at the same time. So all replies
 //! over [`FREE`] count against one budget. When it is exhausted, the reply that has been incomplete for the longest time is
-//! dropped, and its connection closed: an honest reply arrives within milliseconds. No reply waits for memory, since the
-//! time until a reply arrives is what is measured.
+//! dropped, and its connection closed: an honest reply arrives within milliseconds. No reply waits for another server, since
+//! the time until a reply arrives is what is measured; reading only pauses until the memory of dropped replies is free.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub(super) struct ReplyBudget {
 struct State {
     limit: usize,
     used: usize,
+    /// Memory of dropped replies whose connections are not closed yet.
+    dropped: usize,
     last_ticket: u64,
     /// Counted replies by ticket, so that the first one has been incomplete for the longest time.
     replies: BTreeMap<u64, Counted>,
@@ -51,6 +53,8 @@ pub(super) struct Share {
     /// Ticket of the current reply; 0 while it does not count.
     ticket: AtomicU64,
     is_dropped: AtomicBool,
+    /// Memory of the dropped reply until the connection is closed.
+    dropped_bytes: AtomicUsize,
     /// Reader that waits for more of a reply that counts.
     reader: Mutex<Option<Waker>>,
 }
@@ -68,7 +72,8 @@ impl Share {
         }
     }
 
-    fn drop_reply(&self) {
+    fn drop_reply(&self, bytes: usize) {
+        self.dropped_bytes.store(bytes, Ordering::Relaxed);
         self.is_dropped.store(true, Ordering::Relaxed);
         let reader = self.reader.lock().take();
         if let Some(reader) = reader {
@@ -79,7 +84,7 @@ impl Share {
 
 impl ReplyBudget {
     pub(super) const fn new(limit: usize) -> Self {
-        let state = State { limit, used: 0, last_ticket: 0, replies: BTreeMap::new() };
+        let state = State { limit, used: 0, dropped: 0, last_ticket: 0, replies: BTreeMap::new() };
         Self { state: Mutex::new(state) }
     }
 
@@ -101,7 +106,27 @@ impl ReplyBudget {
         while state.used > state.limit {
             let Some((_, oldest)) = state.replies.pop_first() else { break };
             state.used = state.used.saturating_sub(oldest.bytes);
-            oldest.share.drop_reply();
+            state.dropped = state.dropped.saturating_add(oldest.bytes);
+            oldest.share.drop_reply(oldest.bytes);
+        }
+    }
+
+    /// True if the connection's reply counts, and has to pause until the memory of dropped ones is free.
+    pub(super) fn has_to_pause(&self, share: &Share) -> bool {
+        if share.ticket.load(Ordering::Relaxed) == 0 || share.is_dropped() {
+            return false;
+        }
+        let state = self.state.lock();
+        state.dropped > 0 && state.used.saturating_add(state.dropped) > state.limit
+    }
+
+    /// Notes that a connection is closed, and its memory free.
+    pub(super) fn closed(&self, share: &Share) {
+        self.release(share);
+        let bytes = share.dropped_bytes.swap(0, Ordering::Relaxed);
+        if bytes > 0 {
+            let mut state = self.state.lock();
+            state.dropped = state.dropped.saturating_sub(bytes);
         }
     }
 
@@ -141,6 +166,11 @@ mod tests {
         let dropped: Vec<bool> = shares.iter().map(|share| share.is_dropped()).collect();
         assert_eq!(dropped.iter().position(|dropped| *dropped), Some(0));
         assert_eq!(used(&budget), (9 * LARGE, 9));
+        // The others pause until its memory is free.
+        assert!(budget.has_to_pause(&shares[1]) && !budget.has_to_pause(&shares[0]));
+        assert!(!budget.has_to_pause(&Arc::default()), "one that does not count does not pause");
+        budget.closed(&shares[0]);
+        assert!(!budget.has_to_pause(&shares[1]));
         // It counts no more, and neither does a complete one.
         budget.count(&shares[0], 5 * LARGE);
         budget.release(&shares[1]);

@@ -57,12 +57,6 @@ struct Inner {
     share: Arc<Share>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.budget.release(&self.share);
-    }
-}
-
 impl ReplyLimit {
     /// Limit for bytes that arrive before the first command.
     pub(super) fn new(limit: usize) -> Self {
@@ -178,6 +172,12 @@ pub(super) struct LimitedStream<S> {
     write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
 }
 
+impl<S> Drop for LimitedStream<S> {
+    fn drop(&mut self) {
+        self.limit.0.budget.closed(&self.limit.0.share);
+    }
+}
+
 impl<S> LimitedStream<S> {
     pub(super) fn new(stream: S, limit: ReplyLimit) -> Self {
         Self { stream, limit, has_written: false, reader: None, write_error: None }
@@ -206,6 +206,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
     ) -> Poll<io::Result<()>> {
         if !self.has_written {
             self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if self.limit.0.budget.has_to_pause(&self.limit.0.share) {
+            // The tasks of dropped replies have been woken.
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -318,8 +323,10 @@ mod tests {
         other.complete();
         for _ in 0..10 {
             let next = ReplyLimit::within(LIMIT, budget);
+            let stream = LimitedStream::new(tokio::io::empty(), next.clone());
             next.add(&vec![b'x'; LIMIT / 3 - 1000]);
             assert!(!next.is_dropped());
+            drop(stream);
         }
     }
 

@@ -661,6 +661,121 @@ fn large_replies_of_many_servers_share_one_budget() {
     });
 }
 
+/// Replies of a server whose slow log has only new entries each time.
+fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
+    let next = AtomicUsize::new(0);
+    move |words| {
+        if words[0] != "slowlog" || words[1] != "get" {
+            return quiet(words);
+        }
+        let int = |number: usize| format!(":{number}\r\n").into_bytes();
+        // More than it is asked for, within the limit of the reply.
+        let first = next.fetch_add(12, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let entry = |id: usize| {
+            let call = array(&[bulk("EVAL"), bulk(format!("return {id}")), bulk("0")]);
+            let now = format!(":{now}\r\n").into_bytes();
+            array(&[int(id), now, int(2_000_000), call, bulk("x".repeat(2000)), bulk("y".repeat(2000))])
+        };
+        array(&(first..first + 12).rev().map(entry).collect::<Vec<_>>())
+    }
+}
+
+/// All attacks of this file at the same time, over HTTP too, beside 50 honest servers.
+#[test]
+fn all_attacks_at_once() {
+    let begun: Arc<Vec<u8>> = Arc::new([b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat());
+    let mut hostile = Vec::new();
+    for number in 0..10 {
+        let begun = Arc::clone(&begun);
+        hostile.push(Hostile::answering(
+            move |words| {
+                if words[0] == "function" { begun.to_vec() } else { quiet(words) }
+            },
+        ));
+        hostile.push(Hostile::answering(flooded()));
+        let asked = AtomicUsize::new(0);
+        hostile.push(Hostile::answering(move |words| {
+            if words[0] != "info" {
+                return quiet(words);
+            }
+            let name = format!("{}{number}{}", asked.fetch_add(1, Ordering::Relaxed), "x".repeat(180_000));
+            bulk(INFO.replace("0123456789abcdef", &name).replace("standalone", &name))
+        }));
+        hostile.push(Hostile::start(endless(b"$100000000000\r\n", b"x".repeat(100_000))));
+        hostile.push(Hostile::start(listen_on));
+    }
+    let honest: Vec<Hostile> = (0..48).map(|_| Hostile::answering(quiet)).collect();
+    run_on(Kind::Redis70, |kind| {
+        let real = [logs_milliseconds(kind).start(), logs_milliseconds(kind).start()];
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("state");
+        let mut args = vec![format!("--state.file={}", file.display())];
+        for server in hostile.iter().chain(&honest) {
+            args.push(format!("--redis.addr=redis://{}", server.addr));
+        }
+        args.extend(real.iter().map(|server| format!("--redis.addr={}", server.url())));
+        let mut exporter = Exporter::builder().args(&args).start();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut held = std::collections::VecDeque::new();
+                    while !over.load(Ordering::Relaxed) {
+                        let Ok(mut stream) = TcpStream::connect(exporter.addr()) else { continue };
+                        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+                        held.push_back(stream);
+                        if held.len() > 400 {
+                            held.pop_front();
+                        }
+                    }
+                });
+            }
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let targets = real.iter().map(target_of).collect::<Vec<_>>();
+                for target in &targets {
+                    exporter.wait_for(LIMIT, "a baseline", |metrics| {
+                        let polls =
+                            number(metrics, "redis_script_exporter_polls_total", &[("target", target)]);
+                        polls.is_some_and(|polls| polls >= 3)
+                    });
+                }
+                for calls in 1..=10 {
+                    for server in &real {
+                        spin(&mut server.client(), "EVAL", SPIN);
+                    }
+                    for target in &targets {
+                        exporter.wait_for(LIMIT, "the calls of the honest servers", |metrics| {
+                            let labels = [("class", "script"), ("target", target)];
+                            number(metrics, "redis_script_slowlog_entries_total", &labels) == Some(calls)
+                        });
+                    }
+                }
+                let metrics = exporter.metrics();
+                for target in honest.iter().map(Hostile::target).chain(targets) {
+                    let of = |name: &str, more: &[(&str, &str)]| {
+                        metrics.sum(name, &[&[("target", &*target)], more].concat())
+                    };
+                    assert_eq!(whole(of("redis_script_slowlog_lost_entries_total", &[])), 0, "{target}");
+                    let dropped = of("redis_script_exporter_poll_failures_total", &[("reason", "memory")]);
+                    assert_eq!(whole(dropped), 0, "{target}");
+                }
+            }));
+            over.store(true, Ordering::Relaxed);
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+        let memory = peak_memory(&exporter);
+        let (status, took) = exporter.terminate();
+        assert!(status.success(), "{status:?}");
+        println!("{} KiB at the most, {took:?} to the end", memory >> 10);
+        // The budget of replies, and what 100 targets and the allocator of a build with debug information take.
+        assert!(memory < 256_000_000, "{} KiB", memory >> 10);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        let size = fs::metadata(&file).unwrap().len();
+        assert!(size < 3_000_000, "a state file of {size} bytes");
+    });
+}
+
 /// A server that calls itself something else each time, at length: memory, labels and the state file stay small, and the
 /// next process goes on.
 #[test]
@@ -957,8 +1072,9 @@ fn a_flood_of_made_up_slow_calls() {
                     .to_vec()
             }
             ("slowlog", FLOOD) if words[1] == "get" => {
-                let first = next.fetch_add(200, Ordering::Relaxed);
-                let ids = (first..first + 200).rev();
+                // More than it is asked for, within the limit of the reply.
+                let first = next.fetch_add(30, Ordering::Relaxed);
+                let ids = (first..first + 30).rev();
                 array(&ids.map(|id| entry(id as u64, 2_000_000, b"EVAL")).collect::<Vec<_>>())
             }
             ("slowlog", END) if words[1] == "get" => {

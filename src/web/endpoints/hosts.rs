@@ -73,8 +73,10 @@ mod tests {
 
     #[test]
     fn names_of_the_public_dns_have_to_be_configured() {
-        let hosts =
-            Hosts::new(&["Exporter.Example.com:443".to_owned()], Some("https://status.example.org:8443/redis/"));
+        let hosts = Hosts::new(
+            &["Exporter.Example.com:443".to_owned()],
+            Some("https://status.example.org:8443/redis/"),
+        );
         for host in [
             "127.0.0.1:10379",
             "10.0.0.1",
