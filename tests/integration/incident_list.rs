@@ -128,6 +128,29 @@ fn blockages_and_outages_are_listed_and_kept_over_a_restart(kind: Kind) {
 }
 
 #[test]
+fn the_state_file_has_callers_of_incidents_unless_clients_are_hidden() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("lua-time-limit 100").start();
+        for hidden in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("state");
+            let state = format!("--state.file={}", file.display());
+            let hide = format!("--web.hide-clients={hidden}");
+            let mut exporter = start(&server, &[&state, &hide]);
+            let mut caller = server.client();
+            caller.call(&["CLIENT", "SETNAME", "worker-7"]);
+            assert_eq!(caller.call(&busy_eval(Duration::from_millis(1500))), Value::Int(1));
+            wait_for(&exporter, "", 1, true);
+            exporter.terminate();
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(text.contains("\"incidents\":[{"), "{text}");
+            assert_eq!(text.contains("worker-7"), !hidden, "{text}");
+            assert!(!text.contains("redis.call"), "{text}");
+        }
+    });
+}
+
+#[test]
 fn without_a_state_file_incidents_end_with_the_process_and_hidden_clients_are_not_in_them() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("lua-time-limit 100").start();

@@ -518,13 +518,14 @@ function trend(row, calls) {
   const [from, to] = [Math.min(...times), Math.max(...times)];
   const x = (unix) => (to > from ? 90 + (600 * (unix - from)) / (to - from) : 390);
   const y = (duration) => 130 - (120 * (Math.log10(duration) - low)) / (high - low);
-  const line = (duration, name, style) => [svgElement('line', { x1: 80, y1: y(duration), x2: 700, y2: y(duration), class: style }),
-    svgElement('text', { x: 76, y: y(duration) + 4, 'text-anchor': 'end' }, formatDuration(duration))];
+  // The label of the lower threshold is below its line, that of the higher one above.
+  const line = (duration, style) => [svgElement('line', { x1: 80, y1: y(duration), x2: 700, y2: y(duration), class: style }),
+    svgElement('text', { x: 76, y: y(duration) + (style === 'warning' ? 12 : -2), 'text-anchor': 'end' }, formatDuration(duration))];
   const points = calls.map((call, index) => svgElement('circle', { cx: x(times[index]), cy: y(seconds[index]), r: 4, class: call.severity },
     svgElement('title', {}, `${formatTime(call.ended_at)}: ${formatDuration(call.duration_seconds)}, ${visible(call.target)}`)));
   return element('div', { class: 'trend' },
     svgElement('svg', { viewBox: '0 0 720 140', role: 'img', 'aria-label': `Latest ${plural(calls.length, 'slow call', 'slow calls')}: ${formatDuration(Math.min(...seconds))} to ${formatDuration(Math.max(...seconds))}` },
-      ...line(warning, 'warning', 'warning'), ...(critical > warning ? line(critical, 'critical', 'critical') : []), ...points),
+      ...line(warning, 'warning'), ...(critical > warning ? line(critical, 'critical') : []), ...points),
     element('div', { class: 'ticks' }, element('span', {}, formatTime(from)), to > from ? element('span', {}, formatTime(to)) : null));
 }
 
