@@ -19,6 +19,7 @@ pub mod lint;
 mod logging;
 mod lua;
 mod metrics;
+mod notify;
 mod parse;
 mod poll;
 mod script;

@@ -52,7 +52,7 @@ fn heading(long: &str) -> Option<&'static str> {
         "poll" | "heartbeat" => Some("Intervals"),
         "slow" | "script" | "state" => Some("Slow scripts"),
         "guard" => Some("Guard"),
-        "notify" => Some("Notifications"),
+        "alertmanager" => Some("Direct notification"),
         "log" => Some("Log"),
         _ => None,
     }

@@ -214,6 +214,26 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new(), global = true)]
     pub(crate) script_bundled: bool,
 
+    /// Alertmanager that is notified as soon as a server is blocked for --slow.warning: http(s)://host:port/prefix;
+    /// repeatable, each is notified
+    #[arg(long = "alertmanager.url", value_name = "URL", global = true, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) alertmanager_url: Vec<String>,
+
+    /// File with addresses, credentials and TLS of Alertmanagers, in the fields of Prometheus
+    #[arg(long = "alertmanager.config.file", value_name = "FILE", global = true)]
+    pub(crate) alertmanager_config_file: Option<PathBuf>,
+
+    /// Label of each alert that is sent, such as job, instance or an external label of Prometheus; an empty value removes
+    /// the default; repeatable
+    #[arg(long = "alertmanager.label", value_name = "NAME=VALUE", global = true,
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) alertmanager_label: Vec<String>,
+
+    /// Interval at which an alert that lasts is sent again; it ends after four intervals if the exporter dies
+    #[arg(long = "alertmanager.resend-delay", value_name = "DURATION", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub(crate) alertmanager_resend_delay: Duration,
+
     /// Minimum log level
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub(crate) log_level: LogLevel,

@@ -133,6 +133,10 @@ pub(crate) struct CheckFlags {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = check_timeout)]
     pub(crate) timeout: Duration,
 
+    /// Send a test alert to each Alertmanager of --alertmanager.url or --alertmanager.config.file, look for it there, and end it
+    #[arg(long)]
+    pub(crate) alertmanager: bool,
+
     /// Ignore slow calls that ended longer ago than this; by default the whole slow log counts
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) since: Option<Duration>,

@@ -64,7 +64,8 @@ impl Transport {
         Self { addresses, ..self }
     }
 
-    pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Returns the byte stream.
+    pub(crate) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
         self.stream
     }
 }

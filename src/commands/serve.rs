@@ -1,5 +1,6 @@
 //! The exporter: watches the targets and serves their metrics until SIGINT or SIGTERM.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +16,23 @@ use crate::cli::{Cli, ignored_variables};
 use crate::client::set_reply_budget;
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddress, WebConfig, load_scripts};
+use crate::files;
 use crate::fleet::probes::Probes;
 use crate::fleet::reload::Reloader;
 use crate::fleet::supervisor::{Supervisor, UnexpectedEnd};
 use crate::fleet::{Fleet, Persistence, discovery};
 use crate::logging;
+use crate::notify::Notifier;
 use crate::web::{self, WebAuth};
 
 /// Maximum time for tasks to end after they were cancelled.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// File with the name of this machine, on Linux.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+/// Maximum size of that file.
+const MAX_HOST_NAME: u64 = 1 << 10;
 
 /// Runs the exporter until a signal stops it.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
@@ -49,7 +58,10 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let clock = Clock::start();
     let persistence = config.state_file.as_deref().map(|path| Persistence::open(path, clock)).transpose();
     let persistence = persistence.map_err(CommandError::other)?;
-    let fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
+    let mut fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
+    if let Some(notify) = config.notify {
+        fleet.set_notifier(Notifier::new(notify, instance(&config.web).await, clock));
+    }
     fleet.set_catalogue(names);
     if let Some(url) = config.web.external_url.clone() {
         fleet.set_external_url(url);
@@ -74,6 +86,17 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     serve(fleet, reloader, &config.web, auth, listeners, stop).await.map_err(CommandError::other)?;
     info!("stopped");
     Ok(())
+}
+
+/// Returns the label `instance` of alerts until a scrape tells it: the name of this machine and the port.
+async fn instance(web: &WebConfig) -> String {
+    let name = files::read_text_async(Path::new(HOST_NAME), MAX_HOST_NAME).await;
+    let name = name.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let name = name.trim();
+    let name = if name.is_empty() { "localhost" } else { name };
+    let address = web.listen.first().map(ListenAddress::local_address).unwrap_or_default();
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    format!("{name}:{port}")
 }
 
 /// Binds the addresses of `--web.listen-address`.
@@ -128,6 +151,10 @@ async fn serve(
     supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(auth), stop));
     supervisor.start("the probes", |stop| probes.run(stop));
     supervisor.start("the discovery", |stop| discovery::run(Arc::clone(&fleet), stop));
+    if let Some(notifier) = fleet.notifier() {
+        let (targets, shared) = (fleet.subscribe(), Arc::clone(fleet.shared()));
+        supervisor.start("the notifications", |stop| Arc::clone(notifier).run(targets, shared, stop));
+    }
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
     // Stopped after all others, so that their last reads are saved.
     let mut storage = Supervisor::new(CancellationToken::new());

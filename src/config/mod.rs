@@ -3,6 +3,7 @@
 //! Errors are [`ConfigError`]s of one line. They name the flag (for a file also the line and the key) and the remedy.
 
 mod address;
+mod alertmanager;
 mod allow;
 mod credentials;
 mod discovery;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 pub(crate) use self::address::{Address, Endpoint};
+pub(crate) use self::alertmanager::{Alertmanager, Authorization, NotifyConfig, Secret};
 pub(crate) use self::allow::Allow;
 #[cfg(test)]
 pub(crate) use self::allow::allowing;
@@ -79,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) reply_memory: usize,
     /// File that keeps counters across restarts.
     pub(crate) state_file: Option<PathBuf>,
+    /// Alertmanagers to notify, if there are any.
+    pub(crate) notify: Option<NotifyConfig>,
 }
 
 impl Config {
@@ -153,6 +157,7 @@ impl Config {
             web: WebConfig::from_cli(cli)?,
             reply_memory: reply_memory(cli)?,
             state_file: cli.state_file.clone(),
+            notify: NotifyConfig::from_cli(cli)?,
         })
     }
 }

@@ -43,6 +43,7 @@ pub(crate) use self::persistence::Persistence;
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::clock::Clock;
 use crate::config::{Discovery, Endpoint, Modules, TargetConfig, TargetOrigin};
+use crate::notify::Notifier;
 use crate::poll::{Shared, TargetHandle};
 use crate::script::{Catalogue, Identity};
 use crate::watch::{SavedTarget, Target};
@@ -69,6 +70,8 @@ pub(crate) struct Fleet {
     composing: Mutex<Aliases>,
     /// State that the targets share.
     shared: Arc<Shared>,
+    /// Sender of alerts, if there is an Alertmanager.
+    notifier: Option<Arc<Notifier>>,
     /// The state file, if there is one.
     persistence: Option<Arc<Persistence>>,
     certificates: TlsCache,
@@ -93,6 +96,7 @@ impl Fleet {
             progress: Progress::default(),
             composing: Mutex::default(),
             shared: Arc::new(Shared::new(clock, unsaved)),
+            notifier: None,
             persistence,
             certificates: TlsCache::default(),
         };
@@ -197,6 +201,21 @@ impl Fleet {
     /// Returns the URL of the status page, if it is known; it ends with `/`.
     pub(crate) fn external_url(&self) -> Option<&str> {
         self.shared.external_url()
+    }
+
+    /// Sets the sender of alerts.
+    pub(crate) fn set_notifier(&mut self, notifier: Notifier) {
+        self.notifier = Some(Arc::new(notifier));
+    }
+
+    /// Returns the sender of alerts.
+    pub(crate) fn notifier(&self) -> Option<&Arc<Notifier>> {
+        self.notifier.as_ref()
+    }
+
+    /// Returns the state that the targets share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Describes the failure of the last write of the state file, if it failed.

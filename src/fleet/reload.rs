@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::blocking::FILES;
 use crate::cli::Cli;
@@ -116,6 +116,9 @@ impl Reloader {
         let config = Config::from_cli(&self.cli)?;
         config.warn_of_writable_files();
         let names = load_scripts(&config.script_dirs, config.script_bundled)?;
+        if self.fleet.notifier().map(|notifier| notifier.config()) != config.notify.as_ref() {
+            warn!("the settings of Alertmanager have changed; they apply after a restart of the exporter");
+        }
         let plan = self.fleet.plan(config.targets, config.discoveries, &config.modules)?;
         self.fleet.set_catalogue(names);
         Ok(self.probes.replace(config.modules, plan))

@@ -9,6 +9,7 @@ use crate::config::Address;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
+use crate::notify::Outcome;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
 use crate::watch::{Feature, Severity, StateKind, Target};
@@ -616,6 +617,50 @@ pub(super) const FAMILIES: &[Family] = &[
             if let Some(persistence) = view.fleet.persistence() {
                 let [_, failures] = persistence.counts();
                 out.since(persistence.created()).count(&[], failures);
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_exporter_alertmanager_up",
+        &["alertmanager"],
+        "1 if the last request to this Alertmanager succeeded, 0 if it failed; an idle one is tested every minute. Only with --alertmanager.url.",
+        Source::Exporter(|view, out| {
+            for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
+                if let Some(up) = status.up {
+                    out.flag(&[&*status.url], up);
+                }
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_exporter_notifications_waiting",
+        &["alertmanager"],
+        "Alerts that wait for delivery to this Alertmanager, only the newest state of each; only with --alertmanager.url.",
+        Source::Exporter(|view, out| {
+            for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
+                out.length(&[&*status.url], status.waiting);
+            }
+        }),
+    ),
+    counter(
+        "redis_script_exporter_notifications_total",
+        &["alertmanager", "outcome"],
+        "Alerts by the outcome of each attempt to deliver them: sent, rejected (an error status), timeout, unreachable; expired and dropped (too many waited) were given up. Only with --alertmanager.url.",
+        Source::Exporter(|view, out| {
+            for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
+                for (outcome, count) in Outcome::ALL.into_iter().zip(status.counts) {
+                    out.count(&[&*status.url, outcome.as_str()], count);
+                }
+            }
+        }),
+    ),
+    histogram(
+        "redis_script_exporter_notification_latency_seconds",
+        &["alertmanager"],
+        "Time from the moment at which an alert was due to its acceptance by this Alertmanager; only with --alertmanager.url.",
+        Source::Exporter(|view, out| {
+            for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
+                out.histogram(&[&*status.url], &status.latency);
             }
         }),
     ),

@@ -18,8 +18,9 @@ use crate::script::Catalogue;
 
 /// Families without a target that alert rules need. `/probe` has them too, so that the rules work where Prometheus scrapes
 /// nothing else.
-const IN_PROBES: [&str; 7] = [
+const IN_PROBES: [&str; 8] = [
     "process_start_time_seconds",
+    "redis_script_exporter_alertmanager_up",
     "redis_script_exporter_build_info",
     "redis_script_exporter_config_last_reload_successful",
     "redis_script_exporter_discovery_refused_servers",

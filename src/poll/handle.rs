@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     changes: AtomicU64,
     /// Notified when numbers wait to be saved; `None` without a state file.
     unsaved: Option<Arc<Notify>>,
+    /// Notified when the blockage of any target has changed.
+    blockages: Notify,
     /// Names of scripts, replaced by a reload.
     catalogue: RwLock<Arc<Catalogue>>,
     /// Sources of scripts, as servers sent them.
@@ -39,6 +41,7 @@ impl Shared {
             clock,
             changes: AtomicU64::new(0),
             unsaved,
+            blockages: Notify::new(),
             catalogue: RwLock::default(),
             sources: Mutex::default(),
             external_url: OnceLock::new(),
@@ -79,6 +82,11 @@ impl Shared {
         if let Some(unsaved) = &self.unsaved {
             unsaved.notify_one();
         }
+    }
+
+    /// Waits until the blockage of a target has changed since the last call; [`TargetHandle::take_blockage_changed`] tells of which.
+    pub(crate) async fn blockage_changed(&self) {
+        self.blockages.notified().await;
     }
 
     /// True if numbers are shown only once they are saved.
@@ -128,6 +136,8 @@ pub(crate) struct TargetHandle {
     tls: Mutex<Option<TlsSetup>>,
     /// Scripts whose source was requested from this server.
     requested_sources: Mutex<BTreeSet<Sha1Digits>>,
+    /// True if its blockage has changed.
+    blockage_changed: AtomicBool,
     /// Limits the log lines; never held over an await.
     log: Mutex<Limiter>,
     /// Held for one step or one read of the numbers, never over an await.
@@ -158,6 +168,7 @@ impl TargetHandle {
             dialled: Mutex::default(),
             tls: Mutex::new(tls),
             requested_sources: Mutex::default(),
+            blockage_changed: AtomicBool::new(false),
             log: Mutex::default(),
             target: Mutex::new(target),
         }
@@ -258,6 +269,17 @@ impl TargetHandle {
         self.shared.clock
     }
 
+    /// Returns the names of scripts.
+    #[must_use]
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        self.shared.catalogue()
+    }
+
+    /// True if a blockage has begun, changed or ended since the last call.
+    pub(crate) fn take_blockage_changed(&self) -> bool {
+        self.blockage_changed.swap(false, Ordering::AcqRel)
+    }
+
     /// Locks the numbers. Steps wait for as long as the guard lives.
     pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
         // A step that panicked has ended its task, and with it the process; its numbers are still readable.
@@ -300,6 +322,10 @@ impl TargetHandle {
         if unsaved {
             self.shared.wake_writer();
         }
+        if reaction.events.iter().any(Event::is_of_blockage) {
+            self.blockage_changed.store(true, Ordering::Release);
+            self.shared.blockages.notify_one();
+        }
         self.report(&reaction.events);
         reaction.next
     }
@@ -310,6 +336,13 @@ impl TargetHandle {
         self.report(&events);
     }
 
+    /// Returns the URL of this target on the status page, if it is known.
+    pub(crate) fn page(&self) -> Option<String> {
+        let url = self.shared.external_url()?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        Some(format!("{url}?{}", query.append_pair("target", &self.config.name).finish()))
+    }
+
     fn report(&self, events: &[Event]) {
         self.shared.changed();
         if events.is_empty() {
@@ -318,10 +351,7 @@ impl TargetHandle {
         let catalogue = self.shared.catalogue();
         let address = self.config.address.to_string();
         let address = Some(&*address).filter(|address| *address != self.name());
-        let page = self.shared.external_url().map(|url| {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            format!("{url}?{}", query.append_pair("target", &self.config.name).finish())
-        });
+        let page = self.page();
         let now = self.now().mono;
         for event in events.iter().filter(|event| !event_log::is_silent(event)) {
             if self.log().admit_event(event, now) {

@@ -61,3 +61,14 @@ pub(crate) enum Event {
         detail: String,
     },
 }
+
+impl Event {
+    /// True if it changes whether a blockage is in progress, or what is known about it.
+    #[must_use]
+    pub(crate) const fn is_of_blockage(&self) -> bool {
+        matches!(
+            self,
+            Self::StateChanged { .. } | Self::BlockageBegan | Self::WentBusy { .. } | Self::Named(_)
+        )
+    }
+}

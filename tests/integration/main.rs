@@ -39,6 +39,7 @@ mod incident_list;
 mod incidents;
 mod lint;
 mod names;
+mod notify;
 mod package;
 mod paging;
 mod partition;

@@ -528,8 +528,15 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         let config = "targets: []\nmodules: {default: {allow: ['127.0.0.1:*']}}";
         let state = TempDir::new().unwrap();
         let state_file = format!("--state.file={}", state.path().join("state").display());
-        let (exporter, _folder) =
-            exporter(config, &["--slow.warning=1ms", &state_file, "--web.external-url=http://x"]);
+        let (exporter, _folder) = exporter(
+            config,
+            &[
+                "--slow.warning=1ms",
+                &state_file,
+                "--web.external-url=http://x",
+                "--alertmanager.url=http://127.0.0.1:1",
+            ],
+        );
         let target = target_of(&server);
         let scrape = || Metrics::parse(&probe(&exporter, &target, None).body);
         eventually(LIMIT, "the slow log to be read", || {

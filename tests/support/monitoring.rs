@@ -264,6 +264,18 @@ impl Service {
     /// Starts `program` in `dir` and waits until it is ready; `args` returns its arguments for its address.
     #[track_caller]
     fn start(program: Option<PathBuf>, dir: TempDir, args: impl Fn(SocketAddr) -> Vec<String>) -> Self {
+        let ready = |addr| request(addr, "GET", "/-/ready").is_ok_and(|answer| answer.status == 200);
+        Self::start_until(ready, program, dir, args)
+    }
+
+    /// The same with another test of whether it is ready.
+    #[track_caller]
+    fn start_until(
+        is_ready: impl Fn(SocketAddr) -> bool,
+        program: Option<PathBuf>,
+        dir: TempDir,
+        args: impl Fn(SocketAddr) -> Vec<String>,
+    ) -> Self {
         let program = program.expect("a test asks whether the programs are there");
         let output = dir.path().join("output.log");
         let mut failure = String::new();
@@ -285,7 +297,7 @@ impl Service {
                 if process.exit_status().is_some() {
                     return Some(false);
                 }
-                request(addr, "GET", "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(true)
+                is_ready(addr).then_some(true)
             });
             if ready {
                 return Self { _process: process, dir, addr };
@@ -331,9 +343,35 @@ impl Alertmanager {
         }))
     }
 
+    /// Starts it with a file of `--web.config.file`, which enables TLS.
+    #[track_caller]
+    pub fn start_with_tls(config: &str, receiver: &Receiver, web_config: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let (file, web_file) = (dir.path().join("alertmanager.yml"), dir.path().join("web.yml"));
+        fs::write(&file, config.replace(WEBHOOKS, &receiver.url())).unwrap();
+        fs::write(&web_file, web_config).unwrap();
+        let storage = dir.path().join("data");
+        let listens = |addr| TcpStream::connect(addr).is_ok();
+        Self(Service::start_until(listens, alertmanager(), dir, |_| {
+            vec![
+                format!("--config.file={}", file.display()),
+                format!("--web.config.file={}", web_file.display()),
+                format!("--storage.path={}", storage.display()),
+                "--cluster.listen-address=".to_owned(),
+            ]
+        }))
+    }
+
     /// Returns its base URL.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
+    }
+
+    /// Returns its alerts: those of the API.
+    #[track_caller]
+    pub fn alerts(&self) -> Vec<Json> {
+        let answer = request(self.addr(), "GET", "/api/v2/alerts").expect("Alertmanager answers");
+        serde_json::from_str(&answer.body).expect("the API answers in a list")
     }
 
     /// Sends alerts as Prometheus does, each a set of labels.
@@ -377,6 +415,8 @@ pub struct Builder {
     scrape_configs: Vec<Json>,
     rules: Vec<String>,
     alertmanager: Option<SocketAddr>,
+    /// Global evaluation interval; 1 s by default.
+    evaluation: Option<Duration>,
     /// Further arguments of the program.
     arguments: Vec<String>,
 }
@@ -396,6 +436,12 @@ impl Builder {
     /// Adds a target with this scrape interval.
     pub fn scrape_every(mut self, job: &str, addr: SocketAddr, interval: Duration) -> Self {
         self.jobs.push((job.to_owned(), addr, interval));
+        self
+    }
+
+    /// Sets the global evaluation interval.
+    pub fn evaluate_every(mut self, interval: Duration) -> Self {
+        self.evaluation = Some(interval);
         self
     }
 
@@ -445,8 +491,9 @@ impl Builder {
         });
         let alertmanagers: Vec<_> = self.alertmanager.iter().map(ToString::to_string).collect();
         let interval = format!("{}ms", INTERVAL.as_millis());
+        let evaluation = format!("{}ms", self.evaluation.unwrap_or(INTERVAL).as_millis());
         let config = json!({
-            "global": { "scrape_interval": interval, "evaluation_interval": interval },
+            "global": { "scrape_interval": interval, "evaluation_interval": evaluation },
             "rule_files": rule_files.collect::<Vec<_>>(),
             "scrape_configs": jobs.chain(self.scrape_configs.iter().cloned()).collect::<Vec<_>>(),
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },

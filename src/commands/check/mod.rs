@@ -17,25 +17,33 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use self::report::Report;
+use self::report::{AlertmanagerReport, Report, ServerReport};
 use super::{CommandError, block_on, printed};
 use crate::cli::{CheckFlags, CheckFormat};
 use crate::client::{TlsError, TlsSetup, set_reply_budget};
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint, TargetConfig, load_scripts};
 use crate::fleet::discovery;
+use crate::notify::trial;
 use crate::script::Catalogue;
 
 /// Checks the configured servers and prints the report. The exit code is its status.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
-    let Config { mut targets, discoveries, script_dirs, script_bundled, reply_memory, .. } = config;
+    let Config { mut targets, discoveries, script_dirs, script_bundled, reply_memory, notify, .. } = config;
     set_reply_budget(reply_memory);
     let names = Arc::new(load_scripts(&script_dirs, script_bundled).map_err(CommandError::usage)?);
     if targets.is_empty() && discoveries.is_empty() {
         return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));
     }
+    let notify = notify.filter(|_| flags.alertmanager);
+    if flags.alertmanager && notify.is_none() {
+        return Err(CommandError::usage(
+            "--alertmanager: requires --alertmanager.url or --alertmanager.config.file",
+        ));
+    }
     let report = block_on(async {
-        let now = Clock::start().now().mono;
+        let clock = Clock::start();
+        let now = clock.now().mono;
         let rejected = |entry: &str, server: &Endpoint| {
             note(&format!("{entry}: {server} is not checked: `allow` of the entry does not permit it"));
         };
@@ -47,7 +55,13 @@ pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, Command
                 note(&waiting_line(target, flags.timeout));
             }
         };
-        check(&targets, &names, flags, on_wait).await.map_err(CommandError::usage)
+        let servers = check(&targets, &names, flags, on_wait).await.map_err(CommandError::usage)?;
+        let trials = match &notify {
+            Some(notify) => trial::run(notify, clock).await,
+            None => Vec::new(),
+        };
+        let alertmanagers = trials.into_iter().map(AlertmanagerReport::from).collect();
+        Ok::<_, CommandError>(Report::new(servers, alertmanagers))
     })??;
     printed(print(&report, flags.format, &mut anstream::stdout().lock()))?;
     Ok(ExitCode::from(report.exit_code))
@@ -80,7 +94,7 @@ async fn check(
     names: &Arc<Catalogue>,
     flags: CheckFlags,
     on_wait: impl Fn(&str) + Clone + Send + Sync + 'static,
-) -> Result<Report, TlsError> {
+) -> Result<Vec<ServerReport>, TlsError> {
     let mut checks = JoinSet::new();
     for (index, config) in targets.iter().enumerate() {
         let wants_tls = config.address.tls;
@@ -93,7 +107,7 @@ async fn check(
     }
     let mut servers = checks.join_all().await;
     servers.sort_by_key(|(index, _)| *index);
-    Ok(Report::new(servers.into_iter().map(|(_, server)| server).collect()))
+    Ok(servers.into_iter().map(|(_, server)| server).collect())
 }
 
 /// Returns the note for a user who waits at a terminal.

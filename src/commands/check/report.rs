@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::diagnosis::Problem;
+use crate::notify::trial::{TEST_ALERT, Trial};
 use crate::script::{Label, Sha1Digits};
 use crate::watch::Severity;
 
@@ -65,6 +66,38 @@ pub(crate) struct Report {
     pub(crate) summary: String,
     /// The servers, in the order in which they were named.
     pub(crate) servers: Vec<ServerReport>,
+    /// Alertmanagers to which a test alert was sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alertmanagers: Vec<AlertmanagerReport>,
+}
+
+/// Result of a test alert.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct AlertmanagerReport {
+    /// Base URL.
+    pub(crate) url: String,
+    /// Critical if alerts do not arrive.
+    pub(crate) status: Status,
+    /// Result in one sentence.
+    pub(crate) message: String,
+    /// Receivers to which Alertmanager routes the test alert.
+    pub(crate) receivers: Vec<String>,
+}
+
+impl From<Trial> for AlertmanagerReport {
+    fn from(Trial { url, result }: Trial) -> Self {
+        let url = url.to_string();
+        match result {
+            Ok(receivers) => {
+                let to = if receivers.is_empty() { "no receiver".to_owned() } else { receivers.join(", ") };
+                let message = format!(
+                    "accepts alerts; the test alert {TEST_ALERT} was listed, routed to {to}, and ended"
+                );
+                Self { url, status: Status::Ok, message, receivers }
+            }
+            Err(message) => Self { url, status: Status::Critical, message, receivers: Vec::new() },
+        }
+    }
 }
 
 /// Report of one server.
@@ -241,10 +274,16 @@ pub(crate) struct SlowScript {
 impl Report {
     /// Creates the report of these servers.
     #[must_use]
-    pub(crate) fn new(servers: Vec<ServerReport>) -> Self {
-        let status = servers.iter().map(|server| server.status).max().unwrap_or(Status::Ok);
-        let summary = summary(status, &servers);
-        Self { status, exit_code: status.exit_code(), summary, servers }
+    pub(crate) fn new(servers: Vec<ServerReport>, alertmanagers: Vec<AlertmanagerReport>) -> Self {
+        let of_servers = servers.iter().map(|server| server.status).max().unwrap_or(Status::Ok);
+        let failed = alertmanagers.iter().find(|alertmanager| alertmanager.status > of_servers);
+        let status = failed.map_or(of_servers, |alertmanager| alertmanager.status);
+        let summary = match failed {
+            // It has no `|`, which begins performance data for Nagios.
+            Some(failed) => format!("{}: {}", failed.url, failed.message).replace('|', "/"),
+            None => summary(status, &servers),
+        };
+        Self { status, exit_code: status.exit_code(), summary, servers, alertmanagers }
     }
 }
 

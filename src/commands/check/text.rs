@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status};
+use super::report::{
+    AlertmanagerReport, CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status,
+};
 use crate::diagnosis::NO_PERMISSION;
 use crate::script::Label;
 use crate::text::duration;
@@ -55,6 +57,14 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for server in &report.servers {
         writeln!(out)?;
         print_server(server, out)?;
+    }
+    for AlertmanagerReport { url, status, message, .. } in &report.alertmanagers {
+        let style = style(*status);
+        writeln!(out, "\n{BOLD}{url}{BOLD:#}")?;
+        for (number, line) in wrap(message).iter().enumerate() {
+            let word = if number == 0 { status.as_str() } else { "" };
+            writeln!(out, "  {style}{word:<width$}{style:#}{line}", width = INDENT - 2)?;
+        }
     }
     Ok(())
 }

@@ -126,6 +126,12 @@ impl Liveness {
         self.state.episode().map_or(Duration::ZERO, |episode| now.mono.since(episode.began))
     }
 
+    /// The current blockage: the time at which it was noticed, which no other one has, and its beginning as far as known.
+    #[must_use]
+    pub(crate) fn blockage(&self) -> Option<(Mono, Mono)> {
+        self.state.episode().map(|episode| (episode.noticed, episode.began))
+    }
+
     /// The script or function that blocks the server, if known. After a silence it is not, until something shows that the
     /// same one runs.
     #[must_use]

@@ -20,6 +20,8 @@ use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
 use crate::metrics::{Exposition, Format};
+use crate::notify::Scrape;
+use crate::web::server::Peer;
 use crate::web::server::body::{BodyId, SharedBody};
 use crate::web::server::compress::{GZIP, accepts_gzip, compress};
 use crate::web::status;
@@ -49,12 +51,17 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
         .route("/scrape", get(scrape))
         .route("/discover-cluster-nodes", get(discover_cluster_nodes))
         .merge(for_browsers)
-        .merge(probe::routes(exposition, probes))
+        .merge(probe::routes(exposition, probes, Arc::clone(&fleet)))
         .merge(sd::routes(fleet))
         .layer(middleware::from_fn(compress))
 }
 
-async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
+async fn metrics(
+    State(state): State<Arc<AppState>>,
+    peer: Option<Extension<Peer>>,
+    request: HeaderMap,
+) -> Response {
+    record_scrape(&state.fleet, peer, &request, None);
     let (format, gzip) = (format(&request), accepts_gzip(&request));
     let text = if gzip { state.exposition.gzip(format).await } else { state.exposition.plain(format).await };
     match text {
@@ -71,6 +78,19 @@ async fn metrics(State(state): State<Arc<AppState>>, request: HeaderMap) -> Resp
             error!(%error, "cannot encode the metrics");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
         }
+    }
+}
+
+/// Header by which Prometheus and programs like it send their time limit. It distinguishes a scrape from other requests.
+const SCRAPE_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// Records a scrape by Prometheus of all targets, or of one, for the alerts that the exporter sends itself.
+fn record_scrape(fleet: &Fleet, peer: Option<Extension<Peer>>, request: &HeaderMap, target: Option<&str>) {
+    if let (Some(notifier), Some(Extension(Peer(client)))) = (fleet.notifier(), peer)
+        && request.contains_key(SCRAPE_HEADER)
+    {
+        let host = request.get(header::HOST).and_then(|host| host.to_str().ok());
+        notifier.scraped(&Scrape { client, host, target });
     }
 }
 

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Deserialize;
 
+use super::record_scrape;
+use crate::fleet::Fleet;
 use crate::fleet::probes::{ProbeError, Probes};
 use crate::metrics::Exposition;
+use crate::web::server::Peer;
 
 /// Creates the route.
-pub(crate) fn routes(exposition: Arc<Exposition>, probes: Arc<Probes>) -> Router {
-    Router::new().route("/probe", get(probe)).with_state((exposition, probes))
+pub(crate) fn routes(exposition: Arc<Exposition>, probes: Arc<Probes>, fleet: Arc<Fleet>) -> Router {
+    Router::new().route("/probe", get(probe)).with_state((exposition, probes, fleet))
 }
 
 #[derive(Debug, Deserialize)]
@@ -24,7 +27,8 @@ struct ProbeQuery {
 }
 
 async fn probe(
-    State((exposition, probes)): State<(Arc<Exposition>, Arc<Probes>)>,
+    State((exposition, probes, fleet)): State<(Arc<Exposition>, Arc<Probes>, Arc<Fleet>)>,
+    peer: Option<Extension<Peer>>,
     request: HeaderMap,
     Query(query): Query<ProbeQuery>,
 ) -> Response {
@@ -35,7 +39,10 @@ async fn probe(
     };
     let format = super::format(&request);
     let text = match probes.target(&target, module).await {
-        Ok(target) => exposition.probe(format, &target),
+        Ok(target) => {
+            record_scrape(&fleet, peer, &request, Some(target.name()));
+            exposition.probe(format, &target)
+        }
         Err(error) => return (status(&error), format!("{error}\n")).into_response(),
     };
     match text {

@@ -82,6 +82,10 @@ pub(crate) async fn serve(
     }
 }
 
+/// Address of the client of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// The router and the authentication in front of it.
 #[derive(Clone)]
 struct AuthenticatedRouter {
@@ -174,7 +178,8 @@ async fn serve_requests(
     watcher: Watcher,
 ) {
     let router = TowerToHyperService::new(service.router);
-    let respond = service_fn(|request: Request<Incoming>| {
+    let respond = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let (permit, router, auth) = (Arc::clone(permit), router.clone(), Arc::clone(&service.auth));
         async move {
             let mut response = match auth.authorize(&request, peer).await {

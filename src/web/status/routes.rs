@@ -17,7 +17,7 @@ use super::query::{CallsQuery, IncidentsQuery, QueryError, ScriptsQuery, Targets
 use super::response;
 use super::scripts::{LintRow, ScriptTotals, ScriptsResponse, findings, source_of, totals};
 use super::summary::summary;
-use super::targets::{TargetRow, TargetsResponse, rows};
+use super::targets::{AlertmanagerRow, TargetRow, TargetsResponse, rows};
 use crate::clock::Mono;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
@@ -126,7 +126,16 @@ async fn targets(
 ) -> Result<Response, Response> {
     let query = TargetsQuery::parse(&query.unwrap_or_default()).map_err(bad_request)?;
     let rows = state.rows.get(&state, rows).await?;
-    Ok(state.json(&request, &TargetsResponse::new(&rows, state.exporter_problems(), state.privacy, &query)))
+    Ok(state.json(
+        &request,
+        &TargetsResponse::new(
+            &rows,
+            state.exporter_problems(),
+            AlertmanagerRow::all(&state.fleet),
+            state.privacy,
+            &query,
+        ),
+    ))
 }
 
 async fn scripts(
@@ -182,7 +191,8 @@ impl AppState {
 
     /// Returns the problems of the exporter itself.
     fn exporter_problems(&self) -> Vec<String> {
-        self.fleet.state_file_problem().into_iter().collect()
+        let of_state_file = self.fleet.state_file_problem();
+        of_state_file.into_iter().chain(AlertmanagerRow::problems(&self.fleet)).collect()
     }
 
     /// Lints a source on a blocking thread, unless it is the one that was linted last.

@@ -13,6 +13,7 @@ use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
 use crate::diagnosis::{Code, Impact};
 use crate::fleet::Fleet;
+use crate::notify::Status;
 use crate::parse::Privacy;
 use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Sha1Digits};
@@ -38,6 +39,46 @@ pub(crate) struct TargetsResponse {
     offset: usize,
     limit: usize,
     targets: Vec<Arc<TargetRow>>,
+    /// Alertmanagers that the exporter notifies.
+    alertmanagers: Vec<AlertmanagerRow>,
+}
+
+/// Alertmanager that the exporter notifies.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AlertmanagerRow {
+    url: Arc<str>,
+    /// True if the last request succeeded; `None` before the first one.
+    up: Option<bool>,
+    /// Time of the change to `up`.
+    since: f64,
+    /// Reason for which the last request failed.
+    problem: Option<String>,
+    /// Alerts that wait for delivery.
+    waiting: usize,
+}
+
+impl AlertmanagerRow {
+    /// Returns all Alertmanagers.
+    pub(crate) fn all(fleet: &Fleet) -> Vec<Self> {
+        let statuses = fleet.notifier().map(|notifier| notifier.statuses()).unwrap_or_default();
+        let row = |Status { url, up, since, problem, waiting, .. }| Self {
+            url,
+            up,
+            since: unix_seconds(since),
+            problem,
+            waiting,
+        };
+        statuses.into_iter().map(row).collect()
+    }
+
+    /// Returns the failures of those that cannot be notified.
+    pub(crate) fn problems(fleet: &Fleet) -> Vec<String> {
+        let all = Self::all(fleet).into_iter();
+        all.filter_map(|Self { url, problem, waiting, .. }| {
+            Some(format!("Alerts cannot be sent to Alertmanager {url}: {} ({waiting} waiting).", problem?))
+        })
+        .collect()
+    }
 }
 
 /// Privacy flags of the exporter.
@@ -169,6 +210,7 @@ impl TargetsResponse {
     pub(crate) fn new(
         rows: &[Arc<TargetRow>],
         exporter_problems: Vec<String>,
+        alertmanagers: Vec<AlertmanagerRow>,
         privacy: Privacy,
         query: &TargetsQuery,
     ) -> Self {
@@ -190,6 +232,7 @@ impl TargetsResponse {
             offset: query.page.offset,
             limit: query.page.limit,
             targets: query.page.slice(matching).into_iter().map(Arc::clone).collect(),
+            alertmanagers,
         }
     }
 }

@@ -1,0 +1,294 @@
+//! Annotations of `RedisScriptRunning`, worded as the shipped rule words them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alert::Labels;
+use crate::clock::Mono;
+use crate::convert::float;
+use crate::parse::BusyKind;
+use crate::text::clean;
+use crate::watch::{StateKind, Thresholds};
+
+/// Page of the rule's runbook.
+const RUNBOOK: &str = "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md#redisscriptrunning";
+
+/// Maximum length of a name in a text, in bytes.
+const MAX_NAME: usize = 400;
+
+/// Facts about a target that alerts depend on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) target: Arc<str>,
+    /// Address of the server, if that is not the name of the target.
+    pub(crate) address: Option<String>,
+    /// `None` for a target that was never tried.
+    pub(crate) state: Option<StateKind>,
+    pub(crate) slow: Thresholds,
+    /// Run time of a script after which the server answers BUSY; zero means never.
+    pub(crate) time_limit: Option<Duration>,
+    /// The blockage in progress.
+    pub(crate) blockage: Option<Blockage>,
+    /// URL of the target on the status page, if it is known.
+    pub(crate) page: Option<String>,
+}
+
+/// A blockage in progress.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Blockage {
+    /// Time at which it was noticed, which no other blockage of the target has.
+    pub(crate) noticed: Mono,
+    /// Its beginning, as far as known.
+    pub(crate) began: Mono,
+    /// The script or function that runs, if it is named.
+    pub(crate) running: Option<Running>,
+}
+
+/// A named script or function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// `script` or `function`.
+    pub(crate) kind: &'static str,
+    /// Its identity.
+    pub(crate) script: String,
+    pub(crate) name: String,
+}
+
+impl Facts {
+    /// Kind of BUSY replies, if the server answers BUSY.
+    pub(super) fn busy(&self) -> Option<BusyKind> {
+        match self.state {
+            Some(StateKind::Busy(kind)) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// True if the server answers BUSY, or did so in this blockage and is silent now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy().is_some() || self.is_busy_silent()
+    }
+
+    fn is_busy_silent(&self) -> bool {
+        self.state == Some(StateKind::BusySilent)
+    }
+
+    /// Returns the annotations while the server has been blocked for this long.
+    pub(super) fn while_blocked(&self, labels: &Labels, blocked: Duration) -> BTreeMap<&'static str, String> {
+        let mut text = format!("{} has been blocked for {}", self.subject(labels), humanize(blocked));
+        if self.busy().is_some() {
+            text.push_str(", and answers BUSY");
+        }
+        let running = self.blockage.as_ref().and_then(|blockage| blockage.running.as_ref());
+        let runs = match (running, self.busy()) {
+            (Some(Running { kind, script, name }), _) if name == script => {
+                format!("It runs the {kind} {name}.")
+            }
+            (Some(Running { kind, script, name }), _) => format!("It runs the {kind} {name} ({script})."),
+            (None, Some(BusyKind::Script)) => {
+                "It is running a script whose name is not known yet.".to_owned()
+            }
+            (None, Some(BusyKind::Function)) => {
+                "It is running a function whose name is not known yet.".to_owned()
+            }
+            (None, Some(BusyKind::Module)) => "It runs a command of a module.".to_owned(),
+            (None, None) if self.is_busy_silent() => {
+                "It answered BUSY, and does not answer now: whether the same call still runs, or another one, is not known."
+                    .to_owned()
+            }
+            (None, None) => "What it runs is not known yet.".to_owned(),
+        };
+        // Writing to a string does not fail.
+        let _ = write!(text, ". {} Next: {}", clean(&runs, MAX_NAME), self.next(blocked));
+        self.annotations("is", text)
+    }
+
+    /// Returns the annotations after the end of a blockage of this duration.
+    pub(super) fn after_end(&self, labels: &Labels, blocked: Duration) -> BTreeMap<&'static str, String> {
+        let state = self.state.map_or("unknown", StateKind::as_str);
+        let text = format!(
+            "{} was blocked for at least {}, which is over. Its state is {state}. Next: find the call with SLOWLOG GET, \
+             or in the exporter's log.",
+            self.subject(labels),
+            humanize(blocked)
+        );
+        self.annotations("was", text)
+    }
+
+    fn annotations(&self, is: &str, mut description: String) -> BTreeMap<&'static str, String> {
+        if let Some(page) = &self.page {
+            let _ = write!(description, " Status page: {page}");
+        }
+        BTreeMap::from([
+            ("summary", format!("{} {is} blocked, most likely by a script.", self.target)),
+            ("description", description),
+            ("runbook_url", RUNBOOK.to_owned()),
+        ])
+    }
+
+    /// The server, with what distinguishes it from others of the same name.
+    fn subject(&self, labels: &Labels) -> String {
+        let mut text = format!("{} (", self.target);
+        if let Some(address) = &self.address {
+            let _ = write!(text, "address {address}, ");
+        }
+        let _ = write!(text, "instance {}", labels.get("instance").map_or("", String::as_str));
+        if let Some(pod) = labels.get("pod") {
+            let _ = write!(text, ", pod {pod}");
+        }
+        text.push(')');
+        text
+    }
+
+    /// The next step of a person.
+    fn next(&self, blocked: Duration) -> String {
+        match (self.busy(), self.time_limit) {
+            (Some(BusyKind::Script), _) => "SCRIPT KILL.".to_owned(),
+            (Some(BusyKind::Function), _) => "FUNCTION KILL.".to_owned(),
+            (Some(BusyKind::Module), _) => {
+                "the documentation of the module; neither SCRIPT KILL nor FUNCTION KILL ends it.".to_owned()
+            }
+            (None, _) if self.is_busy_silent() => {
+                "wait until it answers BUSY again. Then SCRIPT KILL ends a script, and FUNCTION KILL a function.".to_owned()
+            }
+            (None, Some(Duration::ZERO)) => {
+                "only a restart ends it, because the time limit is 0: the server accepts no kill.".to_owned()
+            }
+            (None, Some(limit)) if blocked > limit.saturating_add(Duration::from_secs(1)) => {
+                "see whether the process runs or is stopped. It has not answered BUSY, so it is most likely one long \
+                 command, which no kill ends."
+                    .to_owned()
+            }
+            (None, limit) => {
+                let after = limit.map(|limit| format!(", after {}", humanize(limit))).unwrap_or_default();
+                format!(
+                    "wait until it answers BUSY{after}. Then SCRIPT KILL ends a script, and FUNCTION KILL a function."
+                )
+            }
+        }
+    }
+}
+
+/// Formats a duration as `humanizeDuration` of Prometheus does: four significant digits below a minute.
+fn humanize(duration: Duration) -> String {
+    let (whole, seconds) = (duration.as_secs(), duration.as_secs_f64());
+    let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if whole == 0 && !duration.is_zero() => {
+            format!("{}ms", four_digits(float(u64::from(duration.subsec_micros())) / 1e3))
+        }
+        (0, 0, 0) => format!("{}s", four_digits(seconds)),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, _, _) => format!("{hours}h {minutes}m {rest}s"),
+        _ => format!("{days}d {hours}h {minutes}m {rest}s"),
+    }
+}
+
+/// Formats a number below 1000 with four significant digits, without zeros at its end.
+fn four_digits(number: f64) -> String {
+    let text = match number {
+        ..10.0 => format!("{number:.3}"),
+        ..100.0 => format!("{number:.2}"),
+        _ => format!("{number:.1}"),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A target that answers.
+    pub(in crate::notify) fn idle() -> Facts {
+        Facts {
+            target: "t:1".into(),
+            address: None,
+            state: Some(StateKind::Ok),
+            slow: Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) },
+            time_limit: Some(Duration::from_secs(5)),
+            blockage: None,
+            page: None,
+        }
+    }
+
+    /// A target that is blocked since `began`.
+    pub(in crate::notify) fn blocked(state: StateKind, began: Mono) -> Facts {
+        let blockage = Blockage { noticed: began + Duration::from_millis(250), began, running: None };
+        Facts { state: Some(state), blockage: Some(blockage), ..idle() }
+    }
+
+    fn labels() -> Labels {
+        Labels::from([("instance".to_owned(), "i:1".to_owned())])
+    }
+
+    #[test]
+    fn durations_are_those_of_prometheus() {
+        for (millis, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (999, "999ms"),
+            (1000, "1s"),
+            (1234, "1.234s"),
+            (12_340, "12.34s"),
+            (59_990, "59.99s"),
+            (60_000, "1m 0s"),
+            (3_661_000, "1h 1m 1s"),
+            (90_061_000, "1d 1h 1m 1s"),
+        ] {
+            assert_eq!(humanize(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn the_text_says_what_holds_and_what_to_do() {
+        let second = Duration::from_secs(1);
+        let began = Mono::from_epoch(second);
+        let description =
+            |facts: &Facts, blocked| facts.while_blocked(&labels(), blocked)["description"].clone();
+        let silent = blocked(StateKind::Blocked, began);
+        assert_eq!(
+            description(&silent, second),
+            "t:1 (instance i:1) has been blocked for 1s. What it runs is not known yet. Next: wait until it answers \
+             BUSY, after 5s. Then SCRIPT KILL ends a script, and FUNCTION KILL a function."
+        );
+        assert!(
+            description(&silent, second * 7).contains("Next: see whether the process runs or is stopped.")
+        );
+        let no_limit = Facts { time_limit: Some(Duration::ZERO), ..silent.clone() };
+        assert!(description(&no_limit, second).contains("Next: only a restart ends it"));
+        let unknown = Facts { time_limit: None, ..silent };
+        assert!(description(&unknown, second).contains("Next: wait until it answers BUSY. Then"));
+        let mut named = blocked(StateKind::Busy(BusyKind::Script), began);
+        let running = Running { kind: "script", script: "abc".to_owned(), name: "queue.lua".to_owned() };
+        named.blockage.as_mut().unwrap().running = Some(running);
+        named.address = Some("10.0.0.1:6379".to_owned());
+        let mut pod = labels();
+        pod.insert("pod".to_owned(), "redis-0".to_owned());
+        assert_eq!(
+            named.while_blocked(&pod, second * 6)["description"],
+            "t:1 (address 10.0.0.1:6379, instance i:1, pod redis-0) has been blocked for 6s, and answers BUSY. It runs the \
+             script queue.lua (abc). Next: SCRIPT KILL."
+        );
+        assert_eq!(named.while_blocked(&pod, second)["summary"], "t:1 is blocked, most likely by a script.");
+        for (kind, runs, next) in [
+            (BusyKind::Script, "It is running a script whose name is not known yet.", "SCRIPT KILL."),
+            (BusyKind::Function, "It is running a function whose name is not known yet.", "FUNCTION KILL."),
+            (BusyKind::Module, "It runs a command of a module.", "the documentation of the module;"),
+        ] {
+            let text = description(&blocked(StateKind::Busy(kind), began), second);
+            assert!(text.contains(&format!("{runs} Next: {next}")), "{text}");
+        }
+        let silent = blocked(StateKind::BusySilent, began);
+        let silent = Facts { page: Some("http://x/?target=t%3A1".to_owned()), ..silent };
+        let text = description(&silent, second);
+        assert!(text.contains(" for 1s. It answered BUSY, and does not answer now: "), "{text}");
+        assert!(text.contains(" Next: wait until it answers BUSY again. "), "{text}");
+        assert!(text.ends_with(" Status page: http://x/?target=t%3A1"), "{text}");
+        assert_eq!(
+            idle().after_end(&labels(), second * 3)["description"],
+            "t:1 (instance i:1) was blocked for at least 3s, which is over. Its state is ok. Next: find the call with \
+             SLOWLOG GET, or in the exporter's log."
+        );
+    }
+}

@@ -1,0 +1,599 @@
+//! Alerts that the exporter sends to Alertmanager itself: the page before Prometheus knows, one notification per change beside
+//! Prometheus, and an Alertmanager that is dead, slow, or behind TLS.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, target_of, wait_for_lines};
+use test_support::exporter::Exporter;
+use test_support::monitoring::{
+    Alertmanager, Page, Prometheus, Receiver, Status, available, shipped, unix_seconds,
+};
+use test_support::scripts::{BUSY_LOOP, evalsha, load};
+use test_support::server::{Kind, Server, run_on};
+use test_support::tls::Certificates;
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
+
+/// Name of the alert.
+const RUNNING: &str = "RedisScriptRunning";
+
+/// Job in the configurations of Prometheus.
+const JOB: &str = "redis-script-exporter";
+
+fn example() -> String {
+    shipped("alerts/alertmanager.example.yml")
+}
+
+fn url_of(alertmanager: &Alertmanager) -> String {
+    format!("--alertmanager.url=http://{}", alertmanager.addr())
+}
+
+/// Severities and states of the notifications about a blockage, in order.
+fn changes(pages: &[Page]) -> Vec<(String, Status)> {
+    let of_blockage = pages.iter().filter(|page| page.alertname == RUNNING);
+    of_blockage.map(|page| (page.severity.clone(), page.status)).collect()
+}
+
+fn count(pages: &[Page], severity: &str, status: Status) -> usize {
+    changes(pages).iter().filter(|change| **change == (severity.to_owned(), status)).count()
+}
+
+/// Waits until each severity has this number of ends.
+#[track_caller]
+fn wait_for_ends(receiver: &Receiver, number: usize) {
+    receiver.wait_for(LIMIT * 2, "the end of each alert", |pages| {
+        let ended = |severity| count(pages, severity, Status::Resolved) >= number;
+        (ended("warning") && ended("critical")).then_some(())
+    });
+}
+
+/// A text in which the time since the blockage began, which is less than a minute, is replaced.
+fn without_time(text: &str) -> String {
+    let (before, rest) = text.split_once("blocked for ").unwrap_or_else(|| panic!("no time in {text}"));
+    let (time, rest) = rest.split_once(' ').unwrap();
+    let mark = time.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.' && !time.ends_with(c));
+    let mark = if time.ends_with('.') { "." } else { mark };
+    format!("{before}blocked for TIME{mark} {rest}")
+}
+
+/// An alert as a pair of labels and annotations, from the API of Alertmanager or of Prometheus.
+fn labels_and_texts(alert: &Json) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let strings = |field: &str| {
+        let fields = alert[field].as_object().unwrap().iter();
+        fields.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+    };
+    let (labels, mut texts): (_, BTreeMap<String, String>) = (strings("labels"), strings("annotations"));
+    if let Some(text) = texts.get_mut("description") {
+        *text = without_time(text);
+    }
+    (labels, texts)
+}
+
+fn alerts_of_blockage(alerts: &[Json]) -> Vec<(BTreeMap<String, String>, BTreeMap<String, String>)> {
+    let of_blockage = alerts.iter().filter(|alert| alert["labels"]["alertname"] == RUNNING);
+    let mut alerts: Vec<_> = of_blockage.map(labels_and_texts).collect();
+    alerts.sort();
+    alerts
+}
+
+/// Prometheus scrapes and evaluates every second and sends the same alerts: they overlap with those of the exporter.
+#[test]
+fn prometheus_beside_it_makes_no_second_notification() {
+    if available() {
+        run_on(Kind::Redis70, beside_prometheus);
+    }
+}
+
+fn beside_prometheus(kind: Kind) {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let (receiver, other) = (Receiver::start(), Receiver::start());
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    // Prometheus does not know this one.
+    let alone = Alertmanager::start(&example(), &other);
+    let log = server.log_path();
+    let log = log.to_str().unwrap();
+    let flags = [
+        "--redis.addr",
+        &server.url(),
+        "--redis.log-file",
+        log,
+        &url_of(&alertmanager),
+        &url_of(&alone),
+        "--web.external-url=http://page/",
+    ];
+    let exporter = Exporter::start(&flags);
+    let prometheus = Prometheus::builder()
+        .scrape(JOB, exporter.addr())
+        .rules(shipped("alerts/redis-script.rules.yml"))
+        .alertmanager(&alertmanager)
+        .start();
+    prometheus.wait_ready();
+    wait_until_watched(&exporter);
+
+    client.send(&evalsha(&script, Duration::from_millis(6500)));
+    // Both say the same about it, in the same words, under the same labels.
+    let named = format!("the script {}", &script[..12]);
+    eventually_or_tell(LIMIT, "the exporter's alerts to equal those of Prometheus", || {
+        let (ours, theirs) = (alerts_of_blockage(&alone.alerts()), alerts_of_blockage(&prometheus.alerts()));
+        let is_named = format!("{theirs:?}").contains(&named);
+        if ours.len() == 2 && ours == theirs && is_named {
+            Ok(())
+        } else {
+            Err(format!("{ours:#?}\n{theirs:#?}"))
+        }
+    });
+    assert_eq!(
+        alerts_of_blockage(&alertmanager.alerts()).len(),
+        2,
+        "both senders have one alert per severity"
+    );
+    assert_eq!(client.receive(), Value::Int(1));
+    wait_for_ends(&receiver, 1);
+    eventually(LIMIT, "Prometheus to have no alert", || prometheus.alerts().is_empty().then_some(()));
+    stays_true(Duration::from_secs(3), "each change is notified once", || {
+        let pages = receiver.pages();
+        let counts = ["warning", "critical"]
+            .map(|severity| [Status::Firing, Status::Resolved].map(|status| count(&pages, severity, status)));
+        if counts == [[1, 1], [1, 1]] { Ok(()) } else { Err(format!("{pages:#?}")) }
+    });
+}
+
+/// A blockage that ends right after a scrape that has seen it: Prometheus evaluates that scrape later, and fires the alert when
+/// the blockage is over.
+#[test]
+fn a_blockage_that_ends_before_prometheus_evaluates_it_is_no_second_page() {
+    if available() {
+        run_on(Kind::Redis70, ends_before_evaluation);
+    }
+}
+
+fn ends_before_evaluation(kind: Kind) {
+    let mut server = Server::start(kind);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    // No critical alert, of which the moment would not be known.
+    let flags = ["--slow.critical=1m", "--redis.addr", &server.url(), &url_of(&alertmanager)];
+    let exporter = Exporter::start(&flags);
+    let prometheus = Prometheus::builder()
+        .scrape_every(JOB, exporter.addr(), Duration::from_secs(3))
+        .rules(shipped("alerts/redis-script.rules.yml"))
+        .alertmanager(&alertmanager)
+        .start();
+    prometheus.wait_ready();
+    wait_until_watched(&exporter);
+    server.pause();
+    receiver
+        .wait_for(LIMIT, "the page", |pages| (count(pages, "warning", Status::Firing) == 1).then_some(()));
+    eventually(LIMIT, "a scrape of the blockage", || {
+        let seen = prometheus.query("redis_script_blocked_seconds >= 1");
+        seen["result"].as_array().is_some_and(|series| !series.is_empty()).then_some(())
+    });
+    server.resume();
+    receiver
+        .wait_for(LIMIT, "the end", |pages| (count(pages, "warning", Status::Resolved) == 1).then_some(()));
+    stays_true(Duration::from_secs(4), "the blockage was one page and one end", || {
+        let pages = receiver.pages();
+        let counts = [Status::Firing, Status::Resolved].map(|status| count(&pages, "warning", status));
+        if counts == [1, 1] { Ok(()) } else { Err(format!("{pages:#?}")) }
+    });
+}
+
+/// The page comes while nobody scrapes, and ends by itself when the exporter dies.
+#[test]
+fn the_page_needs_no_scrape_and_ends_by_itself_if_the_exporter_dies() {
+    if available() {
+        run_on(Kind::Redis70, dies);
+    }
+}
+
+fn dies(kind: Kind) {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    let url = url_of(&alertmanager);
+    let flags = [
+        "--redis.addr",
+        &server.url(),
+        &url,
+        "--alertmanager.resend-delay=1s",
+        "--alertmanager.label=instance=i:1",
+        "--alertmanager.label=cluster=eu",
+    ];
+    let mut exporter = Exporter::start(&flags);
+    wait_until_watched(&exporter);
+    client.send(&evalsha(&script, Duration::from_secs(60)));
+    let page = receiver.wait_for(LIMIT, "the critical page", |pages| {
+        pages.iter().find(|page| page.severity == "critical").cloned()
+    });
+    let target = target_of(&server);
+    let expected = [
+        ("alertname", RUNNING),
+        ("cluster", "eu"),
+        ("instance", "i:1"),
+        ("job", JOB),
+        ("severity", "critical"),
+        ("target", &target),
+    ];
+    let expected: BTreeMap<String, String> =
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    assert_eq!((page.labels, page.receiver.as_str(), page.status), (expected, "pager", Status::Firing));
+    // It is renewed: it outlives the time after which it would end.
+    stays_true(Duration::from_secs(6), "the alert lasts as long as the blockage", || {
+        let pages = receiver.pages();
+        let logs = exporter.logs();
+        if count(&pages, "critical", Status::Resolved) == 0 {
+            Ok(())
+        } else {
+            Err(format!("{logs}\n{pages:#?}"))
+        }
+    });
+    exporter.kill();
+    wait_for_ends(&receiver, 1);
+    assert_eq!(count(&receiver.pages(), "critical", Status::Firing), 1);
+}
+
+/// Waits until everything was read once: a script that begins with one of the first commands delays its reply, which then
+/// looks like the end of a blockage.
+#[track_caller]
+fn wait_until_watched(exporter: &Exporter) {
+    exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
+        let polls = metrics.series("redis_script_exporter_polls_total");
+        !polls.is_empty() && polls.iter().all(|polls| polls.value >= 3.0)
+    });
+}
+
+/// Answers each request with 200, from now on.
+fn serve_ok(listener: TcpListener) {
+    // It ends with the process; a thread that waits for a connection costs nothing.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(&stream);
+                loop {
+                    let mut length = 0;
+                    loop {
+                        let mut line = String::new();
+                        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let line = line.trim_end().to_ascii_lowercase();
+                        if line.is_empty() {
+                            break;
+                        }
+                        if let Some(value) = line.strip_prefix("content-length:") {
+                            length = value.trim().parse().unwrap();
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                    if reader.read_exact(&mut body).is_err() || (&stream).write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// One Alertmanager accepts connections and never answers, one does not listen.
+#[test]
+fn a_dead_or_slow_alertmanager_delays_nothing_and_is_reported() {
+    run_on(Kind::Redis70, dead_alertmanagers);
+}
+
+fn dead_alertmanagers(kind: Kind) {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let black_hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let slow = black_hole.local_addr().unwrap();
+    let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, test_support::server::free_port()));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("alertmanagers.yml");
+    let config = format!(
+        "alertmanagers: [{{ timeout: 300ms, static_configs: [{{ targets: ['{slow}', '{dead}'] }}] }}]"
+    );
+    fs::write(&file, config).unwrap();
+    let exporter = Exporter::start(&[
+        "--redis.addr",
+        &server.url(),
+        "--alertmanager.config.file",
+        file.to_str().unwrap(),
+        "--alertmanager.resend-delay=1s",
+    ]);
+    let [slow_url, dead_url] = [slow, dead].map(|addr| format!("http://{addr}"));
+    let waiting = |metrics: &test_support::metrics::Metrics| {
+        let values = metrics.series("redis_script_exporter_notifications_waiting");
+        values.into_iter().map(|series| series.value).fold(0.0, f64::max)
+    };
+    exporter.wait_for(LIMIT, "both to be found down before they are needed", |metrics| {
+        let up = |url: &str| metrics.value("redis_script_exporter_alertmanager_up", &[("alertmanager", url)]);
+        up(&slow_url) == Some(0.0) && up(&dead_url) == Some(0.0)
+    });
+    wait_until_watched(&exporter);
+    assert_eq!(client.call(&evalsha(&script, Duration::from_secs(4))), Value::Int(1));
+    // Heartbeats go on, and the blockage is noticed and measured as without Alertmanager.
+    let metrics = exporter.wait_for(LIMIT, "the blockage to be counted", |metrics| {
+        metrics.sum("redis_script_blockages_total", &[]) >= 1.0
+    });
+    assert!(waiting(&metrics) <= 2.0, "only the newest state of each alert waits: {}", metrics.text);
+    let beats = metrics.sum("redis_script_heartbeat_duration_seconds_count", &[]);
+    exporter.wait_for(LIMIT, "heartbeats to go on, and attempts to be counted", |metrics| {
+        let count = |url: &str, outcome: &str| {
+            let labels = [("alertmanager", url), ("outcome", outcome)];
+            metrics.value("redis_script_exporter_notifications_total", &labels).unwrap_or_default()
+        };
+        metrics.sum("redis_script_heartbeat_duration_seconds_count", &[]) > beats + 3.0
+            && count(&slow_url, "timeout") > 0.0
+            && count(&dead_url, "unreachable") > 0.0
+    });
+    // Logged once, and shown.
+    wait_for_lines(&exporter, &["cannot send alerts", &slow_url], 1);
+    wait_for_lines(&exporter, &["cannot send alerts", &dead_url], 1);
+    let rows: Json = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
+    let rows = rows["alertmanagers"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for (row, url) in rows.iter().zip([&slow_url, &dead_url]) {
+        assert_eq!((row["url"].as_str(), row["up"].as_bool()), (Some(url.as_str()), Some(false)));
+        assert!(row["problem"].as_str().is_some_and(|problem| !problem.is_empty()), "{row}");
+    }
+    let problems: Json = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
+    assert_eq!(problems["summary"]["exporter_problems"].as_array().map(Vec::len), Some(2), "{problems}");
+    // It recovers by itself.
+    serve_ok(black_hole);
+    wait_for_lines(&exporter, &["accepts alerts again", &slow_url], 1);
+    exporter.wait_for(LIMIT, "it to be up", |metrics| {
+        metrics.value("redis_script_exporter_alertmanager_up", &[("alertmanager", &slow_url)]) == Some(1.0)
+    });
+}
+
+/// Alertmanager with TLS and basic auth, and a file of Prometheus' fields.
+#[test]
+fn tls_and_basic_auth_are_those_of_prometheus() {
+    if available() {
+        run_on(Kind::Redis70, secured);
+    }
+}
+
+fn secured(kind: Kind) {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let certificates = Certificates::new();
+    // The bcrypt hash of "correct horse", with the lowest cost.
+    let hash = bcrypt::hash("correct horse", 4).unwrap();
+    let web = format!(
+        "tls_server_config: {{ cert_file: '{}', key_file: '{}' }}\nbasic_auth_users: {{ alerts: '{hash}' }}\n",
+        certificates.server_cert().display(),
+        certificates.server_key().display(),
+    );
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start_with_tls(&example(), &receiver, &web);
+    let folder = TempDir::new().unwrap();
+    let (file, password) = (folder.path().join("am.yml"), folder.path().join("password"));
+    fs::write(&password, "wrong\n").unwrap();
+    let port = alertmanager.addr().port();
+    let config = format!(
+        "alertmanagers:\n- scheme: https\n  basic_auth: {{ username: alerts, password_file: password }}\n  \
+         tls_config: {{ ca_file: '{}' }}\n  static_configs: [{{ targets: ['localhost:{port}'] }}]\n",
+        certificates.ca().display(),
+    );
+    fs::write(&file, config).unwrap();
+    let flags = ["--redis.addr", &server.url(), "--alertmanager.config.file", file.to_str().unwrap()];
+    let exporter = Exporter::start(&flags);
+    wait_for_lines(&exporter, &["cannot send alerts", "401"], 1);
+    assert!(!exporter.logs().contains("wrong"), "{}", exporter.logs());
+    // The file is read at every request.
+    fs::write(&password, "correct horse\n").unwrap();
+    wait_for_lines(&exporter, &["accepts alerts again"], 1);
+    wait_until_watched(&exporter);
+    client.send(&evalsha(&script, Duration::from_secs(3)));
+    receiver
+        .wait_for(LIMIT, "the page", |pages| (count(pages, "warning", Status::Firing) == 1).then_some(()));
+    assert_eq!(client.receive(), Value::Int(1));
+    wait_for_ends(&receiver, 1);
+}
+
+/// Targets of one server, by different names.
+fn many_targets(folder: &TempDir, server: &Server, number: usize) -> String {
+    let targets = (0..number).fold("targets:\n".to_owned(), |text, index| {
+        text + &format!("- {{ name: 't{index}', addr: '{}' }}\n", server.url())
+    });
+    let file = folder.path().join("targets.yml");
+    fs::write(&file, targets).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn two_hundred_targets_blocked_at_once_are_two_hundred_pages() {
+    if available() {
+        run_on(Kind::Redis70, |kind| {
+            many_at_once(kind, 200);
+        });
+    }
+}
+
+/// Blocks all targets at once; returns the time from the beginning to the last warning.
+fn many_at_once(kind: Kind, number: usize) -> Duration {
+    let server = Server::start(kind);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    let folder = TempDir::new().unwrap();
+    let targets = many_targets(&folder, &server, number);
+    let exporter = Exporter::start(&["--config.file", &targets, &url_of(&alertmanager)]);
+    wait_until_watched(&exporter);
+    let began = Instant::now();
+    client.send(&evalsha(&script, Duration::from_secs(4)));
+    let warnings = |pages: &[Page]| -> BTreeMap<String, Instant> {
+        let fires = |page: &&Page| page.severity == "warning" && page.status == Status::Firing;
+        pages.iter().filter(fires).map(|page| (page.label("target").to_owned(), page.received_at)).collect()
+    };
+    let last = receiver.wait_for(LIMIT * 2, "a page about each target", |pages| {
+        let warnings = warnings(pages);
+        (warnings.len() == number).then(|| warnings.into_values().max()).flatten()
+    });
+    assert_eq!(client.receive(), Value::Int(1));
+    receiver.wait_for(LIMIT * 2, "the end of each", |pages| {
+        let over = pages.iter().filter(|page| page.status == Status::Resolved && page.severity == "warning");
+        let over: BTreeSet<&str> = over.map(|page| page.label("target")).collect();
+        (over.len() == number).then_some(())
+    });
+    exporter.wait_for(LIMIT, "nothing to wait", |metrics| {
+        metrics.sum("redis_script_exporter_notifications_waiting", &[]) == 0.0
+    });
+    let dropped =
+        exporter.metrics().sum("redis_script_exporter_notifications_total", &[("outcome", "dropped")]);
+    assert!(dropped == 0.0, "{dropped}");
+    last.saturating_duration_since(began)
+}
+
+#[test]
+fn check_sends_a_test_alert_and_says_what_became_of_it() {
+    if available() {
+        run_on(Kind::Redis70, check_with_alertmanager);
+    }
+}
+
+fn check_with_alertmanager(kind: Kind) {
+    let server = Server::start(kind);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, test_support::server::free_port()));
+    let check = |flags: &[&str]| {
+        let redis = server.url();
+        Exporter::builder().args(&["check", "--alertmanager", "--redis.addr", &redis]).args(flags).run()
+    };
+    let good = check(&[&url_of(&alertmanager)]);
+    let says = "accepts alerts; the test alert RedisScriptExporterTest was listed";
+    let words = good.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(says) && words.contains("routed to tickets"), "{}", good.stdout);
+    let ends = |pages: &[Page]| {
+        let test = pages.iter().filter(|page| page.alertname == "RedisScriptExporterTest");
+        test.map(|page| page.status).collect::<Vec<_>>()
+    };
+    receiver.wait_for(LIMIT, "the test alert and its end", |pages| {
+        (ends(pages) == [Status::Firing, Status::Resolved]).then_some(())
+    });
+    let bad = check(&[&url_of(&alertmanager), &format!("--alertmanager.url=http://{dead}"), "--format=json"]);
+    let report: Json = serde_json::from_str(&bad.stdout).unwrap_or_else(|_| panic!("{bad:?}"));
+    assert_eq!((bad.status.code(), report["status"].as_str()), (Some(2), Some("critical")), "{report}");
+    assert_eq!(report["alertmanagers"][0]["receivers"][0], "tickets");
+    assert!(report["summary"].as_str().unwrap().contains("cannot connect"), "{report}");
+    let none = check(&[]);
+    assert_eq!(none.status.code(), Some(64), "{none:?}");
+}
+
+/// Rank `share` of sorted times.
+fn percentile(times: &[Duration], share: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "small"
+    )]
+    let rank = (share * times.len() as f64).ceil() as usize;
+    times[rank.clamp(1, times.len()) - 1]
+}
+
+/// Number of heartbeats in 5 s of a target that answers, while 200 others become blocked.
+fn heartbeats_beside_blocked(notifies: bool) -> f64 {
+    let (server, healthy) = (Server::start(Kind::Redis70), Server::start(Kind::Redis70));
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    let folder = TempDir::new().unwrap();
+    let targets = many_targets(&folder, &server, 200);
+    let url = url_of(&alertmanager);
+    let (redis, mut flags) = (healthy.url(), vec!["--config.file", &targets]);
+    flags.extend(["--redis.addr", &redis]);
+    flags.extend(notifies.then_some(url.as_str()));
+    let exporter = Exporter::start(&flags);
+    wait_until_watched(&exporter);
+    let target = target_of(&healthy);
+    let beats = || {
+        let labels = [("target", target.as_str())];
+        exporter.metrics().sum("redis_script_heartbeat_duration_seconds_count", &labels)
+    };
+    client.send(&evalsha(&script, Duration::from_secs(6)));
+    let before = beats();
+    thread::sleep(Duration::from_secs(5));
+    beats() - before
+}
+
+/// Measures docs/performance.md: scripts of 4 s, with Prometheus beside it that scrapes and evaluates every 15 s.
+#[test]
+#[ignore = "takes minutes; prints the table of docs/performance.md"]
+fn time_from_a_script_to_its_page() {
+    const SCRIPTS: usize = 20;
+    let server = Server::start(Kind::Redis70);
+    let mut client = server.client();
+    let script = load(&mut client, BUSY_LOOP);
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(&example(), &receiver);
+    let exporter = Exporter::start(&["--redis.addr", &server.url(), &url_of(&alertmanager)]);
+    let interval = Duration::from_secs(15);
+    let prometheus = Prometheus::builder()
+        .scrape_every(JOB, exporter.addr(), interval)
+        .evaluate_every(interval)
+        .rules(shipped("alerts/redis-script.rules.yml"))
+        .alertmanager(&alertmanager)
+        .start();
+    prometheus.wait_ready();
+    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for number in 1..=SCRIPTS {
+        // At another time within the interval of scrapes and of heartbeats each time.
+        thread::sleep(Duration::from_millis(100 * u64::try_from(number * 7 % 20).unwrap() + 13));
+        let began = Instant::now();
+        client.send(&evalsha(&script, Duration::from_secs(4)));
+        for severity in ["warning", "critical"] {
+            let page = receiver.wait_for(LIMIT, "the page", |pages| {
+                let fires = |page: &&Page| {
+                    page.alertname == RUNNING && page.severity == severity && page.status == Status::Firing
+                };
+                pages.iter().filter(fires).nth(number - 1).cloned()
+            });
+            times.entry(severity).or_default().push(page.received_at.saturating_duration_since(began));
+        }
+        assert_eq!(client.receive(), Value::Int(1));
+        wait_for_ends(&receiver, number);
+    }
+    let pages = receiver.pages();
+    for severity in ["warning", "critical"] {
+        let times = &times[severity];
+        println!(
+            "{severity}: median {:?}, 95th percentile {:?}, maximum {:?}; {} firing, {} ends",
+            percentile(times, 0.5),
+            percentile(times, 0.95),
+            percentile(times, 1.0),
+            count(&pages, severity, Status::Firing),
+            count(&pages, severity, Status::Resolved),
+        );
+    }
+    println!("starts of the alerts: {:?}", pages.first().map(|page| unix_seconds(&page.starts_at)));
+    let last = many_at_once(Kind::Redis70, 200);
+    println!("200 targets at once: last warning after {last:?}");
+    for notifies in [false, true, false, true] {
+        let beats = heartbeats_beside_blocked(notifies);
+        println!(
+            "heartbeats of another target in 5 s, beside 200 blocked ones, notification {notifies}: {beats}"
+        );
+    }
+}
