@@ -85,9 +85,12 @@ fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Returns the text with its first letter in upper case.
+/// Returns the text with its first letter in upper case, unless it begins with the name of a setting (`slowlog-max-len`).
 #[must_use]
 pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
+    if text.split(' ').next().is_some_and(|word| word.contains('-')) {
+        return text.into();
+    }
     let mut chars = text.chars();
     match chars.next() {
         Some(first) if first.is_lowercase() => first.to_uppercase().chain(chars).collect::<String>().into(),
@@ -213,7 +216,10 @@ mod tests {
 
     #[test]
     fn sentences_begin_with_a_capital() {
-        for (text, expected) in [("the log", "The log"), ("BUSY", "BUSY"), ("", ""), ("\"x\"", "\"x\"")] {
+        let setting = "slowlog-max-len is 0";
+        for (text, expected) in
+            [("the log", "The log"), ("BUSY", "BUSY"), ("", ""), ("\"x\"", "\"x\""), (setting, setting)]
+        {
             assert_eq!(capitalized(text), expected);
         }
     }
