@@ -15,6 +15,7 @@ mod convert;
 mod diagnosis;
 mod files;
 mod fleet;
+mod guard;
 pub mod lint;
 mod logging;
 mod lua;

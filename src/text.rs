@@ -85,6 +85,31 @@ fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// True if `pattern`, in which `*` matches any characters, matches `text`.
+#[must_use]
+pub(crate) fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut pattern, mut text) = (pattern, text);
+    // Position after the last `*`, to retry one character later.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern.split_first(), text.split_first()) {
+            (Some((b'*', rest)), _) => {
+                (pattern, retry) = (rest, Some((rest, text)));
+            }
+            (Some((expected, rest)), Some((actual, text_rest))) if expected == actual => {
+                (pattern, text) = (rest, text_rest);
+            }
+            (None, None) => return true,
+            _ => match retry {
+                Some((after, [_, later @ ..])) => {
+                    (pattern, text, retry) = (after, later, Some((after, later)));
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
 /// Returns the text with its first letter in upper case, unless it begins with the name of a setting (`slowlog-max-len`).
 #[must_use]
 pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {

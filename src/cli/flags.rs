@@ -8,6 +8,7 @@ use clap::{ArgAction, Parser};
 use secrecy::SecretString;
 
 use super::Subcommand;
+use super::guard::GuardFlags;
 use crate::logging::{LogFormat, LogLevel};
 
 /// Text after the flags in `--help`.
@@ -213,6 +214,10 @@ pub(crate) struct Cli {
           default_value = "true", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new(), global = true)]
     pub(crate) script_bundled: bool,
+
+    /// Flags of the guard.
+    #[command(flatten)]
+    pub(crate) guard: GuardFlags,
 
     /// Alertmanager that is notified as soon as a server is blocked for --slow.warning: http(s)://host:port/prefix;
     /// repeatable, each is notified

@@ -5,6 +5,7 @@
 mod environment;
 mod error;
 mod flags;
+mod guard;
 mod redis_exporter;
 mod rehearse;
 mod subcommands;
@@ -16,6 +17,7 @@ use clap::{Arg, ArgMatches, FromArgMatches as _};
 
 pub(crate) use self::error::usage_line;
 pub(crate) use self::flags::Cli;
+pub(crate) use self::guard::{GuardMode, GuardUnknown};
 pub(crate) use self::redis_exporter::ignored_variables;
 pub(crate) use self::rehearse::{RehearseFlags, RehearseFormat, count};
 pub(crate) use self::subcommands::{

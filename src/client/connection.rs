@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::Transport;
 use super::reply_limit::{LimitedStream, ReplyLimit};
-use crate::parse::{Command, CommandNames, ErrorReply, Request, SMALL_REPLY, TopologyCommand};
+use crate::parse::{Command, CommandNames, ErrorReply, GuardCommand, Request, SMALL_REPLY, TopologyCommand};
 
 /// True if this is the error that a server at `maxclients` sends to a new client before it closes the connection:
 /// `max number of clients reached`, or `max number of clients + cluster connections reached` in a cluster.
@@ -83,7 +83,7 @@ pub(crate) struct Connection {
     limit: ReplyLimit,
     names: CommandNames,
     /// Task that transfers the bytes; dropping it closes the connection.
-    _driver: AbortOnDropHandle<()>,
+    driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
@@ -102,7 +102,7 @@ impl Connection {
         let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| classify(&error, &limit, in_flight))?;
-        Ok(Self { requests, limit, names, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
+        Ok(Self { requests, limit, names, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 
     /// Sends a command and waits for its reply, for as long as the server is blocked.
@@ -127,6 +127,24 @@ impl Connection {
     ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
         let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
         self.send_request(command.request(), in_flight)
+    }
+
+    /// Sends a command of the guard and waits for its reply.
+    ///
+    /// # Errors
+    /// An error reply, or a connection that is no longer usable.
+    pub(crate) fn send_guard(
+        &mut self,
+        command: GuardCommand,
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+        let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
+        self.send_request(command.request(), in_flight)
+    }
+
+    /// True if the server has closed the connection.
+    #[must_use]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.driver.is_finished()
     }
 
     /// Sends a command of `rehearse`, whose data is its own, and waits for its reply.

@@ -183,6 +183,14 @@ pub(crate) async fn addresses_of(
     Ok(blocking::resolve(&NAMES, host, port, RESOLVE_TIMEOUT).await?.into_iter())
 }
 
+/// Connects again to the server of an earlier connection.
+///
+/// # Errors
+/// The connection can't be established.
+pub(crate) async fn connect_again(endpoint: &ResolvedEndpoint) -> Result<Transport, DialError> {
+    Ok(timeout(CONNECT_TIMEOUT, open(endpoint)).await.map_err(|_| DialError::Timeout)??)
+}
+
 /// Tests whether the kernel of the server at `endpoint` accepts connections, by opening one.
 pub(crate) async fn reachability(endpoint: &ResolvedEndpoint) -> Reachability {
     match timeout(REACHABILITY_TIMEOUT, open(endpoint)).await {

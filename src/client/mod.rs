@@ -2,6 +2,7 @@
 
 mod connection;
 mod dial;
+mod kill_grant;
 mod reply_budget;
 mod reply_limit;
 mod tls;
@@ -11,8 +12,9 @@ mod tls_error;
 pub(crate) use self::connection::{CommandError, Connection, is_too_many_clients};
 pub(crate) use self::dial::{
     BREAKS_UNACKNOWLEDGED, DialError, Reachability, ResolvedEndpoint, Transport, UNACKNOWLEDGED_LIMIT,
-    addresses_of, connect, connect_within, reachability,
+    addresses_of, connect, connect_again, connect_within, reachability,
 };
+pub(crate) use self::kill_grant::{KillGrant, kill_grant};
 pub(crate) use self::reply_budget::set_reply_budget;
 pub(crate) use self::tls::{AnyCertificate, TlsCache, TlsError, TlsSetup, tls_key};
 pub(crate) use self::tls_error::TlsFailure;

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Endpoint;
 use super::address::{ip_of, normal_name};
+use crate::text::matches_pattern;
 
 /// Port of a rule, or an address, without one.
 const DEFAULT_PORT: u16 = 6379;
@@ -150,7 +151,7 @@ impl Allow {
         let is_name = ip_of(&host).is_none();
         self.rules.iter().filter(|rule| rule.ports.contains(&port)).any(|rule| match &rule.hosts {
             Hosts::Any => true,
-            Hosts::Named(pattern) => is_name && matches(pattern.as_bytes(), host.as_bytes()),
+            Hosts::Named(pattern) => is_name && matches_pattern(pattern.as_bytes(), host.as_bytes()),
             Hosts::In(_) => false,
         })
     }
@@ -260,30 +261,6 @@ fn network_of(address: IpAddr) -> IpNet {
 /// True if a network contains an address. An IPv4-mapped IPv6 address is matched as its IPv4 address.
 fn contains(network: &IpNet, address: IpAddr) -> bool {
     network.contains(&address.to_canonical())
-}
-
-/// True if `pattern`, in which `*` matches any characters, matches `text`.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut pattern, mut text) = (pattern, text);
-    // Position after the last `*`, to retry one character later.
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern.split_first(), text.split_first()) {
-            (Some((b'*', rest)), _) => {
-                (pattern, retry) = (rest, Some((rest, text)));
-            }
-            (Some((expected, rest)), Some((actual, text_rest))) if expected == actual => {
-                (pattern, text) = (rest, text_rest);
-            }
-            (None, None) => return true,
-            _ => match retry {
-                Some((after, [_, later @ ..])) => {
-                    (pattern, text, retry) = (after, later, Some((after, later)));
-                }
-                _ => return false,
-            },
-        }
-    }
 }
 
 /// Permits what these rules match, for tests.
@@ -479,9 +456,9 @@ mod tests {
         fn a_pattern_made_of_a_text_matches_it(text in "[a-c]{0,8}", cut in any::<[bool; 8]>()) {
             let pattern: String =
                 text.chars().zip(cut).map(|(c, cut)| if cut { '*' } else { c }).collect();
-            prop_assert!(matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
+            prop_assert!(matches_pattern(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
             let longer = text.clone() + "d";
-            prop_assert!(!matches(pattern.as_bytes(), longer.as_bytes()) || pattern.ends_with('*'));
+            prop_assert!(!matches_pattern(pattern.as_bytes(), longer.as_bytes()) || pattern.ends_with('*'));
         }
     }
 }

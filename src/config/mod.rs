@@ -8,6 +8,7 @@ mod allow;
 mod credentials;
 mod discovery;
 mod file;
+mod guard;
 mod module;
 mod script_dirs;
 mod settings;
@@ -29,6 +30,7 @@ pub(crate) use self::allow::Allow;
 pub(crate) use self::allow::allowing;
 pub(crate) use self::credentials::Credentials;
 pub(crate) use self::discovery::{Discovery, Method};
+pub(crate) use self::guard::GuardConfig;
 pub(crate) use self::module::{Module, Modules, ProbeLimits};
 pub(crate) use self::script_dirs::{ScriptDirError, load as load_scripts};
 use self::settings::Settings;
@@ -203,6 +205,7 @@ fn missing_folder(file: &Path) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Mode;
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
         let words = std::iter::once("redis-script-exporter").chain(args.iter().copied());
@@ -243,11 +246,32 @@ mod tests {
             (&["--redis.renamed-command=CONFIG=a b"], "--redis.renamed-command"),
             (&["--redis.password=x", "--redis.password-file=/etc/hostname"], "--redis.password-file"),
             (&["--redis.password-file=/nowhere/at/all"], "--redis.password-file"),
+            (&["--guard.kill-after=50ms"], "--guard.kill-after"),
+            (&["--guard.kill-after=2d"], "--guard.kill-after"),
+            (&["--guard.mode=kill"], "--guard.mode"),
+            (&["--guard.kill-after=10s", "--guard.max-kills=0"], "--guard.max-kills"),
+            (&["--guard.kill-after=10s", "--guard.per=1ms"], "--guard.per"),
+            (&["--guard.kill-after=10s", "--guard.scripts-only="], "--guard.scripts-only"),
+            (&["--guard.kill-after=10s", "--guard.scripts-never="], "--guard.scripts-never"),
+            (&["--guard.kill-after=10s", "--guard.password-file=/nowhere"], "--guard.password-file"),
         ] {
             let error = config(args).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{flag}: ")), "{args:?} → {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn a_guard_is_off_unless_kill_after_is_given_and_a_dry_run_unless_it_may_kill() {
+        let mode = |args: &[&str]| {
+            let config = config(args).unwrap();
+            config.targets[0].guard.as_ref().map(|guard| guard.policy.mode)
+        };
+        assert_eq!(mode(&[]), None);
+        assert_eq!(mode(&["--guard.max-kills=1"]), None);
+        assert_eq!(mode(&["--guard.kill-after=10s"]), Some(Mode::DryRun));
+        assert_eq!(mode(&["--guard.kill-after=10s", "--guard.mode=kill"]), Some(Mode::Kill));
+        assert_eq!(mode(&["--guard.kill-after=10s", "--guard.mode=off"]), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::GuardSettings;
 use super::{Address, ConfigError, Credentials, Intervals, TargetConfig, TargetOrigin, TlsFiles};
 use crate::cli::Cli;
 use crate::parse::{CommandNames, Privacy};
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) commands: CommandNames,
     /// At least 1.
     pub(super) max_scripts: usize,
+    pub(super) guard: GuardSettings,
 }
 
 impl Settings {
@@ -45,6 +47,7 @@ impl Settings {
             privacy: privacy(cli),
             commands: commands(&cli.redis_renamed_command)?,
             max_scripts: cli.script_max_series,
+            guard: GuardSettings::from_cli(cli)?,
         };
         if settings.max_scripts == 0 {
             return Err(ConfigError::new("--script.max-series", "must be at least 1"));
@@ -66,6 +69,7 @@ impl Settings {
             commands: self.commands.clone(),
             max_scripts: self.max_scripts,
             log_file: None,
+            guard: self.guard.guard(),
             origin: TargetOrigin::Configured,
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Allow, ConfigError, Credentials, Module};
+use super::{Address, Allow, ConfigError, Credentials, GuardConfig, Module};
 use crate::cli::Cli;
 use crate::parse::{CommandNames, Privacy};
 use crate::watch::Thresholds;
@@ -35,6 +35,8 @@ pub(crate) struct TargetConfig {
     pub(crate) max_scripts: usize,
     /// Log file of the server, if it can be read locally.
     pub(crate) log_file: Option<PathBuf>,
+    /// Guard, if it has one.
+    pub(crate) guard: Option<Arc<GuardConfig>>,
     /// Source of its address.
     pub(crate) origin: TargetOrigin,
 }

@@ -147,6 +147,9 @@ impl Fleet {
         if self.shared.is_saved_first() {
             target.enable_durability();
         }
+        if let Some(guard) = &config.guard {
+            target.enable_guard(guard.policy.clone(), config.intervals.heartbeat);
+        }
         if let Some(saved) = saved
             && !target.restore(saved)
         {

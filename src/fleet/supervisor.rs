@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Targets;
-use crate::poll::{self, TargetHandle, log_file};
+use crate::poll::{self, TargetHandle, guard, log_file};
 
 /// Unexpected end of a task.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,11 @@ impl Supervisor {
             self.running.push((Arc::clone(target), stop.clone()));
             let task = poll::watch(Arc::clone(target), stop.clone());
             self.start_until(target.config().name.to_string(), stop.clone(), task);
+            if let Some(config) = target.config().guard.clone() {
+                let (handle, stopped) = (Arc::clone(target), stop.clone());
+                let task = async move { guard::watch(&handle, &config, &stopped).await };
+                self.start_until(format!("the guard of {}", target.name()), stop.clone(), task);
+            }
             if let Some(path) = target.config().log_file.clone() {
                 let (handle, stopped) = (Arc::clone(target), stop.clone());
                 let task = async move { log_file::follow(handle, &path, stopped).await };

@@ -48,7 +48,9 @@ impl Priority {
             | Event::BlockageBegan
             | Event::WentBusy { .. }
             | Event::Named(_)
-            | Event::BlockageEnded { .. } => Self::High,
+            | Event::BlockageEnded { .. }
+            | Event::Guard(_)
+            | Event::GuardReady { .. } => Self::High,
         }
     }
 
@@ -191,7 +193,7 @@ pub(crate) fn write(
                 "running now"
             );
         }
-        Event::BlockageEnded { blocked, cause, cause_entry, running_script } => {
+        Event::BlockageEnded { blocked, cause, cause_entry, running_script, .. } => {
             let call = cause_entry.as_ref().and_then(|cause_entry| cause_entry.call.as_ref());
             let running = running_script.as_ref().map(|running_script| &running_script.script);
             let script = running.or(call.map(|call| &call.script)).map(|script| names.named(script));
@@ -245,6 +247,26 @@ pub(crate) fn write(
         }
         Event::Capability { feature, available: false, problem } => {
             warn!(target, feature = feature.as_str(), problem, "not available");
+        }
+        Event::Guard(action) => {
+            let script = action.script.as_ref().map(|script| names.named(script));
+            warn!(
+                target,
+                address,
+                outcome = action.outcome.as_str(),
+                kind = action.kind.as_str(),
+                script = script.as_ref().map(|script| script.label.as_str()),
+                name = script.as_ref().and_then(NamedScript::distinct_name),
+                sha1 = script.as_ref().and_then(|script| Some(script.sha1.as_ref()?.as_str())),
+                ran_for_ms = millis(action.ran_for),
+                detail = action.detail,
+                "{}",
+                action.outcome.sentence()
+            );
+        }
+        Event::GuardReady { problem: None } => info!(target, "the guard can kill again"),
+        Event::GuardReady { problem: Some(problem) } => {
+            warn!(target, problem, "the guard can't kill");
         }
         Event::UnexpectedReply { command, detail } => warn!(target, command, detail, "unexpected reply"),
     }

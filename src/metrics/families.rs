@@ -9,6 +9,7 @@ use crate::config::Address;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
+use crate::guard::Guard;
 use crate::notify::Outcome;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
@@ -476,6 +477,72 @@ pub(super) const FAMILIES: &[Family] = &[
             number(view, out, &["vm_functions"], InfoField::VmFunctions);
             number(view, out, &["scripts_eval"], InfoField::ScriptsEval);
             number(view, out, &["functions"], InfoField::FunctionsMemory);
+        }),
+    ),
+    gauge(
+        "redis_script_guard_kill_after_seconds",
+        &["mode"],
+        "Run time after which the guard kills a script; only with a guard. In the mode dry-run it only counts.",
+        Source::Target(|view, out| {
+            if let Some(guard) = view.target.guard() {
+                let policy = guard.policy();
+                out.value(&[policy.mode.as_str()], policy.kill_after.as_secs_f64());
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_guard_ready",
+        &[],
+        "1 if the guard's connection is logged in and nothing is known to prevent a kill; 0 otherwise. Only with a guard.",
+        Source::Target(|view, out| {
+            if let Some(guard) = view.target.guard() {
+                out.flag(&[], guard.is_ready());
+            }
+        }),
+    ),
+    counter(
+        "redis_script_guard_actions_total",
+        &["outcome"],
+        "Scripts and functions that the guard killed or left, by outcome; each outcome counts once per run. Only with a guard.",
+        Source::Target(|view, out| {
+            out.since(view.target.created());
+            for (outcome, count) in view.target.guard().into_iter().flat_map(Guard::totals) {
+                out.count(&[outcome.as_str()], count);
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_guard_last_action_timestamp_seconds",
+        &["outcome"],
+        "Time of the guard's latest action with this outcome, by the exporter's clock; absent until there was one.",
+        Source::Target(|view, out| {
+            for action in view.target.guard().into_iter().flat_map(Guard::latest) {
+                out.value(&[action.outcome.as_str()], action.at.as_secs_f64());
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_guard_last_action_duration_seconds",
+        &["outcome"],
+        "Time for which the script had run at the guard's latest action with this outcome, at least; absent until there was one.",
+        Source::Target(|view, out| {
+            for action in view.target.guard().into_iter().flat_map(Guard::latest) {
+                out.value(&[action.outcome.as_str()], action.ran_for.as_secs_f64());
+            }
+        }),
+    ),
+    gauge(
+        "redis_script_guard_last_action_info",
+        &["outcome", "kind", "script", "name"],
+        "1; script or function of the guard's latest action with this outcome, empty until it is known; absent until there was one.",
+        Source::Target(|view, out| {
+            for action in view.target.guard().into_iter().flat_map(Guard::latest) {
+                let script = action.script.as_ref();
+                let label = script.map(|script| view.target.scripts().label_of(script, view.names));
+                let name = script.map(|script| view.names.named(script).name);
+                let [label, name] = [&label, &name].map(|text| text.as_ref().map_or("", Label::as_str));
+                out.value(&[action.outcome.as_str(), action.kind.as_str(), label, name], 1.0);
+            }
         }),
     ),
     counter(

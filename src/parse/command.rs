@@ -165,6 +165,71 @@ impl Command {
     }
 }
 
+/// A command of the guard's own connection. MULTI and DISCARD frame commands that are never executed, to see whether the user may
+/// run them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuardCommand {
+    /// PING.
+    Ping,
+    /// FUNCTION STATS (7.0+).
+    FunctionStats,
+    /// SCRIPT KILL.
+    ScriptKill,
+    /// FUNCTION KILL (7.0+).
+    FunctionKill,
+    /// MULTI.
+    Multi,
+    /// DISCARD.
+    Discard,
+}
+
+impl GuardCommand {
+    /// Returns the name for messages.
+    #[must_use]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "PING",
+            Self::FunctionStats => "FUNCTION STATS",
+            Self::ScriptKill => "SCRIPT KILL",
+            Self::FunctionKill => "FUNCTION KILL",
+            Self::Multi => "MULTI",
+            Self::Discard => "DISCARD",
+        }
+    }
+
+    /// Returns the maximum memory of the reply, bytes.
+    pub(crate) const fn reply_limit(self) -> usize {
+        match self {
+            Self::FunctionStats => LARGE_REPLY,
+            _ => SMALL_REPLY,
+        }
+    }
+
+    /// Returns the ACL rules that allow the command.
+    #[must_use]
+    pub(crate) const fn grant(self) -> &'static str {
+        match self {
+            Self::Ping => "+ping",
+            Self::FunctionStats => "+function|stats",
+            Self::ScriptKill => "+script|kill",
+            Self::FunctionKill => "+function|kill",
+            Self::Multi => "+multi",
+            Self::Discard => "+discard",
+        }
+    }
+
+    /// Returns the wire form.
+    #[must_use]
+    pub(crate) fn request(self) -> Request {
+        let mut words = self.name().split(' ');
+        let mut command = cmd(words.next().unwrap_or_default());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        Request::One(command)
+    }
+}
+
 /// A command that asks for the addresses of other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopologyCommand<'a> {

@@ -21,7 +21,9 @@ mod sentinel;
 mod slowlog;
 
 pub(crate) use self::cluster_nodes::{ClusterNodes, EndpointType};
-pub(crate) use self::command::{Command, CommandNames, LARGE_REPLY, Request, SMALL_REPLY, TopologyCommand};
+pub(crate) use self::command::{
+    Command, CommandNames, GuardCommand, LARGE_REPLY, Request, SMALL_REPLY, TopologyCommand,
+};
 pub(crate) use self::config::{Settings, SlowlogThreshold};
 pub(crate) use self::error_reply::{BusyKind, ErrorReply};
 pub(crate) use self::function_list::function_list;

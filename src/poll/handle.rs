@@ -12,7 +12,7 @@ use crate::client::{DialError, ResolvedEndpoint, TlsSetup, Transport};
 use crate::clock::{Clock, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
-use crate::script::{Catalogue, Identity, Sha1Digits, Sources};
+use crate::script::{Catalogue, Identity, NamedScript, Sha1Digits, Sources};
 use crate::shell::redis_cli;
 use crate::watch::{Event, Next, Observation, PeerIdentity, Snapshot, Target};
 
@@ -140,6 +140,8 @@ pub(crate) struct TargetHandle {
     blockage_changed: AtomicBool,
     /// Limits the log lines; never held over an await.
     log: Mutex<Limiter>,
+    /// Notified of each observation, if the target has a guard.
+    guard_wake: Notify,
     /// Held for one step or one read of the numbers, never over an await.
     target: Mutex<Target>,
 }
@@ -149,6 +151,8 @@ pub(crate) struct TargetHandle {
 struct Dialled {
     /// Address of the last connection, and whether it is local.
     reached: Option<(SocketAddr, bool)>,
+    /// Server's end of the last connection.
+    endpoint: Option<ResolvedEndpoint>,
     /// True if the last attempt led to an address that `allow` does not admit.
     refused: bool,
 }
@@ -170,6 +174,7 @@ impl TargetHandle {
             requested_sources: Mutex::default(),
             blockage_changed: AtomicBool::new(false),
             log: Mutex::default(),
+            guard_wake: Notify::new(),
             target: Mutex::new(target),
         }
     }
@@ -211,6 +216,9 @@ impl TargetHandle {
     pub(crate) fn dialled(&self, result: Result<&Transport, &DialError>) {
         let mut dialled = self.lock_dialled();
         dialled.refused = matches!(result, Err(DialError::NotAllowed));
+        if let Ok(transport) = result {
+            dialled.endpoint = Some(transport.endpoint.clone());
+        }
         if let Ok(Transport { endpoint: ResolvedEndpoint::Tcp(socket), is_local, .. }) = result {
             let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
             dialled.reached = Some((socket, *is_local));
@@ -229,6 +237,11 @@ impl TargetHandle {
     /// Returns the address of the last connection; `None` before the first one.
     pub(crate) fn socket(&self) -> Option<SocketAddr> {
         self.lock_dialled().reached.map(|(socket, _)| socket)
+    }
+
+    /// Returns the server's end of the last connection; `None` before the first one.
+    pub(crate) fn endpoint(&self) -> Option<ResolvedEndpoint> {
+        self.lock_dialled().endpoint.clone()
     }
 
     /// Returns the server of the last connection, and whether it is up; `None` before the first connection.
@@ -327,7 +340,21 @@ impl TargetHandle {
             self.shared.blockages.notify_one();
         }
         self.report(&reaction.events);
+        if self.config.guard.is_some() {
+            self.guard_wake.notify_one();
+        }
         reaction.next
+    }
+
+    /// Waits for an observation. Only one task may wait.
+    pub(crate) async fn observed(&self) {
+        self.guard_wake.notified().await;
+    }
+
+    /// Returns the name of what runs, by the guard's account.
+    pub(crate) fn guarded_script(&self) -> Option<NamedScript> {
+        let script = self.numbers().guard()?.script()?.clone();
+        Some(self.shared.catalogue().named(&script))
     }
 
     /// Shows the numbers of a snapshot, and logs its events, after an attempt to save it.

@@ -3,6 +3,7 @@
 //! A task has one connection and at most one request in flight. A request without a reply is not cancelled, because the time
 //! that the server takes to reply is what is measured.
 
+pub(crate) mod guard;
 mod handle;
 pub(crate) mod log_file;
 mod session;

@@ -407,7 +407,7 @@ impl<'a> Session<'a> {
                         self.handle.observe(Observation::InfoUnavailable);
                     }
                 }
-                Next::Continue => break,
+                Next::Continue | Next::Kill(_) => break,
             }
         }
         self.polled(began);

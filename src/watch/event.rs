@@ -7,6 +7,8 @@ use super::exporter::Feature;
 use super::running_script::RunningScript;
 use super::slow_call::SlowCall;
 use super::state::StateKind;
+use crate::clock::Unix;
+use crate::guard::Action;
 use crate::parse::{BusyKind, Entry};
 
 /// A change that is logged.
@@ -34,6 +36,8 @@ pub(crate) enum Event {
     Named(RunningScript),
     /// The server answers again, and the cause of the blockage is known as far as it can be.
     BlockageEnded {
+        /// Start by this machine's clock.
+        began: Unix,
         blocked: Duration,
         cause: Cause,
         /// Slow log entry that explains it.
@@ -52,6 +56,13 @@ pub(crate) enum Event {
         feature: Feature,
         available: bool,
         /// Reason, and what to do about it.
+        problem: Option<String>,
+    },
+    /// The guard killed a script or function, or left it.
+    Guard(Action),
+    /// The guard can't kill now, or can again.
+    GuardReady {
+        /// Reason, and what to do about it; `None` if it can again.
         problem: Option<String>,
     },
     /// The server sent an unexpected reply.

@@ -220,6 +220,7 @@ impl History {
             script,
         });
         events.push(Event::BlockageEnded {
+            began: ended.began,
             blocked: ended.blocked,
             cause: attribution.cause,
             cause_entry: attribution.cause_entry.clone(),

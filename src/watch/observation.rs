@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::event::Event;
 use super::exporter::{Absence, Feature};
 use crate::clock::Mono;
+use crate::guard::{Order, Report};
 use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 
 /// Something that a connection or a log file reports about a target.
@@ -102,6 +103,8 @@ pub(crate) enum Observation {
     },
     /// The connection was lost before a command was answered, after others were.
     LostAt(Command),
+    /// The guard has acted, or its connection reports something.
+    Guard(Report),
 }
 
 /// Request of a step to the connection.
@@ -113,6 +116,8 @@ pub(crate) enum Next {
     ReadOn,
     /// Identify the server, and read the slow log again.
     Identify,
+    /// Send the kill of the guard.
+    Kill(Order),
 }
 
 /// Result of a step.

@@ -21,7 +21,9 @@ use super::server::{SavedServer, ServerFacts};
 use super::slow_call::{SlowCall, Thresholds};
 use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps, Unix};
-use crate::parse::{BusyKind, Entry, SlowlogReply};
+use crate::guard::{Caller, Confirmation, Decision, Facts, Guard, Named, Policy, Report, SavedGuard};
+use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
+use crate::script::NamedScript;
 
 /// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,6 +76,8 @@ pub(crate) struct SavedTarget {
     /// Ended incidents; files of former versions have none.
     #[serde(default)]
     incidents: Vec<Incident>,
+    #[serde(default, skip_serializing_if = "SavedGuard::is_empty")]
+    guard: SavedGuard,
 }
 
 impl SavedTarget {
@@ -98,6 +102,7 @@ pub(crate) struct Snapshot {
     server: SavedServer,
     busy_replies: u64,
     incidents: Arc<VecDeque<Incident>>,
+    guard: SavedGuard,
 }
 
 impl Snapshot {
@@ -111,6 +116,7 @@ impl Snapshot {
             server: self.server.clone(),
             busy_replies: self.busy_replies,
             incidents: self.incidents.iter().cloned().collect(),
+            guard: self.guard.clone(),
         }
     }
 }
@@ -146,6 +152,7 @@ pub(crate) struct Target {
     addresses: usize,
     /// True once the slow log was read to its end, or could not be.
     has_baseline: bool,
+    guard: Option<Guard>,
 }
 
 impl Target {
@@ -176,6 +183,7 @@ impl Target {
             lost_at: None,
             addresses: 0,
             has_baseline: false,
+            guard: None,
         }
     }
 
@@ -184,11 +192,20 @@ impl Target {
         self.ledger.enable_durability();
     }
 
+    /// Has a guard decide which scripts are killed, from now on; called before [`Self::restore`]. `heartbeat` is the interval of
+    /// heartbeats.
+    pub(crate) fn enable_guard(&mut self, policy: Policy, heartbeat: Duration) {
+        self.guard = Some(Guard::new(policy, heartbeat));
+    }
+
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
     /// have changed: the histograms start anew then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
-        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents } = saved;
+        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents, guard } = saved;
         self.liveness.restore(incidents);
+        if let Some(own) = &mut self.guard {
+            own.restore(guard);
+        }
         self.account = Account::restored(account);
         self.server = ServerFacts::restored(server);
         self.exporter.busy_replies = busy_replies;
@@ -209,6 +226,7 @@ impl Target {
             server: self.server.saved(),
             busy_replies: self.exporter.busy_replies,
             incidents: Arc::clone(self.liveness.incidents().ended()),
+            guard: self.guard.as_ref().map(Guard::saved).unwrap_or_default(),
         }
     }
 
@@ -261,6 +279,31 @@ impl Target {
     #[must_use]
     pub(crate) fn created(&self) -> Duration {
         self.created.since_epoch()
+    }
+
+    /// Guard, if it has one.
+    #[must_use]
+    pub(crate) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+
+    /// Next step of the guard. `script` is the name of what [`Guard::script`] returns.
+    #[must_use]
+    pub(crate) fn guard_decision(&self, script: Option<&NamedScript>, now: Timestamps) -> Decision {
+        let Some(guard) = &self.guard else { return Decision::Idle };
+        guard.decide(guard_facts(&self.server, script), now)
+    }
+
+    /// Time at which the guard has to ask what runs, if the heartbeats are not frequent enough.
+    #[must_use]
+    pub(crate) fn guard_probe_at(&self) -> Option<Mono> {
+        self.guard.as_ref()?.probe_at(self.server.settings().time_limit)
+    }
+
+    /// Time limit of the server, as the guard uses it.
+    #[must_use]
+    pub(crate) fn guard_limit(&self) -> Duration {
+        Guard::limit(self.server.settings().time_limit)
     }
 
     /// Number of slow log entries that were gone before they could be read, or are unreadable.
@@ -374,6 +417,7 @@ impl Target {
             (target.account.revision(), target.exporter.busy_replies, target.liveness.incidents().revision())
         };
         let before = revisions(self);
+        self.inform_guard(&observation, now);
         let next = self.apply(observation, now, &mut events);
         if before != revisions(self) {
             self.ledger.touch();
@@ -438,18 +482,7 @@ impl Target {
                 liveness.attribute(&[], None, events);
             }
             Observation::SlowlogLength(entries) => self.server.set_slowlog_length(entries),
-            Observation::Info(info) => {
-                let identity = ServerIdentity {
-                    run_id: info.run_id.as_deref(),
-                    uptime: info.uptime,
-                    past: info.slowlog_past,
-                };
-                self.account.identify(identity, now.mono);
-                let own = self.exporter.busy_replies;
-                let same = info.run_id.is_none() || info.run_id == self.server.info().run_id;
-                self.server.set_info(*info, own, self.own_busy_elsewhere, now);
-                self.liveness.learn_outcome(OutcomeCounts::of(&self.server), same);
-            }
+            Observation::Info(info) => self.set_info(*info, now),
             Observation::InfoUnavailable => {
                 self.server.forget_info();
                 self.account.identify(ServerIdentity::default(), now.mono);
@@ -481,6 +514,78 @@ impl Target {
                     self.set_capability(feature, Some(Absence::Closed), Some(problem), now, events);
                 }
             }
+            Observation::Guard(report) => return self.guarded(report, now, events),
+        }
+        Next::Continue
+    }
+
+    fn set_info(&mut self, info: Info, now: Timestamps) {
+        let identity =
+            ServerIdentity { run_id: info.run_id.as_deref(), uptime: info.uptime, past: info.slowlog_past };
+        self.account.identify(identity, now.mono);
+        let own = self.exporter.busy_replies;
+        let same = info.run_id.is_none() || info.run_id == self.server.info().run_id;
+        self.server.set_info(info, own, self.own_busy_elsewhere, now);
+        self.liveness.learn_outcome(OutcomeCounts::of(&self.server), same);
+    }
+
+    /// Has the guard observe what runs.
+    fn inform_guard(&mut self, observation: &Observation, now: Timestamps) {
+        let Some(guard) = &mut self.guard else { return };
+        let limit = self.server.settings().time_limit;
+        match observation {
+            Observation::Answered { since } | Observation::Loading { since } => guard.free(*since),
+            Observation::Unreachable { .. } | Observation::Unauthorized { .. } => guard.free(now.mono),
+            Observation::Busy { kind, since, .. } => {
+                guard.busy(Confirmation { kind: *kind, named: None, sent: *since }, limit, now);
+            }
+            Observation::Running { function, since } => {
+                guard.busy(Confirmation::of_function(function, *since), limit, now);
+            }
+            Observation::Logged(line) => {
+                let RunningScript { kind, script } = RunningScript::logged(&line.name);
+                guard.logged(Named { kind, script, running_for: line.running_for }, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies a report of the guard's own connection.
+    fn guarded(&mut self, report: Report, now: Timestamps, events: &mut Vec<Event>) -> Next {
+        let Some(guard) = &mut self.guard else { return Next::Continue };
+        let action = match report {
+            Report::Ready { problem } => {
+                if guard.set_ready(problem.clone()) {
+                    events.push(Event::GuardReady { problem });
+                }
+                None
+            }
+            Report::Confirmed { order, confirmation, counted, script } => {
+                self.exporter.busy_replies += u64::from(counted);
+                let facts = guard_facts(&self.server, script.as_ref());
+                let Some(order) = guard.confirm(order, confirmation, facts, now) else {
+                    return Next::Continue;
+                };
+                self.ledger.touch();
+                return Next::Kill(order);
+            }
+            Report::Probed { confirmation, counted } => {
+                self.exporter.busy_replies += u64::from(counted);
+                guard.busy(confirmation, self.server.settings().time_limit, now);
+                None
+            }
+            Report::Free { since } => {
+                guard.free(since);
+                None
+            }
+            Report::Left { order, outcome } => guard.leave(order, outcome, now),
+            Report::Answered { order, outcome, detail } => guard.answered(order, outcome, detail, now),
+            Report::Unreachable { order, detail } => guard.unreachable(order, detail, now),
+        };
+        if let Some(action) = action {
+            // The budget may have changed.
+            self.ledger.touch();
+            events.push(Event::Guard(action));
         }
         Next::Continue
     }
@@ -568,6 +673,11 @@ impl Target {
                 }
             });
         }
+        if let Some(guard) = &mut self.guard {
+            for event in &ended {
+                explain(guard, event);
+            }
+        }
         events.append(&mut ended);
         Next::Continue
     }
@@ -589,6 +699,22 @@ impl Target {
         self.logged_lost = Some(now.mono);
         Some(Event::EntriesLost { count: std::mem::take(&mut self.unlogged_lost) })
     }
+}
+
+/// Returns the facts about the server for a decision of the guard.
+fn guard_facts<'a>(server: &'a ServerFacts, script: Option<&'a NamedScript>) -> Facts<'a> {
+    Facts { role: server.info().role.as_deref(), time_limit: server.settings().time_limit, script }
+}
+
+/// Adds what is known about an ended blockage to the guard's actions in it.
+fn explain(guard: &mut Guard, event: &Event) {
+    let Event::BlockageEnded { began, blocked, cause_entry, running_script, .. } = event else { return };
+    let logged = cause_entry.as_ref().and_then(|entry| entry.call.as_ref()).map(|call| &call.script);
+    let script = running_script.as_ref().map(|running| &running.script).or(logged);
+    let caller = cause_entry
+        .as_ref()
+        .map(|entry| Caller { client: entry.client.clone(), client_name: entry.client_name.clone() });
+    guard.explain(*began, *began + *blocked, script, caller.as_ref());
 }
 
 #[cfg(test)]

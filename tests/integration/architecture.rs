@@ -13,6 +13,7 @@ const PURE: &[&str] = &[
     "parse",
     "script",
     "watch",
+    "guard",
     "lint",
     "lua",
     "diagnosis",

@@ -42,7 +42,7 @@ fn the_example_is_right() {
     let file = folder.path().join("config.yml");
     fs::copy(repository("deploy/config.example.yml"), &file).unwrap();
     fs::create_dir(folder.path().join("secrets")).unwrap();
-    for name in ["checkout", "sessions", "fleet"] {
+    for name in ["checkout", "sessions", "fleet", "guard"] {
         fs::write(folder.path().join("secrets").join(name), "sesame\n").unwrap();
     }
     // Only the certificates are missing: everything before them is fine.

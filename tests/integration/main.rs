@@ -33,6 +33,7 @@ mod documents;
 mod exactly_once;
 mod formats;
 mod golden;
+mod guard;
 mod hostile;
 mod http_abuse;
 mod incident_list;

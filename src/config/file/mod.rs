@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde_saphyr::{Error, Location, Spanned};
 
 use self::schema::{Login, Overrides, ProbeModule, Root, Scalar, Target};
+use super::guard::GuardSettings;
 use super::settings::check_log_file;
 use super::{
     Address, Allow, ConfigError, Credentials, Discovery, Module, Modules, Settings, TargetConfig, TlsFiles,
@@ -126,7 +127,10 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
             let problem = "requires an address that begins with rediss:// or valkeys://";
             return Err(self.error(tls.referenced, "tls", problem));
         }
-        let settings = self.settings(&Overrides::from(&entry.value))?;
+        let mut settings = self.settings(&Overrides::from(&entry.value))?;
+        if let Some(guard) = &entry.value.guard {
+            settings.guard = self.guard(guard)?;
+        }
         let tls = match tls {
             Some(tls) => self.tls(tls)?,
             None => self.defaults.tls.clone(),
@@ -159,7 +163,9 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         }
         let allow = Allow::new(self.rules(&module.allow)?);
         let credentials = self.credentials(&Login::from(module))?.or_nopass();
-        let settings = self.settings(&Overrides::from(module))?;
+        let mut settings = self.settings(&Overrides::from(module))?;
+        // No client of /probe starts a guard.
+        settings.guard = GuardSettings::default();
         let tls = module.tls.as_ref().map(|tls| self.tls(tls)).transpose()?;
         Ok(Module { name: name.to_owned(), allow, credentials, tls, settings })
     }
@@ -210,6 +216,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
     use crate::config::credentials::{Password, Passwords};
+    use crate::guard::{Budget, Mode, Patterns, Policy, UnknownScript};
     use crate::parse::{CommandNames, Privacy};
 
     /// Loads a file with this text. The file `secret` beside it contains a password.
@@ -290,6 +297,63 @@ targets:
     }
 
     #[test]
+    fn a_guard_has_what_the_entry_says_and_else_what_the_flags_say() {
+        let text = "\
+targets:
+  - addr: redis://a
+  - addr: redis://b
+    guard:
+      mode: kill
+      scripts: { only: ['jobs/*'], never: [reindex] }
+      unknown: kill
+      functions: false
+      max_kills: 1
+      per: 1h
+      replicas: never
+      user: guard
+      password_file: secret
+  - addr: redis://c
+    guard: { mode: off }
+  - addr: redis://d
+    guard: { kill_after: 1m }
+modules: { default: { allow: ['10.0.0.0/8'] } }
+";
+        let flags = ["--guard.kill-after=10s", "--guard.scripts-never=x"];
+        let Config { targets, modules, .. } = config(text, &flags).unwrap();
+        let policy = |index: usize| targets[index].guard.as_ref().map(|guard| guard.policy.clone());
+        let patterns = |only: &[&str], never: &[&str]| {
+            let [only, never] =
+                [only, never].map(|list| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+            Patterns::new(&only, &never)
+        };
+        let of_flags = Policy {
+            kill_after: Duration::from_secs(10),
+            mode: Mode::DryRun,
+            scripts: patterns(&[], &["x"]),
+            unknown: UnknownScript::Leave,
+            functions: true,
+            budget: Budget { max_kills: 3, per: Duration::from_secs(600) },
+        };
+        assert_eq!(policy(0), Some(of_flags.clone()));
+        let own = Policy {
+            mode: Mode::Kill,
+            scripts: patterns(&["jobs/*"], &["reindex"]),
+            unknown: UnknownScript::Kill,
+            functions: false,
+            budget: Budget { max_kills: 1, per: Duration::from_secs(3600) },
+            ..of_flags.clone()
+        };
+        assert_eq!(policy(1), Some(own));
+        let guard = targets[1].guard.as_ref().unwrap();
+        let credentials = guard.credentials(&targets[1]);
+        assert_eq!((credentials.user.as_deref(), password(credentials).as_str()), (Some("guard"), "sesame"));
+        assert!(!format!("{guard:?}").contains("sesame"));
+        assert_eq!(policy(2), None);
+        assert_eq!(policy(3), Some(Policy { kill_after: Duration::from_secs(60), ..of_flags }));
+        assert!(modules["default"].settings.guard.guard().is_none(), "no client of /probe starts a guard");
+    }
+
+    #[test]
     fn flags_and_file_are_watched_together_and_the_default_address_only_without_a_file() {
         let text = "targets: [{addr: 'redis://b:1'}]";
         let names = |flags: &[&str]| -> Vec<String> {
@@ -339,6 +403,7 @@ targets:
                 privacy: Privacy::default(),
                 commands: CommandNames::default(),
                 max_scripts: 1,
+                guard: GuardSettings::default(),
             };
             let defaults =
                 Defaults { settings, credentials: Credentials::default(), tls: TlsFiles::default() };

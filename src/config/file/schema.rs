@@ -37,6 +37,7 @@ pub(super) struct Target {
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) script: Option<Script>,
     pub(super) renamed_commands: Option<BTreeMap<String, Scalar>>,
+    pub(super) guard: Option<Spanned<Guard>>,
     pub(super) log_file: Option<Scalar>,
 }
 
@@ -103,6 +104,28 @@ pub(super) struct Heartbeat {
 #[serde(deny_unknown_fields)]
 pub(super) struct Script {
     pub(super) max_series: Option<Spanned<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Guard {
+    pub(super) kill_after: Option<Scalar>,
+    pub(super) mode: Option<Scalar>,
+    pub(super) scripts: Option<GuardScripts>,
+    pub(super) unknown: Option<Scalar>,
+    pub(super) functions: Option<bool>,
+    pub(super) max_kills: Option<Spanned<usize>>,
+    pub(super) per: Option<Scalar>,
+    pub(super) replicas: Option<Scalar>,
+    pub(super) user: Option<Scalar>,
+    pub(super) password_file: Option<Scalar>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GuardScripts {
+    pub(super) only: Option<Spanned<Vec<Scalar>>>,
+    pub(super) never: Option<Spanned<Vec<Scalar>>>,
 }
 
 /// Keys of user and password.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{Heartbeat, Login, Overrides, Poll, Scalar, Script, Slow, Tls};
+use super::schema::{Guard, GuardScripts, Heartbeat, Login, Overrides, Poll, Scalar, Script, Slow, Tls};
 use super::{FLAG, Parser};
+use crate::cli::{GuardMode, GuardUnknown};
 use crate::config::credentials::{Credentials, Password};
+use crate::config::guard::{self, GuardSettings};
 use crate::config::settings::{Settings, check_buckets, check_interval};
 use crate::config::{ConfigError, SettingSource, TlsFiles};
 use crate::parse::CommandNames;
@@ -125,6 +127,77 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
                     .add(command, &name.value)
                     .map_err(|problem| self.error(name.referenced, "renamed_commands", problem))?;
             }
+        }
+        Ok(settings)
+    }
+
+    /// Returns the settings of an entry's guard, with those of the flags for keys that it does not set.
+    ///
+    /// # Errors
+    /// The first invalid key.
+    pub(super) fn guard(&self, entry: &Spanned<Guard>) -> Result<GuardSettings, ConfigError> {
+        let Guard { kill_after, mode, scripts, unknown, functions, max_kills, per, replicas, .. } =
+            &entry.value;
+        let mut settings = self.defaults.settings.guard.clone();
+        if let Some(text) = kill_after {
+            let value = self.duration(Some(text), "guard.kill_after", Duration::ZERO)?;
+            guard::check_kill_after(value)
+                .map_err(|problem| self.error(text.referenced, "guard.kill_after", problem))?;
+            settings.kill_after = Some(value);
+        }
+        if let Some(text) = mode {
+            settings.mode = match text.value.as_str() {
+                "off" => GuardMode::Off,
+                "dry-run" => GuardMode::DryRun,
+                "kill" => GuardMode::Kill,
+                _ => return Err(self.error(text.referenced, "guard.mode", "must be off, dry-run or kill")),
+            };
+        }
+        if let Some(GuardScripts { only, never }) = scripts {
+            for (key, patterns, setting) in [
+                ("guard.scripts.only", only, &mut settings.only),
+                ("guard.scripts.never", never, &mut settings.never),
+            ] {
+                let Some(patterns) = patterns else { continue };
+                let texts = patterns.value.iter().map(|pattern| pattern.value.as_str());
+                guard::check_patterns(texts.clone())
+                    .map_err(|problem| self.error(patterns.referenced, key, problem))?;
+                *setting = texts.map(str::to_owned).collect();
+            }
+        }
+        if let Some(text) = unknown {
+            settings.unknown = match text.value.as_str() {
+                "leave" => GuardUnknown::Leave,
+                "kill" => GuardUnknown::Kill,
+                _ => return Err(self.error(text.referenced, "guard.unknown", "must be leave or kill")),
+            };
+        }
+        settings.functions = functions.unwrap_or(settings.functions);
+        if let Some(count) = max_kills {
+            guard::check_max_kills(count.value)
+                .map_err(|problem| self.error(count.referenced, "guard.max_kills", problem))?;
+            settings.max_kills = count.value;
+        }
+        if let Some(text) = per {
+            settings.per = self.duration(Some(text), "guard.per", Duration::ZERO)?;
+            guard::check_per(settings.per)
+                .map_err(|problem| self.error(text.referenced, "guard.per", problem))?;
+        }
+        if let Some(text) = replicas.as_ref().filter(|text| text.value != "never") {
+            let problem = "must be never: the guard does not kill on replicas";
+            return Err(self.error(text.referenced, "guard.replicas", problem));
+        }
+        let Guard { user, password_file, .. } = &entry.value;
+        let login = Login {
+            user: user.as_ref(),
+            password: None,
+            password_file: password_file.as_ref(),
+            password_env: None,
+        };
+        settings.credentials = guard::own(self.credentials(&login)?).or(settings.credentials);
+        if settings.mode != GuardMode::Off && settings.kill_after.is_none() {
+            let problem = "is missing; give the run time after which a script is killed, for example 10s";
+            return Err(self.error(entry.referenced, "guard.kill_after", problem));
         }
         Ok(settings)
     }

@@ -1,0 +1,34 @@
+//! Actions of the guard, as they are logged and shown.
+
+use std::time::Duration;
+
+use super::outcome::Outcome;
+use crate::clock::Unix;
+use crate::parse::BusyKind;
+use crate::script::Identity;
+
+/// Outcome, with the run that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Action {
+    pub(crate) outcome: Outcome,
+    pub(crate) kind: BusyKind,
+    /// Script or function, if known. The slow log may name it afterwards.
+    pub(crate) script: Option<Identity>,
+    /// Time for which it had run by then at least.
+    pub(crate) ran_for: Duration,
+    /// Time of the outcome.
+    pub(crate) at: Unix,
+    /// Error, if there is one.
+    pub(crate) detail: Option<String>,
+    /// Caller, if the slow log has it.
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Caller of a script, from the slow log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Address; empty if unknown or hidden.
+    pub(crate) client: String,
+    /// Name; empty if unknown or hidden.
+    pub(crate) client_name: String,
+}

@@ -1,0 +1,48 @@
+//! Reports of the guard's connection: input of a target's step.
+
+use super::outcome::Outcome;
+use super::runs::Confirmation;
+use super::state::Order;
+use crate::clock::Mono;
+use crate::script::NamedScript;
+
+/// Report of the guard's connection.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Report {
+    /// It is logged in, or can't be.
+    Ready {
+        /// Reason, and what to do about it; `None` if it is logged in.
+        problem: Option<String>,
+    },
+    /// The run is left.
+    Left { order: Order, outcome: Outcome },
+    /// The server told what runs, before a kill.
+    Confirmed {
+        order: Order,
+        confirmation: Confirmation,
+        /// True if the server counted the reply as a BUSY error.
+        counted: bool,
+        /// Name of the script or function that runs, if known.
+        script: Option<NamedScript>,
+    },
+    /// The server told what runs, between its heartbeats.
+    Probed {
+        confirmation: Confirmation,
+        /// True if the server counted the reply as a BUSY error.
+        counted: bool,
+    },
+    /// The server told that nothing runs.
+    Free {
+        /// Time at which the request was sent.
+        since: Mono,
+    },
+    /// A kill has an outcome.
+    Answered {
+        order: Order,
+        outcome: Outcome,
+        /// Error, if there is one.
+        detail: Option<String>,
+    },
+    /// There is no connection for a kill.
+    Unreachable { order: Order, detail: String },
+}

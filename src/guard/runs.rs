@@ -1,0 +1,177 @@
+//! Runs of scripts and functions, as BUSY replies prove them.
+//!
+//! A BUSY reply to a request sent at `sent` and read at `read` proves that at some time between these, something had run for
+//! the server's time limit at least. So a run began no later than `read` minus the limit. Between two BUSY replies another
+//! run fits only if the first request was sent the time limit before the second reply was read. Then, a new run is assumed:
+//! the guard counts from the latest time at which what runs now can have begun.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::parse::{BusyKind, RunningFunction};
+use crate::script::Identity;
+
+/// Maximum difference between the start of a run by BUSY replies and by a line of the log. The line is read some time after
+/// it was written.
+const LOG_SLACK: Duration = Duration::from_secs(1);
+
+/// A run that was BUSY at the last reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Number that no other run of the target has.
+    pub(super) id: u64,
+    pub(super) kind: BusyKind,
+    /// Latest time at which it can have begun.
+    pub(super) began: Mono,
+    /// Earliest time at which it can have begun: another run was BUSY, or the server free.
+    earliest: Mono,
+    /// Time at which the last request was sent that was answered BUSY.
+    pub(super) last_sent: Mono,
+    /// Script or function, if FUNCTION STATS or the server's log named it.
+    pub(super) script: Option<Identity>,
+    /// Line of the server's log that named it, and the start of the run by that line. Each run has one line.
+    line: Option<(Named, Mono)>,
+}
+
+/// Script or function that FUNCTION STATS or a line of the log named, and its run time by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: BusyKind,
+    pub(crate) script: Identity,
+    pub(crate) running_for: Duration,
+}
+
+/// Reply that says what runs: BUSY to an ordinary request, or FUNCTION STATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Confirmation {
+    pub(crate) kind: BusyKind,
+    /// Name and run time, from FUNCTION STATS.
+    pub(crate) named: Option<Named>,
+    /// Time at which the request was sent.
+    pub(crate) sent: Mono,
+}
+
+impl Confirmation {
+    /// Returns what an answer of FUNCTION STATS says, to a request sent at `sent`.
+    #[must_use]
+    pub(crate) fn of_function(function: &RunningFunction, sent: Mono) -> Self {
+        let named = function.running_for.map(|running_for| Named {
+            kind: BusyKind::Function,
+            script: Identity::from_function(&function.name),
+            running_for,
+        });
+        Self { kind: BusyKind::Function, named, sent }
+    }
+}
+
+/// The current run, if there is one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runs {
+    /// Number of runs so far.
+    count: u64,
+    current: Option<Run>,
+    /// Time at which the last request was sent that a free server answered.
+    last_free: Mono,
+    /// Line of the log that came before the first BUSY reply, and the start of its run.
+    early: Option<(Named, Mono)>,
+}
+
+impl Runs {
+    /// Current run.
+    pub(super) fn current(&self) -> Option<&Run> {
+        self.current.as_ref()
+    }
+
+    /// Notes a BUSY reply or an answer of FUNCTION STATS, read at `read`, of a server with this time limit.
+    pub(super) fn busy(&mut self, confirmation: Confirmation, read: Mono, limit: Duration) {
+        let Confirmation { kind, named, sent } = confirmation;
+        let continues =
+            self.current.as_ref().is_some_and(|run| run.kind == kind && read.since(run.last_sent) < limit);
+        if !continues {
+            // If it is the same run after all, the line was about it.
+            let line = self.current.as_mut().and_then(|run| run.line.take());
+            self.begin(kind, sent, read - limit);
+            self.early = self.early.take().or(line);
+        }
+        if let Some(run) = &mut self.current {
+            run.last_sent = run.last_sent.max(sent);
+        }
+        if let Some(Named { script, running_for, .. }) = named {
+            // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
+            // little slower than this machine's.
+            let latest = read - running_for;
+            let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
+            let earliest = sent - running_for - inexact;
+            let is_another = self.current.as_ref().is_some_and(|run| {
+                earliest > run.began || run.script.as_ref().is_some_and(|known| *known != script)
+            });
+            if is_another {
+                self.begin(kind, sent, latest);
+            }
+            if let Some(run) = &mut self.current {
+                run.began = run.began.min(latest);
+                run.script = Some(script);
+            }
+        }
+        if let Some((named, began)) = self.early.take() {
+            self.logged_at(named, began);
+        }
+    }
+
+    /// Begins a run that was BUSY when the reply to a request sent at `sent` was read, and began at `began` or before.
+    fn begin(&mut self, kind: BusyKind, sent: Mono, began: Mono) {
+        self.count = self.count.saturating_add(1);
+        let before = self.current.as_ref().map_or(self.last_free, |run| run.last_sent);
+        let earliest = before.max(self.last_free);
+        self.current = Some(Run {
+            id: self.count,
+            kind,
+            began: began.max(earliest),
+            earliest,
+            last_sent: sent,
+            script: None,
+            line: None,
+        });
+    }
+
+    /// Notes a line of the server's log, read at `read`.
+    pub(super) fn logged(&mut self, named: Named, read: Mono) {
+        let began = read - named.running_for;
+        self.logged_at(named, began);
+    }
+
+    fn logged_at(&mut self, named: Named, began: Mono) {
+        if began < self.last_free {
+            return;
+        }
+        let Some(run) = &mut self.current else {
+            self.early = Some((named, began));
+            return;
+        };
+        if began < run.earliest || named.kind != run.kind {
+            // About a run before this one; or about the next one, of which a BUSY reply comes.
+            if named.kind != run.kind && began >= run.last_sent {
+                self.early = Some((named, began));
+            }
+            return;
+        }
+        if run.line.is_some() || run.script.as_ref().is_some_and(|known| *known != named.script) {
+            // Another run of which no BUSY reply was read yet: it is BUSY, as the line says.
+            let (kind, sent) = (run.kind, run.last_sent);
+            self.begin(kind, sent.max(began), began);
+        } else if began > run.began + LOG_SLACK {
+            return;
+        }
+        if let Some(run) = &mut self.current {
+            run.script = Some(named.script.clone());
+            run.line = Some((named, began));
+        }
+    }
+
+    /// Ends the current run: the server was free after a request was sent at `sent`, or can't be reached.
+    pub(super) fn end(&mut self, sent: Mono) {
+        self.current = None;
+        self.last_free = self.last_free.max(sent);
+        self.early.take_if(|(_, began)| *began < sent);
+    }
+}

@@ -1,0 +1,529 @@
+//! Tests of the decisions: each rule, and any order of observations.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::{Mono, Timestamps, Unix};
+use crate::parse::{BusyKind, ErrorReply};
+use crate::script::{Identity, NamedScript, Origin};
+
+/// Interval of heartbeats, ms.
+const HEARTBEAT: u64 = 200;
+
+/// Time limit of the server, ms.
+const LIMIT: u64 = 5000;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn mono(millis: u64) -> Mono {
+    Mono::from_epoch(ms(1_000_000 + millis))
+}
+
+fn at(millis: u64) -> Timestamps {
+    Timestamps { mono: mono(millis), unix: Unix::from_epoch(ms(9_000_000 + millis)) }
+}
+
+fn policy(mode: Mode) -> Policy {
+    Policy {
+        kill_after: ms(10_000),
+        mode,
+        scripts: Patterns::default(),
+        unknown: UnknownScript::Leave,
+        functions: true,
+        budget: Budget { max_kills: 3, per: ms(600_000) },
+    }
+}
+
+fn guard(policy: Policy) -> Guard {
+    Guard::new(policy, ms(HEARTBEAT))
+}
+
+fn named(identity: &Identity) -> NamedScript {
+    let Identity { label, sha1, origin, .. } = identity.clone();
+    NamedScript { name: label.clone(), label, sha1, origin }
+}
+
+fn script(digit: char) -> Identity {
+    let sha1: String = std::iter::repeat_n(digit, 40).collect();
+    Identity::from_sha1(sha1.as_bytes(), Origin::Server).unwrap()
+}
+
+fn confirmation(kind: BusyKind, sent: u64) -> Confirmation {
+    Confirmation { kind, named: None, sent: mono(sent) }
+}
+
+/// Has a heartbeat answered BUSY at once, every 200 ms from `from` on.
+fn busy(guard: &mut Guard, kind: BusyKind, from: u64, to: u64) {
+    for sent in (from..=to).step_by(200) {
+        guard.busy(confirmation(kind, sent), Some(ms(LIMIT)), at(sent + 1));
+    }
+}
+
+/// Decides on a master.
+fn decide(guard: &Guard, now: u64) -> Decision {
+    let script = guard.script().map(named);
+    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
+    guard.decide(facts, at(now))
+}
+
+/// Confirms a kill at once, as a master that runs what it ran before.
+fn confirm(guard: &mut Guard, order: Order, now: u64) -> Option<Order> {
+    let script = guard.script().map(named);
+    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
+    guard.confirm(order, confirmation(order.kind, now), facts, at(now + 1))
+}
+
+#[track_caller]
+fn kill(decision: Decision) -> Order {
+    match decision {
+        Decision::Kill(order) => order,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn left(decision: Decision) -> Outcome {
+    match decision {
+        Decision::Leave(_, outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_run_is_killed_once_it_has_run_for_long_enough() {
+    let mut guard = guard(policy(Mode::Kill));
+    assert_eq!(decide(&guard, 0), Decision::Idle);
+    busy(&mut guard, BusyKind::Script, 5000, 9800);
+    assert_eq!(decide(&guard, 9900), Decision::Wait(mono(10_001)));
+    let order = kill(decide(&guard, 10_001));
+    assert_eq!(confirm(&mut guard, order, 10_001), Some(order));
+    assert_eq!(decide(&guard, 10_002), Decision::Idle, "one kill at a time");
+    let action = guard.answered(order, Outcome::Killed, None, at(10_003)).unwrap();
+    assert_eq!((action.outcome, action.ran_for), (Outcome::Killed, ms(10_002)));
+    guard.free(mono(10_004));
+    assert_eq!(decide(&guard, 20_000), Decision::Idle);
+}
+
+#[test]
+fn a_time_limit_above_kill_after_is_waited_for() {
+    let mut guard = guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
+    guard.busy(confirmation(BusyKind::Script, 4000), Some(ms(LIMIT)), at(LIMIT));
+    kill(decide(&guard, LIMIT));
+    let unknown = Facts { role: Some("master"), ..Facts::default() };
+    let mut guard = super::tests::guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
+    guard.busy(confirmation(BusyKind::Script, 4000), None, at(4001));
+    assert!(matches!(guard.decide(unknown, at(4001)), Decision::Kill(_)), "5 s are assumed");
+}
+
+#[test]
+fn a_gap_into_which_another_run_fits_begins_the_count_anew() {
+    let mut guard = guard(policy(Mode::Kill));
+    busy(&mut guard, BusyKind::Script, 5000, 9000);
+    // It may have ended right after 9000, and another have been BUSY at 14050.
+    guard.busy(confirmation(BusyKind::Script, 9200), Some(ms(LIMIT)), at(14_050));
+    assert_eq!(decide(&guard, 14_100), Decision::Wait(mono(19_050)));
+    // A confirmation that is late does the same.
+    busy(&mut guard, BusyKind::Script, 14_100, 18_900);
+    let order = kill(decide(&guard, 19_050));
+    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    let late = guard.confirm(order, confirmation(BusyKind::Script, 19_050), facts, at(24_200));
+    assert_eq!(late, None);
+    assert_eq!(decide(&guard, 24_200), Decision::Wait(mono(29_200)));
+}
+
+#[test]
+fn another_kind_is_another_run() {
+    let mut guard = guard(policy(Mode::Kill));
+    busy(&mut guard, BusyKind::Script, 5000, 9800);
+    let order = kill(decide(&guard, 10_100));
+    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    assert_eq!(guard.confirm(order, confirmation(BusyKind::Function, 10_100), facts, at(10_101)), None);
+    assert!(matches!(decide(&guard, 10_102), Decision::Wait(_)));
+}
+
+#[test]
+fn function_stats_tell_the_run_exactly() {
+    let mut guard = guard(policy(Mode::Kill));
+    let stats = |name: &str, sent: u64, running_for: u64| Confirmation {
+        named: Some(Named {
+            kind: BusyKind::Function,
+            script: Identity::from_function(name.as_bytes()),
+            running_for: ms(running_for),
+        }),
+        ..confirmation(BusyKind::Function, sent)
+    };
+    // Noticed late: it has run for 9 s.
+    guard.busy(stats("f", 20_000, 9000), Some(ms(LIMIT)), at(20_001));
+    assert_eq!(decide(&guard, 20_001), Decision::Wait(mono(21_001)));
+    let order = kill(decide(&guard, 21_001));
+    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    // The same function, but called later.
+    assert_eq!(guard.confirm(order, stats("f", 21_001, 5100), facts, at(21_002)), None);
+    assert_eq!(decide(&guard, 21_002), Decision::Wait(mono(25_902)));
+    // Another function.
+    guard.busy(stats("g", 25_000, 9098), Some(ms(LIMIT)), at(25_001));
+    assert_eq!(guard.script().unwrap().label.as_str(), "g");
+}
+
+#[test]
+fn each_rule_leaves_a_run_and_is_reported_once() {
+    let of_master = Some("master");
+    let with = |change: fn(&mut Policy)| {
+        let mut policy = policy(Mode::Kill);
+        change(&mut policy);
+        policy
+    };
+    for (policy, kind, role, expected) in [
+        (policy(Mode::DryRun), BusyKind::Script, of_master, Outcome::DryRun),
+        (policy(Mode::Kill), BusyKind::Module, of_master, Outcome::Module),
+        (policy(Mode::Kill), BusyKind::Script, Some("slave"), Outcome::Replica),
+        (policy(Mode::Kill), BusyKind::Script, None, Outcome::UnknownRole),
+        (with(|policy| policy.functions = false), BusyKind::Function, of_master, Outcome::FunctionsOff),
+        (
+            with(|policy| policy.scripts = Patterns::new(&["x*".to_owned()], &[])),
+            BusyKind::Script,
+            of_master,
+            Outcome::UnknownScript,
+        ),
+    ] {
+        let mut guard = guard(policy);
+        busy(&mut guard, kind, 5000, 12_800);
+        let facts = Facts { role, time_limit: Some(ms(LIMIT)), script: None };
+        let Decision::Leave(order, outcome) = guard.decide(facts, at(13_000)) else { panic!("{expected:?}") };
+        assert_eq!(outcome, expected);
+        assert_eq!(guard.leave(order, outcome, at(13_000)).unwrap().outcome, expected);
+        assert_eq!(guard.decide(facts, at(13_001)), Decision::Idle);
+        let counts: Vec<_> = guard.totals().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts, [(expected, 1)]);
+        assert!(guard.saved().kills().is_empty());
+    }
+}
+
+#[test]
+fn patterns_select_by_name_identity_and_sha1() {
+    let list = |patterns: &[&str]| patterns.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let mut reindex = named(&script('a'));
+    reindex.name = crate::script::Label::new("Jobs/reindex");
+    for (only, never, admitted) in [
+        (&[][..], &[][..], true),
+        (&["jobs/*"], &[], true),
+        (&["jobs"], &[], false),
+        (&["aaaaaaaaaaaa"], &[], true),
+        (&["AAAA*"], &[], true),
+        (&["b*", "*"], &[], true),
+        (&[], &["*reindex"], false),
+        (&["jobs/*"], &["a*"], false),
+        (&["b*"], &["c*"], false),
+        (&[], &["b*"], true),
+    ] {
+        let patterns = Patterns::new(&list(only), &list(never));
+        assert_eq!(patterns.admit(&reindex), admitted, "{only:?} {never:?}");
+    }
+}
+
+#[test]
+fn a_script_that_is_named_late_is_judged_by_its_name() {
+    for (never, killed) in [("bbbb*", true), ("aaaa*", false)] {
+        let scripts = Patterns::new(&[], &[never.to_owned()]);
+        let mut guard = guard(Policy { scripts, ..policy(Mode::Kill) });
+        busy(&mut guard, BusyKind::Script, 5000, 10_000);
+        assert_eq!(decide(&guard, 10_100), Decision::Wait(mono(12_001)), "its name may still come");
+        let line = Named { kind: BusyKind::Script, script: script('a'), running_for: ms(5000) };
+        guard.logged(line, at(5300));
+        if killed {
+            kill(decide(&guard, 10_101));
+        } else {
+            assert_eq!(left(decide(&guard, 10_101)), Outcome::Excluded);
+        }
+    }
+}
+
+#[test]
+fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
+    let mut guard = guard(policy(Mode::Kill));
+    let line = |digit| Named { kind: BusyKind::Script, script: script(digit), running_for: ms(5000) };
+    busy(&mut guard, BusyKind::Script, 5000, 6000);
+    guard.logged(line('a'), at(5100));
+    assert_eq!(guard.script(), Some(&script('a')));
+    guard.busy(confirmation(BusyKind::Script, 6200), Some(ms(LIMIT)), at(11_100));
+    assert_eq!(guard.script(), None, "another run fits between");
+    guard.logged(line('a'), at(10_900));
+    assert_eq!(guard.script(), None);
+    guard.logged(line('b'), at(11_200));
+    assert_eq!(guard.script(), Some(&script('b')));
+    // A second line is about a second run.
+    busy(&mut guard, BusyKind::Script, 11_300, 13_000);
+    assert_eq!(guard.script(), Some(&script('b')), "still the same");
+    guard.logged(line('b'), at(18_500));
+    assert_eq!(decide(&guard, 18_500), Decision::Wait(mono(23_500)));
+    guard.free(mono(19_000));
+    guard.logged(line('b'), at(21_900));
+    assert_eq!(guard.script(), None, "the server was free after its beginning");
+}
+
+#[test]
+fn the_budget_is_kept_over_a_restart() {
+    let mut guard = guard(policy(Mode::Kill));
+    for round in 0..4 {
+        let base = round * 20_000;
+        busy(&mut guard, BusyKind::Script, base + 5000, base + 9800);
+        if round == 3 {
+            break;
+        }
+        let order = kill(decide(&guard, base + 10_001));
+        confirm(&mut guard, order, base + 10_001).unwrap();
+        guard.answered(order, Outcome::Killed, None, at(base + 10_003));
+        guard.free(mono(base + 11_000));
+    }
+    assert_eq!(left(decide(&guard, 70_001)), Outcome::Budget);
+    let mut after = super::tests::guard(policy(Mode::Kill));
+    after.restore(guard.saved());
+    busy(&mut after, BusyKind::Script, 65_000, 69_800);
+    assert_eq!(left(decide(&after, 70_001)), Outcome::Budget);
+    // The first is no longer in the period.
+    busy(&mut after, BusyKind::Script, 70_000, 610_100);
+    kill(decide(&after, 610_200));
+}
+
+#[test]
+fn a_refused_kill_takes_nothing_from_the_budget() {
+    for (text, expected) in [
+        ("UNKILLABLE Sorry the script already executed write commands", Outcome::Unkillable),
+        ("UNKILLABLE The busy script was sent by a master instance", Outcome::FromMaster),
+        ("NOTBUSY No scripts in execution right now.", Outcome::NotBusy),
+        ("ERR something", Outcome::Error),
+    ] {
+        let mut guard = guard(policy(Mode::Kill));
+        busy(&mut guard, BusyKind::Script, 5000, 9800);
+        let order = kill(decide(&guard, 10_001));
+        confirm(&mut guard, order, 10_001).unwrap();
+        assert!(!guard.saved().kills().is_empty());
+        let reply = ErrorReply::Other { text: text.to_owned() };
+        let outcome = Outcome::of_reply(Err(&reply), ms(1), ms(LIMIT));
+        assert_eq!(outcome, expected);
+        guard.answered(order, outcome, Some(text.to_owned()), at(10_003));
+        assert!(guard.saved().kills().is_empty());
+        busy(&mut guard, BusyKind::Script, 10_100, 14_000);
+        let next = decide(&guard, 14_100);
+        assert!(matches!(next, Decision::Idle | Decision::Wait(_)), "{expected:?}: {next:?}");
+    }
+}
+
+#[test]
+fn a_run_is_killed_again_only_if_the_kill_had_no_effect() {
+    let mut guard = guard(policy(Mode::Kill));
+    busy(&mut guard, BusyKind::Script, 5000, 9800);
+    let order = kill(decide(&guard, 10_001));
+    confirm(&mut guard, order, 10_001).unwrap();
+    guard.answered(order, Outcome::Killed, None, at(10_003));
+    busy(&mut guard, BusyKind::Script, 10_100, 10_900);
+    assert!(matches!(decide(&guard, 12_000), Decision::Wait(_)), "no reply after a second");
+    busy(&mut guard, BusyKind::Script, 11_100, 11_300);
+    let again = kill(decide(&guard, 11_400));
+    confirm(&mut guard, again, 11_400).unwrap();
+    let action = guard.answered(again, Outcome::Killed, None, at(11_402)).unwrap();
+    assert_eq!(action.outcome, Outcome::KilledAgain);
+}
+
+#[test]
+fn a_late_answer_is_reported_as_such() {
+    assert_eq!(Outcome::of_reply(Ok(()), ms(1), ms(LIMIT)), Outcome::Killed);
+    assert_eq!(Outcome::of_reply(Ok(()), ms(LIMIT), ms(LIMIT)), Outcome::KilledNext);
+    let busy = ErrorReply::Busy { kind: BusyKind::Function, counted: true };
+    assert_eq!(Outcome::of_reply(Err(&busy), ms(1), ms(LIMIT)), Outcome::OtherKind);
+}
+
+/// Something that a guard observes.
+#[derive(Debug, Clone)]
+enum Step {
+    Pause(u64),
+    /// A reply that took this time.
+    Busy(BusyKind, u64),
+    Stats(char, u64),
+    Logged(char, u64),
+    Free,
+    Role(Option<&'static str>),
+    Limit(Option<u64>),
+    /// The guard acts on its decision; the confirmation is of this kind, and the kill is answered so.
+    Act(BusyKind, Outcome),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let kind =
+        prop_oneof![4 => Just(BusyKind::Script), 2 => Just(BusyKind::Function), 1 => Just(BusyKind::Module)];
+    let letter = prop_oneof![Just('a'), Just('b')];
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Killed),
+        1 => Just(Outcome::KilledNext),
+        1 => Just(Outcome::Unkillable),
+        1 => Just(Outcome::NotBusy),
+        1 => Just(Outcome::Unreachable),
+        1 => Just(Outcome::NotPermitted),
+    ];
+    prop_oneof![
+        6 => prop_oneof![0_u64..300, 0_u64..3000, 0_u64..20_000].prop_map(Step::Pause),
+        8 => (kind.clone(), prop_oneof![0_u64..50, 0_u64..6000]).prop_map(|(kind, took)| Step::Busy(kind, took)),
+        2 => (letter.clone(), 0_u64..30_000).prop_map(|(name, ran)| Step::Stats(name, ran)),
+        2 => (letter, 0_u64..6000).prop_map(|(name, ran)| Step::Logged(name, ran)),
+        1 => Just(Step::Free),
+        1 => prop_oneof![4 => Just(Some("master")), 1 => Just(Some("slave")), 1 => Just(None)].prop_map(Step::Role),
+        1 => prop_oneof![Just(None), Just(Some(1000)), Just(Some(5000))].prop_map(Step::Limit),
+        8 => (kind, outcome).prop_map(|(kind, outcome)| Step::Act(kind, outcome)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let patterns =
+        || prop_oneof![2 => Just(vec![]), 1 => Just(vec!["a*".to_owned()]), 1 => Just(vec!["b*".to_owned()])];
+    let scripts = (patterns(), patterns()).prop_map(|(only, never)| Patterns::new(&only, &never));
+    (
+        prop_oneof![Just(100), Just(6000), Just(10_000)],
+        prop_oneof![3 => Just(Mode::Kill), 1 => Just(Mode::DryRun)],
+        scripts,
+        prop_oneof![Just(UnknownScript::Leave), Just(UnknownScript::Kill)],
+        any::<bool>(),
+        (1_usize..4, prop_oneof![Just(10_000), Just(600_000)]),
+    )
+        .prop_map(|(kill_after, mode, scripts, unknown, functions, (max_kills, per))| Policy {
+            kill_after: ms(kill_after),
+            mode,
+            scripts,
+            unknown,
+            functions,
+            budget: Budget { max_kills, per: ms(per) },
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Any order of observations: a kill is permitted only if no rule forbids it.
+    #[test]
+    fn no_order_of_observations_leads_to_a_forbidden_kill(
+        policy in policies(),
+        steps in prop::collection::vec(steps(), 1..120),
+    ) {
+        let mut guard = guard(policy.clone());
+        let (mut now, mut role, mut limit) = (100_000, Some("master"), Some(5000));
+        let mut sent: Vec<(u64, bool)> = Vec::new();
+        let mut killed_at: Option<(Order, u64)> = None;
+        for step in steps {
+            let time_limit = limit.map(ms);
+            match step {
+                Step::Pause(pause) => now += pause,
+                Step::Busy(kind, took) => {
+                    now += took;
+                    guard.busy(confirmation(kind, now - took), time_limit, at(now));
+                }
+                Step::Stats(name, ran) => {
+                    let name = Identity::from_function(name.to_string().as_bytes());
+                    let named = Named { kind: BusyKind::Function, script: name, running_for: ms(ran) };
+                    let reply = Confirmation { named: Some(named), ..confirmation(BusyKind::Function, now) };
+                    guard.busy(reply, time_limit, at(now));
+                }
+                Step::Logged(name, ran) => {
+                    guard.logged(Named { kind: BusyKind::Script, script: script(name), running_for: ms(ran) }, at(now));
+                }
+                Step::Free => guard.free(mono(now)),
+                Step::Role(next) => role = next,
+                Step::Limit(next) => limit = next,
+                Step::Restart => {
+                    let saved = guard.saved();
+                    guard = super::tests::guard(policy.clone());
+                    guard.restore(saved);
+                    killed_at = None;
+                }
+                Step::Act(kind, outcome) => {
+                    let script = guard.script().map(named);
+                    let facts = Facts { role, time_limit, script: script.as_ref() };
+                    match guard.decide(facts, at(now)) {
+                        Decision::Idle => {}
+                        Decision::Wait(until) => prop_assert!(until >= mono(now)),
+                        Decision::Leave(order, outcome) => {
+                            prop_assert!(guard.leave(order, outcome, at(now)).is_some(), "{:?} twice", outcome);
+                        }
+                        Decision::Kill(order) => {
+                            let permitted = guard.confirm(order, confirmation(kind, now), facts, at(now + 1));
+                            now += 1;
+                            let Some(order) = permitted else { continue };
+                            // What runs now, by all that was observed.
+                            prop_assert_eq!(order.kind, kind);
+                            prop_assert!(kind != BusyKind::Module);
+                            prop_assert_eq!(policy.mode, Mode::Kill);
+                            prop_assert_eq!(role, Some("master"));
+                            prop_assert!(kind == BusyKind::Script || policy.functions);
+                            match &script {
+                                Some(script) => prop_assert!(policy.scripts.admit(script)),
+                                None => prop_assert!(
+                                    policy.scripts.is_empty() || policy.unknown == UnknownScript::Kill
+                                ),
+                            }
+                            let recent = sent.iter().filter(|(at, counts)| {
+                                *counts && ms(now - at) + ms(1000) < policy.budget.per
+                            });
+                            prop_assert!(recent.count() < policy.budget.max_kills, "over the budget");
+                            if let Some((before, at)) = killed_at {
+                                prop_assert!(before != order || now >= at + 1000, "a second kill at once");
+                            }
+                            prop_assert_eq!(guard.decide(facts, at(now)), Decision::Idle, "one at a time");
+                            sent.push((now, !outcome.is_refusal()));
+                            killed_at = Some((order, now));
+                            guard.answered(order, outcome, None, at(now + 1));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs one after the other on a server that is asked all the time, with replies that are read late: the guard never
+    /// takes a run for older than it is.
+    #[test]
+    fn a_run_is_never_taken_for_older_than_it_is(
+        runs in prop::collection::vec((0_u64..800, 1_u64..9000, any::<bool>()), 1..12),
+        delays in prop::collection::vec(prop_oneof![9 => 0_u64..60, 1 => 0_u64..2500], 1..40),
+        pause in 50_u64..400,
+        limit in prop_oneof![Just(300_u64), Just(1000), Just(5000)],
+    ) {
+        let mut begin = 1000;
+        let mut spans = Vec::new();
+        for (gap, length, is_function) in runs {
+            // Often without any gap.
+            begin += gap.saturating_sub(400);
+            let kind = if is_function { BusyKind::Function } else { BusyKind::Script };
+            spans.push((begin, begin + length, kind));
+            begin += length;
+        }
+        let mut guard = guard(policy(Mode::Kill));
+        let (mut now, mut delays) = (0, delays.into_iter().cycle());
+        while now < begin + 1000 {
+            let sent = now;
+            // The server answers when it is free, or BUSY.
+            let mut replied = sent;
+            let busy = loop {
+                let Some((from, to, kind)) =
+                    spans.iter().find(|(from, to, _)| (*from..*to).contains(&replied)) else { break None };
+                if replied >= from + limit {
+                    break Some((*from, *kind));
+                }
+                replied = (*to).min(from + limit);
+            };
+            now = replied + delays.next().unwrap();
+            match busy {
+                None => guard.free(mono(sent)),
+                Some((from, kind)) => {
+                    guard.busy(confirmation(kind, sent), Some(ms(limit)), at(now));
+                    let began = guard.runs_began().unwrap();
+                    prop_assert!(began >= mono(from), "{began:?} is before {from}");
+                }
+            }
+            now += pause;
+        }
+    }
+}

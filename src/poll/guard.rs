@@ -1,0 +1,327 @@
+//! The acting part of the guard: its own connection to the server, the confirmation of a run, and the kill.
+//!
+//! It runs beside the task that polls the target, and never delays it. The connection is made while the server is well, to
+//! the server that the target's own connection has reached.
+
+use std::time::Duration;
+
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{CommandError, Connection, KillGrant, ResolvedEndpoint, connect_again, kill_grant};
+use crate::clock::Mono;
+use crate::config::GuardConfig;
+use crate::diagnosis::not_permitted;
+use crate::guard::{Confirmation, Decision, Order, Outcome, Report};
+use crate::parse::{BusyKind, ErrorReply, GuardCommand, function_stats};
+use crate::poll::TargetHandle;
+use crate::watch::{Next, Observation, State};
+
+/// Time limit for connecting and logging in.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Pause before the next attempt to connect while the server is well.
+const RECONNECT_AFTER: Duration = Duration::from_secs(5);
+
+/// Pause before the next question or kill, after one that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Time after which a missing permission is looked for again.
+const RECHECK_AFTER: Duration = Duration::from_secs(60);
+
+/// Interval at which the guard looks at its connection without an observation.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Decides about the runs of a target, and kills, until `stop`.
+pub(crate) async fn watch(handle: &TargetHandle, config: &GuardConfig, stop: &CancellationToken) {
+    let mut task = GuardTask { handle, config, link: None, connect_at: Mono::EPOCH, act_at: Mono::EPOCH };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task.run() => {}
+    }
+}
+
+/// Guard of one target.
+struct GuardTask<'a> {
+    handle: &'a TargetHandle,
+    config: &'a GuardConfig,
+    link: Option<Link>,
+    /// Time of the next attempt to connect while the server is well.
+    connect_at: Mono,
+    /// Earliest time of the next question or kill, after one that failed.
+    act_at: Mono,
+}
+
+/// Connection that is logged in.
+struct Link {
+    connection: Connection,
+    /// Server's end of it.
+    endpoint: ResolvedEndpoint,
+    /// False if FUNCTION STATS can't be used.
+    has_stats: bool,
+}
+
+/// Reply to the question what runs.
+enum Answer {
+    /// This runs; true if the server counted the reply as a BUSY error.
+    Runs(Confirmation, bool),
+    /// Nothing runs.
+    Free,
+    /// The server does not tell.
+    Refused(ErrorReply),
+}
+
+impl GuardTask<'_> {
+    /// Decides and acts, for ever.
+    async fn run(&mut self) {
+        loop {
+            let (now, script) = (self.handle.now(), self.handle.guarded_script());
+            let (decision, probe_at) = {
+                let numbers = self.handle.numbers();
+                (numbers.guard_decision(script.as_ref(), now), numbers.guard_probe_at())
+            };
+            let wake_at = match decision {
+                Decision::Leave(order, outcome) => {
+                    self.handle.observe(Observation::Guard(Report::Left { order, outcome }));
+                    continue;
+                }
+                Decision::Kill(order) if now.mono >= self.act_at => {
+                    self.act_at = now.mono;
+                    self.kill(order).await;
+                    continue;
+                }
+                Decision::Kill(_) => self.act_at,
+                Decision::Wait(at) => at,
+                Decision::Idle => now.mono + IDLE,
+            };
+            let probe_at = probe_at.map(|at| at.max(self.act_at));
+            if probe_at.is_some_and(|at| now.mono >= at) {
+                self.probe().await;
+                continue;
+            }
+            self.keep_connected().await;
+            let wake_at = wake_at.min(probe_at.unwrap_or(wake_at)).min(now.mono + IDLE);
+            tokio::select! {
+                () = self.handle.observed() => {}
+                () = sleep_until(self.handle.clock().instant(wake_at)) => {}
+            }
+        }
+    }
+
+    /// Connects while the server is well, if there is no usable connection.
+    async fn keep_connected(&mut self) {
+        let now = self.handle.now().mono;
+        if self.has_link() || now < self.connect_at || *self.handle.numbers().liveness().state() != State::Ok
+        {
+            return;
+        }
+        self.connect_at = now + RECONNECT_AFTER;
+        self.link = None;
+        let problem = match self.connect().await {
+            Ok(mut link) => {
+                let checking = timeout(CONNECT_LIMIT, kill_grant(&mut link.connection));
+                let grant = match checking.await {
+                    Ok(Ok(grant)) => grant,
+                    Ok(Err(error)) => return self.not_ready(error.to_string()),
+                    Err(_) => return self.not_ready(no_reply()),
+                };
+                self.link = Some(link);
+                match grant {
+                    KillGrant::Refused(command) => {
+                        self.connect_at = now + RECHECK_AFTER;
+                        Some(self.not_permitted(command))
+                    }
+                    KillGrant::Granted | KillGrant::Unverified(_) => None,
+                }
+            }
+            Err(problem) => Some(problem),
+        };
+        self.handle.observe(Observation::Guard(Report::Ready { problem }));
+    }
+
+    /// True if there is a connection to the server that the target's own connection has reached. One whose user lacks a
+    /// permission is replaced from time to time.
+    fn has_link(&self) -> bool {
+        let has_problem = self.handle.numbers().guard().is_some_and(|guard| guard.problem().is_some());
+        self.is_usable() && !has_problem
+    }
+
+    fn is_usable(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| {
+            !link.connection.is_closed() && self.handle.endpoint().as_ref() == Some(&link.endpoint)
+        })
+    }
+
+    fn not_ready(&self, problem: String) {
+        self.handle.observe(Observation::Guard(Report::Ready { problem: Some(problem) }));
+    }
+
+    /// Returns the problem and the remedy of a missing permission.
+    fn not_permitted(&self, command: GuardCommand) -> String {
+        let user = self.config.credentials(self.handle.config()).user_shown();
+        let (problem, grant) = not_permitted(user, command.name(), command.grant());
+        format!("{problem}; to fix it: {grant}")
+    }
+
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// The problem, in words.
+    async fn connect(&self) -> Result<Link, String> {
+        timeout(CONNECT_LIMIT, self.connect_without_limit()).await.unwrap_or_else(|_| Err(no_reply()))
+    }
+
+    async fn connect_without_limit(&self) -> Result<Link, String> {
+        let target = self.handle.config();
+        let endpoint = self.handle.endpoint().ok_or("the server was never reached")?;
+        let transport = connect_again(&endpoint).await.map_err(|error| error.to_string())?;
+        let transport = match self.handle.tls() {
+            None => transport,
+            Some(tls) => tls.handshake(transport).await.map_err(|failure| failure.to_string())?,
+        };
+        let connection = Connection::open(transport, target.commands.clone()).await;
+        let mut connection = connection.map_err(|error| error.to_string())?;
+        let credentials = self.config.credentials(target);
+        if let Some(password) = &credentials.password {
+            let user = credentials.user.as_deref();
+            let password = password.read_within(CONNECT_LIMIT).await?.of(user, &target.address)?;
+            if let Some(password) = password {
+                match connection.authenticate(user, &password).await {
+                    Ok(()) | Err(CommandError::ErrorReply(ErrorReply::Busy { .. })) => {}
+                    Err(error) => {
+                        let user = credentials.user_shown();
+                        return Err(format!("AUTH of the guard as user {user:?} failed: {error}"));
+                    }
+                }
+            }
+        }
+        Ok(Link { connection, endpoint, has_stats: true })
+    }
+
+    /// Asks the server what runs, and kills it if that is still right.
+    async fn kill(&mut self, order: Order) {
+        let (confirmation, counted) = match self.ask(order.kind == BusyKind::Function).await {
+            Ok(Some(told)) => told,
+            Ok(None) => return,
+            Err(detail) => {
+                self.handle.observe(Observation::Guard(Report::Unreachable { order, detail }));
+                return;
+            }
+        };
+        let script = self.handle.guarded_script();
+        let confirmed = Observation::Guard(Report::Confirmed { order, confirmation, counted, script });
+        let Next::Kill(order) = self.handle.observe(confirmed) else { return };
+        self.send_kill(order).await;
+    }
+
+    /// Asks the server what runs, so that another run can't be taken for it.
+    async fn probe(&mut self) {
+        if let Ok(Some((confirmation, counted))) = self.ask(false).await {
+            self.handle.observe(Observation::Guard(Report::Probed { confirmation, counted }));
+        }
+    }
+
+    /// Asks the server what runs. Returns `None` if nothing does, which is reported. `is_function` uses FUNCTION STATS.
+    ///
+    /// # Errors
+    /// There is no connection, or no answer. The next attempt follows a moment later.
+    async fn ask(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, String> {
+        let result = self.ask_once(is_function).await;
+        if let Err(problem) = &result {
+            self.link = None;
+            self.act_at = self.handle.now().mono + RETRY_AFTER;
+            self.not_ready(problem.clone());
+        }
+        result
+    }
+
+    async fn ask_once(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, String> {
+        if !self.is_usable() {
+            self.link = Some(self.connect().await?);
+        }
+        let Some(link) = &mut self.link else { return Ok(None) };
+        let sent = self.handle.now().mono;
+        match link.ask(is_function, sent).await.map_err(|error| error.to_string())? {
+            Answer::Runs(confirmation, counted) => Ok(Some((confirmation, counted))),
+            Answer::Free => {
+                self.handle.observe(Observation::Guard(Report::Free { since: sent }));
+                Ok(None)
+            }
+            Answer::Refused(ErrorReply::NoPermission) => Err(self.not_permitted(GuardCommand::Ping)),
+            Answer::Refused(error) => Err(format!("PING was answered with {error}")),
+        }
+    }
+
+    /// Sends the kill and reports its outcome.
+    async fn send_kill(&mut self, order: Order) {
+        let Some(link) = &mut self.link else { return };
+        let command = match order.kind {
+            BusyKind::Function => GuardCommand::FunctionKill,
+            BusyKind::Script | BusyKind::Module => GuardCommand::ScriptKill,
+        };
+        let sent = self.handle.now().mono;
+        let reply = link.connection.send_guard(command).await;
+        let took = self.handle.now().mono.since(sent);
+        let limit = self.handle.numbers().guard_limit();
+        let (outcome, detail) = match reply {
+            Ok(_) => {
+                self.handle.observe(Observation::Guard(Report::Ready { problem: None }));
+                (Outcome::of_reply(Ok(()), took, limit), None)
+            }
+            Err(CommandError::ErrorReply(error)) => {
+                let outcome = Outcome::of_reply(Err(&error), took, limit);
+                let detail = match outcome {
+                    Outcome::NotPermitted => Some(self.not_permitted(command)),
+                    Outcome::Error => Some(format!("{} was answered with {error}", command.name())),
+                    _ => None,
+                };
+                (outcome, detail)
+            }
+            Err(error) => {
+                self.link = None;
+                (Outcome::Unreachable, Some(error.to_string()))
+            }
+        };
+        if let (Outcome::NotPermitted, Some(problem)) = (outcome, &detail) {
+            self.not_ready(problem.clone());
+        }
+        self.handle.observe(Observation::Guard(Report::Answered { order, outcome, detail }));
+    }
+}
+
+impl Link {
+    /// Asks what runs: FUNCTION STATS names a function and tells its run time; otherwise a BUSY reply to PING tells the kind.
+    ///
+    /// # Errors
+    /// The connection is no longer usable.
+    async fn ask(&mut self, is_function: bool, sent: Mono) -> Result<Answer, CommandError> {
+        if is_function && self.has_stats {
+            match self.connection.send_guard(GuardCommand::FunctionStats).await {
+                Ok(value) => match function_stats(value) {
+                    Ok(Some(function)) => {
+                        return Ok(Answer::Runs(Confirmation::of_function(&function, sent), false));
+                    }
+                    Ok(None) => return Ok(Answer::Free),
+                    Err(_) => self.has_stats = false,
+                },
+                Err(CommandError::ErrorReply(ErrorReply::Busy { kind, counted })) => {
+                    return Ok(Answer::Runs(Confirmation { kind, named: None, sent }, counted));
+                }
+                Err(CommandError::ErrorReply(_)) => self.has_stats = false,
+                Err(error) => return Err(error),
+            }
+        }
+        match self.connection.send_guard(GuardCommand::Ping).await {
+            Ok(_) => Ok(Answer::Free),
+            Err(CommandError::ErrorReply(ErrorReply::Busy { kind, counted })) => {
+                Ok(Answer::Runs(Confirmation { kind, named: None, sent }, counted))
+            }
+            Err(CommandError::ErrorReply(error)) => Ok(Answer::Refused(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn no_reply() -> String {
+    format!("no reply to the guard within {} s", CONNECT_LIMIT.as_secs())
+}

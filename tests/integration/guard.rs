@@ -1,0 +1,625 @@
+//! The guard against real servers: kills, what it leaves, and what it says about that.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, lines_with, number, slowlog, whole};
+use crate::incidents::{Random, module};
+use test_support::client::{Client, is_error, text};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::on_each_server;
+use test_support::scripts::{BUSY_LOOP, busy_eval, eval, load};
+use test_support::server::{Builder as ServerBuilder, Kind, Server, available, free_port};
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
+
+on_each_server!(
+    a_script_that_only_reads_is_killed,
+    a_function_that_only_reads_is_killed,
+    a_script_that_has_written_is_left,
+    mode_dry_run_kills_nothing,
+    patterns_select_what_is_killed,
+    a_script_without_a_name_is_left_if_there_are_patterns,
+    functions_can_be_left,
+    the_budget_is_not_exceeded,
+    a_replica_is_left,
+    a_missing_grant_is_said,
+    a_command_of_a_module_is_left,
+    a_function_that_follows_a_script_has_its_own_time,
+    a_script_that_follows_another_is_not_killed_before_its_time,
+    a_lost_connection_is_made_anew,
+    random_sequences_lead_to_no_forbidden_kill,
+);
+
+/// Time limit of the servers.
+const TIME_LIMIT: &str = "lua-time-limit 300";
+
+/// Flags of an exporter that looks often, with a guard.
+const FLAGS: [&str; 3] = ["--heartbeat.interval=50ms", "--poll.info-interval=200ms", "--poll.interval=100ms"];
+
+/// Run time after which it kills, unless a test has another one.
+const KILL_AFTER: &str = "--guard.kill-after=800ms";
+
+/// A script that runs until it is killed.
+const ENDLESS: &str = "while true do end";
+
+/// A library with a function that runs until it is killed.
+const LIBRARY: &str = "\
+#!lua name=guarded
+redis.register_function{function_name='endless', flags={'no-writes'}, callback=function() while true do end end}
+";
+
+fn server(kind: Kind) -> ServerBuilder {
+    Server::builder(kind).config(TIME_LIMIT)
+}
+
+/// Starts an exporter with a guard, and waits until the guard is ready.
+#[track_caller]
+fn guarded(server: &Server, flags: &[&str]) -> Exporter {
+    let exporter = unready(server, flags);
+    exporter.wait_for(LIMIT, "the guard to be ready", |metrics| {
+        metrics.sum("redis_script_guard_ready", &[]) > 0.0
+            && metrics.sum("redis_script_time_limit_seconds", &[]) > 0.0
+    });
+    exporter
+}
+
+#[track_caller]
+fn unready(server: &Server, flags: &[&str]) -> Exporter {
+    let url = server.url();
+    let mut all = vec!["--redis.addr", &url];
+    all.extend(FLAGS);
+    all.extend(flags);
+    if !flags.iter().any(|flag| flag.starts_with("--guard.kill-after")) {
+        all.push(KILL_AFTER);
+    }
+    Exporter::start(&all)
+}
+
+fn count_of(metrics: &Metrics, outcome: &str) -> u64 {
+    whole(metrics.sum("redis_script_guard_actions_total", &[("outcome", outcome)]))
+}
+
+/// Numbers of outcomes that are not 0.
+fn outcomes(metrics: &Metrics) -> Vec<(String, u64)> {
+    let series = metrics.series("redis_script_guard_actions_total");
+    let counts = series.into_iter().filter(|series| series.value > 0.0);
+    counts.map(|series| (series.label("outcome").to_owned(), whole(series.value))).collect()
+}
+
+/// Checks that there was this outcome and no other. Where replies are late, as on a busy machine, one run may count as several.
+#[track_caller]
+fn assert_only(metrics: &Metrics, outcome: &str) {
+    let outcomes = outcomes(metrics);
+    assert!(matches!(&outcomes[..], [(only, _)] if only == outcome), "{outcomes:?}");
+}
+
+/// A variant of [`BUSY_LOOP`] that writes first.
+fn written() -> String {
+    format!("redis.call('SET', 'guarded', '1')\n{BUSY_LOOP}")
+}
+
+/// Waits for an outcome, and returns that scrape.
+#[track_caller]
+fn wait_for(exporter: &Exporter, outcome: &str, times: u64) -> Metrics {
+    exporter
+        .wait_for(LIMIT, &format!("{times} times {outcome}"), |metrics| count_of(metrics, outcome) >= times)
+}
+
+/// True if the reply says that the script was killed.
+fn is_killed(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(_)) && text(reply).contains("killed by user")
+}
+
+/// Runs a command that only a kill ends, and returns the time until then.
+#[track_caller]
+fn run_until_killed(client: &mut Client, command: &[&str]) -> Duration {
+    let start = Instant::now();
+    let reply = client.call(command);
+    let took = start.elapsed();
+    assert!(is_killed(&reply), "{reply:?}");
+    took
+}
+
+fn a_script_that_only_reads_is_killed(kind: Kind) {
+    let server = server(kind).start();
+    let log = server.log_path();
+    let exporter =
+        guarded(&server, &["--guard.mode=kill", "--redis.log-file", log.to_str().expect("a path")]);
+    let mut client = server.client();
+    client.call(&["CLIENT", "SETNAME", "worker"]);
+    let sha1 = load(&mut client, ENDLESS);
+    let took = run_until_killed(&mut client, &["EVALSHA", &sha1, "0"]);
+    println!(
+        "{kind}: a script was killed {:?} after kill_after",
+        took.saturating_sub(Duration::from_millis(800))
+    );
+    assert!(took >= Duration::from_millis(800), "{took:?}");
+    let metrics = wait_for(&exporter, "killed", 1);
+    assert_eq!(outcomes(&metrics), [("killed".to_owned(), 1)]);
+    let labels = [("outcome", "killed"), ("kind", "script"), ("script", &sha1[..12])];
+    exporter.wait_for(LIMIT, "the script to be named", |metrics| {
+        number(metrics, "redis_script_guard_last_action_info", &labels) == Some(1)
+    });
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["outcome=killed", "its caller got an error"]).len(), 1, "{logs}");
+    assert_eq!(server.call(&["PING"]), Value::SimpleString("PONG".to_owned()));
+}
+
+fn a_function_that_only_reads_is_killed(kind: Kind) {
+    if !kind.has_functions() {
+        return;
+    }
+    let server = server(kind).start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    assert_eq!(text(&client.call(&["FUNCTION", "LOAD", LIBRARY])), "guarded");
+    let took = run_until_killed(&mut client, &["FCALL", "endless", "0"]);
+    println!(
+        "{kind}: a function was killed {:?} after kill_after",
+        took.saturating_sub(Duration::from_millis(800))
+    );
+    assert!(took >= Duration::from_millis(800), "{took:?}");
+    let metrics = wait_for(&exporter, "killed", 1);
+    assert_eq!(outcomes(&metrics), [("killed".to_owned(), 1)]);
+    let labels = [("outcome", "killed"), ("kind", "function"), ("script", "endless"), ("name", "endless")];
+    assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
+}
+
+fn a_script_that_has_written_is_left(kind: Kind) {
+    let server = server(kind).start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    client.send(&eval(&written(), Duration::from_secs(3)));
+    wait_for(&exporter, "unkillable", 1);
+    assert_eq!(client.receive(), Value::Int(1));
+    assert_eq!(text(&server.call(&["GET", "guarded"])), "1");
+    let metrics = exporter.metrics();
+    assert_only(&metrics, "unkillable");
+    let logs = exporter.logs();
+    assert!(!lines_with(&logs, &["outcome=unkillable", "it has written"]).is_empty(), "{logs}");
+}
+
+fn mode_dry_run_kills_nothing(kind: Kind) {
+    let server = server(kind).start();
+    let exporter = guarded(&server, &[]);
+    let mut client = server.client();
+    client.send(&["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "dry_run", 1);
+    stays_true(Duration::from_secs(1), "the script runs", || {
+        let reply = server.call(&["PING"]);
+        if text(&reply).starts_with("BUSY") { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    assert_only(&exporter.metrics(), "dry_run");
+    assert_eq!(server.call(&["SCRIPT", "KILL"]), Value::Okay);
+    assert!(is_killed(&client.receive()));
+}
+
+fn patterns_select_what_is_killed(kind: Kind) {
+    let server = server(kind).start();
+    let mut client = server.client();
+    let never = load(&mut client, "-- never\nwhile true do end");
+    let other = load(&mut client, "-- other\nwhile true do end");
+    let log = server.log_path();
+    let pattern = format!("--guard.scripts-never={}*", &never[..7].to_uppercase());
+    let exporter =
+        guarded(&server, &["--guard.mode=kill", "--redis.log-file", log.to_str().expect("a path"), &pattern]);
+    client.send(&["EVALSHA", &never, "0"]);
+    let metrics = wait_for(&exporter, "excluded", 1);
+    let labels = [("outcome", "excluded"), ("script", &never[..12])];
+    assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
+    run_until_killed(&mut client, &["EVALSHA", &other, "0"]);
+    wait_for(&exporter, "killed", 1);
+    let outcomes = outcomes(&exporter.metrics());
+    assert_eq!((outcomes.len(), outcomes.last()), (2, Some(&("killed".to_owned(), 1))), "{outcomes:?}");
+}
+
+/// Kills what runs, once the server accepts it.
+#[track_caller]
+fn kill_by_hand(server: &Server) {
+    eventually_or_tell(LIMIT, "a kill to be accepted", || {
+        let reply = server.call(&["SCRIPT", "KILL"]);
+        if reply == Value::Okay { Ok(()) } else { Err(text(&reply)) }
+    });
+}
+
+fn a_script_without_a_name_is_left_if_there_are_patterns(kind: Kind) {
+    let server = server(kind).start();
+    let mut client = server.client();
+    {
+        let exporter = guarded(&server, &["--guard.mode=kill", "--guard.scripts-never=other"]);
+        client.send(&["EVAL", ENDLESS, "0"]);
+        wait_for(&exporter, "unknown_script", 1);
+        assert_only(&exporter.metrics(), "unknown_script");
+        kill_by_hand(&server);
+        assert!(is_killed(&client.receive()));
+    }
+    let exporter =
+        guarded(&server, &["--guard.mode=kill", "--guard.scripts-never=other", "--guard.unknown=kill"]);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "killed", 1);
+}
+
+fn functions_can_be_left(kind: Kind) {
+    if !kind.has_functions() {
+        return;
+    }
+    let server = server(kind).start();
+    let exporter = guarded(&server, &["--guard.mode=kill", "--guard.functions=false"]);
+    let mut client = server.client();
+    client.call(&["FUNCTION", "LOAD", LIBRARY]);
+    client.send(&["FCALL", "endless", "0"]);
+    wait_for(&exporter, "functions_off", 1);
+    assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
+    assert!(is_killed(&client.receive()));
+    assert_only(&exporter.metrics(), "functions_off");
+}
+
+fn the_budget_is_not_exceeded(kind: Kind) {
+    let server = server(kind).start();
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state");
+    let flags = ["--guard.mode=kill", "--guard.max-kills=2", "--state.file", state.to_str().expect("a path")];
+    let mut client = server.client();
+    let mut exporter = guarded(&server, &flags);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "killed", 1);
+    // The count continues over a restart.
+    exporter.terminate();
+    let exporter = guarded(&server, &flags);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    client.send(&["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "budget", 1);
+    stays_true(Duration::from_secs(2), "the script runs", || {
+        let reply = server.call(&["PING"]);
+        if is_error(&reply, "BUSY") { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
+    let outcomes = outcomes(&exporter.metrics());
+    assert_eq!((outcomes.len(), outcomes.last()), (2, Some(&("killed".to_owned(), 1))), "{outcomes:?}");
+}
+
+fn a_replica_is_left(kind: Kind) {
+    let server = server(kind).config(format!("replicaof 127.0.0.1 {}", free_port())).start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    client.send(&["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "replica", 1);
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
+    assert_only(&exporter.metrics(), "replica");
+}
+
+fn a_missing_grant_is_said(kind: Kind) {
+    let server = server(kind)
+        .acl(&[
+            "user default on nopass ~* &* +@all",
+            "user guard on >sesame resetchannels -@all +ping +multi +discard",
+        ])
+        .start();
+    let folder = TempDir::new().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "wrong\n").unwrap();
+    let credentials = [
+        "--guard.mode=kill",
+        "--guard.user=guard",
+        "--guard.password-file",
+        password.to_str().expect("a path"),
+    ];
+    let mut client = server.client();
+    {
+        let exporter = unready(&server, &credentials);
+        eventually(LIMIT, "the log to say that the guard can't log in", || {
+            (!lines_with(&exporter.logs(), &["the guard can't kill", "AUTH", "guard"]).is_empty())
+                .then_some(())
+        });
+        client.send(&["EVAL", ENDLESS, "0"]);
+        wait_for(&exporter, "unreachable", 1);
+        // The watch goes on.
+        let metrics = exporter.metrics();
+        assert_eq!(metrics.sum("redis_script_target_state", &[("state", "busy_script")]), 1.0);
+        assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
+        kill_by_hand(&server);
+        assert!(is_killed(&client.receive()));
+    }
+    fs::write(&password, "sesame\n").unwrap();
+    let exporter = unready(&server, &credentials);
+    eventually(LIMIT, "the log to name the grant", || {
+        let words = ["may not run SCRIPT KILL", "ACL SETUSER guard +script|kill"];
+        (!lines_with(&exporter.logs(), &words).is_empty()).then_some(())
+    });
+    client.send(&["EVAL", ENDLESS, "0"]);
+    let metrics = wait_for(&exporter, "not_permitted", 1);
+    assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
+    // A grant takes effect without a restart.
+    client.call(&["ACL", "SETUSER", "guard", "+script|kill"]);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "killed", 1);
+    let pages = [exporter.logs(), exporter.metrics().text, exporter.get("/api/v1/targets").body].concat();
+    assert!(!pages.contains("sesame"), "{pages}");
+}
+
+fn a_command_of_a_module_is_left(kind: Kind) {
+    let folder = TempDir::new().unwrap();
+    let Some(module) = module(folder.path()).filter(|_| kind.has_functions()) else { return };
+    let server = server(kind).config(format!("loadmodule {}", module.display())).start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    client.send(&["BUSY.MODULE", "4000"]);
+    wait_for(&exporter, "module", 1);
+    assert_eq!(text(&client.receive()), "OK");
+    assert_only(&exporter.metrics(), "module");
+}
+
+/// A function that begins when a script ends, before that one's time: the function is killed, by FUNCTION KILL, after its own.
+fn a_function_that_follows_a_script_has_its_own_time(kind: Kind) {
+    if !kind.has_functions() {
+        return;
+    }
+    let server = server(kind).config("slowlog-log-slower-than 10000").start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    client.call(&["FUNCTION", "LOAD", LIBRARY]);
+    // The server reads nothing more from this client until the script has ended.
+    client.send(&busy_eval(Duration::from_millis(600)));
+    client.send(&["FCALL", "endless", "0"]);
+    assert_eq!(client.receive(), Value::Int(1));
+    let reply = client.receive();
+    assert!(is_killed(&reply), "{reply:?}");
+    let metrics = wait_for(&exporter, "killed", 1);
+    let labels = [("outcome", "killed"), ("kind", "function"), ("script", "endless")];
+    assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
+    let entries = slowlog(&mut client);
+    let of = |word: &str| entries.iter().find(|entry| entry.arguments.iter().any(|one| one == word)).unwrap();
+    assert!(of("endless").micros >= 800_000, "{entries:?}");
+}
+
+/// A script that begins when another one ends, at the moment of the kill. It may be killed only if it begins between the
+/// confirmation and the kill, and never before the server's time limit.
+fn a_script_that_follows_another_is_not_killed_before_its_time(kind: Kind) {
+    if matches!(kind, Kind::Redis62 | Kind::Redis70 | Kind::Valkey91) {
+        race(kind, 2);
+    }
+}
+
+/// The same for longer, with the number of scripts that were killed in place of another.
+#[test]
+#[ignore = "takes minutes"]
+fn a_race_is_won_by_the_server() {
+    for kind in available() {
+        race(kind, 40);
+    }
+}
+
+fn race(kind: Kind, rounds: u64) {
+    const BUSY_AFTER: u64 = 2000;
+    const KILL_AFTER: u64 = 2500;
+    let server = Server::builder(kind)
+        .config(format!("lua-time-limit {BUSY_AFTER}"))
+        .config("slowlog-log-slower-than 10000")
+        .start();
+    let exporter =
+        guarded(&server, &["--guard.mode=kill", "--guard.kill-after=2500ms", "--guard.max-kills=1000"]);
+    let mut client = server.client();
+    let mut random = Random(u64::from(server.pid()));
+    let (mut ended, mut killed, mut instead) = (0, 0, 0);
+    for round in 0..rounds {
+        let first_runs = KILL_AFTER - 20 + random.below(100);
+        client.call(&["SLOWLOG", "RESET"]);
+        let variant = format!("-- first of round {round}\n{BUSY_LOOP}");
+        client.send(&eval(&variant, Duration::from_millis(first_runs)));
+        client.send(&busy_eval(Duration::from_millis(BUSY_AFTER + 200)));
+        let [one, other] = [client.receive(), client.receive()];
+        if is_killed(&one) {
+            killed += 1;
+        } else {
+            ended += 1;
+        }
+        if is_killed(&other) {
+            instead += 1;
+        }
+        for entry in
+            slowlog(&mut client).iter().filter(|entry| entry.arguments[0].eq_ignore_ascii_case("eval"))
+        {
+            let was_killed =
+                if entry.arguments[1].contains("first") { is_killed(&one) } else { is_killed(&other) };
+            assert!(!was_killed || entry.micros >= BUSY_AFTER * 1000, "{entry:?}");
+        }
+    }
+    let metrics = exporter.metrics();
+    println!(
+        "{kind}: {killed} killed at their time, {ended} ended before, {instead} killed in place of another: {:?}",
+        outcomes(&metrics)
+    );
+    assert!(instead <= rounds / 10 + 1, "the race is rare: {instead} of {rounds}");
+}
+
+fn a_lost_connection_is_made_anew(kind: Kind) {
+    let server = server(kind).start();
+    let exporter = guarded(&server, &["--guard.mode=kill"]);
+    let mut client = server.client();
+    for round in 1..3 {
+        client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+        wait_for(&exporter, "killed", round);
+    }
+    assert_eq!(outcomes(&exporter.metrics()), [("killed".to_owned(), 2)]);
+}
+
+/// Script of a random sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Script {
+    /// Reads only; the patterns may name it.
+    Reading(u8),
+    /// Writes first.
+    Writing,
+    /// A function that reads only.
+    Function,
+}
+
+/// Rules of a random sequence, and the flags that give them.
+#[derive(Debug, Clone)]
+struct Rules {
+    kills: bool,
+    only: Option<u8>,
+    never: Option<u8>,
+    kills_unknown: bool,
+    functions: bool,
+    max_kills: usize,
+    per: Duration,
+}
+
+impl Rules {
+    fn random(random: &mut Random) -> Self {
+        let mut one_of = |weights: u64| random.below(weights);
+        Self {
+            kills: one_of(6) > 0,
+            only: (one_of(4) == 0).then_some(0),
+            never: (one_of(3) == 0).then_some(1),
+            kills_unknown: one_of(3) == 0,
+            functions: one_of(3) > 0,
+            max_kills: usize::try_from(1 + one_of(4)).unwrap(),
+            per: Duration::from_secs(2 + one_of(3) * 30),
+        }
+    }
+
+    fn flags(&self, sha1s: &[String]) -> Vec<String> {
+        let mut flags = vec![
+            format!("--guard.mode={}", if self.kills { "kill" } else { "dry-run" }),
+            format!("--guard.unknown={}", if self.kills_unknown { "kill" } else { "leave" }),
+            format!("--guard.functions={}", self.functions),
+            format!("--guard.max-kills={}", self.max_kills),
+            format!("--guard.per={}s", self.per.as_secs()),
+        ];
+        let pattern = |index: u8| &sha1s[usize::from(index)];
+        flags.extend(self.only.map(|index| format!("--guard.scripts-only={}", pattern(index))));
+        flags.extend(self.never.map(|index| format!("--guard.scripts-never={}", pattern(index))));
+        flags
+    }
+
+    /// True if a kill of this script breaks no rule, as far as the script decides.
+    fn admit(&self, script: Script) -> bool {
+        let has_patterns = self.only.is_some() || self.never.is_some();
+        let is_named = |index: Option<u8>| matches!(script, Script::Reading(own) if index == Some(own));
+        let by_pattern = !is_named(self.never) && (self.only.is_none() || is_named(self.only));
+        self.kills
+            && script != Script::Writing
+            && (script != Script::Function || self.functions)
+            && (by_pattern || has_patterns && self.kills_unknown)
+    }
+}
+
+/// Body of a reading script: [`BUSY_LOOP`] with a mark.
+fn reading(index: u8) -> String {
+    format!("-- reading {index}\n{BUSY_LOOP}")
+}
+
+/// A few sequences, and a thousand with `--ignored`: [`a_thousand_random_sequences_lead_to_no_forbidden_kill`].
+fn random_sequences_lead_to_no_forbidden_kill(kind: Kind) {
+    random_sequences(kind, 4);
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn a_thousand_random_sequences_lead_to_no_forbidden_kill() {
+    let kinds = available();
+    let each = 1000_u64.div_ceil(u64::try_from(kinds.len()).unwrap());
+    for kind in kinds {
+        random_sequences(kind, each);
+    }
+}
+
+/// Scripts one after the other and waiting for each other, under random rules. The slow log of the server tells how long each
+/// has run; what the server says to the caller tells which were killed.
+fn random_sequences(kind: Kind, count: u64) {
+    const BUSY_AFTER: u64 = 100;
+    const PER_RULES: u64 = 10;
+    let seed = std::env::var("GUARD_SEED")
+        .map_or_else(|_| u64::from(std::process::id()), |seed| seed.parse().unwrap());
+    println!("{kind}: GUARD_SEED={seed}");
+    let mut random = Random(seed);
+    let server = Server::builder(kind)
+        .config(format!("lua-time-limit {BUSY_AFTER}"))
+        .config("slowlog-log-slower-than 0")
+        .config("slowlog-max-len 1000")
+        .start();
+    let mut clients = [server.client(), server.client()];
+    if kind.has_functions() {
+        test_support::scripts::load_library(&mut clients[0]);
+    }
+    let sha1s: Vec<String> = (0..3).map(|index| load(&mut clients[0], &reading(index))).collect();
+    let log = server.log_path();
+    let (mut kills, mut sequences) = (0, 0);
+    while sequences < count {
+        let rules = Rules::random(&mut random);
+        let mut flags = rules.flags(&sha1s);
+        flags.push("--guard.kill-after=250ms".to_owned());
+        flags.extend(["--redis.log-file".to_owned(), log.to_str().expect("a path").to_owned()]);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let exporter = guarded(&server, &flags);
+        let mut killed_at: Vec<Instant> = Vec::new();
+        for _ in 0..PER_RULES.min(count - sequences) {
+            sequences += 1;
+            clients[0].call(&["SLOWLOG", "RESET"]);
+            let mut calls = Vec::new();
+            for _ in 0..=random.below(3) {
+                // What one client sends runs one after the other; what another sends may get BUSY.
+                let client = usize::try_from(random.below(4) / 3).unwrap();
+                let script = match random.below(8) {
+                    0 => Script::Writing,
+                    1 | 2 if kind.has_functions() => Script::Function,
+                    index => Script::Reading(u8::try_from(index % 3).unwrap()),
+                };
+                let time = [20, 130, 300, 700][usize::try_from(random.below(4)).unwrap()].to_string();
+                match script {
+                    Script::Reading(index) => {
+                        clients[client].send(&["EVALSHA", &sha1s[usize::from(index)], "0", &time]);
+                    }
+                    Script::Writing => {
+                        clients[client].send(&["EVAL", &written(), "0", &time]);
+                    }
+                    Script::Function => clients[client].send(&["FCALL", "busy_loop", "0", &time]),
+                }
+                calls.push((client, script, time));
+                std::thread::sleep(Duration::from_millis(random.below(60)));
+            }
+            for (client, script, time) in &calls {
+                let reply = clients[*client].receive();
+                if is_killed(&reply) {
+                    killed_at.push(Instant::now());
+                    kills += 1;
+                    assert!(
+                        rules.admit(*script),
+                        "{script:?} of {time} ms was killed under {rules:?}; seed {seed}"
+                    );
+                }
+            }
+            let recent = killed_at.iter().filter(|at| at.elapsed() < rules.per / 2).count();
+            assert!(recent <= rules.max_kills, "{recent} kills under {rules:?}; seed {seed}");
+            // A killed call ran for the time limit at least.
+            let entries = slowlog(&mut clients[0]);
+            let shortened = entries.iter().filter(|entry| {
+                let is_call = ["evalsha", "eval", "fcall"].contains(&&*entry.arguments[0].to_lowercase());
+                let wanted =
+                    entry.arguments.last().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0) * 1000;
+                is_call && entry.micros < wanted
+            });
+            for entry in shortened {
+                assert!(entry.micros >= BUSY_AFTER * 1000, "{entry:?} under {rules:?}; seed {seed}");
+            }
+        }
+        let metrics = exporter.metrics();
+        let told = ["killed", "killed_next", "killed_again"].map(|outcome| count_of(&metrics, outcome));
+        let told: u64 = told.into_iter().sum();
+        assert!(told >= u64::try_from(killed_at.len()).unwrap(), "{told} of {} were told", killed_at.len());
+    }
+    println!("{kind}: {kills} kills in {sequences} sequences");
+}
