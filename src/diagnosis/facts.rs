@@ -24,6 +24,19 @@ pub(crate) struct Facts<'a> {
     pub(crate) addresses: usize,
     /// Longest time that a reply took in this look.
     pub(crate) longest_reply: Option<Duration>,
+    /// Guard, if it has one.
+    pub(crate) guard: Option<GuardFacts<'a>>,
+}
+
+/// Facts about the guard of a target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GuardFacts<'a> {
+    /// `guard.kill_after`.
+    pub(crate) kill_after: Duration,
+    /// Reason for which it can't kill, if known.
+    pub(crate) problem: Option<&'a str>,
+    /// Command that solves it.
+    pub(crate) fix: Option<&'a str>,
 }
 
 impl Facts<'_> {

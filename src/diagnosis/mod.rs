@@ -6,6 +6,7 @@
 mod commands;
 mod condition;
 mod facts;
+mod guard;
 mod problem;
 mod settings;
 mod slowlog;
@@ -13,7 +14,7 @@ mod slowlog;
 pub(crate) use self::commands::{COMMANDS, not_available, not_permitted};
 pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
 pub(crate) use self::facts::{
-    Condition, Facts, Running, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
+    Condition, Facts, GuardFacts, Running, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
 };
 pub(crate) use self::problem::{Code, Impact, Problem};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
@@ -27,6 +28,7 @@ pub(crate) fn diagnose(facts: &Facts<'_>) -> Vec<Problem> {
     } else {
         commands::problems(facts, &mut problems);
         settings::problems(facts, &mut problems);
+        guard::problems(facts, &mut problems);
     }
     slowlog::problems(facts, &mut problems);
     // Stable: among equals, what blocks the server comes before what is missing.

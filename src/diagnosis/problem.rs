@@ -125,6 +125,8 @@ codes! {
     SlowlogSmall = "slowlog_small", Warning, Note;
     TimeLimitOff = "time_limit_off", Warning, Note;
     TimeLimitLong = "time_limit_long", Warning, Note;
+    GuardNotReady = "guard_not_ready", Warning, Note;
+    GuardBelowTimeLimit = "guard_below_time_limit", Warning, Note;
     SlowlogStale = "slowlog_stale", Warning, Blind;
     SlowlogUnreadable = "slowlog_unreadable", Warning, Partial;
     SlowlogTooLarge = "slowlog_too_large", Warning, Blind;

@@ -19,6 +19,7 @@ fn facts(settings: &Settings) -> Facts<'_> {
         slowlog: SlowlogFacts::default(),
         addresses: 1,
         longest_reply: None,
+        guard: None,
     }
 }
 
@@ -30,6 +31,27 @@ fn a_name_with_several_addresses_is_a_problem() {
         assert_eq!(codes(addresses), [""; 0], "{addresses}");
     }
     assert_eq!(codes(2), ["several_addresses"]);
+}
+
+#[test]
+fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
+    let with_limit = |time_limit, kill_after, problem| {
+        let settings = Settings { time_limit, ..Settings::default() };
+        let guard = Some(GuardFacts { kill_after, problem, fix: Some("ACL SETUSER guard +script|kill") });
+        let problems = diagnose(&Facts { guard, ..facts(&settings) });
+        problems.iter().map(|problem| (problem.code.as_str(), problem.sentences())).collect::<Vec<_>>()
+    };
+    assert_eq!(with_limit(Some(SECOND * 5), SECOND * 5, None), []);
+    assert_eq!(with_limit(None, SECOND * 5, None), []);
+    let below = &with_limit(Some(SECOND * 5), SECOND, None)[0];
+    assert!(
+        below.0 == "guard_below_time_limit" && below.1.contains("(1 s)") && below.1.contains("(5 s)"),
+        "{below:?}"
+    );
+    assert!(with_limit(None, SECOND, None)[0].1.contains("5 s, which is assumed"));
+    let refused = &with_limit(None, SECOND * 9, Some("user \"guard\" may not run SCRIPT KILL"))[0];
+    let text = "The guard can't kill: user \"guard\" may not run SCRIPT KILL. To fix it: ACL SETUSER guard +script|kill";
+    assert_eq!((refused.0, refused.1.as_str()), ("guard_not_ready", text));
 }
 
 #[test]

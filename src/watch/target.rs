@@ -201,7 +201,8 @@ impl Target {
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
     /// have changed: the histograms start anew then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
-        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents, guard } = saved;
+        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents, guard } =
+            saved;
         self.liveness.restore(incidents);
         if let Some(own) = &mut self.guard {
             own.restore(guard);

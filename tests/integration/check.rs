@@ -218,7 +218,7 @@ fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
         let mut client = server.client();
         assert_eq!(client.call(&["CLIENT", "SETNAME", "worker-7"]), Value::Okay);
         assert_eq!(client.call(&busy_eval(Duration::from_millis(60))), Value::Int(1));
-        let flags = ["--format=json", "--slow.warning=50ms", "--slow.critical=60s"];
+        let flags = ["--format=json", "--slow.warning=50ms", "--slow.critical=60s", "--guard.kill-after=10s"];
         let fine = check(&server.url(), &flags);
         assert_eq!(fine.status.code(), Some(1), "{fine:?}");
         let report: Json = serde_json::from_str(&fine.stdout).unwrap();

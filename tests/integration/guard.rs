@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, lines_with, number, slowlog, whole};
@@ -144,6 +145,20 @@ fn a_script_that_only_reads_is_killed(kind: Kind) {
     exporter.wait_for(LIMIT, "the script to be named", |metrics| {
         number(metrics, "redis_script_guard_last_action_info", &labels) == Some(1)
     });
+    // The caller is in the slow log.
+    let guard = eventually_or_tell(LIMIT, "the caller to be known", || {
+        let body = exporter.get("/api/v1/targets").body;
+        let targets: Json = serde_json::from_str(&body).unwrap();
+        let guard = targets["targets"][0]["guard"].clone();
+        if guard["actions"][0]["client_name"] == "worker" { Ok(guard) } else { Err(body) }
+    });
+    let action = &guard["actions"][0];
+    assert_eq!((&guard["mode"], &guard["ready"]), (&Json::from("kill"), &Json::from(true)), "{guard}");
+    assert_eq!(
+        (&action["outcome"], &action["script"]),
+        (&Json::from("killed"), &Json::from(&sha1[..12])),
+        "{guard}"
+    );
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["outcome=killed", "its caller got an error"]).len(), 1, "{logs}");
     assert_eq!(server.call(&["PING"]), Value::SimpleString("PONG".to_owned()));
@@ -336,8 +351,26 @@ fn a_missing_grant_is_said(kind: Kind) {
     assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
+    let check = || {
+        let url = server.url();
+        let words = ["check", "--redis.addr", &url, KILL_AFTER];
+        Exporter::builder().args(&words).args(&credentials).run()
+    };
+    let refused = check();
+    for words in
+        ["the guard can't kill: user \"guard\" may not run SCRIPT KILL", "ACL SETUSER guard +script|kill"]
+    {
+        assert!(refused.stdout.contains(words), "{}", refused.stdout);
+    }
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
     // A grant takes effect without a restart.
     client.call(&["ACL", "SETUSER", "guard", "+script|kill"]);
+    if kind.has_functions() {
+        client.call(&["ACL", "SETUSER", "guard", "+function|kill"]);
+    }
+    let granted = check();
+    assert!(granted.stdout.contains("as user \"guard\": the kill is granted"), "{}", granted.stdout);
+    assert!(![refused.stdout, granted.stdout].concat().contains("sesame"));
     run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "killed", 1);
     let pages = [exporter.logs(), exporter.metrics().text, exporter.get("/api/v1/targets").body].concat();

@@ -26,10 +26,9 @@ fn lonely(args: &[&str]) -> Exporter {
 #[test]
 fn a_request_as_to_redis_exporter_is_told_the_path() {
     let exporter = lonely(&[]);
-    for (path, ours) in [
-        ("/scrape?target=redis://redis:6379", "/probe?target=HOST:PORT"),
-        ("/discover-cluster-nodes", "/sd"),
-    ] {
+    for (path, ours) in
+        [("/scrape?target=redis://redis:6379", "/probe?target=HOST:PORT"), ("/discover-cluster-nodes", "/sd")]
+    {
         let response = exporter.get(path);
         assert_eq!(response.status, 404, "{path}");
         assert!(response.body.contains(ours), "{}", response.body);

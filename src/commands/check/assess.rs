@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::probe::{MAX_ENTRIES, Outcome, ProbeResult};
 use super::report::{
-    Blocked, Capability, CapabilityResult, MAX_TEXT, ServerFacts, ServerReport, SettingsReport,
+    Blocked, Capability, CapabilityResult, GuardReport, MAX_TEXT, ServerFacts, ServerReport, SettingsReport,
     ShortCallsReport, SlowlogReport, Status,
 };
 use super::slow;
+use crate::client::KillGrant;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    self, COMMANDS, Code, Condition, Facts, Problem, ShortCalls, SlowCalls, SlowlogFacts, Unavailable,
-    diagnose, not_permitted,
+    self, COMMANDS, Code, Condition, Facts, GuardFacts, Problem, ShortCalls, SlowCalls, SlowlogFacts,
+    Unavailable, diagnose, not_permitted,
 };
 use crate::parse::{Command, SlowlogThreshold};
 use crate::script::{Catalogue, Identity};
@@ -26,7 +27,8 @@ pub(super) fn assess(
     since: Option<Duration>,
 ) -> ServerReport {
     let slowlog = slowlog(config, names, result, since);
-    let problems = problems(config, names, result, slowlog.as_ref());
+    let guard = guard(config, result);
+    let problems = problems(config, names, result, slowlog.as_ref(), guard.as_ref());
     let target = clean(&config.name, MAX_TEXT);
     ServerReport {
         status: problems.first().map_or(Status::Ok, |problem| problem.severity.into()),
@@ -44,6 +46,7 @@ pub(super) fn assess(
         }),
         target,
         address: clean(&config.address.to_string(), MAX_TEXT),
+        guard,
         slowlog,
         problems,
     }
@@ -54,6 +57,7 @@ fn problems(
     names: &Catalogue,
     result: &ProbeResult,
     slowlog: Option<&SlowlogReport>,
+    guard: Option<&GuardReport>,
 ) -> Vec<Problem> {
     let unavailable = COMMANDS.into_iter().filter_map(|command| {
         let reason = match outcome(result, command)? {
@@ -83,11 +87,43 @@ fn problems(
         },
         addresses: result.addresses,
         longest_reply: Some(result.longest_reply),
+        guard: guard.map(|guard| GuardFacts {
+            kill_after: guard.kill_after,
+            problem: guard.detail.as_deref().filter(|_| guard.kill == NOT_GRANTED),
+            fix: guard.fix.as_deref(),
+        }),
     });
     for problem in problems.iter_mut().filter(|problem| problem.code == Code::Blocked) {
         problem.advice.push("Run check with a longer --timeout to see whether it becomes BUSY.".to_owned());
     }
     problems
+}
+
+/// Value of `kill` in the report if the guard's user may not kill.
+const NOT_GRANTED: &str = "not_granted";
+
+fn guard(config: &TargetConfig, result: &ProbeResult) -> Option<GuardReport> {
+    let guard = config.guard.as_ref()?;
+    let user = guard.credentials(config).user_shown();
+    let has_acl = !result.info.as_ref().is_some_and(|info| info.manages_users);
+    let (kill, detail, fix) = match &result.guard {
+        None => ("not_tried", None, None),
+        Some(Ok(KillGrant::Granted)) => ("granted", None, None),
+        Some(Ok(KillGrant::Refused(command))) => {
+            let (problem, fix) = not_permitted(user, command.name(), command.grant());
+            (NOT_GRANTED, Some(problem), Some(fix).filter(|_| has_acl))
+        }
+        Some(Ok(KillGrant::Unverified(reason))) => ("unverified", Some(clean(reason, MAX_TEXT)), None),
+        Some(Err(reason)) => (NOT_GRANTED, Some(clean(reason, MAX_TEXT)), None),
+    };
+    Some(GuardReport {
+        mode: guard.policy.mode.as_str(),
+        kill_after: guard.policy.kill_after,
+        user: clean(user, MAX_TEXT),
+        kill,
+        detail,
+        fix,
+    })
 }
 
 /// Returns the condition with the catalogue's name of the function that runs.

@@ -2,7 +2,7 @@
 //! settings, each with its remedy.
 //!
 //! `probe` sends the commands (the only part with I/O), `assess` and `slow` turn the replies into the `report`, and `text`
-//! prints it. The problems come from [`diagnosis`](crate::diagnosis). Only the read-only commands of the exporter are sent.
+//! prints it. The problems come from [`diagnosis`](crate::diagnosis). Only the read-only commands of the exporter are sent; for a guard, MULTI queues a kill and DISCARD drops it.
 
 mod assess;
 mod probe;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{CommandError, Connection, DialError, TlsSetup, connect_within, is_too_many_clients};
+use crate::client::{
+    CommandError, Connection, DialError, KillGrant, TlsSetup, connect_within, is_too_many_clients, kill_grant,
+};
 use crate::clock::{Clock, Mono, Unix};
 use crate::config::{Endpoint, TargetConfig};
 use crate::diagnosis::{Condition, Running, Unreachable};
@@ -65,6 +67,8 @@ pub(super) struct ProbeResult {
     pub(super) addresses: usize,
     /// Longest time that a reply took.
     pub(super) longest_reply: Duration,
+    /// Guard, if there is one and the server answers.
+    pub(super) guard: Option<Result<KillGrant, String>>,
     /// Time at the end by the server's clock; by ours where the server did not report its own.
     pub(super) now: Unix,
 }
@@ -95,11 +99,20 @@ pub(super) async fn probe(
             slowlog: None,
             addresses: 0,
             longest_reply: Duration::ZERO,
+            guard: None,
             now: clock.now().unix,
         },
     };
-    if let Err(condition) = probe.run().await {
-        probe.result.condition = condition;
+    match (probe.run().await, &config.guard) {
+        (Err(condition), _) => probe.result.condition = condition,
+        (Ok(()), Some(guard)) => {
+            let credentials = guard.credentials(config).clone();
+            let config = TargetConfig { credentials, ..config.clone() };
+            let result = probe.result.clone();
+            let grant = Probe { config: &config, result, ..probe }.kill_grant().await;
+            probe.result.guard = Some(grant);
+        }
+        (Ok(()), None) => {}
     }
     let server_time = probe.result.info.as_ref().and_then(|info| info.server_time);
     probe.result.now = server_time.unwrap_or(clock.now().unix);
@@ -151,6 +164,21 @@ impl Probe<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tests on a connection of its own whether the user of the guard may kill; no kill is executed.
+    ///
+    /// # Errors
+    /// The reason for which it can't be tested.
+    async fn kill_grant(mut self) -> Result<KillGrant, String> {
+        let in_words = |condition| match condition {
+            Condition::Unauthorized(text) => format!("the server rejects the user or the password: {text}"),
+            _ => "no connection".to_owned(),
+        };
+        let mut connection = self.connect().await.map_err(in_words)?;
+        self.log_in(&mut connection).await.map_err(in_words)?;
+        let grant = self.wait(kill_grant(&mut connection)).await.ok_or("no answer")?;
+        grant.map_err(|error| error.to_string())
     }
 
     async fn connect(&mut self) -> Result<Connection, Condition> {

@@ -124,10 +124,29 @@ pub(crate) struct ServerReport {
     pub(crate) capabilities: Vec<Capability>,
     /// From CONFIG GET; `None` if the settings are unknown.
     pub(crate) settings: Option<SettingsReport>,
+    /// Guard; `None` if there is none.
+    pub(crate) guard: Option<GuardReport>,
     /// From SLOWLOG GET; `None` if it could not be read.
     pub(crate) slowlog: Option<SlowlogReport>,
     /// The problems, the most severe first.
     pub(crate) problems: Vec<Problem>,
+}
+
+/// Guard of a server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct GuardReport {
+    /// `dry-run` or `kill`.
+    pub(crate) mode: &'static str,
+    #[serde(rename = "kill_after_seconds", serialize_with = "seconds")]
+    pub(crate) kill_after: Duration,
+    /// ACL user of its connection.
+    pub(crate) user: String,
+    /// `granted`, `not_granted`, `unverified` or `not_tried`.
+    pub(crate) kill: &'static str,
+    /// Reason, if the kill is not granted or that is not known.
+    pub(crate) detail: Option<String>,
+    /// Command that grants it.
+    pub(crate) fix: Option<String>,
 }
 
 /// Facts of INFO.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::report::{
-    AlertmanagerReport, CapabilityResult, Report, ServerReport, SlowScript, SlowlogReport, Status,
+    AlertmanagerReport, CapabilityResult, GuardReport, Report, ServerReport, SlowScript, SlowlogReport,
+    Status,
 };
 use crate::diagnosis::NO_PERMISSION;
 use crate::script::Label;
@@ -128,6 +129,9 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         }));
         fact(out, "settings", &parts.join(", "))?;
     }
+    if let Some(guard) = &server.guard {
+        print_guard(guard, out)?;
+    }
     if let Some(errors) =
         server.server.as_ref().and_then(|facts| facts.busy_errors).filter(|count| *count > 0)
     {
@@ -173,6 +177,20 @@ fn fact(out: &mut impl Write, word: &str, text: &str) -> io::Result<()> {
         writeln!(out, "  {FAINT}{word:<width$}{FAINT:#}{line}", width = INDENT - 2)?;
     }
     Ok(())
+}
+
+fn print_guard(guard: &GuardReport, out: &mut impl Write) -> io::Result<()> {
+    let kill = match guard.kill {
+        "granted" => "the kill is granted".to_owned(),
+        "not_granted" => "the kill is not granted".to_owned(),
+        "unverified" => {
+            let reason = guard.detail.as_deref().unwrap_or_default();
+            format!("whether the kill is granted can't be told: {reason}")
+        }
+        _ => "not tried".to_owned(),
+    };
+    let GuardReport { mode, kill_after, user, .. } = guard;
+    fact(out, "guard", &format!("{mode} after {}, as user \"{user}\": {kill}", duration(*kill_after)))
 }
 
 fn print_slowlog(slowlog: &SlowlogReport, out: &mut impl Write) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 mod assets;
 mod calls;
+mod guard;
 mod headline;
 mod incidents;
 mod problems;

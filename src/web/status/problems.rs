@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    COMMANDS, Code, Condition, Facts, Impact, NO_PERMISSION, Problem, Running, SlowlogFacts, Unavailable,
-    Unreachable, diagnose,
+    COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, Running, SlowlogFacts,
+    Unavailable, Unreachable, diagnose,
 };
 use crate::script::Catalogue;
 use crate::shell;
@@ -112,6 +112,11 @@ fn facts<'a>(
         },
         addresses: target.addresses(),
         longest_reply: None,
+        guard: target.guard().map(|guard| GuardFacts {
+            kill_after: guard.policy().kill_after,
+            problem: guard.problem(),
+            fix: None,
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::headline::Headline;
 use super::targets::{BlockedRow, TargetRow, counts};
 use crate::clock::Unix;
-use crate::text::{clean, duration};
+use crate::text::{capitalized, clean, duration};
 
 /// Maximum number of targets in each section.
 const MAX_TARGETS: usize = 20;
@@ -62,6 +62,11 @@ fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: 
     let _ = writeln!(text, "\n* {} {state} ({})", clean(&row.target, MAX_TEXT), duration(now.since(since)));
     if let Some(script) = &blocked.script {
         let _ = writeln!(text, "  Running: {}", clean(script, MAX_TEXT));
+    }
+    if let Some(action) = row.guard.as_ref().and_then(|guard| guard.actions.first())
+        && action.at >= blocked.since
+    {
+        let _ = writeln!(text, "  Guard: {}", capitalized(action.text));
     }
     for kill in &blocked.kill {
         let _ = writeln!(text, "  To stop it: {}", clean(&kill.shell, usize::MAX));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::guard::GuardRow;
 use super::headline::{Counts, Headline, Level, UNTRIED};
 use super::problems::{Kill, ProblemRow, Remedy, diagnosis};
 use super::query::TargetsQuery;
@@ -141,6 +142,8 @@ pub(crate) struct TargetRow {
     /// Blockage in progress, if the server is blocked or BUSY.
     pub(crate) blocked: Option<BlockedRow>,
     last_blockage: Option<LastBlockageRow>,
+    /// Guard, if it has one.
+    pub(crate) guard: Option<GuardRow>,
     server: Option<ServerRow>,
     thresholds: BySeverity<f64>,
     slow_calls: BySeverity<u64>,
@@ -320,6 +323,7 @@ impl TargetRow {
             detail: liveness.state().detail().map(str::to_owned),
             blocked: blocked(&target, catalogue, remedy, now),
             last_blockage: last_blockage(liveness, catalogue),
+            guard: GuardRow::new(&target, catalogue),
             server: server(&target),
             thresholds: thresholds(scripts.slow()),
             slow_calls,

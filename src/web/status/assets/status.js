@@ -272,7 +272,27 @@ function banner(row) {
     running,
     kills.length ? element('p', {}, kills.length > 1 ? 'To stop it, try both commands:' : 'To stop it:') : null,
     ...kills,
+    guardLine(row),
     element('p', {}, visible(blocked.advice), ' ', element('a', { href: RUNBOOK, rel: 'noopener noreferrer' }, 'Runbook')));
+}
+
+/** What the guard has done since the blockage began, or what it will do. */
+function guardLine({ guard, blocked }) {
+  if (!guard) return null;
+  const action = guard.actions.find(({ at }) => at >= blocked.since);
+  if (!action) return element('p', {}, `The guard (${guard.mode}) acts once the script has run for ${formatDuration(guard.kill_after)}${guard.ready ? '' : ', but can’t kill now'}.`);
+  const detail = action.detail ? [': ', untrusted(action.detail)] : [];
+  return element('p', {}, element('strong', {}, 'Guard: '), `${visible(action.text)} (${formatTime(action.at)})`, ...detail, '.');
+}
+
+/** The latest action of the guard of a target. */
+function guardAction({ guard }) {
+  const action = guard?.actions[0];
+  if (!action) return null;
+  const name = action.name ? [' ', untrusted(action.name)] : [];
+  const caller = action.client_name ?? action.client;
+  return element('span', { class: 'muted', title: visible(action.text) }, ` guard: ${action.outcome.replaceAll('_', ' ')}`, ...name, ', ', ageElement(action.at),
+    ...(caller ? [', called by ', untrusted(caller)] : []));
 }
 
 function renderBlocked(response) {
@@ -281,7 +301,7 @@ function renderBlocked(response) {
   const container = byId('blocked');
   const banners = new Map();
   for (const row of rows.slice(0, MAX_BANNERS)) {
-    const key = JSON.stringify([row.target, { ...row.blocked, since: Math.round(row.blocked.since) }]);
+    const key = JSON.stringify([row.target, { ...row.blocked, since: Math.round(row.blocked.since) }, row.guard]);
     const previous = state.banners.get(row.target);
     banners.set(row.target, previous?.key === key ? previous : { key, node: banner(row) });
   }
@@ -356,7 +376,7 @@ function targetRow(row) {
     cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
     cell('Slow calls', { class: 'number' }, element('span', {}, formatCount(row.slow_calls.warning),
       row.slow_calls.critical ? element('span', { class: 'muted' }, ` (${formatCount(row.slow_calls.critical)} critical)`) : null)),
-    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, `, ageElement(blockage.since + blockage.seconds), ', cause: ', blockage.name ? scriptLink(blockage.name, { 'data-key': `blockage ${row.target}` }) : blockage.cause) : '–'),
+    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, `, ageElement(blockage.since + blockage.seconds), ', cause: ', blockage.name ? scriptLink(blockage.name, { 'data-key': `blockage ${row.target}` }) : blockage.cause) : '–', guardAction(row)),
     cell('Problems', {}, row.problems.length ? plural(row.problems.length, 'problem', 'problems') : '–'));
 }
 
