@@ -18,6 +18,9 @@ const SLACK: f64 = 2.0;
 /// for the difference of the clocks and the time to the next heartbeat.
 const END_SLACK: f64 = 1.5;
 
+/// Time in seconds by which a blockage may begin before the call that causes it: its first request waits on a busy machine.
+const BEGIN_SLACK: f64 = 0.5;
+
 /// Tolerance of times that are measured to the millisecond, in seconds.
 const EXACT_SLACK: f64 = 0.1;
 
@@ -120,7 +123,7 @@ impl EndedEpisode {
         let first = entries
             .iter()
             .filter(is_of_kind)
-            .filter(|entry| length(entry) >= still_ran - EXACT_SLACK)
+            .filter(|entry| length(entry) >= (still_ran - BEGIN_SLACK).max(still_ran / 2.0))
             .filter(|entry| self.begins(entry, ahead).abs() <= END_SLACK)
             .min_by_key(|entry| entry.id);
         // One that took nearly the whole time has no follower. Commands within a script are older than its own entry.
