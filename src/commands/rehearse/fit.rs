@@ -2,8 +2,10 @@
 //!
 //! Times at different sizes differ by orders of magnitude, so relative deviations are minimised. A time is the sum of a fixed part
 //! and a part that grows; neither is negative. Memory that fits into no cache makes a run slower than its number of steps tells, by
-//! a factor of up to 10 between small and large sizes. The factor is measured with a reference at the same sizes, and the part that
-//! grows may be slower by some power of it.
+//! a factor of up to 10 between small and large sizes, which hides the difference of n and n log n. So the small sizes decide, where
+//! the growing part is larger than the fixed part there; the others only have to be above the curve by no more than memory explains.
+//! Else all sizes decide: the factor is measured with a reference at the same sizes, and the part that grows may be slower by some
+//! power of it.
 
 /// Deviation that measurements have in any case; curves below it are equally good.
 const NOISE: f64 = 0.07;
@@ -26,6 +28,40 @@ const MIN_SAMPLES: usize = 4;
 /// Largest size whose data fits into the processor's caches, and the weight of those sizes: there the times tell n from n log n.
 const CACHED: f64 = 3000.0;
 const CACHED_WEIGHT: f64 = 3.0;
+
+/// Number of small sizes from which on they may decide.
+const MIN_SMALL_SAMPLES: usize = 5;
+
+/// Ratio of the part that grows to the fixed part, at the largest small size, from which on the small sizes decide.
+const SMALL_GROWN: f64 = 5.0;
+
+/// Deviation that small sizes have in any case, and the largest at which they decide. They are measured hundreds of times.
+const SMALL_NOISE: f64 = 0.06;
+const MAX_SMALL_DEVIATION: f64 = 0.12;
+
+/// Factors between the linear and the quadratic part that are tried, by the ratio of neighbours.
+const LINEAR_PARTS: i32 = 26;
+const LINEAR_RATIO: f64 = 1.4;
+
+/// Largest factor by which memory slows a run down, and its growth: `(size / MEMORY_FROM) ^ MEMORY_EXPONENT`.
+const MAX_SLOWDOWN: f64 = 12.0;
+const MEMORY_FROM: f64 = 1000.0;
+const MEMORY_EXPONENT: f64 = 0.6;
+
+/// Deviation of a single large size from the band of the curve.
+const MAX_OUTSIDE: f64 = 0.3;
+
+/// Largest exponent of the slowdown over the last factor of 10; above it the growth itself is faster.
+const MAX_EXPONENT: f64 = 0.6;
+
+/// Largest exponent that is extrapolated, and the factor of sizes for which it is.
+const MAX_TREND: f64 = 0.4;
+const TREND_RANGE: f64 = 10.0;
+
+/// Time up to which, and ratio of the largest to the smallest time up to which, a script that writes counts as constant: each of its
+/// runs follows a copy of the data, which has displaced everything else from the processor's caches.
+const COLD: f64 = 1e-4;
+const MAX_COLD_RATIO: f64 = 10.0;
 
 /// Smallest size that counts for a growth below n. A script that reads the first 100 elements is constant from 100 elements on.
 const MIN_SIZE: f64 = 100.0;
@@ -109,14 +145,18 @@ pub(crate) struct Sample {
     pub(crate) slowdown: f64,
 }
 
-/// Curve: `base + factor × growth(size) × (1 + share × (slowdown(footprint × size) - 1))`.
+/// Curve: `base + factor × (growth(size) + linear × size) × (1 + share × (slowdown(footprint × size) - 1))`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Curve {
     pub(crate) growth: Growth,
     base: f64,
     factor: f64,
+    /// Ratio of a linear part to that of the growth; 0 except for n².
+    linear: f64,
     share: f64,
     footprint: f64,
+    /// Exponent by which memory slows larger sizes down, for a factor of [`TREND_RANGE`] above the largest size.
+    trend: f64,
     /// Root mean square of the relative deviations, as logarithms.
     pub(crate) deviation: f64,
 }
@@ -143,16 +183,30 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// Fits samples in ascending order of their sizes. `None` if there are too few, or no curve passes near them.
-    pub(crate) fn new(samples: &[Sample]) -> Option<Self> {
+    /// Fits samples in ascending order of their sizes. `None` if there are too few, or no curve passes near them. `is_cold`: each run
+    /// follows a copy of the data.
+    pub(crate) fn new(samples: &[Sample], is_cold: bool) -> Option<Self> {
         let samples = cleaned(samples);
         if samples.len() < MIN_SAMPLES {
             return None;
         }
+        let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
+        if is_cold && last < COLD && last < MAX_COLD_RATIO * first {
+            let curve = best_curve(Growth::Constant, &samples)?;
+            return Some(Self { samples, curve, candidates: vec![curve] });
+        }
+        let excluded = match by_small_sizes(&samples) {
+            Small::Decide(curve, candidates) => return Some(Self { samples, curve, candidates }),
+            Small::Exclude(growth) => Some(growth),
+            Small::Unclear => None,
+        };
         let curves: Vec<Curve> =
             Growth::ALL.iter().filter_map(|growth| best_curve(*growth, &samples)).collect();
         let largest = samples.last()?;
         let shows = |curve: &&Curve| {
+            if excluded.is_some_and(|excluded| curve.growth <= excluded) {
+                return false;
+            }
             curve.growth < Growth::Linear
                 || curve.grown(&samples, largest.size) >= MIN_GROWN * curve.base.max(f64::MIN_POSITIVE)
         };
@@ -180,7 +234,8 @@ impl Fit {
     fn by(&self, curve: &Curve, size: f64) -> f64 {
         let last = self.samples.last().copied().unwrap_or(Sample { size: 1.0, seconds: 0.0, slowdown: 1.0 });
         if size > last.size {
-            return last.seconds * curve.at(&self.samples, size) / curve.at(&self.samples, last.size);
+            let trend = (size / last.size).min(TREND_RANGE).powf(curve.trend);
+            return last.seconds * trend * curve.at(&self.samples, size) / curve.at(&self.samples, last.size);
         }
         interpolate(&self.samples, size, |sample| sample.seconds.ln()).exp()
     }
@@ -231,7 +286,8 @@ impl Curve {
 
     /// Part of the time that grows.
     fn grown(&self, samples: &[Sample], size: f64) -> f64 {
-        self.factor * shape(self.growth, samples, size, self.share, self.footprint)
+        let shape = shape(self.growth, samples, size, self.share, self.footprint);
+        self.factor * (shape + self.linear * size)
     }
 }
 
@@ -301,7 +357,110 @@ fn curve(growth: Growth, samples: &[Sample], share: f64, footprint: f64) -> Curv
         if is_disturbed { least_squares(growth, &points) } else { (base, factor, deviations) };
     let squares = deviations.iter().zip(&points).map(|(deviation, point)| point.weight * deviation.powi(2));
     let weights = points.iter().map(|point| point.weight).sum::<f64>();
-    Curve { growth, base, factor, share, footprint, deviation: (squares.sum::<f64>() / weights).sqrt() }
+    let deviation = (squares.sum::<f64>() / weights).sqrt();
+    Curve { growth, base, factor, linear: 0.0, share, footprint, trend: 0.0, deviation }
+}
+
+/// Growth by the small sizes.
+enum Small {
+    /// Curve, and all curves that no size excludes.
+    Decide(Curve, Vec<Curve>),
+    /// It is faster than this one, which the small sizes have.
+    Exclude(Growth),
+    Unclear,
+}
+
+fn by_small_sizes(samples: &[Sample]) -> Small {
+    let small: Vec<Sample> = samples.iter().filter(|sample| sample.size <= CACHED).copied().collect();
+    let Some(Sample { size: largest, .. }) = small.last().filter(|_| small.len() >= MIN_SMALL_SAMPLES) else {
+        return Small::Unclear;
+    };
+    let growths = [Growth::Linear, Growth::Linearithmic, Growth::Quadratic];
+    let curves: Vec<Curve> = growths.into_iter().filter_map(|growth| small_curve(growth, &small)).collect();
+    let best = curves.iter().map(|curve| curve.deviation).fold(f64::INFINITY, f64::min);
+    let limit = (best * CLEARLY).clamp(SMALL_NOISE, MAX_SMALL_DEVIATION);
+    let decides = |curve: &&Curve| {
+        let grown = curve.factor * curve.growth.at(*largest);
+        let linear = curve.factor * curve.linear * largest;
+        curve.deviation <= limit && grown >= SMALL_GROWN * curve.base && grown >= MIN_GROWN * linear
+    };
+    let Some(curve) = curves.iter().filter(decides).find(|curve| curve.continues(samples)) else {
+        let slower = curves.iter().filter(decides).find(|curve| !curve.is_capped(samples));
+        return slower.map_or(Small::Unclear, |curve| Small::Exclude(curve.growth));
+    };
+    let near = curves.iter().filter(decides).filter(|other| other.growth >= curve.growth);
+    let near = near.filter(|other| other.deviation <= curve.deviation * CLEARLY && other.continues(samples));
+    // The slowdown by memory may go on, or end.
+    let candidates =
+        near.flat_map(|curve| [*curve, Curve { trend: curve.exponent(samples).max(0.0), ..*curve }]);
+    let trend = curve.exponent(samples).clamp(0.0, MAX_TREND);
+    Small::Decide(Curve { trend, ..*curve }, candidates.collect())
+}
+
+/// Curve of a growth through all small sizes but one, which a listpack, a rehash or another program may have moved.
+fn small_curve(growth: Growth, small: &[Sample]) -> Option<Curve> {
+    let linear: Vec<f64> = match growth {
+        Growth::Quadratic => {
+            std::iter::once(0.0).chain((0..LINEAR_PARTS).map(|power| LINEAR_RATIO.powi(power))).collect()
+        }
+        _ => vec![0.0],
+    };
+    let curves = linear.into_iter().flat_map(|linear| {
+        let without = (0..=small.len()).map(move |left_out| {
+            let used = small.iter().enumerate().filter(|(index, _)| *index != left_out);
+            let points: Vec<Weighted> = used
+                .map(|(_, sample)| Weighted {
+                    seconds: sample.seconds,
+                    shape: growth.at(sample.size) + linear * sample.size,
+                    weight: 1.0,
+                })
+                .collect();
+            let (base, factor, deviations) = least_squares(growth, &points);
+            let squares = deviations.iter().map(|deviation| deviation.powi(2)).sum::<f64>();
+            let weights = points.iter().map(|point| point.weight).sum::<f64>();
+            let deviation = (squares / (weights - 1.0)).sqrt();
+            Curve { growth, base, factor, linear, share: 0.0, footprint: 1.0, trend: 0.0, deviation }
+        });
+        without.collect::<Vec<_>>()
+    });
+    curves.filter(|curve| curve.deviation.is_finite()).min_by(|a, b| a.deviation.total_cmp(&b.deviation))
+}
+
+impl Curve {
+    /// Factor by which a sample is above the curve.
+    fn slowdown(&self, samples: &[Sample], sample: &Sample) -> f64 {
+        sample.seconds / self.at(samples, sample.size)
+    }
+
+    /// True if memory explains the large sizes.
+    fn continues(&self, samples: &[Sample]) -> bool {
+        let mut large = samples.iter().filter(|sample| sample.size > CACHED);
+        let is_within = |sample: &Sample| {
+            let most = (sample.size / MEMORY_FROM).powf(MEMORY_EXPONENT).min(MAX_SLOWDOWN);
+            let slowdown = self.slowdown(samples, sample).ln();
+            slowdown > -MAX_OUTSIDE && slowdown < most.ln() + MAX_OUTSIDE
+        };
+        large.all(is_within) && self.exponent(samples) <= MAX_EXPONENT
+    }
+
+    /// True if a large size takes less time than the curve.
+    fn is_capped(&self, samples: &[Sample]) -> bool {
+        let mut large = samples.iter().filter(|sample| sample.size > CACHED);
+        large.any(|sample| self.slowdown(samples, sample).ln() < -MAX_OUTSIDE)
+    }
+
+    /// Exponent of the slowdown over the last factor of 10 of the sizes; 0 if they are too few.
+    fn exponent(&self, samples: &[Sample]) -> f64 {
+        let last = samples.last();
+        let before = last.and_then(|last| {
+            let earlier = samples.iter().rev().find(|sample| sample.size <= last.size / 9.0)?;
+            (earlier.size >= CACHED).then_some((earlier, last))
+        });
+        before.map_or(0.0, |(earlier, last)| {
+            let slowdown = self.slowdown(samples, last) / self.slowdown(samples, earlier);
+            slowdown.ln() / (last.size / earlier.size).ln()
+        })
+    }
 }
 
 /// Time, the shape of the growth at its size, and the weight of the sample.
@@ -385,14 +544,14 @@ mod tests {
                 if growth != Growth::Linearithmic {
                     samples[disturbed].seconds *= 1.6;
                 }
-                let found = Fit::new(&samples).map(|fit| fit.curve.growth);
+                let found = Fit::new(&samples, false).map(|fit| fit.curve.growth);
                 prop_assert_eq!(found, Some(growth));
             }
         }
 
         #[test]
         fn the_size_of_a_time_is_in_its_range(noise in proptest::collection::vec(0.95..1.05_f64, 11)) {
-            let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &noise)).unwrap();
+            let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &noise), false).unwrap();
             let reached = fit.reached(1.0).unwrap();
             prop_assert!((0.8e7..1.25e7).contains(&reached.size) && reached.is_extrapolated, "{:?}", reached);
             prop_assert!(reached.low < 1e7 && reached.high.unwrap() > 1e7, "{:?}", reached);
@@ -405,7 +564,7 @@ mod tests {
             let sizes = SIZES.iter().zip(times);
             let samples: Vec<Sample> =
                 sizes.map(|(size, (seconds, slowdown))| Sample { size: *size, seconds, slowdown }).collect();
-            if let Some(fit) = Fit::new(&samples) {
+            if let Some(fit) = Fit::new(&samples, false) {
                 prop_assert!(fit.at(5e7).is_finite() && fit.curve.deviation.is_finite());
                 let reached = fit.reached(1.0);
                 prop_assert!(reached.is_none_or(|reached| reached.low <= reached.size), "{:?}", reached);
@@ -413,19 +572,84 @@ mod tests {
         }
     }
 
+    /// Samples of times in nanoseconds per element, without slowdown of the reference.
+    fn measured(per_element: &[f64]) -> Vec<Sample> {
+        let times = SIZES.iter().zip(per_element);
+        times.map(|(size, time)| Sample { size: *size, seconds: size * time * 1e-9, slowdown: 1.0 }).collect()
+    }
+
+    /// Times of Redis 7.0.15 on a machine with 7 runnable processes per core.
+    #[test]
+    fn small_sizes_tell_n_from_n_log_n() {
+        for (growth, times) in [
+            // SMEMBERS, HGETALL, SCAN, LRANGE with a loop.
+            (Growth::Linear, &[270.0, 143.0, 111.0, 98.0, 97.0, 105.0, 202.0, 314.0, 438.0, 662.0][..]),
+            (Growth::Linear, &[322.0, 183.0, 134.0, 125.0, 136.0, 149.0, 157.0, 476.0, 648.0, 886.0]),
+            (Growth::Linear, &[286.0, 161.0, 135.0, 133.0, 125.0, 173.0, 207.0, 568.0, 648.0, 718.0]),
+            (Growth::Linear, &[344.0, 204.0, 154.0, 141.0, 140.0, 156.0, 133.0, 144.0, 286.0, 321.0, 700.0]),
+            // A heap, a merge sort, table.sort.
+            (Growth::Linearithmic, &[300.0, 317.0, 406.0, 506.0, 589.0, 690.0, 846.0, 954.0, 1306.0, 1588.0]),
+            (
+                Growth::Linearithmic,
+                &[660.0, 592.0, 664.0, 760.0, 903.0, 1082.0, 1516.0, 1582.0, 2223.0, 2700.0],
+            ),
+            (Growth::Linearithmic, &[272.0, 181.0, 191.0, 221.0, 255.0, 325.0, 454.0, 657.0, 1084.0, 1518.0]),
+            // table.insert(t, 1, …) of a set, LINDEX in a loop.
+            (Growth::Quadratic, &[360.0, 317.0, 486.0, 1156.0, 3307.0, 10126.0, 33145.0]),
+            (Growth::Quadratic, &[640.0, 757.0, 1779.0, 4913.0, 16573.0, 48517.0]),
+        ] {
+            let fit = Fit::new(&measured(times), false);
+            assert_eq!(fit.map(|fit| fit.curve.growth), Some(growth), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn the_slowdown_by_memory_is_extrapolated() {
+        // HGETALL: 1 093 ns at a million elements.
+        let fit = Fit::new(
+            &measured(&[322.0, 183.0, 134.0, 125.0, 136.0, 149.0, 385.0, 400.0, 508.0, 760.0]),
+            false,
+        )
+        .unwrap();
+        let reached = fit.reached(1.0).unwrap();
+        assert!((0.8e6..1.1e6).contains(&reached.size), "{reached:?}");
+        assert!(reached.high.is_some_and(|high| high > 1.3e6), "it may end: {reached:?}");
+    }
+
+    /// HSET, ZADD and ZRANGE of a few elements, after a copy of the data.
+    #[test]
+    fn caches_that_a_copy_has_displaced_are_no_growth() {
+        let times = [8.0, 7.0, 8.0, 10.0, 7.0, 8.0, 10.0, 18.0, 32.0, 28.0];
+        let samples: Vec<Sample> = SIZES
+            .iter()
+            .zip(times)
+            .map(|(size, time)| Sample { size: *size, seconds: time * 1e-6, slowdown: 1.0 })
+            .collect();
+        let growth = |is_cold| Fit::new(&samples, is_cold).map(|fit| fit.curve.growth);
+        assert_eq!(growth(true), Some(Growth::Constant));
+        assert!(growth(false) > Some(Growth::Constant));
+    }
+
+    #[test]
+    fn a_quadratic_part_that_only_large_sizes_show_is_not_linear() {
+        let times: Vec<f64> = SIZES.iter().map(|size| 100.0 + 1e-3 * size).collect();
+        let fit = Fit::new(&measured(&times), false);
+        assert!(fit.is_none_or(|fit| fit.curve.growth > Growth::Linear));
+    }
+
     #[test]
     fn a_growth_that_the_data_does_not_show_is_not_claimed() {
         // 1 ms and 10 ns per element, up to 10 000 elements: 10 % more.
         let samples: Vec<Sample> = samples(|size| 1e-3 + 1e-8 * size, 0.0, &[1.0; 7]);
-        let fit = Fit::new(&samples).unwrap();
+        let fit = Fit::new(&samples, false).unwrap();
         assert!(fit.curve.growth < Growth::Linear, "{:?}", fit.curve);
         assert_eq!(fit.reached(5.0), None);
-        assert_eq!(Fit::new(&samples[..3]), None, "too few");
+        assert_eq!(Fit::new(&samples[..3], false), None, "too few");
     }
 
     #[test]
     fn a_run_that_was_killed_may_contradict_the_fit() {
-        let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &[1.0; 9])).unwrap();
+        let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &[1.0; 9]), false).unwrap();
         assert!(fit.allows(3e7, 2.0));
         assert!(!fit.allows(3e5, 2.0));
     }

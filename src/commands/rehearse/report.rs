@@ -64,6 +64,8 @@ pub(crate) struct Row {
     pub(crate) reply_bytes: u64,
     pub(crate) lua_bytes: u64,
     pub(crate) changes: u64,
+    /// Time of the reference at this size; 0 if it was not measured.
+    pub(crate) reference_seconds: f64,
 }
 
 /// Duration and the size at which it is reached.
@@ -101,7 +103,7 @@ impl Report {
         measured: &Measurements,
         warning: Duration,
     ) -> Self {
-        let fit = Fit::new(&measured.samples());
+        let fit = Fit::new(&measured.samples(), measured.points.iter().any(|point| point.changes > 0));
         // A run that was killed earlier than the curve allows: the growth is faster than what was measured before.
         let killed = measured.killed.map(float);
         let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
@@ -174,6 +176,7 @@ fn row(point: &Point) -> Row {
         reply_bytes: point.reply,
         lua_bytes: point.lua_memory,
         changes: point.changes,
+        reference_seconds: point.reference,
     }
 }
 

@@ -45,22 +45,22 @@ fn registered(facts: &Facts<'_>, call: ExprId, args: &[ExprId]) -> Option<EntryP
     let constant = |id: ExprId| facts.calls.constant(id);
     let (name, callback, flags) = match args {
         [table] => {
-            let Expr::Table(fields) = facts.script.expr(*table) else { return None };
-            let field = |wanted: &str| {
-                fields.iter().find_map(|(key, value)| {
-                    let key = key.and_then(constant);
-                    (key.as_deref() == Some(wanted)).then_some(*value)
-                })
-            };
-            let flags = match field("flags").map(|flags| facts.script.expr(flags)) {
+            let table = Table::new(facts, *table)?;
+            let flags = match table.field("flags") {
                 None => Flags::Others,
-                Some(Expr::Table(flags)) => {
-                    let mut flags = flags.iter().filter_map(|(_, flag)| constant(*flag));
-                    if flags.any(|flag| flag == "no-writes") { Flags::NoWrites } else { Flags::Others }
+                Some(flags) => {
+                    let flags: Vec<_> = Table::new(facts, flags)?.values().map(|(flag, _)| flag).collect();
+                    let is_no_writes = |flag: &Option<String>| flag.as_deref() == Some("no-writes");
+                    if flags.iter().any(is_no_writes) {
+                        Flags::NoWrites
+                    } else if flags.iter().all(Option::is_some) {
+                        Flags::Others
+                    } else {
+                        return None;
+                    }
                 }
-                Some(_) => return None,
             };
-            (field("function_name").and_then(constant), field("callback")?, flags)
+            (table.field("function_name").and_then(constant), table.field("callback")?, flags)
         }
         [name, callback, ..] => (constant(*name), *callback, Flags::Others),
         [] => return None,
@@ -71,4 +71,53 @@ fn registered(facts: &Facts<'_>, call: ExprId, args: &[ExprId]) -> Option<EntryP
         function: facts.script.callees(callback).next()?,
         position: facts.script.position(call),
     })
+}
+
+/// Flags of the functions that a library registers, as far as they are constant, and their positions.
+pub(crate) fn function_flags(facts: &Facts<'_>) -> Vec<(String, Position)> {
+    let mut flags = Vec::new();
+    for (_, (expr, _)) in facts.script.exprs.iter() {
+        if let Expr::Call { callee, args } = expr
+            && facts.calls.registers(*callee)
+            && let [table] = args.as_slice()
+            && let Some(table) = Table::new(facts, *table)
+            && let Some(list) = table.field("flags").and_then(|list| Table::new(facts, list))
+        {
+            let constants = list.values().filter_map(|(flag, id)| Some((flag?, facts.script.position(id))));
+            flags.extend(constants);
+        }
+    }
+    flags
+}
+
+/// Table constructor, also one in a variable.
+struct Table<'a> {
+    facts: &'a Facts<'a>,
+    fields: &'a [(Option<ExprId>, ExprId)],
+    /// Expression that the table was found by.
+    origin: ExprId,
+}
+
+impl<'a> Table<'a> {
+    fn new(facts: &'a Facts<'a>, id: ExprId) -> Option<Self> {
+        let mut tables = facts.script.aliased(id).into_iter().filter_map(|id| match facts.script.expr(id) {
+            Expr::Table(fields) => Some(fields.as_slice()),
+            _ => None,
+        });
+        let fields = tables.next()?;
+        // More than one constructor: it is not known which of them it is.
+        tables.next().is_none().then_some(Self { facts, fields, origin: id })
+    }
+
+    /// Value of a field, also one that is assigned later.
+    fn field(&self, wanted: &str) -> Option<ExprId> {
+        let constant = |id: ExprId| self.facts.calls.constant(id);
+        let given = self.fields.iter().find(|(key, _)| key.and_then(constant).as_deref() == Some(wanted));
+        given.map(|(_, value)| *value).or_else(|| self.facts.script.named_field(self.origin, wanted))
+    }
+
+    /// Values, as constants where they are, and their expressions.
+    fn values(&self) -> impl Iterator<Item = (Option<String>, ExprId)> {
+        self.fields.iter().map(|(_, value)| (self.facts.calls.constant(*value), *value))
+    }
 }

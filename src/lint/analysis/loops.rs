@@ -423,8 +423,10 @@ impl LoopAnalysis<'_> {
     fn counter(&self, around: &Loop, side: ExprId) -> Option<VarId> {
         let mut counter = None;
         self.values.follow(side, |id, next| {
+            if let Some(variable) = self.script().variable(id).filter(|id| self.is_counter(around, *id)) {
+                counter = Some(variable);
+            }
             match self.script().expr(id) {
-                Expr::Variable(variable) if self.is_counter(around, *variable) => counter = Some(*variable),
                 Expr::Variable(variable) => next.extend(self.script().assigned(*variable)),
                 Expr::Binary(Binary::Plus | Binary::Minus | Binary::Times | Binary::Divide, left, right) => {
                     next.extend([*left, *right]);
@@ -468,7 +470,7 @@ impl LoopAnalysis<'_> {
     /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added.
     fn step(&self, id: ExprId, variable: VarId) -> Option<(Step, Option<f64>)> {
         let script = self.script();
-        let is_variable = |id: ExprId| *script.expr(id) == Expr::Variable(variable);
+        let is_variable = |id: ExprId| script.variable(id) == Some(variable);
         let is_reply = |id: ExprId| self.calls.redis(id).is_some();
         let added = |id: ExprId, step: Step| {
             let number = Sum::of(script, id).number();
@@ -502,7 +504,7 @@ impl LoopAnalysis<'_> {
     fn returned_step(&self, id: ExprId, variable: VarId) -> Option<Step> {
         let script = self.script();
         let Expr::Call { callee, args } = script.expr(id) else { return None };
-        let is_variable = |arg: &ExprId| *script.expr(*arg) == Expr::Variable(variable);
+        let is_variable = |arg: &ExprId| script.variable(*arg) == Some(variable);
         let index = args.iter().position(is_variable)?;
         let mut steps = Vec::new();
         for function in script.callees(*callee).filter_map(|id| script.functions.get(id)) {
@@ -517,8 +519,8 @@ impl LoopAnalysis<'_> {
     /// True if a loop sets a variable to the middle of a range, as a binary search does.
     fn is_halved(&self, around: &Loop, side: ExprId) -> bool {
         let script = self.script();
-        let Expr::Variable(variable) = script.expr(side) else { return false };
-        let assigned = around.assigned.iter().filter(|(assigned, _)| assigned == variable);
+        let Some(variable) = script.variable(side) else { return false };
+        let assigned = around.assigned.iter().filter(|(assigned, _)| *assigned == variable);
         let mut values = assigned.filter_map(|(_, value)| match value {
             Value::Of(value) => Some(*value),
             Value::PartOf(_) | Value::ResultOf(_) => None,

@@ -57,7 +57,7 @@ impl Sum {
 
     /// Removes the multiple of a variable, and returns its factor.
     pub(super) fn take(&mut self, script: &Script, variable: VarId) -> Option<f64> {
-        let is_variable = |(_, value): &(f64, ExprId)| *script.expr(*value) == Expr::Variable(variable);
+        let is_variable = |(_, value): &(f64, ExprId)| script.variable(*value) == Some(variable);
         let index = self.terms.iter().position(is_variable)?;
         Some(self.terms.swap_remove(index).0)
     }
@@ -120,10 +120,34 @@ impl Sum {
 /// Value of a number as it is written.
 fn parsed(text: &str) -> Option<f64> {
     let text = text.trim();
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u32::from_str_radix(digits, 16).ok().map(f64::from),
-        None => {
-            text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)))
+    let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) else {
+        return text
+            .parse()
+            .ok()
+            .filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)));
+    };
+    let (digits, exponent) = digits.split_once(['p', 'P']).unwrap_or((digits, "0"));
+    let number = u32::from_str_radix(digits, 16).ok().map(f64::from)?;
+    Some(number * 2_f64.powi(exponent.parse::<i16>().ok()?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_value_that_lua_gives_them() {
+        for (text, value) in [
+            ("12", Some(12.0)),
+            ("1e3", Some(1000.0)),
+            ("0x1F", Some(31.0)),
+            ("0x1p4", Some(16.0)),
+            ("0XaP2", Some(40.0)),
+            ("0x1p", None),
+            ("0x", None),
+            ("inf", None),
+        ] {
+            assert_eq!(parsed(text), value, "{text}");
         }
     }
 }

@@ -48,6 +48,8 @@ mod tests {
             &[
                 "for i = 1, 1000000000 do end",
                 "for i = 1, 1e9 do end",
+                "for i = 1, 0x1p40 do end",
+                "local s = {i = 0} while s.i < 1e9 do s.i = s.i + 1 end",
                 "for i = 10^9, 1, -1 do end",
                 "local n = 1000000000 for i = 1, n do end",
                 "local n = 5 * 1000 * 1000 for i = 1, n do redis.call('PING') end",
@@ -64,6 +66,8 @@ mod tests {
         );
         assert_clean(&[
             "for i = 1, 1000000 do end",
+            "for i = 1, 0x1p10 do end",
+            "return {0x1P4, '0x1p4', 0xFp00}",
             "for i = 1, 1000 do for j = 1, 1000 do end end",
             "for i = 1, 1000 do redis.call('SETBIT', KEYS[1], i, 0) end",
             "for i = 1000000000, 1000000010 do end",

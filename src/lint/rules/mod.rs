@@ -4,6 +4,7 @@ mod collection_scan_loop;
 mod could_be_read_only;
 mod endless_loop;
 mod global_write;
+mod invalid_flag;
 mod invalid_shebang;
 mod keys_command;
 mod linear_command_in_loop;
@@ -34,6 +35,7 @@ pub static RULES: &[&Rule] = &[
     &could_be_read_only::RULE,
     &endless_loop::RULE,
     &global_write::RULE,
+    &invalid_flag::RULE,
     &invalid_shebang::RULE,
     &keys_command::RULE,
     &linear_command_in_loop::RULE,

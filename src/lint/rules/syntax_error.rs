@@ -45,6 +45,10 @@ mod tests {
         for (source, line) in [
             ("local x = 1\nlocal y = = 2", 2),
             ("local x = 'abc\nreturn 1", 1),
+            ("return 1\n, 0x1p", 2),
+            ("return 0x1p4x", 1),
+            ("return 0xp4", 1),
+            ("local x = 0x1 p4", 1),
             ("#!lua flags=no-writes\nreturn +", 2),
             ("if a then\n  break\nend", 2),
             ("local x = 'abc", 1),

@@ -95,9 +95,18 @@ mod tests {
                 "for i = 1, 1e12 do if redis.call('LLEN', KEYS[1]) == 0 then break end redis.call('RPOP', KEYS[1]) end",
                 "for i = 1, 2 * redis.call('LLEN', KEYS[1]) do end",
                 "local n = redis.call('LLEN', KEYS[1]) if n < 100 then n = 100 end for i = 1, n do end",
+                "local s = {n = redis.call('LLEN', KEYS[1])} while s.n > 0 do s.n = s.n - 1 end",
+                "local s = {} s.n = redis.call('LLEN', KEYS[1]) while s.n > 0 do s.n = s.n - 1 end",
+                "local s = {i = 0, n = redis.call('LLEN', KEYS[1])} while s.i < s.n do s.i = s.i + 1 end",
+                "local s = {i = 0} while s.i < redis.call('LLEN', KEYS[1]) do s['i'] = s['i'] + 1 end",
+                "local s = {n = 0} while s.n >= 0 do redis.call('LPOP', KEYS[1]) s.n = redis.call('LLEN', KEYS[1]) end",
             ],
         );
         assert_clean(&[
+            "local s = {n = 0} while s.n < 100 do redis.call('LPOP', KEYS[1]) s.n = s.n + 1 end",
+            "local s = {} s.n = 100 while s.n > 0 do redis.call('LPOP', KEYS[1]) s.n = s.n - 1 end",
+            "local s = {n = 0} repeat local x = redis.call('LPOP', KEYS[1]) s.n = s.n + 1 until not x or s.n >= 100",
+            "local s = {n = 0} while s.n < 0x1p8 do redis.call('LPOP', KEYS[1]) s.n = s.n + 1 end",
             "for i = 1, ARGV[1] do redis.call('SET', KEYS[1], i) end",
             "for i = 1, math.min(redis.call('LLEN', KEYS[1]), 100) do redis.call('LPOP', KEYS[1]) end",
             "local i = 0 while i < 100 and redis.call('LPOP', KEYS[1]) do i = i + 1 end",

@@ -47,6 +47,7 @@ mod tests {
             "#!lua flags=no-writes\nreturn redis.call('SET', KEYS[1], 1)",
             "#!lua flags=no-writes\nreturn redis.call('PUBLISH', 'a', 'b')",
             "#!lua name=l\nredis.register_function{function_name='f', callback=function(k) return redis.call('DEL', k[1]) end, flags={'no-writes'}}",
+            "#!lua name=l\nlocal flags = {'no-writes'}\nredis.register_function{function_name='f', callback=function(k) return redis.call('DEL', k[1]) end, flags=flags}",
         ] {
             assert_eq!(severe(script), ["write-despite-no-writes"], "{script}");
         }

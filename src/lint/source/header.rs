@@ -52,6 +52,11 @@ const FLAGS: [&str; 8] = [
     "allow-undeclared-keys",
 ];
 
+/// True if a server knows a flag. Servers compare flags of functions with regard to the letter case.
+pub(crate) fn is_flag(flag: &str) -> bool {
+    FLAGS.contains(&flag)
+}
+
 /// Reason for which servers reject the first line (measured on Redis 7.0.15: `evalExtractShebangFlags` and
 /// `functionExtractLibMetaData`).
 pub(crate) fn problem(source: &str) -> Option<String> {

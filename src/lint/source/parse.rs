@@ -3,6 +3,9 @@
 //! `full_moon` is the parser of Lua's formatter `StyLua` and linter `selene`. Without features it accepts Lua 5.1 only, and it
 //! keeps the position of every token.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use full_moon::LuaVersion;
 
 use crate::lint::source::lower::lower;
@@ -46,13 +49,43 @@ pub(crate) fn parse(source: &str, tokens: &[Token<'_>]) -> Result<Script, ParseE
     {
         return Err(ParseError::Syntax(position, format!("unexpected symbol near `{first}`")));
     }
-    let parsed = full_moon::parse_fallible(source, LuaVersion::lua51());
+    let parsed = full_moon::parse_fallible(&without_exponents(source, tokens), LuaVersion::lua51());
     if let Some(error) = parsed.errors().first() {
         let (begin, _) = error.range();
         return Err(ParseError::Syntax(begin.into(), message(error)));
     }
-    lower(parsed.ast().nodes())
+    lower(parsed.ast().nodes(), source)
         .map_err(|(position, message)| ParseError::Syntax(position, message.to_owned()))
+}
+
+/// Replaces the exponents of hexadecimal numbers (`0x1p4`), which Lua 5.1 accepts and the parser does not, by digits. Positions
+/// stay.
+fn without_exponents<'a>(source: &'a str, tokens: &[Token<'_>]) -> Cow<'a, str> {
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    let exponents: BTreeSet<Position> = pairs.filter_map(|(one, other)| exponent(one, other)).collect();
+    if exponents.is_empty() {
+        return source.into();
+    }
+    let mut replaced = String::with_capacity(source.len());
+    for (line, text) in source.split_inclusive('\n').enumerate() {
+        let characters = text.chars().enumerate().map(|(column, character)| {
+            let position = Position { line: line + 1, column: column + 1 };
+            if exponents.contains(&position) { '0' } else { character }
+        });
+        replaced.extend(characters);
+    }
+    replaced.into()
+}
+
+/// Position of the `p` of a hexadecimal number, which the lexer takes for a name that follows the number at once.
+fn exponent(number: &Token<'_>, name: &Token<'_>) -> Option<Position> {
+    let (Kind::Word(number_text), Kind::Word(name_text)) = (number.kind, name.kind) else { return None };
+    let digits = number_text.strip_prefix("0x").or_else(|| number_text.strip_prefix("0X"))?;
+    let exponent = name_text.strip_prefix(['p', 'P'])?;
+    let is_adjacent = number.position.line == name.position.line
+        && number.position.column + number_text.len() == name.position.column;
+    let is_number = !digits.is_empty() && !exponent.is_empty();
+    (is_adjacent && is_number && exponent.bytes().all(|byte| byte.is_ascii_digit())).then_some(name.position)
 }
 
 /// True if a string has an escape sequence of a number that is no byte: `\256`.

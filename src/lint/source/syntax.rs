@@ -123,6 +123,8 @@ pub(crate) struct Variable {
     pub(crate) limits: Vec<ExprId>,
     /// Values of its fields, if it is a table: those of its constructor, and those that are assigned by name.
     pub(crate) fields: HashMap<String, Vec<ExprId>>,
+    /// Its fields as variables, as far as values are assigned to them after the constructor.
+    pub(crate) field_variables: HashMap<String, VarId>,
 }
 
 /// Function, or the script itself.
@@ -391,6 +393,26 @@ impl Script {
         };
         let table = self.variables.get(*table);
         table.and_then(|table| table.fields.get(key)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Last value of a field of the table in a variable.
+    pub(crate) fn named_field(&self, base: ExprId, key: &str) -> Option<ExprId> {
+        let Expr::Variable(table) = self.expr(base) else { return None };
+        self.variables.get(*table)?.fields.get(key)?.last().copied()
+    }
+
+    /// Variable that an expression is. A field of a table, given by name, counts as one once a value is assigned to it.
+    pub(crate) fn variable(&self, id: ExprId) -> Option<VarId> {
+        match self.expr(id) {
+            Expr::Variable(variable) => Some(*variable),
+            Expr::Index { base, key } => match (self.expr(*base), self.expr(*key)) {
+                (Expr::Variable(table), Expr::String(key)) => {
+                    self.variables.get(*table)?.field_variables.get(key).copied()
+                }
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Functions of this script that a callee may be.

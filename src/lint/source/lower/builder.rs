@@ -125,6 +125,7 @@ impl Builder {
             values: Vec::new(),
             limits: Vec::new(),
             fields: HashMap::new(),
+            field_variables: HashMap::new(),
         })
     }
 
@@ -143,6 +144,10 @@ impl Builder {
         if let Some(variable) = self.script.variables.get_mut(variable) {
             variable.values.push(value);
         }
+        self.record_assigned(variable, value);
+    }
+
+    fn record_assigned(&mut self, variable: VarId, value: Value) {
         for id in &self.frame.loops {
             if let Some(around) = self.script.loops.get_mut(*id) {
                 around.assigned.push((variable, value));
@@ -192,7 +197,7 @@ impl Builder {
         else {
             return None;
         };
-        let is_variable = |id: ExprId| *self.script.expr(id) == Expr::Variable(variable);
+        let is_variable = |id: ExprId| self.script.variable(id) == Some(variable);
         let is_past = match comparison {
             Comparison::Greater => is_variable(left) && self.script.is_same(right, value),
             Comparison::Less => is_variable(right) && self.script.is_same(left, value),
@@ -218,11 +223,39 @@ impl Builder {
             return;
         };
         let (table, key) = (*table, key.clone());
-        if let Some(table) = self.script.variables.get_mut(table)
-            && table.fields.len() < MAX_FIELDS
-        {
-            table.fields.entry(key).or_default().push(value);
+        let Some(known) = self.script.variables.get_mut(table) else { return };
+        if known.fields.len() >= MAX_FIELDS {
+            return;
         }
+        known.fields.entry(key.clone()).or_default().push(value);
+        let field = match known.field_variables.get(&key) {
+            Some(field) => *field,
+            None => self.add_field(table, key),
+        };
+        let limit = self.limit(field, Value::Of(value));
+        if let Some(field) = self.script.variables.get_mut(field) {
+            field.values.push(Value::Of(value));
+            field.limits.extend(limit);
+        }
+        self.record_assigned(field, Value::Of(value));
+    }
+
+    /// Adds the variable of a field, with the values that the field has from constructors.
+    fn add_field(&mut self, table: VarId, key: String) -> VarId {
+        let known = self.script.variables.get(table);
+        let name = known.map_or_else(String::new, |known| format!("{}.{key}", known.name));
+        let values = known.and_then(|known| known.fields.get(&key)).map_or(&[][..], Vec::as_slice);
+        // The last value is the one that is being assigned.
+        let values = values.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        let values: Vec<Value> = values.iter().copied().map(Value::Of).collect();
+        let field = self.add_variable(&name, false);
+        if let Some(field) = self.script.variables.get_mut(field) {
+            field.values = values;
+        }
+        if let Some(table) = self.script.variables.get_mut(table) {
+            table.field_variables.insert(key, field);
+        }
+        field
     }
 
     /// Records an assignment to a global or to a field of a global table.

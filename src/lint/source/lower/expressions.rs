@@ -12,7 +12,7 @@ use super::{Lowering, position, word};
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Statement, Unary, VarId};
 use crate::lua::{Position, string_value};
 
-impl Lowering {
+impl Lowering<'_> {
     pub(super) fn expr(&mut self, expression: &Expression) -> ExprId {
         let (expr, position) = match expression {
             Expression::BinaryOperator { lhs, binop, rhs } => {
@@ -40,7 +40,7 @@ impl Lowering {
             }
             Expression::FunctionCall(call) => return self.call(call),
             Expression::TableConstructor(table) => return self.table(table),
-            Expression::Number(token) => (Expr::Number(word(token)), position(token)),
+            Expression::Number(token) => (Expr::Number(self.number(token)), position(token)),
             Expression::String(token) => (Expr::String(string_value(&word(token))), position(token)),
             Expression::Symbol(token) => {
                 let expr = match token.token_type() {
@@ -59,6 +59,12 @@ impl Lowering {
             _ => (Expr::Unknown, Position::default()),
         };
         self.builder.add(expr, position)
+    }
+
+    /// Text of a number in the source.
+    fn number(&self, token: &TokenReference) -> String {
+        let (start, end) = (token.token().start_position(), token.token().end_position());
+        self.source.get(start.bytes()..end.bytes()).unwrap_or_default().to_owned()
     }
 
     /// Converts the right operand of `and` or `or`, which is only evaluated at some values of the left one.

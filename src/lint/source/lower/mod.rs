@@ -14,12 +14,12 @@ use self::builder::Builder;
 use crate::lint::source::syntax::{Expr, ExprId, LoopKind, Script, Statement, Value, VarId};
 use crate::lua::Position;
 
-/// Converts a tree.
+/// Converts the tree of a source.
 ///
 /// # Errors
 /// Position and message of the first error that the parser doesn't find.
-pub(crate) fn lower(block: &Block) -> Result<Script, (Position, &'static str)> {
-    let mut lowering = Lowering::default();
+pub(crate) fn lower(block: &Block, source: &str) -> Result<Script, (Position, &'static str)> {
+    let mut lowering = Lowering { source, builder: Builder::default(), statements: Vec::new() };
     let body = lowering.block(block);
     lowering.builder.finish(body)
 }
@@ -35,14 +35,16 @@ fn word(token: &TokenReference) -> String {
 }
 
 /// Conversion in progress.
-#[derive(Debug, Default)]
-struct Lowering {
+#[derive(Debug)]
+struct Lowering<'s> {
+    /// Source; numbers in the tree may differ from it.
+    source: &'s str,
     builder: Builder,
     /// Statements of the current block so far.
     statements: Vec<Statement>,
 }
 
-impl Lowering {
+impl Lowering<'_> {
     /// Converts a block in a scope of its own.
     fn block(&mut self, block: &Block) -> Vec<Statement> {
         self.builder.push_scope();
