@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Tests wait for servers most of the time, so more of them than cores run at once.
 TEST_THREADS ?= 8
 
-.PHONY: help setup demo run test lint check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile release-check check-workflows msrv
+.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile release-check check-workflows msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,16 @@ dashboards-preview: ## draw the dashboards in each situation of a made history (
 
 readme-picture: ## take the picture of the status page for README.md (needs Chromium)
 	scripts/readme-picture.sh
+
+rehearse-table: ## rehearse scripts of published packages and the labelled set of lint, and write the tables in docs/
+	scripts/setup.sh
+	$(CARGO) build --locked --release --bin redis-script-exporter --example lint-doc
+	scripts/rehearse-table.py "$$CARGO_TARGET_DIR/release/redis-script-exporter"
+	"$$CARGO_TARGET_DIR/release/examples/lint-doc" > docs/lint.md
+
+rehearse-accuracy: ## rehearse 20 scripts of known growth, ROUNDS times (default 10), and compare the sizes of 1 s with real runs
+	$(CARGO) build --locked --release --bin redis-script-exporter
+	scripts/rehearse-accuracy.py "$$CARGO_TARGET_DIR/release/redis-script-exporter" --rounds $${ROUNDS:-10} --verify
 
 bench: ## measure speed, memory and load on the server, compared with redis_exporter and nginx
 	scripts/setup.sh --bench

@@ -11,10 +11,13 @@ use crate::lint::analysis::recursion::{Recursion, recursions};
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
 use crate::lint::source::arena::Arena;
-use crate::lint::source::syntax::{Expr, ExprId, Loop, LoopId, Script, Value};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Loop, LoopId, Script, Unary, Value};
 
 /// Number of repetitions of a command that don't matter.
 const FEW: f64 = 10.0;
+
+/// Number of elements that Lua's stack holds.
+const STACK: f64 = 8000.0;
 
 /// Script and all that is derived from it.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) huge: Vec<(LoopId, f64)>,
     /// Number of iterations of loops that only a constant ends.
     iterations: Arena<LoopId, Option<f64>>,
+    /// Loops with at most [`FEW`] iterations.
+    short: HashSet<LoopId>,
     /// Commands whose reply a loop iterates over, and the first such loop.
     iterated: BTreeMap<ExprId, LoopId>,
 }
@@ -46,6 +51,8 @@ impl<'a> Facts<'a> {
             let is_endless = matches!(loops.get(id), Some(Some(LongLoop::Endless)));
             analysis.iterations(around).filter(|_| !is_endless)
         });
+        let is_short = |around: &Loop| analysis.at_most(around).is_some_and(|most| most <= FEW);
+        let short = script.loops.iter().filter(|(_, around)| is_short(around)).map(|(id, _)| id).collect();
         let huge = huge_loops(&calls, &iterations);
         let mut iterated = BTreeMap::new();
         for (id, long) in loops.iter() {
@@ -55,7 +62,7 @@ impl<'a> Facts<'a> {
                 }
             }
         }
-        Self { script, calls, values, summaries, loops, recursions, huge, iterations, iterated }
+        Self { script, calls, values, summaries, loops, recursions, huge, iterations, short, iterated }
     }
 
     /// Reason for which a loop may take long; `None` if it is bounded.
@@ -103,7 +110,8 @@ impl<'a> Facts<'a> {
         let mut repeated = HashMap::new();
         let mut next = Vec::new();
         for (id, around) in self.script.loops.iter() {
-            if self.iterations.get(id).copied().flatten().is_none_or(|iterations| iterations > FEW) {
+            let iterations = self.iterations.get(id).copied().flatten();
+            if iterations.is_none_or(|iterations| iterations > FEW) && !self.short.contains(&id) {
                 for call in &around.calls {
                     repeated.insert(*call, id);
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));
@@ -145,15 +153,63 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Commands whose replies are copied to a list: loops that iterate over them add elements to it.
+    /// Commands whose replies are copied to a list: loops that iterate over them add elements to it, and never begin it anew.
     pub(crate) fn copied_to(&self, list: ExprId) -> Vec<ExprId> {
         let Expr::Variable(list) = self.script.expr(list) else { return Vec::new() };
-        let reads =
-            self.long_loops().filter(|(around, _)| around.grows(*list)).filter_map(|(_, long)| match long {
-                LongLoop::Collection(reads) => reads.first().copied(),
-                _ => None,
-            });
+        let begins_anew = |around: &Loop| {
+            around.assigned.iter().any(|(variable, value)| {
+                variable == list && matches!(self.script.expr(value.source()), Expr::Table(_))
+            })
+        };
+        let growing = self.long_loops().filter(|(around, _)| around.grows(*list) && !begins_anew(around));
+        let reads = growing.filter_map(|(_, long)| match long {
+            LongLoop::Collection(reads) => reads.first().copied(),
+            _ => None,
+        });
         reads.collect()
+    }
+
+    /// True if a call happens only where a list has fewer elements than Lua's stack holds; if the list is a parameter, only where the
+    /// arguments have.
+    pub(crate) fn is_short_list(&self, call: ExprId, list: ExprId) -> bool {
+        let is_guarded = |call: ExprId, list: ExprId| {
+            self.script.guards.get(&call).is_some_and(|guard| self.limits_length(*guard, list))
+        };
+        if is_guarded(call, list) {
+            return true;
+        }
+        let Expr::Variable(parameter) = self.script.expr(list) else { return false };
+        let function = self.script.functions.iter().find_map(|(id, function)| {
+            Some((id, function.parameters.iter().position(|other| other == parameter)?))
+        });
+        let Some((function, index)) = function else { return false };
+        self.script.exprs.iter().all(|(id, (expr, _))| {
+            let Expr::Call { callee, args } = expr else { return true };
+            let Some(arg) = args.get(index).filter(|_| self.script.callees(*callee).any(|id| id == function))
+            else {
+                return true;
+            };
+            is_guarded(id, *arg)
+                || self.values.collections(*arg).is_empty() && self.copied_to(*arg).is_empty()
+        })
+    }
+
+    /// True if a condition holds only where a list has fewer elements than Lua's stack holds.
+    fn limits_length(&self, condition: ExprId, list: ExprId) -> bool {
+        let (small, large) = match self.script.expr(condition) {
+            Expr::Binary(Binary::And, left, right) => {
+                return self.limits_length(*left, list) || self.limits_length(*right, list);
+            }
+            Expr::Binary(Binary::Compare(Comparison::Less), left, right) => (*left, *right),
+            Expr::Binary(Binary::Compare(Comparison::Greater), left, right) => (*right, *left),
+            _ => return false,
+        };
+        let is_length = matches!(
+            self.script.expr(small),
+            Expr::Unary(Unary::Length, operand) if self.script.is_same(*operand, list)
+        );
+        let limit = self.calls.constant(large).and_then(|limit| limit.parse::<f64>().ok());
+        is_length && limit.is_some_and(|limit| limit < STACK)
     }
 }
 

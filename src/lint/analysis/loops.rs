@@ -112,7 +112,31 @@ impl LoopAnalysis<'_> {
         };
         self.calls.command(read) == "HGETALL"
             && around.body.iter().all(is_plain)
-            && around.assigned.iter().all(|(variable, _)| *variable >= around.first_variable)
+            && around.assigned.iter().all(|(variable, value)| {
+                *variable >= around.first_variable || self.is_element(value.source())
+            })
+    }
+
+    /// True for an element of a table, also as a number or a text.
+    fn is_element(&self, id: ExprId) -> bool {
+        match self.script().expr(id) {
+            Expr::Index { .. } => true,
+            Expr::Call { callee, args } => {
+                let converts =
+                    ["tonumber", "tostring"].iter().any(|name| self.script().is_global(*callee, name));
+                converts
+                    && args.first().is_some_and(|arg| matches!(self.script().expr(*arg), Expr::Index { .. }))
+            }
+            _ => false,
+        }
+    }
+
+    /// Constant that the number of iterations of a `for` loop is at most.
+    pub(crate) fn at_most(&self, around: &Loop) -> Option<f64> {
+        match self.numeric(around) {
+            Some(Bound::Constant(iterations)) => Some(iterations),
+            _ => None,
+        }
     }
 
     /// Number of iterations of a loop that only a constant ends.

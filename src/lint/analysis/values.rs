@@ -22,6 +22,9 @@ const MAX_LIMITS: usize = 8;
 /// Functions whose result grows with their argument.
 const MONOTONIC: [&str; 4] = ["math.ceil", "math.floor", "math.max", "tonumber"];
 
+/// Functions whose result hardly grows with their argument.
+const LOGARITHMS: [&str; 2] = ["math.log", "math.log10"];
+
 /// Functions that take a position in a text as their third argument or before.
 const TEXT: [&str; 4] = ["string.byte", "string.find", "string.match", "string.sub"];
 
@@ -166,11 +169,8 @@ impl<'a> Values<'a> {
         self.follow(id, |id, next| {
             match self.script().expr(id) {
                 _ if self.is_limited(id) => {}
-                Expr::Unary(Unary::Length, operand) => measured.push(*operand),
+                _ if self.measured(id).is_some() => measured.extend(self.measured(id)),
                 Expr::Binary(_, left, right) => next.extend([*left, *right]),
-                Expr::Call { callee, args } if self.calls.is_global(*callee, "table.getn") => {
-                    measured.extend(args);
-                }
                 Expr::Call { callee, args }
                     if MONOTONIC.iter().any(|name| self.calls.is_global(*callee, name)) =>
                 {
@@ -185,6 +185,17 @@ impl<'a> Values<'a> {
         reads.sort_unstable();
         reads.dedup();
         reads
+    }
+
+    /// Table or string whose length an expression is: `#list`, `table.getn(list)`.
+    fn measured(&self, id: ExprId) -> Option<ExprId> {
+        match self.script().expr(id) {
+            Expr::Unary(Unary::Length, operand) => Some(*operand),
+            Expr::Call { callee, args } if self.calls.is_global(*callee, "table.getn") => {
+                args.first().copied()
+            }
+            _ => None,
+        }
     }
 
     /// Command whose reply a number depends on. The length of a reply with a limit counts only if `lengths` is set.
@@ -207,11 +218,11 @@ impl<'a> Values<'a> {
                     reply = reply.or_else(|| accepts(id).then_some(id));
                 }
                 _ if self.is_limited(id) => {}
-                Expr::Unary(Unary::Length, operand) if lengths || !self.collections(*operand).is_empty() => {
-                    next.push(*operand);
-                }
-                Expr::Unary(Unary::Length, _) => {}
-                _ => self.operands(expr, next),
+                _ => match self.measured(id) {
+                    Some(operand) if lengths || !self.collections(operand).is_empty() => next.push(operand),
+                    Some(_) => {}
+                    None => self.operands(expr, next),
+                },
             }
             reply.is_none()
         });
@@ -301,6 +312,8 @@ impl<'a> Values<'a> {
     /// Adds the expressions that the value of an expression is computed from.
     fn operands(&self, expr: &Expr, next: &mut Vec<ExprId>) {
         match expr {
+            Expr::Call { callee, .. }
+                if LOGARITHMS.iter().any(|name| self.calls.is_global(*callee, name)) => {}
             Expr::Call { callee, args } => {
                 next.extend(args);
                 next.extend(self.script().returned(*callee));

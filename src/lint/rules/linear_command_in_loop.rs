@@ -62,6 +62,7 @@ mod tests {
         assert_clean(&[
             "redis.call('LREM', KEYS[1], 0, ARGV[1])",
             "for i = 1, 3 do redis.call('LREM', KEYS[i], 0, ARGV[1]) end",
+            "for i = 1, 4 do local x = redis.call('RPOP', KEYS[1]) if not x then return end redis.call('LINSERT', KEYS[2], 'BEFORE', x, i) end",
             "for i = 1, #KEYS do redis.call('LREM', KEYS[i], 0, ARGV[1]) end",
             "for _, key in ipairs(KEYS) do redis.call('LREM', key, 0, ARGV[1]) end",
             "for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], 0) redis.call('LINDEX', KEYS[1], -1) end",

@@ -9,7 +9,7 @@ pub(super) static RULE: Rule = Rule {
     name: "template",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`, `${…}`, `#{…}`, `%{…}`): the \
+    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`, `${…}`, `#{…}`, `%{…}`, `%s`, `@key`): the \
               server gets another script for each value",
     instead: "pass the value in KEYS or ARGV, or lint the output of the template",
     why: "Each value makes a script of its own. The server compiles every one of them, and servers before \
@@ -52,6 +52,9 @@ mod tests {
             ("local a = '%{prefix}' local ttl = %{ttl}", 1),
             ("local a =\n\n<%= a %>\nreturn a", 3),
             ("if a then\n<% if b %>\nreturn 1\n", 2),
+            ("if a then return 1 end\n%s\nreturn a", 2),
+            ("local limit = %d\nreturn limit", 1),
+            ("return redis.call('INCRBY', @key, 1)", 1),
         ] {
             let found = findings(script);
             assert!(found.contains(&(line, "template")), "{script}: {found:?}");

@@ -73,6 +73,7 @@ mod tests {
                 "while true do if not redis.call('RPOP', KEYS[1]) then break end end",
                 "while true do local x = redis.call('RPOP', KEYS[1]) if x then f(x) else return 1 end end",
                 "for i = 1, redis.call('LLEN', KEYS[1]) do end",
+                "for i = 1, table.getn(redis.call('GET', KEYS[1])) do end while table.getn(redis.call('LRANGE', KEYS[1], 0, 9)) > 0 do redis.call('LPOP', KEYS[1]) end",
                 "local n = tonumber(redis.call('GET', KEYS[1])) for i = 1, n do end",
                 "local function size(k) return redis.call('SCARD', k) end for i = 1, size(KEYS[1]) do end",
                 "local i, n = 0, redis.call('LLEN', KEYS[1]) while i < n do i = i + 1 end",
@@ -103,6 +104,10 @@ mod tests {
             ],
         );
         assert_clean(&[
+            "local ids = redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1) for i = 1, table.getn(ids) do redis.call('HGET', ids[i], 'a') end",
+            "local h = redis.call('HGETALL', KEYS[1]) local d, k, v = {} for i = 1, #h, 2 do k = h[i] v = tonumber(h[i + 1]) d[k] = v end",
+            "local n = redis.call('GET', KEYS[1]) for i = 1, math.ceil(math.log(n) / 0.693) do redis.call('GETBIT', KEYS[2], i) end",
+            "local n = math.log10(redis.call('SCARD', KEYS[1])) local i = 0 while i < n do i = i + 1 redis.call('PING') end",
             "local s = {n = 0} while s.n < 100 do redis.call('LPOP', KEYS[1]) s.n = s.n + 1 end",
             "local s = {} s.n = 100 while s.n > 0 do redis.call('LPOP', KEYS[1]) s.n = s.n - 1 end",
             "local s = {n = 0} repeat local x = redis.call('LPOP', KEYS[1]) s.n = s.n + 1 until not x or s.n >= 100",

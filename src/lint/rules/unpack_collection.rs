@@ -33,6 +33,9 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     calls
         .filter_map(|(id, args)| {
             let [list] = args else { return None };
+            if facts.is_short_list(id, *list) {
+                return None;
+            }
             let (whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
             let (read, what) = match (whole.first(), copied.first()) {
                 (Some(read), _) => (*read, "the reply of"),
@@ -55,7 +58,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::assert_reported;
+    use crate::lint::tests::{assert_reported, findings};
 
     #[test]
     fn collections_and_copies_of_them_are_reported() {
@@ -64,7 +67,23 @@ mod tests {
             &[
                 "redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
                 "local t = {} for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do t[#t + 1] = m end redis.call('DEL', unpack(t))",
+                "local m = redis.call('SMEMBERS', KEYS[1]) if #m > 100 then redis.call('DEL', unpack(m)) end",
+                "local m = redis.call('SMEMBERS', KEYS[1]) if #m < 100000 then redis.call('DEL', unpack(m)) end",
+                "local function del(t) redis.call('DEL', unpack(t)) end local m = redis.call('SMEMBERS', KEYS[1]) if #m < 100 then del(m) end del(m)",
             ],
         );
+    }
+
+    #[test]
+    fn batches_are_not_reported() {
+        for script in [
+            "local t = {} for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do table.insert(t, m) if #t == 4000 then redis.call('DEL', unpack(t)) t = {} end end redis.call('DEL', unpack(t))",
+            "local m = redis.call('SMEMBERS', KEYS[1]) if #m < 4000 then redis.call('DEL', unpack(m)) end",
+            "local m = redis.call('SMEMBERS', KEYS[1]) if #m > 0 and 100 > #m then redis.call('DEL', unpack(m)) end",
+            "local function del(t) redis.call('DEL', unpack(t)) end local m = redis.call('SMEMBERS', KEYS[1]) if #m <= 100 then del(m) else local b = {} for _, v in ipairs(m) do b[#b + 1] = v if #b == 100 then del(b) b = {} end end del(b) end",
+        ] {
+            let rules: Vec<&str> = findings(script).into_iter().map(|(_, rule)| rule).collect();
+            assert!(!rules.contains(&"unpack-collection"), "{script}: {rules:?}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use full_moon::tokenizer::Symbol;
+
 use crate::lua::{Kind, Position, Token};
 
 /// Maximum number of characters of a placeholder.
@@ -29,18 +31,40 @@ pub(crate) fn in_code<'a>(
         _ => None,
     });
     let texts: Vec<RangeInclusive<usize>> = texts.collect();
+    let is_code = |line: usize, text: &str, found: &str| {
+        let before = text.find(found).and_then(|at| text.get(..at)).unwrap_or_default();
+        let position = Position { line, column: before.chars().count() + 1 };
+        let is_mark = |kind| matches!(kind, Kind::Illegal('@') | Kind::Symbol(Symbol::Percent));
+        tokens.iter().any(|token| token.position == position && is_mark(token.kind))
+    };
     let mut next = texts.iter().peekable();
     source.lines().enumerate().find_map(|(index, text)| {
         let line = index + 1;
         while next.next_if(|lines| *lines.end() < line).is_some() {}
         let is_text = next.peek().is_some_and(|lines| lines.contains(&line));
-        let placeholder = placeholder(text).filter(|found| {
-            line == error.line || !(is_text || found.starts_with("{{") || found.starts_with("#{"))
-        })?;
+        let is_error = line == error.line;
+        let placeholder = placeholder(text)
+            .filter(|found| is_error || !(is_text || found.starts_with("{{") || found.starts_with("#{")))
+            .or_else(|| formatted(text).filter(|found| is_error && is_code(line, text, found)))?;
         let at = text.find(placeholder)?;
         let column = text.get(..at)?.chars().count() + 1;
         Some((Position { line, column }, placeholder))
     })
+}
+
+/// Returns the first parameter of a format (`%s`) or of a client that names them (`@key`). Neither `%` nor `@` begins an expression
+/// of Lua.
+fn formatted(text: &str) -> Option<&str> {
+    let begins = |at: usize| {
+        let before = text.get(..at).unwrap_or_default().trim_end();
+        before.is_empty() || before.ends_with(['(', ',', '=', '{', '[', '+', '-', '*', '/', '<', '>'])
+    };
+    let at = text.match_indices(['%', '@']).map(|(at, _)| at).find(|at| begins(*at))?;
+    let rest = text.get(at + 1..)?;
+    let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    let name = rest.get(..length)?;
+    let is_verb = text.get(at..)?.starts_with('@') || ["s", "d", "v", "q", "i", "f"].contains(&name);
+    (is_verb && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| text.get(at..at + 1 + length))?
 }
 
 /// Returns the first placeholder in a text. Patterns of Lua have the same characters (`<%w+>`, `{{(.-)}}`).
