@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::common::repository;
 use test_support::exporter::binary;
 use test_support::server::{Kind, Server};
+use test_support::tls::Certificates;
 use test_support::wait::eventually;
 use test_support::{cache, on_each_server};
 
@@ -21,6 +22,7 @@ on_each_server!(
     scripts_of_known_growth_are_classified,
     a_script_that_does_not_end_is_killed,
     a_server_of_the_user_must_be_empty_and_stays_so,
+    an_interrupt_removes_the_keys_from_a_server_of_the_user,
 );
 
 /// Maximum time until a server has started or ended on a busy machine.
@@ -169,6 +171,112 @@ fn an_interrupt_leaves_nothing() {
     }
 }
 
+fn an_interrupt_removes_the_keys_from_a_server_of_the_user(kind: Kind) {
+    for (body, signal) in [
+        // It reads; it writes, so each run gets a copy; it never ends.
+        ("return #redis.call('KEYS', '*')", Signal::SIGINT),
+        ("redis.call('SADD', KEYS[1], 'new') return redis.call('DBSIZE')", Signal::SIGTERM),
+        ("while true do end", Signal::SIGINT),
+    ] {
+        let server = Server::builder(kind).config("lua-time-limit 200").start();
+        let (_folder, path) = script(body);
+        let folder = TempDir::new().unwrap();
+        let url = server.url();
+        let words = [
+            path.to_str().unwrap(),
+            "--redis.addr",
+            &url,
+            "--key",
+            "members=set",
+            "--data",
+            "job:*=hash,size=3",
+        ];
+        let process =
+            command(folder.path(), &words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut client = server.client();
+        // Keys are there, or nothing is answered because the script runs.
+        eventually(LIMIT, "keys of the rehearsal", || {
+            (client.call(&["DBSIZE"]) != Value::Int(0)).then_some(())
+        });
+        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{body}: {stderr}");
+        assert!(stderr.contains("are removed from the server"), "{body}: {stderr}");
+        for database in ["0", "1"] {
+            client.call(&["SELECT", database]);
+            assert_eq!(client.call(&["DBSIZE"]), Value::Int(0), "{body}: database {database}");
+        }
+    }
+}
+
+#[test]
+fn a_server_of_the_user_is_reached_by_tls_and_password() {
+    let Some(kind) = test_support::server::available().into_iter().find(|kind| kind.has_tls()) else {
+        return cache::skip("no server on this machine has TLS");
+    };
+    let certificates = Certificates::new();
+    let server = Server::builder(kind).tls(&certificates).config("requirepass sesame").start();
+    let (_folder, path) = script("return redis.call('SMEMBERS', KEYS[1])");
+    let url = server.tls_url();
+    let words = [path.to_str().unwrap(), "--redis.addr", &url, "--max-size", "1000"];
+    let untrusted = rehearse(&words);
+    assert_eq!((untrusted.code, untrusted.stdout.as_str()), (Some(2), ""), "{}", untrusted.stderr);
+    let folder = TempDir::new().unwrap();
+    let run = |password: &str| {
+        command(folder.path(), &words)
+            .args(["--redis.tls-ca-file", certificates.ca().to_str().unwrap()])
+            .env("REDIS_PASSWORD", password)
+            .output()
+            .unwrap()
+    };
+    let wrong = run("wrong");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let output = run("sesame");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("key:1 (set") && !stdout.contains("sesame"), "{stdout}");
+}
+
+#[test]
+fn a_dump_gives_the_shape_of_keys() {
+    let server = Server::start(Kind::Redis70);
+    let mut client = server.client();
+    for i in 0..200 {
+        client.call(&["RPUSH", "queue", &format!("sesame-{i}-{}", "x".repeat(90))]);
+        client.call(&["HSET", &format!("job:{i}"), "name", "sesame", "state", "sesame"]);
+    }
+    client.call(&["SAVE"]);
+    let dump = server.dir().join("dump.rdb");
+    let (_folder, path) = script("return redis.call('LLEN', KEYS[1])");
+    let program = server_of(Kind::Redis70);
+    let words = [
+        path.to_str().unwrap(),
+        "--key",
+        "queue",
+        "--data",
+        "job:*",
+        "--from-rdb",
+        dump.to_str().unwrap(),
+        "--server",
+        &program,
+        "--max-size",
+        "300",
+    ];
+    let rehearsed = rehearse(&words);
+    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    assert!(rehearsed.stdout.contains("queue has 200 elements"), "{}", rehearsed.stdout);
+    assert!(rehearsed.stdout.contains("job:* has about 200 keys"), "{}", rehearsed.stdout);
+    assert!(rehearsed.stdout.contains("--expect-size 200:"), "{}", rehearsed.stdout);
+    assert!(!rehearsed.stdout.contains("sesame"), "{}", rehearsed.stdout);
+    rehearsed.assert_nothing_is_left();
+
+    fs::write(&dump, "REDIS0009 and no more").unwrap();
+    let broken = rehearse(&words);
+    assert_eq!((broken.code, broken.stdout.as_str()), (Some(2), ""), "{}", broken.stderr);
+    broken.assert_nothing_is_left();
+}
+
 #[test]
 fn the_server_ends_when_the_process_is_killed() {
     if test_support::process::find_program("setpriv").is_none() {
@@ -233,6 +341,10 @@ fn functions_of_a_library_are_rehearsed() {
         rehearsed.stdout
     );
     assert!(fs::read_to_string(svg).unwrap().contains("<circle"));
+    let png = folder.path().join("chart.PNG");
+    let other = rehearse(&[path, "--function", "total", "--output", png.to_str().unwrap()]);
+    assert_eq!(other.code, Some(64), "{}{}", other.stdout, other.stderr);
+    assert!(other.stderr.contains("SVG") && !png.exists(), "{}", other.stderr);
     let unnamed = rehearse(&[path]);
     assert_eq!(unnamed.code, Some(64), "{}", unnamed.stderr);
     assert!(unnamed.stderr.contains("total, clear"), "{}", unnamed.stderr);

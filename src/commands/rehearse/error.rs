@@ -71,13 +71,32 @@ pub(crate) enum RehearseError {
     #[error("--output: no chart, because fewer than two sizes were measured")]
     NoChart,
     /// SIGINT or SIGTERM.
-    #[error(
-        "interrupted; a private server is ended and its folder removed, keys on the server of --redis.addr stay"
-    )]
-    Interrupted,
+    #[error("interrupted{0}")]
+    Interrupted(Remains),
     /// Standard output.
     #[error(transparent)]
     Output(#[from] io::Error),
+}
+
+/// Keys that an interrupted rehearsal leaves on its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Nothing: the server was private.
+    Private,
+    /// Its keys were removed from a server of the user.
+    Removed,
+    /// Its keys may be on a server of the user.
+    Unknown,
+}
+
+impl std::fmt::Display for Remains {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Private => "; the private server is ended and its folder removed",
+            Self::Removed => "; the keys that the rehearsal made are removed from the server of --redis.addr",
+            Self::Unknown => "; keys that the rehearsal made may be left on the server of --redis.addr",
+        })
+    }
 }
 
 impl RehearseError {

@@ -93,6 +93,8 @@ pub(crate) struct Data<'a> {
     specs: &'a [KeySpec],
     /// Size of the data in the database that is filled; 0 for none.
     size: u64,
+    /// Largest size of which keys may exist.
+    largest: u64,
     /// True if the data is kept in a database of its own, and copied for each run.
     has_master: bool,
     /// True if the script may have changed the data in its database.
@@ -101,7 +103,7 @@ pub(crate) struct Data<'a> {
 
 impl<'a> Data<'a> {
     pub(crate) const fn new(specs: &'a [KeySpec]) -> Self {
-        Self { specs, size: 0, has_master: false, is_used: false }
+        Self { specs, size: 0, largest: 0, has_master: false, is_used: false }
     }
 
     /// Provides data of this size, which is at least that of the call before, unchanged by former runs.
@@ -135,6 +137,7 @@ impl<'a> Data<'a> {
                 self.clear_database(session).await?;
                 self.size = 0;
             }
+            self.largest = self.largest.max(size);
             for spec in self.specs {
                 fill(session, spec, self.size, size).await?;
                 settle(session, spec, size).await?;
@@ -148,6 +151,7 @@ impl<'a> Data<'a> {
             for spec in self.specs {
                 let (prefix, suffix) = spec.affixes();
                 for (first, last) in key_ranges(spec, 0, size) {
+                    session.check()?;
                     let args = [prefix, suffix, &first.to_string(), &last.to_string(), &WORK.to_string()];
                     session.eval(COPIER, &[], &args.map(str::to_owned)).await?;
                 }
@@ -182,7 +186,7 @@ impl<'a> Data<'a> {
         }
         for spec in self.specs {
             let (prefix, suffix) = spec.affixes();
-            for (first, last) in key_ranges(spec, 0, self.size) {
+            for (first, last) in key_ranges(spec, 0, self.largest) {
                 let args = [prefix, suffix, &first.to_string(), &last.to_string()];
                 session.eval(REMOVER, &[], &args.map(str::to_owned)).await?;
             }
@@ -304,6 +308,7 @@ async fn load(
             behind,
             value,
         ];
+        session.check()?;
         session.eval(LOADER, &[], &words.map(str::to_owned)).await?;
     }
     Ok(())

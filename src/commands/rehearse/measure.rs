@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::error::RehearseError;
+use super::error::{RehearseError, Remains};
 use super::fill::{Data, Filled};
 use super::fit::Sample;
 use super::plan::Plan;
@@ -194,9 +194,12 @@ pub(crate) async fn measure(
         copy_cost: 0.5e-6,
     };
     let result = rehearsal.grow(session, progress).await;
-    // The error of the rehearsal is the one to report.
     let removed = if rehearsal.measured.unkillable { Ok(()) } else { rehearsal.data.remove(session).await };
-    result?;
+    // The error of the rehearsal is the one to report.
+    result.map_err(|error| match error {
+        RehearseError::Interrupted(_) if removed.is_ok() => RehearseError::Interrupted(Remains::Removed),
+        error => error,
+    })?;
     removed?;
     Ok(rehearsal.measured)
 }

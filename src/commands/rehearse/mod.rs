@@ -24,9 +24,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-use self::error::RehearseError;
+use self::error::{RehearseError, Remains};
 use self::measure::{Bounds, Point, Progress};
 use self::plan::Plan;
 use self::report::Report;
@@ -45,6 +46,9 @@ const MAX_SCRIPT: u64 = 1 << 20;
 /// Maximum number of scripts of `--all`.
 const MAX_SCRIPTS: usize = 10_000;
 
+/// Extensions of formats in which no chart is written.
+const OTHER_FORMATS: [&str; 6] = ["gif", "jpeg", "jpg", "pdf", "png", "webp"];
+
 /// Columns of the bar of progress.
 const BAR: f64 = 30.0;
 
@@ -56,17 +60,36 @@ pub(crate) async fn run(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, Re
     let failed = |source: io::Error| RehearseError::Usage(format!("signals: {source}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    // The future owns the server: dropping it ends the process and removes its folder.
+    let interrupted = CancellationToken::new();
+    let work = rehearse(cli, flags, &interrupted);
+    tokio::pin!(work);
     tokio::select! {
-        result = rehearse(cli, flags) => result,
-        _ = interrupt.recv() => Err(RehearseError::Interrupted),
-        _ = terminate.recv() => Err(RehearseError::Interrupted),
+        result = &mut work => return result,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    if !cli.redis_addr_is_flag {
+        // The future owns the private server: dropping it ends the process and removes its folder.
+        return Err(RehearseError::Interrupted(Remains::Private));
+    }
+    interrupted.cancel();
+    tokio::select! {
+        result = &mut work => result,
+        _ = interrupt.recv() => Err(RehearseError::Interrupted(Remains::Unknown)),
+        _ = terminate.recv() => Err(RehearseError::Interrupted(Remains::Unknown)),
     }
 }
 
-async fn rehearse(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, RehearseError> {
+async fn rehearse(
+    cli: &Cli,
+    flags: &RehearseFlags,
+    interrupted: &CancellationToken,
+) -> Result<ExitCode, RehearseError> {
+    if let Some(path) = flags.output.as_deref() {
+        check_name(path)?;
+    }
     let existing = existing_server(cli, flags)?;
-    let rehearsal = Rehearsal { cli, flags, existing, clock: Clock::start() };
+    let rehearsal = Rehearsal { cli, flags, existing, interrupted, clock: Clock::start() };
     let mut out = io::stdout().lock();
     let Some(folder) = &flags.all else {
         let path = flags.file.as_deref().unwrap_or(Path::new(""));
@@ -89,7 +112,10 @@ async fn rehearse(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, Rehearse
         let report = match rehearsal.script(&path).await {
             Ok(report) => Ok(report),
             Err(
-                error @ (RehearseError::NoServer | RehearseError::Start { .. } | RehearseError::NotEmpty(_)),
+                error @ (RehearseError::NoServer
+                | RehearseError::Start { .. }
+                | RehearseError::NotEmpty(_)
+                | RehearseError::Interrupted(_)),
             ) => {
                 return Err(error);
             }
@@ -118,6 +144,18 @@ async fn rehearse(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, Rehearse
         u8::from(reports.iter().any(|(_, report)| report.as_ref().is_ok_and(|report| report.fails)))
     };
     Ok(ExitCode::from(code))
+}
+
+/// Rejects the name of a chart that promises another format.
+fn check_name(path: &Path) -> Result<(), RehearseError> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if OTHER_FORMATS.contains(&extension.as_str()) {
+        return Err(RehearseError::Usage(format!(
+            "--output {}: the chart is written as SVG; browsers, rsvg-convert and ImageMagick make other formats of it",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Prints a text; a closed pipe is not an error.
@@ -167,6 +205,7 @@ struct Rehearsal<'a> {
     cli: &'a Cli,
     flags: &'a RehearseFlags,
     existing: Option<TargetConfig>,
+    interrupted: &'a CancellationToken,
     clock: Clock,
 }
 
@@ -180,7 +219,7 @@ impl Rehearsal<'_> {
         let samples = sample::read(self.cli, self.flags).await?;
         let plan = Plan::new(source, self.flags, &samples).map_err(usage)?;
         let mut session = match &self.existing {
-            Some(target) => Session::existing(target).await?,
+            Some(target) => Session::existing(target, self.interrupted.clone()).await?,
             None => session::start(self.flags.server.as_deref(), self.flags.max_memory << 20, None).await?,
         };
         let snapshot = session.snapshot().await?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ::redis::{Cmd, Value, cmd};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::error::RehearseError;
+use super::error::{RehearseError, Remains};
 use super::server::PrivateServer;
 use super::snapshot::Snapshot;
 use crate::client::{CommandError, Connection, DialError, TlsSetup, Transport, connect};
@@ -20,7 +21,10 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Maximum number of times that a run gets more time because the server did not get the processor.
-const MAX_EXTENSIONS: u32 = 8;
+const MAX_EXTENSIONS: u32 = 100;
+
+/// Least time of an extension.
+const MIN_EXTENSION: Duration = Duration::from_millis(100);
 
 /// Time within which a killed script has to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,6 +96,8 @@ pub(crate) struct Session {
     /// Kills what the other connection runs.
     killer: Connection,
     private: Option<PrivateServer>,
+    /// Cancelled to end the rehearsal on a server of the user; a private server is ended as a whole.
+    interrupted: CancellationToken,
 }
 
 impl Session {
@@ -100,21 +106,33 @@ impl Session {
         let endpoint = Endpoint::Unix(server.socket());
         let connection = open(first_connection(&endpoint).await?).await?;
         let killer = open(connect(&endpoint).await?).await?;
-        let mut session = Self { connection, killer, private: Some(server) };
+        let mut session =
+            Self { connection, killer, private: Some(server), interrupted: CancellationToken::new() };
         session.wait_until_loaded().await?;
         Ok(session)
     }
 
     /// Connects to a server of the user.
-    pub(crate) async fn existing(target: &TargetConfig) -> Result<Self, RehearseError> {
+    pub(crate) async fn existing(
+        target: &TargetConfig,
+        interrupted: CancellationToken,
+    ) -> Result<Self, RehearseError> {
         let connection = dial(target).await?;
         let killer = dial(target).await?;
-        Ok(Self { connection, killer, private: None })
+        Ok(Self { connection, killer, private: None, interrupted })
     }
 
     /// True if the server is private, so that all data on it belongs to the rehearsal.
     pub(crate) const fn is_private(&self) -> bool {
         self.private.is_some()
+    }
+
+    /// Fails if the rehearsal is interrupted.
+    pub(crate) fn check(&self) -> Result<(), RehearseError> {
+        if self.interrupted.is_cancelled() {
+            return Err(RehearseError::Interrupted(Remains::Unknown));
+        }
+        Ok(())
     }
 
     /// Replaces the private server by a new one without data; a server of the user stays.
@@ -200,27 +218,44 @@ impl Session {
         self.private.as_ref()?.processor_time()
     }
 
-    /// Runs a script, and kills it if it takes longer than [`RUN_LIMIT`].
+    /// Runs a script, and kills it if it takes longer than [`RUN_LIMIT`] or the rehearsal is interrupted.
     pub(crate) async fn run(
         &mut self,
         callable: &Callable,
         keys: &[String],
         args: &[String],
     ) -> Result<Run, RehearseError> {
+        self.check()?;
+        let end = self.run_or_kill(callable, keys, args).await?;
+        self.check()?;
+        Ok(end)
+    }
+
+    async fn run_or_kill(
+        &mut self,
+        callable: &Callable,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<Run, RehearseError> {
+        let interrupted = self.interrupted.clone();
         let reply = self.connection.send_any(callable.call(keys, args), "the script", SCRIPT_REPLY_LIMIT);
         tokio::pin!(reply);
         let start = self.processor_time();
         let mut limit = RUN_LIMIT;
         for _ in 0..MAX_EXTENSIONS {
-            if let Ok(reply) = timeout(limit, &mut reply).await {
-                return ended(reply);
+            tokio::select! {
+                reply = timeout(limit, &mut reply) => if let Ok(reply) = reply {
+                    return ended(reply);
+                },
+                () = interrupted.cancelled() => break,
             }
             // A busy machine: the server has had less time than has passed.
             let used = start.zip(self.processor_time()).map(|(start, now)| now.saturating_sub(start));
-            limit = used.map_or(Duration::ZERO, |used| RUN_LIMIT.saturating_sub(used));
-            if limit < INTERVAL {
+            let left = used.map_or(Duration::ZERO, |used| RUN_LIMIT.saturating_sub(used));
+            if left < INTERVAL {
                 break;
             }
+            limit = left.max(MIN_EXTENSION);
         }
         let (command, name) = callable.kill();
         let mut remaining = KILL_TIMEOUT;
