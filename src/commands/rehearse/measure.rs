@@ -24,6 +24,11 @@ const TARGET: f64 = 0.3;
 /// Maximum number of batches per size.
 const MAX_BATCHES: u32 = 9;
 
+/// Largest size that is measured more often, and its maximum number of batches. These sizes tell n from n log n, and a few milliseconds
+/// may all be disturbed by another program.
+const SMALL: u64 = 3000;
+const MAX_SMALL_BATCHES: u32 = 30;
+
 /// Time of a batch that is aimed at: short runs are repeated, because the server counts whole microseconds.
 const BATCH: f64 = 0.002;
 
@@ -314,7 +319,7 @@ impl Rehearsal<'_> {
         let mut point = Point { size, ..Point::default() };
         let (mut batch, mut total, mut shortest) = (1_u32, 0.0, f64::INFINITY);
         let (mut cpu, mut clock) = (0.0, 0.0);
-        for number in 0..MAX_BATCHES {
+        for number in 0..if size <= SMALL { MAX_SMALL_BATCHES } else { MAX_BATCHES } {
             progress.at(size, self.used() / self.bounds.budget.as_secs_f64(), self.measured.points.last());
             let before_fill = self.used();
             if self.data.provide(session, size).await? == Filled::OutOfMemory {
