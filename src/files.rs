@@ -117,9 +117,10 @@ fn check_size(bytes: &[u8], limit: u64) -> io::Result<()> {
     if u64::try_from(bytes.len()).is_ok_and(|size| size <= limit) {
         return Ok(());
     }
-    let limit = match limit >> 20 {
-        0 => format!("{limit} bytes"),
-        mebibytes => format!("{mebibytes} MiB"),
+    let limit = match (limit >> 20, limit >> 10) {
+        (0, 0) => format!("{limit} bytes"),
+        (0, kibibytes) => format!("{kibibytes} KiB"),
+        (mebibytes, _) => format!("{mebibytes} MiB"),
     };
     Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit}")))
 }

@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod convert;
 mod diagnosis;
+mod embedded;
 mod files;
 mod fleet;
 mod guard;

@@ -205,7 +205,8 @@ pub(crate) struct Cli {
     #[arg(long = "state.file", value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
 
-    /// Directory of Lua files, or JavaScript files with embedded scripts; scripts get the names of the files; repeatable
+    /// Directory of Lua files, or of files in other languages with scripts in string literals; scripts get the names of the
+    /// files; repeatable
     #[arg(long = "script.dir", value_name = "DIR", global = true)]
     pub(crate) script_dir: Vec<PathBuf>,
 

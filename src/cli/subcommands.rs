@@ -29,7 +29,7 @@ pub(crate) enum Subcommand {
     /// critical
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(CheckArgs),
-    /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable or no files
+    /// Find Lua code that can block a server; exit code 0 no findings, 1 findings, 2 unreadable or no scripts
     #[command(after_help = LINT_EXIT_CODES)]
     Lint(LintFlags),
     /// Run a Lua script at growing sizes of its data on a private server, and print the sizes at which it blocks
@@ -56,14 +56,14 @@ its slow log cannot be read; 64 wrong flags";
 
 /// Text after the flags in `lint --help`.
 const LINT_EXIT_CODES: &str = "\
-Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read, or a directory has no Lua files; 64 \
+Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read, or a directory has no Lua scripts; 64 \
 wrong flags\n\
 A comment suppresses a finding: -- redis-script-lint: allow(rule) reason; for the whole file: allow-file(rule)";
 
 /// Flags of `lint`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct LintFlags {
-    /// Lua files, directories of Lua files, or - for standard input
+    /// Lua files, files of other languages with Lua in string literals, directories of both, or - for standard input (Lua)
     #[arg(value_name = "FILE", required_unless_present = "explain")]
     pub(crate) paths: Vec<PathBuf>,
 
@@ -200,7 +200,8 @@ pub(crate) struct CatalogueArgs {
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) from_redis: Option<String>,
 
-    /// Recording to read: output of MONITOR, or an append-only file; repeatable
+    /// File to read: a recording (output of MONITOR, or an append-only file), or source code with scripts in its string
+    /// literals; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) from_file: Vec<PathBuf>,
 

@@ -5,10 +5,12 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use walkdir::WalkDir;
 
+use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::script::{Catalogue, ScriptFile};
 
@@ -21,8 +23,11 @@ const MAX_FILES: usize = 10_000;
 /// Maximum number of files and folders that are visited.
 const MAX_ENTRIES: usize = 200_000;
 
-/// Maximum size of a file. Servers accept larger scripts; real ones are smaller.
-const MAX_FILE_SIZE: u64 = 1 << 20;
+/// Maximum time to parse a file.
+const FILE_TIME: Duration = Duration::from_secs(5);
+
+/// Maximum time to parse all files.
+const TOTAL_TIME: Duration = Duration::from_secs(60);
 
 /// Maximum size of all files together, which are kept in memory.
 const MAX_BYTES: u64 = 64 << 20;
@@ -43,7 +48,7 @@ pub(crate) struct ScriptDirError {
 /// # Errors
 /// One of the directories itself cannot be read.
 pub(crate) fn load(folders: &[PathBuf], is_bundled: bool) -> Result<Catalogue, ScriptDirError> {
-    let mut scan = Scan::default();
+    let mut scan = Scan::new();
     for folder in folders {
         scan.folder(folder).map_err(|source| ScriptDirError { path: folder.clone(), source })?;
     }
@@ -66,7 +71,7 @@ pub(crate) fn load(folders: &[PathBuf], is_bundled: bool) -> Result<Catalogue, S
         info!(files = scan.files.len(), scripts, functions, "script names loaded");
         if scripts == 0 {
             warn!(
-                "--script.dir: no script found; files end in .lua, or are JavaScript with embedded scripts"
+                "--script.dir: no script found; files end in .lua, or contain scripts in string literals of a known language"
             );
         }
     }
@@ -74,8 +79,10 @@ pub(crate) fn load(folders: &[PathBuf], is_bundled: bool) -> Result<Catalogue, S
 }
 
 /// Files found so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scan {
+    clock: Clock,
+    begun: Mono,
     files: Vec<ScriptFile>,
     /// Device and inode of the folders read so far, as several links may lead to one folder.
     folders: BTreeSet<(u64, u64)>,
@@ -86,6 +93,12 @@ struct Scan {
 }
 
 impl Scan {
+    fn new() -> Self {
+        let clock = Clock::start();
+        let begun = clock.now().mono;
+        Self { clock, begun, files: Vec::new(), folders: BTreeSet::new(), entries: 0, bytes: 0, limit: None }
+    }
+
     /// Reads the files of a named folder. Links are followed.
     fn folder(&mut self, folder: &Path) -> io::Result<()> {
         // Fails if it is not a folder.
@@ -144,17 +157,30 @@ impl Scan {
             self.limit = Some("10000 files");
             return;
         }
-        let size = metadata.len().min(MAX_FILE_SIZE);
+        let max_size = ScriptFile::max_size(name);
+        let size = metadata.len().min(max_size);
         if self.bytes.saturating_add(size) > MAX_BYTES {
             self.limit = Some("64 MiB");
             return;
         }
-        match files::open(path).and_then(|file| files::read(file, MAX_FILE_SIZE)) {
-            Ok(content) => {
-                self.bytes = self.bytes.saturating_add(size);
-                self.files.push(ScriptFile { folder: root.to_owned(), path: name.to_owned(), content });
+        let content = match files::open(path).and_then(|file| files::read(file, max_size)) {
+            Ok(content) => content,
+            // A bundle or generated code, rather than a file with scripts.
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge && !ScriptFile::is_lua(name) => {
+                debug!(path = %path.display(), %error, "--script.dir: skipped");
+                return;
             }
-            Err(error) => skipped(path, Some(&error)),
+            Err(error) => return skipped(path, Some(&error)),
+        };
+        let now = self.clock.now().mono;
+        let end = (now + FILE_TIME).min(self.begun + TOTAL_TIME);
+        let clock = self.clock;
+        match ScriptFile::new(root, name, content, &mut || clock.now().mono > end) {
+            Ok(file) => {
+                self.bytes = self.bytes.saturating_add(size);
+                self.files.push(file);
+            }
+            Err(error) => warn!(path = %path.display(), %error, "--script.dir: skipped"),
         }
     }
 }
@@ -193,12 +219,15 @@ mod tests {
         fs::write(root.join(".git/hidden.lua"), "return 2").unwrap();
         fs::write(root.join("readme.md"), "return 3").unwrap();
         fs::write(root.join("huge.lua"), vec![b' '; (1 << 20) + 1]).unwrap();
+        fs::write(root.join("huge.js"), format!("a = `redis.call()`;{}", " ".repeat(1 << 19))).unwrap();
+        fs::write(root.join("jobs.py"), "POP = \"return redis.call('LPOP', KEYS[1])\"").unwrap();
         fs::write(root.join(OsStr::from_bytes(b"\xff.lua")), "return 4").unwrap();
         symlink(root, root.join("a/loop")).unwrap();
         symlink("nowhere", root.join("dangling.lua")).unwrap();
         symlink(root.join("a/b/deep.lua"), root.join("link.lua")).unwrap();
         let catalogue = load(&[root.to_owned()], false).unwrap();
-        assert_eq!(catalogue.size(), (1, 0));
+        assert_eq!(catalogue.size(), (2, 0));
+        assert_eq!(name(&catalogue, "return redis.call('LPOP', KEYS[1])"), "jobs.py");
         assert_eq!(name(&catalogue, "return 1"), "a/b/deep.lua");
         assert_eq!(name(&catalogue, "return 2").len(), 12);
     }

@@ -14,6 +14,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use crate::embedded::EmbeddedScript;
 use crate::lua::tokens;
 
 pub(crate) use self::analysis::uses::{KeyUse, Uses};
@@ -31,11 +32,36 @@ pub use self::rules::{RULES, rule};
 /// are checked if they are `enabled` by name.
 #[must_use]
 pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let checked = linter::in_thread(|| linter::check(source, enabled));
-    let (diagnostics, suppressed) = checked.unwrap_or_else(|| (vec![rules::unchecked()], 0));
+    let (diagnostics, suppressed) = checked(source, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));
     (findings.collect(), suppressed)
+}
+
+/// Checks a script in a literal of a file, as [`lint`] does. Positions are those of the file.
+#[must_use]
+pub(crate) fn lint_embedded(
+    file: &str,
+    source: &str,
+    script: &EmbeddedScript,
+    enabled: &[String],
+) -> (Vec<Finding>, usize) {
+    let (diagnostics, suppressed) = checked(&script.body, enabled);
+    let lines: Vec<&str> = source.lines().collect();
+    let in_file = script.positions(source);
+    let findings = diagnostics.into_iter().map(|mut diagnostic| {
+        diagnostic.position = in_file(diagnostic.position);
+        if let Some((position, _)) = &mut diagnostic.related {
+            *position = in_file(*position);
+        }
+        Finding::new(file, diagnostic, &lines)
+    });
+    (findings.collect(), suppressed)
+}
+
+fn checked(source: &str, enabled: &[String]) -> (Vec<rule::Diagnostic>, usize) {
+    let checked = linter::in_thread(|| linter::check(source, enabled));
+    checked.unwrap_or_else(|| (vec![rules::unchecked()], 0))
 }
 
 /// Use of KEYS and ARGV in a script; nothing if it can't be parsed.

@@ -269,11 +269,8 @@ mod tests {
     fn what_runs_has_the_label_of_the_calls_that_are_known_to_be_of_it() {
         let body = "x".repeat(140);
         let cut = format!("{}... (12 more bytes)", "x".repeat(128));
-        let file = crate::script::ScriptFile {
-            folder: "d".to_owned(),
-            path: "a.lua".to_owned(),
-            content: body.as_bytes().to_vec(),
-        };
+        let content = body.as_bytes().to_vec();
+        let file = crate::script::ScriptFile::new("d", "a.lua", content, &mut || false).unwrap();
         let (named, _) = Catalogue::new(&[file]);
         let sha1 = crate::script::Sha1Digits::of(body.as_bytes());
         let running = Identity::from_sha1(sha1.as_str().as_bytes(), crate::script::Origin::Server).unwrap();

@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "watch",
     "guard",
     "lint",
+    "embedded",
     "lua",
     "diagnosis",
     "fleet/compose",

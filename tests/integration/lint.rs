@@ -373,6 +373,50 @@ fn control_characters_of_scripts_and_names_are_escaped() {
     }
 }
 
+/// Findings in string literals are at their places in the files of other languages.
+#[test]
+fn scripts_in_literals_are_checked_in_their_files() {
+    let folder = TempDir::new().unwrap();
+    let python = "import redis\n\nDROP = \"\"\"\nlocal keys = redis.call('KEYS', 'é*')  return keys\n\"\"\"\n\n\ndef size(r):\n    return r.eval(\"return \\t redis.call('SMEMBERS', KEYS[1])\", 1)\n";
+    let ruby = "A = <<~LUA\n  redis.call('DEL', 'jobs:#{name}')\nLUA\n";
+    for (path, text) in
+        [("a/jobs.py", python), ("a/lib/b.rb", ruby), ("a/vendor/c.py", python), ("a/none.go", "package a\n")]
+    {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let finished =
+        Command::new(binary()).args(["lint", "--format=json", "a"]).current_dir(&folder).output().unwrap();
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let report: Json = serde_json::from_slice(&finished.stdout).unwrap();
+    let findings: Vec<_> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| {
+            let number = |key: &str| finding[key].as_u64().unwrap();
+            (
+                finding["file"].as_str().unwrap(),
+                number("line"),
+                number("column"),
+                finding["rule"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    for expected in [("a/jobs.py", 4, 14, "keys-command"), ("a/lib/b.rb", 2, 21, "template")] {
+        assert!(findings.contains(&expected), "{findings:?}");
+    }
+    let smembers = python.lines().position(|line| line.contains("SMEMBERS")).unwrap();
+    let column = python.lines().nth(smembers).unwrap().find("redis.call").unwrap() + 1;
+    let place = (u64::try_from(smembers + 1).unwrap(), u64::try_from(column).unwrap());
+    assert!(
+        findings.iter().any(|(file, line, column, _)| *file == "a/jobs.py" && (*line, *column) == place),
+        "{findings:?}"
+    );
+    assert_eq!((report["files"].as_u64(), report["unreadable"].as_array().map(Vec::len)), (Some(3), Some(0)));
+}
+
 #[test]
 fn a_folder_without_scripts_is_reported() {
     let folder = TempDir::new().unwrap();
@@ -381,7 +425,7 @@ fn a_folder_without_scripts_is_reported() {
     for args in [&[path][..], &["good", path], &[path, "--format=json"], &[path, "--fail-on=error"]] {
         let finished = run(args, "");
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
-        assert!(finished.stdout.contains("no file in this directory ends in .lua"), "{finished:?}");
+        assert!(finished.stdout.contains("no file in this directory has a Lua script"), "{finished:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use crate::cli::{CatalogueArgs, CatalogueCommand, Cli};
 use crate::client::{CommandError, Connection, DialError, TlsError, TlsFailure, TlsSetup, connect};
 use crate::config::{Config, ConfigError, ScriptDirError, TargetConfig};
+use crate::embedded;
 use crate::files;
 use crate::parse::{
     Command, ErrorReply, Malformed, Privacy, SlowlogReply, bytes, function_list, recorded_scripts,
@@ -184,11 +186,31 @@ async fn export(
     let wanted = args.sha.iter().map(digits).collect::<Result<BTreeSet<_>, _>>()?;
     let mut scripts = Scripts::default();
     for path in &args.from_file {
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let is_source = embedded::is_known(extension);
+        let limit = if is_source { embedded::MAX_SIZE } else { MAX_RECORDING };
         // Blocks on a pipe until it ends, as the user may interrupt it.
-        let recording = File::open(path).and_then(|file| files::read(file, MAX_RECORDING));
+        let recording = File::open(path).and_then(|file| files::read(file, limit));
         let recording = recording.map_err(|source| CatalogueError::File { path: path.clone(), source })?;
-        for body in recorded_scripts(&recording) {
-            scripts.add(body);
+        if !is_source {
+            for body in recorded_scripts(&recording) {
+                scripts.add(body);
+            }
+            continue;
+        }
+        let source = String::from_utf8_lossy(&recording);
+        // The user may interrupt it.
+        let found = embedded::scripts(extension, &source, &mut || false).map_err(io::Error::other);
+        for script in found.map_err(|source| CatalogueError::File { path: path.clone(), source })? {
+            if script.is_template {
+                let (path, line) = (path.display(), script.position.line);
+                scripts.notes.insert(format!(
+                    "{path}:{line}: {} is a template, which the program completes at run time",
+                    script.name
+                ));
+            } else {
+                scripts.add(script.body.into_bytes());
+            }
         }
     }
     if let Some(url) = &args.from_redis {

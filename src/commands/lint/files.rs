@@ -1,25 +1,24 @@
 //! Finds and reads the files to lint.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use crate::embedded;
 use crate::files;
-
-/// Maximum size of a file. Servers accept larger scripts; real ones are smaller.
-const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Maximum depth of folders below a named one.
 const MAX_DEPTH: usize = 32;
 
-/// Maximum number of files.
+/// Maximum number of files with scripts.
 const MAX_FILES: usize = 100_000;
 
 /// Error of a folder without scripts.
-const NO_SCRIPTS: &str = "no file in this directory ends in .lua";
+const NO_SCRIPTS: &str = "no file in this directory has a Lua script";
 
 /// Path that denotes standard input.
 const STDIN: &str = "-";
@@ -30,19 +29,24 @@ pub(crate) struct Visit<'a> {
     pub(crate) name: &'a str,
     /// Path of a file that was read, unless it is standard input.
     pub(crate) path: Option<&'a Path>,
+    /// Extension of its name; empty if there is none.
+    pub(crate) extension: &'a str,
     /// Content, in which invalid UTF-8 is replaced, or the error.
     pub(crate) content: Result<String, String>,
 }
 
-/// Reads all named files, and all files in named folders whose names end in `.lua`. Hidden folders and `node_modules` are
-/// skipped unless they are named, and links to folders are not followed. A named folder without such files is an error: its name
-/// may be wrong.
-pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnMut(Visit<'_>)) {
-    let mut visit = |name: &str, path: Option<&Path>, content| visit(Visit { name, path, content });
+/// Reads all named files, and in named folders all that are Lua (`.lua`) or may have Lua in literals. Hidden folders and those of
+/// dependencies are skipped unless they are named, and links to folders are not followed. A named folder without scripts is an
+/// error: its name may be wrong. `visit` returns true for a file with scripts, and for one that can't be read.
+pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnMut(Visit<'_>) -> bool) {
+    let mut visit = |name: &str, path: Option<&Path>, content| {
+        let extension = path.and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default();
+        visit(Visit { name, path, extension, content })
+    };
     let mut visited = BTreeSet::new();
     for path in paths {
         if path.as_os_str() == STDIN {
-            visit("<stdin>", None, content(&mut *stdin));
+            visit("<stdin>", None, content(&mut *stdin, embedded::MAX_LUA_SIZE));
             continue;
         }
         let mut is_empty = true;
@@ -66,18 +70,25 @@ pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnM
                 }
                 continue;
             }
-            if !is_selected(&entry) {
-                continue;
-            }
-            is_empty = false;
+            let Some(kind) = Kind::of(&entry) else { continue };
             if visited.contains(entry.path()) {
                 // Named twice.
+                is_empty = false;
             } else if visited.len() >= MAX_FILES {
                 visit(&name, None, Err(format!("more than {MAX_FILES} files")));
                 return;
             } else {
-                visit(&name, Some(entry.path()), open(entry.path()));
-                visited.insert(entry.into_path());
+                let content = open(entry.path(), kind.max_size());
+                // A bundle or generated code, rather than a file with scripts.
+                let is_bundle = matches!(&content, Err(error) if error.kind() == io::ErrorKind::FileTooLarge);
+                if is_bundle && kind == Kind::Other && entry.depth() > 0 {
+                    continue;
+                }
+                let content = content.map_err(|error| error.to_string());
+                if visit(&name, Some(entry.path()), content) || entry.depth() == 0 {
+                    is_empty = false;
+                    visited.insert(entry.into_path());
+                }
             }
         }
         if is_empty {
@@ -86,9 +97,47 @@ pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnM
     }
 }
 
+/// Kind of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lua,
+    /// Another language, with Lua in literals.
+    Other,
+}
+
+impl Kind {
+    /// Kind of a named file, or of one in a named folder; `None` for files that are not read. In a folder a link counts only if the
+    /// file it leads to is of the same kind: findings show lines of the file, which may be a secret.
+    fn of(entry: &DirEntry) -> Option<Self> {
+        let kind = Self::of_name(entry.path());
+        if entry.depth() == 0 {
+            return kind.or(Some(Self::Lua));
+        }
+        let leads_to_same = || {
+            !entry.path_is_symlink()
+                || entry.path().canonicalize().is_ok_and(|file| Self::of_name(&file) == kind)
+        };
+        kind.filter(|_| entry.path().is_file() && leads_to_same())
+    }
+
+    fn of_name(path: &Path) -> Option<Self> {
+        match path.extension().and_then(OsStr::to_str)? {
+            "lua" => Some(Self::Lua),
+            extension => embedded::is_known(extension).then_some(Self::Other),
+        }
+    }
+
+    const fn max_size(self) -> u64 {
+        match self {
+            Self::Lua => embedded::MAX_LUA_SIZE,
+            Self::Other => embedded::MAX_SIZE,
+        }
+    }
+}
+
 fn is_skipped(entry: &DirEntry) -> bool {
     let name = entry.file_name().as_encoded_bytes();
-    name.starts_with(b".") || name == b"node_modules"
+    name.starts_with(b".") || matches!(name, b"node_modules" | b"site-packages" | b"vendor")
 }
 
 /// True for a folder, and for a link to one that is named.
@@ -96,28 +145,16 @@ fn is_folder(entry: &DirEntry) -> bool {
     if entry.depth() == 0 { entry.path().is_dir() } else { entry.file_type().is_dir() }
 }
 
-/// True for a named file, and for a script in a named folder. A link counts only if the file it leads to is a script too:
-/// findings show lines of the file, which may be a secret.
-fn is_selected(entry: &DirEntry) -> bool {
-    if entry.depth() == 0 {
-        return true;
-    }
-    let leads_to_script =
-        || !entry.path_is_symlink() || entry.path().canonicalize().is_ok_and(|file| is_script(&file));
-    is_script(entry.path()) && entry.path().is_file() && leads_to_script()
+fn open(path: &Path, limit: u64) -> io::Result<String> {
+    read(File::open(path)?, limit)
 }
 
-fn is_script(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".lua"))
+fn content(source: impl Read, limit: u64) -> Result<String, String> {
+    read(source, limit).map_err(|error| error.to_string())
 }
 
-fn open(path: &Path) -> Result<String, String> {
-    content(File::open(path).map_err(|error| error.to_string())?)
-}
-
-fn content(source: impl Read) -> Result<String, String> {
-    let bytes = files::read(source, MAX_FILE_SIZE).map_err(|error| error.to_string())?;
-    Ok(match String::from_utf8(bytes) {
+fn read(source: impl Read, limit: u64) -> io::Result<String> {
+    Ok(match String::from_utf8(files::read(source, limit)?) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
@@ -138,6 +175,7 @@ mod tests {
         each(&paths, &mut stdin.as_bytes(), |Visit { name, content, .. }| {
             let name = name.strip_prefix(&format!("{}/", root.display())).unwrap_or(name);
             files.push((name.to_owned(), content));
+            true
         });
         files
     }
@@ -177,6 +215,37 @@ mod tests {
         );
         assert_eq!(visited(root, &["named"], "").len(), 3);
         assert_eq!(visited(root, &["a/notes.md", "-"], "7"), [fine("a/notes.md", "3"), fine("<stdin>", "7")]);
+    }
+
+    #[test]
+    fn files_of_other_languages_count_if_they_have_scripts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (path, content) in
+            [("a/x.py", "1"), ("a/y.rb", "2"), ("a/vendor/z.php", "3"), ("a/notes.md", "4")]
+        {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        fs::write(root.join("a/bundle.js"), vec![b' '; (512 << 10) + 1]).unwrap();
+        let read = |has_scripts: bool| {
+            let mut names = Vec::new();
+            each(&[root.join("a")], &mut io::empty(), |Visit { name, extension, content, .. }| {
+                names.push((
+                    name.trim_start_matches(&format!("{}/", root.display())).to_owned(),
+                    content.is_ok(),
+                    extension.to_owned(),
+                ));
+                has_scripts
+            });
+            names
+        };
+        let found = |name: &str, extension: &str| (name.to_owned(), true, extension.to_owned());
+        assert_eq!(read(true), [found("a/x.py", "py"), found("a/y.rb", "rb")]);
+        assert_eq!(read(false).last(), Some(&("a".to_owned(), false, String::new())));
+        let named = visited(root, &["a/bundle.js"], "");
+        assert_eq!(named[0].1, Err("larger than 512 KiB".to_owned()));
     }
 
     #[test]

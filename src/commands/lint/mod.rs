@@ -6,12 +6,18 @@ use std::io::{self, Write};
 use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{fs, thread};
 
 use self::files::Visit;
 use super::{CommandError, printed};
 use crate::cli::{LintFlags, LintFormat};
+use crate::clock::Clock;
+use crate::embedded;
 use crate::lint::{self, Report};
+
+/// Maximum time to parse a file in another language than Lua.
+const PARSE_TIME: Duration = Duration::from_secs(10);
 
 /// Lints the scripts that the flags name, and prints the findings; or prints the documentation of a rule.
 pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
@@ -21,23 +27,48 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     }
     silence_checks();
     let mut report = Report::default();
-    files::each(&flags.paths, &mut io::stdin().lock(), |Visit { name, path, content }| match content {
-        Ok(source) => {
-            let source = match path.filter(|_| flags.fix).map(|path| fix(path, &source)) {
-                Some(Ok(Some(fixed))) => {
-                    report.fixed += 1;
-                    fixed
+    let clock = Clock::start();
+    let level = flags.level.min(flags.fail_on);
+    files::each(&flags.paths, &mut io::stdin().lock(), |Visit { name, path, extension, content }| {
+        match content {
+            Ok(source) if embedded::is_known(extension) => {
+                let end = clock.now().mono + PARSE_TIME;
+                match embedded::scripts(extension, &source, &mut || clock.now().mono > end) {
+                    Ok(scripts) => {
+                        for script in &scripts {
+                            let (findings, allowed) =
+                                lint::lint_embedded(name, &source, script, &flags.enable);
+                            report.add(findings, allowed, level);
+                        }
+                        !scripts.is_empty()
+                    }
+                    Err(error) => {
+                        report.add_unreadable(name, &error.to_string());
+                        true
+                    }
                 }
-                Some(Err(error)) => {
-                    report.add_unreadable(name, &format!("cannot be corrected: {error}"));
-                    source
-                }
-                Some(Ok(None)) | None => source,
-            };
-            let (findings, allowed) = lint::lint(name, &source, &flags.enable);
-            report.add(findings, allowed, flags.level.min(flags.fail_on));
+            }
+            Ok(source) => {
+                let source = match path.filter(|_| flags.fix).map(|path| fix(path, &source)) {
+                    Some(Ok(Some(fixed))) => {
+                        report.fixed += 1;
+                        fixed
+                    }
+                    Some(Err(error)) => {
+                        report.add_unreadable(name, &format!("cannot be corrected: {error}"));
+                        source
+                    }
+                    Some(Ok(None)) | None => source,
+                };
+                let (findings, allowed) = lint::lint(name, &source, &flags.enable);
+                report.add(findings, allowed, level);
+                true
+            }
+            Err(error) => {
+                report.add_unreadable(name, &error);
+                true
+            }
         }
-        Err(error) => report.add_unreadable(name, &error),
     });
     report.conclude(flags.fail_on);
     printed(print(&report, flags.format, &mut out))?;

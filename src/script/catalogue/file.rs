@@ -1,47 +1,73 @@
 //! Files that hold scripts.
 
-use super::javascript;
+use crate::embedded::{self, TooComplex};
 
-/// Extensions of files that are Lua.
-const LUA_EXTENSIONS: [&str; 1] = ["lua"];
+/// Extension of files that are Lua.
+const LUA_EXTENSION: &str = "lua";
 
-/// Extensions of files that have Lua in string literals.
-const JAVASCRIPT_EXTENSIONS: [&str; 6] = ["js", "cjs", "mjs", "ts", "cts", "mts"];
-
-/// A file that may hold scripts.
+/// Scripts in a file.
 #[derive(Debug, Clone)]
 pub(crate) struct ScriptFile {
     /// Last part of the path of the configured folder, for files of two folders with the same path.
-    pub(crate) folder: String,
+    pub(super) folder: String,
     /// Path below that folder, with `/` between its parts.
-    pub(crate) path: String,
-    /// Content.
-    pub(crate) content: Vec<u8>,
+    pub(super) path: String,
+    /// Name within the file (empty if there is one script), and body.
+    pub(super) scripts: Vec<(String, Vec<u8>)>,
+    /// Names within the file of scripts that the program completes at run time.
+    pub(super) templates: Vec<String>,
 }
 
 impl ScriptFile {
     /// True if a file with this name may hold scripts.
     #[must_use]
     pub(crate) fn is_one(name: &str) -> bool {
-        extension(name).is_some_and(|extension| {
-            LUA_EXTENSIONS.contains(&extension) || JAVASCRIPT_EXTENSIONS.contains(&extension)
-        })
+        Self::is_lua(name) || embedded::is_known(extension(name))
     }
 
-    /// Returns the scripts in the file: a name that is unique within the file (empty if there is one script), and the body.
-    pub(super) fn scripts(&self) -> Vec<(String, Vec<u8>)> {
-        if !extension(&self.path).is_some_and(|extension| JAVASCRIPT_EXTENSIONS.contains(&extension)) {
-            return vec![(String::new(), self.content.clone())];
+    /// True if a file with this name is Lua.
+    #[must_use]
+    pub(crate) fn is_lua(name: &str) -> bool {
+        extension(name) == LUA_EXTENSION
+    }
+
+    /// Maximum size of a file with this name, in bytes.
+    #[must_use]
+    pub(crate) fn max_size(name: &str) -> u64 {
+        if Self::is_lua(name) { embedded::MAX_LUA_SIZE } else { embedded::MAX_SIZE }
+    }
+
+    /// Finds the scripts in the content of a file; a name without a known extension is Lua. `is_late` stops the search.
+    ///
+    /// # Errors
+    /// The file takes too long to parse.
+    pub(crate) fn new(
+        folder: &str,
+        path: &str,
+        content: Vec<u8>,
+        is_late: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, TooComplex> {
+        let (mut scripts, mut templates) = (Vec::new(), Vec::new());
+        if embedded::is_known(extension(path)) {
+            for script in embedded::scripts(extension(path), &String::from_utf8_lossy(&content), is_late)? {
+                if script.is_template {
+                    templates.push(script.name);
+                } else {
+                    scripts.push((script.name, script.body.into_bytes()));
+                }
+            }
+            if let ([(name, _)], []) = (scripts.as_mut_slice(), templates.as_slice()) {
+                name.clear();
+            }
+        } else {
+            scripts.push((String::new(), content));
         }
-        let found = javascript::literals(&String::from_utf8_lossy(&self.content));
-        let only = found.len() == 1;
-        let name = |name| if only { String::new() } else { name };
-        found.into_iter().map(|literal| (name(literal.name), literal.body.into_bytes())).collect()
+        Ok(Self { folder: folder.to_owned(), path: path.to_owned(), scripts, templates })
     }
 }
 
-fn extension(name: &str) -> Option<&str> {
-    name.rsplit_once('.').map(|(_, extension)| extension)
+fn extension(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
 #[cfg(test)]
@@ -50,7 +76,25 @@ mod tests {
 
     #[test]
     fn files_with_scripts_have_a_known_extension() {
-        assert!(ScriptFile::is_one("x.lua") && ScriptFile::is_one("x.d.ts"));
-        assert!(!ScriptFile::is_one("lua") && !ScriptFile::is_one("x.rs"));
+        assert!(ScriptFile::is_one("x.lua") && ScriptFile::is_one("x.d.ts") && ScriptFile::is_one("x.py"));
+        assert!(!ScriptFile::is_one("lua") && !ScriptFile::is_one("x.txt"));
+    }
+
+    #[test]
+    fn a_script_alone_in_its_file_needs_no_name() {
+        let file =
+            |content: &str| ScriptFile::new("d", "a.py", content.as_bytes().to_vec(), &mut || false).unwrap();
+        let one = "A = \"redis.call('A')\"\n";
+        assert_eq!(file(one).scripts, [(String::new(), b"redis.call('A')".to_vec())]);
+        let two = file(&format!("{one}B = \"redis.call('B')\""));
+        assert_eq!(two.scripts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        let mixed = file(&format!("{one}B = f\"redis.call('{{x}}')\""));
+        assert_eq!((mixed.scripts[0].0.as_str(), mixed.templates), ("A", vec!["B".to_owned()]));
+    }
+
+    #[test]
+    fn a_search_that_is_late_is_an_error() {
+        let content = format!("A = \"redis.call('A')\"\n{}", "f(x)\n".repeat(1000));
+        assert!(ScriptFile::new("d", "a.py", content.into_bytes(), &mut || true).is_err());
     }
 }

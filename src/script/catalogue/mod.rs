@@ -4,7 +4,6 @@
 mod bundled;
 mod file;
 mod forms;
-mod javascript;
 mod lua;
 mod naming;
 mod sources;
@@ -62,9 +61,16 @@ impl Catalogue {
         let mut catalogue = Self::default();
         let (mut remarks, mut used) = (Vec::new(), HashSet::new());
         for file in files {
-            for (part, body) in file.scripts() {
-                catalogue.add(file, &part, &body, &mut used, &mut remarks);
+            for (part, body) in &file.scripts {
+                catalogue.add(file, part, body, &mut used, &mut remarks);
             }
+            remarks.extend(file.templates.iter().map(|part| Remark {
+                is_warning: false,
+                text: format!(
+                    "{:?} is a template: the program completes it at run time, and calls of it have no name",
+                    path_of(file, part)
+                ),
+            }));
         }
         (catalogue, remarks)
     }
@@ -207,7 +213,7 @@ mod tests {
     use crate::script::Call;
 
     fn file(folder: &str, path: &str, content: &str) -> ScriptFile {
-        ScriptFile { folder: folder.to_owned(), path: path.to_owned(), content: content.as_bytes().to_vec() }
+        ScriptFile::new(folder, path, content.as_bytes().to_vec(), &mut || false).unwrap()
     }
 
     fn called(command: &str, script: &[u8]) -> Identity {
@@ -302,9 +308,9 @@ mod tests {
     fn scripts_that_the_slow_log_cannot_tell_apart_have_no_name_there() {
         let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
         let (catalogue, remarks) = Catalogue::new(&files);
-        assert!(name(&catalogue, "EVAL", &files[0].content).starts_with('~'));
+        assert!(name(&catalogue, "EVAL", &files[0].scripts[0].1).starts_with('~'));
         assert_eq!(
-            name(&catalogue, "EVALSHA", Sha1Digits::of(&files[1].content).as_str().as_bytes()),
+            name(&catalogue, "EVALSHA", Sha1Digits::of(&files[1].scripts[0].1).as_str().as_bytes()),
             "b.lua"
         );
         assert!(
@@ -327,6 +333,15 @@ mod tests {
             let (catalogue, _) = Catalogue::new(&[file("d", "f.lua", &content)]);
             assert_eq!(name(&catalogue, "EVAL", content.as_bytes()), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn templates_are_named_in_a_remark() {
+        let source = "A = f\"return redis.call('GET', '{x}')\"\nB = \"return redis.call('TIME')\"";
+        let (catalogue, remarks) = Catalogue::new(&[file("d", "a.py", source)]);
+        assert_eq!(name(&catalogue, "EVAL", b"return redis.call('TIME')"), "a.py:B");
+        let [Remark { is_warning: false, text }] = &remarks[..] else { panic!("{remarks:?}") };
+        assert!(text.starts_with("\"a.py:A\" is a template"), "{text}");
     }
 
     #[test]
@@ -363,7 +378,7 @@ mod tests {
     fn a_cut_body_of_two_files_has_no_bundled_name() {
         let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
         let (catalogue, _) = Catalogue::new(&files);
-        let named = catalogue.with_bundled().named(&called("EVAL", &files[0].content));
+        let named = catalogue.with_bundled().named(&called("EVAL", &files[0].scripts[0].1));
         assert_eq!((named.sha1, named.origin), (None, Origin::Approximate));
     }
 

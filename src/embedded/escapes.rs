@@ -1,0 +1,255 @@
+//! Escape sequences of the languages.
+
+use self::Number::{Braces, Hexadecimal, Long, LongHexadecimal, Octal, Short};
+use super::text::Text;
+
+/// Escape sequences of a kind of literal, behind a backslash.
+#[derive(Debug)]
+pub(super) struct Escapes {
+    /// Characters with a value of their own.
+    letters: &'static [(u8, u8)],
+    numbers: &'static [Number],
+    line_end: LineEnd,
+    /// True if the backslash stays before any other character.
+    keeps_unknown: bool,
+}
+
+/// Escape sequence with the number of a character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    /// `\x` with up to 2 digits.
+    Hexadecimal,
+    /// `\x` with up to 4 digits.
+    LongHexadecimal,
+    /// `\u` with 4 digits.
+    Short,
+    /// `\u{…}`.
+    Braces,
+    /// `\U` with 8 digits.
+    Long,
+    /// Up to 3 octal digits.
+    Octal,
+}
+
+/// Effect of a backslash at the end of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    Unknown,
+    /// The line end is removed.
+    Joins,
+    /// The line end and the indentation of the next lines are removed.
+    JoinsTrimmed,
+}
+
+const NONE: Escapes =
+    Escapes { letters: &[], numbers: &[], line_end: LineEnd::Unknown, keeps_unknown: false };
+
+const QUOTES: [(u8, u8); 3] = [(b'\\', b'\\'), (b'\'', b'\''), (b'"', b'"')];
+
+/// Single quotes of PHP and Ruby.
+pub(super) const QUOTED: Escapes =
+    Escapes { letters: &[(b'\\', b'\\'), (b'\'', b'\'')], keeps_unknown: true, ..NONE };
+
+pub(super) const JAVASCRIPT: Escapes = Escapes {
+    letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'b', 8), (b'f', 12), (b'v', 11), (b'0', 0)],
+    numbers: &[Hexadecimal, Short, Braces],
+    line_end: LineEnd::Joins,
+    ..NONE
+};
+
+pub(super) const PYTHON: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'a', 7),
+        (b'b', 8),
+        (b'f', 12),
+        (b'v', 11),
+        QUOTES[0],
+        QUOTES[1],
+        QUOTES[2],
+    ],
+    numbers: &[Hexadecimal, Short, Long, Octal],
+    line_end: LineEnd::Joins,
+    keeps_unknown: true,
+};
+
+pub(super) const RUBY: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'a', 7),
+        (b'b', 8),
+        (b'e', 27),
+        (b'f', 12),
+        (b'v', 11),
+        (b's', 32),
+    ],
+    numbers: &[Hexadecimal, Short, Braces, Octal],
+    line_end: LineEnd::Joins,
+    ..NONE
+};
+
+/// Double quotes of PHP.
+pub(super) const PHP: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'v', 11),
+        (b'e', 27),
+        (b'f', 12),
+        (b'\\', b'\\'),
+        (b'$', b'$'),
+        (b'"', b'"'),
+    ],
+    ..PHP_HEREDOC
+};
+
+pub(super) const PHP_HEREDOC: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'v', 11),
+        (b'e', 27),
+        (b'f', 12),
+        (b'\\', b'\\'),
+        (b'$', b'$'),
+    ],
+    numbers: &[Hexadecimal, Braces, Octal],
+    keeps_unknown: true,
+    ..NONE
+};
+
+pub(super) const GO: Escapes = Escapes {
+    letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'a', 7), (b'b', 8), (b'f', 12), (b'v', 11)],
+    numbers: &[Hexadecimal, Short, Long, Octal],
+    ..NONE
+};
+
+pub(super) const JAVA: Escapes = Escapes {
+    letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'b', 8), (b'f', 12), (b's', 32)],
+    numbers: &[Short, Octal],
+    line_end: LineEnd::Joins,
+    ..NONE
+};
+
+pub(super) const KOTLIN: Escapes =
+    Escapes { letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'b', 8)], numbers: &[Short], ..NONE };
+
+pub(super) const CSHARP: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'a', 7),
+        (b'b', 8),
+        (b'e', 27),
+        (b'f', 12),
+        (b'v', 11),
+        (b'0', 0),
+    ],
+    numbers: &[LongHexadecimal, Short, Long],
+    ..NONE
+};
+
+pub(super) const RUST: Escapes = Escapes {
+    letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'0', 0)],
+    numbers: &[Hexadecimal, Braces],
+    line_end: LineEnd::JoinsTrimmed,
+    ..NONE
+};
+
+pub(super) const ELIXIR: Escapes = Escapes {
+    letters: &[
+        (b'n', 10),
+        (b'r', 13),
+        (b't', 9),
+        (b'a', 7),
+        (b'b', 8),
+        (b'd', 127),
+        (b'e', 27),
+        (b'f', 12),
+        (b's', 32),
+        (b'v', 11),
+        (b'0', 0),
+    ],
+    numbers: &[Hexadecimal, Short, Braces],
+    line_end: LineEnd::Joins,
+    ..NONE
+};
+
+impl Escapes {
+    /// Replaces the escape sequences of a text.
+    pub(super) fn replaced(&self, text: &Text) -> Text {
+        let has = |number| self.numbers.contains(&number);
+        let mut result = Text::default();
+        let mut index = 0;
+        while let Some((byte, origin)) = text.get(index) {
+            index += 1;
+            if byte != b'\\' {
+                result.push(byte, origin);
+                continue;
+            }
+            let Some((escape, _)) = text.get(index) else {
+                result.push(byte, origin);
+                break;
+            };
+            let digits = |from: usize, most: usize, radix: u32| {
+                let digits = text.bytes.iter().skip(from).take(most);
+                digits.take_while(|byte| char::from(**byte).is_digit(radix)).count()
+            };
+            let number = |from: usize, count: usize, radix: u32| {
+                let digits = text.bytes.get(from..from + count)?;
+                u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+            };
+            let after = index + 1;
+            let letter = self.letters.iter().find(|(letter, _)| *letter == escape);
+            // Value, and the number of bytes behind the backslash.
+            let value = match escape {
+                _ if letter.is_some() => letter.map(|(_, value)| (u32::from(*value), 1)),
+                b'\n' if self.line_end != LineEnd::Unknown => {
+                    index = after;
+                    if self.line_end == LineEnd::JoinsTrimmed {
+                        index +=
+                            text.bytes.iter().skip(after).take_while(|b| b.is_ascii_whitespace()).count();
+                    }
+                    continue;
+                }
+                b'x' if has(Hexadecimal) || has(LongHexadecimal) => {
+                    let count = digits(after, if has(Hexadecimal) { 2 } else { 4 }, 16);
+                    number(after, count, 16).map(|value| (value, 1 + count))
+                }
+                b'u' if has(Braces) && text.bytes.get(after) == Some(&b'{') => {
+                    let count = digits(after + 1, 6, 16);
+                    number(after + 1, count, 16).map(|value| (value, 3 + count))
+                }
+                b'u' if has(Short) => number(after, 4, 16).map(|value| (value, 5)),
+                b'U' if has(Long) => number(after, 8, 16).map(|value| (value, 9)),
+                b'0'..=b'7' if has(Octal) => {
+                    let count = digits(index, 3, 8);
+                    number(index, count, 8).map(|value| (value, count))
+                }
+                _ => None,
+            };
+            if let Some((value, length)) = value {
+                let character = char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER);
+                result.push_str(character.encode_utf8(&mut [0; 4]), origin);
+                index += length;
+            } else {
+                if self.keeps_unknown {
+                    result.push(byte, origin);
+                }
+                // A second backslash begins no sequence of its own.
+                if let Some((byte, origin)) = text.get(index) {
+                    result.push(byte, origin);
+                }
+                index = after;
+            }
+        }
+        result
+    }
+}

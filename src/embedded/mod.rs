@@ -1,0 +1,145 @@
+//! Lua in the string literals of other languages.
+//!
+//! A file is parsed with the grammar of its language (tree-sitter), which finds the literals; `language.rs` and `escapes.rs` decode
+//! them. Nothing is run: what a program does to a text at run time is known only for joined literals, and for methods that remove
+//! indentation.
+
+mod escapes;
+mod language;
+#[cfg(test)]
+mod tests;
+mod text;
+mod walk;
+
+use std::collections::HashSet;
+
+use crate::lua::Position;
+
+/// Words of which a Lua script contains one.
+const LUA_WORDS: [&str; 7] =
+    ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV[", "#!lua"];
+
+/// Maximum size of a file in another language, in bytes. The syntax tree takes up to 250 times as much memory, 50 times for real files.
+pub(crate) const MAX_SIZE: u64 = 512 << 10;
+
+/// Maximum size of a file of Lua, in bytes. Servers accept larger scripts; real ones are smaller.
+pub(crate) const MAX_LUA_SIZE: u64 = 1 << 20;
+
+/// Maximum number of scripts in a file; the rest is ignored.
+const MAX_SCRIPTS: usize = 1000;
+
+/// Lua script in a literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EmbeddedScript {
+    /// Variable, property or function that has it, which is unique in the file; otherwise the number of its first line.
+    pub(crate) name: String,
+    /// Position of the literal in the file.
+    pub(crate) position: Position,
+    /// Script as the program has it. `${name}` stands for each value that is known at run time only.
+    pub(crate) body: String,
+    /// True if there are such values. The server gets another script than this one.
+    pub(crate) is_template: bool,
+    /// Offset in the file of each byte of the body.
+    origins: Vec<u32>,
+}
+
+/// A file that takes too long to parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("takes too long to parse")]
+pub(crate) struct TooComplex;
+
+/// True if a file with this extension may contain Lua in literals.
+#[must_use]
+pub(crate) fn is_known(extension: &str) -> bool {
+    language::is_known(extension)
+}
+
+/// Returns the scripts in a file, in the order of their places; none for an unknown extension. `is_late` stops the parser: code
+/// with many errors can take it minutes.
+///
+/// # Errors
+/// The parser was stopped.
+pub(crate) fn scripts(
+    extension: &str,
+    source: &str,
+    is_late: &mut dyn FnMut() -> bool,
+) -> Result<Vec<EmbeddedScript>, TooComplex> {
+    // Parsing takes a hundred times as long as this search.
+    if !has_lua(source) {
+        return Ok(Vec::new());
+    }
+    let Some((family, grammar)) = language::by_extension(extension) else { return Ok(Vec::new()) };
+    let tree = walk::parse(&grammar, source, is_late).ok_or(TooComplex)?;
+    let mut found = walk::texts(family, &tree, source, has_lua);
+    found.sort_by_key(|found| found.start);
+    let lines = Lines::new(source);
+    let mut names = HashSet::new();
+    let scripts = found.into_iter().take(MAX_SCRIPTS).filter_map(|found| {
+        let position = lines.position(source, found.start);
+        let body = String::from_utf8(found.text.bytes).ok()?;
+        if !is_lua(&body) {
+            return None;
+        }
+        let mut name = found.name;
+        if name.is_empty() {
+            name = position.line.to_string();
+        }
+        if !names.insert(name.clone()) {
+            name = format!("{name}:{}", position.line);
+            names.insert(name.clone());
+        }
+        let is_template = found.is_template;
+        Some(EmbeddedScript { name, position, body, is_template, origins: found.text.origins })
+    });
+    Ok(scripts.collect())
+}
+
+fn has_lua(text: &str) -> bool {
+    LUA_WORDS.iter().any(|word| text.contains(word))
+}
+
+fn is_lua(body: &str) -> bool {
+    LUA_WORDS.iter().any(|word| match *word {
+        "#!lua" => body.starts_with(word),
+        word => body.contains(word),
+    })
+}
+
+impl EmbeddedScript {
+    /// Returns a function from positions in the body to positions in the file. Positions behind the end are those of the end.
+    pub(crate) fn positions<'a>(&'a self, source: &'a str) -> impl Fn(Position) -> Position + 'a {
+        let (body, file) = (Lines::new(&self.body), Lines::new(source));
+        move |position| {
+            let offset = body.offset(&self.body, position);
+            let origin =
+                self.origins.get(offset).or_else(|| self.origins.last()).copied().unwrap_or_default();
+            file.position(source, usize::try_from(origin).unwrap_or(usize::MAX))
+        }
+    }
+}
+
+/// Offsets of the lines of a text.
+#[derive(Debug)]
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
+        Self(std::iter::once(0).chain(ends).collect())
+    }
+
+    fn position(&self, text: &str, offset: usize) -> Position {
+        let line = self.0.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|index| self.0.get(index)).copied().unwrap_or_default();
+        let column = text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
+        Position { line, column }
+    }
+
+    fn offset(&self, text: &str, position: Position) -> usize {
+        let start = position.line.checked_sub(1).and_then(|index| self.0.get(index)).copied();
+        let start = start.unwrap_or(text.len());
+        let rest = text.get(start..).unwrap_or_default();
+        let before = rest.char_indices().nth(position.column.saturating_sub(1));
+        start + before.map_or(rest.len(), |(at, _)| at)
+    }
+}
