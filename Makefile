@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Tests wait for servers most of the time, so more of them than cores run at once.
 TEST_THREADS ?= 8
 
-.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak check-dockerfile release-check check-workflows msrv
+.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak test-libraries check-dockerfile release-check check-workflows msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ test: ## run all linters and tests
 	$(MAKE) --no-print-directory check-workflows
 	$(CARGO) test --locked --doc
 	$(CARGO) test --locked --lib --test integration -- --test-threads $(TEST_THREADS)
+
+test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
+	scripts/setup.sh
+	tests/libraries/setup.sh
+	$(CARGO) test --locked --test integration -- --ignored --nocapture scripts_of_real_programs_are_named
 
 lint: ## check formatting, clippy and rustdoc
 	$(CARGO) fmt --check

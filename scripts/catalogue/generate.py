@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes the bundled catalogue of script names: src/script/catalogue/bundled.bin.
 
-    scripts/catalogue/generate.py --cache DIR [--only NAME]...
+    scripts/catalogue/generate.py --cache DIR [--merge] [--only NAME]...
 
-libraries.toml lists the libraries. A library is read from the tags of its public repository (cloned into DIR/git), from its
-packages in the npm registry (packed into DIR/npm), or from a recording of the scripts that it sent (recorded.tsv). Only
-hashes, names and versions are kept. Libraries that could not be read are reported, and the exit code is then 1.
+libraries.toml lists the libraries. A library is read from the tags of its public repository (cloned into DIR/git), or from its
+packages on npm (DIR/npm) or PyPI (DIR/pypi). recorded.tsv has scripts that libraries sent while they ran (record.py), facts.tsv has
+those that were entered by hand. Only hashes, names and versions are kept. Libraries that could not be read are reported, and the
+exit code is then 1. With --merge the libraries that are not read stay as they are in the present file.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -145,6 +147,36 @@ def of_npm(library, cache):
         yield version.partition("-")[0], files
 
 
+def of_pypi(library, cache):
+    """Versions of a package, each with the files that match the library's patterns."""
+    package = library["pypi"]
+    folder = cache / "pypi" / package
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    listed = subprocess.run([*pip, "index", "versions", package], capture_output=True, text=True)
+    found = re.search(r"Available versions: (.*)", listed.stdout)
+    if not found:
+        raise Unreadable("the index does not have it")
+    wanted = re.compile(library.get("versions", ".*"))
+    versions = [version for version in found.group(1).split(", ") if VERSION.fullmatch(version) and wanted.fullmatch(version)]
+    patterns = [re.compile(fnmatch.translate(path)) for path in library["paths"]]
+    for version in sorted(versions, key=version_key):
+        target = folder / version
+        if not target.exists():
+            subprocess.run([*pip, "download", "--quiet", "--no-deps", "--dest", str(target), f"{package}=={version}"], capture_output=True)
+        files = {}
+        for archive in target.glob("*"):
+            if archive.suffix == ".whl":
+                with zipfile.ZipFile(archive) as members:
+                    contents = [(name, members.read(name)) for name in members.namelist()]
+            else:
+                with tarfile.open(archive) as tar:
+                    contents = [(m.name.partition("/")[2], tar.extractfile(m).read()) for m in tar if m.isfile()]
+            files.update((path, body.decode("utf-8", "replace")) for path, body in contents if any(p.match(path) for p in patterns))
+        if not files:
+            print(f"{library['name']}: {version} could not be read", file=sys.stderr)
+        yield version, files
+
+
 def raw(files, cache=None):
     for path, source in files.items():
         yield from scripts_of(path, source)
@@ -191,6 +223,8 @@ TRANSFORMS = {
     "raw": lambda body: body,
     "strip": lambda body: body.strip(),
     "end": lambda body: body.rstrip(),
+    # Packages that were built on Windows.
+    "crlf": lambda body: body.replace("\r\n", "\n").replace("\n", "\r\n"),
     # Each line without its leading white space, as rate-limit-redis does it.
     "lines": lambda body: re.sub(r"^\s+", "", body, flags=re.M).strip(),
 }
@@ -203,7 +237,7 @@ def number_of_keys(name):
 
 def scripts(library, cache):
     """Rows (SHA1, fingerprint or None, name, version) of a library."""
-    read = of_npm if "npm" in library else of_git
+    read = next(read for kind, read in (("npm", of_npm), ("pypi", of_pypi), ("git", of_git)) if kind in library)
     versions = read(library, cache)
     loader = {"raw": raw, "erb": erb, "package": package}[library.get("loader", "raw")]
     forms = library.get("forms", ["raw"])
@@ -294,6 +328,33 @@ def encode(owners, cuts):
     return body
 
 
+def decode(data):
+    """Owners and unique fingerprints of a file that encode() wrote."""
+    _, sha1_count, owner_count, cut_count, *text_counts, _ = struct.unpack_from("<8I", data)
+    at = 32
+    def take(layout, count=1):
+        nonlocal at
+        rows = [struct.unpack_from(layout, data, at + row * struct.calcsize(layout)) for row in range(count)]
+        at += count * struct.calcsize(layout)
+        return rows
+    sha1s = [row[0].hex() for row in take("<20s", sha1_count)]
+    starts = [row[0] for row in take("<H", sha1_count + 1)]
+    flat = take("<4H", owner_count)
+    cut_rows = take("<6sH", cut_count)
+    texts = []
+    for count in text_counts:
+        offsets = [row[0] for row in take("<I", count + 1)]
+        joined = data[at:at + offsets[-1]]
+        texts.append([joined[start:end].decode() for start, end in zip(offsets, offsets[1:])])
+        at += offsets[-1]
+    libraries, names, versions = texts
+    owners = {
+        sha1: [(libraries[a], names[b], versions[c], versions[d]) for a, b, c, d in flat[start:end]]
+        for sha1, start, end in zip(sha1s, starts, starts[1:])
+    }
+    return owners, {cut.hex(): sha1s[row] for cut, row in cut_rows}
+
+
 def document(read, missing, scripts):
     """The page of libraries."""
     rows = [f"| {name} | {source} | {versions} | {count} |" for name, (source, versions, count) in read.items()]
@@ -322,6 +383,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--merge", action="store_true", help="keep the libraries that are not read")
     parser.add_argument("--list", type=Path, help="also write the rows as text")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--document", type=Path, default=DOCUMENT)
@@ -330,6 +392,8 @@ def main():
     table = tomllib.loads((HERE / "libraries.toml").read_text())
     libraries, read = table["library"], {}
     owners, cuts, failures = defaultdict(list), defaultdict(set), []
+    former, former_cuts = decode(OUTPUT.read_bytes()) if arguments.merge else ({}, {})
+    ambiguous = set()
     for library in libraries:
         if arguments.only and library["name"] not in arguments.only:
             continue
@@ -341,22 +405,47 @@ def main():
         for sha1, cut, *_ in rows:
             if cut:
                 cuts[cut].add(sha1)
+                # The present file has the script, and not its beginning: another script has the same.
+                if sha1 in former and cut not in former_cuts:
+                    ambiguous.add(cut)
         found = owners_of(library["name"], rows)
         for sha1, owner in found.items():
             owners[sha1].append(owner)
         versions = sorted({row[3] for row in rows}, key=version_key)
-        source = next(f"{kind}: `{library[kind]}`" for kind in ("npm", "git") if kind in library)
+        source = next(f"{kind}: `{library[kind]}`" for kind in ("npm", "pypi", "git") if kind in library)
         read[library["name"]] = (source, f"{versions[0]}–{versions[-1]}", len(found))
         print(f"{library['name']}: {len(found)} scripts", file=sys.stderr)
+    for sha1, all_owners in former.items():
+        owners[sha1] += [owner for owner in all_owners if owner[0] not in read]
+        if not owners[sha1]:
+            del owners[sha1]
+    for cut, sha1 in former_cuts.items():
+        if sha1 in owners:
+            cuts[cut].add(sha1)
+    if arguments.merge:
+        rows = (line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines() if line.startswith("| "))
+        read.update({row[0]: tuple(row[1:]) for row in rows if len(row) == 4 and row[0] not in ("library", "---", *read)})
     for file in ("recorded.tsv", "facts.tsv"):
         for sha1, cut, owner in read_facts(HERE / file):
-            if owner[0] in {known[0] for known in owners[sha1]}:
-                continue
-            owners[sha1].append(owner)
-            source, versions, count = read.get(owner[0], (f"`scripts/catalogue/{file}`", f"{owner[2]}–{owner[3]}", 0))
-            read[owner[0]] = (source, versions, count + 1)
+            name, _, first, last = owner
+            if name not in {known[0] for known in owners[sha1]}:
+                owners[sha1].append(owner)
+            source, versions, _ = read.get(name, (f"`scripts/catalogue/{file}`", f"{first}–{last}", 0))
+            start, end = versions.split("–")
+            read[name] = (source, f"{min(first, start, key=version_key)}–{max(last, end, key=version_key)}", 0)
             if cut:
                 cuts[cut].add(sha1)
+    for cut in ambiguous:
+        cuts.pop(cut, None)
+    order = {library["name"]: at for at, library in enumerate(libraries)}
+    for all_owners in owners.values():
+        all_owners.sort(key=lambda owner: order.get(owner[0], len(order)))
+    counts = defaultdict(int)
+    for all_owners in owners.values():
+        for owner in all_owners:
+            counts[owner[0]] += 1
+    read = {name: (source, versions, counts[name]) for name, (source, versions, _) in read.items()}
+    read = dict(sorted(read.items(), key=lambda item: order.get(item[0], len(order))))
     encoded = encode(owners, cuts)
     print(f"{len(owners)} scripts, {len(encoded)} bytes", file=sys.stderr)
     if len(encoded) > MAX_SIZE:

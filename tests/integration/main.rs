@@ -38,6 +38,7 @@ mod hostile;
 mod http_abuse;
 mod incident_list;
 mod incidents;
+mod libraries;
 mod lint;
 mod names;
 mod notify;

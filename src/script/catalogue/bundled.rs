@@ -263,12 +263,11 @@ mod tests {
         ("3795502f95ab9f727df969c36bb2acc43ea2dc87", Some("channels-redis@3.0/cleanup_script")),
         ("83e03ec05d6a3b6fb48483accf5e594597b6058f", Some("dapr@0.1–1.2/setQuery")),
         ("9b5da7354cb61e2ca9faff50f6c43b81c73c0b94", Some("dapr@0.1–1.6/delQuery")),
-        // bull 1.0, twice, which composes scripts; the first version of bullmq for Python; redis-om-dotnet 0.4; Sidekiq Pro; an
-        // example in documentation.
-        ("1f46a25dd9f50b1331d5c86b90ba4dce1e15cd8f", None),
-        ("7bae1666c6fc0e1b7f73920dd0fe76cdfbf9563b", None),
-        ("853b3088fff863a738a6d231b444bdfcab2cb649", None),
-        ("662066e89db469f8f9a8a7409b603b218bc4eac8", None),
+        ("1f46a25dd9f50b1331d5c86b90ba4dce1e15cd8f", Some("bull@1.0/addJob-delayed")),
+        ("7bae1666c6fc0e1b7f73920dd0fe76cdfbf9563b", Some("bull@1.0/moveToCompletedSet")),
+        ("853b3088fff863a738a6d231b444bdfcab2cb649", Some("bullmq-python@0.1–0.4/moveToFinished")),
+        ("662066e89db469f8f9a8a7409b603b218bc4eac8", Some("redis-om-dotnet@0.1–0.4/")),
+        // Sidekiq Pro, which is not public; an example in the documentation of Redis.
         ("b4527f8ea7f764265d269c0798d77827521fab02", None),
         ("6b1bf486c81ceb7edf3c093f4c48582e38c0e791", None),
     ];
