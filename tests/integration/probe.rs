@@ -567,6 +567,11 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         );
         // Only while the latest call or blockage followed a BUSY one before the next heartbeat.
         names.extend(["blockage", "slow_call"].map(|what| format!("redis_script_last_{what}_undetected")));
+        // Only with a guard.
+        names.extend(
+            ["last_action_duration_seconds", "last_action_info", "last_action_timestamp_seconds", "ready"]
+                .map(|what| format!("redis_script_guard_{what}")),
+        );
         let needed = metrics_of_rules();
         assert!(needed.contains("process_start_time_seconds"), "{needed:?}");
         let missing: Vec<&String> = needed.difference(&names).collect();

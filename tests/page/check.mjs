@@ -225,7 +225,7 @@ const scenarios = {
     assert.match(text, /redis-cli -h 127\.0\.0\.1 -p \d+ SCRIPT KILL/);
     assert.doesNotMatch(text, / FUNCTION KILL/);
     assert.match(text, /If the reply is UNKILLABLE, the script has already written data: wait until it ends, or send SHUTDOWN NOSAVE/);
-    assert.match(await page.locator('#incidents').innerText(), /BUSY: script/);
+    await until(page, () => /BUSY: script/.test(document.querySelector('#incidents').innerText));
     assert.match(await page.locator('#incidents').innerText(), /so far/);
   },
   async busy_module(page) {
