@@ -634,9 +634,7 @@ fn large_replies_of_many_servers_share_one_budget() {
             args.extend(["--redis.addr".to_owned(), format!("redis://{}", server.addr)]);
         }
         let mut exporter = Exporter::builder().args(&args).args(&QUICK).start();
-        let dropped = |metrics: &Metrics| {
-            metrics.sum("redis_script_exporter_poll_failures_total", &[])
-        };
+        let dropped = |metrics: &Metrics| metrics.sum("redis_script_exporter_poll_failures_total", &[]);
         exporter.wait_for(LIMIT, "many dropped replies", |metrics| dropped(metrics) >= 100.0);
         let target = target_of(&good);
         for calls in 1..=5 {
