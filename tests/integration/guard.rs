@@ -64,6 +64,7 @@ fn server(kind: Kind) -> ServerBuilder {
 #[track_caller]
 fn guarded(server: &Server, flags: &[&str]) -> Exporter {
     let exporter = unready(server, flags);
+    wait_for_poll(&exporter);
     exporter.wait_for(LIMIT, "the guard to be ready", |metrics| {
         metrics.sum("redis_script_guard_ready", &[]) > 0.0
             && metrics.sum("redis_script_time_limit_seconds", &[]) > 0.0
@@ -81,6 +82,14 @@ fn unready(server: &Server, flags: &[&str]) -> Exporter {
         all.push(KILL_AFTER);
     }
     Exporter::start(&all)
+}
+
+/// Waits for the first poll: before it the exporter does not know the server's role.
+#[track_caller]
+fn wait_for_poll(exporter: &Exporter) {
+    exporter.wait_for(LIMIT, "the first poll", |metrics| {
+        metrics.sum("redis_script_exporter_last_poll_timestamp_seconds", &[]) > 0.0
+    });
 }
 
 fn count_of(metrics: &Metrics, outcome: &str) -> u64 {
@@ -327,6 +336,7 @@ fn a_missing_grant_is_said(kind: Kind) {
     let mut client = server.client();
     {
         let exporter = unready(&server, &credentials);
+        wait_for_poll(&exporter);
         eventually(LIMIT, "the log to say that the guard can't log in", || {
             (!lines_with(&exporter.logs(), &["the guard can't kill", "AUTH", "guard"]).is_empty())
                 .then_some(())
@@ -342,6 +352,7 @@ fn a_missing_grant_is_said(kind: Kind) {
     }
     fs::write(&password, "sesame\n").unwrap();
     let exporter = unready(&server, &credentials);
+    wait_for_poll(&exporter);
     eventually(LIMIT, "the log to name the grant", || {
         let words = ["may not run SCRIPT KILL", "ACL SETUSER guard +script|kill"];
         (!lines_with(&exporter.logs(), &words).is_empty()).then_some(())
@@ -379,7 +390,11 @@ fn a_missing_grant_is_said(kind: Kind) {
 
 fn a_command_of_a_module_is_left(kind: Kind) {
     let folder = TempDir::new().unwrap();
-    let Some(module) = module(folder.path()).filter(|_| kind.has_functions()) else { return };
+    // Valkey 9.0.0 crashes when it loads a module of Redis' interface.
+    if !kind.has_functions() || kind == Kind::Valkey90 {
+        return;
+    }
+    let Some(module) = module(folder.path()) else { return };
     let server = server(kind).config(format!("loadmodule {}", module.display())).start();
     let exporter = guarded(&server, &["--guard.mode=kill"]);
     let mut client = server.client();
