@@ -197,16 +197,17 @@ impl Guard {
     /// Notes what runs.
     pub(crate) fn busy(&mut self, confirmation: Confirmation, limit: Option<Duration>, now: Timestamps) {
         self.runs.busy(confirmation, now.mono, Self::limit(limit));
-        if let Some(run) = self.runs.current()
-            && run.id != self.account.run
-        {
-            self.account = Account { run: run.id, ..Account::default() };
-        }
+        self.follow_run();
     }
 
     /// Notes a line of the server's log.
     pub(crate) fn logged(&mut self, named: Named, now: Timestamps) {
         self.runs.logged(named, now.mono);
+        self.follow_run();
+    }
+
+    /// Begins the account of another run.
+    fn follow_run(&mut self) {
         if let Some(run) = self.runs.current()
             && run.id != self.account.run
         {
