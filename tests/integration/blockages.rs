@@ -629,9 +629,13 @@ fn two_hundred_targets_blocked_at_once() {
     let blocked = usage(&exporter);
     let longest = held.elapsed() + LIMIT;
     servers.iter_mut().for_each(Server::resume);
+    // A server that lacks CPU time after it was resumed is blocked once more.
     let metrics = exporter.wait_for(LIMIT, "all blockages to be told", |metrics| {
         everywhere(metrics, "ok")
-            && whole(metrics.sum("redis_script_blockages_total", &[("cause", "unknown")])) >= TARGETS as u64
+            && servers.iter().all(|server| {
+                let labels = [("target", &*target_of(server)), ("cause", "unknown")];
+                metrics.value("redis_script_blockages_total", &labels) >= Some(1.0)
+            })
     });
     let after = usage(&exporter);
     println!("(KiB resident, threads, sockets): idle {idle:?}, blocked {blocked:?}, after {after:?}");
@@ -639,7 +643,6 @@ fn two_hundred_targets_blocked_at_once() {
     for server in &servers {
         let target = target_of(server);
         let labels = [("target", target.as_str()), ("cause", "unknown")];
-        assert_eq!(metrics.value("redis_script_blockages_total", &labels), Some(1.0), "{target}");
         let seconds = metrics.value("redis_script_blockage_seconds_total", &labels).unwrap();
         assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
     }

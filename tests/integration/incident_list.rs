@@ -16,7 +16,7 @@ use test_support::wait::eventually;
 on_each_server!(blockages_and_outages_are_listed_and_kept_over_a_restart);
 
 /// Duration of a script that is killed.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(600);
 
 /// Intervals at which incidents and their outcome are noticed soon. BUSY replies alone tell a blockage: on a machine with
 /// much to do any server looks blocked for a moment.

@@ -31,7 +31,7 @@ use test_support::wait::eventually;
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 
 /// Duration of a script that is killed once the page has been checked.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(600);
 
 /// With much to do any server looks blocked for a moment: for tests without a blockage.
 const PATIENT: [&str; 1] = ["--heartbeat.blocked-after=20s"];
@@ -134,7 +134,7 @@ fn a_server_that_is_busy_with_a_script_that_has_written() {
         let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         let mut caller = server.client();
-        caller.send(&eval(&format!("redis.call('SET', 'x', 1)\n{BUSY_LOOP}"), Duration::from_secs(40)));
+        caller.send(&eval(&format!("redis.call('SET', 'x', 1)\n{BUSY_LOOP}"), LONG));
         wait_for_state(&exporter, "busy_script", 1);
         assert!(is_error(&server.call(&["SCRIPT", "KILL"]), "UNKILLABLE"));
         look(&exporter, "busy_script");

@@ -202,12 +202,23 @@ impl Exporter {
                 return Ok(metrics);
             }
             let lines: Vec<&str> = metrics.text.lines().filter(|line| !line.starts_with('#')).collect();
-            Err(format!("\n{}\n{}", lines.join("\n"), self.logs()))
+            Err(format!("\n{}\n{}", lines.join("\n"), self.logs.lock().unwrap().join("\n")))
         })
     }
 
-    /// Returns the log lines so far.
+    /// Returns the log lines so far, once there has been no new one for a moment: the exporter writes a line after the state that
+    /// it is about can be scraped.
     pub fn logs(&self) -> String {
+        const QUIET: Duration = Duration::from_millis(150);
+        let count = || self.logs.lock().unwrap().len();
+        let mut before = count();
+        for _ in 0..10 {
+            thread::sleep(QUIET);
+            if count() == before {
+                break;
+            }
+            before = count();
+        }
         self.logs.lock().unwrap().join("\n")
     }
 
