@@ -1,5 +1,6 @@
 //! Random faults against several real servers: `make soak`.
 //!
+//! Hostile servers are among the targets, all installed server versions among the honest ones (`SERVERS=all`).
 //! It takes 5 minutes, or `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line has the
 //! numbers of written, counted, lost (by cause) and repeated entries, and of faults. It fails if the account does not hold.
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     }
     let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
     println!("soak: {} for {} s, SOAK_SEED={seed}", names.join(", "), time.as_secs());
-    let report = chaos::run(&Plan { kinds, time, seed });
+    let report = chaos::run(&Plan { kinds, time, seed, hostile: true });
     for failure in &report.failures {
         eprintln!("FAILED: {failure}");
     }

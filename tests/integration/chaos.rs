@@ -12,7 +12,7 @@ on_each_server!(the_account_holds);
 const TIME: Duration = Duration::from_secs(25);
 
 fn the_account_holds(kind: Kind) {
-    let report = chaos::run(&Plan { kinds: vec![kind], time: TIME, seed: 20_261_125 });
+    let report = chaos::run(&Plan { kinds: vec![kind], time: TIME, seed: 20_261_125, hostile: false });
     println!("{kind}: {report}");
     assert!(report.failures.is_empty(), "{}\n{report}", report.failures.join("\n"));
 }

@@ -2,21 +2,23 @@
 //! wrong once, and goes on watching the others.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
-use redis::{Parser, Value};
 use tempfile::TempDir;
 
 use crate::common::{
     LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, wait_for_lines, whole,
 };
 use test_support::exporter::Exporter;
+use test_support::hostile::{
+    Commands, Hostile, INFO, always, array, bulk, endless, flooded, listen_on, quiet,
+};
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::server::{Kind, Server, free_port, run_on};
@@ -37,122 +39,6 @@ const A_WHILE: Duration = Duration::from_secs(3);
 /// tell it at every attempt.
 const MAX_LINES: usize = 25;
 
-/// A server that does what it likes with each of its connections.
-pub(crate) struct Hostile {
-    pub(crate) addr: SocketAddr,
-    /// Connections that it has taken.
-    connections: Arc<AtomicUsize>,
-    /// Set when the test is over.
-    over: Arc<AtomicBool>,
-}
-
-impl Hostile {
-    pub(crate) fn start(behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let hostile =
-            Self { addr: listener.local_addr().unwrap(), connections: Arc::default(), over: Arc::default() };
-        let (connections, over) = (Arc::clone(&hostile.connections), Arc::clone(&hostile.over));
-        let behave = Arc::new(behave);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if over.load(Ordering::Relaxed) {
-                    break;
-                }
-                connections.fetch_add(1, Ordering::Relaxed);
-                let (stream, behave) = (stream.unwrap(), Arc::clone(&behave));
-                thread::spawn(move || behave(stream));
-            }
-        });
-        hostile
-    }
-
-    /// A server that answers each command by what `answer` makes of its words (in lower case).
-    pub(crate) fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start(move |mut stream| {
-            for words in Commands::new(&stream) {
-                if stream.write_all(&answer(&words)).is_err() {
-                    break;
-                }
-            }
-        })
-    }
-
-    pub(crate) fn target(&self) -> String {
-        self.addr.to_string()
-    }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Hostile {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.addr);
-    }
-}
-
-/// Reads what a client asks on one connection, command by command.
-pub(crate) struct Commands {
-    stream: TcpStream,
-    /// Keeps what has arrived of the next command: clients send several at once.
-    parser: Parser,
-}
-
-impl Commands {
-    pub(crate) fn new(stream: &TcpStream) -> Self {
-        Self { stream: stream.try_clone().unwrap(), parser: Parser::new() }
-    }
-}
-
-impl Iterator for Commands {
-    type Item = Vec<String>;
-
-    /// The next command; `None` when the client has gone.
-    fn next(&mut self) -> Option<Vec<String>> {
-        let Ok(Value::Array(words)) = self.parser.parse_value(&mut self.stream) else { return None };
-        let text = |word: &Value| match word {
-            Value::BulkString(bytes) => String::from_utf8_lossy(bytes).to_lowercase(),
-            other => panic!("a client sends strings, not {other:?}"),
-        };
-        Some(words.iter().map(text).collect())
-    }
-}
-
-/// A bulk string as it goes over the wire.
-pub(crate) fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
-    let data = data.as_ref();
-    [format!("${}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
-}
-
-/// An array of what goes over the wire already.
-pub(crate) fn array(items: &[Vec<u8>]) -> Vec<u8> {
-    [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
-}
-
-/// INFO as a quiet server has it.
-pub(crate) const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
-    uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
-    # Commandstats\r\n# Errorstats\r\n";
-
-/// Replies of an idle server without slow commands.
-pub(crate) fn quiet(words: &[String]) -> Vec<u8> {
-    let setting = |name: &str, value: &str| [bulk(name), bulk(value)];
-    match words[0].as_str() {
-        "ping" => b"+PONG\r\n".to_vec(),
-        "info" => bulk(INFO),
-        "slowlog" if words[1] == "len" => b":0\r\n".to_vec(),
-        "slowlog" | "exec" => array(&[]),
-        "config" => {
-            array(&[setting("slowlog-log-slower-than", "10000"), setting("slowlog-max-len", "128")].concat())
-        }
-        "function" => array(&[bulk("running_script"), b"$-1\r\n".to_vec(), bulk("engines"), array(&[])]),
-        "multi" | "client" => b"+OK\r\n".to_vec(),
-        other => format!("-ERR unknown command '{other}'\r\n").into_bytes(),
-    }
-}
-
 /// Replies of a server that runs a function which began at that time; FUNCTION STATS names it, or nothing.
 fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
     const REASON: &str =
@@ -168,41 +54,6 @@ fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
         "exec" => format!("-EXECABORT Transaction discarded because of: {REASON}\r\n").into_bytes(),
         _ => format!("-{REASON}\r\n").into_bytes(),
     }
-}
-
-/// Takes what the client sends until it goes.
-fn listen_on(mut stream: TcpStream) {
-    let mut buffer = [0; 4096];
-    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
-}
-
-/// Answers the first bytes that come with the same data again and again, for as long as somebody takes it.
-fn endless(first: &'static [u8], more: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
-    move |mut stream| {
-        let mut buffer = [0; 4096];
-        if stream.read(&mut buffer).is_ok_and(|length| length > 0) && stream.write_all(first).is_ok() {
-            while stream.write_all(&more).is_ok() {}
-        }
-    }
-}
-
-/// Answers everything with the same bytes, and goes on listening.
-fn always(answer: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
-    move |mut stream| {
-        let mut buffer = [0; 4096];
-        while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
-            if stream.write_all(&answer).is_err() {
-                break;
-            }
-        }
-    }
-}
-
-/// The most memory that a process has ever taken, in bytes.
-fn peak_memory(exporter: &Exporter) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Watches a hostile server and a good one with one exporter. Holds when the hostile one is in one of these states and
@@ -250,7 +101,7 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
         let lost = number(&metrics, "redis_script_slowlog_lost_entries_total", &[("target", &good_target)]);
         assert_eq!(lost, Some(0));
 
-        let (memory, logs) = (peak_memory(&exporter), exporter.logs());
+        let (memory, logs) = (exporter.peak_memory(), exporter.logs());
         assert!(memory < MAX_MEMORY, "{} KiB at the most\n{logs}", memory >> 10);
         let lines = lines_with(&logs, &[&bad_target]);
         assert!(!lines.is_empty(), "nothing is told: {logs}");
@@ -557,7 +408,7 @@ fn huge_lengths() {
                 && !lines_with(&exporter.logs(), &["level=warn"]).is_empty()
         });
         assert_eq!(exporter.get("/-/healthy").status, 200, "{answer:?}: {}", exporter.logs());
-        assert!(peak_memory(&exporter) < MAX_MEMORY, "{answer:?}");
+        assert!(exporter.peak_memory() < MAX_MEMORY, "{answer:?}");
     }
 }
 
@@ -650,32 +501,12 @@ fn large_replies_of_many_servers_share_one_budget() {
             number(&metrics, "redis_script_slowlog_lost_entries_total", &[("target", &*target)]),
             Some(0)
         );
-        let memory = peak_memory(&exporter);
+        let memory = exporter.peak_memory();
         assert!(memory < MAX_MEMORY + (48 << 20), "{} KiB", memory >> 10);
         let logs = exporter.logs();
         assert!(!lines_with(&logs, &["level=warn", "exceed --redis.reply-memory"]).is_empty(), "{logs}");
         exporter.terminate();
     });
-}
-
-/// Replies of a server whose slow log has only new entries each time.
-fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
-    let next = AtomicUsize::new(0);
-    move |words| {
-        if words[0] != "slowlog" || words[1] != "get" {
-            return quiet(words);
-        }
-        let int = |number: usize| format!(":{number}\r\n").into_bytes();
-        // More than it is asked for, within the limit of the reply.
-        let first = next.fetch_add(12, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let entry = |id: usize| {
-            let call = array(&[bulk("EVAL"), bulk(format!("return {id}")), bulk("0")]);
-            let now = format!(":{now}\r\n").into_bytes();
-            array(&[int(id), now, int(2_000_000), call, bulk("x".repeat(2000)), bulk("y".repeat(2000))])
-        };
-        array(&(first..first + 12).rev().map(entry).collect::<Vec<_>>())
-    }
 }
 
 /// All attacks of this file at the same time, over HTTP too, beside 50 honest servers.
@@ -761,7 +592,7 @@ fn all_attacks_at_once() {
             over.store(true, Ordering::Relaxed);
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         });
-        let memory = peak_memory(&exporter);
+        let memory = exporter.peak_memory();
         let (status, took) = exporter.terminate();
         assert!(status.success(), "{status:?}");
         println!("{} KiB at the most, {took:?} to the end", memory >> 10);
@@ -1103,7 +934,7 @@ fn a_flood_of_made_up_slow_calls() {
         eventually(LIMIT, line, || (lines_with(&exporter.logs(), &[line]).len() > before).then_some(()));
     }
     let metrics = exporter.wait_for(LIMIT, "an end", |metrics| state(metrics, &target) == "ok");
-    let (slow, memory) = (counted(&metrics), peak_memory(&exporter));
+    let (slow, memory) = (counted(&metrics), exporter.peak_memory());
     exporter.terminate();
     let end = || exporter.logs().lines().any(|line| line.contains("message=stopped")).then_some(());
     eventually(LIMIT, "the last line", end);

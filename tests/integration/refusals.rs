@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::common::{
     LIMIT, QUICK, SPIN, logs_milliseconds, number, spin, state, target_of, wait_for_lines, watch,
 };
-use crate::hostile::{Commands, Hostile, INFO, bulk, quiet};
 use test_support::exporter::{Exporter, Finished};
+use test_support::hostile::{Commands, Hostile, INFO, bulk, quiet};
 use test_support::on_each_server;
 use test_support::server::{Kind, Server};
 use test_support::wait::{eventually, stays_true};

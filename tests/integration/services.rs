@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value as Json;
 
 use crate::common::{LIMIT, QUICK, assert_golden, number, repository, state};
-use crate::hostile::{Commands, Hostile, bulk, quiet};
 use test_support::exporter::Exporter;
+use test_support::hostile::{Commands, Hostile, bulk, quiet};
 use test_support::wait::eventually;
 
 /// Replies of a service by command.

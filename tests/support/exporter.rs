@@ -179,6 +179,15 @@ impl Exporter {
         self.process.pid()
     }
 
+    /// Returns the maximum resident memory of the process so far, in bytes.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a size in kB") * 1024
+    }
+
     /// Sends a GET request on a new connection.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {

@@ -10,6 +10,7 @@ pub mod cache;
 pub mod chaos;
 pub mod client;
 pub mod exporter;
+pub mod hostile;
 pub mod http;
 pub mod metrics;
 pub mod monitoring;

@@ -5,8 +5,12 @@
 //! exact number for each run of a server after its slow log was turned off. `counted + lost` on `/metrics` must equal that
 //! number, no counter may decrease, no id may be logged twice, and lost entries must have been overwritten.
 //!
+//! Hostile servers can be among the targets. Of them, too, no counter may decrease; their log lines are not compared with
+//! anything, since their slow log is made up.
+//!
 //! Entries that a server held unread when its process ended are not guaranteed, and counted separately.
 
+mod attackers;
 mod harness;
 pub mod proxy;
 mod watch;
@@ -23,7 +27,11 @@ use tempfile::TempDir;
 
 use self::harness::{TargetHarness, Totals};
 use self::watch::SharedState;
+use super::hostile::Hostile;
 use super::server::Kind;
+
+/// Maximum memory of the exporter with hostile servers among its targets, in bytes.
+const MAX_MEMORY: u64 = 128_000_000;
 
 /// Servers, duration and seed of a run.
 #[derive(Clone, Debug)]
@@ -34,6 +42,8 @@ pub struct Plan {
     pub time: Duration,
     /// Seed of all random choices.
     pub seed: u64,
+    /// True if hostile servers are among the targets.
+    pub hostile: bool,
 }
 
 /// Result of a run.
@@ -46,6 +56,10 @@ pub struct Report {
     faults: Vec<(&'static str, u64)>,
     seconds: u64,
     seed: u64,
+    /// Maximum resident memory of any process of the exporter, in bytes.
+    peak_memory: u64,
+    /// Connections that hostile servers accepted.
+    attacks: usize,
     /// Violations, each with the last events and log lines.
     pub failures: Vec<String>,
 }
@@ -61,12 +75,15 @@ impl fmt::Display for Report {
         write!(
             f,
             "written={written} counted={counted} lost={lost} ({}) repeated={repeated} faults={faults} ({}) seconds={} \
-             scripts={scripts} logged={} unread_at_death={unread} scrapes={} seed={} failures={}",
+             scripts={scripts} logged={} unread_at_death={unread} scrapes={} hostile_connections={} \
+             peak_memory_mib={} seed={} failures={}",
             by_kind(&mut self.total.lost_by.iter().map(|(kind, count)| (*kind, *count))),
             by_kind(&mut self.faults.iter().copied()),
             self.seconds,
             self.logged,
             self.scrapes,
+            self.attacks,
+            self.peak_memory >> 20,
             self.seed,
             self.failures.len(),
         )
@@ -75,7 +92,8 @@ impl fmt::Display for Report {
 
 /// Runs the plan.
 pub fn run(plan: &Plan) -> Report {
-    let shared = SharedState::new();
+    let attackers = if plan.hostile { attackers::start(plan.seed) } else { Vec::new() };
+    let shared = SharedState::new(attackers.iter().map(Hostile::target).collect());
     let dir = TempDir::new().expect("a temporary directory");
     let (kill, requests) = channel();
     let mut harnesses = Vec::new();
@@ -95,6 +113,7 @@ pub fn run(plan: &Plan) -> Report {
     drop(kill);
     let mut args: Vec<String> =
         harnesses.iter().map(|harness| format!("--redis.addr={}", harness.url())).collect();
+    args.extend(attackers.iter().map(|server| format!("--redis.addr=redis://{}", server.addr)));
     args.push(format!("--state.file={}", dir.path().join("state.json").display()));
     args.extend(
         [
@@ -141,9 +160,15 @@ pub fn run(plan: &Plan) -> Report {
             failures.push("counted + lost does not equal the number of written entries".to_owned());
         }
     }
+    let peak_memory = shared.peak_memory();
+    if plan.hostile && peak_memory > MAX_MEMORY {
+        failures.push(format!("the exporter took {} MiB of memory", peak_memory >> 20));
+    }
+    let attacks = attackers.iter().map(Hostile::connections).sum();
     let faults = shared.faults().into_iter().collect();
     let seconds = shared.elapsed().as_secs();
-    Report { total, logged, scrapes: shared.scrapes(), faults, seconds, seed: plan.seed, failures }
+    let scrapes = shared.scrapes();
+    Report { total, logged, scrapes, faults, seconds, seed: plan.seed, peak_memory, attacks, failures }
 }
 
 /// Runs one part. A panic is a failure and ends all other parts.

@@ -106,10 +106,13 @@ pub struct SharedState {
     events: Mutex<BTreeMap<String, VecDeque<String>>>,
     lines: Mutex<VecDeque<String>>,
     failures: Mutex<Vec<String>>,
+    /// Labels `target` of hostile servers.
+    hostile: Vec<String>,
+    peak_memory: Mutex<u64>,
 }
 
 impl SharedState {
-    pub fn new() -> Self {
+    pub fn new(hostile: Vec<String>) -> Self {
         Self {
             started_at: Instant::now(),
             restart_lock: RwLock::default(),
@@ -123,6 +126,8 @@ impl SharedState {
             events: Mutex::default(),
             lines: Mutex::default(),
             failures: Mutex::default(),
+            hostile,
+            peak_memory: Mutex::default(),
         }
     }
 
@@ -156,6 +161,22 @@ impl SharedState {
 
     pub fn scrapes(&self) -> u64 {
         *self.scrapes.lock().unwrap()
+    }
+
+    /// Records the memory of a process of the exporter that is about to end.
+    fn used_memory(&self, exporter: &Exporter) {
+        let mut peak = self.peak_memory.lock().unwrap();
+        *peak = exporter.peak_memory().max(*peak);
+    }
+
+    pub fn peak_memory(&self) -> u64 {
+        *self.peak_memory.lock().unwrap()
+    }
+
+    /// True if this is a line about a hostile server.
+    fn is_of_hostile(&self, line: &str) -> bool {
+        let target = line.split(' ').find_map(|part| part.strip_prefix("target="));
+        target.is_some_and(|target| self.hostile.iter().any(|hostile| hostile == target))
     }
 
     /// Records a failure with the last events and log lines, and ends all threads.
@@ -205,6 +226,9 @@ impl SharedState {
     /// Checks lines of the exporter's log: each call is logged at most once.
     fn read_log(&self, lines: Vec<String>) {
         for line in lines {
+            if self.is_of_hostile(&line) {
+                continue;
+            }
             let Some((run, id)) = logged_call(&line) else {
                 let mut lines = self.lines.lock().unwrap();
                 lines.push_back(line);
@@ -337,6 +361,7 @@ pub fn run_exporter(shared: &SharedState, args: &[String], seed: u64, requests: 
             };
             let restart_lock = shared.restart_lock.write().unwrap();
             *shared.addr.lock().unwrap() = None;
+            shared.used_memory(&exporter);
             let lines = exporter.end_with_logs(signal);
             drop(restart_lock);
             shared.event(EXPORTER, &format!("{signal}, gone for {pause} ms"));
@@ -350,5 +375,6 @@ pub fn run_exporter(shared: &SharedState, args: &[String], seed: u64, requests: 
         }
     }
     *shared.addr.lock().unwrap() = None;
+    shared.used_memory(&exporter);
     shared.read_log(exporter.end_with_logs(Signal::SIGTERM));
 }

@@ -1,0 +1,174 @@
+//! Servers under the control of an attacker: they answer what a test wants.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redis::{Parser, Value};
+
+/// A server that does what it likes with each of its connections.
+pub struct Hostile {
+    pub addr: SocketAddr,
+    /// Connections that it has taken.
+    connections: Arc<AtomicUsize>,
+    /// Set when the test is over.
+    over: Arc<AtomicBool>,
+}
+
+impl Hostile {
+    pub fn start(behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hostile =
+            Self { addr: listener.local_addr().unwrap(), connections: Arc::default(), over: Arc::default() };
+        let (connections, over) = (Arc::clone(&hostile.connections), Arc::clone(&hostile.over));
+        let behave = Arc::new(behave);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (stream, behave) = (stream.unwrap(), Arc::clone(&behave));
+                thread::spawn(move || behave(stream));
+            }
+        });
+        hostile
+    }
+
+    /// A server that answers each command by what `answer` makes of its words (in lower case).
+    pub fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |mut stream| {
+            for words in Commands::new(&stream) {
+                if stream.write_all(&answer(&words)).is_err() {
+                    break;
+                }
+            }
+        })
+    }
+
+    pub fn target(&self) -> String {
+        self.addr.to_string()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+/// Reads what a client asks on one connection, command by command.
+pub struct Commands {
+    stream: TcpStream,
+    /// Keeps what has arrived of the next command: clients send several at once.
+    parser: Parser,
+}
+
+impl Commands {
+    pub fn new(stream: &TcpStream) -> Self {
+        Self { stream: stream.try_clone().unwrap(), parser: Parser::new() }
+    }
+}
+
+impl Iterator for Commands {
+    type Item = Vec<String>;
+
+    /// The next command; `None` when the client has gone.
+    fn next(&mut self) -> Option<Vec<String>> {
+        let Ok(Value::Array(words)) = self.parser.parse_value(&mut self.stream) else { return None };
+        let text = |word: &Value| match word {
+            Value::BulkString(bytes) => String::from_utf8_lossy(bytes).to_lowercase(),
+            other => panic!("a client sends strings, not {other:?}"),
+        };
+        Some(words.iter().map(text).collect())
+    }
+}
+
+/// A bulk string as it goes over the wire.
+pub fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
+    let data = data.as_ref();
+    [format!("${}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
+}
+
+/// An array of what goes over the wire already.
+pub fn array(items: &[Vec<u8>]) -> Vec<u8> {
+    [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
+}
+
+/// INFO as a quiet server has it.
+pub const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
+    uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
+    # Commandstats\r\n# Errorstats\r\n";
+
+/// Replies of an idle server without slow commands.
+pub fn quiet(words: &[String]) -> Vec<u8> {
+    let setting = |name: &str, value: &str| [bulk(name), bulk(value)];
+    match words[0].as_str() {
+        "ping" => b"+PONG\r\n".to_vec(),
+        "info" => bulk(INFO),
+        "slowlog" if words[1] == "len" => b":0\r\n".to_vec(),
+        "slowlog" | "exec" => array(&[]),
+        "config" => {
+            array(&[setting("slowlog-log-slower-than", "10000"), setting("slowlog-max-len", "128")].concat())
+        }
+        "function" => array(&[bulk("running_script"), b"$-1\r\n".to_vec(), bulk("engines"), array(&[])]),
+        "multi" | "client" => b"+OK\r\n".to_vec(),
+        other => format!("-ERR unknown command '{other}'\r\n").into_bytes(),
+    }
+}
+
+/// Takes what the client sends until it goes.
+pub fn listen_on(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+/// Answers the first bytes that come with the same data again and again, for as long as somebody takes it.
+pub fn endless(first: &'static [u8], more: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    move |mut stream| {
+        let mut buffer = [0; 4096];
+        if stream.read(&mut buffer).is_ok_and(|length| length > 0) && stream.write_all(first).is_ok() {
+            while stream.write_all(&more).is_ok() {}
+        }
+    }
+}
+
+/// Answers everything with the same bytes, and goes on listening.
+pub fn always(answer: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    move |mut stream| {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+            if stream.write_all(&answer).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Replies of a server whose slow log has only new entries each time.
+pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
+    let next = AtomicUsize::new(0);
+    move |words| {
+        if words[0] != "slowlog" || words[1] != "get" {
+            return quiet(words);
+        }
+        let int = |number: usize| format!(":{number}\r\n").into_bytes();
+        // More than it is asked for, within the limit of the reply.
+        let first = next.fetch_add(12, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let entry = |id: usize| {
+            let call = array(&[bulk("EVAL"), bulk(format!("return {id}")), bulk("0")]);
+            let now = format!(":{now}\r\n").into_bytes();
+            array(&[int(id), now, int(2_000_000), call, bulk("x".repeat(2000)), bulk("y".repeat(2000))])
+        };
+        array(&(first..first + 12).rev().map(entry).collect::<Vec<_>>())
+    }
+}
