@@ -23,6 +23,10 @@ const CLOSED_AFTER: u32 = 2;
 /// The same for SLOWLOG GET. Its reply can be too large for the server's output buffer, and smaller ones are requested first.
 const SLOWLOG_CLOSED_AFTER: u32 = 6;
 
+/// The same for INFO of a server that was identified by it before, also by a former process. Without INFO, several servers behind
+/// one address can't be told apart, and a network that fails repeatedly is no reason to do without.
+pub(super) const IDENTITY_CLOSED_AFTER: u32 = 20;
+
 /// Creates an empty histogram of single requests.
 pub(super) fn request_histogram() -> Histogram {
     Histogram::new(REQUEST_BUCKETS.into())
@@ -206,13 +210,14 @@ impl ExporterStats {
     }
 
     /// Notes that the connection was lost before a command was answered. Returns true if that happens each time, so that
-    /// the command counts as not available.
-    pub(super) fn lost_at(&mut self, feature: Feature) -> bool {
+    /// the command counts as not available. `is_identified` is true if INFO identified the server before.
+    pub(super) fn lost_at(&mut self, feature: Feature, is_identified: bool) -> bool {
         let count = self.lost_at.entry(feature).or_default();
         *count = count.saturating_add(1);
         let is_known =
             self.capabilities.values().any(|capability| capability.absence == Some(Absence::Closed));
         let limit = match feature {
+            Feature::Info if is_identified => IDENTITY_CLOSED_AFTER,
             _ if is_known => 1,
             Feature::Slowlog => SLOWLOG_CLOSED_AFTER,
             _ => CLOSED_AFTER,

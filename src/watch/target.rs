@@ -509,7 +509,7 @@ impl Target {
             }
             Observation::LostAt(command) => {
                 if let Some(feature) = Feature::of(command)
-                    && self.exporter.lost_at(feature)
+                    && self.exporter.lost_at(feature, self.account.is_identified())
                 {
                     let problem = format!("the connection is closed at {}", command.name());
                     self.set_capability(feature, Some(Absence::Closed), Some(problem), now, events);
@@ -721,6 +721,8 @@ fn explain(guard: &mut Guard, event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::Command;
+    use crate::watch::exporter::IDENTITY_CLOSED_AFTER;
 
     #[test]
     fn several_addresses_are_reported_when_their_number_changes() {
@@ -733,5 +735,39 @@ mod tests {
             let expected = if reported { vec![Event::SeveralAddresses { count: addresses }] } else { vec![] };
             assert_eq!((events, target.addresses()), (expected, addresses));
         }
+    }
+
+    /// Two servers are behind one address. The connection is lost twice in a row at INFO, and then the other server answers:
+    /// its slow log is not taken for that of the first one.
+    #[test]
+    fn a_network_that_fails_at_info_does_not_mix_two_servers() {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        let (mono, unix) = (Mono::from_epoch(Duration::ZERO), Unix::from_epoch(Duration::ZERO));
+        let at = Timestamps { mono, unix };
+        let mut target = Target::new(Arc::from("redis:6379"), slow, Arc::from([0.1, 1.0]), 10, at.unix);
+        let info = |run_id: &str| {
+            Observation::Info(Box::new(Info { run_id: Some(run_id.to_owned()), ..Info::default() }))
+        };
+        target.step(info("a"), at);
+        for _ in 1..IDENTITY_CLOSED_AFTER {
+            let events = target.step(Observation::LostAt(Command::Info(&["server"])), at).events;
+            assert_eq!(events, []);
+            assert!(target.should_try(Feature::Info, at), "the next connection is identified");
+        }
+        target.step(info("b"), at);
+        // A proxy that closes the connection at INFO each time ends that.
+        target.step(Observation::Capability { feature: Feature::Info, absence: None, problem: None }, at);
+        for _ in 0..IDENTITY_CLOSED_AFTER {
+            assert!(target.should_try(Feature::Info, at));
+            target.step(Observation::LostAt(Command::Info(&["server"])), at);
+        }
+        assert!(!target.should_try(Feature::Info, at));
+        // One that was never identified is without INFO sooner.
+        let mut target = Target::new(Arc::from("redis:6379"), slow, Arc::from([0.1, 1.0]), 10, at.unix);
+        for _ in 1..=2 {
+            assert!(target.should_try(Feature::Info, at));
+            target.step(Observation::LostAt(Command::Info(&["server"])), at);
+        }
+        assert!(!target.should_try(Feature::Info, at));
     }
 }

@@ -71,6 +71,12 @@ impl Account {
         self.cursor.is_begun()
     }
 
+    /// True if the server at the address was ever identified by its `run_id`.
+    #[must_use]
+    pub(super) fn is_identified(&self) -> bool {
+        self.cursor.is_identified()
+    }
+
     /// True if the log of the server that answers was never read: its entries are the baseline.
     #[must_use]
     pub(super) fn is_unread(&self) -> bool {

@@ -133,6 +133,11 @@ impl Cursor {
         self.run_id.is_some() || !matches!(self.position, Position::Unread(_))
     }
 
+    /// True if the server that answers, or was the last to answer, reported its `run_id`.
+    pub(super) fn is_identified(&self) -> bool {
+        self.run_id.is_some()
+    }
+
     /// Position in the log of the server that answers.
     pub(super) fn position(&self) -> Position {
         self.position
