@@ -95,13 +95,21 @@ pub(crate) fn scripts(
 }
 
 fn has_lua(text: &str) -> bool {
-    LUA_WORDS.iter().any(|word| text.contains(word))
+    LUA_WORDS.iter().any(|word| contains(text, word))
 }
 
 fn is_lua(body: &str) -> bool {
     LUA_WORDS.iter().any(|word| match *word {
         "#!lua" => body.starts_with(word),
-        word => body.contains(word),
+        word => contains(body, word),
+    })
+}
+
+/// True if a text contains one of [`LUA_WORDS`], which a longer word such as `redis.caller` is not.
+fn contains(text: &str, word: &str) -> bool {
+    let is_letter = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        word.ends_with('[') || !text.get(at + word.len()..).is_some_and(|rest| rest.starts_with(is_letter))
     })
 }
 

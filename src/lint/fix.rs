@@ -1,6 +1,7 @@
 //! Corrections that change nothing but what a rule reports.
 
 use crate::lint::linter;
+use crate::lint::rule::Origin;
 use crate::lint::source::header::{Flags, Header};
 use crate::lua::Position;
 
@@ -22,7 +23,7 @@ pub(crate) fn fixed(source: &str) -> Option<String> {
 /// True if a script with a `#!` line only reads, and its flags don't say so.
 fn lacks_no_writes(source: &str) -> bool {
     matches!(Header::parse(source), (Header::Script(Flags::Others), _))
-        && linter::in_thread(|| linter::check(source, &[])).is_some_and(|(diagnostics, _)| {
+        && linter::in_thread(|| linter::check(source, Origin::File, &[])).is_some_and(|(diagnostics, _)| {
             diagnostics.iter().any(|diagnostic| {
                 diagnostic.rule.name == "missing-no-writes" && diagnostic.position == Position::START
             }) && !diagnostics.iter().any(|diagnostic| diagnostic.rule.name == "invalid-shebang")

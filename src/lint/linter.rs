@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::thread;
 
 use crate::lint::analysis::facts::Facts;
-use crate::lint::rule::{Check, Diagnostic, Rule, Source, Suppressed};
+use crate::lint::rule::{Check, Diagnostic, Origin, Rule, Source, Suppressed};
 use crate::lint::rules::{RULES, rule};
 use crate::lint::source::header::Header;
 use crate::lint::source::parse::parse;
+use crate::lint::source::placeholders;
 use crate::lint::source::suppressions::{Scope, Suppressions};
 use crate::lua::{Token, tokens};
 
@@ -29,16 +30,24 @@ pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
 
 /// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
 /// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.
-pub(crate) fn check(text: &str, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
+pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
     let checks = || RULES.iter().filter(|rule| is_enabled(rule)).map(|rule| rule.check);
 
     let (header, body) = Header::parse(&text);
-    let tokens: Vec<Token<'_>> = tokens(body).collect();
-    let script = parse(body, &tokens);
+    let parameters = placeholders::parameters(body);
+    let body = placeholders::named(body, &parameters);
+    let tokens: Vec<Token<'_>> = tokens(&body).collect();
+    let script = parse(&body, &tokens);
     let facts = script.as_ref().ok().map(Facts::new);
-    let source = Source { text: &text, tokens: &tokens, error: script.as_ref().err() };
+    let source = Source {
+        text: &text,
+        origin,
+        tokens: &tokens,
+        parameters: &parameters,
+        error: script.as_ref().err(),
+    };
 
     let mut diagnostics = Vec::new();
     for check in checks() {

@@ -32,7 +32,7 @@ pub use self::rules::{RULES, rule};
 /// are checked if they are `enabled` by name.
 #[must_use]
 pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let (diagnostics, suppressed) = checked(source, enabled);
+    let (diagnostics, suppressed) = checked(source, rule::Origin::File, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));
     (findings.collect(), suppressed)
@@ -46,7 +46,7 @@ pub(crate) fn lint_embedded(
     script: &EmbeddedScript,
     enabled: &[String],
 ) -> (Vec<Finding>, usize) {
-    let (diagnostics, suppressed) = checked(&script.body, enabled);
+    let (diagnostics, suppressed) = checked(&script.body, rule::Origin::Literal, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let in_file = script.positions(source);
     let findings = diagnostics.into_iter().map(|mut diagnostic| {
@@ -59,8 +59,8 @@ pub(crate) fn lint_embedded(
     (findings.collect(), suppressed)
 }
 
-fn checked(source: &str, enabled: &[String]) -> (Vec<rule::Diagnostic>, usize) {
-    let checked = linter::in_thread(|| linter::check(source, enabled));
+fn checked(source: &str, origin: rule::Origin, enabled: &[String]) -> (Vec<rule::Diagnostic>, usize) {
+    let checked = linter::in_thread(|| linter::check(source, origin, enabled));
     checked.unwrap_or_else(|| (vec![rules::unchecked()], 0))
 }
 

@@ -102,12 +102,24 @@ pub(crate) enum Check {
     Suppressions(fn(&Suppressed<'_>) -> Vec<Diagnostic>),
 }
 
+/// Place of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// File of its own.
+    File,
+    /// Literal in a file of another language, to which the program may join other texts.
+    Literal,
+}
+
 /// Source before it is analysed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) text: &'a str,
+    pub(crate) origin: Origin,
     /// Tokens without those of the `#!` line.
     pub(crate) tokens: &'a [Token<'a>],
+    /// Parameters that a client replaces (`@key`); their mark is replaced in the tokens.
+    pub(crate) parameters: &'a [(Position, String)],
     /// Reason for which it can't be analysed.
     pub(crate) error: Option<&'a ParseError>,
 }
@@ -127,6 +139,7 @@ pub(crate) struct Suppressed<'a> {
 pub(crate) struct Diagnostic {
     pub(crate) rule: &'static Rule,
     pub(crate) position: Position,
+    /// Reason for the finding. `{line}` stands for the line of `related`, which the source of a literal does not know.
     pub(crate) message: String,
     /// Another position that explains the finding, and its role.
     pub(crate) related: Option<(Position, &'static str)>,

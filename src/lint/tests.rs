@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::rule::Origin;
 use super::{Finding, RULES, Severity, off_by_default};
 
 /// Findings and number of suppressed ones with all rules.
@@ -13,6 +14,12 @@ pub(crate) fn lint(source: &str) -> (Vec<Finding>, usize) {
 /// Lines and rules of the findings.
 pub(crate) fn findings(source: &str) -> Vec<(usize, &'static str)> {
     lint(source).0.into_iter().map(|finding| (finding.line, finding.rule.name)).collect()
+}
+
+/// Lines and rules of the findings in a literal of another language.
+pub(crate) fn findings_in_literal(source: &str) -> Vec<(usize, &'static str)> {
+    let (diagnostics, _) = super::checked(source, Origin::Literal, &[]);
+    diagnostics.into_iter().map(|diagnostic| (diagnostic.position.line, diagnostic.rule.name)).collect()
 }
 
 /// Rules of the findings that are at least warnings.

@@ -29,6 +29,16 @@ fn within(script: &Script, id: ExprId, depth: usize) -> Option<String> {
             [Value::Of(value)] => within(script, *value, depth),
             _ => None,
         },
+        Expr::Call { callee, args } => {
+            let text = || within(script, *args.first()?, depth);
+            if script.is_global(*callee, "string.upper") {
+                Some(text()?.to_ascii_uppercase())
+            } else if script.is_global(*callee, "string.lower") {
+                Some(text()?.to_ascii_lowercase())
+            } else {
+                None
+            }
+        }
         _ => None,
     }
 }

@@ -175,15 +175,27 @@ impl LoopAnalysis<'_> {
             }
             LoopKind::Generic(_) => return false,
         };
-        self.truth(condition).is_some_and(|truth| truth == is_while)
+        self.truth(around, condition).is_some_and(|truth| truth == is_while)
     }
 
     /// True or false if a condition is constant.
-    fn truth(&self, condition: ExprId) -> Option<bool> {
+    fn truth(&self, around: &Loop, condition: ExprId) -> Option<bool> {
         let script = self.script();
         let (mut condition, mut expected) = (condition, true);
         while let Expr::Unary(Unary::Not, operand) = script.expr(condition) {
             (condition, expected) = (*operand, !expected);
+        }
+        // A flag that is set once.
+        let is_parameter = |variable: VarId| {
+            script.functions.iter().any(|(_, function)| function.parameters.contains(&variable))
+        };
+        if let Expr::Variable(variable) = script.expr(condition)
+            && let [Value::Of(value)] = script.values(*variable)
+            && matches!(script.expr(*value), Expr::Bool(_))
+            && !is_parameter(*variable)
+            && !around.assigned.iter().any(|(assigned, _)| assigned == variable)
+        {
+            condition = *value;
         }
         let truth = match script.expr(condition) {
             Expr::Bool(value) => *value,
@@ -218,8 +230,37 @@ impl LoopAnalysis<'_> {
             Some(Bound::Constant(iterations)) => !self.is_huge(around, iterations),
             Some(Bound::Fixed) => true,
             Some(Bound::Data(_)) => false,
-            None => self.is_given(end),
+            None => self.is_given(end) || self.is_consumed(around, end),
         }
+    }
+
+    /// True for a condition on the length of a table without replies from which each iteration removes an element.
+    fn is_consumed(&self, around: &Loop, end: ExprId) -> bool {
+        let script = self.script();
+        let sides = match script.expr(end) {
+            Expr::Binary(Binary::Compare(_), left, right) => [*left, *right],
+            _ => return false,
+        };
+        let mut tables = sides.into_iter().filter_map(|side| match script.expr(side) {
+            Expr::Unary(Unary::Length, table) => Some(*table),
+            _ => None,
+        });
+        let removes = |statement: &Statement, table: ExprId| {
+            matches!(statement, Statement::Call(call) if matches!(
+                script.expr(*call),
+                Expr::Call { callee, args } if self.calls.is_global(*callee, "table.remove")
+                    && args.first().is_some_and(|arg| script.is_same(*arg, table))
+            ))
+        };
+        tables.any(|table| {
+            let is_grown = match script.expr(table) {
+                Expr::Variable(variable) => around.grown.contains(variable),
+                _ => true,
+            };
+            !is_grown
+                && around.body.iter().any(|statement| removes(statement, table))
+                && self.values.reply(table, true).is_none()
+        })
     }
 
     /// Reason for which a loop that ends at one of some conditions may take long.
@@ -299,7 +340,11 @@ impl LoopAnalysis<'_> {
     /// Bound of the difference of two numbers.
     fn span(&self, high: ExprId, low: Option<ExprId>) -> Bound {
         let script = self.script();
-        let lowest = low.map_or_else(|| vec![Sum::default()], |low| self.sums(low, "math.max"));
+        let mut lowest = low.map_or_else(|| vec![Sum::default()], |low| self.sums(low, "math.max"));
+        // What is left of a limit is not negative: `limit - LLEN`.
+        if lowest.iter().any(|low| self.is_rest(low)) {
+            lowest.push(Sum::default());
+        }
         let mut bound = None;
         for high in self.sums(high, "math.min") {
             for low in &lowest {
@@ -310,6 +355,19 @@ impl LoopAnalysis<'_> {
             }
         }
         bound.unwrap_or(Bound::Fixed)
+    }
+
+    /// True for a limit that does not depend on the data, minus the size of something.
+    fn is_rest(&self, sum: &Sum) -> bool {
+        let (taken, limits): (Vec<_>, Vec<_>) = sum.terms.iter().partition(|(factor, _)| *factor < 0.0);
+        let is_size = |value: ExprId| {
+            matches!(self.data(value), Some(LongLoop::Count(call)) if self.is_size(call))
+        };
+        let is_given = limits.iter().all(|(_, value)| self.data(*value).is_none());
+        !taken.is_empty()
+            && (!limits.is_empty() || sum.constant > 0.0)
+            && is_given
+            && taken.iter().all(|(_, value)| is_size(*value))
     }
 
     /// Sums that a number is, and those that it is at most or at least because of `math.min` or `math.max` in it.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::lint::analysis::calls::{Calls, protected};
 use crate::lint::analysis::commands::{self, Argument, Extent};
-use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Unary, Value};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Unary, Value, VarId};
 
 /// Maximum number of expressions that one value is followed through; only hostile scripts have more.
 const MAX_FOLLOWED: usize = 300;
@@ -242,6 +242,17 @@ impl<'a> Values<'a> {
             Expr::Variable(variable) => {
                 let limits = self.script().variables.get(*variable).map(|variable| variable.limits.clone());
                 let mut limits = limits.unwrap_or_default();
+                // `n = 100 if left < n then n = left end n = n - 1`: the only value that may be larger than others.
+                let values = self.script().values(*variable);
+                let mut others = values.iter().filter(|value| {
+                    let value = value.source();
+                    !limits.contains(&value) && !self.is_lower(value, *variable)
+                });
+                if let (Some(Value::Of(first)), None, true) =
+                    (others.next().copied(), others.next(), values.len() > 1)
+                {
+                    limits.push(first);
+                }
                 // `n = math.min(n, 100)`
                 for value in self.script().assigned(*variable).take(MAX_LIMITS) {
                     if !matches!(self.script().expr(value), Expr::Variable(_)) {
@@ -256,6 +267,15 @@ impl<'a> Values<'a> {
             }
             Expr::Binary(Binary::Or, either, other) => self.chosen(*either, *other).unwrap_or_default(),
             _ => Vec::new(),
+        }
+    }
+
+    /// True for 0, and for a variable minus something.
+    fn is_lower(&self, value: ExprId, variable: VarId) -> bool {
+        match self.script().expr(value) {
+            Expr::Number(number) => number.parse() == Ok(0.0),
+            Expr::Binary(Binary::Minus, left, _) => *self.script().expr(*left) == Expr::Variable(variable),
+            _ => false,
         }
     }
 

@@ -81,6 +81,10 @@ impl Finding {
     pub(crate) fn new(file: &str, diagnostic: Diagnostic, lines: &[&str]) -> Self {
         let Diagnostic { rule, position, message, related } = diagnostic;
         let line = lines.get(position.line.saturating_sub(1)).copied().unwrap_or_default();
+        let message = match related {
+            Some((position, _)) => message.replace("{line}", &position.line.to_string()),
+            None => message,
+        };
         Self {
             file: clean(file, MAX_LINE),
             line: position.line,

@@ -62,6 +62,9 @@ mod tests {
                 "for i = 0, 1 / 0 do end",
                 "for i = 1, -math.huge, -1 do end",
                 "for i = 10, 1, 0 do end",
+                "local go = true while go do redis.call('PING') end",
+                "local stop = false repeat redis.call('PING') until stop",
+                "local t = {} function t:go() return self:go() end return t:go()",
                 "local max = math.huge for i = 1, max do end",
                 "local function again() return again() end return again()",
             ],
@@ -69,6 +72,8 @@ mod tests {
         assert_clean(&[
             "while true do break end",
             "while false do end",
+            "local go = true while go do go = false end",
+            "local go = true while go do go = next(KEYS) end",
             "repeat until true",
             "while true do error('x') end",
             "for i = 1, math.huge do break end",

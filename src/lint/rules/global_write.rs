@@ -50,11 +50,13 @@ fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
     writes.chain(raw).collect()
 }
 
-/// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions.
+/// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions. A
+/// single one is more likely a script whose author forgot `local`.
 fn is_fragment(facts: &Facts<'_>, header: Header) -> bool {
     let main = facts.script.functions.get(facts.script.main);
     let only_declares = header == Header::None
         && main.is_some_and(|main| main.body.is_empty())
+        && facts.script.global_writes.len() > 1
         && facts.script.global_writes.iter().all(|write| write.is_declaration);
     only_declares || facts.calls.uses_undefined()
 }
@@ -73,6 +75,10 @@ mod tests {
                 "x = 5 return redis.call('GET', KEYS[1])",
                 "local a = 1 a, b = 2, 3",
                 "function f() return 1 end return f()",
+                "function f() end",
+                "function f(a) return f end",
+                "function redis.f() end",
+                "function string.trim(s) return s end",
                 "if ARGV[1] then x = 1 end",
                 "local function f() x = 1 end f()",
                 "for i = 1, 3 do x = i end",

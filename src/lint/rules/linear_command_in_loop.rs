@@ -31,8 +31,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     linear
         .map(|(id, command, around)| {
             let message = format!(
-                "{command} takes longer the larger its collection is, and the loop in line {} repeats it",
-                around.position.line
+                "{command} takes longer the larger its collection is, and the loop in line {{line}} repeats it"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             diagnostic.with_related(around.position, "the loop")

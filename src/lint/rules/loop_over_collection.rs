@@ -31,9 +31,8 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
     reads
         .map(|(around, UnlimitedRead { id, command, .. })| {
             let unkillable = unkillable(facts, around);
-            let line = around.position.line;
             let message = format!(
-                "{command} reads without a limit, and the loop in line {line} iterates over the whole reply{unkillable}"
+                "{command} reads without a limit, and the loop in line {{line}} iterates over the whole reply{unkillable}"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             diagnostic.with_related(around.position, "the loop")
@@ -56,6 +55,7 @@ mod tests {
             "local ok, t = xpcall(function() return redis.call('SMEMBERS', KEYS[1]) end, f) for _, m in ipairs(t) do f(m) end",
             "local function call(c, ...) return redis.call(c, ...) end for _, m in ipairs(call('SMEMBERS', KEYS[1])) do f(m) end",
             "local function try(...) local ok, r = pcall(redis.call, ...) return ok, r end local _, t = try('SMEMBERS', KEYS[1]) for _, m in ipairs(t) do f(m) end",
+            "for _, m in next, redis.call('SMEMBERS', KEYS[1]) do f(m) end",
             "local s = {} s.all = redis.call('SMEMBERS', KEYS[1]) for _, m in ipairs(s.all) do f(m) end",
             "local f = 0 local function g(t) for i = 1, #t do f = i end end g(redis.call('SMEMBERS', KEYS[1]))",
         ] {

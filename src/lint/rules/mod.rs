@@ -1,5 +1,6 @@
 //! Rules, one file each. A new rule is a file, its `mod` line and its row in [`RULES`]; a test finds what is forgotten.
 
+mod client_value;
 mod collection_scan_loop;
 mod could_be_read_only;
 mod endless_loop;
@@ -31,6 +32,7 @@ use crate::lint::rule::Rule;
 
 /// All rules, by name.
 pub static RULES: &[&Rule] = &[
+    &client_value::RULE,
     &collection_scan_loop::RULE,
     &could_be_read_only::RULE,
     &endless_loop::RULE,

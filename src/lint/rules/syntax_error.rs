@@ -1,9 +1,11 @@
 //! Sources that are not Lua 5.1.
 
-use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+use full_moon::tokenizer::Symbol;
+
+use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::placeholders;
-use crate::lua::Position;
+use crate::lua::{Kind, Position, Token};
 
 pub(super) static RULE: Rule = Rule {
     name: "syntax-error",
@@ -26,19 +28,60 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Some(ParseError::Syntax(position, message)) = source.error
         && placeholders::in_code(source.text, source.tokens, *position).is_none()
+        && !(source.origin == Origin::Literal && is_part(source, *position))
     {
         diagnostics.push(Diagnostic::new(&RULE, *position, message));
     }
-    if source.text.starts_with('\u{feff}') {
+    // The client that replaces `@key` reads the file as text, without the mark.
+    if source.text.starts_with('\u{feff}') && source.parameters.is_empty() {
         let message = "the file begins with a byte order mark, which is not Lua";
         diagnostics.push(Diagnostic::new(&RULE, Position::START, message));
     }
     diagnostics
 }
 
+/// True if a literal is no whole script: a part of one that the program joins, or another text that names a command. The error is
+/// at its end, at a word that ends a block, or there is no call of a command.
+fn is_part(source: &Source<'_>, error: Position) -> bool {
+    let is_open = source.tokens.last().is_none_or(|last| last.position <= error);
+    let closes = |kind: Kind<'_>| {
+        use Symbol::{Else, ElseIf, End, RightBrace, RightBracket, RightParen, Until};
+        matches!(
+            kind,
+            Kind::Symbol(Else | ElseIf | End | Until | RightBrace | RightBracket | RightParen | Symbol::Comma)
+        )
+    };
+    let begins_with_end =
+        source.tokens.iter().any(|token| token.position == error && closes(token.kind));
+    let is_call = |pair: &[Token<'_>]| match pair {
+        [name, next] => {
+            matches!(name.kind, Kind::Word("call" | "pcall"))
+                && matches!(next.kind, Kind::Symbol(Symbol::LeftParen))
+        }
+        _ => false,
+    };
+    is_open || begins_with_end || !source.tokens.windows(2).any(is_call)
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::{findings, lint};
+    use crate::lint::tests::{findings, findings_in_literal, lint};
+
+    #[test]
+    fn parts_of_scripts_in_literals_are_no_errors() {
+        for part in [
+            "if redis.call('GET', KEYS[1]) then",
+            "local a = 1 else redis.call('DEL', KEYS[1]) end",
+            "redis.call('DEL', KEYS[1]) end",
+            "redis.call('DEL', KEYS[1],",
+            "both redis.pubsub and redis.caller must be configured",
+            "KEYS[1] is missing",
+        ] {
+            assert_eq!(findings_in_literal(part), [], "{part}");
+        }
+        let script = "local a = = 1\nredis.call('DEL', KEYS[1])\nreturn a";
+        assert_eq!(findings_in_literal(script), [(1, "syntax-error")]);
+    }
 
     #[test]
     fn errors_have_a_position() {

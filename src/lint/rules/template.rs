@@ -1,6 +1,6 @@
 //! Placeholders of templates.
 
-use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::placeholders;
 use crate::lua::Position;
@@ -9,11 +9,12 @@ pub(super) static RULE: Rule = Rule {
     name: "template",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a placeholder of a template (`<%= … %>`, `{{ … }}`, `{% … %}`, `${…}`, `#{…}`, `%{…}`, `%s`, `@key`): the \
-              server gets another script for each value",
-    instead: "pass the value in KEYS or ARGV, or lint the output of the template",
-    why: "Each value makes a script of its own. The server compiles every one of them, and servers before \
-          Redis 7.4 keep them all; statistics by script have one row for each value.",
+    summary: "a file that is a template (`<%= … %>`, `{{ … }}`, `{% … %}`, `${…}`, `#{…}`, `%{…}`, `%(…)s`, `%s`, `$name`, \
+              `<?= … ?>`) and not the script that the server gets",
+    instead: "pass the values in KEYS or ARGV, or lint the output of the template",
+    why: "The linter checks the file as it is, so it may miss what the template adds. If a value differs from call to call, \
+          each makes a script of its own: the server compiles every one of them, and servers before Redis 7.4 keep \
+          them all. Values in literals of other languages are `client-value`.",
     example: Some(Example {
         bad: "\
             return redis.call('DEL', '<%= prefix %>:lock')",
@@ -24,14 +25,28 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
-    let mut found: Vec<(Position, &str)> = placeholders::in_strings(source.tokens).collect();
-    if let Some(ParseError::Syntax(position, _)) = source.error {
-        found.extend(placeholders::in_code(source.text, source.tokens, *position));
+    if source.origin == Origin::Literal {
+        return Vec::new();
     }
-    let diagnostics = found.into_iter().map(|(position, placeholder)| {
-        Diagnostic::new(&RULE, position, format!("`{placeholder}` is a placeholder of a template"))
-    });
-    diagnostics.collect()
+    let mut found = found(source);
+    found.sort_by_key(|(position, _)| *position);
+    let Some((position, placeholder)) = found.first() else { return Vec::new() };
+    let others = if found.len() > 1 { format!(", the first of {}", found.len()) } else { String::new() };
+    let message = format!("`{placeholder}` is a placeholder of a template{others}");
+    vec![Diagnostic::new(&RULE, *position, message)]
+}
+
+/// Placeholders of a source: in strings, and the first one in code that is no Lua.
+pub(super) fn found(source: &Source<'_>) -> Vec<(Position, String)> {
+    let in_strings = placeholders::in_strings(source.tokens);
+    let mut found: Vec<(Position, String)> =
+        in_strings.map(|(position, placeholder)| (position, placeholder.to_owned())).collect();
+    if let Some(ParseError::Syntax(position, _)) = source.error {
+        let in_code = placeholders::in_code(source.text, source.tokens, *position);
+        found.extend(in_code.map(|(position, placeholder)| (position, placeholder.to_owned())));
+    }
+    found.extend(placeholders::in_tables(source.tokens));
+    found
 }
 
 #[cfg(test)]
@@ -54,7 +69,18 @@ mod tests {
             ("if a then\n<% if b %>\nreturn 1\n", 2),
             ("if a then return 1 end\n%s\nreturn a", 2),
             ("local limit = %d\nreturn limit", 1),
-            ("return redis.call('INCRBY', @key, 1)", 1),
+            ("local limit = %(limit)s\nreturn limit", 1),
+            ("return redis.call('DEL', '%(key)s')", 1),
+            ("local limit = $limit\nreturn limit", 1),
+            ("local limit = <?= $limit ?>\nreturn limit", 1),
+            ("{{- if .Values.big }}\nreturn 1\n{{- end }}", 1),
+            ("{# a comment #}\nreturn 1", 1),
+            ("<%# a comment %>\nreturn 1", 1),
+            ("local a = 1\nlocal ttl = {{ttl}}\nreturn ttl + a", 2),
+            ("local ttl = {{ settings.ttl }} + 1\nreturn ttl", 1),
+            ("return {{ json .config }}", 1),
+            ("local limit = #{limit}\nreturn limit", 1),
+            ("@include('a')\nreturn 1", 1),
         ] {
             let found = findings(script);
             assert!(found.contains(&(line, "template")), "{script}: {found:?}");
@@ -65,6 +91,9 @@ mod tests {
             "return string.gsub(ARGV[1], '{{(.-)}}', 'x')",
             "return {{1, 2}, {3, 4}}",
             "local a = {} return {{a}, #{a}}",
+            "local a = {} return {{a}}",
+            "local function f(a) return {{a}} end return f(1)",
+            "return {{ARGV}}",
             "return string.gsub(ARGV[1], '%${(%w+)}', 'x')",
             "return string.match(ARGV[1], '%{(%w+)%}')",
             "-- {{ name }} <%= name %>\nreturn redis.call('SET', '{user}:' .. ARGV[1], 1)",

@@ -116,9 +116,8 @@ impl Execution<'_> {
         if self.diagnostic.is_none() {
             let position = self.facts.script.position(write);
             let message = format!(
-                "{} in line {} writes before this loop, so SCRIPT KILL can't end the loop",
-                self.facts.calls.command(write),
-                position.line
+                "{} in line {{line}} writes before this loop, so SCRIPT KILL can't end the loop",
+                self.facts.calls.command(write)
             );
             let diagnostic = Diagnostic::new(&RULE, at, message);
             self.diagnostic = Some(diagnostic.with_related(position, "the write"));

@@ -1,10 +1,12 @@
 //! Placeholders of templates. A script that has one is not the script that the server gets.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use full_moon::tokenizer::Symbol;
 
-use crate::lua::{Kind, Position, Token};
+use crate::lua::{Kind, Position, Token, tokens};
 
 /// Maximum number of characters of a placeholder.
 const MAX_LENGTH: usize = 100;
@@ -15,6 +17,99 @@ pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (P
         Kind::String(text) => Some((token.position, placeholder(text)?)),
         _ => None,
     })
+}
+
+/// Returns the placeholders in a script that is Lua with them: `{{ name }}` is a table in a table there, and `#{name}` its length. The
+/// script uses such a name nowhere else.
+pub(crate) fn in_tables(tokens: &[Token<'_>]) -> Vec<(Position, String)> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut found: Vec<(Position, &str, String)> = Vec::new();
+    let mut rest = tokens;
+    while let Some((first, others)) = rest.split_first() {
+        rest = others;
+        let Some((end, length)) = table_placeholder(first, others) else {
+            names.extend(word(first));
+            continue;
+        };
+        let (inner, after) = others.split_at_checked(length).unwrap_or_default();
+        rest = after;
+        let Some(name) = inner.iter().find_map(word) else { continue };
+        let path: Vec<&str> = inner.iter().filter_map(word).collect();
+        let (open, close) = if end == 1 { ("#{", "}") } else { ("{{", "}}") };
+        found.push((first.position, name, format!("{open}{}{close}", path.join("."))));
+    }
+    found.retain(|(_, name, _)| !names.contains(name) && !["KEYS", "ARGV"].contains(name));
+    found.into_iter().map(|(position, _, text)| (position, text)).collect()
+}
+
+/// Number of closing braces of a placeholder that begins with a token, and of tokens after the first.
+fn table_placeholder(first: &Token<'_>, others: &[Token<'_>]) -> Option<(usize, usize)> {
+    let next = others.first()?;
+    let is = |token: &Token<'_>, symbol: Symbol| token.kind == Kind::Symbol(symbol);
+    let braces = match first.kind {
+        Kind::Symbol(Symbol::Hash) => 1,
+        Kind::Symbol(Symbol::LeftBrace) => 2,
+        _ => return None,
+    };
+    if !is(next, Symbol::LeftBrace) || !is_adjacent(first, 1, next) {
+        return None;
+    }
+    let path = others.iter().skip(1).take_while(|token| word(token).is_some() || is(token, Symbol::Dot)).count();
+    let path_tokens = others.get(1..1 + path)?;
+    let alternates =
+        path_tokens.iter().enumerate().all(|(index, token)| (index % 2 == 0) == word(token).is_some());
+    let closing = others.get(1 + path..1 + path + braces)?;
+    let closes = closing.iter().all(|token| is(token, Symbol::RightBrace));
+    let is_closed_at_once = closing.windows(2).all(|pair| match pair {
+        [one, other] => is_adjacent(one, 1, other),
+        _ => true,
+    });
+    (path % 2 == 1 && alternates && closes && is_closed_at_once).then_some((braces, 1 + path + braces))
+}
+
+/// Name that a token is.
+fn word<'a>(token: &Token<'a>) -> Option<&'a str> {
+    match token.kind {
+        Kind::Word(name) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => Some(name),
+        _ => None,
+    }
+}
+
+/// True if a token follows another one, which has this number of characters, at once.
+fn is_adjacent(token: &Token<'_>, length: usize, next: &Token<'_>) -> bool {
+    token.position.line == next.position.line && token.position.column + length == next.position.column
+}
+
+/// Returns the parameters of a client that replaces them by elements of KEYS and ARGV: `@key`.
+pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
+    if !source.contains('@') {
+        return Vec::new();
+    }
+    let tokens: Vec<Token<'_>> = tokens(source).collect();
+    let followers = tokens.iter().skip(2).map(Some).chain(std::iter::once(None));
+    let parameters = tokens.iter().zip(tokens.iter().skip(1)).zip(followers).filter_map(|((mark, name), next)| {
+        let text = word(name)?;
+        let is_call = next.is_some_and(|next| next.kind == Kind::Symbol(Symbol::LeftParen));
+        (mark.kind == Kind::Illegal('@') && is_adjacent(mark, 1, name) && !is_call)
+            .then(|| (mark.position, format!("@{text}")))
+    });
+    parameters.collect()
+}
+
+/// Replaces the marks of parameters, which makes them names. Positions stay.
+pub(crate) fn named<'a>(source: &'a str, parameters: &[(Position, String)]) -> Cow<'a, str> {
+    if parameters.is_empty() {
+        return source.into();
+    }
+    let marks: BTreeSet<Position> = parameters.iter().map(|(position, _)| *position).collect();
+    let mut named = String::with_capacity(source.len());
+    for (line, text) in source.split_inclusive('\n').enumerate() {
+        named.extend(text.chars().enumerate().map(|(column, character)| {
+            let position = Position { line: line + 1, column: column + 1 };
+            if marks.contains(&position) { '_' } else { character }
+        }));
+    }
+    named.into()
 }
 
 /// Returns the position of the first placeholder in code, and the placeholder. Those in strings and comments leave a script
@@ -34,7 +129,7 @@ pub(crate) fn in_code<'a>(
     let is_code = |line: usize, text: &str, found: &str| {
         let before = text.find(found).and_then(|at| text.get(..at)).unwrap_or_default();
         let position = Position { line, column: before.chars().count() + 1 };
-        let is_mark = |kind| matches!(kind, Kind::Illegal('@') | Kind::Symbol(Symbol::Percent));
+        let is_mark = |kind| matches!(kind, Kind::Illegal('@' | '$') | Kind::Symbol(Symbol::Percent));
         tokens.iter().any(|token| token.position == position && is_mark(token.kind))
     };
     let mut next = texts.iter().peekable();
@@ -44,7 +139,7 @@ pub(crate) fn in_code<'a>(
         let is_text = next.peek().is_some_and(|lines| lines.contains(&line));
         let is_error = line == error.line;
         let placeholder = placeholder(text)
-            .filter(|found| is_error || !(is_text || found.starts_with("{{") || found.starts_with("#{")))
+            .filter(|found| is_error || !(is_text || ["{{", "#{", "%("].iter().any(|mark| found.starts_with(mark))))
             .or_else(|| formatted(text).filter(|found| is_error && is_code(line, text, found)))?;
         let at = text.find(placeholder)?;
         let column = text.get(..at)?.chars().count() + 1;
@@ -52,29 +147,36 @@ pub(crate) fn in_code<'a>(
     })
 }
 
-/// Returns the first parameter of a format (`%s`) or of a client that names them (`@key`). Neither `%` nor `@` begins an expression
-/// of Lua.
+/// Returns the first parameter of a format (`%s`), of a shell (`$name`), or of a client that names them (`@key`). None of these marks
+/// begins an expression of Lua.
 fn formatted(text: &str) -> Option<&str> {
     let begins = |at: usize| {
         let before = text.get(..at).unwrap_or_default().trim_end();
         before.is_empty() || before.ends_with(['(', ',', '=', '{', '[', '+', '-', '*', '/', '<', '>'])
     };
-    let at = text.match_indices(['%', '@']).map(|(at, _)| at).find(|at| begins(*at))?;
+    let at = text.match_indices(['%', '@', '$']).map(|(at, _)| at).find(|at| begins(*at))?;
     let rest = text.get(at + 1..)?;
     let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let name = rest.get(..length)?;
-    let is_verb = text.get(at..)?.starts_with('@') || ["s", "d", "v", "q", "i", "f"].contains(&name);
+    let is_verb = text.get(at..)?.starts_with(['@', '$']) || ["s", "d", "v", "q", "i", "f"].contains(&name);
     (is_verb && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| text.get(at..at + 1 + length))?
 }
 
 /// Returns the first placeholder in a text. Patterns of Lua have the same characters (`<%w+>`, `{{(.-)}}`).
 fn placeholder(text: &str) -> Option<&str> {
     let is_name = |inner: &str| {
-        let inner = inner.trim_start_matches(['#', '/', '^', '&', '>', '{', '.', ' ']).trim_end();
+        let inner = inner.trim_start_matches(['#', '/', '^', '&', '>', '{', '.', '-', ' ']).trim_end();
         inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && inner.chars().all(|c| c.is_ascii_alphanumeric() || " _.-|:}".contains(c))
+            && inner.chars().all(|c| c.is_ascii_alphanumeric() || " _.-|:}\"$".contains(c))
     };
-    let is_spaced = |inner: &str| inner.starts_with([' ', '=']) || inner.starts_with("- ");
+    let is_word = |inner: &str| {
+        inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let is_spaced =
+        |inner: &str| inner.starts_with([' ', '=']) || ["- ", "# "].iter().any(|mark| inner.starts_with(mark));
+    let is_php = |inner: &str| inner.starts_with('=') || inner.starts_with("php");
+    let is_conversion = |inner: &str| is_word(inner.strip_suffix(')').unwrap_or_default());
     let between = |begin: &str, end: &str, accepts: &dyn Fn(&str) -> bool| {
         text.match_indices(begin).find_map(|(at, _)| {
             let rest = text.get(at + begin.len()..)?;
@@ -87,16 +189,15 @@ fn placeholder(text: &str) -> Option<&str> {
         inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && !inner.contains(['\n', '{'])
     };
-    let is_word = |inner: &str| {
-        inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
     between("<%", "%>", &is_spaced)
         .or_else(|| between("{%", "%}", &is_spaced))
         .or_else(|| between("{{", "}}", &is_name))
         .or_else(|| between("${", "}", &is_expression))
         .or_else(|| between("#{", "}", &is_expression))
         .or_else(|| between("%{", "}", &is_word))
+        .or_else(|| between("<?", "?>", &is_php))
+        .or_else(|| between("{#", "#}", &|inner| inner.starts_with(' ')))
+        .or_else(|| ["s", "d", "i", "f", "r"].iter().find_map(|verb| between("%(", verb, &is_conversion)))
 }
 
 #[cfg(test)]
@@ -117,6 +218,17 @@ mod tests {
             ("local n = ${options.limit || 10}", Some("${options.limit || 10}")),
             ("'#{prefix}:x'", Some("#{prefix}")),
             ("local n = %{limit}", Some("%{limit}")),
+            ("local n = %(limit)s", Some("%(limit)s")),
+            ("'%(key)s:a'", Some("%(key)s")),
+            ("<?= $limit ?>", Some("<?= $limit ?>")),
+            ("<?php echo 1 ?>", Some("<?php echo 1 ?>")),
+            ("{{- if .Values.big }}", Some("{{- if .Values.big }}")),
+            ("{{ .limit | default \"5\" }}", Some("{{ .limit | default \"5\" }}")),
+            ("{# a comment #}", Some("{# a comment #}")),
+            ("<%# a comment %>", Some("<%# a comment %>")),
+            ("'%((%d+)%)s'", None),
+            ("'(%()s'", None),
+            ("'<%#%d+%>'", None),
             ("'%{(.-)%}'", None),
             ("'%${(%w+)}'", None),
             ("'%{name%}'", None),

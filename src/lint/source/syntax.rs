@@ -386,13 +386,24 @@ impl Script {
         true
     }
 
-    /// Values of a field of the table in a variable.
+    /// Values of a field, or of an element, of the table in a variable.
     pub(crate) fn field(&self, base: ExprId, key: ExprId) -> &[ExprId] {
-        let (Expr::Variable(table), Expr::String(key)) = (self.expr(base), self.expr(key)) else {
+        let (Expr::Variable(table), Expr::String(key) | Expr::Number(key)) = (self.expr(base), self.expr(key))
+        else {
             return &[];
         };
-        let table = self.variables.get(*table);
-        table.and_then(|table| table.fields.get(key)).map_or(&[], Vec::as_slice)
+        let fields = |table: VarId| self.variables.get(table).and_then(|table| table.fields.get(key));
+        fields(*table).or_else(|| fields(self.same_table(*table)?)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Variable whose value another one always has: the table that is `self` in its methods.
+    fn same_table(&self, table: VarId) -> Option<VarId> {
+        let mut tables = self.values(table).iter().map(|value| match self.expr(value.source()) {
+            Expr::Variable(other) if matches!(value, Value::Of(_)) => Some(*other),
+            _ => None,
+        });
+        let other = tables.find(|other| *other != Some(table))??;
+        tables.all(|next| next == Some(other) || next == Some(table)).then_some(other)
     }
 
     /// Last value of a field of the table in a variable.

@@ -206,14 +206,16 @@ impl Builder {
         is_past.then_some(value)
     }
 
-    /// Fields of a table that are given by name.
+    /// Fields of a table that are given by name, and its elements by their numbers.
     fn named_fields(&self, table: ExprId) -> Vec<(String, ExprId)> {
         let Expr::Table(fields) = self.script.expr(table) else { return Vec::new() };
+        let elements = fields.iter().filter(|(key, _)| key.is_none()).enumerate();
+        let elements = elements.map(|(index, (_, value))| ((index + 1).to_string(), *value));
         let named = fields.iter().filter_map(|(key, value)| match self.script.expr((*key)?) {
             Expr::String(key) => Some((key.clone(), *value)),
             _ => None,
         });
-        named.take(MAX_FIELDS).collect()
+        named.chain(elements).take(MAX_FIELDS).collect()
     }
 
     /// Assigns a value to an element of a table.

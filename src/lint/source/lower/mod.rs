@@ -159,7 +159,15 @@ impl Lowering<'_> {
             Stmt::GenericFor(generic) => {
                 let iterators: Vec<ExprId> =
                     generic.expressions().iter().map(|value| self.expr(value)).collect();
-                let iterator = iterators.first().copied().unwrap_or_else(|| self.builder.unknown());
+                let iterator = match iterators[..] {
+                    // `in next, table`
+                    [next, table, ..] => {
+                        let position = self.builder.position(next);
+                        self.builder.add(Expr::Call { callee: next, args: vec![table] }, position)
+                    }
+                    [iterator] => iterator,
+                    [] => self.builder.unknown(),
+                };
                 let (names, block) = (generic.names().iter(), generic.block());
                 self.for_loop(generic.for_token(), LoopKind::Generic(iterator), names, iterator, block);
             }
