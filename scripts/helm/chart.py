@@ -26,10 +26,15 @@ ENUMS = {
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
     "log.level": ["error", "warn", "info", "debug", "trace"],
     "log.format": ["logfmt", "json"],
+    "guard.mode": ["dry-run", "kill"],
+    "guard.unknown": ["leave", "kill"],
     "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
 }
 PATTERNS = {
     "image.digest": "^(sha256:[0-9a-f]{64})?$",
+    "guard.killAfter": "^([0-9]+(ms|s|m|h))*$",
+    "guard.per": "^([0-9]+(ms|s|m|h))+$",
+    "alertmanager.resendDelay": "^([0-9]+(ms|s|m|h))+$",
     "interval": "^([0-9]+(ms|s|m|h))+$",
     "scrapeTimeout": "^([0-9]+(ms|s|m|h))+$",
 }
@@ -53,6 +58,30 @@ RELABELED = {
     "relabelings": [{"targetLabel": "cluster", "replacement": "eu"}],
     "metricRelabelings": [{"sourceLabels": ["script"], "regex": "other", "action": "drop"}],
 }
+
+GUARD = {
+    "killAfter": "10s", "mode": "kill", "scriptsOnly": ["jobs/*", "a: b"], "scriptsNever": ["reindex"], "unknown": "kill",
+    "functions": False, "maxKills": 5, "per": "1h", "user": "guard", "existingSecret": "guard"}
+ALERTMANAGER = {
+    "urls": ["http://alertmanager-0:9093", "http://alertmanager-1:9093"], "labels": ["job=redis", "instance="],
+    "resendDelay": "5s", "existingSecret": "alertmanager"}
+
+# Flags, volumes and ports of a combination, which its documents must have.
+EXPECTED = {
+    "guard-dry-run": ["--guard.kill-after=10s", "--guard.mode=dry-run", "--guard.max-kills=3", "--guard.per=10m"],
+    "guard-and-alertmanager": [
+        "--guard.mode=kill", "--guard.scripts-only=jobs/*", "--guard.scripts-only=a: b", "--guard.scripts-never=reindex",
+        "--guard.unknown=kill", "--guard.functions=false", "--guard.max-kills=5", "--guard.per=1h", "--guard.user=guard",
+        "--guard.password-file=/etc/redis-script-exporter/guard/password", "--alertmanager.url=http://alertmanager-0:9093",
+        "--alertmanager.url=http://alertmanager-1:9093", "--alertmanager.label=job=redis", "--alertmanager.label=instance=",
+        "--alertmanager.config.file=/etc/redis-script-exporter/alertmanager/alertmanager.yml", "--alertmanager.resend-delay=5s",
+        "secretName: guard", "secretName: alertmanager", "mountPath: /etc/redis-script-exporter/guard",
+        "mountPath: /etc/redis-script-exporter/alertmanager", "port: 9093"],
+    "alertmanager-url": ["--alertmanager.url=http://alertmanager:9093", "port: 9094"],
+    "default": [],
+}
+# Parts of flags that only these combinations have.
+OPTIONAL = ("--guard.", "--alertmanager.", "port: 9093")
 
 # Each combination: its values.
 COMBINATIONS = {
@@ -89,6 +118,12 @@ COMBINATIONS = {
         "image": {"repository": "registry.example/exporter", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "registry"}],
     },
+    "guard-dry-run": {"guard": {"killAfter": "10s"}},
+    "guard-and-alertmanager": {
+        "guard": GUARD, "alertmanager": ALERTMANAGER, "networkPolicy": {"enabled": True}},
+    "alertmanager-url": {
+        "alertmanager": {"urls": ["http://alertmanager:9093"]},
+        "networkPolicy": {"enabled": True, "alertmanagerTo": [], "alertmanagerPorts": [9093, 9094]}},
     "image-tag": {"image": {"tag": "0.2.0"}},
     "names": {"fullnameOverride": "scripts", "nameOverride": "lua", "commonLabels": {"team": "data"}, **EVERYTHING},
     "scheduling": {
@@ -128,6 +163,11 @@ REJECTED = [
     ({"service": {"port": "http"}}, "port"),
     ({"image": {"digest": "latest"}}, "digest"),
     ({"probe": {"enabled": True}}, "probe.targets"),
+    ({"guard": {"killAfter": "10"}}, "killAfter"),
+    ({"guard": {"killAfter": "10s", "mode": "on"}}, "mode"),
+    ({"guard": {"mode": "kill"}}, "guard.killAfter"),
+    ({"guard": {"killAfter": "10s", "user": "guard"}}, "guard.existingSecret"),
+    ({"alertmanager": {"labels": ["job=redis"]}}, "alertmanager.urls"),
     ({"mode": "sidecar", "podMonitor": {"enabled": True}}, "sidecar.podLabels"),
 ]
 
@@ -234,37 +274,36 @@ def sidecar_chart():
 
 
 def generated():
-    """Returns the generated files by path."""
-    chart = helm.Chart.load(REPOSITORY / CHART)
+    """Yields path and text of each generated file. The schema comes first: the chart is loaded with the one that is in its folder."""
     text = (REPOSITORY / CHART / "values.yaml").read_text()
     values = helm.values_from_yaml(text)
     descriptions = dict(value_keys(text, values))
-    files = {CHART / "values.schema.json": json.dumps(schema(values, descriptions), indent=2) + "\n"}
+    yield CHART / "values.schema.json", json.dumps(schema(values, descriptions), indent=2) + "\n"
 
     readme = (REPOSITORY / CHART / "README.md").read_text()
     head, rest = readme.split("<!-- values -->\n", 1)
     tail = rest.split("<!-- end of values -->\n", 1)[1]
-    files[CHART / "README.md"] = f"{head}<!-- values -->\n{table(values, descriptions)}<!-- end of values -->\n{tail}"
+    yield CHART / "README.md", f"{head}<!-- values -->\n{table(values, descriptions)}<!-- end of values -->\n{tail}"
 
+    chart = helm.Chart.load(REPOSITORY / CHART)
     folder = pathlib.Path("deploy/kubernetes")
     base = documents(chart, {
         "existingConfigMap": NAME, "existingSecret": NAME, "networkPolicy": {"enabled": True},
         "serviceAccount": {"create": False}})
     base = [base[name] for name in ("deployment.yaml", "state.yaml", "service.yaml", "networkpolicy.yaml")]
-    files[folder / "base/exporter.yaml"] = GENERATED + "---\n".join(plain(one) for one in base)
+    yield folder / "base/exporter.yaml", GENERATED + "---\n".join(plain(one) for one in base)
     operator = documents(chart, {
         "prometheusRule": {"enabled": True}, "serviceMonitor": {"enabled": True}, "scrapeConfig": {"enabled": True},
         "probe": {"enabled": True, "targets": [
             "checkout-redis.shop.svc.cluster.local:6379", "sessions-redis.shop.svc.cluster.local:6379"]}})
     for name in ("prometheusrule.yaml", "servicemonitor.yaml", "scrapeconfig.yaml", "probe.yaml"):
-        files[folder / "operator" / name] = GENERATED + plain(operator[name])
+        yield folder / "operator" / name, GENERATED + plain(operator[name])
     statefulset = documents(sidecar_chart(), {}, "default")["statefulset.yaml"]
-    files[folder / "sidecar/statefulset.yaml"] = GENERATED + plain(statefulset)
-    return files
+    yield folder / "sidecar/statefulset.yaml", GENERATED + plain(statefulset)
 
 
 def generate(folder):
-    for path, text in generated().items():
+    for path, text in generated():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
 
@@ -282,6 +321,15 @@ def render(folder):
             fail(f"{name}: lint: {report}")
         target = folder / name
         target.mkdir(parents=True)
+        whole = "".join(documents(chart, values).values())
+        lines = {re.sub(r"^- ", "", line.strip()).replace('"', "") for line in whole.splitlines()}
+        missing = [text for text in EXPECTED.get(name, []) if text not in lines]
+        if missing:
+            fail(f"{name} has no {missing}")
+        if name not in EXPECTED or not EXPECTED[name]:
+            surplus = [line for line in lines if line.startswith(OPTIONAL)]
+            if surplus:
+                fail(f"{name} has {surplus}")
         for template, text in documents(chart, values).items():
             (target / template.replace("/", "-")).write_text(text)
             document = helm.values_from_yaml(text)

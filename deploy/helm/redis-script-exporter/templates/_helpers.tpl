@@ -85,6 +85,60 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
+{{- define "redis-script-exporter.notifies" -}}
+{{- if or .Values.alertmanager.urls .Values.alertmanager.existingSecret }}true{{ end }}
+{{- end }}
+
+{{- define "redis-script-exporter.guardFlags" -}}
+{{- with .Values.guard }}
+{{- if and (not .killAfter) (or .user .scriptsOnly .scriptsNever (eq .mode "kill")) }}
+{{- fail "guard.killAfter is empty: without it there is no guard" }}
+{{- end }}
+{{- if and .user (not .existingSecret) }}
+{{- fail "guard.user needs guard.existingSecret, with the key password" }}
+{{- end }}
+{{- if .killAfter }}
+- --guard.kill-after={{ .killAfter }}
+- --guard.mode={{ .mode }}
+{{- range .scriptsOnly }}
+- {{ printf "--guard.scripts-only=%s" . | quote }}
+{{- end }}
+{{- range .scriptsNever }}
+- {{ printf "--guard.scripts-never=%s" . | quote }}
+{{- end }}
+- --guard.unknown={{ .unknown }}
+- --guard.functions={{ .functions }}
+- --guard.max-kills={{ .maxKills }}
+- --guard.per={{ .per }}
+{{- with .user }}
+- {{ printf "--guard.user=%s" . | quote }}
+{{- end }}
+{{- if .existingSecret }}
+- --guard.password-file=/etc/redis-script-exporter/guard/password
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "redis-script-exporter.alertmanagerFlags" -}}
+{{- if include "redis-script-exporter.notifies" . }}
+{{- with .Values.alertmanager }}
+{{- range .urls }}
+- {{ printf "--alertmanager.url=%s" . | quote }}
+{{- end }}
+{{- if .existingSecret }}
+- --alertmanager.config.file=/etc/redis-script-exporter/alertmanager/alertmanager.yml
+{{- end }}
+{{- range .labels }}
+- {{ printf "--alertmanager.label=%s" . | quote }}
+{{- end }}
+- --alertmanager.resend-delay={{ .resendDelay }}
+{{- end }}
+{{- else if .Values.alertmanager.labels }}
+{{- fail "alertmanager.labels needs alertmanager.urls or alertmanager.existingSecret" }}
+{{- end }}
+{{- end }}
+
 {{- define "redis-script-exporter.flags" -}}
 {{- if .Values.existingScriptsConfigMap }}
 - --script.dir=/etc/redis-script-exporter/scripts
@@ -101,6 +155,8 @@ readinessProbe:
 {{- if .Values.web.hideClients }}
 - --web.hide-clients
 {{- end }}
+{{- include "redis-script-exporter.guardFlags" . }}
+{{- include "redis-script-exporter.alertmanagerFlags" . }}
 - --log.level={{ .Values.log.level }}
 - --log.format={{ .Values.log.format }}
 {{- with .Values.extraArgs }}
@@ -135,6 +191,16 @@ readinessProbe:
   mountPath: /etc/redis-script-exporter/web
   readOnly: true
 {{- end }}
+{{- if .Values.guard.existingSecret }}
+- name: guard
+  mountPath: /etc/redis-script-exporter/guard
+  readOnly: true
+{{- end }}
+{{- if .Values.alertmanager.existingSecret }}
+- name: alertmanager
+  mountPath: /etc/redis-script-exporter/alertmanager
+  readOnly: true
+{{- end }}
 {{- if .Values.existingScriptsConfigMap }}
 - name: scripts
   mountPath: /etc/redis-script-exporter/scripts
@@ -162,6 +228,18 @@ readinessProbe:
 - name: web
   secret:
     secretName: {{ .Values.web.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.guard.existingSecret }}
+- name: guard
+  secret:
+    secretName: {{ .Values.guard.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.alertmanager.existingSecret }}
+- name: alertmanager
+  secret:
+    secretName: {{ .Values.alertmanager.existingSecret }}
     defaultMode: 0440
 {{- end }}
 {{- if .Values.existingScriptsConfigMap }}
