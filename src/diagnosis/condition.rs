@@ -143,6 +143,11 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem
         );
     }
     match kill(kind) {
+        Some(_) if facts.guard.is_some_and(|guard| guard.is_refused) => problem.advise(format!(
+            "The {kind_name} has already written data, so the server has refused the guard's kill, and refuses every other one: \
+             wait until it ends, or {}.",
+            end_of_server(facts)
+        )),
         Some(kill) if facts.is_replica() => problem
             .advise(format!(
                 "{kill} ends it, if a client of this replica called it. If the reply is UNKILLABLE, its master has sent it: wait \

@@ -37,6 +37,8 @@ pub(crate) struct GuardFacts<'a> {
     pub(crate) problem: Option<&'a str>,
     /// Command that solves it.
     pub(crate) fix: Option<&'a str>,
+    /// True if the server has refused its kill of what runs now, because that has written.
+    pub(crate) is_refused: bool,
 }
 
 impl Facts<'_> {

@@ -37,7 +37,8 @@ fn a_name_with_several_addresses_is_a_problem() {
 fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
     let with_limit = |time_limit, kill_after, problem| {
         let settings = Settings { time_limit, ..Settings::default() };
-        let guard = Some(GuardFacts { kill_after, problem, fix: Some("ACL SETUSER guard +script|kill") });
+        let fix = Some("ACL SETUSER guard +script|kill");
+        let guard = Some(GuardFacts { kill_after, problem, fix, is_refused: false });
         let problems = diagnose(&Facts { guard, ..facts(&settings) });
         problems.iter().map(|problem| (problem.code.as_str(), problem.sentences())).collect::<Vec<_>>()
     };

@@ -13,7 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::action::{Action, Caller};
+pub(crate) use self::action::{Action, ActionRecord, Caller};
 pub(crate) use self::outcome::Outcome;
 pub(crate) use self::policy::{Budget, Mode, Patterns, Policy, UnknownScript};
 pub(crate) use self::report::Report;

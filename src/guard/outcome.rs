@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::parse::ErrorReply;
 
 /// Outcome for one run of a script or function, or of one kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// The server accepted the kill.
     Killed,
@@ -103,20 +106,22 @@ impl Outcome {
             }
             Self::KilledAgain => "the guard killed the script again, because the kill before had no effect",
             Self::Unkillable => {
-                "the guard did not end the script: it has written, so the server refuses a kill; wait, or lose its \
+                "the guard could not kill the script: it has written, so the server refuses a kill; wait, or lose its \
                  writes by SHUTDOWN NOSAVE"
             }
             Self::FromMaster => {
-                "the guard did not end the script: it came from the master, so it has to end there"
+                "the guard could not kill the script: it came from the master, so it has to end there"
             }
             Self::NotBusy => "the script ended before the guard's kill",
             Self::OtherKind => "the script ended before the guard's kill, and something else runs",
-            Self::NotPermitted => "the guard's user may not run the command",
-            Self::Error => "the server answered the guard's kill with an error",
-            Self::Unreachable => "the guard has no connection to the server",
+            Self::NotPermitted => "the guard could not kill the script: its user may not run the command",
+            Self::Error => "the guard could not kill the script: the server answered with an error",
+            Self::Unreachable => "the guard could not kill the script: it has no connection to the server",
             Self::DryRun => "the guard would have killed the script (mode dry-run)",
             Self::Excluded => "the guard left the script: its patterns exclude it",
-            Self::UnknownScript => "the guard left the script: there are patterns, and its name is not known",
+            Self::UnknownScript => {
+                "the guard left the script: there are patterns, and which script runs is not certain"
+            }
             Self::FunctionsOff => "the guard left the function: functions are off",
             Self::Module => "the guard left the command of a module: no kill ends it",
             Self::Replica => "the guard left the script: the server is a replica",
@@ -145,6 +150,12 @@ impl Outcome {
                 ErrorReply::Other { .. } | ErrorReply::Unknown | ErrorReply::Loading | ErrorReply::MasterDown,
             ) => Self::Error,
         }
+    }
+
+    /// True if the run that was meant is ended.
+    #[must_use]
+    pub(crate) const fn is_kill(self) -> bool {
+        matches!(self, Self::Killed | Self::KilledAgain)
     }
 
     /// True if the server certainly executed no kill.

@@ -2,7 +2,7 @@
 //!
 //! A BUSY reply to a request sent at `sent` and read at `read` proves that at some time between these, something had run for
 //! the server's time limit at least. So a run began no later than `read` minus the limit. Between two BUSY replies another
-//! run fits only if the first request was sent the time limit before the second reply was read. Then, a new run is assumed:
+//! run fits only if the first was BUSY the time limit before the second reply was read. Then, a new run is assumed:
 //! the guard counts from the latest time at which what runs now can have begun.
 
 use std::time::Duration;
@@ -25,8 +25,9 @@ pub(super) struct Run {
     pub(super) began: Mono,
     /// Earliest time at which it can have begun: another run was BUSY, or the server free.
     earliest: Mono,
-    /// Time at which the last request was sent that was answered BUSY.
-    pub(super) last_sent: Mono,
+    /// Earliest time at which the server can have made the last BUSY reply: that at which the request was sent, or that at which
+    /// a run that began when the server was free last passed the time limit.
+    pub(super) last_busy: Mono,
     /// Script or function, if FUNCTION STATS or the server's log named it.
     pub(super) script: Option<Identity>,
     /// Line of the server's log that named it, and the start of the run by that line. Each run has one line.
@@ -86,7 +87,7 @@ impl Runs {
     pub(super) fn busy(&mut self, confirmation: Confirmation, read: Mono, limit: Duration) {
         let Confirmation { kind, named, sent } = confirmation;
         let continues =
-            self.current.as_ref().is_some_and(|run| run.kind == kind && read.since(run.last_sent) < limit);
+            self.current.as_ref().is_some_and(|run| run.kind == kind && read.since(run.last_busy) < limit);
         if !continues {
             // If it is the same run after all, the line was about it.
             let line = self.current.as_mut().and_then(|run| run.line.take());
@@ -94,7 +95,10 @@ impl Runs {
             self.early = self.early.take().or(line);
         }
         if let Some(run) = &mut self.current {
-            run.last_sent = run.last_sent.max(sent);
+            // The first BUSY reply may be to a request that waited for the whole time limit: what runs began when the server was
+            // free, or later.
+            let passed = Some(self.last_free + limit).filter(|at| *at <= read);
+            run.last_busy = run.last_busy.max(sent).max(passed.unwrap_or(sent));
         }
         if let Some(Named { script, running_for, .. }) = named {
             // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
@@ -121,14 +125,14 @@ impl Runs {
     /// Begins a run that was BUSY when the reply to a request sent at `sent` was read, and began at `began` or before.
     fn begin(&mut self, kind: BusyKind, sent: Mono, began: Mono) {
         self.count = self.count.saturating_add(1);
-        let before = self.current.as_ref().map_or(self.last_free, |run| run.last_sent);
+        let before = self.current.as_ref().map_or(self.last_free, |run| run.last_busy);
         let earliest = before.max(self.last_free);
         self.current = Some(Run {
             id: self.count,
             kind,
             began: began.max(earliest),
             earliest,
-            last_sent: sent,
+            last_busy: sent,
             script: None,
             line: None,
         });
@@ -150,14 +154,14 @@ impl Runs {
         };
         if began < run.earliest || named.kind != run.kind {
             // About a run before this one; or about the next one, of which a BUSY reply comes.
-            if named.kind != run.kind && began >= run.last_sent {
+            if named.kind != run.kind && began >= run.last_busy {
                 self.early = Some((named, began));
             }
             return;
         }
         if run.line.is_some() || run.script.as_ref().is_some_and(|known| *known != named.script) {
             // Another run of which no BUSY reply was read yet: it is BUSY, as the line says.
-            let (kind, sent) = (run.kind, run.last_sent);
+            let (kind, sent) = (run.kind, run.last_busy);
             self.begin(kind, sent.max(began), began);
         } else if began > run.began + LOG_SLACK {
             return;

@@ -93,6 +93,9 @@ impl SavedGuard {
 struct Account {
     /// Number of the run.
     run: u64,
+    /// Its beginning, and what it runs, as far as known; also after its end, at which its kill may have no answer yet.
+    began: Mono,
+    script: Option<Identity>,
     /// Outcomes that were reported.
     reported: BTreeSet<Outcome>,
     /// True if the run is left, whatever is observed later.
@@ -111,6 +114,8 @@ pub(crate) struct Guard {
     /// Interval of heartbeats.
     heartbeat: Duration,
     runs: Runs,
+    /// Beginning of the blockage in progress, as it is shown.
+    blocked_since: Mono,
     account: Account,
     /// Times of kills, the oldest first; an attempt whose answer is missing counts.
     kills: VecDeque<Unix>,
@@ -133,6 +138,7 @@ impl Guard {
             policy,
             heartbeat,
             runs: Runs::default(),
+            blocked_since: Mono::EPOCH,
             account: Account::default(),
             kills: VecDeque::new(),
             dry_runs: VecDeque::new(),
@@ -188,6 +194,13 @@ impl Guard {
         self.problem.as_deref()
     }
 
+    /// True if this outcome was reported for the current run.
+    #[must_use]
+    pub(crate) fn has_reported(&self, outcome: Outcome) -> bool {
+        self.runs.current().is_some_and(|run| run.id == self.account.run)
+            && self.account.reported.contains(&outcome)
+    }
+
     /// Script or function of the current run, if known.
     #[must_use]
     pub(crate) fn script(&self) -> Option<&Identity> {
@@ -197,21 +210,33 @@ impl Guard {
     /// Notes what runs.
     pub(crate) fn busy(&mut self, confirmation: Confirmation, limit: Option<Duration>, now: Timestamps) {
         self.runs.busy(confirmation, now.mono, Self::limit(limit));
-        self.follow_run();
+        self.note_run();
     }
 
     /// Notes a line of the server's log.
     pub(crate) fn logged(&mut self, named: Named, now: Timestamps) {
         self.runs.logged(named, now.mono);
-        self.follow_run();
+        self.note_run();
     }
 
-    /// Begins the account of another run.
-    fn follow_run(&mut self) {
-        if let Some(run) = self.runs.current()
-            && run.id != self.account.run
-        {
+    /// Notes the beginning of the blockage in progress, if there is one. No run counts from before it, so that no action
+    /// contradicts the duration that is shown.
+    pub(crate) fn blocked_since(&mut self, began: Option<Mono>) {
+        if let Some(began) = began {
+            self.blocked_since = began;
+            self.note_run();
+        }
+    }
+
+    /// Notes what is known about the current run, and begins the account of a new one.
+    fn note_run(&mut self) {
+        let Some(run) = self.runs.current() else { return };
+        if run.id != self.account.run {
             self.account = Account { run: run.id, ..Account::default() };
+        }
+        self.account.began = run.began.max(self.blocked_since);
+        if self.account.script != run.script {
+            self.account.script.clone_from(&run.script);
         }
     }
 
@@ -233,7 +258,7 @@ impl Guard {
         let (run, limit) = (self.runs.current()?, Self::limit(limit));
         let is_short = limit < MIN_LIMIT.max(self.heartbeat.saturating_mul(MIN_LIMIT_HEARTBEATS));
         let interval = (limit / 3).max(MIN_PROBE_INTERVAL);
-        (is_short && run.kind != BusyKind::Module).then(|| run.last_sent + interval)
+        (is_short && run.kind != BusyKind::Module).then(|| run.last_busy + interval)
     }
 
     /// Returns the next step.
@@ -243,7 +268,7 @@ impl Guard {
         if self.account.closed || self.account.in_flight {
             return Decision::Idle;
         }
-        let due = run.began + self.policy.kill_after.max(Self::limit(facts.time_limit));
+        let due = self.account.began + self.policy.kill_after.max(Self::limit(facts.time_limit));
         if now.mono < due {
             return Decision::Wait(due);
         }
@@ -286,7 +311,7 @@ impl Guard {
         }
         if self.account.attempts > 0 {
             let retry_at = self.account.attempted_at + RETRY_AFTER;
-            if self.account.attempts >= MAX_ATTEMPTS || run.last_sent < retry_at {
+            if self.account.attempts >= MAX_ATTEMPTS || run.last_busy < retry_at {
                 return Some(Wait(now.mono.max(retry_at) + RETRY_AFTER));
             }
         }
@@ -381,12 +406,12 @@ impl Guard {
         for (known, count) in Outcome::ALL.into_iter().zip(&mut self.totals) {
             *count += u64::from(known == outcome);
         }
-        let run = self.runs.current().filter(|run| run.id == order.run);
+        let account = Some(&self.account).filter(|account| account.run == order.run);
         let action = Action {
             outcome,
             kind: order.kind,
-            script: run.and_then(|run| run.script.clone()),
-            ran_for: run.map_or(Duration::ZERO, |run| now.mono.since(run.began)),
+            script: account.and_then(|account| account.script.clone()),
+            ran_for: account.map_or(Duration::ZERO, |account| now.mono.since(account.began)),
             at: now.unix,
             detail,
             caller: None,

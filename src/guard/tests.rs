@@ -135,6 +135,38 @@ fn a_gap_into_which_another_run_fits_begins_the_count_anew() {
     assert_eq!(decide(&guard, 24_200), Decision::Wait(mono(29_200)));
 }
 
+/// The first BUSY reply is to a request that was sent when the script began. It was not BUSY then, so no other run fits between
+/// that reply and the next one, and the name stays.
+#[test]
+fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
+    let mut guard = guard(policy(Mode::Kill));
+    guard.free(mono(0));
+    guard.busy(confirmation(BusyKind::Script, 50), Some(ms(LIMIT)), at(LIMIT + 10));
+    let line = Named { kind: BusyKind::Script, script: script('a'), running_for: ms(LIMIT) };
+    guard.logged(line, at(LIMIT + 30));
+    guard.busy(confirmation(BusyKind::Script, LIMIT + 100), Some(ms(LIMIT)), at(LIMIT + 101));
+    assert_eq!(guard.script(), Some(&script('a')));
+    assert_eq!(decide(&guard, LIMIT + 200), Decision::Wait(mono(10_010)));
+}
+
+/// A run counts from the beginning of the blockage that is shown, if that is later than what the guard knows.
+#[test]
+fn no_run_counts_from_before_the_blockage_that_is_shown() {
+    let mut guard = guard(policy(Mode::Kill));
+    guard.busy(confirmation(BusyKind::Script, 4900), Some(ms(LIMIT)), at(5000));
+    assert_eq!(decide(&guard, 5000), Decision::Wait(mono(10_000)));
+    guard.blocked_since(Some(mono(150)));
+    assert_eq!(decide(&guard, 5000), Decision::Wait(mono(10_150)));
+    busy(&mut guard, BusyKind::Script, 5100, 10_100);
+    let order = kill(decide(&guard, 10_200));
+    assert_eq!(confirm(&mut guard, order, 10_200), Some(order));
+    // The blockage is over before the answer is reported.
+    guard.free(mono(10_202));
+    guard.blocked_since(None);
+    let action = guard.answered(order, Outcome::Killed, None, at(10_210)).unwrap();
+    assert_eq!(action.ran_for, ms(10_060));
+}
+
 #[test]
 fn another_kind_is_another_run() {
     let mut guard = guard(policy(Mode::Kill));

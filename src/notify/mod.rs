@@ -5,6 +5,7 @@
 //! else only adds to a bounded queue: an Alertmanager that is slow or dead delays nothing.
 
 pub(crate) mod alert;
+mod guard;
 mod http;
 mod outbox;
 mod scrapes;
@@ -24,6 +25,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use self::alert::{Alert, Labels};
+use self::guard::{GuardAction, GuardAlerts, GuardNotice};
 use self::outbox::Message;
 pub(crate) use self::scrapes::Scrape;
 use self::scrapes::Scrapes;
@@ -33,6 +35,7 @@ use self::text::{Blockage, Facts, Running};
 use self::tracker::{Notice, Tracker};
 use crate::clock::{Clock, Mono, Timestamps};
 use crate::config::NotifyConfig;
+use crate::guard::{Guard, Mode};
 use crate::poll::{Shared, TargetHandle};
 use crate::watch::{Severity, State};
 
@@ -152,6 +155,8 @@ struct Tracked {
     /// `None` if it is no longer watched.
     handle: Option<Arc<TargetHandle>>,
     tracker: Tracker,
+    /// Alerts about the guard's actions.
+    guard: GuardAlerts,
     /// Time of the next step.
     due: Mono,
     /// Labels of the open alerts, which stay the same while one is open.
@@ -181,6 +186,7 @@ impl Planner<'_> {
             let new = || Tracked {
                 handle: Some(Arc::clone(handle)),
                 tracker: Tracker::default(),
+                guard: GuardAlerts::default(),
                 due: now.mono,
                 labels: Vec::new(),
                 facts: facts_of(handle),
@@ -201,6 +207,7 @@ impl Tracked {
             notifier.scrapes.lock().of(target, *is_probed)
         } else {
             self.facts.blockage = None;
+            self.facts.actions.clear();
             Vec::new()
         };
         let step = self.tracker.step(&self.facts, &scrapes, now, notifier.config.resend_delay);
@@ -219,12 +226,23 @@ impl Tracked {
             }
             notifier.send(self.alert(&notice, labels, now, notifier.validity()));
         }
-        match step.due {
+        let (notices, guard_due) = self.guard.step(&self.facts.actions, now, notifier.config.resend_delay);
+        for notice in notices {
+            let mut labels = notifier.labels(target, *is_probed, notice.name, Severity::Warning);
+            labels.insert("outcome".to_owned(), notice.action.outcome.as_str().to_owned());
+            notifier.send(self.guard_alert(notice, labels));
+        }
+        match step.due.into_iter().chain(guard_due).min() {
             Some(due) => self.due = due,
             None if self.tracker.is_idle() => return false,
             None => self.due = now.mono,
         }
         true
+    }
+
+    fn guard_alert(&self, notice: GuardNotice, labels: Labels) -> Alert {
+        let annotations = self.facts.of_guard(&labels, &notice.action);
+        Alert { labels: Arc::new(labels), annotations, starts_at: notice.since, ends_at: notice.until }
     }
 
     fn alert(&self, notice: &Notice, labels: Arc<Labels>, now: Timestamps, validity: Duration) -> Alert {
@@ -239,7 +257,7 @@ impl Tracked {
             Some(over) => {
                 let state = self.facts.state.filter(|_| self.handle.is_some());
                 let facts = Facts { state, ..self.facts.clone() };
-                let annotations = facts.after_end(&labels, notice.blocked);
+                let annotations = facts.after_end(&labels, notice.blocked, over.unix);
                 Alert { labels, annotations, starts_at, ends_at: not_before(over.unix) }
             }
         }
@@ -257,6 +275,17 @@ fn facts_of(handle: &TargetHandle) -> Facts {
         script: target.scripts().label_of(&running.script, &names).to_string(),
         name: names.named(&running.script).name.to_string(),
     });
+    let kills = target.guard().map(Guard::policy).filter(|policy| policy.mode == Mode::Kill);
+    let actions = target.guard().into_iter().flat_map(Guard::latest).map(|action| GuardAction {
+        outcome: action.outcome,
+        at: action.at,
+        ran_for: action.ran_for,
+        kind: action.kind.as_str(),
+        script: action.script.as_ref().map(|script| {
+            let label = target.scripts().label_of(script, &names).to_string();
+            (label, names.named(script).name.to_string())
+        }),
+    });
     Facts {
         target: Arc::clone(&handle.config().name),
         address: Some(address).filter(|address| *address != handle.name()),
@@ -264,6 +293,11 @@ fn facts_of(handle: &TargetHandle) -> Facts {
         slow: target.scripts().slow(),
         time_limit: target.server().settings().time_limit,
         page: handle.page(),
-        blockage: liveness.blockage().map(|(noticed, began)| Blockage { noticed, began, running }),
+        kill_after: kills.map(|policy| policy.kill_after),
+        actions: actions.collect(),
+        blockage: liveness.blockage().map(|(noticed, began)| {
+            let began_at = handle.now().unix_of(began);
+            Blockage { noticed, began, began_at, running }
+        }),
     }
 }

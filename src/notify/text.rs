@@ -5,18 +5,22 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ALERT_NAME;
 use super::alert::Labels;
-use crate::clock::Mono;
+use super::guard::GuardAction;
+use crate::clock::{Mono, Unix};
 use crate::convert::float;
+use crate::guard::Outcome;
 use crate::parse::BusyKind;
 use crate::text::clean;
 use crate::watch::{StateKind, Thresholds};
 
-/// Page of the rule's runbook.
-const RUNBOOK: &str = "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md#redisscriptrunning";
+/// Page of the runbooks.
+const RUNBOOKS: &str =
+    "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md";
 
 /// Maximum length of a name in a text, in bytes.
-const MAX_NAME: usize = 400;
+pub(super) const MAX_NAME: usize = 400;
 
 /// Facts about a target that alerts depend on.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +37,10 @@ pub(crate) struct Facts {
     pub(crate) blockage: Option<Blockage>,
     /// URL of the target on the status page, if it is known.
     pub(crate) page: Option<String>,
+    /// Run time after which the guard kills; `None` without a guard that does.
+    pub(crate) kill_after: Option<Duration>,
+    /// Latest action of the guard with each outcome.
+    pub(crate) actions: Vec<GuardAction>,
 }
 
 /// A blockage in progress.
@@ -42,6 +50,8 @@ pub(crate) struct Blockage {
     pub(crate) noticed: Mono,
     /// Its beginning, as far as known.
     pub(crate) began: Mono,
+    /// The same on the wall clock.
+    pub(crate) began_at: Unix,
     /// The script or function that runs, if it is named.
     pub(crate) running: Option<Running>,
 }
@@ -101,34 +111,72 @@ impl Facts {
         };
         // Writing to a string does not fail.
         let _ = write!(text, ". {} Next: {}", clean(&runs, MAX_NAME), self.next(blocked));
-        self.annotations("is", text)
+        let is_pending = self.acted().is_none() && self.busy() != Some(BusyKind::Module);
+        if let Some(kill_after) = self.kill_after.filter(|_| is_pending) {
+            let after = humanize(kill_after);
+            let _ = write!(
+                text,
+                " The exporter's guard kills a script or function after {after}, if its rules permit."
+            );
+        }
+        self.of_running("is", text)
     }
 
-    /// Returns the annotations after the end of a blockage of this duration.
-    pub(super) fn after_end(&self, labels: &Labels, blocked: Duration) -> BTreeMap<&'static str, String> {
+    /// Latest action of the guard in the blockage in progress.
+    pub(super) fn acted(&self) -> Option<Outcome> {
+        let began = self.blockage.as_ref()?.began_at;
+        let latest = self.actions.iter().filter(|action| action.at >= began).max_by_key(|action| action.at);
+        latest.map(|action| action.outcome)
+    }
+
+    /// True if the guard has acted with this outcome since `began`.
+    fn has_acted(&self, began: Unix, is_wanted: impl Fn(Outcome) -> bool) -> bool {
+        self.actions.iter().any(|action| action.at >= began && is_wanted(action.outcome))
+    }
+
+    /// Returns the annotations after the end of a blockage of this duration, which ended at `over`.
+    pub(super) fn after_end(
+        &self,
+        labels: &Labels,
+        blocked: Duration,
+        over: Unix,
+    ) -> BTreeMap<&'static str, String> {
         let state = self.state.map_or("unknown", StateKind::as_str);
+        let is_killed = self.has_acted(over - blocked, Outcome::is_kill);
+        let killed = if is_killed { " The exporter's guard killed what ran." } else { "" };
         let text = format!(
-            "{} was blocked for at least {}, which is over. Its state is {state}. Next: find the call with SLOWLOG GET, \
+            "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with SLOWLOG GET, \
              or in the exporter's log.",
             self.subject(labels),
             humanize(blocked)
         );
-        self.annotations("was", text)
+        self.of_running("was", text)
     }
 
-    fn annotations(&self, is: &str, mut description: String) -> BTreeMap<&'static str, String> {
+    fn of_running(&self, is: &str, description: String) -> BTreeMap<&'static str, String> {
+        let summary = format!("{} {is} blocked, most likely by a script.", self.target);
+        self.annotations(summary, description, ALERT_NAME)
+    }
+
+    /// Returns the annotations of the alert with this name.
+    pub(super) fn annotations(
+        &self,
+        summary: String,
+        mut description: String,
+        name: &str,
+    ) -> BTreeMap<&'static str, String> {
         if let Some(page) = &self.page {
             let _ = write!(description, " Status page: {page}");
         }
         BTreeMap::from([
-            ("summary", format!("{} {is} blocked, most likely by a script.", self.target)),
+            ("summary", summary),
             ("description", description),
-            ("runbook_url", RUNBOOK.to_owned()),
+            ("runbook_url", format!("{RUNBOOKS}#{}", name.to_lowercase())),
         ])
     }
 
     /// The server, with what distinguishes it from others of the same name.
-    fn subject(&self, labels: &Labels) -> String {
+    pub(super) fn subject(&self, labels: &Labels) -> String {
         let mut text = format!("{} (", self.target);
         if let Some(address) = &self.address {
             let _ = write!(text, "address {address}, ");
@@ -143,7 +191,15 @@ impl Facts {
 
     /// The next step of a person.
     fn next(&self, blocked: Duration) -> String {
+        let began = self.blockage.as_ref().map(|blockage| blockage.began_at);
+        let is_refused =
+            began.is_some_and(|began| self.has_acted(began, |outcome| outcome == Outcome::Unkillable));
         match (self.busy(), self.time_limit) {
+            (Some(BusyKind::Script | BusyKind::Function), _) if is_refused => {
+                "wait for its end, or lose its writes by SHUTDOWN NOSAVE: it has written, so the server refused the guard's \
+                 kill."
+                    .to_owned()
+            }
             (Some(BusyKind::Script), _) => "SCRIPT KILL.".to_owned(),
             (Some(BusyKind::Function), _) => "FUNCTION KILL.".to_owned(),
             (Some(BusyKind::Module), _) => {
@@ -171,7 +227,7 @@ impl Facts {
 }
 
 /// Formats a duration as `humanizeDuration` of Prometheus does: four significant digits below a minute.
-fn humanize(duration: Duration) -> String {
+pub(super) fn humanize(duration: Duration) -> String {
     let (whole, seconds) = (duration.as_secs(), duration.as_secs_f64());
     let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
     match (days, hours, minutes) {
@@ -209,12 +265,20 @@ pub(super) mod tests {
             time_limit: Some(Duration::from_secs(5)),
             blockage: None,
             page: None,
+            kill_after: None,
+            actions: Vec::new(),
         }
+    }
+
+    /// The same instant on the wall clock.
+    pub(in crate::notify) fn wall(at: Mono) -> Unix {
+        Unix::from_epoch(at.since(Mono::EPOCH))
     }
 
     /// A target that is blocked since `began`.
     pub(in crate::notify) fn blocked(state: StateKind, began: Mono) -> Facts {
-        let blockage = Blockage { noticed: began + Duration::from_millis(250), began, running: None };
+        let noticed = began + Duration::from_millis(250);
+        let blockage = Blockage { noticed, began, began_at: wall(began), running: None };
         Facts { state: Some(state), blockage: Some(blockage), ..idle() }
     }
 
@@ -286,9 +350,46 @@ pub(super) mod tests {
         assert!(text.contains(" Next: wait until it answers BUSY again. "), "{text}");
         assert!(text.ends_with(" Status page: http://x/?target=t%3A1"), "{text}");
         assert_eq!(
-            idle().after_end(&labels(), second * 3)["description"],
+            idle().after_end(&labels(), second * 3, wall(began + second * 3))["description"],
             "t:1 (instance i:1) was blocked for at least 3s, which is over. Its state is ok. Next: find the call with \
              SLOWLOG GET, or in the exporter's log."
         );
+    }
+
+    #[test]
+    fn the_text_agrees_with_the_guard() {
+        let second = Duration::from_secs(1);
+        let began = Mono::from_epoch(second * 100);
+        let mut facts = blocked(StateKind::Busy(BusyKind::Script), began);
+        let text = |facts: &Facts| facts.while_blocked(&labels(), second * 12)["description"].clone();
+        assert!(text(&facts).ends_with(" Next: SCRIPT KILL."), "no guard");
+        facts.kill_after = Some(second * 10);
+        let kills = " Next: SCRIPT KILL. The exporter's guard kills a script or function after 10s, if its rules permit.";
+        assert!(text(&facts).ends_with(kills), "{}", text(&facts));
+        let action = |outcome, after: u32| GuardAction {
+            outcome,
+            at: wall(began) + second * after,
+            ran_for: second * 10,
+            kind: "script",
+            script: None,
+        };
+        facts.actions = vec![action(Outcome::Budget, 0)];
+        facts.actions[0].at = wall(began - second);
+        assert!(text(&facts).ends_with(kills), "that was about the blockage before");
+        facts.actions.push(action(Outcome::Unkillable, 10));
+        let refused = " Next: wait for its end, or lose its writes by SHUTDOWN NOSAVE: it has written, so the server refused \
+                       the guard's kill.";
+        assert!(text(&facts).ends_with(refused), "{}", text(&facts));
+        let end = |facts: &Facts| {
+            let over = wall(began + second * 12);
+            facts.after_end(&labels(), second * 12, over)["description"].clone()
+        };
+        assert!(!end(&facts).contains("guard"), "{}", end(&facts));
+        facts.actions = vec![action(Outcome::Killed, 12)];
+        assert!(
+            end(&facts)
+                .contains(" is over. Its state is busy_script. The exporter's guard killed what ran. Next: ")
+        );
+        assert_eq!(facts.acted(), Some(Outcome::Killed));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::text::{Facts, Running};
 use crate::clock::{Mono, Timestamps};
+use crate::guard::Outcome;
 use crate::watch::{Severity, StateKind};
 
 /// Minimum time between the end of an alert and the next one with the same labels. Alertmanager sends the end only if the
@@ -88,6 +89,7 @@ enum Phase {
 struct Shown {
     state: Option<StateKind>,
     running: Option<Running>,
+    acted: Option<Outcome>,
 }
 
 impl Tracker {
@@ -144,7 +146,7 @@ impl Phase {
         let blockage = facts.blockage.as_ref();
         let fire = |since: Timestamps| {
             let Some(blockage) = blockage else { return (Self::Idle, None) };
-            let shown = Shown { state: facts.state, running: blockage.running.clone() };
+            let shown = Shown { state: facts.state, running: blockage.running.clone(), acted: facts.acted() };
             let (episode, began) = (blockage.noticed, blockage.began);
             let blocked = now.mono.since(began);
             let phase = Self::Firing { since, episode, began, shown, sent_at: now.mono };
@@ -161,8 +163,11 @@ impl Phase {
             Self::Firing { since, episode, shown, sent_at, .. }
                 if blockage.is_some_and(|blockage| blockage.noticed == episode) =>
             {
-                let is_same = blockage
-                    .is_some_and(|blockage| shown.running == blockage.running && shown.state == facts.state);
+                let is_same = blockage.is_some_and(|blockage| {
+                    shown.running == blockage.running
+                        && shown.state == facts.state
+                        && shown.acted == facts.acted()
+                });
                 if is_same && now.mono < sent_at + resend_delay {
                     let began = blockage.map_or(now.mono, |blockage| blockage.began);
                     return (Self::Firing { since, episode, began, shown, sent_at }, None);

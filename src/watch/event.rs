@@ -74,12 +74,17 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// True if it changes whether a blockage is in progress, or what is known about it.
+    /// True if it changes whether a blockage is in progress, what is known about it, or what the guard did.
     #[must_use]
     pub(crate) const fn is_of_blockage(&self) -> bool {
         matches!(
             self,
-            Self::StateChanged { .. } | Self::BlockageBegan | Self::WentBusy { .. } | Self::Named(_)
+            Self::StateChanged { .. }
+                | Self::BlockageBegan
+                | Self::WentBusy { .. }
+                | Self::Named(_)
+                | Self::BlockageEnded { .. }
+                | Self::Guard(_)
         )
     }
 }

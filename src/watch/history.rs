@@ -212,6 +212,7 @@ impl History {
             end: None,
             refused: None,
             detail: None,
+            guard: Vec::new(),
         });
         self.last = Some(LastBlockage {
             began: ended.began,

@@ -10,6 +10,7 @@ use super::cause::Cause;
 use super::server::ServerFacts;
 use super::state::StateKind;
 use crate::clock::Unix;
+use crate::guard::ActionRecord;
 use crate::parse::BusyKind;
 use crate::script::Identity;
 
@@ -21,6 +22,9 @@ const MAX_INCIDENTS: usize = 32;
 
 /// Number of the oldest incidents of which the shortest is dropped for a new one.
 const OLDEST: usize = MAX_INCIDENTS / 2;
+
+/// Maximum number of the guard's actions of one incident, and of those whose incident is not known yet.
+const MAX_ACTIONS: usize = 16;
 
 /// Kind of an incident: cause of a blockage, or state without access to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,6 +133,9 @@ pub(crate) struct Incident {
     pub(crate) refused: Option<u64>,
     /// Reason, for incidents that are no blockage.
     pub(crate) detail: Option<String>,
+    /// Actions of the guard about its scripts, the oldest first; at most [`MAX_ACTIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) guard: Vec<ActionRecord>,
 }
 
 impl Incident {
@@ -140,6 +147,28 @@ impl Incident {
     /// End.
     pub(crate) fn ended(&self) -> Unix {
         Unix::from_epoch(self.began.saturating_add(self.lasted))
+    }
+
+    /// True if the action was about a script that ran in this blockage, by their times: the end of a blockage is noticed a moment
+    /// before or after the answer to a kill.
+    fn includes(&self, action: &ActionRecord) -> bool {
+        let (from, to) = (action.at.saturating_sub(action.ran_for), action.at);
+        let ended = self.began.saturating_add(self.lasted);
+        let common = to.min(ended).saturating_sub(from.max(self.began));
+        self.kind.cause().is_some()
+            && to >= self.began
+            && from <= ended
+            && common.saturating_mul(2) >= action.ran_for
+    }
+
+    /// Adds an action of the guard.
+    fn add(&mut self, action: ActionRecord) {
+        if action.outcome.is_kill() {
+            self.end = self.end.or(Some(IncidentEnd::Killed));
+        }
+        if self.guard.len() < MAX_ACTIONS {
+            self.guard.push(action);
+        }
     }
 
     /// True if the blockage can have been ended by a kill, or rejected other clients.
@@ -181,6 +210,8 @@ pub(crate) struct Incidents {
     open: usize,
     /// Numbers of the server before these incidents; `None` before the first INFO of a server.
     before: Option<OutcomeCounts>,
+    /// Actions of the guard about a blockage in progress, or one that is not attributed yet; at most [`MAX_ACTIONS`].
+    actions: VecDeque<ActionRecord>,
     /// Number of changes.
     revision: u64,
 }
@@ -209,7 +240,12 @@ impl Incidents {
 
     /// Adds an incident that has ended. Drops those that ended more than [`KEPT`] before it. If there are too many, the
     /// shortest of the oldest is dropped: neither the longest nor the latest ones are lost.
-    pub(super) fn push(&mut self, incident: Incident) {
+    pub(super) fn push(&mut self, mut incident: Incident) {
+        let actions;
+        (actions, self.actions) =
+            std::mem::take(&mut self.actions).into_iter().partition(|action| incident.includes(action));
+        let actions: VecDeque<ActionRecord> = actions;
+        actions.into_iter().for_each(|action| incident.add(action));
         let ended = Arc::make_mut(&mut self.ended);
         let now = incident.ended();
         ended.retain(|one| now.since(one.ended()) < KEPT);
@@ -223,6 +259,25 @@ impl Incidents {
         ended.push_back(incident);
         self.open = self.open.saturating_add(1).min(OLDEST);
         self.revision = self.revision.saturating_add(1);
+    }
+
+    /// Notes an action of the guard. Its incident is the one in progress, or one that has just ended.
+    pub(super) fn guard_acted(&mut self, action: ActionRecord) {
+        let mut latest = Arc::make_mut(&mut self.ended).iter_mut().rev().take(MAX_ACTIONS);
+        if let Some(incident) = latest.find(|incident| incident.includes(&action)) {
+            incident.add(action);
+            self.revision = self.revision.saturating_add(1);
+            return;
+        }
+        if self.actions.len() >= MAX_ACTIONS {
+            self.actions.pop_front();
+        }
+        self.actions.push_back(action);
+    }
+
+    /// Returns the actions of the guard about an incident in progress.
+    pub(crate) fn actions_in(&self, incident: &Incident) -> Vec<ActionRecord> {
+        self.actions.iter().filter(|action| incident.includes(action)).cloned().collect()
     }
 
     /// Notes that the latest incident ended with the connection.
@@ -265,6 +320,7 @@ impl Incidents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Outcome;
 
     fn incident(kind: IncidentKind, began: u64, seconds: u64) -> Incident {
         Incident {
@@ -278,7 +334,55 @@ mod tests {
             end: None,
             refused: None,
             detail: None,
+            guard: Vec::new(),
         }
+    }
+
+    fn action(outcome: Outcome, at: u64, ran_for: u64) -> ActionRecord {
+        let [at, ran_for] = [at, ran_for].map(Duration::from_millis);
+        ActionRecord { outcome, at, ran_for, detail: None }
+    }
+
+    #[test]
+    fn actions_of_the_guard_belong_to_the_blockage_of_their_script() {
+        let mut incidents = Incidents::default();
+        // The end of the blockage is noticed before the answer to the kill.
+        incidents.guard_acted(action(Outcome::Unreachable, 8000, 5000));
+        incidents.push(incident(IncidentKind::Script, 3, 10));
+        incidents.guard_acted(action(Outcome::Killed, 13_002, 10_001));
+        // And after it. The script that followed at once has an action of its own.
+        incidents.guard_acted(action(Outcome::Killed, 30_000, 10_000));
+        incidents.guard_acted(action(Outcome::Budget, 40_100, 10_000));
+        let mut current = incident(IncidentKind::Script, 30, 11);
+        assert_eq!(incidents.actions_in(&current), [action(Outcome::Budget, 40_100, 10_000)]);
+        incidents.push(incident(IncidentKind::Function, 20, 10));
+        // An outage is no blockage.
+        incidents.push(incident(IncidentKind::Unreachable, 30, 15));
+        incidents.push(current.clone());
+        let seen: Vec<Vec<Outcome>> = incidents
+            .ended()
+            .iter()
+            .map(|one| one.guard.iter().map(|action| action.outcome).collect())
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                vec![Outcome::Unreachable, Outcome::Killed],
+                vec![Outcome::Killed],
+                vec![],
+                vec![Outcome::Budget]
+            ]
+        );
+        let ends: Vec<_> = incidents.ended().iter().map(|one| one.end).collect();
+        assert_eq!(ends, [Some(IncidentEnd::Killed), Some(IncidentEnd::Killed), None, None]);
+        assert!(incidents.actions.is_empty());
+        // Memory is bounded.
+        for second in 0..100 {
+            incidents.guard_acted(action(Outcome::Budget, 1_000_000 + second * 1000, 500));
+        }
+        current.began = Duration::from_secs(1000);
+        current.lasted = Duration::from_secs(200);
+        assert_eq!(incidents.actions_in(&current).len(), MAX_ACTIONS);
     }
 
     fn counts(kills: u64, refused: u64) -> OutcomeCounts {

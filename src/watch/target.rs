@@ -420,6 +420,9 @@ impl Target {
         let before = revisions(self);
         self.inform_guard(&observation, now);
         let next = self.apply(observation, now, &mut events);
+        if let Some(guard) = &mut self.guard {
+            guard.blocked_since(self.liveness.blockage().map(|(_, began)| began));
+        }
         if before != revisions(self) {
             self.ledger.touch();
         }
@@ -586,6 +589,7 @@ impl Target {
         if let Some(action) = action {
             // The budget may have changed.
             self.ledger.touch();
+            self.liveness.guard_acted(action.record());
             events.push(Event::Guard(action));
         }
         Next::Continue

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, target_of, wait_for_lines};
+use test_support::client::text;
 use test_support::exporter::Exporter;
 use test_support::monitoring::{
     Alertmanager, Page, Prometheus, Receiver, Status, available, shipped, unix_seconds,
@@ -24,6 +25,9 @@ use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
 /// Name of the alert.
 const RUNNING: &str = "RedisScriptRunning";
+
+/// Name of the alert about a kill of the guard.
+const KILLED: &str = "RedisScriptKilledByGuard";
 
 /// Job in the configurations of Prometheus.
 const JOB: &str = "redis-script-exporter";
@@ -84,7 +88,14 @@ fn alerts_of_blockage(alerts: &[Json]) -> Vec<(BTreeMap<String, String>, BTreeMa
     alerts
 }
 
-/// Prometheus scrapes and evaluates every second and sends the same alerts: they overlap with those of the exporter.
+/// Labels and annotations of the alerts about the guard.
+fn alerts_of_guard(alerts: &[Json]) -> Vec<(Json, Json)> {
+    let of_guard = alerts.iter().filter(|alert| alert["labels"]["alertname"] == KILLED);
+    of_guard.map(|alert| (alert["labels"].clone(), alert["annotations"].clone())).collect()
+}
+
+/// Prometheus scrapes and evaluates every second and sends the same alerts: they overlap with those of the exporter. The guard
+/// ends the script, which is an alert of its own.
 #[test]
 fn prometheus_beside_it_makes_no_second_notification() {
     if available() {
@@ -93,9 +104,9 @@ fn prometheus_beside_it_makes_no_second_notification() {
 }
 
 fn beside_prometheus(kind: Kind) {
-    let server = Server::start(kind);
+    let server = Server::builder(kind).config("lua-time-limit 2500").start();
     let mut client = server.client();
-    let script = load(&mut client, BUSY_LOOP);
+    let script = load(&mut client, "while true do end");
     let (receiver, other) = (Receiver::start(), Receiver::start());
     let alertmanager = Alertmanager::start(&example(), &receiver);
     // Prometheus does not know this one.
@@ -110,6 +121,8 @@ fn beside_prometheus(kind: Kind) {
         &url_of(&alertmanager),
         &url_of(&alone),
         "--web.external-url=http://page/",
+        "--guard.kill-after=6500ms",
+        "--guard.mode=kill",
     ];
     let exporter = Exporter::start(&flags);
     let prometheus = Prometheus::builder()
@@ -120,7 +133,7 @@ fn beside_prometheus(kind: Kind) {
     prometheus.wait_ready();
     wait_until_watched(&exporter);
 
-    client.send(&evalsha(&script, Duration::from_millis(6500)));
+    client.send(&["EVALSHA", &script, "0"]);
     // Both say the same about it, in the same words, under the same labels.
     let named = format!("the script {}", &script[..12]);
     eventually_or_tell(LIMIT, "the exporter's alerts to equal those of Prometheus", || {
@@ -137,14 +150,25 @@ fn beside_prometheus(kind: Kind) {
         2,
         "both senders have one alert per severity"
     );
-    assert_eq!(client.receive(), Value::Int(1));
+    let reply = client.receive();
+    assert!(text(&reply).contains("killed by user"), "{reply:?}");
     wait_for_ends(&receiver, 1);
-    eventually(LIMIT, "Prometheus to have no alert", || prometheus.alerts().is_empty().then_some(()));
+    for page in receiver.pages().iter().filter(|page| page.status == Status::Resolved) {
+        let words = "which is over. Its state is ok. The exporter's guard killed what ran.";
+        assert!(page.annotations["description"].contains(words), "{page:#?}");
+    }
+    eventually_or_tell(LIMIT, "the alert about the kill to equal that of Prometheus", || {
+        let (ours, theirs) = (alerts_of_guard(&alone.alerts()), alerts_of_guard(&prometheus.alerts()));
+        if ours.len() == 1 && ours == theirs { Ok(()) } else { Err(format!("{ours:#?}\n{theirs:#?}")) }
+    });
     stays_true(Duration::from_secs(3), "each change is notified once", || {
         let pages = receiver.pages();
         let counts = ["warning", "critical"]
             .map(|severity| [Status::Firing, Status::Resolved].map(|status| count(&pages, severity, status)));
-        if counts == [[1, 1], [1, 1]] { Ok(()) } else { Err(format!("{pages:#?}")) }
+        let kills: Vec<Status> =
+            pages.iter().filter(|page| page.alertname == KILLED).map(|page| page.status).collect();
+        let is_once = counts == [[1, 1], [1, 1]] && kills == [Status::Firing];
+        if is_once { Ok(()) } else { Err(format!("{pages:#?}")) }
     });
 }
 

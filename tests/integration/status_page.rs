@@ -162,6 +162,61 @@ fn a_server_that_is_busy_with_a_module() {
 }
 
 #[test]
+fn a_guard_that_killed_or_left_a_script() {
+    run_on(Kind::Redis70, |kind| {
+        const ENDLESS: &str = "while true do end";
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["killed", "refused", "dry-run", "budget"];
+        let servers = names.map(|_| Server::builder(kind).config("busy-reply-threshold 200").start());
+        let guards = [
+            "{ kill_after: 500ms, mode: kill }",
+            "{ kill_after: 500ms, mode: kill }",
+            "{ kill_after: 500ms }",
+            "{ kill_after: 500ms, mode: kill, max_kills: 1 }",
+        ];
+        let mut config = "targets:\n".to_owned();
+        for ((name, server), guard) in names.iter().zip(&servers).zip(guards) {
+            let log = server.log_path();
+            let _ = writeln!(
+                config,
+                "- {{ name: {name}, addr: '{}', log_file: '{}', guard: {guard} }}",
+                server.url(),
+                log.display()
+            );
+        }
+        let file = folder.path().join("targets.yml");
+        std::fs::write(&file, config).unwrap();
+        let exporter =
+            Exporter::builder().args(&["--config.file", file.to_str().unwrap()]).args(&EAGER).start();
+        exporter.wait_for(LIMIT, "all guards", |metrics| {
+            metrics.sum("redis_script_guard_ready", &[]) == 4.0
+                && metrics.series("redis_script_errors_total").len() >= 4
+        });
+        let mut callers = servers.each_ref().map(Server::client);
+        for (caller, name) in callers.iter_mut().zip(names) {
+            caller.call(&["CLIENT", "SETNAME", "worker-7"]);
+            let script =
+                if name == "refused" { "redis.call('SET', 'x', 1) while true do end" } else { ENDLESS };
+            caller.send(&["EVAL", script, "0"]);
+        }
+        let wait_for_outcome = |target: &str, outcome: &str| {
+            exporter.wait_for(LIMIT, outcome, |metrics| {
+                let labels = [("target", target), ("outcome", outcome)];
+                metrics.sum("redis_script_guard_actions_total", &labels) > 0.0
+            });
+        };
+        assert!(is_error(&callers[3].receive(), "ERR"));
+        callers[3].send(&["EVAL", ENDLESS, "0"]);
+        for (target, outcome) in names.into_iter().zip(["killed", "unkillable", "dry_run", "budget"]) {
+            wait_for_outcome(target, outcome);
+        }
+        look(&exporter, "guard");
+        let plain = plain(&exporter);
+        assert!(plain.contains("  The guard would have killed the script (mode dry-run)"), "{plain}");
+    });
+}
+
+#[test]
 fn after_four_incidents_and_after_a_restart() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("busy-reply-threshold 100").start();

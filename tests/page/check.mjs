@@ -233,6 +233,23 @@ const scenarios = {
     assert.equal(await page.locator('.kill').count(), 0);
     assert.match(await page.locator('.banner').innerText(), /Neither SCRIPT KILL nor FUNCTION KILL ends a module's command/);
   },
+  async guard(page) {
+    const banner = (name) => page.locator('.banner', { has: page.locator('h2', { hasText: new RegExp(`^${name} `) }) });
+    await until(page, () => document.querySelectorAll('.banner').length === 3 && /guard killed it/.test(document.querySelector('#incidents').innerText));
+    const [refused, dryRun, budget] = await Promise.all(['refused', 'dry-run', 'budget'].map((name) => banner(name).innerText()));
+    assert.match(refused, /The guard could not kill the script: it has written.* It had run for \d+ ms then/);
+    assert.doesNotMatch(refused, /To stop it|SCRIPT KILL/);
+    assert.match(refused, /has already written data/);
+    assert.match(dryRun, /The guard would have killed the script \(mode dry-run\)\. It had run for \d+ ms then/);
+    assert.match(dryRun, /To stop it:/);
+    assert.match(budget, /The guard left the script: its limit on kills is reached; a person has to decide/);
+    const incidents = await page.locator('#incidents').innerText();
+    for (const text of ['guard killed it after', 'guard could not kill it: it had written', 'guard would have killed it (dry run)', 'guard left it: its limit on kills was reached']) {
+      if (page.viewportSize().width > 400) assert.ok(incidents.includes(text), `${text}: ${incidents}`);
+    }
+    assert.ok(await page.locator('#incidents path.guard').count() >= 5);
+    assert.match(await page.locator('#incidents svg').first().getAttribute('aria-label'), /guard /);
+  },
   async four_incidents(page) { await fourIncidents(page); },
   async restarted(page) { await fourIncidents(page); },
   async before_start(page) {

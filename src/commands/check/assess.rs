@@ -91,6 +91,7 @@ fn problems(
             kill_after: guard.kill_after,
             problem: guard.detail.as_deref().filter(|_| guard.kill == NOT_GRANTED),
             fix: guard.fix.as_deref(),
+            is_refused: false,
         }),
     });
     for problem in problems.iter_mut().filter(|problem| problem.code == Code::Blocked) {

@@ -24,6 +24,7 @@ use super::incidents::{Incident, IncidentKind, Incidents, OutcomeCounts};
 use super::running_script::{Running, RunningScript};
 use super::state::State;
 use crate::clock::{Mono, Timestamps};
+use crate::guard::ActionRecord;
 use crate::parse::{BusyKind, Entry};
 use crate::text::clean;
 
@@ -104,6 +105,11 @@ impl Liveness {
     /// Restores the incidents that a former process saved.
     pub(super) fn restore(&mut self, saved: Vec<Incident>) {
         self.history.restore(saved);
+    }
+
+    /// Notes an action of the guard.
+    pub(super) fn guard_acted(&mut self, action: ActionRecord) {
+        self.history.incidents.guard_acted(action);
     }
 
     /// Derives the outcome of the latest incidents from INFO; `same` is true if it is of the server that answered before.
@@ -373,8 +379,13 @@ impl Liveness {
         }
     }
 
-    /// Enters the state BUSY with an episode in which the server was not BUSY yet.
-    fn go_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
+    /// Enters the state BUSY with an episode in which the server was not BUSY yet. What it runs has run for the time limit, so
+    /// the episode may have begun before the first request that had no reply.
+    fn go_busy(&mut self, kind: BusyKind, mut episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
+        if let Some(limit) = self.time_limit {
+            let latest = (now.mono - limit).max(self.last_free).max(self.history.last_end());
+            episode.began = episode.began.min(latest);
+        }
         let blocked = now.mono.since(episode.began);
         for (known, count) in BusyKind::ALL.into_iter().zip(&mut self.busy_episodes) {
             *count += u64::from(known == kind);
@@ -458,6 +469,7 @@ impl Liveness {
                     end: None,
                     refused: None,
                     detail: before.detail().map(str::to_owned),
+                    guard: Vec::new(),
                 });
             }
             (self.since, self.logged_at) = (now.mono, now.mono);

@@ -8,6 +8,7 @@ use super::query::IncidentsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::{Timestamps, Unix};
 use crate::fleet::Fleet;
+use crate::guard::{ActionRecord, Outcome};
 use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Identity, Sha1Digits};
 use crate::watch::{Incident, IncidentEnd, IncidentKind, KEPT, State, Target};
@@ -47,6 +48,33 @@ struct IncidentRow {
     refused_clients: Option<u64>,
     /// Reason for which there was no access.
     detail: Option<String>,
+    /// Actions of the guard, the oldest first.
+    guard: Vec<GuardActionRow>,
+}
+
+/// Action of the guard in an incident.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct GuardActionRow {
+    outcome: Outcome,
+    /// The outcome in a sentence.
+    text: &'static str,
+    at: f64,
+    /// Time for which the script had run at least.
+    seconds: f64,
+    /// Error, if there is one.
+    detail: Option<String>,
+}
+
+impl GuardActionRow {
+    fn new(action: &ActionRecord) -> Self {
+        Self {
+            outcome: action.outcome,
+            text: action.outcome.sentence(),
+            at: unix_seconds(Unix::from_epoch(action.at)),
+            seconds: duration_seconds(action.ran_for),
+            detail: action.detail.clone(),
+        }
+    }
 }
 
 impl IncidentsResponse {
@@ -112,7 +140,7 @@ fn current(target: &Target, now: Timestamps) -> Option<Incident> {
         _ if !state.is_tried() => return None,
         _ => (IncidentKind::of_state(state.kind())?, liveness.held(now)),
     };
-    Some(Incident {
+    let mut incident = Incident {
         began: (now.unix - lasted).since_epoch(),
         lasted,
         kind,
@@ -123,7 +151,10 @@ fn current(target: &Target, now: Timestamps) -> Option<Incident> {
         end: None,
         refused: None,
         detail: state.detail().map(str::to_owned),
-    })
+        guard: Vec::new(),
+    };
+    incident.guard = liveness.incidents().actions_in(&incident);
+    Some(incident)
 }
 
 fn row(
@@ -153,5 +184,6 @@ fn row(
         end: incident.end,
         refused_clients: incident.refused,
         detail: incident.detail.clone(),
+        guard: incident.guard.iter().map(GuardActionRow::new).collect(),
     }
 }

@@ -8,6 +8,7 @@ use crate::diagnosis::{
     COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, Running, SlowlogFacts,
     Unavailable, Unreachable, diagnose,
 };
+use crate::guard::Outcome;
 use crate::script::Catalogue;
 use crate::shell;
 use crate::watch::{Absence, Feature, State, Target};
@@ -116,6 +117,7 @@ fn facts<'a>(
             kill_after: guard.policy().kill_after,
             problem: guard.problem(),
             fix: None,
+            is_refused: guard.has_reported(Outcome::Unkillable),
         }),
     }
 }

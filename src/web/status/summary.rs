@@ -66,7 +66,7 @@ fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: 
     if let Some(action) = row.guard.as_ref().and_then(|guard| guard.actions.first())
         && action.at >= blocked.since
     {
-        let _ = writeln!(text, "  Guard: {}", capitalized(action.text));
+        let _ = writeln!(text, "  {}.", capitalized(action.text));
     }
     for kill in &blocked.kill {
         let _ = writeln!(text, "  To stop it: {}", clean(&kill.shell, usize::MAX));

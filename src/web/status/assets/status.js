@@ -280,18 +280,22 @@ function banner(row) {
 function guardLine({ guard, blocked }) {
   if (!guard) return null;
   const action = guard.actions.find(({ at }) => at >= blocked.since);
-  if (!action) return element('p', {}, `The guard (${guard.mode}) acts once the script has run for ${formatDuration(guard.kill_after)}${guard.ready ? '' : ', but can’t kill now'}.`);
-  const detail = action.detail ? [': ', untrusted(action.detail)] : [];
-  return element('p', {}, element('strong', {}, 'Guard: '), `${visible(action.text)} (${formatTime(action.at)})`, ...detail, '.');
+  if (action) {
+    const detail = action.detail ? [': ', untrusted(action.detail)] : [];
+    return element('p', {}, element('strong', {}, visible(action.text.charAt(0).toUpperCase() + action.text.slice(1)), ...detail, '.'), ` It had run for ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
+  }
+  const after = `a script or function once it has run for ${formatDuration(guard.kill_after)}, if its rules permit.`;
+  if (guard.mode !== 'kill') return element('p', {}, `The guard only reports (dry-run): it would kill ${after}`);
+  return element('p', {}, guard.ready ? `The guard kills ${after}` : `The guard can’t kill now: its connection or a permission is missing. It would kill ${after}`);
 }
 
 /** The latest action of the guard of a target. */
 function guardAction({ guard }) {
   const action = guard?.actions[0];
   if (!action) return null;
-  const name = action.name ? [' ', untrusted(action.name)] : [];
+  const name = action.name ? [' (', untrusted(action.name), ')'] : [];
   const caller = action.client_name ?? action.client;
-  return element('span', { class: 'muted', title: visible(action.text) }, ` guard: ${action.outcome.replaceAll('_', ' ')}`, ...name, ', ', ageElement(action.at),
+  return element('span', { class: 'muted', title: visible(action.text) }, `; guard ${GUARD[action.outcome] ?? action.outcome}`, ...name, ', ', ageElement(action.at),
     ...(caller ? [', called by ', untrusted(caller)] : []));
 }
 
@@ -413,11 +417,20 @@ const KINDS = {
 };
 const ENDS = { killed: 'killed', finished: 'finished', connection_lost: 'connection lost' };
 const MAX_TIMELINES = 10;
+/** What the guard did about a script, by outcome. */
+const GUARD = {
+  killed: 'killed it', killed_again: 'killed it', killed_next: 'killed it, or the one after it', unkillable: 'could not kill it: it had written', from_master: 'could not kill it: it came from the master',
+  not_busy: 'did nothing: it ended before the kill', other_kind: 'did nothing: it ended before the kill', not_permitted: 'could not kill it: permission missing', error: 'could not kill it: the server returned an error',
+  unreachable: 'could not kill it: no connection', dry_run: 'would have killed it (dry run)', excluded: 'left it: its patterns exclude it', unknown_script: 'left it: its name was not certain',
+  functions_off: 'left it: functions are off', module: 'left it: no kill ends a module command', replica: 'left it: the server is a replica', unknown_role: 'left it: the server may be a replica', budget: 'left it: its limit on kills was reached',
+};
+const guardText = ({ outcome, seconds }) => `guard ${GUARD[outcome] ?? outcome} after ${formatDuration(seconds)}`;
 const isOutage = ({ kind }) => kind === 'unreachable' || kind === 'unauthorized';
 
 function incidentText(incident) {
   const what = incident.name ?? KINDS[incident.kind];
-  return `${formatTime(incident.began)}: ${visible(what)}, ${formatDuration(incident.seconds)}${incident.ended === null ? ' so far' : ''}`;
+  const guard = incident.guard.map((action) => `; ${guardText(action)}`).join('');
+  return `${formatTime(incident.began)}: ${visible(what)}, ${formatDuration(incident.seconds)}${incident.ended === null ? ' so far' : ''}${guard}`;
 }
 
 /** Draws the last 24 hours of a target, with a mark every 6 hours. */
@@ -427,9 +440,13 @@ function timeline(target, incidents, end) {
     const from = Math.min(x(incident.began), 956);
     return svgElement('rect', { x: from, y: 2, width: Math.max(4, x(incident.ended ?? end) - from), height: 16, class: isOutage(incident) ? 'outage' : 'blockage' }, svgElement('title', {}, incidentText(incident)));
   });
+  const marks = incidents.flatMap(({ guard }) => guard).map((action) => {
+    const at = x(action.at);
+    return svgElement('path', { d: `M${at - 5} 0h10l-5 8z`, class: 'guard' }, svgElement('title', {}, `${formatTime(action.at)}: ${guardText(action)}`));
+  });
   const ticks = [0, 240, 480, 720, 960].map((at) => svgElement('line', { x1: at, y1: 0, x2: at, y2: 20 }));
   return element('div', { class: 'timeline' }, element('span', { class: 'where' }, targetLink(target, { 'data-key': `timeline ${target}` })),
-    svgElement('svg', { viewBox: '0 0 960 20', preserveAspectRatio: 'none', role: 'img', 'aria-label': `${plural(incidents.length, 'incident', 'incidents')} of ${visible(target)} in the last 24 hours: ${incidents.slice(0, 5).map(incidentText).join('; ')}` }, ...ticks, ...bars));
+    svgElement('svg', { viewBox: '0 0 960 20', preserveAspectRatio: 'none', role: 'img', 'aria-label': `${plural(incidents.length, 'incident', 'incidents')} of ${visible(target)} in the last 24 hours: ${incidents.slice(0, 5).map(incidentText).join('; ')}` }, ...ticks, ...bars, ...marks));
 }
 
 function incidentRow(incident) {
@@ -441,7 +458,8 @@ function incidentRow(incident) {
     cell('Script', { class: 'mono' }, incident.name ? element('span', {}, scriptLink(incident.name, { 'data-key': `incident ${incident.target} ${incident.began}` }), identities(incident.name, [incident.script])) : '–'),
     cell('Target', {}, untrusted(incident.target)),
     cell('Caller', {}, element('span', {}, ...(client.length ? client.flatMap((part, index) => [index ? ' ' : '', part]) : ['–']))),
-    cell('End', {}, incident.ended === null ? 'in progress' : ENDS[incident.end] ?? (isOutage(incident) ? 'reachable again' : 'ended')),
+    cell('End', {}, incident.ended === null ? 'in progress' : ENDS[incident.end] ?? (isOutage(incident) ? 'reachable again' : 'ended'),
+      ...incident.guard.map((action) => element('span', { class: 'muted', title: visible(action.detail ? `${action.text}: ${action.detail}` : action.text) }, `; ${guardText(action)}`))),
     cell('Refused clients', { class: 'number' }, incident.refused_clients === null ? '–' : formatCount(incident.refused_clients)));
 }
 

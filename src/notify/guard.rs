@@ -1,0 +1,246 @@
+//! Alerts about the guard's actions, as the shipped rules send them, and their texts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::alert::Labels;
+use super::text::{Facts, MAX_NAME, humanize};
+use crate::clock::{Mono, Timestamps, Unix};
+use crate::guard::Outcome;
+use crate::text::clean;
+
+/// Time after an action for which the rules fire.
+const FIRES_FOR: Duration = Duration::from_secs(300);
+
+/// Time after an action for which its alert is sent again. It ends before the rules do, also by a clock that is ahead: an alert
+/// that Prometheus has ended must not fire again.
+const RENEWED_FOR: Duration = Duration::from_secs(240);
+
+/// An action of the guard.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GuardAction {
+    pub(crate) outcome: Outcome,
+    /// Time of the outcome.
+    pub(crate) at: Unix,
+    /// Time for which the script had run.
+    pub(crate) ran_for: Duration,
+    /// `script`, `function` or `module`.
+    pub(crate) kind: &'static str,
+    /// Identity and name of the script or function, if known.
+    pub(crate) script: Option<(String, String)>,
+}
+
+/// Alerts of the guard of one target.
+#[derive(Debug, Default)]
+pub(super) struct GuardAlerts(BTreeMap<Outcome, Open>);
+
+/// An alert that fires.
+#[derive(Debug)]
+struct Open {
+    since: Unix,
+    action: GuardAction,
+    sent_at: Mono,
+}
+
+/// An alert to send.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct GuardNotice {
+    /// Name of the alert.
+    pub(super) name: &'static str,
+    pub(super) action: GuardAction,
+    /// Start of the alert.
+    pub(super) since: Unix,
+    /// End, if the action is not repeated.
+    pub(super) until: Unix,
+}
+
+/// Name of the rule about an outcome; `None` if there is none.
+const fn rule(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Killed | Outcome::KilledNext | Outcome::KilledAgain => Some("RedisScriptKilledByGuard"),
+        Outcome::Unkillable
+        | Outcome::FromMaster
+        | Outcome::NotPermitted
+        | Outcome::Error
+        | Outcome::Unreachable => Some("RedisScriptGuardRefused"),
+        Outcome::Budget => Some("RedisScriptGuardBudgetExhausted"),
+        Outcome::NotBusy
+        | Outcome::OtherKind
+        | Outcome::DryRun
+        | Outcome::Excluded
+        | Outcome::UnknownScript
+        | Outcome::FunctionsOff
+        | Outcome::Module
+        | Outcome::Replica
+        | Outcome::UnknownRole => None,
+    }
+}
+
+impl GuardAlerts {
+    /// Returns the alerts to send at `now`, and the time of the next step. `actions` has the latest action of each outcome.
+    pub(super) fn step(
+        &mut self,
+        actions: &[GuardAction],
+        now: Timestamps,
+        resend_delay: Duration,
+    ) -> (Vec<GuardNotice>, Option<Mono>) {
+        let (mut notices, mut due) = (Vec::new(), None::<Mono>);
+        // They are gone if the target was replaced.
+        self.0.retain(|outcome, _| actions.iter().any(|action| action.outcome == *outcome));
+        for action in actions {
+            let Some(name) = rule(action.outcome) else { continue };
+            let age = now.unix.since(action.at);
+            if age >= FIRES_FOR {
+                self.0.remove(&action.outcome);
+                continue;
+            }
+            let open = self.0.get(&action.outcome);
+            let is_known = open.is_some_and(|open| {
+                open.action == *action && (age >= RENEWED_FOR || now.mono < open.sent_at + resend_delay)
+            });
+            let (since, sent_at) = match open {
+                Some(open) if is_known => (open.since, open.sent_at),
+                open => (open.map_or(action.at, |open| open.since), now.mono),
+            };
+            if !is_known {
+                let until = action.at + FIRES_FOR;
+                notices.push(GuardNotice { name, action: action.clone(), since, until });
+                self.0.insert(action.outcome, Open { since, action: action.clone(), sent_at });
+            }
+            let end = now.mono + FIRES_FOR.saturating_sub(age);
+            let next = if age < RENEWED_FOR { end.min(sent_at + resend_delay) } else { end };
+            due = Some(due.map_or(next, |due| due.min(next)));
+        }
+        (notices, due)
+    }
+}
+
+impl Facts {
+    /// Returns the annotations of an alert about an action of the guard.
+    pub(super) fn of_guard(&self, labels: &Labels, action: &GuardAction) -> BTreeMap<&'static str, String> {
+        let target = &self.target;
+        let (summary, did, next) = match action.outcome {
+            Outcome::Killed | Outcome::KilledNext | Outcome::KilledAgain => {
+                let more = match action.outcome {
+                    Outcome::KilledNext => {
+                        " The server accepted the kill late, so it may be another run than the one that was meant."
+                    }
+                    Outcome::KilledAgain => " A kill before had had no effect.",
+                    _ => "",
+                };
+                (
+                    format!("The guard killed a script or function on {target}."),
+                    "killed it. Its caller got an error (Script killed by user).",
+                    format!("{more} Next: find its caller with SLOWLOG GET, or in the exporter's log."),
+                )
+            }
+            Outcome::Budget => (
+                format!("The guard has left a script or function on {target} to a person."),
+                "left it, because its limit on kills is reached.",
+                " Next: SCRIPT KILL or FUNCTION KILL by hand, and stop the client that keeps calling it."
+                    .to_owned(),
+            ),
+            outcome => (
+                format!("The guard could not kill a script or function on {target}."),
+                "tried to kill it.",
+                format!(" {}", refused(outcome)),
+            ),
+        };
+        let mut what = action.kind.to_owned();
+        if let Some((script, name)) = &action.script {
+            // Writing to a string does not fail.
+            let _ = write!(what, " {name}");
+            if name != script {
+                let _ = write!(what, " ({script})");
+            }
+        }
+        let description = format!(
+            "{}: the {} had run for {} when the exporter's guard {did}{next}",
+            self.subject(labels),
+            clean(&what, MAX_NAME),
+            humanize(action.ran_for),
+        );
+        let runbook = rule(action.outcome).unwrap_or_default();
+        self.annotations(summary, description, runbook)
+    }
+}
+
+/// Reason for which the guard could not kill, and the next step.
+const fn refused(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unkillable => {
+            "The server refused, because the script has written. Next: wait for its end, or lose its writes by SHUTDOWN NOSAVE."
+        }
+        Outcome::FromMaster => {
+            "The server refused, because the script came from its master. Next: SCRIPT KILL or FUNCTION KILL on the master."
+        }
+        Outcome::NotPermitted => {
+            "The guard's user may not do that. Next: SCRIPT KILL or FUNCTION KILL by hand; then grant +script|kill +function|kill."
+        }
+        Outcome::Unreachable => {
+            "The guard had no connection. Next: SCRIPT KILL or FUNCTION KILL by hand; the exporter's log has the reason."
+        }
+        _ => {
+            "The server answered with an error. Next: SCRIPT KILL or FUNCTION KILL by hand; the exporter's log has the error."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESEND: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Timestamps {
+        let since = Duration::from_millis(1_000_000 + millis);
+        Timestamps { mono: Mono::from_epoch(since), unix: Unix::from_epoch(since) }
+    }
+
+    fn action(outcome: Outcome, millis: u64) -> GuardAction {
+        let ran_for = Duration::from_millis(10_020);
+        GuardAction { outcome, at: at(millis).unix, ran_for, kind: "script", script: None }
+    }
+
+    /// Names of the alerts that are sent, and the time of the next step.
+    fn step(
+        alerts: &mut GuardAlerts,
+        actions: &[GuardAction],
+        millis: u64,
+    ) -> (Vec<&'static str>, Option<u64>) {
+        let (notices, due) = alerts.step(actions, at(millis), RESEND);
+        for notice in &notices {
+            assert_eq!(notice.until, notice.action.at + FIRES_FOR);
+        }
+        let due = due.map(|due| u64::try_from(due.since(at(0).mono).as_millis()).unwrap());
+        (notices.into_iter().map(|notice| notice.name).collect(), due)
+    }
+
+    #[test]
+    fn an_action_is_sent_at_once_renewed_and_ends_with_the_rule() {
+        let mut alerts = GuardAlerts::default();
+        let killed = [action(Outcome::DryRun, 0), action(Outcome::Killed, 0)];
+        assert_eq!(step(&mut alerts, &killed[..1], 1), (vec![], None), "no rule");
+        assert_eq!(step(&mut alerts, &killed, 2), (vec!["RedisScriptKilledByGuard"], Some(10_002)));
+        assert_eq!(step(&mut alerts, &killed, 3), (vec![], Some(10_002)));
+        assert_eq!(step(&mut alerts, &killed, 10_002), (vec!["RedisScriptKilledByGuard"], Some(20_002)));
+        assert_eq!(step(&mut alerts, &killed, 240_000), (vec![], Some(300_000)), "Prometheus may be ahead");
+        assert_eq!(step(&mut alerts, &killed, 300_000), (vec![], None));
+        assert!(alerts.0.is_empty());
+    }
+
+    #[test]
+    fn a_name_and_the_next_action_renew_the_alert_which_began_before() {
+        let mut alerts = GuardAlerts::default();
+        let first = action(Outcome::Unkillable, 0);
+        step(&mut alerts, std::slice::from_ref(&first), 1);
+        let named = GuardAction { script: Some(("a".to_owned(), "b.lua".to_owned())), ..first };
+        assert_eq!(step(&mut alerts, &[named], 2000).0, ["RedisScriptGuardRefused"]);
+        let again = [action(Outcome::Unkillable, 100_000), action(Outcome::Budget, 100_000)];
+        let (notices, _) = alerts.step(&again, at(100_001), RESEND);
+        let since: Vec<Unix> = notices.iter().map(|notice| notice.since).collect();
+        assert_eq!(since, [at(0).unix, at(100_000).unix]);
+        assert_eq!(step(&mut alerts, &[], 100_002), (vec![], None), "the target was replaced");
+    }
+}
