@@ -35,6 +35,7 @@ PATTERNS = {
     "guard.killAfter": "^([0-9]+(ms|s|m|h))*$",
     "guard.per": "^([0-9]+(ms|s|m|h))+$",
     "alertmanager.resendDelay": "^([0-9]+(ms|s|m|h))+$",
+    "web.externalUrl": "^(https?://[^?#]+)?$",
     "interval": "^([0-9]+(ms|s|m|h))+$",
     "scrapeTimeout": "^([0-9]+(ms|s|m|h))+$",
 }
@@ -78,6 +79,7 @@ EXPECTED = {
         "secretName: guard", "secretName: alertmanager", "mountPath: /etc/redis-script-exporter/guard",
         "mountPath: /etc/redis-script-exporter/alertmanager", "port: 9093"],
     "alertmanager-url": ["--alertmanager.url=http://alertmanager:9093", "port: 9094"],
+    "external-url": ["--web.external-url=https://scripts.example/redis/"],
     "default": [],
 }
 # Parts of flags that only these combinations have.
@@ -86,6 +88,7 @@ OPTIONAL = ("--guard.", "--alertmanager.", "port: 9093")
 # Each combination: its values.
 COMBINATIONS = {
     "default": {},
+    "external-url": {"web": {"externalUrl": "https://scripts.example/redis/"}},
     "everything": EVERYTHING,
     "many-targets": {
         "config": {
@@ -162,6 +165,7 @@ REJECTED = [
     ({"serviceMonitor": {"enabled": True, "interval": "often"}}, "interval"),
     ({"service": {"port": "http"}}, "port"),
     ({"image": {"digest": "latest"}}, "digest"),
+    ({"web": {"externalUrl": "scripts.example"}}, "externalUrl"),
     ({"probe": {"enabled": True}}, "probe.targets"),
     ({"guard": {"killAfter": "10"}}, "killAfter"),
     ({"guard": {"killAfter": "10s", "mode": "on"}}, "mode"),

@@ -143,6 +143,9 @@ readinessProbe:
 {{- if .Values.existingScriptsConfigMap }}
 - --script.dir=/etc/redis-script-exporter/scripts
 {{- end }}
+{{- with .Values.web.externalUrl }}
+- {{ printf "--web.external-url=%s" . | quote }}
+{{- end }}
 {{- if .Values.web.enableLifecycle }}
 - --web.enable-lifecycle
 {{- end }}
