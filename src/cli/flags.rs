@@ -235,7 +235,7 @@ pub(crate) struct Cli {
           value_parser = NonEmptyStringValueParser::new())]
     pub(crate) alertmanager_label: Vec<String>,
 
-    /// Interval at which an alert that lasts is sent again; it ends after four intervals if the exporter dies
+    /// Interval at which a firing alert is resent; it ends after four intervals if the exporter dies
     #[arg(long = "alertmanager.resend-delay", value_name = "DURATION", default_value = "10s",
           value_parser = humantime::parse_duration)]
     pub(crate) alertmanager_resend_delay: Duration,

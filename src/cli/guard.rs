@@ -45,12 +45,12 @@ pub(crate) struct GuardFlags {
     )]
     pub(crate) mode: GuardMode,
 
-    /// Name, SHA1 or identity of a script or function that the guard may kill, and no others; * matches any characters;
+    /// Pattern of the only scripts and functions that the guard may kill (name, SHA1 or label; * matches any characters);
     /// repeatable
     #[arg(id = "guard_scripts_only", long = "guard.scripts-only", value_name = "PATTERN", global = true)]
     pub(crate) scripts_only: Vec<String>,
 
-    /// The same of a script or function that the guard never kills; repeatable
+    /// Pattern of scripts and functions that the guard never kills; repeatable
     #[arg(id = "guard_scripts_never", long = "guard.scripts-never", value_name = "PATTERN", global = true)]
     pub(crate) scripts_never: Vec<String>,
 

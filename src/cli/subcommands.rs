@@ -181,8 +181,8 @@ pub(crate) enum CatalogueCommand {
 /// Flags of `catalogue lookup`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct LookupArgs {
-    /// SHA1s, at least their first 8 digits, or labels of cut bodies (~ and 12 digits); without any, or for -, the SHA1s and
-    /// quoted scripts in the text on standard input, such as a slow log or a page
+    /// SHA1s (at least 8 digits) or labels of truncated bodies (~ and 12 digits); without an argument or with -, the SHA1s
+    /// and quoted scripts in the text on standard input, such as a slow log or a page
     #[arg(value_name = "SHA1")]
     pub(crate) scripts: Vec<String>,
 }

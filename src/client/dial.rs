@@ -100,7 +100,7 @@ pub(crate) enum DialError {
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     /// `allow` of the module or of the `discover` entry does not admit the address.
-    #[error("not connected to: allow does not admit its address")]
+    #[error("the address is not permitted by allow")]
     NotAllowed,
     /// Resolving and connecting took longer than [`CONNECT_TIMEOUT`].
     #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]

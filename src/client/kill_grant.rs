@@ -21,8 +21,8 @@ pub(crate) enum KillGrant {
 
 /// Tests whether the user of a connection may run SCRIPT KILL and FUNCTION KILL, and PING, which confirms a run before.
 ///
-/// A server checks the permissions of a command when MULTI queues it, and DISCARD drops the queue: nothing is executed. That
-/// the queue is kept at all, a PING shows first.
+/// A server checks the permissions of a command when MULTI queues it, and DISCARD drops the queue: nothing is executed. A
+/// PING shows first that the server queues commands.
 ///
 /// # Errors
 /// The connection is no longer usable.

@@ -76,8 +76,8 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     let limit = facts.settings.time_limit;
     if limit == Some(Duration::ZERO) {
         return problem.advise(
-            "The time limit of scripts is 0: the server accepts no kill command, and answers only when what runs has \
-             ended. Wait, or end its process.",
+            "The time limit of scripts is 0: the server accepts no kill command, and does not answer until the \
+             running command ends. Wait, or end its process.",
         );
     }
     let usual = limit.unwrap_or(DEFAULT_TIME_LIMIT);
@@ -120,7 +120,7 @@ fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
     );
     let problem = Problem::new(Code::Blocked, message).advise("All clients wait.").advise(
         "Either the same call executes one long command, or it has ended and another one runs: which of the two is not known. \
-         A kill command that is sent now waits until the server answers, and then ends what runs.",
+         A kill command that is sent now waits until the server answers, and then kills the script that is running at that time.",
     );
     kills(facts, problem, None)
 }

@@ -102,7 +102,7 @@ impl Reloader {
             Ok(ReloadSummary { kept, changed, started, ended }) => {
                 info!(kept, changed, started, ended, "configuration reloaded");
             }
-            Err(problem) => error!(%problem, "the configuration is wrong; the previous one stays in use"),
+            Err(problem) => error!(%problem, "invalid configuration; keeping the previous one"),
         }
         self.succeeded.store(result.is_ok(), Ordering::Relaxed);
         if result.is_ok() {

@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/b.example:6379"]);
     }
 
-    /// A server can say whatever it likes: elsewhere it hides no other one by that.
+    /// A server can report any `run_id`: a forged one merges only targets on this machine.
     #[test]
     fn a_run_id_makes_one_server_of_two_addresses_of_this_machine_only() {
         let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");

@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     FromMaster,
     /// The script ended before the kill.
     NotBusy,
-    /// A script and a function were exchanged before the kill.
+    /// Another kind of call was running when the kill arrived.
     OtherKind,
     /// The user of the guard may not send the kill, or the command that confirms the run.
     NotPermitted,
@@ -102,7 +102,7 @@ impl Outcome {
         match self {
             Self::Killed => "the guard killed the script; its caller got an error",
             Self::KilledNext => {
-                "the guard's kill was accepted late: the script may have ended before, and the one behind it been killed"
+                "the guard's kill was accepted late: the script may already have ended, and the next one was killed instead"
             }
             Self::KilledAgain => "the guard killed the script again, because the kill before had no effect",
             Self::Unkillable => {
@@ -118,18 +118,18 @@ impl Outcome {
             Self::Error => "the guard could not kill the script: the server answered with an error",
             Self::Unreachable => "the guard could not kill the script: it has no connection to the server",
             Self::DryRun => "the guard would have killed the script (mode dry-run)",
-            Self::Excluded => "the guard left the script: its patterns exclude it",
+            Self::Excluded => "the guard did not kill the script: its patterns exclude it",
             Self::UnknownScript => {
-                "the guard left the script: there are patterns, and which script runs is not certain"
+                "the guard did not kill the script: it has patterns, and which script runs is not certain"
             }
-            Self::FunctionsOff => "the guard left the function: functions are off",
-            Self::Module => "the guard left the command of a module: no kill ends it",
-            Self::Replica => "the guard left the script: the server is a replica",
+            Self::FunctionsOff => "the guard did not kill the function: killing functions is off",
+            Self::Module => "the guard did not kill the command of a module: no kill ends it",
+            Self::Replica => "the guard did not kill the script: the server is a replica",
             Self::UnknownRole => {
-                "the guard left the script: INFO does not tell the role, so the server may be a replica"
+                "the guard did not kill the script: INFO does not tell the role, so the server may be a replica"
             }
             Self::Budget => {
-                "the guard left the script: its limit on kills is reached; a person has to decide"
+                "the guard did not kill the script: its limit on kills is reached; decide yourself, and kill it by hand if it may end"
             }
         }
     }

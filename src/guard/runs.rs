@@ -3,7 +3,7 @@
 //! A BUSY reply to a request sent at `sent` and read at `read` proves that at some time between these, something had run for
 //! the server's time limit at least. So a run began no later than `read` minus the limit. Between two BUSY replies another
 //! run fits only if the first was BUSY the time limit before the second reply was read. Then, a new run is assumed:
-//! the guard counts from the latest time at which what runs now can have begun.
+//! the guard counts from the latest possible start of the current run.
 
 use std::time::Duration;
 

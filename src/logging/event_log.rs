@@ -180,7 +180,7 @@ pub(crate) fn write(
         Event::WentBusy { kind, blocked } => {
             let command = kill(*kind).map(|command| format!("{} {command}", redis_cli()));
             let (kind, blocked_ms) = (kind.as_str(), millis(*blocked));
-            warn!(target, address, kind, blocked_ms, kill = command, page, "the server went BUSY");
+            warn!(target, address, kind, blocked_ms, kill = command, page, "the server is BUSY");
         }
         Event::Named(running_script) => {
             let script = names.named(&running_script.script);
@@ -190,7 +190,7 @@ pub(crate) fn write(
                 script = script.label.as_str(),
                 name = script.distinct_name(),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
-                "running now"
+                "running script identified"
             );
         }
         Event::BlockageEnded { blocked, cause, cause_entry, running_script, .. } => {
@@ -243,10 +243,10 @@ pub(crate) fn write(
             );
         }
         Event::Capability { feature, available: true, .. } => {
-            info!(target, feature = feature.as_str(), "available again");
+            info!(target, feature = feature.as_str(), "command available again");
         }
         Event::Capability { feature, available: false, problem } => {
-            warn!(target, feature = feature.as_str(), problem, "not available");
+            warn!(target, feature = feature.as_str(), problem, "command not available");
         }
         Event::Guard(action) => {
             let script = action.script.as_ref().map(|script| names.named(script));

@@ -37,7 +37,7 @@ pub(crate) enum LogLevel {
     Error,
     /// Problems that need attention.
     Warn,
-    /// Slow scripts, blockages, state changes.
+    /// Normal operation: start, reload, recovered targets.
     Info,
     /// Reconnects and retries.
     Debug,

@@ -199,7 +199,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_blockage_undetected",
         &["cause"],
-        "1 if the latest blockage of this cause followed another one while the server seemed to be BUSY with that, so that only the slow log shows it; absent otherwise.",
+        "1 if the latest blockage of this cause began right after a BUSY call, and only the slow log distinguishes the two; absent otherwise.",
         Source::Target(|view, out| {
             let latest = view.target.liveness().latest_blockages();
             latest
@@ -276,7 +276,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_slow_call_undetected",
         &["command", "script", "severity"],
-        "1 if the latest slow call of the script followed another one while the server seemed to be BUSY with that, so that only the slow log shows it; absent otherwise.",
+        "1 if the latest slow call of the script began right after a BUSY call, and only the slow log distinguishes the two; absent otherwise.",
         Source::Target(|view, out| {
             for (command, label, series) in view.target.scripts().series() {
                 for severity in &series.undetected {

@@ -136,8 +136,10 @@ impl Facts {
                 )
             }
             Outcome::Budget => (
-                format!("The guard has left a script or function on {target} to a person."),
-                "left it, because its limit on kills is reached.",
+                format!(
+                    "The guard has reached its limit on kills, and did not kill a script or function on {target}."
+                ),
+                "did not kill it, because its limit on kills is reached.",
                 " Next: SCRIPT KILL or FUNCTION KILL by hand, and stop the client that keeps calling it."
                     .to_owned(),
             ),

@@ -189,7 +189,7 @@ impl Facts {
         text
     }
 
-    /// The next step of a person.
+    /// The next step for the operator.
     fn next(&self, blocked: Duration) -> String {
         let began = self.blockage.as_ref().map(|blockage| blockage.began_at);
         let is_refused =

@@ -1,6 +1,6 @@
 //! The acting part of the guard: its own connection to the server, the confirmation of a run, and the kill.
 //!
-//! It runs beside the task that polls the target, and never delays it. The connection is made while the server is well, to
+//! It runs beside the task that polls the target, and never delays it. The connection is made while the server answers, to
 //! the server that the target's own connection has reached.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::watch::{Next, Observation, State};
 /// Time limit for connecting and logging in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Pause before the next attempt to connect while the server is well.
+/// Pause before the next attempt to connect while the server answers.
 const RECONNECT_AFTER: Duration = Duration::from_secs(5);
 
 /// Pause before the next question or kill, after one that failed.
@@ -72,7 +72,7 @@ enum Answer {
 }
 
 impl GuardTask<'_> {
-    /// Decides and acts, for ever.
+    /// Runs the decision loop until it is cancelled.
     async fn run(&mut self) {
         loop {
             let (now, script) = (self.handle.now(), self.handle.guarded_script());

@@ -293,7 +293,7 @@ impl TargetHandle {
         self.blockage_changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Locks the numbers. Steps wait for as long as the guard lives.
+    /// Locks the numbers. Steps wait while the returned lock is held.
     pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
         // A step that panicked has ended its task, and with it the process; its numbers are still readable.
         self.target.lock()

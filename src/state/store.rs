@@ -90,7 +90,7 @@ impl Store {
                         file = %path.display(),
                         targets = unreadable,
                         copy,
-                        "lines of the state file are invalid: slow log entries that these targets have now are not counted"
+                        "lines of the state file are invalid: present slow log entries of these targets will not be counted"
                     );
                 }
                 lines
@@ -105,7 +105,7 @@ impl Store {
                     file = %path.display(),
                     %error,
                     set_aside = aside.map(|aside| aside.display().to_string()),
-                    "the state file cannot be used: slow log entries that the targets have now are not counted"
+                    "the state file cannot be used: present slow log entries will not be counted"
                 );
                 BTreeMap::new()
             }

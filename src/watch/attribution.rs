@@ -24,7 +24,7 @@ const BEGIN_SLACK: f64 = 0.5;
 /// Tolerance of times that are measured to the millisecond, in seconds.
 const EXACT_SLACK: f64 = 0.1;
 
-/// Time after the silence of a gap has begun by which what follows has begun, in seconds: the request is on its way.
+/// Maximum time from the start of a gap to the start of the next call, in seconds: its request is on its way.
 const LATEST_BEGIN: f64 = 0.3;
 
 /// Minimum duration in seconds of a follower, and maximum number of followers.

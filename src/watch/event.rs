@@ -58,7 +58,7 @@ pub(crate) enum Event {
         /// Reason, and what to do about it.
         problem: Option<String>,
     },
-    /// The guard killed a script or function, or left it.
+    /// The guard killed a script or function, or did not.
     Guard(Action),
     /// The guard can't kill now, or can again.
     GuardReady {

@@ -143,7 +143,7 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     assert!((4.0..4.9 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
     assert_eq!(metrics.value("redis_script_busy_episodes_total", &[("kind", "script")]), Some(1.0));
     assert_eq!(metrics.sum("redis_script_blockages_total", &[]), 1.0);
-    for line in ["blocked: the server", "went BUSY", "blockage ended", "slow script"] {
+    for line in ["blocked: the server", "the server is BUSY", "blockage ended", "slow script"] {
         wait_for_lines(&exporter, &[line], 1);
     }
     wait_for_lines(&exporter, &["blockage ended", "cause=script", "command=eval", "client=127.0.0.1:"], 1);

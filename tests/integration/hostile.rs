@@ -259,7 +259,7 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
         state(metrics, &format!("c/localhost:{far}")) == "unreachable"
             && number(metrics, "redis_script_exporter_discovery_refused_servers", &entry) == Some(2)
     });
-    wait_for_lines(&exporter, &["not connected to: allow does not admit its address"], 1);
+    wait_for_lines(&exporter, &["the address is not permitted by allow"], 1);
     assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
 }
 
@@ -926,9 +926,12 @@ fn a_flood_of_made_up_slow_calls() {
     let is_omitted = |line: &str| line.contains(&target) && line.contains("log lines were omitted");
     eventually(LIMIT, "a report while it goes on", || exporter.logs().lines().any(is_omitted).then_some(()));
     // The server is BUSY, then blocked and silent, and then well.
-    for (now, line) in
-        [(BUSY, "went BUSY"), (FLOOD, "blockage ended"), (SILENT, "blocked: the server"), (END, "command=")]
-    {
+    for (now, line) in [
+        (BUSY, "the server is BUSY"),
+        (FLOOD, "blockage ended"),
+        (SILENT, "blocked: the server"),
+        (END, "command="),
+    ] {
         let before = lines_with(&exporter.logs(), &[line]).len();
         phase.store(now, Ordering::Relaxed);
         eventually(LIMIT, line, || (lines_with(&exporter.logs(), &[line]).len() > before).then_some(()));

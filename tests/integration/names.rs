@@ -266,7 +266,11 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
     }
     let logs = exporter.logs();
     assert!(
-        !lines_with(&logs, &["running now", &format!("script={}", &sha1[..12]), "name=busy.lua"]).is_empty(),
+        !lines_with(
+            &logs,
+            &["running script identified", &format!("script={}", &sha1[..12]), "name=busy.lua"]
+        )
+        .is_empty(),
         "{logs}"
     );
 }

@@ -488,7 +488,7 @@ fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], pa
     let exporter = Exporter::builder().args(flags).args(&EAGER).args(&["--log.format=json"]).start();
     exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
     let from_log = || {
-        let lines = lines_with(&exporter.logs(), &["the server went BUSY"]);
+        let lines = lines_with(&exporter.logs(), &["the server is BUSY"]);
         let line: Json = serde_json::from_str(lines.last().unwrap()).unwrap();
         line["kill"].as_str().unwrap().to_owned()
     };
@@ -583,7 +583,7 @@ fn links_to_the_page_are_in_the_log_and_the_metrics() {
         });
         server.client().send(&busy_eval(LONG));
         wait_for_state(&exporter, "busy_script", 1);
-        let lines = lines_with(&exporter.logs(), &["the server went BUSY"]);
+        let lines = lines_with(&exporter.logs(), &["the server is BUSY"]);
         let link = format!("page=https://scripts.example/redis/?target=127.0.0.1%3A{}", server.port());
         assert!(lines[0].replace('"', "").contains(&link), "{lines:?}");
         assert_eq!(server.call(&["SCRIPT", "KILL"]), Value::Okay);

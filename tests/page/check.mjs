@@ -242,9 +242,9 @@ const scenarios = {
     assert.match(refused, /has already written data/);
     assert.match(dryRun, /The guard would have killed the script \(mode dry-run\)\. It had run for \d+ ms then/);
     assert.match(dryRun, /To stop it:/);
-    assert.match(budget, /The guard left the script: its limit on kills is reached; a person has to decide/);
+    assert.match(budget, /The guard did not kill the script: its limit on kills is reached/);
     const incidents = await page.locator('#incidents').innerText();
-    for (const text of ['guard killed it after', 'guard could not kill it: it had written', 'guard would have killed it (dry run)', 'guard left it: its limit on kills was reached']) {
+    for (const text of ['guard killed it after', 'guard could not kill it: it had written', 'guard would have killed it (dry run)', 'guard did not kill it: its limit on kills was reached']) {
       if (page.viewportSize().width > 400) assert.ok(incidents.includes(text), `${text}: ${incidents}`);
     }
     assert.ok(await page.locator('#incidents path.guard').count() >= 5);

@@ -185,7 +185,7 @@ fn print_guard(guard: &GuardReport, out: &mut impl Write) -> io::Result<()> {
         "not_granted" => "the kill is not granted".to_owned(),
         "unverified" => {
             let reason = guard.detail.as_deref().unwrap_or_default();
-            format!("whether the kill is granted can't be told: {reason}")
+            format!("the permission to kill could not be verified: {reason}")
         }
         _ => "not tried".to_owned(),
     };

@@ -100,7 +100,7 @@ impl Follower {
         let delayed = self.newcomers.limit(found, now);
         if delayed > 0 && !self.is_limiting && self.log.admit(Priority::Medium, now) {
             let discovery = &*self.rounds.entry().name;
-            warn!(discovery, delayed, "too many new servers: they are watched later, 200 per minute");
+            warn!(discovery, delayed, "too many new servers; they are added at 200 per minute");
         }
         self.is_limiting = delayed > 0;
     }

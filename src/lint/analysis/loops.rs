@@ -360,9 +360,8 @@ impl LoopAnalysis<'_> {
     /// True for a limit that does not depend on the data, minus the size of something.
     fn is_rest(&self, sum: &Sum) -> bool {
         let (taken, limits): (Vec<_>, Vec<_>) = sum.terms.iter().partition(|(factor, _)| *factor < 0.0);
-        let is_size = |value: ExprId| {
-            matches!(self.data(value), Some(LongLoop::Count(call)) if self.is_size(call))
-        };
+        let is_size =
+            |value: ExprId| matches!(self.data(value), Some(LongLoop::Count(call)) if self.is_size(call));
         let is_given = limits.iter().all(|(_, value)| self.data(*value).is_none());
         !taken.is_empty()
             && (!limits.is_empty() || sum.constant > 0.0)

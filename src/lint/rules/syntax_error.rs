@@ -48,11 +48,12 @@ fn is_part(source: &Source<'_>, error: Position) -> bool {
         use Symbol::{Else, ElseIf, End, RightBrace, RightBracket, RightParen, Until};
         matches!(
             kind,
-            Kind::Symbol(Else | ElseIf | End | Until | RightBrace | RightBracket | RightParen | Symbol::Comma)
+            Kind::Symbol(
+                Else | ElseIf | End | Until | RightBrace | RightBracket | RightParen | Symbol::Comma
+            )
         )
     };
-    let begins_with_end =
-        source.tokens.iter().any(|token| token.position == error && closes(token.kind));
+    let begins_with_end = source.tokens.iter().any(|token| token.position == error && closes(token.kind));
     let is_call = |pair: &[Token<'_>]| match pair {
         [name, next] => {
             matches!(name.kind, Kind::Word("call" | "pcall"))

@@ -54,7 +54,8 @@ fn table_placeholder(first: &Token<'_>, others: &[Token<'_>]) -> Option<(usize, 
     if !is(next, Symbol::LeftBrace) || !is_adjacent(first, 1, next) {
         return None;
     }
-    let path = others.iter().skip(1).take_while(|token| word(token).is_some() || is(token, Symbol::Dot)).count();
+    let path =
+        others.iter().skip(1).take_while(|token| word(token).is_some() || is(token, Symbol::Dot)).count();
     let path_tokens = others.get(1..1 + path)?;
     let alternates =
         path_tokens.iter().enumerate().all(|(index, token)| (index % 2 == 0) == word(token).is_some());
@@ -87,12 +88,13 @@ pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
     }
     let tokens: Vec<Token<'_>> = tokens(source).collect();
     let followers = tokens.iter().skip(2).map(Some).chain(std::iter::once(None));
-    let parameters = tokens.iter().zip(tokens.iter().skip(1)).zip(followers).filter_map(|((mark, name), next)| {
-        let text = word(name)?;
-        let is_call = next.is_some_and(|next| next.kind == Kind::Symbol(Symbol::LeftParen));
-        (mark.kind == Kind::Illegal('@') && is_adjacent(mark, 1, name) && !is_call)
-            .then(|| (mark.position, format!("@{text}")))
-    });
+    let parameters =
+        tokens.iter().zip(tokens.iter().skip(1)).zip(followers).filter_map(|((mark, name), next)| {
+            let text = word(name)?;
+            let is_call = next.is_some_and(|next| next.kind == Kind::Symbol(Symbol::LeftParen));
+            (mark.kind == Kind::Illegal('@') && is_adjacent(mark, 1, name) && !is_call)
+                .then(|| (mark.position, format!("@{text}")))
+        });
     parameters.collect()
 }
 
@@ -139,7 +141,9 @@ pub(crate) fn in_code<'a>(
         let is_text = next.peek().is_some_and(|lines| lines.contains(&line));
         let is_error = line == error.line;
         let placeholder = placeholder(text)
-            .filter(|found| is_error || !(is_text || ["{{", "#{", "%("].iter().any(|mark| found.starts_with(mark))))
+            .filter(|found| {
+                is_error || !(is_text || ["{{", "#{", "%("].iter().any(|mark| found.starts_with(mark)))
+            })
             .or_else(|| formatted(text).filter(|found| is_error && is_code(line, text, found)))?;
         let at = text.find(placeholder)?;
         let column = text.get(..at)?.chars().count() + 1;
@@ -173,8 +177,9 @@ fn placeholder(text: &str) -> Option<&str> {
         inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    let is_spaced =
-        |inner: &str| inner.starts_with([' ', '=']) || ["- ", "# "].iter().any(|mark| inner.starts_with(mark));
+    let is_spaced = |inner: &str| {
+        inner.starts_with([' ', '=']) || ["- ", "# "].iter().any(|mark| inner.starts_with(mark))
+    };
     let is_php = |inner: &str| inner.starts_with('=') || inner.starts_with("php");
     let is_conversion = |inner: &str| is_word(inner.strip_suffix(')').unwrap_or_default());
     let between = |begin: &str, end: &str, accepts: &dyn Fn(&str) -> bool| {

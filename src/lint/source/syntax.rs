@@ -388,7 +388,8 @@ impl Script {
 
     /// Values of a field, or of an element, of the table in a variable.
     pub(crate) fn field(&self, base: ExprId, key: ExprId) -> &[ExprId] {
-        let (Expr::Variable(table), Expr::String(key) | Expr::Number(key)) = (self.expr(base), self.expr(key))
+        let (Expr::Variable(table), Expr::String(key) | Expr::Number(key)) =
+            (self.expr(base), self.expr(key))
         else {
             return &[];
         };

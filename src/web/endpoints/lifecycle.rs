@@ -1,6 +1,6 @@
 //! `POST /-/reload`.
 //!
-//! A page of another site can make a browser send this request. Browsers then name the site, or that it is another one.
+//! A page of another site can make a browser send this request. Browsers mark such requests with `Origin` or `Sec-Fetch-Site`.
 
 use std::sync::Arc;
 

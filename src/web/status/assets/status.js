@@ -255,7 +255,7 @@ function banner(row) {
     if (blocked.script !== blocked.name) running.append(' ', untrusted(blocked.script, 'span', { class: 'muted mono' }));
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
-    const hint = blocked.kind === 'module' ? '' : ' Its log does: search for “still in execution”, or set --redis.log-file.';
+    const hint = blocked.kind === 'module' ? '' : ' The name is in its log: search for “still in execution”, or set --redis.log-file.';
     running.append(`The server does not report which ${kindText(blocked)} is running.${hint}`);
   } else {
     running.append('The running command is not known yet.');
@@ -421,8 +421,8 @@ const MAX_TIMELINES = 10;
 const GUARD = {
   killed: 'killed it', killed_again: 'killed it', killed_next: 'killed it, or the one after it', unkillable: 'could not kill it: it had written', from_master: 'could not kill it: it came from the master',
   not_busy: 'did nothing: it ended before the kill', other_kind: 'did nothing: it ended before the kill', not_permitted: 'could not kill it: permission missing', error: 'could not kill it: the server returned an error',
-  unreachable: 'could not kill it: no connection', dry_run: 'would have killed it (dry run)', excluded: 'left it: its patterns exclude it', unknown_script: 'left it: its name was not certain',
-  functions_off: 'left it: functions are off', module: 'left it: no kill ends a module command', replica: 'left it: the server is a replica', unknown_role: 'left it: the server may be a replica', budget: 'left it: its limit on kills was reached',
+  unreachable: 'could not kill it: no connection', dry_run: 'would have killed it (dry run)', excluded: 'did not kill it: its patterns exclude it', unknown_script: 'did not kill it: its name was not certain',
+  functions_off: 'did not kill it: functions are off', module: 'did not kill it: no kill ends a module command', replica: 'did not kill it: the server is a replica', unknown_role: 'did not kill it: the server may be a replica', budget: 'did not kill it: its limit on kills was reached',
 };
 const guardText = ({ outcome, seconds }) => `guard ${GUARD[outcome] ?? outcome} after ${formatDuration(seconds)}`;
 const isOutage = ({ kind }) => kind === 'unreachable' || kind === 'unauthorized';
@@ -547,7 +547,7 @@ function durations(row) {
 
 /** Draws the latest slow calls of a script: time, and duration on a logarithmic scale, with the thresholds. */
 function trend(row, calls) {
-  if (!calls.length) return element('p', { class: 'muted' }, 'No slow call is in memory.');
+  if (!calls.length) return element('p', { class: 'muted' }, 'No recent slow calls.');
   const { warning, critical } = row.thresholds;
   const seconds = calls.map((call) => Math.max(call.duration_seconds, 1e-6));
   const low = Math.log10(Math.min(warning, ...seconds) / 1.5);
@@ -574,7 +574,7 @@ function callerItem({ client, client_name: name, calls_at_least: min, calls_at_m
 
 /** Findings of the linter. */
 function lintFindings(findings) {
-  if (!findings.length) return element('p', { class: 'muted' }, 'lint finds nothing in it.');
+  if (!findings.length) return element('p', { class: 'muted' }, 'No lint findings.');
   return element('ul', {}, ...findings.map(({ line, severity, rule, message }) => element('li', {}, element('span', { class: `chip severity ${severity === 'error' ? 'critical' : 'warning'}` }, severity), ` Line ${line}: `, visible(message), ' ', element('span', { class: 'muted mono' }, rule))));
 }
 
@@ -658,7 +658,7 @@ function callRow(call) {
 function renderCalls(response) {
   const headers = [headerCell('Script'), headerCell('Ended'), headerCell('Duration', { class: 'number' }), headerCell('Severity'), headerCell('Command'), headerCell('Target'), headerCell('Client'), headerCell('Keys')];
   const body = response.calls.length ? table('Latest slow calls', headers, response.calls.map(callRow))
-    : element('p', { class: 'empty' }, 'No slow call is in memory.');
+    : element('p', { class: 'empty' }, 'No recent slow calls.');
   const showMore = () => { state.slow.limit = Math.min(MAX_ROWS, state.slow.limit * 2); refresh('slow'); };
   const more = response.more && state.slow.limit < MAX_ROWS
     ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more calls', onclick: showMore }, 'Show more')) : null;
