@@ -191,7 +191,8 @@ impl NamedScript {
 }
 
 /// Call of a script in the slow log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Call {
     /// Command.
     pub(crate) command: ScriptCommand,

@@ -23,8 +23,11 @@ const ENDS: usize = 4 << 10;
 /// Identification in the head.
 const FORMAT: &str = "redis-script-exporter state";
 
-/// Version of the format that is written, and the only one that is read.
-const VERSION: u32 = 1;
+/// Version of the format that is written.
+const VERSION: u32 = 2;
+
+/// Oldest version that is read. Version 1 has neither callers nor latest calls.
+const OLDEST_VERSION: u32 = 1;
 
 /// Reason for which a file can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +36,9 @@ pub(crate) enum FormatError {
     #[error("not a state file of redis-script-exporter")]
     Foreign,
     /// Another version of the format.
-    #[error("format version {0} is not supported: this exporter reads version {VERSION}")]
+    #[error(
+        "format version {0} is not supported: this exporter reads versions {OLDEST_VERSION} to {VERSION}"
+    )]
     Version(u32),
     /// Truncated, or bytes have changed.
     #[error("damaged: {0}")]
@@ -171,7 +176,7 @@ pub(super) fn read(text: &str) -> Result<Contents, FormatError> {
     let version = head.get("version").and_then(serde_json::Value::as_u64);
     let version = version.and_then(|version| u32::try_from(version).ok());
     match version {
-        Some(VERSION) => {}
+        Some(OLDEST_VERSION..=VERSION) => {}
         Some(other) => return Err(FormatError::Version(other)),
         None => return Err(damaged("no version")),
     }
@@ -260,11 +265,18 @@ mod tests {
         let info = "run_id:abc\r\nuptime_in_seconds:5\r\n# Commandstats\r\n# Errorstats\r\n# Stats\r\ntotal_commands_processed:7\r\n";
         target.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(100));
         target.step(Observation::Slowlog(SlowlogReply::default()), moment(101));
+        let named = |entry: Entry| Entry {
+            client: "10.0.0.9:34154".to_owned(),
+            client_name: "worker-7".to_owned(),
+            keys: vec!["user:1".to_owned()],
+            ..entry
+        };
         let entries = vec![
             entry(2, 1500, &[b"EVAL", b"return 1", b"0"]),
             entry(3, 2500, &[b"FCALL", b"f\"\n\xff", b"0"]),
             entry(4, 20, &[b"KEYS", b"*"]),
         ];
+        let entries: Vec<Entry> = entries.into_iter().map(named).collect();
         let reply = SlowlogReply { received: entries.len() + 1, entries, malformed: 1, unreadable: vec![1] };
         read_on(&mut target, &reply, 102);
         target
@@ -281,10 +293,27 @@ mod tests {
         let text = file_of(&target);
         let lines = read(&text).unwrap().lines;
         let saved = lines["a:1"].saved().unwrap();
+        assert!(text.contains("worker-7") && !text.contains("user:1"), "never the keys: {text}");
         let mut after = untried(&config(&[]));
         assert!(after.restore(saved.clone()));
         assert_eq!(after.snapshot(moment(103)).saved(), saved);
         assert_eq!((after.lost(), after.unreadable(), after.scripts().entries()), (2, 1, (2, 1)));
+        let callers = |target: &Target| -> Vec<String> {
+            let all =
+                target.scripts().series().map(|(_, label, series)| format!("{label}: {:?}", series.callers));
+            all.collect()
+        };
+        assert_eq!(callers(&after), callers(&target));
+        assert_eq!(callers(&after).iter().filter(|one| one.contains("10.0.0.9")).count(), 2);
+        let latest = |target: &Target| -> Vec<(u64, String)> {
+            let all = target.latest_calls().newest_first();
+            all.map(|(call, _)| (call.id, format!("{} {}", call.client, call.client_name))).collect()
+        };
+        assert_eq!(latest(&after), latest(&target));
+        assert_eq!(latest(&after)[0], (3, "10.0.0.9:34154 worker-7".to_owned()));
+        let mut hidden = saved;
+        hidden.hide_clients();
+        assert!(!format!("{hidden:?}").contains("worker-7"), "{hidden:?}");
         // The server that it knows goes on; the entry that came meanwhile is new, those before are not.
         let info = "run_id:abc\r\nuptime_in_seconds:50\r\n";
         after.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(150));
@@ -298,13 +327,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_incidents_as_former_versions_wrote_it_is_read() {
+    fn a_file_of_version_1_is_read() {
         let line = TargetLine::new("a:1", 102, used().snapshot(moment(103)).saved()).unwrap();
-        let text = line.text.replace(",\"incidents\":[]", "");
-        assert_ne!(text, line.text);
-        let former = TargetLine { text, ..line.clone() };
-        let lines = read(&write(&BTreeMap::from([("a:1".to_owned(), former)])).unwrap()).unwrap().lines;
-        assert_eq!(lines["a:1"].saved(), line.saved());
+        let mut former: serde_json::Value = serde_json::from_str(&line.text).unwrap();
+        // The first files had no incidents either.
+        for part in ["incidents", "latest"] {
+            assert!(former.as_object_mut().unwrap().remove(part).is_some(), "{part}");
+        }
+        for series in former["scripts"]["series"].as_array_mut().unwrap() {
+            assert!(series.as_object_mut().unwrap().remove("callers").is_some(), "{series}");
+        }
+        let body = format!("{{\"format\":\"{FORMAT}\",\"version\":1}}\n{former}\n");
+        let end = serde_json::to_string(&End { targets: 1, sha1: checksum(&body) }).unwrap();
+        let lines = read(&format!("{body}{end}\n")).unwrap().lines;
+        let mut after = untried(&config(&[]));
+        assert!(after.restore(lines["a:1"].saved().unwrap()));
+        assert_eq!((after.lost(), after.scripts().entries()), (2, (2, 1)));
+        assert_eq!(after.latest_calls().newest_first().count(), 0);
     }
 
     #[test]
@@ -330,8 +369,8 @@ mod tests {
         for foreign in ["", "hello\nworld\n", "{}\n", "[1]\n", "{\"format\":\"x\",\"version\":1}\n"] {
             assert_eq!(read(foreign).unwrap_err(), FormatError::Foreign, "{foreign:?}");
         }
-        let other = format!("{{\"format\":\"{FORMAT}\",\"version\":2,\"more\":1}}\n");
-        assert_eq!(read(&other).unwrap_err(), FormatError::Version(2));
+        let other = format!("{{\"format\":\"{FORMAT}\",\"version\":3,\"more\":1}}\n");
+        assert_eq!(read(&other).unwrap_err(), FormatError::Version(3));
         let empty = write(&BTreeMap::new()).unwrap();
         assert_eq!(read(&empty).unwrap().lines.len(), 0);
     }
@@ -359,7 +398,10 @@ mod tests {
         };
         let (small, large) = (lengths(&lines)[0], lengths(&lines)[1]);
         assert!(large > 10 * small);
-        for (longest, most) in [(large - 1, usize::MAX), (usize::MAX, large)] {
+        // The latest calls are dropped first, the numbers of single scripts last.
+        for (longest, most, scripts) in
+            [(large - 1, usize::MAX, 92), (usize::MAX, large, 0), (small, usize::MAX, 0)]
+        {
             let mut fitted = lines.clone();
             assert_eq!(fit_within(&mut fitted, longest, most), ["b"]);
             assert_eq!((&fitted["a"], &fitted["c"]), (&lines["a"], &lines["c"]));
@@ -373,7 +415,8 @@ mod tests {
             };
             read_on(&mut after, &reply, 106);
             assert_eq!((after.lost(), after.unreadable()), (2, 1));
-            assert_eq!((after.scripts().entries(), after.scripts().series().count()), ((92, 2), 0));
+            assert_eq!((after.scripts().entries(), after.scripts().series().count()), ((92, 2), scripts));
+            assert_eq!(after.latest_calls().newest_first().count(), 0);
             assert!(fit_within(&mut fitted, longest, most).is_empty());
         }
         let mut fitted = lines.clone();

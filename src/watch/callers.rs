@@ -3,12 +3,12 @@
 //! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005). A fixed number of callers is counted; a new one
 //! replaces the one with the fewest calls, and starts with that count as the error of its own. So every caller with more
 //! than 1/[`MAX_CALLERS`] of a script's calls is counted, and the error of a count is at most 1/[`MAX_CALLERS`] of the calls.
-//!
-//! Kept in memory only: clients are never written to a file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::convert::micros;
 
@@ -16,7 +16,8 @@ use crate::convert::micros;
 const MAX_CALLERS: usize = 16;
 
 /// A client, by what stays the same over its connections.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Caller {
     /// Address without the port, or path of a unix socket; empty if unknown.
     pub(crate) host: Arc<str>,
@@ -47,7 +48,8 @@ fn host(client: &str) -> &str {
 }
 
 /// Calls of one caller.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Calls {
     /// Maximum number of calls.
     pub(crate) at_most: u64,
@@ -72,6 +74,11 @@ impl Callers {
         if caller.is_unknown() {
             return;
         }
+        self.add(caller, Calls { at_most: 1, uncertain: 0, micros: micros(duration), last_seen: ended_at });
+    }
+
+    /// Adds calls of a caller.
+    fn add(&mut self, caller: Caller, more: Calls) {
         if !self.counted.contains_key(&caller) && self.counted.len() >= MAX_CALLERS {
             let inherited = self.evict_lightest();
             self.counted.insert(
@@ -80,9 +87,22 @@ impl Callers {
             );
         }
         let calls = self.counted.entry(caller).or_default();
-        calls.at_most = calls.at_most.saturating_add(1);
-        calls.micros = calls.micros.saturating_add(micros(duration));
-        calls.last_seen = calls.last_seen.max(ended_at);
+        calls.at_most = calls.at_most.saturating_add(more.at_most);
+        calls.uncertain = calls.uncertain.saturating_add(more.uncertain);
+        calls.micros = calls.micros.saturating_add(more.micros);
+        calls.last_seen = calls.last_seen.max(more.last_seen);
+    }
+
+    /// Returns what is kept over restarts of the exporter.
+    pub(super) fn saved(&self) -> Vec<(Caller, Calls)> {
+        self.counted.iter().map(|(caller, calls)| (caller.clone(), *calls)).collect()
+    }
+
+    /// Adds what a former process saved.
+    pub(super) fn add_saved(&mut self, saved: &[(Caller, Calls)]) {
+        for (caller, calls) in saved.iter().take(MAX_CALLERS) {
+            self.add(caller.clone(), *calls);
+        }
     }
 
     /// Removes the caller with the fewest calls. Returns their number.
@@ -136,6 +156,25 @@ mod tests {
         let (caller, calls) = callers.counted().next().unwrap();
         assert_eq!((&*caller.name, callers.counted().count()), ("worker", 1));
         assert_eq!(*calls, Calls { at_most: 2, uncertain: 0, micros: 5000, last_seen: 10 });
+    }
+
+    #[test]
+    fn saved_callers_go_on_and_stay_bounded() {
+        let mut before = Callers::default();
+        for n in 0..MAX_CALLERS {
+            before.count(Caller::new(&format!("10.0.0.{n}:1"), ""), Duration::from_millis(2), 10);
+        }
+        let mut after = Callers::default();
+        after.add_saved(&before.saved());
+        assert_eq!(after.saved(), before.saved());
+        after.count(Caller::new("10.0.0.3:9", ""), Duration::from_millis(3), 12);
+        after.count(Caller::new("10.0.1.1:9", ""), Duration::from_millis(3), 12);
+        let counted: HashMap<&Caller, &Calls> = after.counted().collect();
+        assert_eq!(counted.len(), MAX_CALLERS);
+        let known = Calls { at_most: 2, uncertain: 0, micros: 5000, last_seen: 12 };
+        assert_eq!(counted[&Caller::new("10.0.0.3:1", "")], &known);
+        let new = Calls { at_most: 2, uncertain: 1, micros: 3000, last_seen: 12 };
+        assert_eq!(counted[&Caller::new("10.0.1.1:1", "")], &new, "it may be one that was displaced");
     }
 
     proptest! {

@@ -139,6 +139,12 @@ pub(crate) struct Incident {
 }
 
 impl Incident {
+    /// Removes the caller (`--web.hide-clients`).
+    pub(super) fn hide_client(&mut self) {
+        self.client.clear();
+        self.client_name.clear();
+    }
+
     /// Start.
     pub(crate) fn began(&self) -> Unix {
         Unix::from_epoch(self.began)

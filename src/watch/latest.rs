@@ -1,6 +1,4 @@
 //! Latest slow calls of a target, in bounded memory.
-//!
-//! They name the client, and hold keys if `--web.show-keys` is set, so they are never saved.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +31,19 @@ impl LatestCalls {
             self.calls.pop_front();
         }
         self.calls.push_back((Arc::new(call), before_start));
+    }
+
+    /// Returns what is kept over restarts of the exporter: the calls, without their keys, the oldest first, and whether they
+    /// ended before the slow log was first read.
+    pub(super) fn saved(&self) -> Vec<(SlowCall, bool)> {
+        self.calls.iter().map(|(call, before_start)| (SlowCall::clone(call), *before_start)).collect()
+    }
+
+    /// Restores what a former process saved; called before any call is added.
+    pub(super) fn restore(&mut self, saved: Vec<(SlowCall, bool)>) {
+        for (call, before_start) in saved {
+            self.add(call, before_start);
+        }
     }
 
     /// Calls, newest first, and whether they ended before the slow log was first read.

@@ -19,7 +19,7 @@ pub(crate) struct Totals {
     pub(crate) lost: u64,
     /// Number of unreadable entries among the lost.
     pub(crate) unreadable: u64,
-    /// Latest slow calls; in memory only, never in the state file.
+    /// Latest slow calls.
     pub(crate) latest: LatestCalls,
 }
 

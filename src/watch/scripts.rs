@@ -29,6 +29,11 @@ pub(crate) struct SavedScripts {
 }
 
 impl SavedScripts {
+    /// Drops the callers of all scripts. Returns true if there were any.
+    pub(super) fn forget_callers(&mut self) -> bool {
+        self.series.iter_mut().fold(false, |any, series| series.forget_callers() || any)
+    }
+
     /// Drops the numbers of single scripts, and keeps those of all together. Returns true if there were any.
     pub(super) fn forget_each(&mut self) -> bool {
         let (known, series) = (std::mem::take(&mut self.known), std::mem::take(&mut self.series));

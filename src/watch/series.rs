@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::callers::{Caller, Callers};
+use super::callers::{Caller, Callers, Calls};
 use super::histogram::{Histogram, SavedHistogram};
 use super::recent::RecentCalls;
 use super::slow_call::Severity;
@@ -55,7 +55,7 @@ pub(crate) struct Series {
     pub(crate) created: Duration,
     /// Longest calls of the last minutes.
     recent: RecentCalls,
-    /// Callers; in memory only, never in the state file.
+    /// Callers.
     pub(crate) callers: Callers,
 }
 
@@ -71,6 +71,16 @@ pub(super) struct SavedSeries {
     longest: Duration,
     seen: (u64, u64),
     pub(super) created: Duration,
+    /// Files of format version 1 have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    callers: Vec<(Caller, Calls)>,
+}
+
+impl SavedSeries {
+    /// Drops the callers. Returns true if there were any.
+    pub(super) fn forget_callers(&mut self) -> bool {
+        !std::mem::take(&mut self.callers).is_empty()
+    }
 }
 
 impl Series {
@@ -101,6 +111,7 @@ impl Series {
             longest: self.longest,
             seen: self.seen,
             created: self.created,
+            callers: self.callers.saved(),
         }
     }
 
@@ -137,6 +148,7 @@ impl Series {
     /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
     pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
         self.created = self.created.min(saved.created);
+        self.callers.add_saved(&saved.callers);
         self.add(&saved.slow_calls, &saved.last, saved.longest, saved.seen);
         same_buckets && self.durations.add(&saved.durations)
     }

@@ -51,7 +51,8 @@ impl Thresholds {
 }
 
 /// A script call at or over a threshold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SlowCall {
     /// Id of the slow log entry.
     pub(crate) id: u64,
@@ -69,6 +70,7 @@ pub(crate) struct SlowCall {
     pub(crate) client: String,
     /// Name that the client gave itself.
     pub(crate) client_name: String,
-    /// First keys, if `--web.show-keys` is set; never in a log line.
+    /// First keys, if `--web.show-keys` is set; never in a log line or the state file.
+    #[serde(skip)]
     pub(crate) keys: Vec<String>,
 }

@@ -78,13 +78,30 @@ pub(crate) struct SavedTarget {
     incidents: Vec<Incident>,
     #[serde(default, skip_serializing_if = "SavedGuard::is_empty")]
     guard: SavedGuard,
+    /// Latest slow calls; files of format version 1 have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    latest: Vec<(SlowCall, bool)>,
 }
 
 impl SavedTarget {
-    /// Drops the least valuable part: positions in the logs of other servers, or else the incidents, or else the numbers of
-    /// single scripts. Returns false if all are empty.
+    /// Removes addresses and names of clients, which a former process saved without `--web.hide-clients`.
+    pub(crate) fn hide_clients(&mut self) {
+        self.scripts.forget_callers();
+        for incident in &mut self.incidents {
+            incident.hide_client();
+        }
+        for (call, _) in &mut self.latest {
+            call.client.clear();
+            call.client_name.clear();
+        }
+    }
+
+    /// Drops the least valuable part: positions in the logs of other servers, or else the latest calls, the callers, the
+    /// incidents, or the numbers of single scripts. Returns false if all are empty.
     pub(crate) fn shorten(&mut self) -> bool {
         self.account.forget_others()
+            || !std::mem::take(&mut self.latest).is_empty()
+            || self.scripts.forget_callers()
             || !std::mem::take(&mut self.incidents).is_empty()
             || self.scripts.forget_each()
     }
@@ -117,6 +134,7 @@ impl Snapshot {
             busy_replies: self.busy_replies,
             incidents: self.incidents.iter().cloned().collect(),
             guard: self.guard.clone(),
+            latest: self.totals.latest.saved(),
         }
     }
 }
@@ -201,8 +219,17 @@ impl Target {
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
     /// have changed: the histograms start anew then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
-        let SavedTarget { account, scripts, lost, unreadable, server, busy_replies, incidents, guard } =
-            saved;
+        let SavedTarget {
+            account,
+            scripts,
+            lost,
+            unreadable,
+            server,
+            busy_replies,
+            incidents,
+            guard,
+            latest,
+        } = saved;
         self.liveness.restore(incidents);
         if let Some(own) = &mut self.guard {
             own.restore(guard);
@@ -213,6 +240,7 @@ impl Target {
         self.ledger.restore(|totals| {
             totals.lost = lost;
             totals.unreadable = unreadable;
+            totals.latest.restore(latest);
             totals.scripts.restore(scripts)
         })
     }

@@ -118,17 +118,27 @@ fn blockages_and_outages_are_listed_and_kept_over_a_restart(kind: Kind) {
     assert_eq!(wait_for(&exporter, &format!("target={target}"), count, false).len(), count);
     assert_eq!(incidents(&exporter, "target=other").len(), 0);
 
-    // The latest blockage and the callers are known after a restart.
+    // The latest blockage, the callers and the latest calls are known after a restart.
+    let rows = |exporter: &Exporter, list: &str| -> Json {
+        let mut body: Json = serde_json::from_str(&exporter.get(&format!("/api/v1/{list}")).body).unwrap();
+        let body = body.as_object_mut().unwrap();
+        body.remove(if list == "slow" { "calls" } else { list }).unwrap()
+    };
+    let (calls, scripts) = (rows(&exporter, "slow"), rows(&exporter, "scripts"));
+    assert_eq!(calls[0]["client_name"], "worker-7", "{calls}");
+    assert_eq!(scripts[0]["callers"][0]["client_name"], "worker-7", "{scripts}");
     exporter.terminate();
     let again = start(&server, &[&state]);
     assert_eq!(wait_for(&again, "", count, false), all);
     let targets: Json = serde_json::from_str(&again.get("/api/v1/targets").body).unwrap();
     let last = &targets["targets"][0]["last_blockage"];
     assert_eq!((&last["name"], &last["since"]), (&all[1]["name"], &all[1]["began"]), "{last}");
+    assert_eq!(rows(&again, "slow"), calls);
+    assert_eq!(rows(&again, "scripts"), scripts);
 }
 
 #[test]
-fn the_state_file_has_callers_of_incidents_unless_clients_are_hidden() {
+fn the_state_file_has_callers_unless_clients_are_hidden() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("lua-time-limit 100").start();
         for hidden in [false, true] {
@@ -146,6 +156,14 @@ fn the_state_file_has_callers_of_incidents_unless_clients_are_hidden() {
             assert!(text.contains("\"incidents\":[{"), "{text}");
             assert_eq!(text.contains("worker-7"), !hidden, "{text}");
             assert!(!text.contains("redis.call"), "{text}");
+            if !hidden {
+                // What a former process saved without the flag is not shown with it.
+                let hiding =
+                    start(&server, &[&format!("--state.file={}", file.display()), "--web.hide-clients"]);
+                let all =
+                    ["slow", "scripts", "incidents"].map(|list| hiding.get(&format!("/api/v1/{list}")).body);
+                assert!(!all.concat().contains("worker-7"), "{all:?}");
+            }
         }
     });
 }
