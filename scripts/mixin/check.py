@@ -25,7 +25,7 @@ OTHERS = {
     "dashboardRefresh": "31s"}
 # Texts of the rules that come from these settings.
 TEXTS = [
-    "for: 3m", "for at least 3 minutes", "for: 7m", "> 11", "to 11000 or less", "> 13 and", "> 17)", "> 13", "> 19", "for: 23m",
+    "for: 3m", "for at least 3 minutes", "for: 7m", "> 11", "lua-time-limit 11000", "> 13 and", "> 17)", "> 13", "> 19", "for: 23m",
     "at least 23 minutes", "< 29 * 86400", "https://runbooks.example/redis#redisslowscript"]
 
 METRIC = re.compile(r"(?<![\w:])(?:(?:\w+:)?redis_script_\w+(?::\w+)?|up\b|process_\w+)")

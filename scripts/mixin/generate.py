@@ -26,7 +26,7 @@ CONSTANTS = [
     ("RedisSlowlogBlind", "for: 2m", "for: <<settingFor>>"),
     ("RedisScriptTimeLimitUnsafe", "for: 2m", "for: <<settingFor>>"),
     ("RedisScriptTimeLimitUnsafe", "_seconds > 5", "_seconds > <<timeLimitSeconds>>"),
-    ("RedisScriptTimeLimitUnsafe", "to 5000 or less", "to <<timeLimitMilliseconds>> or less"),
+    ("RedisScriptTimeLimitUnsafe", "lua-time-limit 5000", "lua-time-limit <<timeLimitMilliseconds>>"),
     ("RedisScriptCacheGrowing", "[30m]) > 50", "[30m]) > <<cacheGrowth>>"),
     ("RedisScriptCacheGrowing", "_scripts > 500", "_scripts > <<cacheSize>>"),
     ("RedisScriptExporterStale", "_timestamp_seconds > 120", "_timestamp_seconds > <<staleSeconds>>"),

@@ -127,7 +127,7 @@ def without_queries(template):
             continue
         action = token[3:-3]
         word = action.split(" ", 1)[0]
-        needs = "query" in action
+        needs = "query" in action or "$cli" in action
         if word in ("if", "with"):
             stack.append({"text": "", "kept": [], "condition": None if needs else action})
             if needs and "not" in action.split():

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::samples::{Descriptor, Kind, Samples};
 use crate::clock::Timestamps;
-use crate::config::Address;
+use crate::config::TargetConfig;
 use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
@@ -13,13 +13,14 @@ use crate::guard::Guard;
 use crate::notify::Outcome;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
+use crate::shell::redis_cli;
 use crate::watch::{Feature, Severity, StateKind, Target};
 
 /// A target at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TargetView<'a> {
     pub(super) target: &'a Target,
-    pub(super) address: &'a Address,
+    pub(super) config: &'a TargetConfig,
     pub(super) now: Timestamps,
     /// Names of scripts.
     pub(super) names: &'a Catalogue,
@@ -119,13 +120,14 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "redis_script_target_info",
-        &["address", "server", "version", "role", "mode"],
-        "1; address of the server (host:port or path), and its product, version, role and mode from INFO, empty until INFO is read.",
+        &["address", "redis_cli", "server", "version", "role", "mode"],
+        "1; address of the server (host:port or path), redis-cli command line that connects as the exporter does, without its password, and product, version, role and mode of the server from INFO, empty until INFO is read.",
         Source::Target(|view, out| {
             let info = view.target.server().info();
-            let address = view.address.to_string();
+            let (address, redis_cli) = (view.config.address.to_string(), redis_cli(view.config));
             let labels = [
                 Some(&address),
+                Some(&redis_cli),
                 info.server.as_ref(),
                 info.version.as_ref(),
                 info.role.as_ref(),

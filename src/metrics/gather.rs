@@ -198,7 +198,7 @@ fn encode_target(
     let samples = {
         let now = handle.now();
         let target = handle.numbers();
-        let view = TargetView { target: &target, address: &handle.config().address, now, names };
+        let view = TargetView { target: &target, config: handle.config(), now, names };
         let samples = families.iter().map(|family| {
             let mut samples = Samples::new(&family.descriptor, Some(target.name()), format.has_extra());
             if let Source::Target(write) | Source::LiveTarget(write) = family.source {
@@ -255,8 +255,7 @@ mod tests {
             let mut all = Vec::new();
             for handle in gatherer.targets() {
                 let (now, target, names) = (handle.now(), handle.numbers(), Catalogue::default());
-                let view =
-                    TargetView { target: &target, address: &handle.config().address, now, names: &names };
+                let view = TargetView { target: &target, config: handle.config(), now, names: &names };
                 let mut samples = Samples::new(&family.descriptor, Some(target.name()), false);
                 if let Source::Target(write) = family.source {
                     write(&view, &mut samples);

@@ -119,7 +119,8 @@ impl GuardAlerts {
 impl Facts {
     /// Returns the annotations of an alert about an action of the guard.
     pub(super) fn of_guard(&self, labels: &Labels, action: &GuardAction) -> BTreeMap<&'static str, String> {
-        let target = &self.target;
+        let (target, cli) = (&self.target, &self.redis_cli);
+        let by_hand = format!("`{cli} SCRIPT KILL` or `{cli} FUNCTION KILL` by hand");
         let (summary, did, next) = match action.outcome {
             Outcome::Killed | Outcome::KilledNext | Outcome::KilledAgain => {
                 let more = match action.outcome {
@@ -132,7 +133,9 @@ impl Facts {
                 (
                     format!("The guard killed a script or function on {target}."),
                     "killed it. Its caller got an error (Script killed by user).",
-                    format!("{more} Next: find its caller with SLOWLOG GET, or in the exporter's log."),
+                    format!(
+                        "{more} Next: find its caller with `{cli} SLOWLOG GET`, or in the exporter's log."
+                    ),
                 )
             }
             Outcome::Budget => (
@@ -140,13 +143,12 @@ impl Facts {
                     "The guard has reached its limit on kills, and did not kill a script or function on {target}."
                 ),
                 "did not kill it, because its limit on kills is reached.",
-                " Next: SCRIPT KILL or FUNCTION KILL by hand, and stop the client that keeps calling it."
-                    .to_owned(),
+                format!(" Next: {by_hand}, and stop the client that keeps calling it."),
             ),
             outcome => (
                 format!("The guard could not kill a script or function on {target}."),
                 "tried to kill it.",
-                format!(" {}", refused(outcome)),
+                format!(" {}", refused(outcome, &by_hand)),
             ),
         };
         let mut what = action.kind.to_owned();
@@ -168,25 +170,27 @@ impl Facts {
     }
 }
 
-/// Reason for which the guard could not kill, and the next step.
-const fn refused(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unkillable => {
-            "The server refused, because the script has written. Next: wait for its end, or lose its writes by SHUTDOWN NOSAVE."
-        }
-        Outcome::FromMaster => {
-            "The server refused, because the script came from its master. Next: SCRIPT KILL or FUNCTION KILL on the master."
-        }
-        Outcome::NotPermitted => {
-            "The guard's user may not do that. Next: SCRIPT KILL or FUNCTION KILL by hand; then grant +script|kill +function|kill."
-        }
+/// Reason for which the guard could not kill, and the next step. `by_hand` has the commands that kill.
+fn refused(outcome: Outcome, by_hand: &str) -> String {
+    let (reason, next) = match outcome {
+        Outcome::Unkillable => (
+            "The server refused, because the script has written.",
+            "wait for its end, or lose its writes by SHUTDOWN NOSAVE.".to_owned(),
+        ),
+        Outcome::FromMaster => (
+            "The server refused, because the script came from its master.",
+            "SCRIPT KILL or FUNCTION KILL on the master.".to_owned(),
+        ),
+        Outcome::NotPermitted => (
+            "The guard's user may not do that.",
+            format!("{by_hand}; then grant +script|kill +function|kill."),
+        ),
         Outcome::Unreachable => {
-            "The guard had no connection. Next: SCRIPT KILL or FUNCTION KILL by hand; the exporter's log has the reason."
+            ("The guard had no connection.", format!("{by_hand}; the exporter's log has the reason."))
         }
-        _ => {
-            "The server answered with an error. Next: SCRIPT KILL or FUNCTION KILL by hand; the exporter's log has the error."
-        }
-    }
+        _ => ("The server answered with an error.", format!("{by_hand}; the exporter's log has the error.")),
+    };
+    format!("{reason} Next: {next}")
 }
 
 #[cfg(test)]

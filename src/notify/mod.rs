@@ -37,6 +37,7 @@ use crate::clock::{Clock, Mono, Timestamps};
 use crate::config::NotifyConfig;
 use crate::guard::{Guard, Mode};
 use crate::poll::{Shared, TargetHandle};
+use crate::shell::redis_cli;
 use crate::watch::{Severity, State};
 
 /// Name of the alert, as in the shipped rules.
@@ -289,6 +290,7 @@ fn facts_of(handle: &TargetHandle) -> Facts {
     Facts {
         target: Arc::clone(&handle.config().name),
         address: Some(address).filter(|address| *address != handle.name()),
+        redis_cli: redis_cli(handle.config()),
         state: liveness.state().is_tried().then(|| State::kind(liveness.state())),
         slow: target.scripts().slow(),
         time_limit: target.server().settings().time_limit,

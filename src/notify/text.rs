@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) target: Arc<str>,
     /// Address of the server, if that is not the name of the target.
     pub(crate) address: Option<String>,
+    /// `redis-cli` command line that connects as the exporter does.
+    pub(crate) redis_cli: String,
     /// `None` for a target that was never tried.
     pub(crate) state: Option<StateKind>,
     pub(crate) slow: Thresholds,
@@ -145,10 +147,11 @@ impl Facts {
         let is_killed = self.has_acted(over - blocked, Outcome::is_kill);
         let killed = if is_killed { " The exporter's guard killed what ran." } else { "" };
         let text = format!(
-            "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with SLOWLOG GET, \
+            "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with `{} SLOWLOG GET`, \
              or in the exporter's log.",
             self.subject(labels),
-            humanize(blocked)
+            humanize(blocked),
+            self.redis_cli
         );
         self.of_running("was", text)
     }
@@ -194,20 +197,28 @@ impl Facts {
         let began = self.blockage.as_ref().map(|blockage| blockage.began_at);
         let is_refused =
             began.is_some_and(|began| self.has_acted(began, |outcome| outcome == Outcome::Unkillable));
+        let cli = &self.redis_cli;
+        let kill = |command: &str| {
+            let hint = if cli.contains("--askpass") {
+                " If the reply is NOPERM, log in as a user that may run the command (--user)."
+            } else {
+                ""
+            };
+            format!("`{cli} {command}`.{hint}")
+        };
+        let kills = format!("`{cli} SCRIPT KILL` ends a script, and `{cli} FUNCTION KILL` a function.");
         match (self.busy(), self.time_limit) {
             (Some(BusyKind::Script | BusyKind::Function), _) if is_refused => {
                 "wait for its end, or lose its writes by SHUTDOWN NOSAVE: it has written, so the server refused the guard's \
                  kill."
                     .to_owned()
             }
-            (Some(BusyKind::Script), _) => "SCRIPT KILL.".to_owned(),
-            (Some(BusyKind::Function), _) => "FUNCTION KILL.".to_owned(),
+            (Some(BusyKind::Script), _) => kill("SCRIPT KILL"),
+            (Some(BusyKind::Function), _) => kill("FUNCTION KILL"),
             (Some(BusyKind::Module), _) => {
                 "the documentation of the module; neither SCRIPT KILL nor FUNCTION KILL ends it.".to_owned()
             }
-            (None, _) if self.is_busy_silent() => {
-                "wait until it answers BUSY again. Then SCRIPT KILL ends a script, and FUNCTION KILL a function.".to_owned()
-            }
+            (None, _) if self.is_busy_silent() => format!("wait until it answers BUSY again. Then {kills}"),
             (None, Some(Duration::ZERO)) => {
                 "only a restart ends it, because the time limit is 0: the server accepts no kill.".to_owned()
             }
@@ -218,9 +229,7 @@ impl Facts {
             }
             (None, limit) => {
                 let after = limit.map(|limit| format!(", after {}", humanize(limit))).unwrap_or_default();
-                format!(
-                    "wait until it answers BUSY{after}. Then SCRIPT KILL ends a script, and FUNCTION KILL a function."
-                )
+                format!("wait until it answers BUSY{after}. Then {kills}")
             }
         }
     }
@@ -260,6 +269,7 @@ pub(super) mod tests {
         Facts {
             target: "t:1".into(),
             address: None,
+            redis_cli: "redis-cli -h t -p 1".to_owned(),
             state: Some(StateKind::Ok),
             slow: Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) },
             time_limit: Some(Duration::from_secs(5)),
@@ -314,7 +324,8 @@ pub(super) mod tests {
         assert_eq!(
             description(&silent, second),
             "t:1 (instance i:1) has been blocked for 1s. What it runs is not known yet. Next: wait until it answers \
-             BUSY, after 5s. Then SCRIPT KILL ends a script, and FUNCTION KILL a function."
+             BUSY, after 5s. Then `redis-cli -h t -p 1 SCRIPT KILL` ends a script, and `redis-cli -h t -p 1 FUNCTION KILL` a \
+             function."
         );
         assert!(
             description(&silent, second * 7).contains("Next: see whether the process runs or is stopped.")
@@ -332,12 +343,25 @@ pub(super) mod tests {
         assert_eq!(
             named.while_blocked(&pod, second * 6)["description"],
             "t:1 (address 10.0.0.1:6379, instance i:1, pod redis-0) has been blocked for 6s, and answers BUSY. It runs the \
-             script queue.lua (abc). Next: SCRIPT KILL."
+             script queue.lua (abc). Next: `redis-cli -h t -p 1 SCRIPT KILL`."
         );
+        let login = Facts { redis_cli: "redis-cli -h t -p 1 --askpass".to_owned(), ..named.clone() };
+        assert!(description(&login, second * 6).ends_with(
+            "Next: `redis-cli -h t -p 1 --askpass SCRIPT KILL`. If the reply is NOPERM, log in as a user that may run the \
+             command (--user)."
+        ));
         assert_eq!(named.while_blocked(&pod, second)["summary"], "t:1 is blocked, most likely by a script.");
         for (kind, runs, next) in [
-            (BusyKind::Script, "It is running a script whose name is not known yet.", "SCRIPT KILL."),
-            (BusyKind::Function, "It is running a function whose name is not known yet.", "FUNCTION KILL."),
+            (
+                BusyKind::Script,
+                "It is running a script whose name is not known yet.",
+                "`redis-cli -h t -p 1 SCRIPT KILL`.",
+            ),
+            (
+                BusyKind::Function,
+                "It is running a function whose name is not known yet.",
+                "`redis-cli -h t -p 1 FUNCTION KILL`.",
+            ),
             (BusyKind::Module, "It runs a command of a module.", "the documentation of the module;"),
         ] {
             let text = description(&blocked(StateKind::Busy(kind), began), second);
@@ -352,7 +376,7 @@ pub(super) mod tests {
         assert_eq!(
             idle().after_end(&labels(), second * 3, wall(began + second * 3))["description"],
             "t:1 (instance i:1) was blocked for at least 3s, which is over. Its state is ok. Next: find the call with \
-             SLOWLOG GET, or in the exporter's log."
+             `redis-cli -h t -p 1 SLOWLOG GET`, or in the exporter's log."
         );
     }
 
@@ -362,9 +386,10 @@ pub(super) mod tests {
         let began = Mono::from_epoch(second * 100);
         let mut facts = blocked(StateKind::Busy(BusyKind::Script), began);
         let text = |facts: &Facts| facts.while_blocked(&labels(), second * 12)["description"].clone();
-        assert!(text(&facts).ends_with(" Next: SCRIPT KILL."), "no guard");
+        assert!(text(&facts).ends_with(" Next: `redis-cli -h t -p 1 SCRIPT KILL`."), "no guard");
         facts.kill_after = Some(second * 10);
-        let kills = " Next: SCRIPT KILL. The exporter's guard kills a script or function after 10s, if its rules permit.";
+        let kills = " Next: `redis-cli -h t -p 1 SCRIPT KILL`. The exporter's guard kills a script or function after 10s, if its rules \
+                     permit.";
         assert!(text(&facts).ends_with(kills), "{}", text(&facts));
         let action = |outcome, after: u32| GuardAction {
             outcome,

@@ -89,7 +89,7 @@ fn is_volatile(series: &str) -> bool {
         || (name == "redis_script_duration_seconds_bucket" && upper_bucket)
 }
 
-/// Hides the values of labels that tell a version.
+/// Hides the values of labels that tell a version or a port.
 fn hide_labels(line: &str) -> String {
     if !line.starts_with("redis_script_exporter_build_info{")
         && !line.starts_with("redis_script_target_info{")
@@ -97,7 +97,7 @@ fn hide_labels(line: &str) -> String {
         return line.to_owned();
     }
     let mut line = line.to_owned();
-    for label in ["version", "revision"] {
+    for label in ["version", "revision", "redis_cli"] {
         if let Some((before, rest)) = line.split_once(&format!("{label}=\""))
             && let Some((_, after)) = rest.split_once('"')
         {

@@ -295,12 +295,12 @@ fn untrue(text: &str, incident: &Incident) -> Option<&'static str> {
     }
     let next = after(text, "Next: ").unwrap_or_default();
     let kill = match incident.what {
-        What::Script => "SCRIPT KILL.",
-        What::Function => "FUNCTION KILL.",
+        What::Script => "SCRIPT KILL`.",
+        What::Function => "FUNCTION KILL`.",
         What::Module => "the documentation of the module",
         What::Command => "nothing",
     };
-    if text.contains("answers BUSY") && !text.contains("until it answers BUSY") && !next.starts_with(kill) {
+    if text.contains("answers BUSY") && !text.contains("until it answers BUSY") && !next.contains(kill) {
         return Some("advises another kill");
     }
     None

@@ -175,6 +175,7 @@ fn pages_of_a_runaway_script(kind: Kind) {
     assert_quiet(&receiver, "nothing happened since the exporter's start");
 
     // A runaway script.
+    let cli = format!("redis-cli -h 127.0.0.1 -p {}", server.port());
     let mut pings = server.client();
     let began = Instant::now();
     client.send(&evalsha(&script, RUNAWAY));
@@ -189,7 +190,7 @@ fn pages_of_a_runaway_script(kind: Kind) {
     let critical = page("RedisScriptRunning", "critical");
     assert!(is_error(&pings.receive(), "BUSY"), "the first answer since the script began");
     eventually(LIMIT, "the script to be named while it runs", || {
-        alerts_with(&prometheus, &format!("It runs the script {}. Next: SCRIPT KILL.", &script[..12]))
+        alerts_with(&prometheus, &format!("It runs the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]))
     });
     eventually(LIMIT, "the other exporter's alert to be held back", || {
         alertmanager.inhibited().iter().any(|labels| labels["alertname"] == "RedisDown").then_some(())
@@ -336,16 +337,20 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     }
 
     // A function, and a script at once after it: two pages, each with what holds when it is sent.
+    let cli = format!("redis-cli -h 127.0.0.1 -p {}", server.port());
     let before = receiver.pages().len();
     client.send(&busy_fcall(LIMIT * 2));
     eventually(LIMIT, "the function to be named", || {
-        alerts_with(&prometheus, &format!("It runs the function {BUSY_FUNCTION}. Next: FUNCTION KILL."))
+        alerts_with(
+            &prometheus,
+            &format!("It runs the function {BUSY_FUNCTION}. Next: `{cli} FUNCTION KILL`."),
+        )
     });
     assert_eq!(text(&server.call(&["FUNCTION", "KILL"])), "OK");
     client.receive();
     client.send(&evalsha(&script, LIMIT * 2));
     eventually(LIMIT, "the script to be named", || {
-        alerts_with(&prometheus, &format!("It runs the script {}. Next: SCRIPT KILL.", &script[..12]))
+        alerts_with(&prometheus, &format!("It runs the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]))
     });
     let pages = receiver.wait_for(LIMIT, "the page of the script", |pages| {
         let new = &pages[before..];

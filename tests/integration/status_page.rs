@@ -21,6 +21,7 @@ use test_support::cache;
 use test_support::client::{Client, is_error};
 use test_support::exporter::Exporter;
 use test_support::http::Connection;
+use test_support::monitoring::shipped;
 use test_support::on_each_server;
 use test_support::process::find_program;
 use test_support::scripts::{BUSY_LOOP, busy_eval, busy_fcall, eval, load_library};
@@ -234,8 +235,11 @@ fn after_four_incidents_and_after_a_restart() {
                 "--heartbeat.blocked-after=20s",
             ];
             let exporter = Exporter::builder().args(&args).start();
-            exporter
-                .wait_for(LIMIT, "INFO", |metrics| !metrics.series("redis_script_errors_total").is_empty());
+            // The outcome needs the numbers of INFO, and the caller an entry that is not in the baseline.
+            exporter.wait_for(LIMIT, "INFO and the first poll", |metrics| {
+                !metrics.series("redis_script_errors_total").is_empty()
+                    && exporter.get("/-/ready").status == 200
+            });
             exporter
         };
         let mut exporter = start();
@@ -481,8 +485,19 @@ fn has_redis_cli() -> bool {
     has
 }
 
-/// Has a script run at `server`, and ends it by the command that the page prints, another one by what `check` prints, and a
-/// third by that in the log.
+/// Returns the command in the text of `RedisScriptRunning`, as the shipped rule makes it of the metrics.
+#[track_caller]
+fn alert_command(exporter: &Exporter) -> String {
+    let metrics = exporter.metrics();
+    let info = &metrics.series("redis_script_target_info")[0];
+    let rules = shipped("alerts/redis-script.rules.yml");
+    let (_, next) = rules.split_once("{{ if eq $state \"busy_script\" -}}\n            `").unwrap();
+    let (command, _) = next.split_once('`').unwrap();
+    command.replace("{{ $cli }}", &format!("{} ", info.label("redis_cli")))
+}
+
+/// Has a script run, and ends it by the command that the page prints, another one by what `check` prints, a third by that in the
+/// log, and a fourth by that in the text of an alert.
 #[track_caller]
 fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], password: &str) {
     let exporter = Exporter::builder().args(flags).args(&EAGER).args(&["--log.format=json"]).start();
@@ -504,7 +519,8 @@ fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], pa
         assert_eq!(server["state"], "busy_script", "{check:?}");
         format!("{} {}", server["shell"].as_str().unwrap(), server["blocked"]["kill"].as_str().unwrap())
     };
-    let sources: [&dyn Fn() -> String; 3] = [&from_page, &from_check, &from_log];
+    let from_alert = || alert_command(&exporter);
+    let sources: [&dyn Fn() -> String; 4] = [&from_page, &from_check, &from_log, &from_alert];
     for printed in sources {
         wait_for_state(&exporter, "ok", 1);
         let mut caller = connect();
@@ -583,7 +599,9 @@ fn links_to_the_page_are_in_the_log_and_the_metrics() {
         });
         server.client().send(&busy_eval(LONG));
         wait_for_state(&exporter, "busy_script", 1);
-        let lines = lines_with(&exporter.logs(), &["the server is BUSY"]);
+        let lines = eventually(LIMIT, "the line of the blockage", || {
+            Some(lines_with(&exporter.logs(), &["the server is BUSY"])).filter(|lines| !lines.is_empty())
+        });
         let link = format!("page=https://scripts.example/redis/?target=127.0.0.1%3A{}", server.port());
         assert!(lines[0].replace('"', "").contains(&link), "{lines:?}");
         assert_eq!(server.call(&["SCRIPT", "KILL"]), Value::Okay);
