@@ -15,9 +15,9 @@ setup: ## install missing programs for the targets below
 	scripts/setup.sh
 
 demo: ## run Redis, exporter, Prometheus and Alertmanager with slow scripts, and print the notifications (DEMO_SECONDS=N ends it)
-	@scripts/setup.sh
-	@$(CARGO) build --locked --release --bin redis-script-exporter --example demo
-	@"$$CARGO_TARGET_DIR/release/examples/demo"
+	@scripts/setup.sh --demo
+	@$(CARGO) build --locked --profile demo --bin redis-script-exporter --example demo
+	@"$$CARGO_TARGET_DIR/demo/examples/demo"
 
 run: ## run the exporter (ARGS="--redis.addr redis://…")
 	$(CARGO) run --locked --release -- $(ARGS)

