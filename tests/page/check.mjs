@@ -66,6 +66,22 @@ async function assertAccessible(page, context, options = {}) {
   assert.deepEqual(messages, [], context);
 }
 
+/** Requires that no time, chip or flag is broken over lines, and that no cells of a row overlap. */
+async function assertTidy(page, context) {
+  const untidy = await page.evaluate(() => {
+    const box = (node) => node.getBoundingClientRect();
+    const shown = (node) => box(node).width > 0;
+    const broken = [...document.querySelectorAll('main time, .chip, .flag')].filter((node) => shown(node) && (node.getClientRects().length > 1 || box(node).height > 2.2 * parseFloat(getComputedStyle(node).fontSize)));
+    const overlapping = [...document.querySelectorAll('tbody tr')].flatMap((row) => {
+      const parts = [...row.querySelectorAll('time, .chip, td.key')].filter((node) => shown(node));
+      return parts.filter((one, index) => parts.slice(index + 1).some((other) => !one.contains(other) && !other.contains(one)
+        && box(one).left < box(other).right - 1 && box(other).left < box(one).right - 1 && box(one).top < box(other).bottom - 1 && box(other).top < box(one).bottom - 1));
+    });
+    return [...broken, ...overlapping].slice(0, 5).map((node) => node.outerHTML);
+  });
+  assert.deepEqual(untidy, [], context);
+}
+
 const visibleText = (page) => page.evaluate(() => document.body.innerText);
 
 /** Returns the headline without its number of incidents, its colour, and the title and icon of the tab. */
@@ -397,6 +413,7 @@ try {
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
     assert.ok(widths[0] <= widths[1], `${context}: ${widths[0]} px wide in ${widths[1]}`);
     await assertAccessible(page, context);
+    await assertTidy(page, context);
     if (folder) await page.screenshot({ path: join(folder, `${scenario}-${name}.png`), clip: { x: 0, y: 0, width: options.viewport.width, height: 1500 }, fullPage: true });
     await page.emulateMedia({ colorScheme: options.colorScheme === 'light' ? 'dark' : 'light' });
     await assertAccessible(page, `${context}, other colour scheme`, { runOnly: ['color-contrast'] });

@@ -255,8 +255,8 @@ function banner(row) {
     if (blocked.script !== blocked.name) running.append(' ', untrusted(blocked.script, 'span', { class: 'muted mono' }));
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
-    const hint = blocked.kind === 'module' ? '' : ' The name is in its log: search for “still in execution”, or set --redis.log-file.';
-    running.append(`The server does not report which ${kindText(blocked)} is running.${hint}`);
+    running.append(`The server does not report which ${kindText(blocked)} is running.`);
+    if (blocked.kind !== 'module') running.append(' With ', element('code', { class: 'flag' }, '--redis.log-file'), ' this page names it.');
   } else {
     running.append('The running command is not known yet.');
   }
@@ -451,7 +451,7 @@ function timeline(target, incidents, end) {
 
 function incidentRow(incident) {
   const client = [incident.client_name && untrusted(incident.client_name), incident.client && untrusted(incident.client, 'bdi', { class: 'muted' })].filter(Boolean);
-  const style = incident.ended === null ? 'bad' : isOutage(incident) ? 'down' : 'severity critical';
+  const style = isOutage(incident) ? 'down' : incident.ended === null ? 'bad' : 'severity critical';
   return foldedRow(`incident ${incident.target} ${incident.began}`,
     cell('Began', { class: 'name' }, ageElement(incident.began), ' ', element('span', { class: `chip ${style}` }, incident.busy ? `BUSY: ${KINDS[incident.kind]}` : KINDS[incident.kind])),
     cell('Duration', { class: 'number key' }, incident.ended === null ? element('span', {}, ageElement(incident.began, ''), ' so far') : formatDuration(incident.seconds)),
