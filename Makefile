@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Tests wait for servers most of the time, so more of them than cores run at once.
 TEST_THREADS ?= 8
 
-.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak test-libraries check-dockerfile release-check check-workflows msrv
+.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-libraries: ## run programs of public libraries in four languages, and check
 	scripts/setup.sh
 	tests/libraries/setup.sh
 	$(CARGO) test --locked --test integration -- --ignored --nocapture scripts_of_real_programs_are_named
+
+check-languages: ## compile the programs in tests/languages/, and compare the SHA1s of their scripts with expected.txt
+	scripts/check-languages.sh
 
 lint: ## check formatting, clippy and rustdoc
 	$(CARGO) fmt --check

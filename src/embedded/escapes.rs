@@ -1,6 +1,6 @@
 //! Escape sequences of the languages.
 
-use self::Number::{Braces, Hexadecimal, Long, LongHexadecimal, Octal, Short};
+use self::Number::{Braces, Hexadecimal, Long, LongHexadecimal, Octal, OctalByte, Short};
 use super::text::Text;
 
 /// Escape sequences of a kind of literal, behind a backslash.
@@ -12,6 +12,8 @@ pub(super) struct Escapes {
     line_end: LineEnd,
     /// True if the backslash stays before any other character.
     keeps_unknown: bool,
+    /// True if `\x` and octal numbers are bytes and not characters.
+    has_bytes: bool,
 }
 
 /// Escape sequence with the number of a character.
@@ -29,6 +31,8 @@ enum Number {
     Long,
     /// Up to 3 octal digits.
     Octal,
+    /// Octal digits up to 377.
+    OctalByte,
 }
 
 /// Effect of a backslash at the end of a line.
@@ -41,8 +45,13 @@ enum LineEnd {
     JoinsTrimmed,
 }
 
-const NONE: Escapes =
-    Escapes { letters: &[], numbers: &[], line_end: LineEnd::Unknown, keeps_unknown: false };
+const NONE: Escapes = Escapes {
+    letters: &[],
+    numbers: &[],
+    line_end: LineEnd::Unknown,
+    keeps_unknown: false,
+    has_bytes: false,
+};
 
 const QUOTES: [(u8, u8); 3] = [(b'\\', b'\\'), (b'\'', b'\''), (b'"', b'"')];
 
@@ -73,7 +82,12 @@ pub(super) const PYTHON: Escapes = Escapes {
     numbers: &[Hexadecimal, Short, Long, Octal],
     line_end: LineEnd::Joins,
     keeps_unknown: true,
+    ..NONE
 };
+
+/// Bytes of Python.
+pub(super) const PYTHON_BYTES: Escapes =
+    Escapes { numbers: &[Hexadecimal, Octal], has_bytes: true, ..PYTHON };
 
 pub(super) const RUBY: Escapes = Escapes {
     letters: &[
@@ -89,6 +103,7 @@ pub(super) const RUBY: Escapes = Escapes {
     ],
     numbers: &[Hexadecimal, Short, Braces, Octal],
     line_end: LineEnd::Joins,
+    has_bytes: true,
     ..NONE
 };
 
@@ -121,18 +136,20 @@ pub(super) const PHP_HEREDOC: Escapes = Escapes {
     ],
     numbers: &[Hexadecimal, Braces, Octal],
     keeps_unknown: true,
+    has_bytes: true,
     ..NONE
 };
 
 pub(super) const GO: Escapes = Escapes {
     letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'a', 7), (b'b', 8), (b'f', 12), (b'v', 11)],
     numbers: &[Hexadecimal, Short, Long, Octal],
+    has_bytes: true,
     ..NONE
 };
 
 pub(super) const JAVA: Escapes = Escapes {
     letters: &[(b'n', 10), (b'r', 13), (b't', 9), (b'b', 8), (b'f', 12), (b's', 32)],
-    numbers: &[Short, Octal],
+    numbers: &[Short, OctalByte],
     line_end: LineEnd::Joins,
     ..NONE
 };
@@ -163,6 +180,9 @@ pub(super) const RUST: Escapes = Escapes {
     ..NONE
 };
 
+/// Bytes of Rust.
+pub(super) const RUST_BYTES: Escapes = Escapes { numbers: &[Hexadecimal], has_bytes: true, ..RUST };
+
 pub(super) const ELIXIR: Escapes = Escapes {
     letters: &[
         (b'n', 10),
@@ -179,6 +199,7 @@ pub(super) const ELIXIR: Escapes = Escapes {
     ],
     numbers: &[Hexadecimal, Short, Braces],
     line_end: LineEnd::Joins,
+    has_bytes: true,
     ..NONE
 };
 
@@ -190,7 +211,7 @@ impl Escapes {
         let mut index = 0;
         while let Some((byte, origin)) = text.get(index) {
             index += 1;
-            if byte != b'\\' {
+            if byte != b'\\' || text.hole(index - 1).is_some() {
                 result.push(byte, origin);
                 continue;
             }
@@ -224,8 +245,11 @@ impl Escapes {
                     number(after, count, 16).map(|value| (value, 1 + count))
                 }
                 b'u' if has(Braces) && text.bytes.get(after) == Some(&b'{') => {
-                    let count = digits(after + 1, 6, 16);
-                    number(after + 1, count, 16).map(|value| (value, 3 + count))
+                    if let Some(length) = characters(text, after + 1, origin, &mut result) {
+                        index = after + 1 + length;
+                        continue;
+                    }
+                    None
                 }
                 b'u' if has(Short) => number(after, 4, 16).map(|value| (value, 5)),
                 b'U' if has(Long) => number(after, 8, 16).map(|value| (value, 9)),
@@ -233,9 +257,18 @@ impl Escapes {
                     let count = digits(index, 3, 8);
                     number(index, count, 8).map(|value| (value, count))
                 }
+                b'0'..=b'7' if has(OctalByte) => {
+                    let count = digits(index, if escape <= b'3' { 3 } else { 2 }, 8);
+                    number(index, count, 8).map(|value| (value, count))
+                }
                 _ => None,
             };
             if let Some((value, length)) = value {
+                if self.has_bytes && matches!(escape, b'x' | b'0'..=b'7') {
+                    result.push(value.to_le_bytes()[0], origin);
+                    index += length;
+                    continue;
+                }
                 let character = char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER);
                 result.push_str(character.encode_utf8(&mut [0; 4]), origin);
                 index += length;
@@ -252,4 +285,20 @@ impl Escapes {
         }
         result
     }
+}
+
+/// Appends the characters of `\u{…}`, whose numbers Ruby separates by spaces, and returns the length behind the brace.
+fn characters(text: &Text, from: usize, origin: u32, result: &mut Text) -> Option<usize> {
+    /// Maximum length of the numbers, in bytes.
+    const MAX_LENGTH: usize = 200;
+    let rest = text.bytes.get(from..)?;
+    let end = rest.iter().take(MAX_LENGTH).position(|byte| *byte == b'}')?;
+    let numbers = std::str::from_utf8(rest.get(..end)?).ok()?;
+    let numbers = numbers.split_ascii_whitespace().map(|number| {
+        // Rust admits `_`.
+        u32::from_str_radix(&number.replace('_', ""), 16).ok().and_then(char::from_u32)
+    });
+    let characters: String = numbers.collect::<Option<_>>()?;
+    result.append(Text::of(&characters, origin));
+    Some(end + 1)
 }

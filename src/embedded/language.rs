@@ -69,6 +69,8 @@ pub(super) struct Form {
     pub(super) indent: Indent,
     /// Characters that stand for themselves when they are doubled.
     pub(super) doubled: &'static [u8],
+    /// Marks around the content, if a backslash before one of them is removed.
+    pub(super) delimiters: Vec<u8>,
 }
 
 impl Family {
@@ -101,7 +103,7 @@ impl Family {
             (content.start <= content.end).then_some(content)
         };
         let form = |content, escapes: Option<&'static Escapes>, indent| {
-            Some(Form { content, escapes, indent, doubled: b"" })
+            Some(Form { content, escapes, indent, doubled: b"", delimiters: Vec::new() })
         };
         // Behind the first line end in the text.
         let next_line = || text.find('\n').map(|at| at + 1);
@@ -112,17 +114,24 @@ impl Family {
             (Self::Python, "string") => {
                 let (start, end) = ends(node)?;
                 let prefix = source.get(start.byte_range())?.to_ascii_lowercase();
-                let escapes = (!prefix.contains('r')).then_some(&escapes::PYTHON);
+                let is_bytes = prefix.contains('b');
+                let escapes = if is_bytes { &escapes::PYTHON_BYTES } else { &escapes::PYTHON };
+                let escapes = (!prefix.contains('r')).then_some(escapes);
                 let doubled: &[u8] = if prefix.contains(['f', 't']) { b"{}" } else { b"" };
                 let content = inner(start.byte_range().len(), end.byte_range().len())?;
-                Some(Form { content, escapes, indent: Indent::Stays, doubled })
+                Some(Form { content, escapes, indent: Indent::Stays, doubled, delimiters: Vec::new() })
             }
             (Self::Ruby, "string") => {
                 let (start, end) = ends(node)?;
                 let begin = source.get(start.byte_range())?;
                 let is_plain = begin == "'" || begin.starts_with("%q");
                 let escapes = if is_plain { &escapes::QUOTED } else { &escapes::RUBY };
-                form(inner(begin.len(), end.byte_range().len())?, Some(escapes), Indent::Stays)
+                let content = inner(begin.len(), end.byte_range().len())?;
+                let delimiters = match begin.strip_prefix("%q").and_then(|begin| begin.bytes().last()) {
+                    Some(open) => vec![open, closing(open)],
+                    None => Vec::new(),
+                };
+                Some(Form { delimiters, ..form(content, Some(escapes), Indent::Stays)? })
             }
             (Self::Php, "string") => form(
                 inner(1 + usize::from(text.starts_with(['b', 'B'])), 1)?,
@@ -162,7 +171,12 @@ impl Family {
                 form(inner(text.find('"')? + 1, hashes + 1)?, None, Indent::Stays)
             }
             (Self::Rust, "string_literal") => {
-                form(inner(text.find('"')? + 1, 1)?, Some(&escapes::RUST), Indent::Stays)
+                let is_bytes = text.starts_with(['b', 'c']);
+                let escapes = if is_bytes { &escapes::RUST_BYTES } else { &escapes::RUST };
+                form(inner(text.find('"')? + 1, 1)?, Some(escapes), Indent::Stays)
+            }
+            (Self::Rust, "char_literal") => {
+                form(inner(text.find('\'')? + 1, 1)?, Some(&escapes::RUST), Indent::Stays)
             }
             (Self::Elixir, "string" | "charlist" | "sigil") => {
                 let start = node.child_by_field_name("quoted_start")?;
@@ -175,10 +189,63 @@ impl Family {
                     let content = inner(next_line()?, after)?;
                     return form(content, escapes, Indent::Closing { keeps_line_end: true });
                 }
-                form(inner(before, after)?, escapes, Indent::Stays)
+                let open = source.get(start.byte_range())?.bytes().last()?;
+                let delimiters = if is_raw { vec![closing(open)] } else { Vec::new() };
+                Some(Form { delimiters, ..form(inner(before, after)?, escapes, Indent::Stays)? })
             }
             _ => None,
         }
+    }
+}
+
+/// Closing mark of a literal with this opening mark.
+fn closing(open: u8) -> u8 {
+    match open {
+        b'{' => b'}',
+        b'(' => b')',
+        b'[' => b']',
+        b'<' => b'>',
+        other => other,
+    }
+}
+
+/// Expression in parentheses, or behind a type.
+pub(super) fn unwrapped(mut node: Node<'_>) -> Node<'_> {
+    loop {
+        let count = u32::try_from(node.named_child_count()).unwrap_or_default();
+        let inner = match node.kind() {
+            "parenthesized_expression"
+            | "parenthesized_statements"
+            | "as_expression"
+            | "satisfies_expression" => 0,
+            "type_assertion" if count > 0 => count - 1,
+            // Values of Go; parentheses of Elixir.
+            "expression_list" | "block" if count == 1 => 0,
+            _ => return node,
+        };
+        let Some(inner) = node.named_child(inner) else { return node };
+        node = inner;
+    }
+}
+
+/// True for literals that are no texts and whose source is their text.
+pub(super) fn is_number(family: Family, node: Node<'_>) -> bool {
+    family == Family::Rust && matches!(node.kind(), "integer_literal" | "boolean_literal")
+}
+
+/// Returns the value that a node gives to a name.
+pub(super) fn value_of(node: Node<'_>) -> Option<Node<'_>> {
+    if let Some(value) = ["value", "right"].into_iter().find_map(|field| node.child_by_field_name(field)) {
+        return Some(value);
+    }
+    let last = |node: Node<'_>| u32::try_from(node.named_child_count()).ok()?.checked_sub(1);
+    match node.kind() {
+        // `@name value` of Elixir is a call.
+        "unary_operator" => {
+            let arguments = node.child_by_field_name("operand")?.named_child(1)?;
+            arguments.named_child(0).filter(|_| arguments.named_child_count() == 1)
+        }
+        _ => node.named_child(last(node).filter(|last| *last > 0)?),
     }
 }
 
@@ -198,7 +265,7 @@ pub(super) fn ruby_heredoc(mark: &str, body: Node<'_>, source: &str) -> Option<F
     let content = start..(body.start_byte() + length).max(start);
     let escapes = (!mark.contains('\'')).then_some(&escapes::RUBY);
     let indent = if mark.starts_with("<<~") { Indent::Least } else { Indent::Stays };
-    Some(Form { content, escapes, indent, doubled: b"" })
+    Some(Form { content, escapes, indent, doubled: b"", delimiters: Vec::new() })
 }
 
 /// Form of a literal of C#.
@@ -219,8 +286,11 @@ fn csharp(text: &str, inner: &dyn Fn(usize, usize) -> Option<Range<usize>>) -> O
                 escapes: None,
                 indent: Indent::Closing { keeps_line_end: false },
                 doubled: b"",
+                delimiters: Vec::new(),
             },
-            None => Form { content, escapes: None, indent: Indent::Stays, doubled: b"" },
+            None => {
+                Form { content, escapes: None, indent: Indent::Stays, doubled: b"", delimiters: Vec::new() }
+            }
         });
     }
     let content = inner(quote + 1, 1 + suffix)?;
@@ -229,7 +299,7 @@ fn csharp(text: &str, inner: &dyn Fn(usize, usize) -> Option<Range<usize>>) -> O
         (true, false) => (None, b"\""),
         (false, _) => (Some(&escapes::CSHARP), braces),
     };
-    Some(Form { content, escapes, indent: Indent::Stays, doubled })
+    Some(Form { content, escapes, indent: Indent::Stays, doubled, delimiters: Vec::new() })
 }
 
 fn is_blank(text: &str) -> bool {
@@ -275,6 +345,8 @@ pub(super) fn role(family: Family, node: Node<'_>) -> Role {
         | "keyword_argument"
         | "default_parameter"
         | "typed_default_parameter"
+        | "required_parameter"
+        | "assignment_pattern"
         | "enum_assignment"
         | "enum_constant"
         | "enum_entry" => Role::Names,

@@ -1,10 +1,12 @@
 //! Lua in the string literals of other languages.
 //!
 //! A file is parsed with the grammar of its language (tree-sitter), which finds the literals; `language.rs` and `escapes.rs` decode
-//! them. Nothing is run: what a program does to a text at run time is known only for joined literals, and for methods that remove
-//! indentation.
+//! them. Nothing is run: what a program does to a text at run time is known for joined literals, constants of the same file, and the
+//! calls in `calls.rs`.
 
+mod calls;
 mod escapes;
+mod evaluate;
 mod language;
 #[cfg(test)]
 mod tests;
@@ -12,6 +14,7 @@ mod text;
 mod walk;
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::lua::Position;
 
@@ -37,8 +40,10 @@ pub(crate) struct EmbeddedScript {
     pub(crate) position: Position,
     /// Script as the program has it. `${name}` stands for each value that is known at run time only.
     pub(crate) body: String,
-    /// True if there are such values. The server gets another script than this one.
-    pub(crate) is_template: bool,
+    /// Script as the program sends it, if that is not UTF-8.
+    binary: Option<Vec<u8>>,
+    /// Ranges in the body of the values that are known at run time only.
+    holes: Vec<Range<usize>>,
     /// Offset in the file of each byte of the body.
     origins: Vec<u32>,
 }
@@ -65,7 +70,7 @@ pub(crate) fn scripts(
     is_late: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<EmbeddedScript>, TooComplex> {
     // Parsing takes a hundred times as long as this search.
-    if !has_lua(source) {
+    if !has_lua(source.as_bytes()) {
         return Ok(Vec::new());
     }
     let Some((family, grammar)) = language::by_extension(extension) else { return Ok(Vec::new()) };
@@ -76,7 +81,7 @@ pub(crate) fn scripts(
     let mut names = HashSet::new();
     let scripts = found.into_iter().take(MAX_SCRIPTS).filter_map(|found| {
         let position = lines.position(source, found.start);
-        let body = String::from_utf8(found.text.bytes).ok()?;
+        let (body, binary, origins) = found.text.into_string();
         if !is_lua(&body) {
             return None;
         }
@@ -88,14 +93,13 @@ pub(crate) fn scripts(
             name = format!("{name}:{}", position.line);
             names.insert(name.clone());
         }
-        let is_template = found.is_template;
-        Some(EmbeddedScript { name, position, body, is_template, origins: found.text.origins })
+        Some(EmbeddedScript { name, position, body, binary, holes: found.holes, origins })
     });
     Ok(scripts.collect())
 }
 
-fn has_lua(text: &str) -> bool {
-    LUA_WORDS.iter().any(|word| contains(text, word))
+fn has_lua(text: &[u8]) -> bool {
+    LUA_WORDS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
 
 fn is_lua(body: &str) -> bool {
@@ -114,6 +118,25 @@ fn contains(text: &str, word: &str) -> bool {
 }
 
 impl EmbeddedScript {
+    /// True if parts of it are known at run time only. The server gets another script than this one.
+    #[must_use]
+    pub(crate) fn is_template(&self) -> bool {
+        !self.holes.is_empty()
+    }
+
+    /// Script as the program sends it.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.binary.as_deref().unwrap_or(self.body.as_bytes())
+    }
+
+    /// Parts of a template around its values: one more than there are values.
+    pub(crate) fn fixed_parts(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.holes.iter().map(|hole| hole.end));
+        let ends = self.holes.iter().map(|hole| hole.start).chain([self.bytes().len()]);
+        starts.zip(ends).map(|(start, end)| self.bytes().get(start..end).unwrap_or_default())
+    }
+
     /// Returns a function from positions in the body to positions in the file. Positions behind the end are those of the end.
     pub(crate) fn positions<'a>(&'a self, source: &'a str) -> impl Fn(Position) -> Position + 'a {
         let (body, file) = (Lines::new(&self.body), Lines::new(source));

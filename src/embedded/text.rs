@@ -6,10 +6,34 @@ use std::ops::Range;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) bytes: Vec<u8>,
+    /// Offsets; the highest bit marks a hole, a byte that stands for a value that is known at run time only.
     pub(super) origins: Vec<u32>,
 }
 
+/// Mark of a hole in its offset.
+const HOLE: u32 = 1 << 31;
+
+/// Byte of a hole: neither white space, nor a character with a meaning.
+const HOLE_BYTE: u8 = 0xff;
+
 impl Text {
+    /// Highest offset.
+    pub(super) const MAX_OFFSET: u32 = HOLE - 1;
+
+    /// Text from one place of the file.
+    pub(super) fn of(text: &str, origin: u32) -> Self {
+        Self { bytes: text.as_bytes().to_vec(), origins: vec![origin; text.len()] }
+    }
+
+    pub(super) fn push_hole(&mut self, origin: u32) {
+        self.push(HOLE_BYTE, origin | HOLE);
+    }
+
+    /// Returns the offset of the hole that this byte stands for.
+    pub(super) fn hole(&self, index: usize) -> Option<u32> {
+        self.origins.get(index).filter(|origin| **origin & HOLE != 0).map(|origin| origin & Self::MAX_OFFSET)
+    }
+
     pub(super) fn push(&mut self, byte: u8, origin: u32) {
         self.bytes.push(byte);
         self.origins.push(origin);
@@ -22,6 +46,29 @@ impl Text {
     pub(super) fn append(&mut self, mut other: Self) {
         self.bytes.append(&mut other.bytes);
         self.origins.append(&mut other.origins);
+    }
+
+    /// Returns the text with the offsets of its bytes; the second value has the bytes if they are not UTF-8.
+    pub(super) fn into_string(self) -> (String, Option<Vec<u8>>, Vec<u32>) {
+        let Self { bytes, origins } = self;
+        let bytes = match String::from_utf8(bytes) {
+            Ok(text) => return (text, None, origins),
+            Err(error) => error.into_bytes(),
+        };
+        let (mut text, mut places, mut at) = (String::new(), Vec::new(), 0);
+        for chunk in bytes.utf8_chunks() {
+            let end = at + chunk.valid().len();
+            text.push_str(chunk.valid());
+            places.extend_from_slice(origins.get(at..end).unwrap_or_default());
+            at = end;
+            if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+                let place = origins.get(at).copied().unwrap_or_default();
+                places.extend([place; char::REPLACEMENT_CHARACTER.len_utf8()]);
+                at += chunk.invalid().len();
+            }
+        }
+        (text, Some(bytes), places)
     }
 
     /// Returns a byte with its offset in the file.
@@ -45,13 +92,13 @@ impl Text {
         })
     }
 
-    fn of(&self, range: Range<usize>) -> &[u8] {
+    fn part(&self, range: Range<usize>) -> &[u8] {
         self.bytes.get(range).unwrap_or_default()
     }
 
     /// Smallest indentation of the lines that are not blank.
     fn indentation(&self) -> usize {
-        let lines = self.lines().map(|line| self.of(line)).filter(|line| !line.trim_ascii().is_empty());
+        let lines = self.lines().map(|line| self.part(line)).filter(|line| !line.trim_ascii().is_empty());
         lines.map(indentation).min().unwrap_or_default()
     }
 
@@ -59,13 +106,33 @@ impl Text {
     fn outdented(&self, width: usize) -> Self {
         let mut text = Self::default();
         for line in self.lines() {
-            let removed = indentation(self.of(line.clone())).min(width);
+            let removed = indentation(self.part(line.clone())).min(width);
             text.push_part(self, line.start + removed..line.end);
         }
         text
     }
 
-    /// Removes the smallest indentation: `<<~` of Ruby, `textwrap.dedent` of Python.
+    /// `textwrap.dedent` of Python: removes the white space that all lines begin with. Blank lines are ignored and become empty.
+    pub(super) fn dedented_lines(&self) -> Self {
+        let is_blank = |line: &[u8]| line.trim_ascii().is_empty();
+        let lines = self.lines().map(|line| self.part(line)).filter(|line| !is_blank(line));
+        let margins = lines.map(|line| line.get(..indentation(line)).unwrap_or_default());
+        let common = |a: &[u8], b: &[u8]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let margin = margins.reduce(|a, b| a.get(..common(a, b)).unwrap_or_default()).unwrap_or_default();
+        let mut text = Self::default();
+        for line in self.lines() {
+            let content = self.part(line.clone());
+            let start = if is_blank(content) {
+                content.len() - usize::from(content.ends_with(b"\n"))
+            } else {
+                margin.len()
+            };
+            text.push_part(self, line.start + start..line.end);
+        }
+        text
+    }
+
+    /// Removes the smallest indentation, as `<<~` of Ruby.
     pub(super) fn dedented(&self) -> Self {
         self.outdented(self.indentation())
     }
@@ -73,7 +140,7 @@ impl Text {
     /// Removes the indentation of the last line, which is that of the closing mark, and that line; without `keeps_line_end` also
     /// the line end before it.
     pub(super) fn without_closing_indentation(&self, keeps_line_end: bool) -> Self {
-        let last = self.lines().last().filter(|line| !self.of(line.clone()).ends_with(b"\n"));
+        let last = self.lines().last().filter(|line| !self.part(line.clone()).ends_with(b"\n"));
         let width = last.as_ref().map_or(0, ExactSizeIterator::len);
         let mut text = Self::default();
         text.push_part(self, 0..self.bytes.len() - width);
@@ -87,15 +154,16 @@ impl Text {
     /// closing mark included, and white space at the ends of lines.
     pub(super) fn without_incidental_space(&self) -> Self {
         let mut width = self.indentation();
-        if let Some(last) = self.lines().last().filter(|line| self.of(line.clone()).trim_ascii().is_empty()) {
-            width = width.min(indentation(self.of(last)));
+        if let Some(last) = self.lines().last().filter(|line| self.part(line.clone()).trim_ascii().is_empty())
+        {
+            width = width.min(indentation(self.part(last)));
         } else if self.bytes.ends_with(b"\n") {
             width = 0;
         }
         let outdented = self.outdented(width);
         let mut text = Self::default();
         for line in outdented.lines() {
-            let content = outdented.of(line.clone());
+            let content = outdented.part(line.clone());
             let kept = content.trim_ascii_end().len();
             text.push_part(&outdented, line.start..line.start + kept);
             if content.ends_with(b"\n") {
@@ -105,9 +173,80 @@ impl Text {
         text
     }
 
+    /// Removes white space at the start and at the end.
+    pub(super) fn trimmed(&self, at_start: bool, at_end: bool) -> Self {
+        let start = if at_start { self.bytes.len() - self.bytes.trim_ascii_start().len() } else { 0 };
+        let end = if at_end { self.bytes.trim_ascii_end().len() } else { self.bytes.len() };
+        let mut text = Self::default();
+        text.push_part(self, start..end.max(start));
+        text
+    }
+
+    /// Removes the last line end.
+    pub(super) fn chomped(mut self) -> Self {
+        if self.bytes.ends_with(b"\n") {
+            self.bytes.pop();
+            self.origins.pop();
+        }
+        self
+    }
+
+    /// Puts holes in place of the placeholders of `printf` and its relatives: `%s`, `%-5.2d`, `%1$s`, `%[1]s`, `%(name)s`, `%{name}`.
+    pub(super) fn with_percent_holes(&self) -> Self {
+        let mut text = Self::default();
+        let mut index = 0;
+        while let Some((byte, origin)) = self.get(index) {
+            index += 1;
+            if byte != b'%' || self.hole(index - 1).is_some() {
+                text.push(byte, origin);
+                continue;
+            }
+            let rest = self.bytes.get(index..).unwrap_or_default();
+            if rest.starts_with(b"%") {
+                text.push(b'%', origin);
+                index += 1;
+            } else if let Some(length) = placeholder(rest) {
+                text.push_hole(origin);
+                index += length;
+            } else {
+                text.push(byte, origin);
+            }
+        }
+        text
+    }
+
+    /// Puts holes in place of `{}`, `{0}` and `{name}`; `{{` is a brace. `known` has values of names.
+    pub(super) fn with_brace_holes(&self, known: &mut dyn FnMut(&str) -> Option<Self>) -> Self {
+        let mut text = Self::default();
+        let mut index = 0;
+        while let Some((byte, origin)) = self.get(index) {
+            index += 1;
+            let rest = self.bytes.get(index..).unwrap_or_default();
+            let is_brace = matches!(byte, b'{' | b'}') && self.hole(index - 1).is_none();
+            if is_brace && rest.first() == Some(&byte) {
+                text.push(byte, origin);
+                index += 1;
+                continue;
+            }
+            let end =
+                memchr::memchr2(b'}', b'\n', rest).filter(|at| byte == b'{' && rest.get(*at) == Some(&b'}'));
+            let Some(end) = end else {
+                text.push(byte, origin);
+                continue;
+            };
+            let name = rest.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+            match known(name) {
+                Some(value) => text.append(value),
+                None => text.push_hole(origin),
+            }
+            index += end + 1;
+        }
+        text
+    }
+
     /// Returns the text without a blank first and a blank last line, as `trimIndent` and `trimMargin` of Kotlin.
     fn without_blank_ends(&self) -> Self {
-        let is_blank = |line: &Range<usize>| self.of(line.clone()).trim_ascii().is_empty();
+        let is_blank = |line: &Range<usize>| self.part(line.clone()).trim_ascii().is_empty();
         let start = self.lines().next().filter(is_blank).map_or(0, |line| line.end);
         // An empty last line is no range of its own.
         let end = match self.lines().last() {
@@ -127,12 +266,13 @@ impl Text {
     }
 
     /// `trimMargin` of Kotlin.
-    pub(super) fn trimmed_margin(&self) -> Self {
+    pub(super) fn trimmed_margin(&self, prefix: &[u8]) -> Self {
         let mut text = Self::default();
         for line in self.lines() {
-            let content = self.of(line.clone());
+            let content = self.part(line.clone());
             let margin = indentation(content);
-            let removed = if content.get(margin) == Some(&b'|') { margin + 1 } else { 0 };
+            let has_margin = content.get(margin..).is_some_and(|rest| rest.starts_with(prefix));
+            let removed = if has_margin { margin + prefix.len() } else { 0 };
             text.push_part(self, line.start + removed..line.end);
         }
         text.without_blank_ends()
@@ -141,4 +281,26 @@ impl Text {
 
 fn indentation(line: &[u8]) -> usize {
     line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+/// Length of a placeholder behind its `%`; `None` if it is none.
+fn placeholder(text: &[u8]) -> Option<usize> {
+    let group = |open: u8, close: u8| {
+        text.first().filter(|first| **first == open)?;
+        memchr::memchr2(close, b'\n', text).filter(|at| text.get(*at) == Some(&close)).map(|at| at + 1)
+    };
+    if let Some(length) = group(b'{', b'}') {
+        return Some(length);
+    }
+    let mut length = group(b'(', b')').or_else(|| group(b'<', b'>')).unwrap_or_default();
+    let mut skip = |set: &[u8]| {
+        let rest = text.get(length..).unwrap_or_default();
+        length += rest.iter().take_while(|byte| set.contains(byte)).count();
+    };
+    skip(b"[]0123456789$");
+    skip(b"-+ #0,'");
+    skip(b"[]0123456789*");
+    skip(b".");
+    skip(b"[]0123456789*");
+    text.get(length).filter(|byte| byte.is_ascii_alphabetic()).map(|_| length + 1)
 }

@@ -69,6 +69,8 @@ pub(crate) enum Origin {
     Server,
     /// A file of `--script.dir`.
     Catalogue,
+    /// A template in a file of `--script.dir`, recognized by its fixed parts.
+    Template,
     /// The bundled catalogue of libraries.
     Bundled,
 }
@@ -82,6 +84,7 @@ impl Origin {
             Self::Computed => "computed",
             Self::Server => "server",
             Self::Catalogue => "catalogue",
+            Self::Template => "template",
             Self::Bundled => "bundled",
         }
     }
@@ -100,6 +103,38 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// Source of the identity.
     pub(crate) origin: Origin,
+    /// Beginning of the body of an EVAL.
+    #[serde(skip)]
+    pub(super) beginning: Beginning,
+}
+
+/// Beginning of a script's body as the slow log has it, by which templates are recognized. It is no part of the identity: it is
+/// neither compared nor written to the state file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beginning(Option<(Arc<[u8]>, usize)>);
+
+impl Beginning {
+    /// Beginning of a body of this length.
+    fn new(head: &[u8], length: usize) -> Self {
+        Self(Some((head.get(..MAX_ARGUMENT).unwrap_or(head).into(), length)))
+    }
+
+    /// First bytes of the body, and the length of all.
+    pub(super) fn get(&self) -> Option<(&[u8], usize)> {
+        self.0.as_ref().map(|(head, length)| (&**head, *length))
+    }
+}
+
+impl PartialEq for Beginning {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Beginning {}
+
+impl std::hash::Hash for Beginning {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 impl Identity {
@@ -111,7 +146,8 @@ impl Identity {
 
     /// Returns the identity of the script with this SHA1.
     fn of_sha1(sha1: Sha1Digits, origin: Origin) -> Self {
-        Self { label: short_label(sha1), sha1: Some(sha1), name: String::new(), origin }
+        let (name, beginning) = (String::new(), Beginning::default());
+        Self { label: short_label(sha1), sha1: Some(sha1), name, origin, beginning }
     }
 
     /// Returns the name of a script that is in no catalogue: of a fingerprint the digits of the SHA1 if that became known,
@@ -131,21 +167,24 @@ impl Identity {
         if cleaned.len() > MAX_ARGUMENT {
             return Self::fingerprint(name, name.len());
         }
-        Self { label: Label::new(&cleaned), sha1: None, name: cleaned, origin: Origin::Server }
+        let beginning = Beginning::default();
+        Self { label: Label::new(&cleaned), sha1: None, name: cleaned, origin: Origin::Server, beginning }
     }
 
     /// Returns the identity of the script with this body, as it is in the slow log.
     fn from_body(argument: &[u8]) -> Self {
         if let Some((head, length)) = cut(argument) {
-            return Self::fingerprint(head, length);
+            return Self { beginning: Beginning::new(head, length), ..Self::fingerprint(head, length) };
         }
-        Self::of_sha1(Sha1Digits::of(argument), Origin::Computed)
+        let beginning = Beginning::new(argument, argument.len());
+        Self { beginning, ..Self::of_sha1(Sha1Digits::of(argument), Origin::Computed) }
     }
 
     /// Returns the identity of a cut body with this label (`~` and 12 digits).
     #[must_use]
     pub(crate) fn from_cut_label(label: &str) -> Self {
-        Self { label: Label::new(label), sha1: None, name: String::new(), origin: Origin::Approximate }
+        let (name, beginning) = (String::new(), Beginning::default());
+        Self { label: Label::new(label), sha1: None, name, origin: Origin::Approximate, beginning }
     }
 
     /// Returns the label of this body after the slow log has cut it; `None` if it is short enough to be logged whole.
@@ -164,6 +203,7 @@ impl Identity {
             sha1: None,
             name: String::new(),
             origin: Origin::Approximate,
+            beginning: Beginning::default(),
         }
     }
 }

@@ -49,7 +49,11 @@ impl Labels {
         if script.label == self.other {
             return (self.other.clone(), false);
         }
-        if self.identities.contains_key(&script.label) {
+        if let Some(known) = self.identities.get_mut(&script.label) {
+            // One from the state file, or that was called with EVALSHA first.
+            if known.beginning.get().is_none() && script.beginning.get().is_some() {
+                known.beginning = script.beginning.clone();
+            }
             return (script.label.clone(), true);
         }
         if self.identities.len() >= self.max {
@@ -65,7 +69,8 @@ impl Labels {
             && identity.sha1.is_none()
             && identity.name.is_empty()
         {
-            *identity = Identity { label: label.clone(), ..sha1.clone() };
+            let beginning = identity.beginning.clone();
+            *identity = Identity { label: label.clone(), beginning, ..sha1.clone() };
         }
     }
 

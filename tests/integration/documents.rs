@@ -162,6 +162,12 @@ fn readme_and_architecture_are_short() {
         let lines = fs::read_to_string(repository(document)).unwrap().lines().count();
         assert!(lines <= 200, "{document} has {lines} lines");
     }
+    // The generator writes the number into the page of libraries.
+    let libraries = fs::read_to_string(repository("docs/libraries.md")).unwrap();
+    let (_, number) = libraries.split_once(" distinct scripts of ").unwrap();
+    let number = number.split_once(' ').unwrap().0;
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    assert!(readme.contains(&format!("[{number} public libraries]")), "{number} libraries");
     let picture = fs::metadata(repository("docs/status-page.png")).unwrap();
     assert!(picture.len() <= 100_000, "{} bytes", picture.len());
 }

@@ -25,7 +25,7 @@ use test_support::process::{Process, find_program};
 use test_support::scripts::{
     BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, eval, evalsha, load, load_library,
 };
-use test_support::server::{Builder, Kind, Server};
+use test_support::server::{Builder, Kind, Server, run_on};
 use test_support::wait::stays_true;
 
 on_each_server!(
@@ -315,7 +315,9 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
     assert_eq!(counted.values().sum::<u64>(), u64::try_from(written).unwrap());
     let names: BTreeSet<&str> = counted.keys().map(|(_, name)| name.as_str()).collect();
     for name in &names {
-        assert!(package.join(name).is_file(), "{name:?} is no file of the package: {names:?}");
+        let path =
+            name.strip_prefix("bullmq/").unwrap_or_else(|| panic!("{name:?} has no library: {names:?}"));
+        assert!(package.join(path).is_file(), "{name:?} is no file of the package: {names:?}");
     }
     println!("{kind}: {written} calls of {} scripts, all named: {names:?}", names.len());
     assert!(names.len() >= 25, "only {} scripts were run: {names:?}", names.len());
@@ -392,14 +394,51 @@ fn a_librarys_script_has_a_name_without_a_flag(kind: Kind) {
         (&[][..], "bull@3.20–4.1/cleanJobsInSet", "bundled"),
         (&["--script.bundled=false"], BULL_LABEL, "server"),
     ] {
-        let exporter = watch(&server, flags);
+        let exporter = watch(&server, &[flags, &["--slow.warning=1us"]].concat());
         // The slow log has the call although the server does not know the script.
         server.client().call(&["EVALSHA", BULL, "0"]);
         let metrics = wait_for_scripts(&exporter, 1);
         let info = metrics.series("redis_script_info");
         let info = info.iter().find(|info| info.label("script") == BULL_LABEL).unwrap();
         assert_eq!((info.label("name"), info.label("sha1"), info.label("origin")), (name, BULL, origin));
+        for path in ["/api/v1/scripts", "/api/v1/slow"] {
+            let body = exporter.get(path).body;
+            assert!(body.contains(&format!("\"name\":\"{name}\"")), "{path}: {body}");
+        }
+        let check = Exporter::builder().args(&["check", "--redis.addr", &server.url()]).args(flags).run();
+        assert!(check.stdout.contains(name), "{}", check.stdout);
+        let logs = exporter.logs();
+        assert!(!lines_with(&logs, &["slow script", name]).is_empty(), "{logs}");
     }
+}
+
+/// Calls of a template with different values are different scripts with one name.
+#[test]
+fn an_eval_of_a_template_has_its_name() {
+    run_on(Kind::Redis70, |kind| {
+        let source = "class Queue:\n  def size(self, r):\n    return r.eval(f\"return redis.call('LLEN', '{self.prefix}:jobs')\", 0)\n\n\
+        CLEAR = \"return redis.call('DEL', KEYS[1])\"\n";
+        let folder = folder(&[("queue.py", source)]);
+        let server = logs_everything(kind).start();
+        let exporter = watch(&server, &[&flag(folder.path()), "--slow.warning=1us"]);
+        let mut client = server.client();
+        for prefix in ["a", "b"] {
+            let body = format!("return redis.call('LLEN', '{prefix}:jobs')");
+            assert_eq!(client.call(&["EVAL", &body, "0"]), Value::Int(0));
+        }
+        client.call(&["EVAL", "return redis.call('LLEN', KEYS[1])", "1", "a"]);
+        let metrics = wait_for_scripts(&exporter, 3);
+        let name = "queue.py:size (template)";
+        let counted = calls_by_name(&metrics);
+        assert_eq!(counted.get(&("eval".to_owned(), name.to_owned())), Some(&2), "{counted:?}");
+        assert_eq!(counted.values().sum::<u64>(), 3);
+        let info = metrics.series("redis_script_info");
+        let info: Vec<_> = info.iter().filter(|info| info.label("name") == name).collect();
+        assert!(info.len() == 2 && info.iter().all(|info| info.label("origin") == "template"), "{info:?}");
+        let check =
+            Exporter::builder().args(&["check", "--redis.addr", &server.url(), &flag(folder.path())]).run();
+        assert!(check.stdout.contains(name), "{}", check.stdout);
+    });
 }
 
 #[test]

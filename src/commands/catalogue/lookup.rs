@@ -128,7 +128,8 @@ impl Names {
 
     fn of_script(&self, script: &Identity, with_sha1: bool) -> Vec<String> {
         let named = self.files.named(script);
-        let in_files = (named.origin == Origin::Catalogue).then(|| format!("{} (--script.dir)", named.name));
+        let is_of_file = matches!(named.origin, Origin::Catalogue | Origin::Template);
+        let in_files = is_of_file.then(|| format!("{} (--script.dir)", named.name));
         let sha1 =
             script.sha1.or_else(|| self.bundled.and_then(|all| all.sha1_of_cut(script.label.as_str())));
         let owners = self.bundled.iter().zip(sha1).flat_map(|(bundled, sha1)| bundled.owners(sha1));

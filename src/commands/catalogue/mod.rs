@@ -202,14 +202,14 @@ async fn export(
         // The user may interrupt it.
         let found = embedded::scripts(extension, &source, &mut || false).map_err(io::Error::other);
         for script in found.map_err(|source| CatalogueError::File { path: path.clone(), source })? {
-            if script.is_template {
+            if script.is_template() {
                 let (path, line) = (path.display(), script.position.line);
                 scripts.notes.insert(format!(
                     "{path}:{line}: {} is a template, which the program completes at run time",
                     script.name
                 ));
             } else {
-                scripts.add(script.body.into_bytes());
+                scripts.add(script.bytes().to_vec());
             }
         }
     }

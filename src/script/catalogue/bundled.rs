@@ -266,6 +266,11 @@ mod tests {
         ("1f46a25dd9f50b1331d5c86b90ba4dce1e15cd8f", Some("bull@1.0/addJob-delayed")),
         ("7bae1666c6fc0e1b7f73920dd0fe76cdfbf9563b", Some("bull@1.0/moveToCompletedSet")),
         ("853b3088fff863a738a6d231b444bdfcab2cb649", Some("bullmq-python@0.1–0.4/moveToFinished")),
+        ("7574d838a4ddc18d626139a5521903c904f1404a", Some("asynq@0.19–0.22/memoryUsageCmd")),
+        (
+            "e1391e429b699c780eb0480350cd5b7280fd9213",
+            Some("@upstash/ratelimit@1.1–2.0/slidingWindowLimitScript"),
+        ),
         ("662066e89db469f8f9a8a7409b603b218bc4eac8", Some("redis-om-dotnet@0.1–0.4/")),
         // Sidekiq Pro, which is not public; an example in the documentation of Redis.
         ("b4527f8ea7f764265d269c0798d77827521fab02", None),

@@ -14,8 +14,8 @@ pub(crate) struct ScriptFile {
     pub(super) path: String,
     /// Name within the file (empty if there is one script), and body.
     pub(super) scripts: Vec<(String, Vec<u8>)>,
-    /// Names within the file of scripts that the program completes at run time.
-    pub(super) templates: Vec<String>,
+    /// Scripts that the program completes at run time: name within the file, and fixed parts.
+    pub(super) templates: Vec<(String, Vec<Vec<u8>>)>,
 }
 
 impl ScriptFile {
@@ -50,10 +50,12 @@ impl ScriptFile {
         let (mut scripts, mut templates) = (Vec::new(), Vec::new());
         if embedded::is_known(extension(path)) {
             for script in embedded::scripts(extension(path), &String::from_utf8_lossy(&content), is_late)? {
-                if script.is_template {
-                    templates.push(script.name);
+                if script.is_template() {
+                    let parts = script.fixed_parts().map(<[u8]>::to_vec).collect();
+                    templates.push((script.name, parts));
                 } else {
-                    scripts.push((script.name, script.body.into_bytes()));
+                    let body = script.bytes().to_vec();
+                    scripts.push((script.name, body));
                 }
             }
             if let ([(name, _)], []) = (scripts.as_mut_slice(), templates.as_slice()) {
@@ -89,7 +91,9 @@ mod tests {
         let two = file(&format!("{one}B = \"redis.call('B')\""));
         assert_eq!(two.scripts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
         let mixed = file(&format!("{one}B = f\"redis.call('{{x}}')\""));
-        assert_eq!((mixed.scripts[0].0.as_str(), mixed.templates), ("A", vec!["B".to_owned()]));
+        assert_eq!(mixed.scripts[0].0, "A");
+        let parts = [b"redis.call('".to_vec(), b"')".to_vec()];
+        assert_eq!(mixed.templates, [("B".to_owned(), parts.to_vec())]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod forms;
 mod lua;
 mod naming;
 mod sources;
+mod template;
 
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use self::forms::{forms, unmarked};
 pub(crate) use self::lua::Library;
 use self::naming::{Remark, path_of, shortened, unused_name};
 pub(crate) use self::sources::Sources;
+use self::template::{MAX_TEMPLATES, Template, only_match};
 use crate::script::identity::{Identity, Label, NamedScript, Origin};
 use crate::script::sha1::Sha1Digits;
 
@@ -50,6 +53,8 @@ pub(crate) struct Catalogue {
     cut: HashMap<Label, CutScripts>,
     /// Name, and index of the library, by function in lower case.
     functions: HashMap<String, (Label, usize)>,
+    /// Scripts that programs complete at run time.
+    templates: Vec<Template>,
     /// Scripts of public libraries; the names above have precedence.
     bundled: Option<Bundled>,
 }
@@ -64,13 +69,9 @@ impl Catalogue {
             for (part, body) in &file.scripts {
                 catalogue.add(file, part, body, &mut used, &mut remarks);
             }
-            remarks.extend(file.templates.iter().map(|part| Remark {
-                is_warning: false,
-                text: format!(
-                    "{:?} is a template: the program completes it at run time, and calls of it have no name",
-                    path_of(file, part)
-                ),
-            }));
+            for (part, fixed) in &file.templates {
+                remarks.push(catalogue.add_template(&path_of(file, part), fixed));
+            }
         }
         (catalogue, remarks)
     }
@@ -130,10 +131,47 @@ impl Catalogue {
         self.scripts.push(CatalogueEntry { label, body: body.into() });
     }
 
+    fn add_template(&mut self, path: &str, parts: &[Vec<u8>]) -> Remark {
+        let label = shortened(&format!("{path} (template)"));
+        let template = Template::new(label, parts).filter(|_| self.templates.len() < MAX_TEMPLATES);
+        let remark = if template.is_some() {
+            "an EVAL of it is recognized by its fixed parts, an EVALSHA has no name"
+        } else {
+            "calls of it have no name"
+        };
+        self.templates.extend(template);
+        let text = format!("{path:?} is a template, which the program completes at run time: {remark}");
+        Remark { is_warning: false, text }
+    }
+
     /// Returns the catalogue with the bundled names of libraries' scripts, which those of files replace.
     #[must_use]
     pub(crate) fn with_bundled(self) -> Self {
-        Self { bundled: Bundled::new(), ..self }
+        self.with_libraries(Bundled::new())
+    }
+
+    /// Adds the library to the names of files that have its scripts, unless the path has it: `lib/limit.js` alone says little.
+    fn with_libraries(mut self, bundled: Option<Bundled>) -> Self {
+        self.bundled = bundled;
+        let mut libraries: Vec<HashSet<&'static str>> = vec![HashSet::new(); self.scripts.len()];
+        for (sha1, index) in &self.sha1s {
+            let owners = bundled.iter().flat_map(|bundled| bundled.owners(*sha1));
+            if let Some(libraries) = libraries.get_mut(*index) {
+                libraries.extend(owners.map(|owner| owner.library));
+            }
+        }
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for library in libraries.iter().flatten() {
+            *counts.entry(*library).or_default() += 1;
+        }
+        for (script, libraries) in self.scripts.iter_mut().zip(&libraries) {
+            // Of several, the one with the most scripts in these files.
+            let library = libraries.iter().max_by_key(|library| (counts.get(**library), Reverse(**library)));
+            if let Some(library) = library.filter(|library| !script.label.as_str().contains(**library)) {
+                script.label = shortened(&format!("{library}/{}", script.label));
+            }
+        }
+        self
     }
 
     /// Adds a form that the slow log cuts. Returns the name of another script from which the slow log can't tell it, the
@@ -168,6 +206,11 @@ impl Catalogue {
         let bundled = self.bundled.filter(|_| script.name.is_empty() && !is_ambiguous);
         if let Some((name, sha1)) = bundled.and_then(|bundled| bundled.named(script)) {
             return NamedScript { label, name, sha1: Some(sha1), origin: Origin::Bundled };
+        }
+        let template = script.beginning.get().filter(|_| !is_ambiguous);
+        let template = template.and_then(|(head, length)| only_match(&self.templates, head, length));
+        if let Some(name) = template {
+            return NamedScript { label, name: name.clone(), sha1: script.sha1, origin: Origin::Template };
         }
         NamedScript { label, name: script.own_name(), sha1: script.sha1, origin: script.origin }
     }
@@ -337,9 +380,14 @@ mod tests {
 
     #[test]
     fn templates_are_named_in_a_remark() {
-        let source = "A = f\"return redis.call('GET', '{x}')\"\nB = \"return redis.call('TIME')\"";
+        let source = "A = f\"return redis.call('GET', '{x}')\"\nB = \"return redis.call('TIME')\"\nC = \"return redis.call('GET', 'c')\"";
         let (catalogue, remarks) = Catalogue::new(&[file("d", "a.py", source)]);
         assert_eq!(name(&catalogue, "EVAL", b"return redis.call('TIME')"), "a.py:B");
+        let named = |body: &[u8]| catalogue.named(&called("EVAL", body));
+        assert_eq!(named(b"return redis.call('GET', 'key')").name.as_str(), "a.py:A (template)");
+        assert_eq!(named(b"return redis.call('GET', 'key')").origin, Origin::Template);
+        assert_eq!(named(b"return redis.call('GET', 'c')").name.as_str(), "a.py:C", "files have precedence");
+        assert_eq!(named(b"return redis.call('GET', KEYS[1])").origin, Origin::Computed);
         let [Remark { is_warning: false, text }] = &remarks[..] else { panic!("{remarks:?}") };
         assert!(text.starts_with("\"a.py:A\" is a template"), "{text}");
     }
@@ -372,6 +420,19 @@ mod tests {
             assert_eq!(catalogue.named(&called("FCALL", b"unlock")).origin, Origin::Server);
         }
         assert_eq!(other.named(&script).origin, Origin::Computed);
+    }
+
+    #[test]
+    fn the_library_of_a_file_is_visible() {
+        let [alone, inside] = ["lib/unlock.lua", "node_modules/redlocks/unlock.lua"].map(|path| {
+            let (files, _) =
+                Catalogue::new(&[file("d", path, "return 'unlocked'\n"), file("d", "own.lua", "return 2")]);
+            files.with_libraries(Some(Bundled::of_test(b"return 'unlocked'", &["redlocks"])))
+        });
+        assert_eq!(name(&alone, "EVAL", b"return 'unlocked'\n"), "redlocks/lib/unlock.lua");
+        assert_eq!(name(&alone, "EVAL", b"return 'unlocked'"), "redlocks/lib/unlock.lua");
+        assert_eq!(name(&inside, "EVAL", b"return 'unlocked'"), "node_modules/redlocks/unlock.lua");
+        assert_eq!(name(&alone, "EVAL", b"return 2"), "own.lua");
     }
 
     #[test]

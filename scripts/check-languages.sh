@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Compiles and runs the programs in tests/languages/ whose names begin with "forms" or "Forms", each of which prints names and SHA1s
+# of its scripts, and compares these with expected.txt. Of the other files it compiles the literals with stubs around them.
+#
+# A language whose compiler is missing is skipped, and named at the end. KOTLIN is the class path of the compiler and of its
+# standard library (default: the jars of PyPI's kotlin-jupyter-kernel, which this script downloads). C# is compiled by Mono, which
+# knows C# 7: raw and UTF-8 literals of Store.cs are not checked.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=$PWD/tests/languages
+expected=$folder/expected.txt
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/languages
+skipped=()
+wrong=0
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# compare FILE: reads lines "name sha1", or "name hex:bytes", and compares them with the rows of the file. A name may be "-".
+compare() {
+    python3 - "$1" "$expected" <<'PYTHON' || wrong=1
+import hashlib, os, re, sys
+file, expected = sys.argv[1:]
+rows = [row.split(" ", 2) for row in open(expected, encoding="utf-8").read().splitlines() if row.startswith(file + ":")]
+# Names of expected.txt may have the line behind them.
+known = {(re.sub(r":\d+$", "", name), value) for _, name, value in rows if re.fullmatch("[0-9a-f]{40}", value)}
+printed = set()
+for line in os.fdopen(3):
+    name, value = line.split()
+    if value.startswith("hex:"):
+        value = hashlib.sha1(bytes.fromhex(value[4:])).hexdigest()
+    printed.add((name, value))
+if any(name == "-" for name, _ in printed):
+    printed, known = {("-", value) for _, value in printed}, {("-", value) for _, value in known}
+missing, more = sorted(printed - known), sorted(known - printed)
+for name, value in missing:
+    print(f"check-languages: {file}: {name} {value} is not in expected.txt")
+for name, value in more:
+    print(f"check-languages: {file}: {name} {value} is not what the compiler has")
+print(f"check-languages: {file}: {len(printed & known)} of {len(printed)} scripts")
+sys.exit(bool(missing or more or not printed))
+PYTHON
+} 3<&0
+
+# check PROGRAM FILE COMMAND…: runs a command that prints the scripts of a file, if the program is there.
+check() {
+    local program=$1 file=$2
+    shift 2
+    if ! have "$program"; then
+        skipped+=("$file ($program)")
+    elif "$@" >"$scratch/out"; then
+        compare "$file" <"$scratch/out"
+    else
+        echo "check-languages: $file: failed"
+        wrong=1
+    fi
+}
+
+cd "$scratch"
+check python3 forms.py python3 "$folder/forms.py"
+check ruby forms.rb ruby "$folder/forms.rb"
+check php forms.php php "$folder/forms.php"
+check go forms.go go run "$folder/forms.go"
+check java Forms.java java "$folder/Forms.java"
+check node forms.js node "$folder/forms.js"
+check elixir forms.exs elixir "$folder/forms.exs"
+
+rust() {
+    rustc --edition 2024 --allow warnings -o forms-rs "$folder/forms.rs" && ./forms-rs
+}
+check rustc forms.rs rust
+
+csharp() {
+    mcs -out:forms.exe "$folder/Forms.cs" && mono forms.exe
+}
+check mcs Forms.cs csharp
+
+typescript() {
+    tsc --target es2022 --module commonjs --strict --outDir . "$1" && node "$(basename "$1" .ts).js"
+}
+if ! have tsc && have npm; then
+    [ -d "$cache/node_modules/typescript" ] || npm install --silent --no-audit --no-fund --prefix "$cache" typescript@5 >&2
+    PATH=$PATH:$cache/node_modules/.bin
+fi
+check tsc forms.ts typescript "$folder/forms.ts"
+
+kotlin() {
+    java -cp "$KOTLIN" org.jetbrains.kotlin.cli.jvm.K2JVMCompiler -nowarn -no-stdlib -cp "$KOTLIN" -d kotlin "$1" &&
+        java -cp "kotlin:$KOTLIN" "$2"
+}
+if [ -z "${KOTLIN:-}" ] && python3 -m pip --version >/dev/null 2>&1; then
+    [ -d "$cache/kotlin" ] || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-input \
+        --no-deps --target "$cache/kotlin" kotlin-jupyter-kernel >&2
+    KOTLIN=$(find "$cache/kotlin" -name '*-all.jar' -o -name 'kotlin-stdlib-*.jar' | paste -sd:)
+fi
+[ -z "${KOTLIN:-}" ] || check java Forms.kt kotlin "$folder/Forms.kt" FormsKt
+
+# The other files are parts of programs that use libraries. Stubs take the place of these.
+go_stub() {
+    {
+        sed -e 's/^package .*/package main/' -e '/^import/d' "$folder/limiter.go"
+        cat <<'GO'
+import ("crypto/sha1"; "fmt")
+type library struct{}
+func show(s string) { fmt.Printf("- %x\n", sha1.Sum([]byte(s))) }
+func (library) NewScript(s string) string { return s }
+GO
+    } >rest
+    { echo 'package main'; sed -n '/^import (/p' rest; sed -e '/^package/d' -e '/^import (/d' rest
+      cat <<'GO'
+var redis library
+var ctx = 0
+func main() { show(allow); show(reset); for _, s := range scripts { show(s) }; show("return redis.call('UNLINK', KEYS[1])") }
+GO
+    } | sed '/^func Forget/,/^}/d' >limiter.go
+    go run limiter.go
+}
+check go limiter.go go_stub
+
+elixir_stub() {
+    sed 's/Redix.command(conn, \[\(.*\)\])/[\1]/' "$folder/locker.ex" | sed 's/^  @touch .*/&\n  def constants, do: [@unlock, @raw, @touch]/' >locker.exs
+    cat >>locker.exs <<'ELIXIR'
+scripts = Locker.constants() ++ Map.values(Locker.scripts()) ++ [Enum.at(Locker.size(0, "k"), 1)]
+for script <- scripts, do: IO.puts("- " <> Base.encode16(:crypto.hash(:sha, script), case: :lower))
+ELIXIR
+    sed -i 's/  def all(conn).*//' locker.exs
+    elixir locker.exs 2>/dev/null
+}
+check elixir locker.ex elixir_stub
+
+typescript_stub() {
+    cat >limits.ts - "$folder/limits.ts" <<'TYPESCRIPT'
+const crypto = (eval('require') as any)('crypto');
+const show = (s: string) => console.log('-', crypto.createHash('sha1').update(s).digest('hex'));
+class Redis { async eval<T>(s: string, n: number, k: string): Promise<T> { show(s); return undefined as any; } }
+TYPESCRIPT
+    echo "show(consume); show((Limits as any).RESET); new Limits(new Redis()).peek('');" >>limits.ts
+    typescript limits.ts
+}
+check tsc limits.ts typescript_stub
+
+kotlin_stub() {
+    cat >cache.kt - "$folder/Cache.kt" <<'KOTLIN'
+import java.security.MessageDigest
+fun show(s: String) = println("- " + MessageDigest.getInstance("SHA-1").digest(s.toByteArray()).joinToString("") { "%02x".format(it) })
+class Redis { fun eval(s: String, keys: List<String>): Long { show(s); return 0 } }
+KOTLIN
+    sed -i -e 's/private val load/val load/' -e 's/private const/const/' -e '/fun clear/d' cache.kt
+    cat >>cache.kt <<'KOTLIN'
+fun main() {
+    val cache = Cache(Redis())
+    show(Cache.STORE)
+    show(cache.load)
+    show(cache.margin)
+    cache.drop("")
+}
+KOTLIN
+    kotlin cache.kt CacheKt
+}
+[ -z "${KOTLIN:-}" ] || check java Cache.kt kotlin_stub
+
+[ ${#skipped[@]} -eq 0 ] || echo "check-languages: not checked, as the program is missing: ${skipped[*]}"
+exit "$wrong"
