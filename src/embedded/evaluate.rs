@@ -20,7 +20,7 @@ const MAX_NESTING: usize = 32;
 const MAX_TEXT: usize = 1 << 20;
 
 /// Maximum total length of the constants that are inserted into other texts, in bytes.
-const MAX_INSERTED: usize = 16 << 20;
+const MAX_INSERTED: usize = 4 << 20;
 
 /// Maximum number of values of constants that are computed.
 const MAX_CONSTANTS: usize = 10_000;

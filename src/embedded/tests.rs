@@ -151,6 +151,21 @@ fn hostile() -> impl Iterator<Item = String> {
     units.into_iter().map(move |unit| format!("x = \"redis.call\" {}", unit.repeat(size / unit.len())))
 }
 
+/// Constants of constants, and of themselves.
+#[test]
+fn constants_do_not_multiply() {
+    let mut source =
+        "A0 = \"redis.call('X')\"\nB = B + \"redis.call\" + C\nC = B + \"redis.call\" + B\n".to_owned();
+    for number in 1..100 {
+        let before = number - 1;
+        writeln!(source, "A{number} = A{before} + \"redis.call\" + A{before} + A{before}").unwrap();
+    }
+    let all = read("py", &source);
+    assert_eq!(all.len(), 102);
+    let length: usize = all.iter().map(|(_, body)| body.len()).sum();
+    assert!(length < 6 << 20, "{length}");
+}
+
 /// The parser asks often enough whether it is late, and what follows takes little time.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the time is what is measured")]
