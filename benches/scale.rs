@@ -1,9 +1,10 @@
-//! Cost of many servers: CPU, memory, the scrape, and the delay of heartbeats, with 1, 10, 100 and 1,000 targets
-//! at the default intervals, each with one slow script call a second.
+//! Cost of many servers: CPU, memory, the scrape, and the delay of heartbeats, with 1 to 10,000 targets at the default
+//! intervals, each with one slow script call a second.
 //!
-//! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of the targets (default 20) are real
+//! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of 1,000 targets (default 20) are real
 //! servers, as far as there are that many; the others are played by this process, which answers as a Redis 7.0 does
-//! (`src/parse/captured/`). Fails if 1,000 targets need more than is required, or if the growth is worse than linear.
+//! (`src/parse/captured/`). `SCALE_SIZES=100,1000` measures these sizes only. Fails if a size needs more than its limits,
+//! which docs/performance.md promises. `scripts/scale-plot.py` draws its table.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,13 +24,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use flate2::read::GzDecoder;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use test_support::client::Client;
 use test_support::exporter::Exporter;
@@ -37,13 +41,40 @@ use test_support::http::Connection;
 use test_support::scripts::{BUSY_LOOP, eval};
 use test_support::server::{Server, available};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-/// Number of targets in each round.
-const SIZES: [usize; 4] = [1, 10, 100, 1000];
+/// What a number of targets may cost.
+struct Limits {
+    targets: usize,
+    /// Share of a core.
+    cpu: f64,
+    /// Resident memory, MB.
+    memory: f64,
+    /// Scrape without compression, if it is required, and with gzip; ms.
+    scrape: Option<f64>,
+    gzip: f64,
+}
 
-/// Time before a measurement.
+/// Rounds and their limits.
+const ROUNDS: [Limits; 5] = [
+    Limits { targets: 1, cpu: 0.01, memory: 14.0, scrape: Some(10.0), gzip: 10.0 },
+    Limits { targets: 10, cpu: 0.015, memory: 16.0, scrape: Some(20.0), gzip: 20.0 },
+    Limits { targets: 100, cpu: 0.03, memory: 25.0, scrape: Some(40.0), gzip: 40.0 },
+    Limits { targets: 1000, cpu: 0.10, memory: 60.0, scrape: Some(100.0), gzip: 100.0 },
+    Limits { targets: 10_000, cpu: 1.0, memory: 450.0, scrape: None, gzip: 1000.0 },
+];
+
+/// Delay of heartbeats, 99th percentile, that is permitted for each number of targets.
+const MAX_LATE: Duration = Duration::from_millis(50);
+
+/// Most that a scrape of one target by `/probe` may take beside 10,000 others, as a multiple of the time beside one.
+const MAX_PROBE_GROWTH: f64 = 3.0;
+
+/// Time before a measurement; [`CONNECT`] for each target comes in addition.
 const SETTLE: Duration = Duration::from_secs(8);
+
+/// Time for the connection to a target, while thousands of others connect.
+const CONNECT: Duration = Duration::from_millis(1);
 
 /// Duration of a measurement.
 const MEASURE: Duration = Duration::from_secs(30);
@@ -64,52 +95,73 @@ const INFO: &[u8] = include_bytes!("../src/parse/captured/redis-7.0-resp2-info.r
 
 fn main() -> ExitCode {
     let wanted = std::env::var("SCALE_REAL").map_or(20, |count| count.parse().expect("a number of servers"));
+    let sizes = std::env::var("SCALE_SIZES").ok();
+    let sizes: Option<Vec<usize>> =
+        sizes.map(|sizes| sizes.split(',').map(|size| size.parse().expect("numbers of targets")).collect());
     let Some(kind) = available().into_iter().next() else {
         eprintln!("there is no server to measure on; `make setup` says what is missing");
         return ExitCode::FAILURE;
     };
+    // Each target is an open file here too.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     on_core(1);
     let real: Vec<Server> = (0..wanted)
         .map(|_| Server::builder(kind).config("slowlog-log-slower-than 2000").config("hz 1").start())
         .collect();
     let played = Arc::new(Played::default());
-    let addresses = play(SIZES[3].saturating_sub(wanted), &played);
+    let port = play(&played);
     println!(
-        "redis-script-exporter on one core, {wanted} servers of {kind} among the targets, over {} s, a scrape every {} s\n",
+        "redis-script-exporter on one core, {wanted} servers of {kind} among 1,000 targets, over {} s, a scrape every {} s\n",
         MEASURE.as_secs(),
         SCRAPE.as_secs()
     );
     println!(
-        "| targets | CPU of a core | memory (RSS) | `/metrics` | as gzip | size | gzip | heartbeat late, p99 | lost |\n\
-         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        "| targets | CPU of a core | memory (RSS) | `/metrics` | as gzip | size | gzip | `/probe` | heartbeat late, p99 | lost |\n\
+         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     );
-    let rounds: Vec<Round> = SIZES
-        .iter()
-        .map(|&size| {
-            let share = (size * wanted / SIZES[3]).max(1).min(real.len());
-            let targets: Vec<SocketAddr> = real
-                .iter()
-                .take(share)
-                .map(Server::addr)
-                .chain(addresses.iter().copied())
-                .take(size)
-                .collect();
-            let round = measure(&targets, &real[..share.min(size)], &played);
-            println!("{}", round.row(size));
-            round
-        })
-        .collect();
-    verdict(&rounds)
+    let mut failures = Vec::new();
+    let mut first_probe = None::<Duration>;
+    for limits in
+        ROUNDS.iter().filter(|limits| sizes.as_ref().is_none_or(|sizes| sizes.contains(&limits.targets)))
+    {
+        let size = limits.targets;
+        let share = (size * wanted / 1000).max(1).min(real.len());
+        let targets: Vec<SocketAddr> = real
+            .iter()
+            .take(share)
+            .map(Server::addr)
+            .chain((0..).map(|number| played_address(number, port)))
+            .take(size)
+            .collect();
+        let round = measure(&targets, &real[..share.min(size)], &played, limits.scrape.is_some());
+        println!("{}", round.row(size));
+        let first_probe = *first_probe.get_or_insert(round.probe);
+        failures.extend(round.failures(limits, first_probe));
+    }
+    println!();
+    for failure in &failures {
+        println!("FAIL {failure}");
+    }
+    if failures.is_empty() {
+        println!("all requirements hold");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
 }
 
 /// Result of a round.
 struct Round {
     cpu: f64,
     resident: f64,
-    scrape: Duration,
+    /// Without compression; `None` if it was not measured.
+    scrape: Option<Duration>,
     scrape_gzip: Duration,
+    /// Size without compression.
     bytes: usize,
     bytes_gzip: usize,
+    /// Scrape of one target.
+    probe: Duration,
     late: Duration,
     lost: f64,
     counted: f64,
@@ -117,22 +169,52 @@ struct Round {
 
 impl Round {
     fn row(&self, targets: usize) -> String {
+        let scrape = self.scrape.map_or("–".to_owned(), |time| format!("{:.1} ms", milliseconds(time)));
         format!(
-            "| {targets} | {:.1} % | {:.1} MB | {:.1} ms | {:.1} ms | {:.0} KB | {:.0} KB | {:.1} ms | {} of {} |",
+            "| {targets} | {:.1} % | {:.1} MB | {scrape} | {:.1} ms | {:.0} KB | {:.0} KB | {:.1} ms | {:.1} ms | {} of {} |",
             self.cpu * 100.0,
             self.resident / 1e6,
-            self.scrape.as_secs_f64() * 1e3,
-            self.scrape_gzip.as_secs_f64() * 1e3,
+            milliseconds(self.scrape_gzip),
             self.bytes as f64 / 1e3,
             self.bytes_gzip as f64 / 1e3,
-            self.late.as_secs_f64() * 1e3,
+            milliseconds(self.probe),
+            milliseconds(self.late),
             self.lost,
             self.counted + self.lost,
         )
     }
+
+    fn failures(&self, limits: &Limits, first_probe: Duration) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut require = |what: String, holds: bool| {
+            if !holds {
+                failures.push(format!("{} targets: {what}", limits.targets));
+            }
+        };
+        require(format!("at most {} % of a core", limits.cpu * 100.0), self.cpu <= limits.cpu);
+        require(format!("at most {} MB", limits.memory), self.resident <= limits.memory * 1e6);
+        if let (Some(limit), Some(scrape)) = (limits.scrape, self.scrape) {
+            require(format!("/metrics: at most {limit} ms"), milliseconds(scrape) <= limit);
+        }
+        require(
+            format!("/metrics as gzip: at most {} ms", limits.gzip),
+            milliseconds(self.scrape_gzip) <= limits.gzip,
+        );
+        require(format!("heartbeat: p99 at most {} ms late", MAX_LATE.as_millis()), self.late <= MAX_LATE);
+        require("no entry lost".to_owned(), self.lost == 0.0);
+        // A scrape that waits for a heartbeat is not slower by itself.
+        let most = first_probe.mul_f64(MAX_PROBE_GROWTH) + Duration::from_millis(2);
+        require(format!("/probe: at most {:.1} ms", milliseconds(most)), self.probe <= most);
+        failures
+    }
 }
 
-fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Measures the exporter with these targets. Without `plain`, the text of all targets is fetched compressed only.
+fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool) -> Round {
     // Children have what their parent has.
     on_core(0);
     let args: Vec<String> = targets.iter().map(|addr| format!("--redis.addr=redis://{addr}")).collect();
@@ -141,15 +223,16 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
     // One that is kept would be closed between two scrapes.
     let connection = || Connection::open(exporter.addr()).unwrap();
     let mut clients: Vec<Client> = real.iter().map(Server::client).collect();
-    let (mut scrapes, mut scrapes_gzip, mut sizes) = (Vec::new(), Vec::new(), (0, 0));
+    let (mut scrapes_gzip, mut gzip) = (Vec::new(), Vec::new());
     let begin = Instant::now();
-    let (mut before, mut cpu, mut latest) = (None, 0.0, None::<Instant>);
-    while begin.elapsed() < SETTLE + MEASURE {
+    let settle = SETTLE + CONNECT * u32::try_from(targets.len()).unwrap();
+    let (mut before, mut cpu, mut latest, mut memory) = (None, 0.0, None::<Instant>, 0.0_f64);
+    while begin.elapsed() < settle + MEASURE {
         let turn = Instant::now();
         for client in &mut clients {
             client.call(&eval(BUSY_LOOP, Duration::from_millis(3)));
         }
-        if begin.elapsed() >= SETTLE {
+        if begin.elapsed() >= settle {
             before.get_or_insert_with(|| {
                 played.forget();
                 cpu_time(exporter.pid())
@@ -162,63 +245,59 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played) -> Round {
                     connection().request_bytes("GET", "/metrics", &[("Accept-Encoding", "gzip")]).unwrap();
                 scrapes_gzip.push(start.elapsed());
                 assert_eq!(head.status, 200);
-                sizes.1 = body.len();
+                gzip = body;
             }
         }
+        memory = memory.max(resident(exporter.pid()));
         thread::sleep(Duration::from_secs(1).saturating_sub(turn.elapsed()));
         if let Some(before) = before {
             cpu = cpu_time(exporter.pid()).saturating_sub(before).as_secs_f64();
         }
     }
     let late = played.late();
-    for _ in 0..5 {
+    let mut probes = Vec::new();
+    for target in targets.iter().rev().cycle().take(20) {
+        let start = Instant::now();
+        let response = connection().get(&format!("/probe?target={target}")).unwrap();
+        probes.push(start.elapsed());
+        assert_eq!(response.status, 200);
+    }
+    probes.sort();
+    let mut scrapes = Vec::new();
+    for _ in 0..if plain { 5 } else { 0 } {
         thread::sleep(Duration::from_millis(1100));
         let start = Instant::now();
-        sizes.0 = connection().get("/metrics").unwrap().body.len();
+        connection().get("/metrics").unwrap();
         scrapes.push(start.elapsed());
+        memory = memory.max(resident(exporter.pid()));
     }
-    let metrics = exporter.metrics();
-    let up = metrics.sum("redis_script_target_up", &[]);
+    let text = BufReader::new(GzDecoder::new(&gzip[..]));
+    let (mut bytes, mut up, mut lost, mut counted) = (0, 0.0, 0.0, 0.0);
+    for line in text.lines().map(Result::unwrap) {
+        bytes += line.len() + 1;
+        let value = || line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        if line.starts_with("redis_script_target_up{") {
+            up += value();
+        } else if line.starts_with("redis_script_slowlog_lost_entries_total{") {
+            lost += value();
+        } else if line.starts_with("redis_script_slowlog_entries_total{") && line.contains("class=\"script\"")
+        {
+            counted += value();
+        }
+    }
     assert!((up - targets.len() as f64).abs() < 0.5, "{up} of {} targets are up", targets.len());
     Round {
         cpu: cpu / MEASURE.as_secs_f64(),
-        resident: resident(exporter.pid()),
-        scrape: worst(&scrapes),
+        resident: memory,
+        scrape: scrapes.iter().copied().max(),
         scrape_gzip: worst(&scrapes_gzip),
-        bytes: sizes.0,
-        bytes_gzip: sizes.1,
+        bytes,
+        bytes_gzip: gzip.len(),
+        probe: probes[probes.len() / 2],
         late,
-        lost: metrics.sum("redis_script_slowlog_lost_entries_total", &[]),
-        counted: metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]),
+        lost,
+        counted,
     }
-}
-
-fn verdict(rounds: &[Round]) -> ExitCode {
-    let last = rounds.last().unwrap();
-    let mut failures = Vec::new();
-    let mut require = |what: &str, holds: bool| {
-        if !holds {
-            failures.push(what.to_owned());
-        }
-    };
-    require("CPU: at most 25 % of a core", last.cpu <= 0.25);
-    require("memory: at most 150 MB", last.resident <= 150e6);
-    require("/metrics: at most 500 ms", last.scrape.max(last.scrape_gzip) <= Duration::from_millis(500));
-    require("heartbeat: p99 at most 100 ms late", last.late <= Duration::from_millis(100));
-    require("no entry lost", rounds.iter().all(|round| round.lost == 0.0));
-    // From 100 on: below, what the process costs by itself is most of it.
-    let before = &rounds[rounds.len() - 2];
-    require("CPU grows at most linearly", last.cpu <= before.cpu * 10.0);
-    require("memory grows at most linearly", last.resident <= before.resident * 10.0);
-    println!();
-    for failure in &failures {
-        println!("FAIL {failure}");
-    }
-    if failures.is_empty() {
-        println!("all requirements hold");
-        return ExitCode::SUCCESS;
-    }
-    ExitCode::FAILURE
 }
 
 fn worst(times: &[Duration]) -> Duration {
@@ -251,7 +330,7 @@ fn resident(pid: u32) -> f64 {
 /// Observations of the simulated servers.
 #[derive(Default)]
 struct Played {
-    /// Delay of each heartbeat.
+    /// Delay of each heartbeat: any request that is not later than the interval shows whether the server answers.
     late: Mutex<Vec<Duration>>,
 }
 
@@ -268,63 +347,73 @@ impl Played {
     }
 }
 
-/// Starts servers that answer as a Redis does, on a thread of their own, and says where.
-fn play(count: usize, played: &Arc<Played>) -> Vec<SocketAddr> {
+/// Address of a played server.
+fn played_address(number: usize, port: u16) -> SocketAddr {
+    let [.., high, low] = u32::try_from(number + 1).unwrap().to_be_bytes();
+    SocketAddr::from(([127, 77, high, low], port))
+}
+
+/// Starts servers that answer as a Redis does, on a thread of their own: one listener for all, which tells them apart by the
+/// address that a client has connected to. Returns its port.
+fn play(played: &Arc<Played>) -> u16 {
     let (send, receive) = std::sync::mpsc::channel();
     let played = Arc::clone(played);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            for number in 0..count {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                send.send(listener.local_addr().unwrap()).unwrap();
-                let played = Arc::clone(&played);
-                tokio::spawn(async move {
-                    while let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(serve(stream, number, Instant::now(), Arc::clone(&played)));
-                    }
-                });
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
+            let listener = socket.listen(4096).unwrap();
+            send.send(listener.local_addr().unwrap().port()).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let SocketAddr::V4(own) = stream.local_addr().unwrap() else { continue };
+                let [_, _, high, low] = own.ip().octets();
+                let number = usize::from(u16::from_be_bytes([high, low]));
+                stream.set_nodelay(true).unwrap();
+                tokio::spawn(serve(stream, number, Instant::now(), Arc::clone(&played)));
             }
-            std::future::pending::<()>().await;
         });
     });
-    receive.iter().take(count).collect()
+    receive.recv().unwrap()
 }
 
 async fn serve(mut stream: TcpStream, number: usize, born: Instant, played: Arc<Played>) {
-    let mut buffer = Vec::new();
+    let mut buffer = Vec::with_capacity(512);
     let mut beat: Option<Instant> = None;
     loop {
         while let Some((words, used)) = request(&buffer) {
             buffer.drain(..used);
-            let reply = match words[0].to_ascii_uppercase().as_str() {
-                "PING" => {
-                    let now = Instant::now();
-                    if let Some(last) = beat.replace(now) {
-                        played.late.lock().unwrap().push((now - last).saturating_sub(HEARTBEAT));
-                    }
-                    b"+PONG\r\n".to_vec()
-                }
-                "INFO" => info(number, born),
+            let now = Instant::now();
+            if let Some(last) = beat.replace(now) {
+                played.late.lock().unwrap().push((now - last).saturating_sub(HEARTBEAT));
+            }
+            let written = match words[0].to_ascii_uppercase().as_str() {
+                "PING" => stream.write_all(b"+PONG\r\n").await,
+                "INFO" => stream.write_all(&info(number, born)).await,
                 "SLOWLOG" if words[1].eq_ignore_ascii_case("LEN") => {
-                    format!(":{}\r\n", born.elapsed().as_secs().min(RING)).into_bytes()
+                    stream.write_all(format!(":{}\r\n", born.elapsed().as_secs().min(RING)).as_bytes()).await
                 }
-                "SLOWLOG" => slow_log(born.elapsed().as_secs(), words[2].parse().unwrap()).into_bytes(),
-                "CONFIG" => strings(&[
-                    "slowlog-log-slower-than",
-                    "10000",
-                    "slowlog-max-len",
-                    "128",
-                    "lua-time-limit",
-                    "5000",
-                    "busy-reply-threshold",
-                    "5000",
-                ])
-                .into_bytes(),
-                "CLIENT" => b"+OK\r\n".to_vec(),
-                other => format!("-ERR unknown command '{other}'\r\n").into_bytes(),
+                "SLOWLOG" => {
+                    let count = words[2].parse().unwrap();
+                    stream.write_all(slow_log(born.elapsed().as_secs(), count).as_bytes()).await
+                }
+                "CONFIG" => {
+                    let settings = strings(&[
+                        "slowlog-log-slower-than",
+                        "10000",
+                        "slowlog-max-len",
+                        "128",
+                        "lua-time-limit",
+                        "5000",
+                        "busy-reply-threshold",
+                        "5000",
+                    ]);
+                    stream.write_all(settings.as_bytes()).await
+                }
+                "CLIENT" => stream.write_all(b"+OK\r\n").await,
+                other => stream.write_all(format!("-ERR unknown command '{other}'\r\n").as_bytes()).await,
             };
-            if stream.write_all(&reply).await.is_err() {
+            if written.is_err() {
                 return;
             }
         }
@@ -337,6 +426,10 @@ async fn serve(mut stream: TcpStream, number: usize, born: Instant, played: Arc<
 
 /// The words of a whole request at the beginning of `buffer`, and its length.
 fn request(buffer: &[u8]) -> Option<(Vec<String>, usize)> {
+    // Most requests.
+    if buffer == b"*1\r\n$4\r\nPING\r\n" {
+        return Some((vec!["PING".to_owned()], buffer.len()));
+    }
     let text = std::str::from_utf8(buffer).ok()?;
     let (head, mut rest) = text.split_once("\r\n")?;
     let mut words = Vec::new();

@@ -205,6 +205,11 @@ pub(crate) struct Cli {
     #[arg(long = "state.file", value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
 
+    /// Watch only one part of the targets: NUMBER/COUNT, for example 2/5; several exporters with the same targets divide them
+    /// by a hash of the target's name
+    #[arg(long = "shard", value_name = "NUMBER/COUNT", global = true)]
+    pub(crate) shard: Option<String>,
+
     /// Directory of Lua files, or of files in other languages with scripts in string literals; scripts get the names of the
     /// files; repeatable
     #[arg(long = "script.dir", value_name = "DIR", global = true)]

@@ -1,13 +1,18 @@
 //! A connection that sends one command at a time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, RedisError, Value, cmd};
+use ::redis::{Cmd, RedisError, RedisResult, Value, cmd, parse_redis_value_async};
+use combine::parser::combinator::AnySendSyncPartialState;
+use combine::stream::{Decoder, PointerOffset};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::io::AsyncWriteExt as _;
 
-use super::dial::Transport;
+use super::chunks::ChunkReader;
+use super::dial::{Stream, Transport};
 use super::reply_limit::{LimitedStream, ReplyLimit};
 use crate::parse::{Command, CommandNames, ErrorReply, GuardCommand, Request, SMALL_REPLY, TopologyCommand};
 
@@ -76,33 +81,36 @@ struct InFlight {
     limit: usize,
 }
 
-/// A connection to a server.
-#[derive(Debug)]
+/// Maximum number of replies without a request that are dropped before a command is sent.
+const MAX_UNREQUESTED: usize = 64;
+
+/// A connection to a server. It has no task of its own, and no buffer while no reply is awaited.
 pub(crate) struct Connection {
-    requests: MultiplexedConnection,
+    stream: ChunkReader<LimitedStream<Box<dyn Stream>>>,
+    /// Parser of the current reply.
+    decoder: Decoder<AnySendSyncPartialState, PointerOffset<[u8]>>,
     limit: ReplyLimit,
     names: CommandNames,
-    /// Task that transfers the bytes; dropping it closes the connection.
-    driver: AbortOnDropHandle<()>,
+    /// True if a request was dropped while it was written.
+    is_writing: bool,
+    /// Number of replies that were not received yet; more than those of the current request if the future of an earlier one was
+    /// dropped.
+    owed: usize,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("owed", &self.owed).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
     /// Wraps a transport to a server that has these names of commands. Sends nothing: a BUSY server would reject the commands that client libraries send at the start.
-    ///
-    /// # Errors
-    /// The transport is closed already.
-    pub(crate) async fn open(transport: Transport, names: CommandNames) -> Result<Self, CommandError> {
-        let in_flight = InFlight { command: "nothing", limit: SMALL_REPLY };
-        let limit = ReplyLimit::new(in_flight.limit);
-        let stream = LimitedStream::new(transport.into_stream(), limit.clone());
-        let settings =
-            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-        // No timeouts: a command without a reply is what the exporter measures.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let (requests, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
-            .await
-            .map_err(|error| classify(&error, &limit, in_flight))?;
-        Ok(Self { requests, limit, names, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
+    pub(crate) fn open(transport: Transport, names: CommandNames) -> Self {
+        // For what arrives before the first command.
+        let limit = ReplyLimit::new(SMALL_REPLY);
+        let stream = ChunkReader::new(LimitedStream::new(transport.into_dyn_stream(), limit.clone()));
+        Self { stream, decoder: Decoder::new(), limit, names, is_writing: false, owed: 0 }
     }
 
     /// Sends a command and waits for its reply, for as long as the server is blocked.
@@ -112,7 +120,7 @@ impl Connection {
     pub(crate) fn send(
         &mut self,
         command: Command,
-    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<'_> {
         let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
         self.send_request(command.request(&self.names), in_flight)
     }
@@ -124,7 +132,7 @@ impl Connection {
     pub(crate) fn send_topology(
         &mut self,
         command: TopologyCommand<'_>,
-    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+    ) -> impl Future<Output = Result<Value, CommandError>> {
         let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
         self.send_request(command.request(), in_flight)
     }
@@ -136,15 +144,15 @@ impl Connection {
     pub(crate) fn send_guard(
         &mut self,
         command: GuardCommand,
-    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<'_> {
         let in_flight = InFlight { command: command.name(), limit: command.reply_limit() };
         self.send_request(command.request(), in_flight)
     }
 
     /// True if the server has closed the connection.
     #[must_use]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.driver.is_finished()
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.is_writing || self.drop_unrequested(&mut Context::from_waker(Waker::noop())).is_err()
     }
 
     /// Sends a command of `rehearse`, whose data is its own, and waits for its reply.
@@ -156,7 +164,7 @@ impl Connection {
         command: Cmd,
         name: &'static str,
         limit: usize,
-    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
+    ) -> impl Future<Output = Result<Value, CommandError>> + use<'_> {
         self.send_request(Request::One(command), InFlight { command: name, limit })
     }
 
@@ -169,7 +177,7 @@ impl Connection {
         &mut self,
         user: Option<&str>,
         password: &SecretString,
-    ) -> impl Future<Output = Result<(), CommandError>> + use<> {
+    ) -> impl Future<Output = Result<(), CommandError>> + use<'_> {
         let mut auth: Cmd = cmd(AUTH);
         if let Some(user) = user {
             auth.arg(user);
@@ -190,43 +198,79 @@ impl Connection {
         }
     }
 
-    fn send_request(
-        &mut self,
-        request: Request,
-        in_flight: InFlight,
-    ) -> impl Future<Output = Result<Value, CommandError>> + use<> {
-        let mut requests = self.requests.clone();
-        let limit = self.limit.clone();
-        limit.reset(in_flight.limit);
-        async move {
-            let replies = match request {
-                Request::One(command) => {
-                    requests.send_packed_command(&command).await.map(|reply| vec![reply])
+    async fn send_request(&mut self, request: Request, in_flight: InFlight) -> Result<Value, CommandError> {
+        self.limit.reset(in_flight.limit);
+        let (packed, count) = match &request {
+            Request::One(command) => (command.get_packed_command(), 1),
+            Request::Pipeline(pipeline) => (pipeline.get_packed_pipeline(), pipeline.len()),
+        };
+        drop(request);
+        let replies = self.replies(&packed, count).await;
+        self.limit.complete();
+        let mut last = Value::Nil;
+        for reply in replies.map_err(|error| classify(&error, &self.limit, in_flight))? {
+            match reply {
+                Value::ServerError(error) => {
+                    let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
+                    return Err(match reply {
+                        // Not a reply to the command: the server sends it to every new client.
+                        ErrorReply::Other { text } if is_too_many_clients(&text) => {
+                            CommandError::Refused(text)
+                        }
+                        reply => CommandError::ErrorReply(reply),
+                    });
                 }
-                Request::Pipeline(pipeline) => {
-                    let count = pipeline.len();
-                    requests.send_packed_commands(&pipeline, 0, count).await
-                }
-            };
-            limit.complete();
-            let mut last = Value::Nil;
-            for reply in replies.map_err(|error| classify(&error, &limit, in_flight))? {
-                match reply {
-                    Value::ServerError(error) => {
-                        let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
-                        return Err(match reply {
-                            // Not a reply to the command: the server sends it to every new client.
-                            ErrorReply::Other { text } if is_too_many_clients(&text) => {
-                                CommandError::Refused(text)
-                            }
-                            reply => CommandError::ErrorReply(reply),
-                        });
-                    }
-                    reply => last = reply,
-                }
+                reply => last = reply,
             }
-            Ok(last)
         }
+        Ok(last)
+    }
+
+    /// Sends packed commands and returns their replies.
+    async fn replies(&mut self, packed: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+        if std::mem::replace(&mut self.is_writing, true) {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+        }
+        poll_fn(|cx| Poll::Ready(self.drop_unrequested(cx))).await?;
+        self.stream.get_mut().write_all(packed).await?;
+        self.stream.get_mut().flush().await?;
+        self.is_writing = false;
+        let earlier = self.owed;
+        self.owed = earlier.saturating_add(count);
+        let mut replies = Vec::with_capacity(count);
+        for index in 0..self.owed {
+            let reply = self.reply().await?;
+            if index >= earlier {
+                replies.push(reply);
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Receives a reply.
+    async fn reply(&mut self) -> RedisResult<Value> {
+        let reply = parse_redis_value_async(&mut self.decoder, &mut self.stream).await?;
+        self.owed = self.owed.saturating_sub(1);
+        if self.decoder.buffer().is_empty() {
+            // Without a buffer.
+            self.decoder = Decoder::new();
+        }
+        Ok(reply)
+    }
+
+    /// Drops replies that have arrived and that no request waits for.
+    ///
+    /// # Errors
+    /// The server has closed the connection, or sends too many of them.
+    fn drop_unrequested(&mut self, cx: &mut Context<'_>) -> RedisResult<()> {
+        for _ in 0..MAX_UNREQUESTED {
+            // The decoder keeps what it has of an incomplete reply.
+            match pin!(self.reply()).poll(cx) {
+                Poll::Ready(reply) => drop(reply?),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::InvalidData).into())
     }
 }
 

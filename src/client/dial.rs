@@ -37,8 +37,8 @@ pub(crate) const BREAKS_UNACKNOWLEDGED: bool = cfg!(target_os = "linux");
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A byte stream.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 /// An established TCP, unix socket or TLS connection on which no command has been sent.
 pub(crate) struct Transport {
@@ -52,10 +52,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        endpoint: ResolvedEndpoint,
-    ) -> Self {
+    pub(super) fn new(stream: impl Stream + 'static, endpoint: ResolvedEndpoint) -> Self {
         Self { stream: Box::new(stream), endpoint, is_local: false, addresses: 1 }
     }
 
@@ -66,6 +63,11 @@ impl Transport {
 
     /// Returns the byte stream.
     pub(crate) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        self.stream
+    }
+
+    /// Returns the byte stream.
+    pub(super) fn into_dyn_stream(self) -> Box<dyn Stream> {
         self.stream
     }
 }

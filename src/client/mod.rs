@@ -1,5 +1,6 @@
 //! Connections to servers: dialling, TLS, commands and the classification of errors.
 
+mod chunks;
 mod connection;
 mod dial;
 mod kill_grant;

@@ -91,7 +91,7 @@ impl TlsSetup {
     /// The handshake failed, or the server's certificate is not accepted.
     pub(crate) async fn handshake(&self, transport: Transport) -> Result<Transport, TlsFailure> {
         let (endpoint, addresses) = (transport.endpoint.clone(), transport.addresses);
-        let connecting = self.connector.connect(self.name.clone(), transport.into_stream());
+        let connecting = self.connector.connect(self.name.clone(), transport.into_dyn_stream());
         let stream = connecting.await.map_err(|error| TlsFailure::new(&error))?;
         Ok(Transport::new(AlertStream(stream), endpoint).with_addresses(addresses))
     }

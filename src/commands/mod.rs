@@ -4,6 +4,7 @@
 mod assets;
 mod catalogue;
 mod check;
+mod descriptors;
 mod documents;
 mod healthcheck;
 mod lint;

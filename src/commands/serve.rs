@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CommandError, runtime};
+use super::{CommandError, descriptors, runtime};
 use crate::cli::{Cli, ignored_variables};
 use crate::client::set_reply_budget;
 use crate::clock::Clock;
@@ -58,7 +58,9 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let clock = Clock::start();
     let persistence = config.state_file.as_deref().map(|path| Persistence::open(path, clock)).transpose();
     let persistence = persistence.map_err(CommandError::other)?;
+    descriptors::raise_limit(targets);
     let mut fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
+    fleet.set_shard(config.shard);
     if let Some(notify) = config.notify {
         fleet.set_notifier(Notifier::new(notify, instance(&config.web).await, clock));
     }
@@ -74,6 +76,9 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let listeners =
         if config.web.systemd_socket { passed_listeners()? } else { bind(&config.web.listen).await? };
     info!(version = env!("CARGO_PKG_VERSION"), revision = env!("BUILD_REVISION"), targets, "starting");
+    if let Some(shard) = config.shard {
+        info!(%shard, targets, in_other_shards = config.in_other_shards, "watching one shard");
+    }
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
@@ -146,9 +151,9 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), UnexpectedEnd> {
     let probes = Arc::clone(reloader.probes());
-    let router = web::router(web, Arc::clone(&fleet), reloader);
+    let endpoints = web::endpoints(web, Arc::clone(&fleet), reloader);
     let mut supervisor = Supervisor::new(stop.child_token());
-    supervisor.start("the HTTP server", |stop| web::serve(listeners, router, Arc::new(auth), stop));
+    supervisor.start("the HTTP server", |stop| web::serve(listeners, endpoints, Arc::new(auth), stop));
     supervisor.start("the probes", |stop| probes.run(stop));
     supervisor.start("the discovery", |stop| discovery::run(Arc::clone(&fleet), stop));
     if let Some(notifier) = fleet.notifier() {

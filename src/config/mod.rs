@@ -12,6 +12,7 @@ mod guard;
 mod module;
 mod script_dirs;
 mod settings;
+mod shard;
 mod target;
 mod web;
 mod web_file;
@@ -34,6 +35,7 @@ pub(crate) use self::guard::GuardConfig;
 pub(crate) use self::module::{Module, Modules, ProbeLimits};
 pub(crate) use self::script_dirs::{ScriptDirError, load as load_scripts};
 use self::settings::Settings;
+pub(crate) use self::shard::Shard;
 pub(crate) use self::target::{Intervals, SettingSource, TargetConfig, TargetOrigin, TlsFiles};
 pub(crate) use self::web::{ListenAddress, WebConfig};
 pub(crate) use self::web_file::{ClientAuth, KeyExchange, Pem, RateLimit, TlsServer, TlsVersion, WebFile};
@@ -63,8 +65,13 @@ impl ConfigError {
 /// Configuration of the exporter, valid as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Servers to watch. Names are unique; at least one unless there are modules or discoveries.
+    /// Servers to watch, of the own shard. Names are unique; at least one in all shards unless there are modules or
+    /// discoveries.
     pub(crate) targets: Vec<TargetConfig>,
+    /// Number of servers of other shards.
+    pub(crate) in_other_shards: usize,
+    /// Shard of the targets, if there are several.
+    pub(crate) shard: Option<Shard>,
     /// Entries that discover servers. Names are unique.
     pub(crate) discoveries: Vec<Discovery>,
     /// Modules of `/probe` by name.
@@ -148,7 +155,13 @@ impl Config {
             let problem = format!("the folder {} does not exist; create it", folder.display());
             return Err(ConfigError::new("--state.file", problem));
         }
+        let shard = cli.shard.as_deref().map(str::parse::<Shard>).transpose();
+        let shard = shard.map_err(|problem| ConfigError::new("--shard", problem))?;
+        let in_all_shards = targets.len();
+        targets.retain(|target| shard.is_none_or(|shard| shard.owns(&target.name)));
         Ok(Self {
+            in_other_shards: in_all_shards.saturating_sub(targets.len()),
+            shard,
             targets,
             discoveries,
             modules,
@@ -246,6 +259,8 @@ mod tests {
             (&["--redis.renamed-command=CONFIG=a b"], "--redis.renamed-command"),
             (&["--redis.password=x", "--redis.password-file=/etc/hostname"], "--redis.password-file"),
             (&["--redis.password-file=/nowhere/at/all"], "--redis.password-file"),
+            (&["--shard=3/2"], "--shard"),
+            (&["--shard=second"], "--shard"),
             (&["--guard.kill-after=50ms"], "--guard.kill-after"),
             (&["--guard.kill-after=2d"], "--guard.kill-after"),
             (&["--guard.mode=kill"], "--guard.mode"),
@@ -259,6 +274,22 @@ mod tests {
             assert!(error.starts_with(&format!("{flag}: ")), "{args:?} → {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn each_target_is_in_one_shard() {
+        let addresses: Vec<String> =
+            (0..50).map(|number| format!("--redis.addr=redis://h{number}")).collect();
+        let mut all = Vec::new();
+        for shard in ["--shard=1/3", "--shard=2/3", "--shard=3/3"] {
+            let args: Vec<&str> =
+                std::iter::once(shard).chain(addresses.iter().map(String::as_str)).collect();
+            let config = config(&args).unwrap();
+            assert_eq!(config.targets.len() + config.in_other_shards, 50);
+            all.extend(config.targets.into_iter().map(|target| target.name.to_string()));
+        }
+        assert_eq!(all.len(), 50);
+        assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), 50);
     }
 
     #[test]

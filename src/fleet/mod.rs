@@ -27,11 +27,12 @@ pub(crate) mod reload;
 pub(crate) mod supervisor;
 pub(crate) mod update;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ use self::discovery::Progress;
 pub(crate) use self::persistence::Persistence;
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::clock::Clock;
-use crate::config::{Discovery, Endpoint, Modules, TargetConfig, TargetOrigin};
+use crate::config::{Discovery, Endpoint, Modules, Shard, TargetConfig, TargetOrigin};
 use crate::notify::Notifier;
 use crate::poll::{Shared, TargetHandle};
 use crate::script::{Catalogue, Identity};
@@ -62,6 +63,8 @@ const OMITTED_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Fleet {
     /// Targets that are watched. The supervisor subscribes to run their tasks.
     targets: watch::Sender<Targets>,
+    /// The same targets by name.
+    by_name: RwLock<HashMap<Arc<str>, Arc<TargetHandle>>>,
     /// Entries with `discover`. The discovery task subscribes to run theirs.
     discoveries: watch::Sender<Discoveries>,
     /// Results of discovery.
@@ -75,6 +78,8 @@ pub(crate) struct Fleet {
     /// The state file, if there is one.
     persistence: Option<Arc<Persistence>>,
     certificates: TlsCache,
+    /// Shard of the targets, if there are several.
+    shard: Option<Shard>,
 }
 
 impl Fleet {
@@ -92,6 +97,7 @@ impl Fleet {
         let unsaved = persistence.as_ref().map(|persistence| Arc::clone(persistence.unsaved()));
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),
+            by_name: RwLock::default(),
             discoveries: watch::Sender::new(Arc::new([])),
             progress: Progress::default(),
             composing: Mutex::default(),
@@ -99,9 +105,12 @@ impl Fleet {
             notifier: None,
             persistence,
             certificates: TlsCache::default(),
+            shard: None,
         };
         let targets = targets.into_iter().map(|config| fleet.prepare(config));
-        fleet.targets.send_replace(targets.collect::<Result<_, _>>()?);
+        let targets = targets.collect::<Result<Targets, _>>()?;
+        fleet.index(&targets);
+        fleet.targets.send_replace(targets);
         Ok(fleet)
     }
 
@@ -142,8 +151,8 @@ impl Fleet {
 
     /// Creates the numbers of a target, continued from saved ones.
     fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
-        let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
-        let mut target = Target::new(name, config.slow, buckets, config.max_scripts, self.clock().now().unix);
+        let buckets = Arc::clone(&config.buckets);
+        let mut target = Target::new(config.slow, buckets, config.max_scripts, self.clock().now().unix);
         if self.shared.is_saved_first() {
             target.enable_durability();
         }
@@ -180,23 +189,33 @@ impl Fleet {
     /// Returns the target of this name.
     #[must_use]
     pub(crate) fn find(&self, name: &str) -> Option<Arc<TargetHandle>> {
-        self.targets().iter().find(|handle| handle.name() == name).cloned()
+        self.by_name.read().get(name).cloned()
+    }
+
+    /// Has [`Self::find`] find these targets.
+    fn index(&self, targets: &Targets) {
+        let by_name = targets.iter().map(|handle| (Arc::clone(&handle.config().name), Arc::clone(handle)));
+        *self.by_name.write() = by_name.collect();
+    }
+
+    /// Returns the probed target that fulfills a condition. Probed targets are the last ones.
+    fn find_of_probed(&self, is_wanted: impl Fn(&TargetHandle) -> bool) -> Option<Arc<TargetHandle>> {
+        let targets = self.targets();
+        let mut probed = targets.iter().rev().take_while(|handle| handle.is_probed());
+        probed.find(|handle| is_wanted(handle)).cloned()
     }
 
     /// Returns the probed target at this address in any spelling.
     #[must_use]
     pub(crate) fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<TargetHandle>> {
         let identity = endpoint.identity();
-        self.targets().iter().find(|handle| handle.is_probed_at(&identity)).cloned()
+        self.find_of_probed(|handle| handle.is_probed_at(&identity))
     }
 
     /// Returns the probed target without TLS whose last connection led to this socket.
     #[must_use]
     pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<TargetHandle>> {
-        let leads = |handle: &TargetHandle| {
-            handle.is_probed() && !handle.config().address.tls && handle.socket() == Some(socket)
-        };
-        self.targets().iter().find(|handle| leads(handle)).cloned()
+        self.find_of_probed(|handle| !handle.config().address.tls && handle.socket() == Some(socket))
     }
 
     /// Sets the URL of the status page (`--web.external-url`), which ends with `/`.
@@ -207,6 +226,17 @@ impl Fleet {
     /// Returns the URL of the status page, if it is known; it ends with `/`.
     pub(crate) fn external_url(&self) -> Option<&str> {
         self.shared.external_url()
+    }
+
+    /// Sets the shard of the targets. The configured ones are those of the shard already.
+    pub(crate) fn set_shard(&mut self, shard: Option<Shard>) {
+        self.shard = shard;
+    }
+
+    /// Returns the shard of the targets, if there are several.
+    #[must_use]
+    pub(crate) fn shard(&self) -> Option<Shard> {
+        self.shard
     }
 
     /// Sets the sender of alerts.

@@ -114,6 +114,22 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+    use crate::cli::Cli;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::fleet::Fleet;
+    use crate::watch::Target;
+
+    /// Each target has one, so 10,000 targets have 10,000.
+    #[test]
+    fn the_task_of_a_target_is_small() {
+        let words = ["redis-script-exporter", "--redis.addr=a"];
+        let cli = Cli::parse_words(words, |_| None).unwrap();
+        let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
+        let handle = Arc::clone(&fleet.targets()[0]);
+        let sizes = (size_of::<Target>(), size_of_val(&poll::watch(handle, CancellationToken::new())));
+        assert!(sizes.0 <= 2048 && sizes.1 <= 4096, "{sizes:?}");
+    }
 
     #[tokio::test]
     async fn a_panic_ends_the_process_and_a_cancelled_task_does_not() {

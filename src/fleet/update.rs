@@ -244,7 +244,9 @@ impl Fleet {
         let mut wanted: Vec<Cow<'_, TargetConfig>> = Vec::with_capacity(found.len());
         for one in entries.iter() {
             if Arc::ptr_eq(one, entry) {
-                wanted.extend(found.iter().map(|endpoint| Cow::Owned(entry.target(endpoint.clone()))));
+                let found = found.iter().map(|endpoint| entry.target(endpoint.clone()));
+                let own = found.filter(|config| self.shard.is_none_or(|shard| shard.owns(&config.name)));
+                wanted.extend(own.map(Cow::Owned));
             } else {
                 let handles = by_entry.remove(&*one.name).unwrap_or_default();
                 wanted.extend(handles.into_iter().map(|handle| Cow::Borrowed(handle.config())));
@@ -361,6 +363,7 @@ impl Fleet {
                     self.hand_over(old, new);
                 }
                 *current = changes.targets.iter().cloned().collect();
+                self.index(current);
                 self.changed();
             }
             modified

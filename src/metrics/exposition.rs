@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::format::Format;
 use super::gather::Gatherer;
-use super::gzip::Part;
+use super::gzip::{ChunkedText, Part};
 use crate::clock::Mono;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
@@ -27,9 +27,6 @@ const MAX_INLINE_GZIP: usize = 64 << 10;
 /// Failure to provide the text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExpositionError {
-    /// The text cannot be encoded.
-    #[error("cannot encode the metrics: {0}")]
-    Encode(#[from] prometheus::Error),
     /// The text cannot be compressed.
     #[error("cannot compress the metrics: {0}")]
     Gzip(#[from] std::io::Error),
@@ -38,15 +35,25 @@ pub(crate) enum ExpositionError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Body of a response: `live`, then `cached`, then `trailer`.
+/// Body of a response.
 #[derive(Debug, Clone)]
-pub(crate) struct ExpositionText {
-    /// Families that change with time alone.
-    pub(crate) live: Bytes,
-    /// All other families; shared by all responses until it is rendered again.
-    pub(crate) cached: Bytes,
-    /// End of a compressed text; else empty.
-    pub(crate) trailer: Bytes,
+pub(crate) enum ExpositionText {
+    /// `live`, then `cached`, then `trailer`.
+    Whole {
+        /// Families that change with time alone.
+        live: Bytes,
+        /// All other families; shared by all responses until it is rendered again.
+        cached: Bytes,
+        /// End of a compressed text; else empty.
+        trailer: Bytes,
+    },
+    /// The same of many targets.
+    Chunks {
+        /// Families that change with time alone.
+        live: Arc<ChunkedText>,
+        /// All other families; shared by all responses until it is rendered again.
+        cached: Arc<ChunkedText>,
+    },
 }
 
 /// The text of `/metrics`.
@@ -79,10 +86,14 @@ struct CacheEntry {
 
 /// A cached text, plain and compressed.
 #[derive(Debug)]
-struct CachedText {
-    plain: Bytes,
-    /// Compressed at the first request for it.
-    gzip: OnceCell<Part>,
+enum CachedText {
+    Whole {
+        plain: Bytes,
+        /// Compressed at the first request for it.
+        gzip: OnceCell<Part>,
+    },
+    /// That of many targets.
+    Chunks(Arc<ChunkedText>),
 }
 
 impl Exposition {
@@ -97,47 +108,42 @@ impl Exposition {
         }
     }
 
-    /// Returns the text in a format.
+    /// Returns the text in a format, compressed or not.
     ///
     /// # Errors
-    /// The text cannot be encoded, or the exporter is shutting down.
-    pub(crate) async fn plain(self: &Arc<Self>, format: Format) -> Result<ExpositionText, ExpositionError> {
-        let cached = self.cached_or_rendered(format).await?;
-        let live = self.gatherer.live(format)?;
-        Ok(ExpositionText { live: live.into(), cached: cached.plain.clone(), trailer: Bytes::new() })
-    }
-
-    /// Returns the text in a format as gzip.
-    ///
-    /// # Errors
-    /// The text cannot be encoded or compressed, or the exporter is shutting down.
-    pub(crate) async fn gzip(self: &Arc<Self>, format: Format) -> Result<ExpositionText, ExpositionError> {
-        let cached = self.cached_or_rendered(format).await?;
-        if !cached.gzip.initialized() {
-            // A task, so that the work is finished even if the client that caused it disconnects.
-            tokio::spawn(compress(Arc::clone(&cached))).await??;
+    /// The text cannot be compressed, or the exporter is shutting down.
+    pub(crate) async fn text(
+        self: &Arc<Self>,
+        format: Format,
+        gzip: bool,
+    ) -> Result<ExpositionText, ExpositionError> {
+        let text = self.cached_or_rendered(format).await?;
+        match &*text {
+            CachedText::Whole { plain, .. } if !gzip => {
+                let live = self.gatherer.live(format).into();
+                Ok(ExpositionText::Whole { live, cached: plain.clone(), trailer: Bytes::new() })
+            }
+            CachedText::Whole { plain, gzip } => {
+                if !gzip.initialized() {
+                    // A task, so that the work is finished even if the client that caused it disconnects.
+                    tokio::spawn(compress(Arc::clone(&text))).await??;
+                }
+                let last = gzip.get_or_try_init(async || Part::last(plain)).await?;
+                let first = Part::first(&self.gatherer.live(format))?;
+                let trailer = first.trailer(last);
+                Ok(ExpositionText::Whole { live: first.bytes, cached: last.bytes.clone(), trailer })
+            }
+            CachedText::Chunks(cached) => {
+                let exposition = Arc::clone(self);
+                let live = tokio::task::spawn_blocking(move || exposition.gatherer.live_chunks(format));
+                Ok(ExpositionText::Chunks { live: Arc::new(live.await??), cached: Arc::clone(cached) })
+            }
         }
-        let last = cached.gzip.get_or_try_init(async || Part::last(&cached.plain)).await?;
-        let live = self.gatherer.live(format)?;
-        let first = if live.len() <= MAX_INLINE_GZIP {
-            Part::first(&live)?
-        } else {
-            tokio::task::spawn_blocking(move || Part::first(&live)).await??
-        };
-        let trailer = first.trailer(last);
-        Ok(ExpositionText { live: first.bytes, cached: last.bytes.clone(), trailer })
     }
 
     /// Returns the text of one target in a format, for `/probe`.
-    ///
-    /// # Errors
-    /// The text cannot be encoded.
-    pub(crate) fn probe(
-        &self,
-        format: Format,
-        handle: &Arc<TargetHandle>,
-    ) -> Result<Vec<u8>, ExpositionError> {
-        Ok(self.gatherer.probe(format, handle, self.reloader.last())?)
+    pub(crate) fn probe(&self, format: Format, handle: &Arc<TargetHandle>) -> Vec<u8> {
+        self.gatherer.probe(format, handle, self.reloader.last())
     }
 
     async fn cached_or_rendered(
@@ -172,10 +178,16 @@ impl Exposition {
     fn render(&self, format: Format) -> Result<Arc<CachedText>, ExpositionError> {
         let version = self.fleet.version();
         let began = self.fleet.clock().now().mono;
-        let mut text = self.gatherer.cached(format, self.reloader.last(), self.expected_length(format))?;
-        // A client that does not read may hold it for long.
-        text.shrink_to_fit();
-        let text = Arc::new(CachedText { plain: text.into(), gzip: OnceCell::new() });
+        let reload = self.reloader.last();
+        let text = if self.fleet.targets().len() <= MAX_INLINE_TARGETS {
+            let mut text = self.gatherer.cached(format, reload, self.expected_length(format));
+            // A client that does not read may hold it for long.
+            text.shrink_to_fit();
+            CachedText::Whole { plain: text.into(), gzip: OnceCell::new() }
+        } else {
+            CachedText::Chunks(Arc::new(self.gatherer.cached_chunks(format, reload)?))
+        };
+        let text = Arc::new(text);
         let rendered_at = self.fleet.clock().now().mono;
         let took = rendered_at.since(began);
         let entry = CacheEntry { version, rendered_at, took, text: Arc::clone(&text) };
@@ -189,15 +201,19 @@ impl Exposition {
     fn expected_length(&self, format: Format) -> usize {
         let cache = self.cache.lock();
         let entry = cache.get(format.index()).and_then(Option::as_ref);
-        let length = entry.map_or(0, |entry| entry.text.plain.len());
+        let length = entry.map_or(0, |entry| match &*entry.text {
+            CachedText::Whole { plain, .. } => plain.len(),
+            CachedText::Chunks(_) => 0,
+        });
         length + length / 16
     }
 }
 
 /// Compresses the text, on a blocking thread if it is long.
 async fn compress(cached: Arc<CachedText>) -> Result<(), ExpositionError> {
-    let text = cached.plain.clone();
-    let compressed = cached.gzip.get_or_try_init(async || {
+    let CachedText::Whole { plain, gzip } = &*cached else { return Ok(()) };
+    let text = plain.clone();
+    let compressed = gzip.get_or_try_init(async || {
         if text.len() <= MAX_INLINE_GZIP {
             return Ok(Part::last(&text)?);
         }

@@ -614,6 +614,16 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Exporter(|_, out| out.value(&[env!("BUILD_REVISION"), env!("CARGO_PKG_VERSION")], 1.0)),
     ),
     gauge(
+        "redis_script_exporter_shard_info",
+        &["shard", "shards"],
+        "1; number of the shard of the targets, from 1, and number of shards. Only with --shard.",
+        Source::Exporter(|view, out| {
+            if let Some(shard) = view.fleet.shard() {
+                out.value(&[&shard.number().to_string(), &shard.count().to_string()], 1.0);
+            }
+        }),
+    ),
+    gauge(
         "redis_script_exporter_page_info",
         &["url"],
         "1; URL of the status page, for links in alerts: add ?target=NAME. Absent without --web.external-url.",

@@ -1,16 +1,17 @@
 //! Gathers the samples of families from the fleet and encodes them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Error;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{ExporterSamples, ExporterView, FAMILIES, Family, Source, TargetView};
 use super::format::{Format, Head};
+use super::gzip::{CHUNK_BYTES, ChunkedText, Chunker};
 use super::process::Process;
-use super::samples::{Extra, Kind, Sample, Samples};
+use super::samples::{FamilyBody, Samples, TargetLabel};
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::poll::TargetHandle;
@@ -57,89 +58,166 @@ impl Gatherer {
 
     /// Returns all families but the live ones in this format, in the order of their names, in a buffer of this capacity. It
     /// is the end of a response.
-    ///
-    /// It is encoded target by target: the samples of many targets take several times the memory of their text.
-    pub(super) fn cached(
-        &self,
-        format: Format,
-        reload: LastReload,
-        capacity: usize,
-    ) -> Result<Vec<u8>, Error> {
-        let mut sections = BTreeMap::new();
-        self.exporter_sections(format, reload, &mut sections)?;
-        let mut bodies = vec![Vec::new(); self.cached.len()];
-        let names = self.fleet.catalogue();
-        for handle in self.targets() {
-            encode_target(format, &self.cached, &handle, &names, &mut bodies)?;
-        }
-        add_sections(format, &self.cached, &bodies, &mut sections);
-        drop(bodies);
+    pub(super) fn cached(&self, format: Format, reload: LastReload, capacity: usize) -> Vec<u8> {
+        let mut sections = self.exporter_sections(format, reload, |_| true);
+        self.target_sections(format, &self.cached, &mut sections);
         let mut response = Vec::with_capacity(capacity);
-        for section in sections.into_values() {
-            response.extend_from_slice(&section);
+        for section in sections.values() {
+            section.write(format, &mut response);
         }
         response.extend_from_slice(format.end());
-        Ok(response)
+        response
     }
 
-    /// Adds the families without a target by name.
+    /// Returns the same as [`Self::cached`] in compressed chunks. The text of many targets takes much memory otherwise.
+    ///
+    /// # Errors
+    /// The text cannot be compressed.
+    pub(super) fn cached_chunks(&self, format: Format, reload: LastReload) -> io::Result<ChunkedText> {
+        let sections = self.exporter_sections(format, reload, |_| true);
+        let mut chunks = self.chunks(format, &self.cached, sections)?;
+        Chunker::new().add(format.end(), &mut chunks)?;
+        Ok(chunks)
+    }
+
+    /// Returns the same as [`Self::live`] in compressed chunks.
+    ///
+    /// # Errors
+    /// The text cannot be compressed.
+    pub(super) fn live_chunks(&self, format: Format) -> io::Result<ChunkedText> {
+        self.chunks(format, &self.live, BTreeMap::new())
+    }
+
+    /// Returns families of all targets and `sections` in compressed chunks.
+    fn chunks(
+        &self,
+        format: Format,
+        families: &[&'static Family],
+        mut sections: Sections<'static>,
+    ) -> io::Result<ChunkedText> {
+        let mut chunker = Chunker::new();
+        let mut bodies = bodies(families);
+        let mut full: Vec<ChunkedText> = families.iter().map(|_| ChunkedText::default()).collect();
+        let names = self.fleet.catalogue();
+        for handle in self.targets() {
+            encode_target(format, families, &handle, &names, &mut bodies);
+            for (body, full) in bodies.iter_mut().zip(&mut full) {
+                if body.text.len() >= CHUNK_BYTES {
+                    chunker.add(&body.text, full)?;
+                    body.text.clear();
+                }
+            }
+        }
+        for ((family, body), full) in families.iter().zip(bodies).zip(&full) {
+            if full.count() > 0 || !body.text.is_empty() {
+                let head = family.descriptor.head();
+                sections.insert(head.name, Section { head, body: body.text });
+            }
+        }
+        let mut full: BTreeMap<&str, ChunkedText> =
+            families.iter().map(|family| family.descriptor.name).zip(full).collect();
+        let (mut text, mut chunks) = (Vec::new(), ChunkedText::default());
+        for (name, Section { head, body }) in sections {
+            let full = full.remove(name).filter(|full| full.count() > 0);
+            let length = full.as_ref().map_or(0, |full| full.length(false)).saturating_add(body.len());
+            format.write_head(head, length, &mut text);
+            if let Some(full) = full {
+                chunker.add(&text, &mut chunks)?;
+                text.clear();
+                chunks.append(full);
+            }
+            text.extend_from_slice(&body);
+            if text.len() >= CHUNK_BYTES {
+                chunker.add(&text, &mut chunks)?;
+                text.clear();
+            }
+        }
+        chunker.add(&text, &mut chunks)?;
+        Ok(chunks)
+    }
+
+    /// Returns the families without a target that are `wanted` by their names.
     fn exporter_sections(
         &self,
         format: Format,
         reload: LastReload,
-        sections: &mut Sections,
-    ) -> Result<(), Error> {
+        wanted: impl Fn(&str) -> bool,
+    ) -> Sections<'static> {
         let view = ExporterView { fleet: &self.fleet, reload };
-        for (family, write) in &self.exporter {
-            let mut samples = Samples::new(&family.descriptor, None, format.has_extra());
-            write(&view, &mut samples);
-            add_section(format, family.descriptor.head(), samples.sorted(), sections)?;
+        let mut sections = Sections::new();
+        for (family, write) in self.exporter.iter().filter(|(family, _)| wanted(family.descriptor.name)) {
+            let mut body = FamilyBody::default();
+            write(&view, &mut Samples::new(&family.descriptor, format, None, &mut body));
+            add_section(family, body.text, &mut sections);
         }
-        let process = self.process.families();
-        let created = process_start(&process).filter(|_| format.has_extra());
-        for mut family in process {
-            let kind =
-                if family.get_field_type() == MetricType::COUNTER { Kind::Counter } else { Kind::Gauge };
-            let samples = family.take_metric().into_iter().map(|metric| {
-                let extra =
-                    created.map(|created| Box::new(Extra { created: Some(created), ..Extra::default() }));
-                Sample { metric, extra }
-            });
-            let samples = samples.collect();
-            add_section(format, Head { name: family.name(), kind, help: family.help() }, samples, sections)?;
+        let process =
+            if wanted("process_open_fds") { self.process.families() } else { self.process.started() };
+        let created = process_start(&process);
+        let of_process = FAMILIES.iter().filter(|family| matches!(family.source, Source::Process));
+        for family in of_process.filter(|family| wanted(family.descriptor.name)) {
+            let Some(collected) = process.iter().find(|collected| collected.name() == family.descriptor.name)
+            else {
+                continue;
+            };
+            let mut body = FamilyBody::default();
+            let mut samples = Samples::new(&family.descriptor, format, None, &mut body);
+            if let Some(created) = created {
+                samples.since(created);
+            }
+            for metric in collected.get_metric() {
+                let is_counter = collected.get_field_type() == MetricType::COUNTER;
+                let value = if is_counter {
+                    metric.get_counter().get_value()
+                } else {
+                    metric.get_gauge().get_value()
+                };
+                samples.value(&[], value);
+            }
+            drop(samples);
+            add_section(family, body.text, &mut sections);
         }
-        Ok(())
+        sections
     }
 
-    /// Returns one target, with the families without a target that rules need.
-    pub(super) fn probe(
-        &self,
-        format: Format,
-        handle: &Arc<TargetHandle>,
-        reload: LastReload,
-    ) -> Result<Vec<u8>, Error> {
-        let mut sections = BTreeMap::new();
-        self.exporter_sections(format, reload, &mut sections)?;
-        sections.retain(|name, _| IN_PROBES.contains(&name.as_str()));
+    /// Returns one target, with the families without a target that rules need. Costs nothing for other targets.
+    pub(super) fn probe(&self, format: Format, handle: &Arc<TargetHandle>, reload: LastReload) -> Vec<u8> {
+        let mut sections = self.exporter_sections(format, reload, |name| IN_PROBES.contains(&name));
         let families: Vec<&'static Family> = FAMILIES.iter().filter(|family| family.is_of_target()).collect();
-        let mut bodies = vec![Vec::new(); families.len()];
-        encode_target(format, &families, handle, &self.fleet.catalogue(), &mut bodies)?;
-        add_sections(format, &families, &bodies, &mut sections);
-        let mut response = sections.into_values().collect::<Vec<_>>().concat();
+        let mut bodies = bodies(&families);
+        encode_target(format, &families, handle, &self.fleet.catalogue(), &mut bodies);
+        add_sections(&families, bodies, &mut sections);
+        let mut response = Vec::new();
+        for section in sections.values() {
+            section.write(format, &mut response);
+        }
         response.extend_from_slice(format.end());
-        Ok(response)
+        response
     }
 
     /// Returns the live families. They are the beginning of a response.
-    pub(super) fn live(&self, format: Format) -> Result<Vec<u8>, Error> {
-        let mut bodies = vec![Vec::new(); self.live.len()];
+    pub(super) fn live(&self, format: Format) -> Vec<u8> {
+        let mut sections = Sections::new();
+        self.target_sections(format, &self.live, &mut sections);
+        let mut response = Vec::new();
+        for section in sections.values() {
+            section.write(format, &mut response);
+        }
+        response
+    }
+
+    /// Adds families of all targets.
+    fn target_sections(
+        &self,
+        format: Format,
+        families: &[&'static Family],
+        sections: &mut Sections<'static>,
+    ) {
+        let mut bodies = bodies(families);
         let names = self.fleet.catalogue();
         for handle in self.targets() {
-            encode_target(format, &self.live, &handle, &names, &mut bodies)?;
+            encode_target(format, families, &handle, &names, &mut bodies);
         }
-        let mut sections = BTreeMap::new();
-        add_sections(format, &self.live, &bodies, &mut sections);
-        Ok(sections.into_values().collect::<Vec<_>>().concat())
+        add_sections(families, bodies, sections);
     }
 
     /// Returns the targets of `/metrics`, by name. Those of probes are shown by `/probe` only.
@@ -159,30 +237,40 @@ fn process_start(families: &[MetricFamily]) -> Option<Duration> {
 }
 
 /// Encoded families by name.
-type Sections = BTreeMap<String, Vec<u8>>;
+type Sections<'a> = BTreeMap<&'a str, Section<'a>>;
+
+/// An encoded family.
+#[derive(Debug)]
+struct Section<'a> {
+    head: Head<'a>,
+    /// Samples.
+    body: Vec<u8>,
+}
+
+impl Section<'_> {
+    fn write(&self, format: Format, out: &mut Vec<u8>) {
+        format.write_head(self.head, self.body.len(), out);
+        out.extend_from_slice(&self.body);
+    }
+}
+
+/// Returns an empty body for each family.
+fn bodies(families: &[&'static Family]) -> Vec<FamilyBody> {
+    families.iter().map(|_| FamilyBody::default()).collect()
+}
 
 /// Adds a family, unless it has no samples.
-fn add_section(
-    format: Format,
-    head: Head<'_>,
-    samples: Vec<Sample>,
-    sections: &mut Sections,
-) -> Result<(), Error> {
-    let mut body = Vec::new();
-    if !samples.is_empty() {
-        format.encode(head, samples, &mut body)?;
-        format.finish_family(head, &body, sections.entry(head.name.to_owned()).or_default());
+fn add_section(family: &Family, body: Vec<u8>, sections: &mut Sections<'static>) {
+    if !body.is_empty() {
+        let head = family.descriptor.head();
+        sections.insert(head.name, Section { head, body });
     }
-    Ok(())
 }
 
 /// Adds families with their encoded samples, except for those without.
-fn add_sections(format: Format, families: &[&'static Family], bodies: &[Vec<u8>], sections: &mut Sections) {
-    for (family, body) in families.iter().zip(bodies).filter(|(_, body)| !body.is_empty()) {
-        let head = family.descriptor.head();
-        let section = sections.entry(head.name.to_owned()).or_default();
-        section.reserve_exact(body.len() + 2 * head.help.len() + 200);
-        format.finish_family(head, body, section);
+fn add_sections(families: &[&'static Family], bodies: Vec<FamilyBody>, sections: &mut Sections<'static>) {
+    for (family, body) in families.iter().zip(bodies) {
+        add_section(family, body.text, sections);
     }
 }
 
@@ -192,33 +280,28 @@ fn encode_target(
     families: &[&'static Family],
     handle: &TargetHandle,
     names: &Catalogue,
-    bodies: &mut [Vec<u8>],
-) -> Result<(), Error> {
-    // The samples are encoded without the lock: polls have to wait for it.
-    let samples = {
-        let now = handle.now();
-        let target = handle.numbers();
-        let view = TargetView { target: &target, config: handle.config(), now, names };
-        let samples = families.iter().map(|family| {
-            let mut samples = Samples::new(&family.descriptor, Some(target.name()), format.has_extra());
-            if let Source::Target(write) | Source::LiveTarget(write) = family.source {
-                write(&view, &mut samples);
-            }
-            samples.sorted()
-        });
-        samples.collect::<Vec<_>>()
-    };
-    for ((family, samples), body) in families.iter().zip(samples).zip(bodies) {
-        format.encode(family.descriptor.head(), samples, body)?;
+    bodies: &mut [FamilyBody],
+) {
+    let label = TargetLabel::new(handle.name());
+    let now = handle.now();
+    // Polls of this target wait for the lock, for some microseconds.
+    let target = handle.numbers();
+    let view = TargetView { target: &target, config: handle.config(), now, names };
+    for (family, body) in families.iter().zip(bodies) {
+        if let Source::Target(write) | Source::LiveTarget(write) = family.source {
+            write(&view, &mut Samples::new(&family.descriptor, format, Some(&label), body));
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use prometheus::TextEncoder;
-    use prometheus::proto::MetricFamily;
+    use std::time::Duration;
 
+    use prometheus::TextEncoder;
+    use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily};
+
+    use super::super::samples::{Kind, Sample, SampleValue};
     use super::*;
     use crate::cli::Cli;
     use crate::clock::Clock;
@@ -236,6 +319,11 @@ mod tests {
         for handle in fleet.targets().iter().skip(1) {
             handle.observe(Observation::Info(Box::new(Info::parse(info.as_bytes()))));
         }
+        for (seconds, handle) in [0.0, 0.000_1, 0.5].into_iter().cycle().zip(fleet.targets().iter()) {
+            let round_trip = Duration::from_secs_f64(seconds);
+            handle.observe(Observation::Heartbeat { round_trip });
+            handle.observe(Observation::Heartbeat { round_trip: round_trip * 3 });
+        }
         let settings = Settings { slowlog_max_len: Some(128), ..Settings::default() };
         fleet.targets()[0].observe(Observation::Settings(settings));
         fleet
@@ -243,11 +331,60 @@ mod tests {
 
     const RELOAD: LastReload = LastReload { succeeded: true, succeeded_at: 1 };
 
+    /// The encoder of the `prometheus` crate.
+    fn reference(family: &Family, samples: Vec<Sample>) -> String {
+        let metrics = samples.into_iter().map(|sample| {
+            let pairs = sample.labels.into_iter().map(|(name, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name(name.to_owned());
+                pair.set_value(value);
+                pair
+            });
+            let mut metric = Metric::from_label(pairs.collect());
+            match (sample.value, family.descriptor.kind) {
+                (SampleValue::Number(value), Kind::Counter) => {
+                    let mut counter = Counter::default();
+                    counter.set_value(value);
+                    metric.set_counter(counter);
+                }
+                (SampleValue::Number(value), _) => {
+                    let mut gauge = Gauge::default();
+                    gauge.set_value(value);
+                    metric.set_gauge(gauge);
+                }
+                (SampleValue::Histogram(sample), _) => {
+                    let buckets = sample.0.cumulative().map(|(bound, count)| {
+                        let mut bucket = Bucket::default();
+                        bucket.set_upper_bound(bound);
+                        bucket.set_cumulative_count(count);
+                        bucket
+                    });
+                    let mut histogram = Histogram::default();
+                    histogram.set_bucket(buckets.collect());
+                    histogram.set_sample_count(sample.0.count());
+                    histogram.set_sample_sum(sample.0.sum());
+                    metric.set_histogram(histogram);
+                }
+            }
+            metric
+        });
+        let mut proto = MetricFamily::default();
+        proto.set_name(family.descriptor.name.to_owned());
+        proto.set_help(family.descriptor.help.to_owned());
+        proto.set_field_type(match family.descriptor.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        proto.set_metric(metrics.collect::<Vec<_>>());
+        TextEncoder::new().encode_to_string(&[proto]).unwrap()
+    }
+
     #[test]
     fn the_text_made_target_by_target_is_what_the_encoder_makes_of_all() {
         let fleet = fleet();
         let gatherer = Gatherer::new(Arc::clone(&fleet));
-        let text = String::from_utf8(gatherer.cached(Format::Text, RELOAD, 0).unwrap()).unwrap();
+        let text = String::from_utf8(gatherer.cached(Format::Text, RELOAD, 0)).unwrap();
         let mut expected = String::new();
         let mut families: Vec<_> = gatherer.cached.clone();
         families.sort_by_key(|family| family.descriptor.name);
@@ -256,23 +393,15 @@ mod tests {
             for handle in gatherer.targets() {
                 let (now, target, names) = (handle.now(), handle.numbers(), Catalogue::default());
                 let view = TargetView { target: &target, config: handle.config(), now, names: &names };
-                let mut samples = Samples::new(&family.descriptor, Some(target.name()), false);
+                let (label, mut body) = (TargetLabel::new(handle.name()), FamilyBody::default());
+                let mut samples = Samples::new(&family.descriptor, Format::Protobuf, Some(&label), &mut body);
                 if let Source::Target(write) = family.source {
                     write(&view, &mut samples);
                 }
-                all.extend(samples.sorted().into_iter().map(|sample| sample.metric));
+                all.append(&mut samples.take());
             }
-            let mut proto = MetricFamily::default();
-            proto.set_name(family.descriptor.name.to_owned());
-            proto.set_help(family.descriptor.help.to_owned());
-            proto.set_field_type(match family.descriptor.kind {
-                Kind::Counter => MetricType::COUNTER,
-                Kind::Gauge => MetricType::GAUGE,
-                Kind::Histogram => MetricType::HISTOGRAM,
-            });
             if !all.is_empty() {
-                proto.set_metric(all);
-                expected += &TextEncoder::new().encode_to_string(&[proto]).unwrap();
+                expected += &reference(family, all);
             }
         }
         assert!(expected.contains("redis_script_calls_total") && expected.contains("slowlog_max_length"));
@@ -289,5 +418,31 @@ mod tests {
         assert_eq!(of_targets(&text), expected);
         let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         assert!(names.is_sorted(), "{text}");
+    }
+
+    #[test]
+    fn chunks_have_the_same_text() {
+        let words = (0..300).map(|number| format!("--redis.addr=host-{number}:{}", number + 1));
+        let words = std::iter::once("redis-script-exporter".to_owned()).chain(words);
+        let cli = Cli::parse_words(words, |_| None).unwrap();
+        let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
+        let gatherer = Gatherer::new(Arc::new(fleet));
+        for format in Format::ALL {
+            let chunks = gatherer.cached_chunks(format, RELOAD).unwrap();
+            let plain: Vec<_> = (0..chunks.count()).map(|at| chunks.chunk(at, false).unwrap()).collect();
+            let (whole, plain) = (gatherer.cached(format, RELOAD, 0), plain.concat());
+            assert!(chunks.count() > 10, "{}", chunks.count());
+            assert_eq!(chunks.length(false), plain.len());
+            // Memory and open files of the process are not the same twice.
+            let lines = |text: &[u8]| {
+                let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"process_"));
+                lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>()
+            };
+            if format == Format::Protobuf {
+                assert_eq!(whole.len(), plain.len());
+            } else {
+                assert_eq!(lines(&whole), lines(&plain));
+            }
+        }
     }
 }

@@ -1,14 +1,24 @@
-//! Gzip in two independent parts: a long one that is compressed once and shared, after a short one that is compressed for each
-//! response. Together they are one ordinary gzip member.
+//! Gzip in independent parts, which together are one ordinary gzip member: a long one that is compressed once and shared, after a
+//! short one that is compressed for each response; or, of the text of many targets, chunks.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 
 use axum::body::Bytes;
+use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
 /// Compression level. A higher one takes much more time and saves little on metrics and JSON.
 const LEVEL: u32 = 2;
+
+/// Uncompressed length of a chunk.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+
+/// Compression level of chunks. They are the text of many targets, whose lines differ little.
+const CHUNK_LEVEL: u32 = 1;
+
+/// Final block of deflate data, without content.
+const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 
 /// Header of a gzip member: deflate, no name, no time, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -67,10 +77,98 @@ pub(crate) fn whole(text: &[u8]) -> io::Result<Bytes> {
     Ok(Bytes::from([first.bytes, last.bytes, trailer].concat()))
 }
 
+/// A text in chunks. Only the compressed form is in memory.
+#[derive(Debug, Default)]
+pub(crate) struct ChunkedText {
+    /// Deflate data without references to another chunk.
+    chunks: Vec<Bytes>,
+    /// Checksum and length of the uncompressed text.
+    crc: Crc,
+    /// Length of the uncompressed text, bytes.
+    plain: usize,
+    /// Length of the chunks, bytes.
+    compressed: usize,
+}
+
+impl ChunkedText {
+    /// Appends another text.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.crc.combine(&other.crc);
+        self.plain = self.plain.saturating_add(other.plain);
+        self.compressed = self.compressed.saturating_add(other.compressed);
+        self.chunks.extend(other.chunks);
+    }
+
+    /// Number of chunks.
+    pub(crate) fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Length in bytes, compressed or not; without header and trailer.
+    pub(crate) fn length(&self, gzip: bool) -> usize {
+        if gzip { self.compressed } else { self.plain }
+    }
+
+    /// Returns a chunk, compressed or not.
+    pub(crate) fn chunk(&self, index: usize, gzip: bool) -> io::Result<Bytes> {
+        let Some(chunk) = self.chunks.get(index) else { return Ok(Bytes::new()) };
+        if gzip {
+            return Ok(chunk.clone());
+        }
+        // A chunk has no final block.
+        let data = chunk.as_ref().chain(&FINAL_BLOCK[..]);
+        let mut plain = Vec::with_capacity(CHUNK_BYTES);
+        DeflateDecoder::new(data).read_to_end(&mut plain)?;
+        Ok(plain.into())
+    }
+
+    /// Returns the header of a gzip member.
+    pub(crate) fn header() -> Bytes {
+        Bytes::from_static(&HEADER)
+    }
+
+    /// Returns the end of a gzip member that consists of these texts.
+    pub(crate) fn trailer(parts: &[impl AsRef<Self>]) -> Bytes {
+        let mut crc = Crc::new();
+        parts.iter().for_each(|part| crc.combine(&part.as_ref().crc));
+        Bytes::from([&FINAL_BLOCK[..], &crc.sum().to_le_bytes(), &crc.amount().to_le_bytes()].concat())
+    }
+}
+
+/// Compresses texts in chunks.
+#[derive(Debug)]
+pub(crate) struct Chunker {
+    encoder: DeflateEncoder<Vec<u8>>,
+}
+
+impl Chunker {
+    pub(crate) fn new() -> Self {
+        Self { encoder: DeflateEncoder::new(Vec::new(), Compression::new(CHUNK_LEVEL)) }
+    }
+
+    /// Appends `text` to `chunks`, compressed.
+    pub(crate) fn add(&mut self, text: &[u8], chunks: &mut ChunkedText) -> io::Result<()> {
+        for plain in text.chunks(CHUNK_BYTES) {
+            self.encoder.write_all(plain)?;
+            // Ends at a whole byte and without a final block.
+            self.encoder.flush()?;
+            let mut bytes = std::mem::take(self.encoder.get_mut());
+            bytes.shrink_to_fit();
+            // The final block that this writes is dropped.
+            self.encoder.reset(Vec::new())?;
+            let mut crc = Crc::new();
+            crc.update(plain);
+            chunks.crc.combine(&crc);
+            chunks.plain = chunks.plain.saturating_add(plain.len());
+            chunks.compressed = chunks.compressed.saturating_add(bytes.len());
+            chunks.chunks.push(bytes.into());
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use flate2::read::GzDecoder;
 
     use super::*;
@@ -95,5 +193,33 @@ mod tests {
         }
         assert_eq!(plain(&whole(long.as_bytes()).unwrap()), long.as_bytes());
         assert!(whole(long.as_bytes()).unwrap().len() < long.len() / 50);
+    }
+
+    #[test]
+    fn chunks_are_one_text_in_either_form() {
+        let mut chunker = Chunker::new();
+        let mut parts = [ChunkedText::default(), ChunkedText::default()];
+        let long = (0..20_000).fold(String::new(), |text, number| text + &format!("a_metric {number}\n"));
+        let mut expected = Vec::new();
+        for (part, texts) in parts.iter_mut().zip([&[][..], &["x", &long, "", "the end\n"]]) {
+            for text in texts {
+                let mut more = ChunkedText::default();
+                chunker.add(text.as_bytes(), &mut more).unwrap();
+                part.append(more);
+                expected.extend_from_slice(text.as_bytes());
+            }
+        }
+        let parts = parts.map(std::sync::Arc::new);
+        let body = |gzip| {
+            let chunks =
+                parts.iter().flat_map(|part| (0..part.count()).map(|at| part.chunk(at, gzip).unwrap()));
+            let body = chunks.collect::<Vec<_>>().concat();
+            assert_eq!(body.len(), parts.iter().map(|part| part.length(gzip)).sum::<usize>());
+            body
+        };
+        assert!(parts[1].count() > 3);
+        assert_eq!(body(false), expected);
+        let gzip = [&ChunkedText::header()[..], &body(true), &ChunkedText::trailer(&parts)].concat();
+        assert_eq!(plain(&gzip), expected);
     }
 }

@@ -13,5 +13,5 @@ mod process;
 mod samples;
 
 pub use self::document::document;
-pub(crate) use self::exposition::Exposition;
+pub(crate) use self::exposition::{Exposition, ExpositionText};
 pub(crate) use self::format::Format;

@@ -1,13 +1,13 @@
 //! The description of a metric family, and the samples of one.
+//!
+//! The samples of the text formats are written at once as lines: a scrape of many targets has a million of them.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric};
-
-use super::format::Head;
+use super::format::{Format, Head, Lines, escape};
 use crate::convert::float;
-use crate::watch::{self, Exemplar};
+use crate::watch::{self, Exemplars};
 
 /// Type of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,48 +46,131 @@ impl Descriptor {
     }
 }
 
-/// A sample, and what only some formats have.
+/// A sample of a format that is not text.
 #[derive(Debug)]
 pub(super) struct Sample {
-    pub(super) metric: Metric,
-    /// `None` in formats that have none of it.
-    pub(super) extra: Option<Box<Extra>>,
-}
-
-/// Parts of a sample that the text format 0.0.4 does not have.
-#[derive(Debug, Default)]
-pub(super) struct Extra {
+    pub(super) labels: Vec<(&'static str, String)>,
+    pub(super) value: SampleValue,
     /// Start of a counter or histogram at 0, as time since the Unix epoch; `None` if it is unknown.
     pub(super) created: Option<Duration>,
-    /// Exemplars by the index of their bucket.
-    pub(super) exemplars: BTreeMap<usize, Exemplar>,
-    /// Index and count of the exponential buckets, and the number of zeros.
-    pub(super) exponential: Option<(Vec<(i32, u64)>, u64)>,
+}
+
+/// Value of a sample.
+#[derive(Debug)]
+pub(super) enum SampleValue {
+    Number(f64),
+    /// A histogram, and exemplars by the index of their bucket.
+    Histogram(Box<(watch::Histogram, Exemplars)>),
+}
+
+/// The label `target` of the samples of one target.
+#[derive(Debug)]
+pub(super) struct TargetLabel {
+    name: String,
+    /// The label as text, escaped.
+    text: String,
+}
+
+impl TargetLabel {
+    pub(super) fn new(name: &str) -> Self {
+        let mut text = b"target=\"".to_vec();
+        escape(name, &mut text);
+        text.push(b'"');
+        Self { name: name.to_owned(), text: String::from_utf8(text).unwrap_or_default() }
+    }
+}
+
+/// Encoded samples of one family.
+#[derive(Debug, Default)]
+pub(super) struct FamilyBody {
+    /// Encoded samples.
+    pub(super) text: Vec<u8>,
+    /// Samples of the target that is being encoded, of a format that is not text.
+    collected: Vec<Sample>,
+    /// Lines of each sample of the target that is being encoded.
+    spans: Vec<Span>,
+    /// True if these are not in the order of their labels.
+    is_unsorted: bool,
+    /// Text of each bucket's bound. Most histograms of a family have the same bounds.
+    bounds: Vec<(f64, String)>,
+}
+
+/// Position of the lines of a sample.
+#[derive(Debug, Clone)]
+struct Span {
+    lines: Range<usize>,
+    /// Labels of the first line.
+    labels: Range<usize>,
+}
+
+impl FamilyBody {
+    /// Adds a sample whose lines begin at `begin`.
+    fn add_span(&mut self, begin: usize, labels: Range<usize>) {
+        let labels_of = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+        self.is_unsorted |=
+            self.spans.last().is_some_and(|before| labels_of(&before.labels) > labels_of(&labels));
+        self.spans.push(Span { lines: begin..self.text.len(), labels });
+    }
+
+    /// Ends the samples of a target: brings them into the order of their labels.
+    fn end_target(&mut self, format: Format, head: Head<'_>) {
+        if !self.collected.is_empty() {
+            self.collected.sort_by(|one, other| one.labels.cmp(&other.labels));
+            format.encode(head, &self.collected, &mut self.text);
+            self.collected.clear();
+        }
+        if std::mem::take(&mut self.is_unsorted) {
+            let begin = self.spans.first().map_or(0, |first| first.lines.start);
+            let lines = self.text.split_off(begin);
+            let slice = |range: &Range<usize>| {
+                lines
+                    .get(range.start.saturating_sub(begin)..range.end.saturating_sub(begin))
+                    .unwrap_or_default()
+            };
+            self.spans.sort_by(|one, other| slice(&one.labels).cmp(slice(&other.labels)));
+            for span in &self.spans {
+                self.text.extend_from_slice(slice(&span.lines));
+            }
+        }
+        self.spans.clear();
+    }
 }
 
 /// Receives the samples of one family: all of the exporter, or those of one target.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
     descriptor: &'a Descriptor,
-    /// Value of the label `target`; `None` for families of the exporter itself.
-    target: Option<&'a str>,
-    collected: Vec<Sample>,
-    /// True if the samples have [`Extra`].
-    with_extra: bool,
+    format: Format,
+    /// `None` for families of the exporter itself.
+    target: Option<&'a TargetLabel>,
+    body: &'a mut FamilyBody,
     /// Start of the counters that follow.
     created: Option<Duration>,
 }
 
+impl Drop for Samples<'_> {
+    fn drop(&mut self) {
+        self.body.end_target(self.format, self.descriptor.head());
+    }
+}
+
 impl<'a> Samples<'a> {
-    /// Creates an empty list. Samples have the label `target` if that is given.
-    pub(super) fn new(descriptor: &'a Descriptor, target: Option<&'a str>, with_extra: bool) -> Self {
-        Self { descriptor, target, collected: Vec::new(), with_extra, created: None }
+    /// Adds samples to those of a family. They have the label `target` if that is given, and are in the order of their label
+    /// values.
+    pub(super) fn new(
+        descriptor: &'a Descriptor,
+        format: Format,
+        target: Option<&'a TargetLabel>,
+        body: &'a mut FamilyBody,
+    ) -> Self {
+        Self { descriptor, format, target, body, created: None }
     }
 
-    /// Returns the samples in the order of their label values.
-    pub(super) fn sorted(mut self) -> Vec<Sample> {
-        self.collected.sort_by(|one, other| label_values(&one.metric).cmp(label_values(&other.metric)));
-        self.collected
+    /// Returns the samples that were added, of a format that is not text.
+    #[cfg(test)]
+    pub(super) fn take(&mut self) -> Vec<Sample> {
+        self.body.collected.sort_by(|one, other| one.labels.cmp(&other.labels));
+        std::mem::take(&mut self.body.collected)
     }
 
     /// Sets the time since the Unix epoch at which the samples that follow began at 0.
@@ -98,27 +181,44 @@ impl<'a> Samples<'a> {
 
     /// Adds a sample with these label values.
     pub(super) fn value(&mut self, labels: &[&str], value: f64) {
-        let mut metric = self.metric(labels);
-        if self.descriptor.kind == Kind::Counter {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        self.push(metric, Extra::default());
-    }
-
-    fn push(&mut self, metric: Metric, extra: Extra) {
-        let extra = self.with_extra.then(|| Box::new(Extra { created: self.created, ..extra }));
-        self.collected.push(Sample { metric, extra });
+        self.sample(labels, SampleText::Number(value));
     }
 
     /// Adds a whole number.
     pub(super) fn count(&mut self, labels: &[&str], count: u64) {
-        self.value(labels, float(count));
+        self.sample(labels, SampleText::Count(count));
+    }
+
+    fn sample(&mut self, labels: &[&str], value: SampleText) {
+        debug_assert_eq!(labels.len(), self.descriptor.labels.len(), "{}", self.descriptor.name);
+        let Some(lines) = Lines::new(self.format) else {
+            let value = match value {
+                SampleText::Number(value) => value,
+                SampleText::Count(count) => float(count),
+            };
+            return self.collect(labels, SampleValue::Number(value));
+        };
+        let begin = self.body.text.len();
+        let (head, out) = (self.descriptor.head(), &mut self.body.text);
+        let (name, suffix) = lines.names(head);
+        let target = self.target.map_or("", |target| target.text.as_str());
+        let range = lines.series(out, (name, suffix), target, (self.descriptor.labels, labels));
+        match value {
+            SampleText::Number(value) => lines.number(out, value),
+            SampleText::Count(count) => lines.count(out, count),
+        }
+        out.push(b'\n');
+        if head.kind == Kind::Counter {
+            lines.created(out, name, range.clone(), self.created);
+        }
+        self.body.add_span(begin, range);
+    }
+
+    fn collect(&mut self, labels: &[&str], value: SampleValue) {
+        let target = self.target.map(|target| ("target", target.name.clone()));
+        let labels = self.descriptor.labels.iter().copied().zip(labels.iter().map(|&value| value.to_owned()));
+        let labels = target.into_iter().chain(labels).collect();
+        self.body.collected.push(Sample { labels, value, created: self.created });
     }
 
     /// Adds a whole number if it is known.
@@ -140,7 +240,7 @@ impl<'a> Samples<'a> {
 
     /// Adds a histogram without exemplars.
     pub(super) fn histogram(&mut self, labels: &[&str], histogram: &watch::Histogram) {
-        self.histogram_with(labels, histogram, &BTreeMap::new());
+        self.histogram_with(labels, histogram, &Exemplars::default());
     }
 
     /// Adds a histogram with the exemplars of its buckets.
@@ -148,44 +248,29 @@ impl<'a> Samples<'a> {
         &mut self,
         labels: &[&str],
         histogram: &watch::Histogram,
-        exemplars: &BTreeMap<usize, Exemplar>,
+        exemplars: &Exemplars,
     ) {
-        let buckets = histogram.cumulative().map(|(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(count);
-            bucket
-        });
-        let mut sample = Histogram::default();
-        sample.set_bucket(buckets.collect());
-        sample.set_sample_count(histogram.count());
-        sample.set_sample_sum(histogram.sum());
-        let mut metric = self.metric(labels);
-        metric.set_histogram(sample);
-        let mut extra = Extra::default();
-        if self.with_extra {
-            let (buckets, zeros) = histogram.exponential();
-            extra.exponential = Some((buckets.collect(), zeros));
-            extra.exemplars.clone_from(exemplars);
-        }
-        self.push(metric, extra);
-    }
-
-    fn metric(&self, values: &[&str]) -> Metric {
-        let Descriptor { name, labels, .. } = *self.descriptor;
-        debug_assert_eq!(values.len(), labels.len(), "{name}");
-        let target = self.target.map(|target| ("target", target));
-        let labels = labels.iter().copied().zip(values.iter().copied());
-        let pairs = target.into_iter().chain(labels).map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        });
-        Metric::from_label(pairs.collect())
+        debug_assert_eq!(labels.len(), self.descriptor.labels.len(), "{}", self.descriptor.name);
+        let Some(lines) = Lines::new(self.format) else {
+            let value = Box::new((histogram.clone(), exemplars.clone()));
+            return self.collect(labels, SampleValue::Histogram(value));
+        };
+        let FamilyBody { text, bounds, .. } = &mut *self.body;
+        let begin = text.len();
+        let target = self.target.map_or("", |target| target.text.as_str());
+        let range = lines.histogram(
+            text,
+            (self.descriptor.name, target, self.descriptor.labels, labels),
+            (histogram, exemplars, self.created),
+            bounds,
+        );
+        self.body.add_span(begin, range);
     }
 }
 
-fn label_values(metric: &Metric) -> impl Iterator<Item = &str> {
-    metric.get_label().iter().map(LabelPair::value)
+/// Value of a sample as text.
+#[derive(Debug, Clone, Copy)]
+enum SampleText {
+    Number(f64),
+    Count(u64),
 }

@@ -141,13 +141,13 @@ impl GuardTask<'_> {
 
     /// True if there is a connection to the server that the target's own connection has reached. One whose user lacks a
     /// permission is replaced from time to time.
-    fn has_link(&self) -> bool {
+    fn has_link(&mut self) -> bool {
         let has_problem = self.handle.numbers().guard().is_some_and(|guard| guard.problem().is_some());
         self.is_usable() && !has_problem
     }
 
-    fn is_usable(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| {
+    fn is_usable(&mut self) -> bool {
+        self.link.as_mut().is_some_and(|link| {
             !link.connection.is_closed() && self.handle.endpoint().as_ref() == Some(&link.endpoint)
         })
     }
@@ -179,8 +179,7 @@ impl GuardTask<'_> {
             None => transport,
             Some(tls) => tls.handshake(transport).await.map_err(|failure| failure.to_string())?,
         };
-        let connection = Connection::open(transport, target.commands.clone()).await;
-        let mut connection = connection.map_err(|error| error.to_string())?;
+        let mut connection = Connection::open(transport, target.commands.clone());
         let credentials = self.config.credentials(target);
         if let Some(password) = &credentials.password {
             let user = credentials.user.as_deref();

@@ -117,10 +117,7 @@ async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied:
             Err(end) => return end,
         },
     };
-    match Connection::open(transport, config.commands.clone()).await {
-        Ok(connection) => Session::new(connection, waiter).run().await,
-        Err(error) => unreachable(handle, error.to_string()),
-    }
+    Session::new(Connection::open(transport, config.commands.clone()), waiter).run().await
 }
 
 /// Performs the TLS handshake. A blocked server does not reply to it, and neither does a port without TLS: Redis takes the

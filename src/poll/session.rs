@@ -20,6 +20,9 @@ use crate::watch::{Absence, Feature, Heartbeat, Next, Observation, State};
 /// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Maximum interval between heartbeats that are not replaced by another command.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Interval between SCRIPT SHOW.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,7 +82,9 @@ pub(super) struct Session<'a> {
 /// Time at which each action last began; `None` before the first time.
 #[derive(Debug, Default)]
 struct LastBegun {
+    /// A heartbeat, or a command in place of one.
     heartbeat: Option<Mono>,
+    ping: Option<Mono>,
     poll: Option<Mono>,
     info: Option<Mono>,
     naming: Option<Mono>,
@@ -140,28 +145,43 @@ impl<'a> Session<'a> {
         let intervals = self.handle.config().intervals;
         let numbers = self.handle.numbers();
         let due = |last: Option<Mono>, interval| last.map_or(Mono::EPOCH, |last| last + interval);
-        let mut actions = vec![(
-            due(self.last.heartbeat, numbers.heartbeat_interval(intervals.heartbeat)),
-            Action::Heartbeat,
-        )];
+        let interval = numbers.heartbeat_interval(intervals.heartbeat);
+        let heartbeat = due(self.last.heartbeat, interval);
+        let mut next = (heartbeat, Action::Heartbeat);
+        let mut offer = |due: Mono, action| {
+            // What is due before the heartbeat after the next one is sent in place of the next one.
+            let replaces = matches!(action, Action::Info | Action::Poll)
+                && self.may_replace_heartbeat(heartbeat)
+                && due < heartbeat + interval;
+            let due = if replaces { due.min(heartbeat) } else { due };
+            if due < next.0 || replaces && due == next.0 && next.1 == Action::Heartbeat {
+                next = (due, action);
+            }
+        };
         if numbers.wants_function_name() {
-            actions.push((due(self.last.naming, NAMING_INTERVAL), Action::NameFunction));
+            offer(due(self.last.naming, NAMING_INTERVAL), Action::NameFunction);
         }
         // Only heartbeats are sent while the server is blocked, BUSY or loading. The slow log is read after the server has
         // been identified, because its ids are only meaningful together with the server's `run_id`.
         if self.has_replied && *numbers.liveness().state() == State::Ok {
-            actions.push((due(self.last.info, intervals.info), Action::Info));
+            offer(due(self.last.info, intervals.info), Action::Info);
             if self.identified {
-                actions.push((due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll));
+                offer(due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll);
                 if self.handle.config().privacy.show_source
                     && numbers.should_try(Feature::ScriptShow, self.handle.now())
                     && self.handle.wanted_source(&numbers).is_some()
                 {
-                    actions.push((due(self.last.source, SOURCE_INTERVAL), Action::Source));
+                    offer(due(self.last.source, SOURCE_INTERVAL), Action::Source);
                 }
             }
         }
-        actions.into_iter().min_by_key(|(due, _)| *due).unwrap_or((Mono::EPOCH, Action::Heartbeat))
+        next
+    }
+
+    /// True if another command may take the place of a heartbeat at this time: it shows whether the server answers, but not the
+    /// round trip of a PING, of which there is one per second at least.
+    fn may_replace_heartbeat(&self, at: Mono) -> bool {
+        self.last.ping.is_some_and(|ping| at.since(ping) < PING_INTERVAL)
     }
 
     async fn log_in(&mut self) -> Result<(), SessionEnd> {
@@ -201,7 +221,7 @@ impl<'a> Session<'a> {
     /// Sends the command that the target's capabilities permit as a heartbeat, and reports its round trip.
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
         let now = self.handle.now();
-        self.last.heartbeat = Some(now.mono);
+        (self.last.heartbeat, self.last.ping) = (Some(now.mono), Some(now.mono));
         let command = match self.handle.numbers().heartbeat(now) {
             Heartbeat::Ping => Command::Ping,
             Heartbeat::Transaction => Command::Transaction,
@@ -442,6 +462,9 @@ impl<'a> Session<'a> {
     /// Sends a command, waits for the reply and reports what it shows about the server's state.
     async fn request(&mut self, command: Command) -> Result<Value, RequestError> {
         let sent = self.handle.now().mono;
+        if !command.is_accepted_while_busy() && self.may_replace_heartbeat(sent) {
+            self.last.heartbeat = Some(sent);
+        }
         let reply = self.exchange(command).await?;
         self.interpret(command, sent, reply)
     }

@@ -239,8 +239,8 @@ mod tests {
     }
 
     fn untried(config: &crate::config::TargetConfig) -> Target {
-        let (name, buckets) = (Arc::clone(&config.name), Arc::clone(&config.buckets));
-        Target::new(name, config.slow, buckets, config.max_scripts, moment(100).unix)
+        let buckets = Arc::clone(&config.buckets);
+        Target::new(config.slow, buckets, config.max_scripts, moment(100).unix)
     }
 
     fn entry(id: u64, ms: u64, arguments: &[&[u8]]) -> Entry {

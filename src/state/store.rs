@@ -310,8 +310,7 @@ mod tests {
         let config = &Config::from_cli(&cli).unwrap().targets[0];
         let buckets = Arc::clone(&config.buckets);
         let now = Clock::start().now();
-        let name = Arc::clone(&config.name);
-        let target = Target::new(name, config.slow, buckets, config.max_scripts, now.unix);
+        let target = Target::new(config.slow, buckets, config.max_scripts, now.unix);
         let mut lines: BTreeMap<String, TargetLine> = (0..10_u64)
             .map(|seen| {
                 let name = format!("{}", 9 - seen);

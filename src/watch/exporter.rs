@@ -1,6 +1,7 @@
 //! The exporter's own numbers about a target: polls, failures, and available features.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::histogram::Histogram;
@@ -29,7 +30,8 @@ pub(super) const IDENTITY_CLOSED_AFTER: u32 = 20;
 
 /// Creates an empty histogram of single requests.
 pub(super) fn request_histogram() -> Histogram {
-    Histogram::new(REQUEST_BUCKETS.into())
+    static BOUNDS: LazyLock<Arc<[f64]>> = LazyLock::new(|| REQUEST_BUCKETS.into());
+    Histogram::new(Arc::clone(&BOUNDS))
 }
 
 /// Reason for which a feature is not available.

@@ -1,6 +1,5 @@
 //! Histogram as plain data.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ pub(crate) struct Histogram {
     sum: u64,
     /// The same observations by exponential bucket: bucket `i` has those over `2^((i-1)/8)` and up to `2^(i/8)` seconds. A
     /// duration of whole microseconds has one of fewer than 520 indices.
-    exponential: BTreeMap<i32, u64>,
+    exponential: Vec<(i32, u64)>,
     /// Observations of 0, which are in no exponential bucket.
     zeros: u64,
 }
@@ -66,7 +65,7 @@ impl Histogram {
     #[must_use]
     pub(crate) fn new(bounds: Arc<[f64]>) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
-        Self { bounds, counts, sum: 0, exponential: BTreeMap::new(), zeros: 0 }
+        Self { bounds, counts, sum: 0, exponential: Vec::new(), zeros: 0 }
     }
 
     /// Counts one duration. Returns the index of its bucket.
@@ -81,21 +80,34 @@ impl Histogram {
             self.zeros = self.zeros.saturating_add(1);
         } else {
             let exponent = seconds.log2() * f64::from(1 << SCHEMA);
-            let count = self.exponential.entry(ceiling(exponent)).or_default();
-            *count = count.saturating_add(1);
+            self.add_to_bucket(ceiling(exponent), 1);
         }
         index
     }
 
     /// Index and count of the exponential buckets that are not empty, in rising order, and the number of zeros.
     pub(crate) fn exponential(&self) -> (impl Iterator<Item = (i32, u64)>, u64) {
-        (self.exponential.iter().map(|(index, count)| (*index, *count)), self.zeros)
+        (self.exponential.iter().copied(), self.zeros)
+    }
+
+    fn add_to_bucket(&mut self, index: i32, more: u64) {
+        match self.exponential.binary_search_by_key(&index, |(index, _)| *index) {
+            Ok(at) => {
+                if let Some((_, count)) = self.exponential.get_mut(at) {
+                    *count = count.saturating_add(more);
+                }
+            }
+            Err(at) => {
+                // Most histograms have one or two of them.
+                self.exponential.reserve_exact(1);
+                self.exponential.insert(at, (index, more));
+            }
+        }
     }
 
     fn add_exponential(&mut self, buckets: impl Iterator<Item = (i32, u64)>, zeros: u64) {
         for (index, more) in buckets {
-            let count = self.exponential.entry(index).or_default();
-            *count = count.saturating_add(more);
+            self.add_to_bucket(index, more);
         }
         self.zeros = self.zeros.saturating_add(zeros);
     }

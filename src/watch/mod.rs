@@ -36,7 +36,7 @@ pub(crate) use self::incidents::{Incident, IncidentEnd, IncidentKind, KEPT};
 pub(crate) use self::liveness::Liveness;
 pub(crate) use self::observation::{Next, Observation};
 pub(crate) use self::peer_identity::PeerIdentity;
-pub(crate) use self::series::{Exemplar, Series};
+pub(crate) use self::series::{Exemplar, Exemplars, Series};
 pub(crate) use self::slow_call::{Severity, SlowCall, Thresholds};
 pub(crate) use self::state::{State, StateKind};
 pub(crate) use self::target::{Heartbeat, SavedTarget, Snapshot, Target};

@@ -34,6 +34,32 @@ pub(crate) struct Exemplar {
     pub(crate) call: LastCall,
 }
 
+/// Exemplars by the index of their bucket, ascending. There are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Exemplars(Vec<(usize, Exemplar)>);
+
+impl Exemplars {
+    /// Returns the exemplar of a bucket.
+    pub(crate) fn get(&self, bucket: usize) -> Option<&Exemplar> {
+        let at = self.0.binary_search_by_key(&bucket, |(index, _)| *index).ok()?;
+        self.0.get(at).map(|(_, exemplar)| exemplar)
+    }
+
+    fn insert(&mut self, bucket: usize, exemplar: Exemplar) {
+        match self.0.binary_search_by_key(&bucket, |(index, _)| *index) {
+            Ok(at) => {
+                if let Some((_, old)) = self.0.get_mut(at) {
+                    *old = exemplar;
+                }
+            }
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (bucket, exemplar));
+            }
+        }
+    }
+}
+
 /// Numbers of one script as run by one command.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
@@ -50,7 +76,7 @@ pub(crate) struct Series {
     /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) seen: (u64, u64),
     /// Latest call in each bucket of `durations`; in memory only, never in the state file.
-    pub(crate) exemplars: BTreeMap<usize, Exemplar>,
+    pub(crate) exemplars: Exemplars,
     /// First count, as time since the Unix epoch by the exporter's clock.
     pub(crate) created: Duration,
     /// Longest calls of the last minutes.
@@ -93,7 +119,7 @@ impl Series {
             slow_calls: BTreeMap::new(),
             longest: Duration::ZERO,
             seen: (u64::MAX, 0),
-            exemplars: BTreeMap::new(),
+            exemplars: Exemplars::default(),
             created,
             recent: RecentCalls::default(),
             callers: Callers::default(),

@@ -142,7 +142,6 @@ impl Snapshot {
 /// All numbers of one target.
 #[derive(Debug)]
 pub(crate) struct Target {
-    name: Arc<str>,
     liveness: Liveness,
     /// Position in the slow log, which separates new entries from counted ones.
     account: Account,
@@ -176,17 +175,10 @@ pub(crate) struct Target {
 impl Target {
     /// Creates a target that was never tried.
     #[must_use]
-    pub(crate) fn new(
-        name: Arc<str>,
-        slow: Thresholds,
-        buckets: Arc<[f64]>,
-        max_scripts: usize,
-        created: Unix,
-    ) -> Self {
+    pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_scripts: usize, created: Unix) -> Self {
         let scripts = Scripts::new(slow, buckets, max_scripts, created);
         let totals = Totals { scripts, lost: 0, unreadable: 0, latest: LatestCalls::default() };
         Self {
-            name,
             liveness: Liveness::default(),
             account: Account::default(),
             ledger: Ledger::new(totals),
@@ -272,12 +264,6 @@ impl Target {
     /// Shows the numbers of a snapshot that is saved, or can't be. Returns the events until then.
     pub(crate) fn saved(&mut self, snapshot: Snapshot) -> Vec<Event> {
         self.ledger.saved(snapshot.revision, snapshot.totals)
-    }
-
-    /// Returns the value of the label `target`.
-    #[must_use]
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     /// Returns the state, the blockage in progress and the totals of ended ones.
@@ -761,7 +747,7 @@ mod tests {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
         let (mono, unix) = (Mono::from_epoch(Duration::ZERO), Unix::from_epoch(Duration::ZERO));
         let (at, buckets) = (Timestamps { mono, unix }, Arc::from([0.1, 1.0]));
-        let mut target = Target::new(Arc::from("redis:6379"), slow, buckets, 10, at.unix);
+        let mut target = Target::new(slow, buckets, 10, at.unix);
         for (addresses, reported) in [(1, false), (3, true), (3, false), (2, true), (1, false), (2, true)] {
             let events = target.step(Observation::Connected { addresses }, at).events;
             let expected = if reported { vec![Event::SeveralAddresses { count: addresses }] } else { vec![] };
@@ -776,7 +762,7 @@ mod tests {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
         let (mono, unix) = (Mono::from_epoch(Duration::ZERO), Unix::from_epoch(Duration::ZERO));
         let at = Timestamps { mono, unix };
-        let mut target = Target::new(Arc::from("redis:6379"), slow, Arc::from([0.1, 1.0]), 10, at.unix);
+        let mut target = Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix);
         let info = |run_id: &str| {
             Observation::Info(Box::new(Info { run_id: Some(run_id.to_owned()), ..Info::default() }))
         };
@@ -795,7 +781,7 @@ mod tests {
         }
         assert!(!target.should_try(Feature::Info, at));
         // One that was never identified is without INFO sooner.
-        let mut target = Target::new(Arc::from("redis:6379"), slow, Arc::from([0.1, 1.0]), 10, at.unix);
+        let mut target = Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix);
         for _ in 1..=2 {
             assert!(target.should_try(Feature::Info, at));
             target.step(Observation::LostAt(Command::Info(&["server"])), at);

@@ -6,5 +6,6 @@ mod server;
 mod status;
 
 pub(crate) use self::auth::WebAuth;
-pub(crate) use self::endpoints::router;
+pub(crate) use self::endpoints::endpoints;
+pub(crate) use self::server::connections::MAX_CONNECTIONS;
 pub(crate) use self::server::serve;

@@ -52,6 +52,7 @@ mod rehearse;
 mod reload;
 mod servers;
 mod services;
+mod shards;
 mod status_page;
 mod timeouts;
 mod tls;

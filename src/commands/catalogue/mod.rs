@@ -288,9 +288,7 @@ async fn collect(
             .map_err(|_| CatalogueError::Timeout)?
             .map_err(CatalogueError::Handshake)?,
     };
-    let mut connection = Connection::open(link, target.commands.clone())
-        .await
-        .map_err(|failure| failed("the connection", failure))?;
+    let mut connection = Connection::open(link, target.commands.clone());
     if let Some(password) = &target.credentials.password {
         let user = target.credentials.user.as_deref();
         let passwords = password.read_within(REPLY_TIMEOUT).await;

@@ -30,9 +30,10 @@ use crate::script::Catalogue;
 /// Checks the configured servers and prints the report. The exit code is its status.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
     let Config { mut targets, discoveries, script_dirs, script_bundled, reply_memory, notify, .. } = config;
+    let (shard, mut in_other_shards) = (config.shard, config.in_other_shards);
     set_reply_budget(reply_memory);
     let names = Arc::new(load_scripts(&script_dirs, script_bundled).map_err(CommandError::usage)?);
-    if targets.is_empty() && discoveries.is_empty() {
+    if targets.is_empty() && discoveries.is_empty() && in_other_shards == 0 {
         return Err(CommandError::usage("--config.file: has no targets, so there is nothing to check"));
     }
     let notify = notify.filter(|_| flags.alertmanager);
@@ -49,7 +50,17 @@ pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, Command
         };
         let discovered =
             discovery::find(discoveries, &targets, now, rejected).await.map_err(CommandError::other)?;
-        targets.extend(discovered);
+        let found = discovered.len();
+        let own = discovered.into_iter().filter(|config| shard.is_none_or(|shard| shard.owns(&config.name)));
+        let all = targets.len().saturating_add(found);
+        targets.extend(own);
+        in_other_shards = in_other_shards.saturating_add(all.saturating_sub(targets.len()));
+        if let Some(shard) = shard {
+            note(&format!(
+                "shard {shard}: {} servers are checked, {in_other_shards} are in other shards",
+                targets.len()
+            ));
+        }
         let on_wait = move |target: &str| {
             if io::stderr().is_terminal() {
                 note(&waiting_line(target, flags.timeout));

@@ -207,9 +207,7 @@ impl Probe<'_> {
                 }
             }
         };
-        Connection::open(link, self.config.commands.clone())
-            .await
-            .map_err(|failure| self.failure(None, &failure))
+        Ok(Connection::open(link, self.config.commands.clone()))
     }
 
     async fn log_in(&mut self, connection: &mut Connection) -> Result<(), Condition> {

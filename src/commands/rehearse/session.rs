@@ -104,8 +104,8 @@ impl Session {
     /// Connects to a private server, which ends with the session.
     pub(crate) async fn private(server: PrivateServer) -> Result<Self, RehearseError> {
         let endpoint = Endpoint::Unix(server.socket());
-        let connection = open(first_connection(&endpoint).await?).await?;
-        let killer = open(connect(&endpoint).await?).await?;
+        let connection = open(first_connection(&endpoint).await?);
+        let killer = open(connect(&endpoint).await?);
         let mut session =
             Self { connection, killer, private: Some(server), interrupted: CancellationToken::new() };
         session.wait_until_loaded().await?;
@@ -214,10 +214,6 @@ impl Session {
         }
     }
 
-    fn processor_time(&self) -> Option<Duration> {
-        self.private.as_ref()?.processor_time()
-    }
-
     /// Runs a script, and kills it if it takes longer than [`RUN_LIMIT`] or the rehearsal is interrupted.
     pub(crate) async fn run(
         &mut self,
@@ -240,7 +236,8 @@ impl Session {
         let interrupted = self.interrupted.clone();
         let reply = self.connection.send_any(callable.call(keys, args), "the script", SCRIPT_REPLY_LIMIT);
         tokio::pin!(reply);
-        let start = self.processor_time();
+        let processor_time = || self.private.as_ref()?.processor_time();
+        let start = processor_time();
         let mut limit = RUN_LIMIT;
         for _ in 0..MAX_EXTENSIONS {
             tokio::select! {
@@ -250,7 +247,7 @@ impl Session {
                 () = interrupted.cancelled() => break,
             }
             // A busy machine: the server has had less time than has passed.
-            let used = start.zip(self.processor_time()).map(|(start, now)| now.saturating_sub(start));
+            let used = start.zip(processor_time()).map(|(start, now)| now.saturating_sub(start));
             let left = used.map_or(Duration::ZERO, |used| RUN_LIMIT.saturating_sub(used));
             if left < INTERVAL {
                 break;
@@ -325,9 +322,8 @@ async fn first_connection(endpoint: &Endpoint) -> Result<Transport, RehearseErro
     Ok(connect(endpoint).await?)
 }
 
-async fn open(transport: Transport) -> Result<Connection, RehearseError> {
-    let failed = |failure| RehearseError::Failed { command: "the connection", failure };
-    Connection::open(transport, CommandNames::default()).await.map_err(failed)
+fn open(transport: Transport) -> Connection {
+    Connection::open(transport, CommandNames::default())
 }
 
 /// Connects to a server of the user, with TLS and credentials.
@@ -345,7 +341,7 @@ pub(crate) async fn dial(target: &TargetConfig) -> Result<Connection, RehearseEr
             .map_err(|_| RehearseError::Timeout("the TLS handshake"))?
             .map_err(|error| lost(error.to_string()))?,
     };
-    let mut connection = open(transport).await?;
+    let mut connection = open(transport);
     if let Some(password) = &target.credentials.password {
         let user = target.credentials.user.as_deref();
         let passwords = password.read_within(REPLY_TIMEOUT).await;

@@ -93,8 +93,7 @@ impl Peer {
             let setup = setup.map_err(|error| error.to_string())?;
             link = setup.handshake(link).await.map_err(|failure| failure.to_string())?;
         }
-        let mut connection =
-            Connection::open(link, target.commands).await.map_err(|failure| failure.to_string())?;
+        let mut connection = Connection::open(link, target.commands);
         let user = entry.credentials.user.as_deref();
         let password = match &entry.credentials.password {
             None => None,

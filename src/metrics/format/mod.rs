@@ -3,12 +3,11 @@
 //! A response is a sequence of families, each with the samples of all targets. The samples of a target are encoded by
 //! themselves, so that those of many targets never exist at once.
 
+mod lines;
 mod openmetrics;
 mod protobuf;
 
-use prometheus::proto::{Metric, MetricFamily, MetricType};
-use prometheus::{Encoder as _, TextEncoder};
-
+pub(super) use self::lines::{Lines, escape};
 use super::samples::{Kind, Sample};
 
 /// Format of the exposition.
@@ -108,41 +107,25 @@ impl Format {
         (format, weight)
     }
 
-    /// True if the format has what [`Extra`](super::samples::Extra) holds.
-    pub(super) const fn has_extra(self) -> bool {
-        !matches!(self, Self::Text)
-    }
-
-    /// Appends samples to those of their family.
-    ///
-    /// # Errors
-    /// A sample cannot be encoded.
-    pub(super) fn encode(
-        self,
-        head: Head<'_>,
-        samples: Vec<Sample>,
-        body: &mut Vec<u8>,
-    ) -> Result<(), prometheus::Error> {
+    /// Appends samples to those of their family. The text formats write theirs by [`Lines`].
+    pub(super) fn encode(self, head: Head<'_>, samples: &[Sample], body: &mut Vec<u8>) {
         match self {
-            Self::Text => text(head, samples, body)?,
-            Self::OpenMetrics => openmetrics::encode(head, &samples, body),
-            Self::Protobuf => protobuf::encode(head, &samples, body),
+            Self::Text | Self::OpenMetrics => {}
+            Self::Protobuf => protobuf::encode(head, samples, body),
         }
-        Ok(())
     }
 
-    /// Appends a family whose samples were encoded to `body`.
-    pub(super) fn finish_family(self, head: Head<'_>, body: &[u8], out: &mut Vec<u8>) {
+    /// Appends the beginning of a family whose encoded samples have this length.
+    pub(super) fn write_head(self, head: Head<'_>, length: usize, out: &mut Vec<u8>) {
         match self {
             Self::Text => {
                 let Head { name, kind, help } = head;
                 let kind = kind.as_str();
                 // The help texts of this program need no escapes; a test holds it.
                 out.extend_from_slice(format!("# HELP {name} {help}\n# TYPE {name} {kind}\n").as_bytes());
-                out.extend_from_slice(body);
             }
-            Self::OpenMetrics => openmetrics::finish_family(head, body, out),
-            Self::Protobuf => protobuf::finish_family(head, body, out),
+            Self::OpenMetrics => openmetrics::write_head(head, out),
+            Self::Protobuf => protobuf::write_head(head, length, out),
         }
     }
 
@@ -153,26 +136,6 @@ impl Format {
             Self::Text | Self::Protobuf => b"",
         }
     }
-}
-
-fn text(head: Head<'_>, samples: Vec<Sample>, body: &mut Vec<u8>) -> Result<(), prometheus::Error> {
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let mut family = MetricFamily::default();
-    family.set_name(head.name.to_owned());
-    family.set_field_type(match head.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
-    family.set_metric(samples.into_iter().map(|sample| sample.metric).collect::<Vec<Metric>>());
-    let begin = body.len();
-    TextEncoder::new().encode(&[family], body)?;
-    // Without help there is only the line of the type before the samples.
-    let head = body.iter().skip(begin).position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    body.drain(begin..begin.saturating_add(head).min(body.len()));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use prometheus::proto;
 use prost::Message as _;
 
 use super::{Head, openmetrics};
-use crate::metrics::samples::{Extra, Kind, Sample};
+use crate::metrics::samples::{Kind, Sample, SampleValue};
 use crate::watch::{self, SCHEMA};
 
 /// Upper bound of the zero bucket of native histograms, as client libraries have it: 2^-128.
@@ -134,8 +133,8 @@ pub(super) fn encode(head: Head<'_>, samples: &[Sample], body: &mut Vec<u8>) {
     body.append(&mut FamilyBody { metrics }.encode_to_vec());
 }
 
-/// Appends the family with its length.
-pub(super) fn finish_family(head: Head<'_>, body: &[u8], out: &mut Vec<u8>) {
+/// Appends the length of a family whose encoded samples have this length, and its head.
+pub(super) fn write_head(head: Head<'_>, length: usize, out: &mut Vec<u8>) {
     let encoded = FamilyHead {
         name: head.name.to_owned(),
         help: head.help.to_owned(),
@@ -148,58 +147,63 @@ pub(super) fn finish_family(head: Head<'_>, body: &[u8], out: &mut Vec<u8>) {
     }
     .encode_to_vec();
     // A Vec grows as needed.
-    let _ = prost::encode_length_delimiter(encoded.len() + body.len(), out);
+    let _ = prost::encode_length_delimiter(encoded.len() + length, out);
     out.extend_from_slice(&encoded);
-    out.extend_from_slice(body);
 }
 
-fn metric(kind: Kind, Sample { metric, extra }: &Sample) -> Metric {
-    let extra = extra.as_deref();
-    let created = extra.and_then(|extra| extra.created).map(timestamp);
-    let labels = metric.get_label().iter().map(|label| pair(label.name(), label.value()));
+fn metric(kind: Kind, Sample { labels, value, created }: &Sample) -> Metric {
+    let created = created.map(timestamp);
+    let labels = labels.iter().map(|(name, value)| pair(name, value));
     let mut result = Metric { labels: labels.collect(), ..Metric::default() };
-    match kind {
-        Kind::Gauge => result.gauge = Some(Gauge { value: metric.get_gauge().get_value() }),
-        Kind::Counter => result.counter = Some(Counter { value: metric.get_counter().get_value(), created }),
-        Kind::Histogram => result.histogram = Some(histogram(metric.get_histogram(), created, extra)),
+    match (value, kind) {
+        (SampleValue::Number(value), Kind::Counter) => {
+            result.counter = Some(Counter { value: *value, created });
+        }
+        (SampleValue::Number(value), _) => result.gauge = Some(Gauge { value: *value }),
+        (SampleValue::Histogram(sample), _) => {
+            let (classic, exemplars) = &**sample;
+            result.histogram = Some(histogram(classic, created, exemplars));
+        }
     }
     result
 }
 
-fn histogram(classic: &proto::Histogram, created: Option<Timestamp>, extra: Option<&Extra>) -> Histogram {
-    let bounded = classic.get_bucket().iter().map(|one| (one.upper_bound(), one.cumulative_count()));
-    let all = (f64::INFINITY, classic.get_sample_count());
-    let exemplar = |index| extra.and_then(|extra| extra.exemplars.get(&index)).map(exemplar);
-    let buckets = bounded.chain([all]).enumerate().map(|(index, (upper_bound, cumulative_count))| Bucket {
-        cumulative_count,
-        upper_bound,
-        exemplar: exemplar(index),
-    });
+fn histogram(
+    classic: &watch::Histogram,
+    created: Option<Timestamp>,
+    exemplars: &watch::Exemplars,
+) -> Histogram {
+    let all = (f64::INFINITY, classic.count());
+    let exemplar = |index| exemplars.get(index).map(exemplar);
+    let buckets =
+        classic.cumulative().chain([all]).enumerate().map(|(index, (upper_bound, cumulative_count))| {
+            Bucket { cumulative_count, upper_bound, exemplar: exemplar(index) }
+        });
     let mut histogram = Histogram {
-        count: classic.get_sample_count(),
-        sum: classic.get_sample_sum(),
+        count: classic.count(),
+        sum: classic.sum(),
         buckets: buckets.collect(),
         created,
         ..Histogram::default()
     };
-    add_exponential(&mut histogram, extra);
+    add_exponential(&mut histogram, classic);
     histogram
 }
 
 /// Adds the buckets of the native histogram: spans of consecutive indices, and each count as difference to the one before.
-fn add_exponential(histogram: &mut Histogram, extra: Option<&Extra>) {
-    let Some((buckets, zeros)) = extra.and_then(|extra| extra.exponential.as_ref()) else { return };
-    (histogram.schema, histogram.zero_threshold, histogram.zeros) = (SCHEMA, ZERO_THRESHOLD, *zeros);
+fn add_exponential(histogram: &mut Histogram, classic: &watch::Histogram) {
+    let (buckets, zeros) = classic.exponential();
+    (histogram.schema, histogram.zero_threshold, histogram.zeros) = (SCHEMA, ZERO_THRESHOLD, zeros);
     let (mut next, mut before) = (0_i32, 0_i64);
     for (index, count) in buckets {
-        match histogram.spans.last_mut().filter(|_| *index == next) {
+        match histogram.spans.last_mut().filter(|_| index == next) {
             Some(span) => span.length += 1,
             None => {
                 histogram.spans.push(BucketSpan { offset: index.saturating_sub(next), length: 1 });
             }
         }
         next = index.saturating_add(1);
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         histogram.deltas.push(count.saturating_sub(before));
         before = count;
     }

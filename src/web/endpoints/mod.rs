@@ -9,21 +9,25 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use tracing::error;
 
 use self::hosts::Hosts;
 use crate::config::WebConfig;
 use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
-use crate::metrics::{Exposition, Format};
+use crate::metrics::{Exposition, ExpositionText, Format};
 use crate::notify::Scrape;
 use crate::web::server::Peer;
-use crate::web::server::body::{BodyId, SharedBody};
-use crate::web::server::compress::{GZIP, accepts_gzip, compress};
+use crate::web::server::body::{BodyId, ChunkedBody, SharedBody};
+use crate::web::server::compress::{GZIP, VARIES, accepts_gzip, compress};
 use crate::web::status;
 
 /// State shared by the handlers.
@@ -33,8 +37,28 @@ struct AppState {
     exposition: Arc<Exposition>,
 }
 
-/// Creates the router of all endpoints.
-pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Router {
+/// All endpoints.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoints {
+    router: TowerToHyperService<Router>,
+    telemetry_path: Arc<str>,
+    state: Arc<AppState>,
+}
+
+impl Endpoints {
+    /// Responds to a request. `/metrics` does without the layers of the router: they take as much time as the response.
+    pub(crate) async fn respond(&self, mut request: Request<Incoming>, peer: Peer) -> Response {
+        if request.method() == Method::GET && request.uri().path() == &*self.telemetry_path {
+            return metrics(&self.state, Some(peer), request.headers()).await;
+        }
+        request.extensions_mut().insert(peer);
+        let Ok(response) = self.router.call(request).await;
+        response
+    }
+}
+
+/// Creates all endpoints.
+pub(crate) fn endpoints(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Endpoints {
     let exposition = Arc::new(Exposition::new(Arc::clone(&fleet), Arc::clone(&reloader)));
     let probes = Arc::clone(reloader.probes());
     let hosts = Arc::new(Hosts::new(&config.allowed_hosts, config.external_url.as_deref()));
@@ -43,34 +67,53 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Reload
     let for_browsers =
         status.merge(lifecycle).route_layer(middleware::from_fn_with_state(hosts, hosts::check));
     let state = Arc::new(AppState { fleet: Arc::clone(&fleet), exposition: Arc::clone(&exposition) });
-    Router::new()
+    let router = Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
-        .route(&config.telemetry_path, get(metrics))
-        .with_state(state)
+        // Requests with GET do not get here; `get` answers HEAD and other methods.
+        .route(&config.telemetry_path, get(metrics_without_body))
+        .with_state(Arc::clone(&state))
         .route("/scrape", get(scrape))
         .route("/discover-cluster-nodes", get(discover_cluster_nodes))
         .merge(for_browsers)
         .merge(probe::routes(exposition, probes, Arc::clone(&fleet)))
         .merge(sd::routes(fleet))
-        .layer(middleware::from_fn(compress))
+        .layer(middleware::from_fn(compress));
+    let router = TowerToHyperService::new(router);
+    Endpoints { router, telemetry_path: config.telemetry_path.as_str().into(), state }
 }
 
-async fn metrics(
-    State(state): State<Arc<AppState>>,
-    peer: Option<Extension<Peer>>,
-    request: HeaderMap,
-) -> Response {
-    record_scrape(&state.fleet, peer, &request, None);
-    let (format, gzip) = (format(&request), accepts_gzip(&request));
-    let text = if gzip { state.exposition.gzip(format).await } else { state.exposition.plain(format).await };
-    match text {
+async fn metrics_without_body(State(state): State<Arc<AppState>>, request: HeaderMap) -> Response {
+    metrics(&state, None, &request).await
+}
+
+async fn metrics(state: &AppState, peer: Option<Peer>, request: &HeaderMap) -> Response {
+    record_scrape(&state.fleet, peer.map(Extension), request, None);
+    let (format, gzip) = (format(request), accepts_gzip(request));
+    match state.exposition.text(format, gzip).await {
         Ok(text) => {
-            let id = BodyId { address: text.cached.as_ptr().addr(), length: text.cached.len(), gzip };
-            let body = Body::new(SharedBody::new([text.live, text.cached, text.trailer]));
-            let mut response = (of_format(format), Extension(id), body).into_response();
+            let (id, body) = match text {
+                ExpositionText::Whole { live, cached, trailer } => {
+                    let id = BodyId { address: cached.as_ptr().addr(), length: cached.len(), gzip };
+                    (id, Body::new(SharedBody::new([live, cached, trailer])))
+                }
+                ExpositionText::Chunks { live, cached } => {
+                    // In memory is the compressed form in either encoding.
+                    let id = BodyId {
+                        address: Arc::as_ptr(&cached).addr(),
+                        length: cached.length(true),
+                        gzip: true,
+                    };
+                    (id, Body::new(ChunkedBody::new([live, cached], gzip)))
+                }
+            };
+            let mut response = Response::new(body);
+            response.extensions_mut().insert(id);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+            headers.insert(header::VARY, HeaderValue::from_static(VARIES));
             if gzip {
-                response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+                headers.insert(header::CONTENT_ENCODING, GZIP);
             }
             response
         }

@@ -38,16 +38,12 @@ async fn probe(
             .into_response();
     };
     let format = super::format(&request);
-    let text = match probes.target(&target, module).await {
+    match probes.target(&target, module).await {
         Ok(target) => {
             record_scrape(&fleet, peer, &request, Some(target.name()));
-            exposition.probe(format, &target)
+            (super::of_format(format), exposition.probe(format, &target)).into_response()
         }
-        Err(error) => return (status(&error), format!("{error}\n")).into_response(),
-    };
-    match text {
-        Ok(text) => (super::of_format(format), text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => (status(&error), format!("{error}\n")).into_response(),
     }
 }
 

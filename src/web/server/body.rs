@@ -1,11 +1,15 @@
 //! Response body that shares its bytes with all clients that receive it.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+
+use crate::metrics::gzip::ChunkedText;
 
 /// Maximum size of a frame, in bytes; each is a slice of the shared bytes.
 const FRAME_BYTES: usize = 64 << 10;
@@ -60,6 +64,81 @@ impl Body for SharedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(u64::try_from(self.remaining()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Texts in chunks, sent one after the other; compressed as one gzip member, or decompressed chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct ChunkedBody {
+    parts: [Arc<ChunkedText>; 2],
+    gzip: bool,
+    position: Position,
+    /// Number of bytes that were not sent yet.
+    remaining: usize,
+}
+
+/// What is sent next.
+#[derive(Debug, Clone, Copy)]
+enum Position {
+    Header,
+    Chunk { part: usize, index: usize },
+    Trailer,
+    End,
+}
+
+impl ChunkedBody {
+    /// Creates a body from `parts`.
+    pub(crate) fn new(parts: [Arc<ChunkedText>; 2], gzip: bool) -> Self {
+        let around = if gzip { ChunkedText::header().len() + ChunkedText::trailer(&parts).len() } else { 0 };
+        let remaining = parts.iter().map(|part| part.length(gzip)).sum::<usize>().saturating_add(around);
+        Self { parts, gzip, position: Position::Header, remaining }
+    }
+
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let (bytes, next) = match self.position {
+                Position::Header => (
+                    if self.gzip { ChunkedText::header() } else { Bytes::new() },
+                    Position::Chunk { part: 0, index: 0 },
+                ),
+                Position::Chunk { part, index } => match self.parts.get(part) {
+                    Some(chunks) if index < chunks.count() => {
+                        (chunks.chunk(index, self.gzip)?, Position::Chunk { part, index: index + 1 })
+                    }
+                    Some(_) => (Bytes::new(), Position::Chunk { part: part + 1, index: 0 }),
+                    None => (Bytes::new(), Position::Trailer),
+                },
+                Position::Trailer => {
+                    (if self.gzip { ChunkedText::trailer(&self.parts) } else { Bytes::new() }, Position::End)
+                }
+                Position::End => return Ok(None),
+            };
+            self.position = next;
+            if !bytes.is_empty() {
+                self.remaining = self.remaining.saturating_sub(bytes.len());
+                return Ok(Some(bytes));
+            }
+        }
+    }
+}
+
+impl Body for ChunkedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(self.next().transpose().map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.remaining).unwrap_or(u64::MAX))
     }
 }
 

@@ -15,6 +15,9 @@ use crate::metrics::gzip;
 /// Value of `Content-Encoding`.
 pub(crate) const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
+/// Value of `Vary` of a response that depends on the format too.
+pub(crate) const VARIES: &str = "accept, accept-encoding";
+
 /// Minimum size of a compressed response, in bytes; a smaller one fits into one or two packets.
 const MIN_BYTES: u64 = 1 << 10;
 
@@ -50,7 +53,7 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
     let accepted = accepts_gzip(request.headers());
     let mut response = next.run(request).await;
     let varies_by_format = response.headers().contains_key(header::VARY);
-    let vary = if varies_by_format { "accept, accept-encoding" } else { "accept-encoding" };
+    let vary = if varies_by_format { VARIES } else { "accept-encoding" };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static(vary));
     let large_enough = response.body().size_hint().exact().is_some_and(|length| length >= MIN_BYTES);
     let compressible =

@@ -10,14 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +29,7 @@ use self::body::BodyId;
 use self::connections::{ConnectionPermit, Connections};
 use self::progress::{ProgressBody, ProgressStream};
 use crate::web::auth::WebAuth;
+use crate::web::endpoints::Endpoints;
 
 /// Timeout of the TLS handshake, of a request head, and of the pause between two requests. Short, so that idle clients
 /// release memory soon; Prometheus reconnects.
@@ -60,15 +59,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Minimum interval between two log lines about errors of `accept`.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves `router` on all `listeners` until `stop`, to clients that `auth` admits. The listeners share the limits.
+/// Serves `endpoints` on all `listeners` until `stop`, to clients that `auth` admits. The listeners share the limits.
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
-    router: Router,
+    endpoints: Endpoints,
     auth: Arc<WebAuth>,
     stop: CancellationToken,
 ) {
     let connections = Arc::new(Connections::default());
-    let service = AuthenticatedRouter { router, auth };
+    let service = AuthenticatedEndpoints { endpoints, auth };
     let mut tasks = JoinSet::new();
     for listener in listeners {
         tasks.spawn(serve_listener(listener, service.clone(), Arc::clone(&connections), stop.clone()));
@@ -86,16 +85,16 @@ pub(crate) async fn serve(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The router and the authentication in front of it.
+/// The endpoints and the authentication in front of them.
 #[derive(Clone)]
-struct AuthenticatedRouter {
-    router: Router,
+struct AuthenticatedEndpoints {
+    endpoints: Endpoints,
     auth: Arc<WebAuth>,
 }
 
 async fn serve_listener(
     listener: TcpListener,
-    service: AuthenticatedRouter,
+    service: AuthenticatedEndpoints,
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
@@ -147,7 +146,7 @@ async fn serve_connection(
     stream: TcpStream,
     peer: IpAddr,
     permit: &Arc<ConnectionPermit>,
-    service: AuthenticatedRouter,
+    service: AuthenticatedEndpoints,
     watcher: Watcher,
     stop: CancellationToken,
 ) {
@@ -174,23 +173,21 @@ async fn serve_requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
     permit: &Arc<ConnectionPermit>,
-    service: AuthenticatedRouter,
+    service: AuthenticatedEndpoints,
     watcher: Watcher,
 ) {
-    let router = TowerToHyperService::new(service.router);
-    let respond = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        let (permit, router, auth) = (Arc::clone(permit), router.clone(), Arc::clone(&service.auth));
+    let respond = service_fn(|request: Request<Incoming>| {
+        let (permit, service) = (Arc::clone(permit), service.clone());
         async move {
-            let mut response = match auth.authorize(&request, peer).await {
+            let mut response = match service.auth.authorize(&request, peer).await {
                 Ok(()) => {
                     // Not recorded for a rejected request: its connection stays among the first to be evicted.
                     permit.state().request_received();
-                    router.call(request).await?
+                    service.endpoints.respond(request, Peer(peer)).await
                 }
                 Err(response) => response,
             };
-            auth.add_headers(&mut response);
+            service.auth.add_headers(&mut response);
             if let Some(body) = response.extensions_mut().remove::<BodyId>() {
                 permit.set_body(body);
             }

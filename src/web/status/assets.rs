@@ -1,6 +1,7 @@
 //! Files of the status page, embedded in the binary.
 
 use super::text::html;
+use crate::config::Shard;
 
 /// Embedded file.
 pub(crate) struct Asset {
@@ -30,10 +31,12 @@ pub(crate) const ASSETS: &[Asset] = &[
 ];
 
 /// Renders the page; browsers without JavaScript show `summary`.
-pub(crate) fn page(telemetry_path: &str, summary: &str) -> String {
+pub(crate) fn page(telemetry_path: &str, shard: Option<Shard>, summary: &str) -> String {
     // Relative, so that the page also works behind a proxy that adds a path prefix.
     let metrics = telemetry_path.trim_start_matches('/');
+    let shard = shard.map(|shard| format!(", shard {shard}")).unwrap_or_default();
     include_str!("assets/status.html")
+        .replace("{{shard}}", &html(&shard))
         .replace("{{version}}", env!("CARGO_PKG_VERSION"))
         .replace("{{metrics}}", &html(metrics))
         .replace("{{summary}}", &html(summary))

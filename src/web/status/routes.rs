@@ -113,7 +113,11 @@ async fn status_page(State(state): State<Arc<AppState>>, request: HeaderMap) -> 
     let mut response = if accepted.contains("text/plain") && !accepted.contains("text/html") {
         response::text(&request, "text/plain; charset=utf-8", summary)
     } else {
-        response::text(&request, "text/html; charset=utf-8", page(&state.telemetry_path, &summary))
+        response::text(
+            &request,
+            "text/html; charset=utf-8",
+            page(&state.telemetry_path, state.fleet.shard(), &summary),
+        )
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
@@ -132,6 +136,7 @@ async fn targets(
             &rows,
             state.exporter_problems(),
             AlertmanagerRow::all(&state.fleet),
+            state.fleet.shard(),
             state.privacy,
             &query,
         ),

@@ -12,6 +12,7 @@ use super::problems::{Kill, ProblemRow, Remedy, diagnosis};
 use super::query::TargetsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
+use crate::config::Shard;
 use crate::diagnosis::{Code, Impact};
 use crate::fleet::Fleet;
 use crate::notify::Status;
@@ -33,6 +34,9 @@ const LAST_HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug, Serialize)]
 pub(crate) struct TargetsResponse {
     version: &'static str,
+    /// Shard of the targets, as `NUMBER/COUNT`; absent without `--shard`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     shows: Shows,
     summary: Summary,
     /// Number of targets that match the query.
@@ -214,6 +218,7 @@ impl TargetsResponse {
         rows: &[Arc<TargetRow>],
         exporter_problems: Vec<String>,
         alertmanagers: Vec<AlertmanagerRow>,
+        shard: Option<Shard>,
         privacy: Privacy,
         query: &TargetsQuery,
     ) -> Self {
@@ -229,6 +234,7 @@ impl TargetsResponse {
             .collect();
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            shard: shard.map(|shard| shard.to_string()),
             shows: Shows { keys: privacy.show_keys, clients: !privacy.hide_clients },
             summary: Summary::new(rows, exporter_problems),
             total: matching.len(),
