@@ -1,9 +1,16 @@
 //! Hands the source revision and its date to the crate: from `REDIS_SCRIPT_EXPORTER_REVISION` (image builds have no `.git`) and
 //! `SOURCE_DATE_EPOCH`, else from git. Without any of them the revision is `unknown`, and the date is empty.
+//!
+//! Compiles the parameters of glibc's allocator. musl, which the released programs use, needs none.
 
 use std::process::Command;
 
 fn main() {
+    println!("cargo:rerun-if-changed=src/allocator.c");
+    if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|library| library == "gnu") {
+        // Nothing refers to the object, so that it is only linked as a whole archive.
+        cc::Build::new().file("src/allocator.c").link_lib_modifier("+whole-archive").compile("allocator");
+    }
     println!("cargo:rerun-if-env-changed=REDIS_SCRIPT_EXPORTER_REVISION");
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo:rerun-if-changed=.git/HEAD");
