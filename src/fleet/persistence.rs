@@ -28,6 +28,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time limit of a write. After it the numbers are shown although they are not saved yet.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Number of parts in which the time of a write is counted: a process that is stopped, as a machine is while it moves, loses one.
+const WRITE_PARTS: u32 = 20;
+
 /// Maximum pause between two writes while numbers wait to be saved.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
@@ -222,10 +225,43 @@ impl Writer {
         }
         let store = Arc::clone(&self.persistence.store);
         let mut writing = tokio::task::spawn_blocking(move || store.write(snapshots, seen));
-        if let Ok(done) = timeout(WRITE_LIMIT, &mut writing).await {
-            return done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        if let Some(done) = within_limit(&mut writing).await {
+            return done;
         }
         self.unfinished = Some(writing);
         Err(too_long())
+    }
+}
+
+/// Waits for a write; `None` after [`WRITE_LIMIT`], of which time in which the process does not run counts little.
+async fn within_limit(writing: &mut JoinHandle<io::Result<()>>) -> Option<io::Result<()>> {
+    for _ in 0..WRITE_PARTS {
+        if let Ok(done) = timeout(WRITE_LIMIT / WRITE_PARTS, &mut *writing).await {
+            return Some(done.unwrap_or_else(|panicked| Err(io::Error::other(panicked))));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a thread that writes may block")]
+
+    use std::future::pending;
+    use std::thread;
+
+    use super::*;
+
+    /// A process that was stopped and continues finds its time limit passed; the write had no time either.
+    #[tokio::test]
+    async fn time_in_which_the_process_is_stopped_is_not_taken_from_a_write() {
+        let mut writing = tokio::task::spawn_blocking(|| {
+            thread::sleep(WRITE_LIMIT * 5 / 4);
+            Ok(())
+        });
+        let stopped = async { thread::sleep(WRITE_LIMIT * 9 / 8) };
+        let (result, ()) = tokio::join!(within_limit(&mut writing), stopped);
+        assert!(matches!(result, Some(Ok(()))), "{result:?}");
+        assert!(within_limit(&mut tokio::spawn(pending())).await.is_none());
     }
 }
