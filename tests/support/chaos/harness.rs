@@ -24,8 +24,9 @@ const ROTATION: Duration = Duration::from_millis(1500);
 /// Uptime from which the exporter does not take a server for a restarted one.
 const MIN_UPTIME: Duration = Duration::from_secs(5);
 
-/// Time without a change after which the counts of a target are final.
-const FINAL_AFTER: Duration = Duration::from_secs(1);
+/// Time without a change after which the counts of a target are final, if the exporter runs all the time. Numbers wait for at most
+/// 2 s until they are saved.
+const FINAL_AFTER: Duration = Duration::from_secs(4);
 
 /// Default `slowlog-max-len` of the servers.
 const MAX_LEN: u64 = 128;
@@ -721,6 +722,7 @@ impl<'a> TargetHarness<'a> {
         let (expected, target) = (self.expected(), self.target());
         let begun = Instant::now();
         let (mut since, mut last) = (begun, None);
+        let mut interruptions = self.shared.interruptions();
         let reported = loop {
             assert!(begun.elapsed() < SETTLE_LIMIT, "the target does not become unreachable");
             let Some(page) = self.page(since) else { continue };
@@ -728,6 +730,11 @@ impl<'a> TargetHarness<'a> {
             let state = [("target", &*target), ("state", "unreachable")];
             let gone = page.metrics.value("redis_script_target_state", &state) == Some(1.0);
             let reported = page.counts(&target);
+            // An exporter that is stopped or restarted meanwhile may still have replies to read.
+            let before = std::mem::replace(&mut interruptions, self.shared.interruptions());
+            if before != interruptions {
+                last = None;
+            }
             match last {
                 Some((before, at)) if gone && before == reported => {
                     if Instant::now().duration_since(at) > FINAL_AFTER {

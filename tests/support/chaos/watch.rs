@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread;
@@ -109,6 +109,8 @@ pub struct SharedState {
     /// Labels `target` of hostile servers.
     hostile: Vec<String>,
     peak_memory: Mutex<u64>,
+    /// Number of times that the exporter was stopped, continued, or ended by a signal.
+    interruptions: AtomicU64,
 }
 
 impl SharedState {
@@ -128,6 +130,7 @@ impl SharedState {
             failures: Mutex::default(),
             hostile,
             peak_memory: Mutex::default(),
+            interruptions: AtomicU64::new(0),
         }
     }
 
@@ -167,6 +170,15 @@ impl SharedState {
     fn used_memory(&self, exporter: &Exporter) {
         let mut peak = self.peak_memory.lock().unwrap();
         *peak = exporter.peak_memory().max(*peak);
+    }
+
+    fn interrupted(&self) {
+        self.interruptions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of times that the exporter was stopped, continued, or ended by a signal.
+    pub fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::Relaxed)
     }
 
     pub fn peak_memory(&self) -> u64 {
@@ -349,9 +361,11 @@ pub fn run_exporter(shared: &SharedState, args: &[String], seed: u64, requests: 
             let time = Duration::from_millis(rng.random_range(50..2500));
             shared.event(EXPORTER, &format!("stopped for {time:?}"));
             shared.fault("exporter_sigstop");
+            shared.interrupted();
             exporter.signal(Signal::SIGSTOP);
             thread::sleep(time);
             exporter.signal(Signal::SIGCONT);
+            shared.interrupted();
         } else {
             let signal = if kind < 5 { Signal::SIGKILL } else { Signal::SIGTERM };
             let pause = match rng.random_range(0..4) {
@@ -369,6 +383,7 @@ pub fn run_exporter(shared: &SharedState, args: &[String], seed: u64, requests: 
             shared.read_log(lines);
             thread::sleep(Duration::from_millis(pause));
             exporter = start(&mut rng);
+            shared.interrupted();
         }
         if !requested {
             next = Instant::now() + Duration::from_millis(rng.random_range(200..5000));
