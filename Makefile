@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Tests wait for servers most of the time, so more of them than cores run at once.
 TEST_THREADS ?= 8
 
-.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak test-libraries check-dockerfile release-check check-workflows check-languages msrv
+.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,10 +84,13 @@ audit: ## check dependencies for vulnerabilities, licences and sources (needs th
 msrv: ## build with the oldest supported Rust
 	scripts/check-msrv.sh
 
-soak: ## inject random faults into real servers and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
-	scripts/setup.sh
+fuzz: ## fuzz each parser for FUZZ_SECONDS (60); scripts/fuzz.sh TARGET… fuzzes some of them
+	scripts/fuzz.sh
+
+soak: ## inject random faults into servers of all versions, beside hostile ones, and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
+	SERVERS=all scripts/setup.sh
 	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
-	"$$CARGO_TARGET_DIR/release/examples/soak"
+	SERVERS=all "$$CARGO_TARGET_DIR/release/examples/soak"
 
 release-check: ## build the files of a release, install and test them in a clean root
 	scripts/setup.sh --release

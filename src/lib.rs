@@ -3,7 +3,7 @@
 //! `ARCHITECTURE.md` describes the modules and the data flow between them.
 //!
 //! The crate exists for its binary: [`run`] is the program, [`lint`] its linter, [`metrics_document`] makes the page of
-//! metrics in `docs/`.
+//! metrics in `docs/`. Fuzz targets see `fuzzing` too, which other builds do not have.
 
 mod blocking;
 mod cli;
@@ -16,6 +16,8 @@ mod diagnosis;
 mod embedded;
 mod files;
 mod fleet;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod guard;
 pub mod lint;
 mod logging;

@@ -11,6 +11,9 @@ mod lint;
 mod rehearse;
 mod serve;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use self::rehearse::fuzz as fuzz_rehearse;
+
 use std::cell::RefCell;
 use std::env::VarError;
 use std::ffi::OsString;

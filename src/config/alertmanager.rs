@@ -415,7 +415,7 @@ impl Url {
 
 /// Content of the file.
 #[derive(Debug, Default)]
-struct File {
+pub(super) struct File {
     alertmanagers: Vec<Arc<Alertmanager>>,
     /// Settings of the entry without addresses, which apply to `--alertmanager.url`.
     for_urls: Option<HttpSettings>,
@@ -425,7 +425,15 @@ struct File {
 fn read(path: &Path) -> Result<File, ConfigError> {
     let text = files::read_text(path, MAX_SIZE)
         .map_err(|error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display())))?;
-    Parser { path, text: &text }.parse()
+    parse(path, &text)
+}
+
+/// Parses the text of the file at `path`.
+///
+/// # Errors
+/// The first invalid setting.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    Parser { path, text }.parse()
 }
 
 /// Parses the text of a file.

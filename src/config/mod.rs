@@ -8,6 +8,8 @@ mod allow;
 mod credentials;
 mod discovery;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod guard;
 mod module;
 mod script_dirs;

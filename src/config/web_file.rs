@@ -260,7 +260,15 @@ impl WebFile {
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = files::read_text(path, MAX_SIZE)
             .map_err(|error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display())))?;
-        Parser { path, text: &text }.parse()
+        Self::parse(path, &text)
+    }
+
+    /// Parses the text of the file at `path`.
+    ///
+    /// # Errors
+    /// The first invalid setting.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Parser { path, text }.parse()
     }
 }
 

@@ -152,6 +152,21 @@ pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serd
     Ok(text)
 }
 
+/// Returns a file with these lines of targets, whose end is valid, for fuzzing.
+///
+/// # Errors
+/// None in practice: head and end can be serialized.
+#[cfg(any(fuzzing, test))]
+pub(super) fn closed(lines: &str) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(&Head { format: FORMAT.to_owned(), version: VERSION })?;
+    text.push('\n');
+    lines.lines().for_each(|line| text.extend([line, "\n"]));
+    let end = End { targets: lines.lines().count(), sha1: checksum(&text) };
+    text.push_str(&serde_json::to_string(&end)?);
+    text.push('\n');
+    Ok(text)
+}
+
 /// Contents of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {

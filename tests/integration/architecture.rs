@@ -121,7 +121,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Removes items with `#[cfg(test)]`, and collects the names of modules among them that have a file of their own.
+/// Removes items with `#[cfg(test)]` or `#[cfg(any(fuzzing, test))]`, and collects the names of modules among them that have a file of their own.
 fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTree> {
     let mut kept = Vec::new();
     let mut tokens = tokens.into_iter();
@@ -162,7 +162,8 @@ fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTre
 }
 
 fn is_cfg_test(attribute: &TokenStream) -> bool {
-    attribute.to_string().replace(' ', "") == "cfg(test)"
+    // Fuzz targets are tests too.
+    ["cfg(test)", "cfg(any(fuzzing,test))"].contains(&attribute.to_string().replace(' ', "").as_str())
 }
 
 /// Collects all paths, with those in braces after `::` completed by what stands before the braces.
@@ -244,10 +245,35 @@ fn modules_import_each_other_in_one_direction() {
     assert!(imports.is_empty(), "circles: {imports:#?}");
 }
 
+/// The one file in C sets the parameters of an allocator.
+#[test]
+fn there_is_no_unsafe_code_and_one_crypto_provider() {
+    let manifest = fs::read_to_string(repository("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nunsafe_code = \"forbid\"\n"));
+    let locked = fs::read_to_string(repository("Cargo.lock")).unwrap();
+    let has = |name: &str| locked.contains(&format!("\nname = \"{name}\"\n"));
+    assert!(has("ring") && has("rustls"));
+    for other in ["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"] {
+        assert!(!has(other), "{other}");
+    }
+    let (mut in_c, mut folders) = (Vec::new(), vec![repository("src")]);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
+                in_c.push(path);
+            }
+        }
+    }
+    assert_eq!(in_c, [repository("src/allocator.c")]);
+}
+
 #[test]
 fn few_files_stand_beside_the_folders() {
     let files = fs::read_dir(repository("src")).unwrap().map(|entry| entry.unwrap().path());
-    let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+    let is_rust = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let files: Vec<PathBuf> = files.filter(|path| path.is_file() && is_rust(path)).collect();
     assert!(files.len() <= MAX_LOOSE_FILES, "{files:?}");
     let main = fs::read_to_string(repository("src/main.rs")).unwrap();
     assert!(main.lines().count() <= MAX_MAIN, "src/main.rs is for choosing what to run");

@@ -46,7 +46,7 @@ fn the_package_holds_what_the_build_needs_and_no_tests() {
     for file in included.iter().chain(&["README.md", "LICENSE-MIT", "LICENSE-APACHE"].map(PathBuf::from)) {
         assert!(files.contains(file), "{} is not in the package", file.display());
     }
-    for folder in ["tests", "benches", "examples", "scripts", "deploy"] {
+    for folder in ["tests", "benches", "examples", "scripts", "deploy", "fuzz"] {
         let inside: Vec<_> = files.iter().filter(|file| file.starts_with(folder)).collect();
         assert!(inside.is_empty(), "{inside:?}");
     }

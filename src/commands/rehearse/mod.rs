@@ -52,6 +52,18 @@ const OTHER_FORMATS: [&str; 6] = ["gif", "jpeg", "jpg", "pdf", "png", "webp"];
 /// Columns of the bar of progress.
 const BAR: f64 = 30.0;
 
+/// Parses any text as comments of a script, as a key, and as INFO, for fuzzing.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn fuzz(text: &str) {
+    let _ = self::directive::Directives::parse(text);
+    let _ = self::snapshot::Snapshot::parse(text);
+    for line in text.lines() {
+        if let Ok(spec) = self::spec::KeySpec::parse(line) {
+            let _ = (spec.affixes(), spec.elements(u64::MAX), spec.grows());
+        }
+    }
+}
+
 /// Rehearses the scripts that the flags name, and prints the results.
 ///
 /// # Errors

@@ -58,7 +58,21 @@ pub(super) fn read(
 ) -> Result<Entries, ConfigError> {
     let text = files::read_text(path, MAX_SIZE)
         .map_err(|error| ConfigError::new(FLAG, format!("cannot read {}: {error}", path.display())))?;
-    Parser { path, defaults, env }.parse(&text, names)
+    parse(path, &text, defaults, names, env)
+}
+
+/// Parses the text of the file at `path`.
+///
+/// # Errors
+/// The first invalid entry.
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    defaults: &Defaults,
+    names: HashSet<Arc<str>>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Entries, ConfigError> {
+    Parser { path, defaults, env }.parse(text, names)
 }
 
 /// Parses the text of a file.
