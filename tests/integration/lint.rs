@@ -359,6 +359,21 @@ fn unreadable_files_are_reported_and_the_others_checked() {
     assert_eq!(finished.stderr, "");
 }
 
+/// Findings show lines of the file: a link must not show those of any other file.
+#[test]
+fn a_link_in_a_folder_is_read_only_if_it_leads_to_lua() {
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (secret, script) = (elsewhere.path().join("secret"), elsewhere.path().join("script.lua"));
+    fs::write(&secret, "root:sesame:KEYS(\n").unwrap();
+    fs::write(&script, "return redis.call('KEYS', '*')").unwrap();
+    for (file, link) in [(&secret, "x.lua"), (&script, "y.lua")] {
+        std::os::unix::fs::symlink(file, folder.path().join(link)).unwrap();
+    }
+    let finished = run(&[folder.path().to_str().unwrap()], "");
+    assert!(finished.stdout.contains("y.lua:1:8: error[keys-command]"), "{finished:?}");
+    assert!(!format!("{finished:?}").contains("sesame"), "{finished:?}");
+}
+
 #[test]
 fn control_characters_of_scripts_and_names_are_escaped() {
     let folder = TempDir::new().unwrap();

@@ -493,6 +493,34 @@ fn check_sends_a_test_alert_and_says_what_became_of_it() {
     }
 }
 
+/// An Alertmanager that answers with the address of another server, and a proxy in the environment.
+#[test]
+fn redirects_are_not_followed_and_proxies_are_not_used() {
+    let (other, redirecting) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    other.set_nonblocking(true).unwrap();
+    let elsewhere = format!("http://{}", other.local_addr().unwrap());
+    let url = format!("--alertmanager.url=http://{}", redirecting.local_addr().unwrap());
+    let location = format!("{elsewhere}/api/v2/alerts");
+    thread::spawn(move || {
+        for stream in redirecting.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 65_536]);
+            let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\n");
+            let _ =
+                stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    let checked = Exporter::builder()
+        .args(&["check", "--alertmanager", "--redis.addr=127.0.0.1:1", &url])
+        .env("HTTP_PROXY", &elsewhere)
+        .env("http_proxy", &elsewhere)
+        .run();
+    assert!(checked.stdout.contains("redirects are not followed"), "{checked:?}");
+    let accepted = other.accept();
+    assert!(accepted.is_err(), "{accepted:?}");
+}
+
 fn check_with_alertmanager(kind: Kind) {
     let server = Server::start(kind);
     let receiver = Receiver::start();

@@ -206,6 +206,54 @@ fn non_http_requests_are_rejected() {
     assert_eq!(exporter.get("/metrics").status, 200);
 }
 
+/// Status of the response to a request with these headers.
+fn status(exporter: &Exporter, request: &str, headers: &[&str]) -> u16 {
+    let mut stream = TcpStream::connect(exporter.addr()).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\n{}\r\nConnection: close\r\n\r\n", headers.join("\r\n")).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap()
+}
+
+/// A page of another site makes the browser of an operator send requests, also by a name of its own that resolves to the
+/// exporter.
+#[test]
+fn requests_of_other_sites_are_refused() {
+    let exporter =
+        lonely(&["--web.enable-lifecycle", "--web.external-url=https://status.example.org/redis/"]);
+    let own = format!("Host: {}", exporter.addr());
+    let reloads =
+        || exporter.metrics().sum("redis_script_exporter_config_last_reload_success_timestamp_seconds", &[]);
+    let page = |host: &str| status(&exporter, "GET /", &[host]);
+    for host in [own.as_str(), "Host: status.example.org", "Host: STATUS.example.org.:8443", "Host: [::1]:1"]
+    {
+        assert_eq!(page(host), 200, "{host}");
+    }
+    for host in
+        ["Host: evil.example", "Host: status.example.org.evil.example", "Host: 127.0.0.1.evil.example"]
+    {
+        for request in ["GET /", "GET /api/v1/targets", "POST /-/reload"] {
+            assert_eq!(status(&exporter, request, &[host]), 403, "{request} {host}");
+        }
+        // Monitoring uses any name.
+        for request in ["GET /metrics", "GET /-/healthy", "GET /sd"] {
+            assert_eq!(status(&exporter, request, &[host]), 200, "{request} {host}");
+        }
+    }
+    let before = reloads();
+    for foreign in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
+        assert_eq!(status(&exporter, "POST /-/reload", &[&own, foreign]), 403, "{foreign}");
+    }
+    assert!((reloads() - before).abs() < 0.5, "nothing was reloaded");
+    let same = format!("Origin: http://{}", exporter.addr());
+    for headers in [&[own.as_str(), &same][..], &[&own]] {
+        assert_eq!(status(&exporter, "POST /-/reload", headers), 200, "{headers:?}");
+    }
+    drop(exporter);
+    let open = lonely(&["--web.allowed-host=*"]);
+    assert_eq!(status(&open, "GET /", &["Host: evil.example"]), 200);
+}
+
 fn promtool_accepts_the_metrics(kind: Kind) {
     let Some(promtool) = find_program("promtool") else {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "promtool is missing");
