@@ -141,6 +141,7 @@ fn a_proxy_that_closes_at_all_commands_but_ping_is_reported() {
     let page = exporter.get("/api/v1/targets").body;
     assert!(page.contains("The connection is closed at SLOWLOG GET"), "{page}");
     assert!(!page.contains("ACL SETUSER"), "nothing to grant: {page}");
+    assert!(page.contains("\"headline\":{\"level\":\"degraded\""), "it is not fine: {page}");
     // Once everything is known, connections last.
     let connections = eventually(LIMIT, "connections that last", || {
         let before = proxy.connections();

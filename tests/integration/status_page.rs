@@ -491,7 +491,7 @@ fn alert_command(exporter: &Exporter) -> String {
     let metrics = exporter.metrics();
     let info = &metrics.series("redis_script_target_info")[0];
     let rules = shipped("alerts/redis-script.rules.yml");
-    let (_, next) = rules.split_once("{{ if eq $state \"busy_script\" -}}\n            `").unwrap();
+    let (_, next) = rules.split_once("eq $state \"busy_script\" -}}\n            `").unwrap();
     let (command, _) = next.split_once('`').unwrap();
     command.replace("{{ $cli }}", &format!("{} ", info.label("redis_cli")))
 }

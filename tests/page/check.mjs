@@ -267,7 +267,17 @@ const scenarios = {
     assert.match(await page.locator('#incidents svg').first().getAttribute('aria-label'), /guard /);
   },
   async four_incidents(page) { await fourIncidents(page); },
-  async restarted(page) { await fourIncidents(page); },
+  /** All of the former process is back: incidents, last blockage, latest calls and callers. */
+  async restarted(page) {
+    await fourIncidents(page);
+    await until(page, () => document.querySelectorAll('#calls tbody tr').length >= 2);
+    assert.match(await page.locator('#calls').innerText(), page.viewportSize().width > 400 ? /worker-7/ : /busy_loop/);
+    assert.match(await page.locator('#targets tbody tr').first().textContent(), /cause: busy_loop/);
+    await page.locator('#scripts a', { hasText: 'busy_loop' }).first().click();
+    await until(page, () => /Callers\s*worker-7 at 127\.0\.0\.1: 2 calls/.test(document.querySelector('#script')?.innerText ?? ''));
+    await page.goBack();
+    await until(page, () => document.querySelectorAll('#incidents tbody tr').length === 4);
+  },
   async before_start(page) {
     await until(page, () => document.querySelectorAll('#calls tbody tr').length === 2);
     assert.equal(await page.locator('#calls .chip', { hasText: 'before the start' }).count(), 1);
