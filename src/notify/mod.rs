@@ -231,7 +231,7 @@ impl Tracked {
         for notice in notices {
             let mut labels = notifier.labels(target, *is_probed, notice.name, Severity::Warning);
             labels.insert("outcome".to_owned(), notice.action.outcome.as_str().to_owned());
-            notifier.send(self.guard_alert(notice, labels));
+            notifier.send(self.guard_alert(&notice, labels));
         }
         match step.due.into_iter().chain(guard_due).min() {
             Some(due) => self.due = due,
@@ -241,7 +241,7 @@ impl Tracked {
         true
     }
 
-    fn guard_alert(&self, notice: GuardNotice, labels: Labels) -> Alert {
+    fn guard_alert(&self, notice: &GuardNotice, labels: Labels) -> Alert {
         let annotations = self.facts.of_guard(&labels, &notice.action);
         Alert { labels: Arc::new(labels), annotations, starts_at: notice.since, ends_at: notice.until }
     }

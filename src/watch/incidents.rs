@@ -251,7 +251,9 @@ impl Incidents {
         (actions, self.actions) =
             std::mem::take(&mut self.actions).into_iter().partition(|action| incident.includes(action));
         let actions: VecDeque<ActionRecord> = actions;
-        actions.into_iter().for_each(|action| incident.add(action));
+        for action in actions {
+            incident.add(action);
+        }
         let ended = Arc::make_mut(&mut self.ended);
         let now = incident.ended();
         ended.retain(|one| now.since(one.ended()) < KEPT);

@@ -31,7 +31,11 @@ pub(crate) struct SavedScripts {
 impl SavedScripts {
     /// Drops the callers of all scripts. Returns true if there were any.
     pub(super) fn forget_callers(&mut self) -> bool {
-        self.series.iter_mut().fold(false, |any, series| series.forget_callers() || any)
+        let mut any = false;
+        for series in &mut self.series {
+            any |= series.forget_callers();
+        }
+        any
     }
 
     /// Drops the numbers of single scripts, and keeps those of all together. Returns true if there were any.
