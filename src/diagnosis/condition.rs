@@ -137,13 +137,16 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem
         None => format!("BUSY: a {kind_name} has exceeded the time limit"),
     };
     let mut problem = Problem::new(Code::Busy, message).advise("All clients get BUSY errors until it ends.");
+    let is_refused = facts.guard.is_some_and(|guard| guard.is_refused);
     if kind == BusyKind::Script && running.is_none() {
-        problem = problem.advise(
-            "The server's log has its SHA1: grep 'still in execution'. Note it before you kill the script.",
-        );
+        problem = problem.advise(if is_refused {
+            "The server's log has its SHA1: grep 'still in execution'."
+        } else {
+            "The server's log has its SHA1: grep 'still in execution'. Note it before you kill the script."
+        });
     }
     match kill(kind) {
-        Some(_) if facts.guard.is_some_and(|guard| guard.is_refused) => problem.advise(format!(
+        Some(_) if is_refused => problem.advise(format!(
             "The {kind_name} has already written data, so the server has refused the guard's kill, and refuses every other one: \
              wait until it ends, or {}.",
             end_of_server(facts)

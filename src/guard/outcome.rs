@@ -106,8 +106,8 @@ impl Outcome {
             }
             Self::KilledAgain => "the guard killed the script again, because the kill before had no effect",
             Self::Unkillable => {
-                "the guard could not kill the script: it has written, so the server refuses a kill; wait, or lose its \
-                 writes by SHUTDOWN NOSAVE"
+                "the guard could not kill the script: it has written, so the server refuses a kill; wait, or end the server \
+                 by SHUTDOWN NOSAVE, which loses every write since its last save"
             }
             Self::FromMaster => {
                 "the guard could not kill the script: it came from the master, so it has to end there"
@@ -134,7 +134,8 @@ impl Outcome {
         }
     }
 
-    /// Returns the outcome of a kill that was answered after `took`. `limit` is the server's time limit.
+    /// Returns the outcome of a kill that was answered `took` after the question that confirmed the run. `limit` is the server's time
+    /// limit, before which no other run can have been killed.
     #[must_use]
     pub(crate) fn of_reply(reply: Result<(), &ErrorReply>, took: Duration, limit: Duration) -> Self {
         match reply {

@@ -117,6 +117,8 @@ pub(crate) struct Guard {
     /// Beginning of the blockage in progress, as it is shown.
     blocked_since: Mono,
     account: Account,
+    /// Number of the run of the latest kill, its beginning and what it ran: its answer may come when the next run is known.
+    sent: Option<(u64, Mono, Option<Identity>)>,
     /// Times of kills, the oldest first; an attempt whose answer is missing counts.
     kills: VecDeque<Unix>,
     /// The same of kills that mode dry-run would have sent.
@@ -140,6 +142,7 @@ impl Guard {
             runs: Runs::default(),
             blocked_since: Mono::EPOCH,
             account: Account::default(),
+            sent: None,
             kills: VecDeque::new(),
             dry_runs: VecDeque::new(),
             totals: [0; Outcome::ALL.len()],
@@ -339,6 +342,7 @@ impl Guard {
             return None;
         }
         self.account.in_flight = true;
+        self.sent = Some((order.run, self.account.began, self.account.script.clone()));
         self.account.attempts = self.account.attempts.saturating_add(1);
         self.account.attempted_at = now.mono;
         keep(&mut self.kills, now.unix);
@@ -406,12 +410,14 @@ impl Guard {
         for (known, count) in Outcome::ALL.into_iter().zip(&mut self.totals) {
             *count += u64::from(known == outcome);
         }
-        let account = Some(&self.account).filter(|account| account.run == order.run);
+        let current = Some((self.account.run, self.account.began, self.account.script.clone()));
+        let run = [current, self.sent.clone()].into_iter().flatten().find(|(run, ..)| *run == order.run);
+        let (began, script) = run.map_or((now.mono, None), |(_, began, script)| (began, script));
         let action = Action {
             outcome,
             kind: order.kind,
-            script: account.and_then(|account| account.script.clone()),
-            ran_for: account.map_or(Duration::ZERO, |account| now.mono.since(account.began)),
+            script,
+            ran_for: now.mono.since(began),
             at: now.unix,
             detail,
             caller: None,

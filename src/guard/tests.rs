@@ -149,6 +149,21 @@ fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
     assert_eq!(decide(&guard, LIMIT + 200), Decision::Wait(mono(10_010)));
 }
 
+/// The answer to a kill is read after a reply about the next run.
+#[test]
+fn a_late_answer_tells_about_the_run_that_was_killed() {
+    let mut guard = guard(policy(Mode::Kill));
+    busy(&mut guard, BusyKind::Script, 5000, 9800);
+    let line = Named { kind: BusyKind::Script, script: script('a'), running_for: ms(9801) };
+    guard.logged(line, at(9801));
+    let order = kill(decide(&guard, 10_001));
+    assert_eq!(confirm(&mut guard, order, 10_001), Some(order));
+    guard.free(mono(10_003));
+    guard.busy(confirmation(BusyKind::Function, 16_000), Some(ms(LIMIT)), at(16_001));
+    let action = guard.answered(order, Outcome::KilledNext, None, at(16_002)).unwrap();
+    assert_eq!((action.script, action.ran_for), (Some(script('a')), ms(16_001)));
+}
+
 /// A run counts from the beginning of the blockage that is shown, if that is later than what the guard knows.
 #[test]
 fn no_run_counts_from_before_the_blockage_that_is_shown() {

@@ -175,7 +175,7 @@ fn refused(outcome: Outcome, by_hand: &str) -> String {
     let (reason, next) = match outcome {
         Outcome::Unkillable => (
             "The server refused, because the script has written.",
-            "wait for its end, or lose its writes by SHUTDOWN NOSAVE.".to_owned(),
+            "wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
         ),
         Outcome::FromMaster => (
             "The server refused, because the script came from its master.",

@@ -207,10 +207,10 @@ impl GuardTask<'_> {
                 return;
             }
         };
-        let script = self.handle.guarded_script();
+        let (script, asked) = (self.handle.guarded_script(), confirmation.sent);
         let confirmed = Observation::Guard(Report::Confirmed { order, confirmation, counted, script });
         let Next::Kill(order) = self.handle.observe(confirmed) else { return };
-        self.send_kill(order).await;
+        self.send_kill(order, asked).await;
     }
 
     /// Asks the server what runs, so that another run can't be taken for it.
@@ -251,16 +251,16 @@ impl GuardTask<'_> {
         }
     }
 
-    /// Sends the kill and reports its outcome.
-    async fn send_kill(&mut self, order: Order) {
+    /// Sends the kill and reports its outcome. The run was confirmed by the reply to a request sent at `asked`, so another one can
+    /// have begun since then.
+    async fn send_kill(&mut self, order: Order, asked: Mono) {
         let Some(link) = &mut self.link else { return };
         let command = match order.kind {
             BusyKind::Function => GuardCommand::FunctionKill,
             BusyKind::Script | BusyKind::Module => GuardCommand::ScriptKill,
         };
-        let sent = self.handle.now().mono;
         let reply = link.connection.send_guard(command).await;
-        let took = self.handle.now().mono.since(sent);
+        let took = self.handle.now().mono.since(asked);
         let limit = self.handle.numbers().guard_limit();
         let (outcome, detail) = match reply {
             Ok(_) => {

@@ -26,6 +26,10 @@ const OLDEST: usize = MAX_INCIDENTS / 2;
 /// Maximum number of the guard's actions of one incident, and of those whose incident is not known yet.
 const MAX_ACTIONS: usize = 16;
 
+/// Time from a kill to the end of the blockage within which it counts as its cause. Another script may follow in the same
+/// blockage.
+const KILL_ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Kind of an incident: cause of a blockage, or state without access to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -169,7 +173,8 @@ impl Incident {
 
     /// Adds an action of the guard.
     fn add(&mut self, action: ActionRecord) {
-        if action.outcome.is_kill() {
+        let ended = self.began.saturating_add(self.lasted);
+        if action.outcome.is_kill() && ended.saturating_sub(action.at) <= KILL_ENDS_WITHIN {
             self.end = self.end.or(Some(IncidentEnd::Killed));
         }
         if self.guard.len() < MAX_ACTIONS {
@@ -270,17 +275,19 @@ impl Incidents {
     }
 
     /// Notes an action of the guard. Its incident is the one in progress, or one that has just ended.
-    pub(super) fn guard_acted(&mut self, action: ActionRecord) {
+    /// Returns it if it has ended.
+    pub(super) fn guard_acted(&mut self, action: ActionRecord) -> Option<Incident> {
         let mut latest = Arc::make_mut(&mut self.ended).iter_mut().rev().take(MAX_ACTIONS);
         if let Some(incident) = latest.find(|incident| incident.includes(&action)) {
             incident.add(action);
             self.revision = self.revision.saturating_add(1);
-            return;
+            return Some(incident.clone());
         }
         if self.actions.len() >= MAX_ACTIONS {
             self.actions.pop_front();
         }
         self.actions.push_back(action);
+        None
     }
 
     /// Returns the actions of the guard about an incident in progress.
@@ -355,12 +362,12 @@ mod tests {
     fn actions_of_the_guard_belong_to_the_blockage_of_their_script() {
         let mut incidents = Incidents::default();
         // The end of the blockage is noticed before the answer to the kill.
-        incidents.guard_acted(action(Outcome::Unreachable, 8000, 5000));
+        let _ = incidents.guard_acted(action(Outcome::Unreachable, 8000, 5000));
         incidents.push(incident(IncidentKind::Script, 3, 10));
-        incidents.guard_acted(action(Outcome::Killed, 13_002, 10_001));
+        let _ = incidents.guard_acted(action(Outcome::Killed, 13_002, 10_001));
         // And after it. The script that followed at once has an action of its own.
-        incidents.guard_acted(action(Outcome::Killed, 30_000, 10_000));
-        incidents.guard_acted(action(Outcome::Budget, 40_100, 10_000));
+        let _ = incidents.guard_acted(action(Outcome::Killed, 30_000, 10_000));
+        let _ = incidents.guard_acted(action(Outcome::Budget, 40_100, 10_000));
         let mut current = incident(IncidentKind::Script, 30, 11);
         assert_eq!(incidents.actions_in(&current), [action(Outcome::Budget, 40_100, 10_000)]);
         incidents.push(incident(IncidentKind::Function, 20, 10));
@@ -386,7 +393,7 @@ mod tests {
         assert!(incidents.actions.is_empty());
         // Memory is bounded.
         for second in 0..100 {
-            incidents.guard_acted(action(Outcome::Budget, 1_000_000 + second * 1000, 500));
+            let _ = incidents.guard_acted(action(Outcome::Budget, 1_000_000 + second * 1000, 500));
         }
         current.began = Duration::from_secs(1000);
         current.lasted = Duration::from_secs(200);

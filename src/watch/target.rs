@@ -603,7 +603,12 @@ impl Target {
         if let Some(action) = action {
             // The budget may have changed.
             self.ledger.touch();
-            self.liveness.guard_acted(action.record());
+            // The blockage may have been attributed before the answer was reported.
+            if let Some(incident) = self.liveness.guard_acted(action.record()) {
+                let Incident { client, client_name, script, .. } = &incident;
+                let caller = Caller { client: client.clone(), client_name: client_name.clone() };
+                guard.explain(incident.began(), incident.ended(), script.as_ref(), Some(&caller));
+            }
             events.push(Event::Guard(action));
         }
         Next::Continue

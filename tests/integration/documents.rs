@@ -396,3 +396,14 @@ fn files_that_documents_name_exist() {
     }
     assert!(named > 30, "{named} files");
 }
+
+#[test]
+fn each_runbook_begins_with_what_the_guard_has_done() {
+    let text = std::fs::read_to_string(repository("docs/runbooks.md")).unwrap();
+    let sections: Vec<(&str, &str)> =
+        text.split("\n## Redis").skip(1).map(|section| section.split_once("\n\n").unwrap()).collect();
+    assert!(sections.len() >= 19, "{}", sections.len());
+    for (name, section) in sections {
+        assert!(section.starts_with("**What the guard has done.** "), "Redis{name}: {section}");
+    }
+}

@@ -168,12 +168,12 @@ fn a_guard_that_killed_or_left_a_script() {
         const ENDLESS: &str = "while true do end";
         let folder = tempfile::tempdir().unwrap();
         let names = ["killed", "refused", "dry-run", "budget"];
-        let servers = names.map(|_| Server::builder(kind).config("busy-reply-threshold 200").start());
+        let servers = names.map(|_| Server::builder(kind).config("busy-reply-threshold 1500").start());
         let guards = [
-            "{ kill_after: 500ms, mode: kill }",
-            "{ kill_after: 500ms, mode: kill }",
-            "{ kill_after: 500ms }",
-            "{ kill_after: 500ms, mode: kill, max_kills: 1 }",
+            "{ kill_after: 1600ms, mode: kill }",
+            "{ kill_after: 1600ms, mode: kill }",
+            "{ kill_after: 1600ms, max_kills: 100 }",
+            "{ kill_after: 1600ms, mode: kill, max_kills: 1 }",
         ];
         let mut config = "targets:\n".to_owned();
         for ((name, server), guard) in names.iter().zip(&servers).zip(guards) {

@@ -107,9 +107,9 @@ impl Liveness {
         self.history.restore(saved);
     }
 
-    /// Notes an action of the guard.
-    pub(super) fn guard_acted(&mut self, action: ActionRecord) {
-        self.history.incidents.guard_acted(action);
+    /// Notes an action of the guard. Returns its incident if that has ended.
+    pub(super) fn guard_acted(&mut self, action: ActionRecord) -> Option<Incident> {
+        self.history.incidents.guard_acted(action)
     }
 
     /// Derives the outcome of the latest incidents from INFO; `same` is true if it is of the server that answered before.

@@ -270,9 +270,9 @@ function banner(row) {
     element('p', {}, element('span', { class: 'time', role: 'timer', 'data-since': blocked.since }, formatTimer(now() - blocked.since)),
       element('span', { class: 'since' }, 'since ', element('time', { datetime: new Date(blocked.since * 1000).toISOString() }, formatTime(blocked.since)))),
     running,
+    guardLine(row),
     kills.length ? element('p', {}, kills.length > 1 ? 'To stop it, try both commands:' : 'To stop it:') : null,
     ...kills,
-    guardLine(row),
     element('p', {}, visible(blocked.advice), ' ', element('a', { href: RUNBOOK, rel: 'noopener noreferrer' }, 'Runbook')));
 }
 
@@ -282,7 +282,7 @@ function guardLine({ guard, blocked }) {
   const action = guard.actions.find(({ at }) => at >= blocked.since);
   if (action) {
     const detail = action.detail ? [': ', untrusted(action.detail)] : [];
-    return element('p', {}, element('strong', {}, visible(action.text.charAt(0).toUpperCase() + action.text.slice(1)), ...detail, '.'), ` It had run for ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
+    return element('p', {}, element('strong', {}, visible(action.text.charAt(0).toUpperCase() + action.text.slice(1)), ...detail, '.'), ` It had run for at least ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
   }
   const after = `a script or function once it has run for ${formatDuration(guard.kill_after)}, if its rules permit.`;
   if (guard.mode !== 'kill') return element('p', {}, `The guard only reports (dry-run): it would kill ${after}`);
@@ -290,12 +290,12 @@ function guardLine({ guard, blocked }) {
 }
 
 /** The latest action of the guard of a target. */
-function guardAction({ guard }) {
+function guardAction({ guard }, separator) {
   const action = guard?.actions[0];
   if (!action) return null;
   const name = action.name ? [' (', untrusted(action.name), ')'] : [];
   const caller = action.client_name ?? action.client;
-  return element('span', { class: 'muted', title: visible(action.text) }, `; guard ${GUARD[action.outcome] ?? action.outcome}`, ...name, ', ', ageElement(action.at),
+  return element('span', { class: 'muted', title: visible(action.text) }, `${separator}guard ${GUARD[action.outcome] ?? action.outcome}`, ...name, ', ', ageElement(action.at),
     ...(caller ? [', called by ', untrusted(caller)] : []));
 }
 
@@ -380,7 +380,7 @@ function targetRow(row) {
     cell('Server', {}, element('span', {}, server ? untrusted([server.name, server.version, server.role].filter(Boolean).join(' ')) : '–')),
     cell('Slow calls', { class: 'number' }, element('span', {}, formatCount(row.slow_calls.warning),
       row.slow_calls.critical ? element('span', { class: 'muted' }, ` (${formatCount(row.slow_calls.critical)} critical)`) : null)),
-    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, `, ageElement(blockage.since + blockage.seconds), ', cause: ', blockage.name ? scriptLink(blockage.name, { 'data-key': `blockage ${row.target}` }) : blockage.cause) : '–', guardAction(row)),
+    cell('Last blockage', {}, blockage ? element('span', {}, `${formatDuration(blockage.seconds)}, `, ageElement(blockage.since + blockage.seconds), ', cause: ', blockage.name ? scriptLink(blockage.name, { 'data-key': `blockage ${row.target}` }) : blockage.cause) : null, guardAction(row, blockage ? '; ' : '') ?? (blockage ? null : '–')),
     cell('Problems', {}, row.problems.length ? plural(row.problems.length, 'problem', 'problems') : '–'));
 }
 
