@@ -121,7 +121,7 @@ fn beside_prometheus(kind: Kind) {
         &url_of(&alertmanager),
         &url_of(&alone),
         "--web.external-url=http://page/",
-        "--guard.kill-after=6500ms",
+        "--guard.kill-after=8s",
         "--guard.mode=kill",
     ];
     let exporter = Exporter::start(&flags);
