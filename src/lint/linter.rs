@@ -41,11 +41,13 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     let tokens: Vec<Token<'_>> = tokens(&body).collect();
     let script = parse(&body, &tokens);
     let facts = script.as_ref().ok().map(Facts::new);
+    let undefined = facts.as_ref().map(|facts| facts.calls.undefined()).unwrap_or_default();
     let source = Source {
         text: &text,
         origin,
         tokens: &tokens,
         parameters: &parameters,
+        undefined: &undefined,
         error: script.as_ref().err(),
     };
 

@@ -1,5 +1,6 @@
 //! Declaration of rules, and what their checks take and return.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use clap::ValueEnum;
@@ -120,6 +121,8 @@ pub(crate) struct Source<'a> {
     pub(crate) tokens: &'a [Token<'a>],
     /// Parameters that a client replaces (`@key`); their mark is replaced in the tokens.
     pub(crate) parameters: &'a [(Position, String)],
+    /// Positions of globals that neither Lua, the server nor the script defines.
+    pub(crate) undefined: &'a BTreeSet<Position>,
     /// Reason for which it can't be analysed.
     pub(crate) error: Option<&'a ParseError>,
 }

@@ -1,11 +1,12 @@
 //! Calls: which of them run Redis commands, and which run functions of the script.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::lint::analysis::commands::{self, Effect, contains};
 use crate::lint::analysis::constants::constant;
 use crate::lint::analysis::wrappers;
 use crate::lint::source::syntax::{Expr, ExprId, FnId, Script, VarId};
+use crate::lua::Position;
 
 /// Global functions of Lua and of the server.
 const GLOBALS: &str = "\
@@ -81,13 +82,20 @@ impl<'a> Calls<'a> {
         is_undefined(self.script, callee)
     }
 
-    /// True if the script uses a global that neither Lua, the server nor the script defines.
-    pub(crate) fn uses_undefined(&self) -> bool {
-        self.script.variables.iter().any(|(_, variable)| {
-            variable.is_global
-                && variable.values.is_empty()
-                && ![GLOBALS, TABLES, "KEYS ARGV"].iter().any(|names| contains(names, &variable.name))
-        })
+    /// Positions at which the script uses globals that neither Lua, the server nor the script defines.
+    pub(crate) fn undefined(&self) -> BTreeSet<Position> {
+        let is_undefined = |variable: &VarId| {
+            self.script.variables.get(*variable).is_some_and(|variable| {
+                variable.is_global
+                    && variable.values.is_empty()
+                    && ![GLOBALS, TABLES, "KEYS ARGV"].iter().any(|names| contains(names, &variable.name))
+            })
+        };
+        let uses = self.script.exprs.iter().filter_map(|(_, (expr, position))| match expr {
+            Expr::Variable(variable) => is_undefined(variable).then_some(*position),
+            _ => None,
+        });
+        uses.collect()
     }
 
     /// Functions of the script that a call may run: the callee, and functions among the arguments.

@@ -56,7 +56,9 @@ mod tests {
     #[test]
     fn parameters_of_a_client_are_values() {
         let script = "\u{feff}local a = redis.call('KEYS', @pattern)\nif a == @expected then return 1 end";
-        assert_eq!(findings(script), [(1, "client-value"), (1, "keys-command")]);
+        let found = findings(script);
+        assert!(found.contains(&(1, "client-value")) && found.contains(&(1, "keys-command")), "{found:?}");
+        assert!(!found.iter().any(|(_, rule)| ["template", "syntax-error"].contains(rule)), "{found:?}");
         assert_eq!(findings("return redis.call('GET', 'user@example')")[0].1, "could-be-read-only");
     }
 }

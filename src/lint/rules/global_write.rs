@@ -58,7 +58,7 @@ fn is_fragment(facts: &Facts<'_>, header: Header) -> bool {
         && main.is_some_and(|main| main.body.is_empty())
         && facts.script.global_writes.len() > 1
         && facts.script.global_writes.iter().all(|write| write.is_declaration);
-    only_declares || facts.calls.uses_undefined()
+    only_declares || !facts.calls.undefined().is_empty()
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn found(source: &Source<'_>) -> Vec<(Position, String)> {
         let in_code = placeholders::in_code(source.text, source.tokens, *position);
         found.extend(in_code.map(|(position, placeholder)| (position, placeholder.to_owned())));
     }
-    found.extend(placeholders::in_tables(source.tokens));
+    found.extend(placeholders::in_tables(source.tokens, source.undefined));
     found
 }
 
@@ -76,11 +76,13 @@ mod tests {
             ("{{- if .Values.big }}\nreturn 1\n{{- end }}", 1),
             ("{# a comment #}\nreturn 1", 1),
             ("<%# a comment %>\nreturn 1", 1),
+            ("local limit = {{limit}}\nreturn limit", 1),
             ("local a = 1\nlocal ttl = {{ttl}}\nreturn ttl + a", 2),
             ("local ttl = {{ settings.ttl }} + 1\nreturn ttl", 1),
             ("return {{ json .config }}", 1),
             ("local limit = #{limit}\nreturn limit", 1),
             ("@include('a')\nreturn 1", 1),
+            ("%arg size integer\nreturn 1", 1),
         ] {
             let found = findings(script);
             assert!(found.contains(&(line, "template")), "{script}: {found:?}");

@@ -19,27 +19,24 @@ pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (P
     })
 }
 
-/// Returns the placeholders in a script that is Lua with them: `{{ name }}` is a table in a table there, and `#{name}` its length. The
-/// script uses such a name nowhere else.
-pub(crate) fn in_tables(tokens: &[Token<'_>]) -> Vec<(Position, String)> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut found: Vec<(Position, &str, String)> = Vec::new();
+/// Returns the placeholders in a script that is Lua with them: `{{ name }}` is a table in a table there, and `#{name}` its length.
+/// Nothing defines the name, of which the positions are given.
+pub(crate) fn in_tables(tokens: &[Token<'_>], undefined: &BTreeSet<Position>) -> Vec<(Position, String)> {
+    let mut found = Vec::new();
     let mut rest = tokens;
     while let Some((first, others)) = rest.split_first() {
         rest = others;
-        let Some((end, length)) = table_placeholder(first, others) else {
-            names.extend(word(first));
-            continue;
-        };
+        let Some((braces, length)) = table_placeholder(first, others) else { continue };
         let (inner, after) = others.split_at_checked(length).unwrap_or_default();
+        let mut names = inner.iter().filter(|token| word(token).is_some()).peekable();
+        if names.peek().is_some_and(|name| undefined.contains(&name.position)) {
+            let path: Vec<&str> = names.filter_map(word).collect();
+            let (open, close) = if braces == 1 { ("#{", "}") } else { ("{{", "}}") };
+            found.push((first.position, format!("{open}{}{close}", path.join("."))));
+        }
         rest = after;
-        let Some(name) = inner.iter().find_map(word) else { continue };
-        let path: Vec<&str> = inner.iter().filter_map(word).collect();
-        let (open, close) = if end == 1 { ("#{", "}") } else { ("{{", "}}") };
-        found.push((first.position, name, format!("{open}{}{close}", path.join("."))));
     }
-    found.retain(|(_, name, _)| !names.contains(name) && !["KEYS", "ARGV"].contains(name));
-    found.into_iter().map(|(position, _, text)| (position, text)).collect()
+    found
 }
 
 /// Number of closing braces of a placeholder that begins with a token, and of tokens after the first.
@@ -151,7 +148,7 @@ pub(crate) fn in_code<'a>(
     })
 }
 
-/// Returns the first parameter of a format (`%s`), of a shell (`$name`), or of a client that names them (`@key`). None of these marks
+/// Returns the first directive (`%include`) or parameter of a format (`%s`), of a shell (`$name`), or of a client that names them (`@key`). None of these marks
 /// begins an expression of Lua.
 fn formatted(text: &str) -> Option<&str> {
     let begins = |at: usize| {
@@ -162,7 +159,10 @@ fn formatted(text: &str) -> Option<&str> {
     let rest = text.get(at + 1..)?;
     let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let name = rest.get(..length)?;
-    let is_verb = text.get(at..)?.starts_with(['@', '$']) || ["s", "d", "v", "q", "i", "f"].contains(&name);
+    let is_directive = text.trim_start().starts_with('%') && text.get(..at)?.trim_start().is_empty();
+    let is_verb = is_directive
+        || text.get(at..)?.starts_with(['@', '$'])
+        || ["s", "d", "v", "q", "i", "f"].contains(&name);
     (is_verb && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| text.get(at..at + 1 + length))?
 }
 
