@@ -393,16 +393,24 @@ fn control_characters_of_scripts_and_names_are_escaped() {
 fn scripts_in_literals_are_checked_in_their_files() {
     let folder = TempDir::new().unwrap();
     let python = "import redis\n\nDROP = \"\"\"\nlocal keys = redis.call('KEYS', 'é*')  return keys\n\"\"\"\n\n\ndef size(r):\n    return r.eval(\"return \\t redis.call('SMEMBERS', KEYS[1])\", 1)\n";
+    let script = "// one\nconst a = `\nlocal all = redis.call('SMEMBERS', KEYS[1])\nfor _, m in ipairs(all) do redis.call('DEL', m) end`\n";
     let ruby = "A = <<~LUA\n  redis.call('DEL', 'jobs:#{name}')\nLUA\n";
-    for (path, text) in
-        [("a/jobs.py", python), ("a/lib/b.rb", ruby), ("a/vendor/c.py", python), ("a/none.go", "package a\n")]
-    {
+    for (path, text) in [
+        ("a/jobs.py", python),
+        ("a/lib/b.rb", ruby),
+        ("a/loop.js", script),
+        ("a/vendor/c.py", python),
+        ("a/none.go", "package a\n"),
+    ] {
         let path = folder.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let finished =
-        Command::new(binary()).args(["lint", "--format=json", "a"]).current_dir(&folder).output().unwrap();
+    let finished = Command::new(binary())
+        .args(["lint", "--format=json", "--level=info", "a"])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     let report: Json = serde_json::from_slice(&finished.stdout).unwrap();
     let findings: Vec<_> = report["findings"]
@@ -419,9 +427,17 @@ fn scripts_in_literals_are_checked_in_their_files() {
             )
         })
         .collect();
-    for expected in [("a/jobs.py", 4, 14, "keys-command"), ("a/lib/b.rb", 2, 21, "template")] {
+    for expected in [("a/jobs.py", 4, 14, "keys-command"), ("a/lib/b.rb", 2, 21, "client-value")] {
         assert!(findings.contains(&expected), "{findings:?}");
     }
+    let message = |file: &str, rule: &str| {
+        let found =
+            report["findings"].as_array().unwrap().iter().find(|finding| {
+                finding["file"].as_str() == Some(file) && finding["rule"].as_str() == Some(rule)
+            });
+        found.unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    assert!(message("a/loop.js", "loop-over-collection").contains("the loop in line 4"), "lines of the file");
     let smembers = python.lines().position(|line| line.contains("SMEMBERS")).unwrap();
     let column = python.lines().nth(smembers).unwrap().find("redis.call").unwrap() + 1;
     let place = (u64::try_from(smembers + 1).unwrap(), u64::try_from(column).unwrap());
@@ -429,7 +445,7 @@ fn scripts_in_literals_are_checked_in_their_files() {
         findings.iter().any(|(file, line, column, _)| *file == "a/jobs.py" && (*line, *column) == place),
         "{findings:?}"
     );
-    assert_eq!((report["files"].as_u64(), report["unreadable"].as_array().map(Vec::len)), (Some(3), Some(0)));
+    assert_eq!((report["files"].as_u64(), report["unreadable"].as_array().map(Vec::len)), (Some(4), Some(0)));
 }
 
 #[test]

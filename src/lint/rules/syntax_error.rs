@@ -54,14 +54,15 @@ fn is_part(source: &Source<'_>, error: Position) -> bool {
         )
     };
     let begins_with_end = source.tokens.iter().any(|token| token.position == error && closes(token.kind));
-    let is_call = |pair: &[Token<'_>]| match pair {
-        [name, next] => {
+    let is_call = |words: &[Token<'_>]| match words {
+        [name, open, argument] => {
             matches!(name.kind, Kind::Word("call" | "pcall"))
-                && matches!(next.kind, Kind::Symbol(Symbol::LeftParen))
+                && matches!(open.kind, Kind::Symbol(Symbol::LeftParen))
+                && matches!(argument.kind, Kind::Word(_) | Kind::String(_))
         }
         _ => false,
     };
-    is_open || begins_with_end || !source.tokens.windows(2).any(is_call)
+    is_open || begins_with_end || !source.tokens.windows(3).any(is_call)
 }
 
 #[cfg(test)]
@@ -77,6 +78,7 @@ mod tests {
             "redis.call('DEL', KEYS[1],",
             "both redis.pubsub and redis.caller must be configured",
             "KEYS[1] is missing",
+            "redis.call() without arguments fails",
         ] {
             assert_eq!(findings_in_literal(part), [], "{part}");
         }

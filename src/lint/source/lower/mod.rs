@@ -159,19 +159,23 @@ impl Lowering<'_> {
             Stmt::GenericFor(generic) => {
                 let iterators: Vec<ExprId> =
                     generic.expressions().iter().map(|value| self.expr(value)).collect();
-                let iterator = match iterators[..] {
-                    // `in next, table`
-                    [next, table, ..] => {
-                        let position = self.builder.position(next);
-                        self.builder.add(Expr::Call { callee: next, args: vec![table] }, position)
-                    }
-                    [iterator] => iterator,
-                    [] => self.builder.unknown(),
-                };
+                let iterator = self.iterator(&iterators);
                 let (names, block) = (generic.names().iter(), generic.block());
                 self.for_loop(generic.for_token(), LoopKind::Generic(iterator), names, iterator, block);
             }
             _ => {}
+        }
+    }
+
+    /// Iterator of a `for` loop; `in next, table` is like `in next(table)`.
+    fn iterator(&mut self, iterators: &[ExprId]) -> ExprId {
+        match *iterators {
+            [next, table, ..] => {
+                let position = self.builder.position(next);
+                self.builder.add(Expr::Call { callee: next, args: vec![table] }, position)
+            }
+            [iterator] => iterator,
+            [] => self.builder.unknown(),
         }
     }
 
