@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// What a template makes is recognized if enough of it is fixed, whatever the values are.
+        /// Bodies that a template makes are recognized if enough of them is fixed, with any values.
         #[test]
         fn completed_templates_match(
             first in "[a-c ]{64,90}",
