@@ -18,6 +18,8 @@ pub(super) enum Edit {
     Dedent,
     /// Removes the common white space of all lines, and all of blank lines.
     DedentLines,
+    /// [`Edit::DedentLines`] without the first line end.
+    Indoc,
     /// [`Edit::Dedent`] and [`Edit::Trim`].
     DedentAndTrim,
     TrimIndent,
@@ -115,6 +117,7 @@ fn edit<'tree>(family: Family, call: &Call<'tree, '_>, source: &str) -> Option<(
         (CSharp, "Format") if receiver_is(&["string", "String"]) => {
             (Edit::Braces { takes_names: false }, first)
         }
+        (Rust, "indoc!") => (Edit::Indoc, only),
         (Rust, "format!") => (Edit::Braces { takes_names: true }, first),
         _ => return None,
     };
@@ -197,8 +200,9 @@ fn call<'tree, 'a>(family: Family, node: Node<'tree>, source: &'a str) -> Option
         (Family::Rust, "call_expression") => member(field(node, "function")?, "value", "field")?,
         (Family::Rust, "macro_invocation") => {
             let name = text(field(node, "macro")?)?;
-            let known =
-                ["format!", "concat!"].into_iter().find(|known| known.strip_suffix('!') == Some(name));
+            let known = ["format!", "concat!", "indoc!"]
+                .into_iter()
+                .find(|known| known.strip_suffix('!') == Some(name));
             (None, known?)
         }
         (Family::Go, "call_expression") => member(field(node, "function")?, "operand", "field")?,

@@ -42,6 +42,8 @@ pub(super) struct Evaluator<'a, 'tree> {
     heredocs: HashMap<usize, Node<'tree>>,
     /// Values of constants by name; `None` if there are several.
     constants: HashMap<&'a str, Option<Node<'tree>>>,
+    /// Names of classes, modules and the like.
+    classes: HashSet<&'a str>,
     /// Nodes of texts that were found.
     used: HashSet<usize>,
     /// Nodes of the text that is being evaluated.
@@ -61,6 +63,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
             source,
             heredocs: HashMap::new(),
             constants: HashMap::new(),
+            classes: HashSet::new(),
             used: HashSet::new(),
             pending: Vec::new(),
             holes: HashMap::new(),
@@ -83,6 +86,11 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         let (mut depth, mut function) = (0_usize, None);
         loop {
             let node = cursor.node();
+            if language::is_class(node)
+                && let Some(name) = node.child_by_field_name("name")
+            {
+                self.classes.insert(self.source_of(name));
+            }
             match node.kind() {
                 "heredoc_beginning" => marks.push_back(node.id()),
                 "heredoc_body" if self.family == Family::Ruby => {
@@ -259,7 +267,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         }
         if let Some(constant) = self.constant(self.source_of(node), depth) {
             text.append(constant);
-        } else if language::is_number(self.family, node) {
+        } else if language::is_number(node) && !text.bytes.is_empty() && is_digits(self.source_of(node)) {
             text.append(Text::of(self.source_of(node), offset(node.start_byte())));
         } else {
             self.push_hole(text, node.byte_range());
@@ -278,13 +286,16 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         if self.family == Family::Php && expression == "PHP_EOL" {
             return Some(Text::of("\n", 0));
         }
-        let prefixes: &[&str] = match self.family {
-            Family::Php => &["self::", "static::"],
-            Family::Elixir => &["@"],
-            _ => &[""],
+        let name = match self.family {
+            Family::Elixir => expression.strip_prefix('@')?,
+            _ => match expression.rsplit_once("::").or_else(|| expression.rsplit_once('.')) {
+                // `self.name` is a value of an object.
+                Some(("self" | "static" | "Self", name)) if expression.contains("::") => name,
+                Some((class, name)) if self.classes.contains(class) => name,
+                Some(_) => return None,
+                None => expression,
+            },
         };
-        let name = prefixes.iter().find_map(|prefix| expression.strip_prefix(prefix));
-        let name = name.or(Some(expression).filter(|_| self.family == Family::Php))?;
         let value = (*self.constants.get(name)?)?;
         self.lookups = self.lookups.checked_sub(1)?;
         let before = self.pending.len();
@@ -320,6 +331,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
             Edit::Chomp => text.chomped(),
             Edit::Dedent => text.dedented(),
             Edit::DedentLines => text.dedented_lines(),
+            Edit::Indoc => text.dedented_lines().without_first_line_end(),
             Edit::DedentAndTrim => text.dedented().trimmed(true, true),
             Edit::TrimIndent => text.trimmed_indent(),
             Edit::TrimMargin { prefix } => text.trimmed_margin(prefix.as_bytes()),
@@ -496,6 +508,10 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
 /// True for the characters before which a backslash has a meaning in a literal with delimiters.
 fn at_most_once(form: &Form, byte: u8) -> bool {
     byte == b'\\' || form.delimiters.contains(&byte)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn offset(at: usize) -> u32 {

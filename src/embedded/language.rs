@@ -94,6 +94,17 @@ impl Family {
         matches!(node.kind(), "concatenated_string" | "chained_string")
     }
 
+    /// Escape sequences of a single character.
+    fn character_escapes(self) -> Option<&'static Escapes> {
+        match self {
+            Self::Java => Some(&escapes::JAVA),
+            Self::CSharp => Some(&escapes::CSHARP),
+            Self::Kotlin => Some(&escapes::KOTLIN),
+            Self::Rust => Some(&escapes::RUST),
+            _ => None,
+        }
+    }
+
     /// Returns the form of a literal; `None` for other nodes.
     pub(super) fn form(self, node: Node<'_>, source: &str) -> Option<Form> {
         let range = node.byte_range();
@@ -156,6 +167,9 @@ impl Family {
             }
             (Self::Java, "string_literal") => form(inner(1, 1)?, Some(&escapes::JAVA), Indent::Stays),
             (Self::Kotlin, "multiline_string_literal") => form(inner(3, 3)?, None, Indent::Stays),
+            (_, "character_literal" | "char_literal") => {
+                form(inner(text.find('\'')? + 1, 1)?, self.character_escapes(), Indent::Stays)
+            }
             (Self::Kotlin, "string_literal") => form(inner(1, 1)?, Some(&escapes::KOTLIN), Indent::Stays),
             (
                 Self::CSharp,
@@ -174,9 +188,6 @@ impl Family {
                 let is_bytes = text.starts_with(['b', 'c']);
                 let escapes = if is_bytes { &escapes::RUST_BYTES } else { &escapes::RUST };
                 form(inner(text.find('"')? + 1, 1)?, Some(escapes), Indent::Stays)
-            }
-            (Self::Rust, "char_literal") => {
-                form(inner(text.find('\'')? + 1, 1)?, Some(&escapes::RUST), Indent::Stays)
             }
             (Self::Elixir, "string" | "charlist" | "sigil") => {
                 let start = node.child_by_field_name("quoted_start")?;
@@ -228,9 +239,20 @@ pub(super) fn unwrapped(mut node: Node<'_>) -> Node<'_> {
     }
 }
 
-/// True for literals that are no texts and whose source is their text.
-pub(super) fn is_number(family: Family, node: Node<'_>) -> bool {
-    family == Family::Rust && matches!(node.kind(), "integer_literal" | "boolean_literal")
+/// True for classes and the like, which may have constants.
+pub(super) fn is_class(node: Node<'_>) -> bool {
+    let kind = node.kind();
+    ["class", "object", "interface", "module", "enum", "struct", "trait"]
+        .iter()
+        .any(|part| kind.starts_with(part))
+}
+
+/// True for numbers, whose source is their text if it consists of digits.
+pub(super) fn is_number(node: Node<'_>) -> bool {
+    matches!(
+        node.kind(),
+        "integer_literal" | "decimal_integer_literal" | "number_literal" | "number" | "integer"
+    )
 }
 
 /// Returns the value that a node gives to a name.

@@ -182,6 +182,15 @@ impl Text {
         text
     }
 
+    /// Removes a line end at the start.
+    pub(super) fn without_first_line_end(mut self) -> Self {
+        if self.bytes.starts_with(b"\n") {
+            self.bytes.remove(0);
+            self.origins.remove(0);
+        }
+        self
+    }
+
     /// Removes the last line end.
     pub(super) fn chomped(mut self) -> Self {
         if self.bytes.ends_with(b"\n") {

@@ -16,6 +16,7 @@ static class Forms
     public static readonly string Lines = string.Join("\n",
         "local n = redis.call('INCR', KEYS[1])",
         "return n");
+    public static readonly string Chars = string.Join("" + '\n', "return redis.call('SREM',", "KEYS[1], 1" + ')');
     public static readonly string Concatenated = string.Concat("return redis.call('PTTL', ", "KEYS[1])");
     public static readonly string Trimmed = @"
         return redis.call('LLEN', KEYS[1])

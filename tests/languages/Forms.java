@@ -29,6 +29,8 @@ class Forms {
 
     static final String OVER = "return redis.call('ECHO', '\477\u0042\0')";
 
+    static final String NUMBERS = Forms.HEAD + "return redis.call('EXPIRE', key, " + 60 + ')';
+
     static final String LONG =
         "local n = redis.call('LLEN', KEYS[1]) "
             + "if n > 0 then "

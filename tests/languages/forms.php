@@ -17,6 +17,7 @@ abstract class Forms
         . "return n\n" . '-- it\'s \n';
     const PREFIX = "return redis.call('ECHO', ";
     const OWN = self::PREFIX . "'x')";
+    const NAMED = Forms::PREFIX . "'y')";
     const OVER = "return redis.call('ECHO', '\377\xc3\xa9\e')";
 
     public static function imploded(): string

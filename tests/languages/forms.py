@@ -37,11 +37,14 @@ OCTAL = "return redis.call('ECHO', '\101\x42\
 SINGLE: str = '''return redis.call('ECHO', "'''r'''\d")'''
 
 
+field = "field"
+
+
 class Queue:
     _pop = u"return redis.call('RPOP', KEYS[1])"
 
     def formatted(self):
-        return "return redis.call('HGET', KEYS[1], '{}')".format(self.field)
+        return f"return redis.call('HGET', KEYS[1], '{self.field}:{{}}')".format(1)
 
     def percent(self):
         return """redis.call('SET', KEYS[1], '%s')
