@@ -4,7 +4,7 @@
 //! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of 1,000 targets (default 20) are real
 //! servers, as far as there are that many; the others are played by this process, which answers as a Redis 7.0 does
 //! (`src/parse/captured/`). `SCALE_SIZES=100,1000` measures these sizes only. Fails if a size needs more than its limits,
-//! which docs/performance.md promises. `scripts/scale-plot.py` draws its table.
+//! which docs/performance.md promises.
 
 #![allow(
     clippy::unwrap_used,
