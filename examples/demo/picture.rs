@@ -76,7 +76,11 @@ fn scale(longest: f64) -> String {
 
 /// Column of a number of columns.
 fn index(columns: f64) -> usize {
-    (0..LENGTH).find(|&at| at as f64 >= columns).unwrap_or(LENGTH - 1)
+    let numbered = (0_u32..).zip(0..LENGTH);
+    numbered
+        .map(|(number, at)| (f64::from(number), at))
+        .find(|&(number, _)| number >= columns)
+        .map_or(LENGTH - 1, |(_, at)| at)
 }
 
 #[cfg(test)]
