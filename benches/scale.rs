@@ -43,7 +43,7 @@ use test_support::server::{Server, available};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What a number of targets may cost.
+/// Maximum cost of a number of targets.
 struct Limits {
     targets: usize,
     /// Share of a core.

@@ -202,7 +202,7 @@ impl<'a> Samples<'a> {
         let (head, out) = (self.descriptor.head(), &mut self.body.text);
         let (name, suffix) = lines.names(head);
         let target = self.target.map_or("", |target| target.text.as_str());
-        let range = lines.series(out, (name, suffix), target, (self.descriptor.labels, labels));
+        let range = Lines::series(out, (name, suffix), target, (self.descriptor.labels, labels));
         match value {
             SampleText::Number(value) => lines.number(out, value),
             SampleText::Count(count) => lines.count(out, count),

@@ -50,7 +50,7 @@ pub(crate) type Samples = BTreeMap<String, Sample>;
 enum Source {
     Server(Connection),
     /// Private server that has loaded a dump.
-    Dump(Session),
+    Dump(Box<Session>),
 }
 
 impl Source {
@@ -79,7 +79,7 @@ pub(crate) async fn read(cli: &Cli, flags: &RehearseFlags) -> Result<Samples, Re
         let Some(target) = Config::from_cli(&cli)?.targets.pop() else { return Ok(samples) };
         Source::Server(session::dial(&target).await?)
     } else if let Some(dump) = &flags.from_rdb {
-        Source::Dump(session::start(flags.server.as_deref(), 0, Some(dump)).await?)
+        Source::Dump(Box::new(session::start(flags.server.as_deref(), 0, Some(dump)).await?))
     } else {
         return Ok(samples);
     };

@@ -38,7 +38,6 @@ impl Lines {
 
     /// Writes name and labels up to the value. Returns where the labels are, without braces.
     pub(in crate::metrics) fn series(
-        self,
         out: &mut Vec<u8>,
         (name, suffix): (&str, &str),
         target: &str,
@@ -68,7 +67,7 @@ impl Lines {
     }
 
     /// Writes name and labels, copied from an earlier line.
-    fn same_series(self, out: &mut Vec<u8>, (name, suffix): (&str, &str), labels: Range<usize>) {
+    fn same_series(out: &mut Vec<u8>, (name, suffix): (&str, &str), labels: Range<usize>) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(suffix.as_bytes());
         if !labels.is_empty() {
@@ -88,7 +87,7 @@ impl Lines {
         created: Option<Duration>,
     ) {
         if let Some(created) = created.filter(|_| self.is_openmetrics) {
-            self.same_series(out, (name, "_created"), labels);
+            Self::same_series(out, (name, "_created"), labels);
             // Writing to a Vec can't fail.
             let _ = writeln!(out, "{}.{:03}", created.as_secs(), created.subsec_millis());
         }
@@ -110,7 +109,7 @@ impl Lines {
                 out.extend_from_slice(b"_bucket{");
                 out.extend_from_within(labels.clone());
             } else {
-                let labels = self.series(out, (name, "_bucket"), target, (names, values));
+                let labels = Self::series(out, (name, "_bucket"), target, (names, values));
                 if labels.is_empty() {
                     out.pop();
                     out.push(b'{');
@@ -126,7 +125,7 @@ impl Lines {
             out.extend_from_slice(b"le=\"");
             self.bound(out, index, bound, bounds);
             out.extend_from_slice(b"\"} ");
-            self.whole(out, count);
+            Self::whole(out, count);
             if let Some(exemplar) = exemplars.get(index).filter(|_| self.is_openmetrics) {
                 write_exemplar(out, exemplar);
             }
@@ -134,15 +133,15 @@ impl Lines {
         }
         let labels = first.unwrap_or_default();
         if !self.is_openmetrics {
-            self.same_series(out, (name, "_sum"), labels.clone());
+            Self::same_series(out, (name, "_sum"), labels.clone());
             self.number(out, histogram.sum());
             out.push(b'\n');
         }
-        self.same_series(out, (name, "_count"), labels.clone());
-        self.whole(out, histogram.count());
+        Self::same_series(out, (name, "_count"), labels.clone());
+        Self::whole(out, histogram.count());
         out.push(b'\n');
         if self.is_openmetrics {
-            self.same_series(out, (name, "_sum"), labels.clone());
+            Self::same_series(out, (name, "_sum"), labels.clone());
             self.number(out, histogram.sum());
             out.push(b'\n');
             self.created(out, name, labels.clone(), created);
@@ -167,13 +166,13 @@ impl Lines {
 
     /// Writes a whole number that is the value of a counter or gauge. In OpenMetrics it has a decimal point.
     pub(in crate::metrics) fn count(self, out: &mut Vec<u8>, count: u64) {
-        self.whole(out, count);
+        Self::whole(out, count);
         if self.is_openmetrics {
             out.extend_from_slice(b".0");
         }
     }
 
-    fn whole(self, out: &mut Vec<u8>, count: u64) {
+    fn whole(out: &mut Vec<u8>, count: u64) {
         out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
     }
 

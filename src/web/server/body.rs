@@ -77,7 +77,7 @@ pub(crate) struct ChunkedBody {
     remaining: usize,
 }
 
-/// What is sent next.
+/// Part of the body that is sent next.
 #[derive(Debug, Clone, Copy)]
 enum Position {
     Header,
