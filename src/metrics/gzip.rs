@@ -130,7 +130,9 @@ impl ChunkedText {
     /// Returns the end of a gzip member that consists of these texts.
     pub(crate) fn trailer(parts: &[impl AsRef<Self>]) -> Bytes {
         let mut crc = Crc::new();
-        parts.iter().for_each(|part| crc.combine(&part.as_ref().crc));
+        for part in parts {
+            crc.combine(&part.as_ref().crc);
+        }
         Bytes::from([&FINAL_BLOCK[..], &crc.sum().to_le_bytes(), &crc.amount().to_le_bytes()].concat())
     }
 }
