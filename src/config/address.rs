@@ -53,15 +53,15 @@ impl Endpoint {
     }
 }
 
-/// Returns a host name in lower case, without a final dot.
+/// Returns a host name in lower case, without final dots.
 pub(super) fn normal_name(host: &str) -> String {
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+    host.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Parses an IP address in any spelling that resolvers accept without a lookup. An IPv4-mapped IPv6 address becomes its
 /// IPv4 address.
 pub(super) fn ip_of(host: &str) -> Option<IpAddr> {
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host.trim_end_matches('.');
     let ip = host.parse().ok().or_else(|| ipv4_of_numbers(host).map(IpAddr::V4));
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
