@@ -24,13 +24,9 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 
 test: ## run all linters and tests
 	scripts/setup.sh
-	$(MAKE) --no-print-directory lint
-	$(MAKE) --no-print-directory check-alerts
-	$(MAKE) --no-print-directory check-dashboards
-	$(MAKE) --no-print-directory check-deploy
-	$(MAKE) --no-print-directory check-workflows
+	$(MAKE) --no-print-directory -j 2 -O lint check-alerts check-dashboards check-deploy check-workflows
 	$(CARGO) test --locked --doc
-	$(CARGO) test --locked --lib --test integration -- --test-threads $(TEST_THREADS)
+	$(CARGO) test --locked --no-fail-fast --lib --test integration -- --test-threads $(TEST_THREADS)
 
 test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
 	scripts/setup.sh

@@ -118,7 +118,7 @@ class Server {
     const up = !['unauthorized', 'unreachable'].includes(this.state);
     tell('target_up', {}, up ? 1 : 0);
     for (const state of STATES) tell('target_state', { state }, state === this.state ? 1 : 0);
-    tell('target_info', { address: this.labels.target === 'carts' ? '10.0.0.7:6379' : this.labels.target, server: 'redis', version: '7.4.1', role: 'master', mode: 'standalone' }, 1);
+    tell('target_info', { address: this.labels.target === 'carts' ? '10.0.0.7:6379' : this.labels.target, server: 'redis', version: '7.4.1', redis_cli: 'redis-cli -h 10.0.0.7', role: 'master', mode: 'standalone' }, 1);
     tell('blocked_seconds', {}, this.blockedSince === undefined ? 0 : now - this.blockedSince);
     if (this.running) tell('running_info', { kind: this.running.kind, script: this.running.script, name: this.name(this.running.script) }, 1);
     tell('slow_threshold_seconds', { severity: 'warning' }, WARNING);

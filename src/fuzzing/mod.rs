@@ -1,6 +1,7 @@
 //! Entry points of the fuzz targets in `fuzz/`: each gives any bytes to parsers, and checks what they guarantee of the result.
 //!
 //! Compiled only for fuzzing and for tests, which run the files of `fuzz/corpus/`.
+#![expect(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 #[cfg(test)]
 mod tests;

@@ -364,7 +364,7 @@ fn budget(kind: Kind) {
         .flat_map(|incident| incident["guard"].as_array().unwrap())
         .map(|one| &one["outcome"])
         .collect();
-    acted.sort_by_key(|outcome| outcome.to_string());
+    acted.sort_by_key(ToString::to_string);
     assert_eq!(acted, ["budget", "killed", "killed"], "{listed:?}");
     assert!(listed[0]["ended"].is_null(), "in progress: {listed:?}");
     stays_true(Duration::from_secs(1), "the script runs", || {
@@ -795,7 +795,7 @@ impl Proxy {
 
 /// Forwards until one side ends; `see` is called before each write.
 fn forward((mut from, mut to): (TcpStream, TcpStream), see: impl Fn(&[u8])) {
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; 1 << 14];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         see(&buffer[..count]);
         if to.write_all(&buffer[..count]).is_err() {

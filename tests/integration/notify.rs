@@ -505,7 +505,7 @@ fn redirects_are_not_followed_and_proxies_are_not_used() {
     thread::spawn(move || {
         for stream in redirecting.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.read(&mut [0; 16_384]);
             let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\n");
             let _ =
                 stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
