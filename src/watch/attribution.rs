@@ -7,9 +7,11 @@
 use std::time::Duration;
 
 use super::cause::Cause;
+use super::incidents::{Incident, IncidentKind};
 use super::running_script::RunningScript;
 use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
+use crate::script::Identity;
 
 /// Tolerance of times in slow log entries, in seconds: they are whole seconds, and clocks are compared over a network.
 const SLACK: f64 = 2.0;
@@ -59,6 +61,23 @@ pub(super) struct Attribution {
 }
 
 impl EndedEpisode {
+    /// Returns the incident without caller, end and actions.
+    pub(super) fn incident(&self, kind: IncidentKind, script: Option<Identity>) -> Incident {
+        Incident {
+            began: self.began.since_epoch(),
+            lasted: self.blocked,
+            kind,
+            busy: self.busy.is_some(),
+            script,
+            client: String::new(),
+            client_name: String::new(),
+            end: None,
+            refused: None,
+            detail: None,
+            guard: Vec::new(),
+        }
+    }
+
     /// Attributes the blockage by the entries that were written since before it began. `clock_ahead` is the number of
     /// seconds by which the server's clock is ahead of this machine's; without it, entries are not compared by time.
     pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> Attribution {

@@ -7,7 +7,7 @@ use super::attribution::{Attribution, EndedEpisode};
 use super::cause::Cause;
 use super::episode::Episode;
 use super::event::Event;
-use super::incidents::{Incident, Incidents};
+use super::incidents::{Incident, IncidentKind, Incidents};
 use super::running_script::Running;
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::convert::micros;
@@ -102,6 +102,17 @@ impl History {
             script: incident.script.clone(),
         });
         self.incidents.restore(saved);
+    }
+
+    /// Returns the blockages that wait for the slow log as incidents, the oldest first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Incident> {
+        self.unattributed.iter().map(|Unattributed { episode, .. }| {
+            let running = episode.running_script.as_ref().map(|(running, _)| running);
+            let kind = episode.busy.or_else(|| running.map(|running| running.kind));
+            let script = running.map(|running| running.script.clone());
+            let incident = episode.incident(kind.map_or(IncidentKind::Unknown, Into::into), script);
+            Incident { guard: self.incidents.actions_in(&incident), ..incident }
+        })
     }
 
     /// Totals by cause; every cause exists.
@@ -202,17 +213,9 @@ impl History {
         let script = named.or_else(|| called.map(|call| call.script.clone()));
         let entry = attribution.cause_entry.as_ref();
         self.incidents.push(Incident {
-            began: ended.began.since_epoch(),
-            lasted: ended.blocked,
-            kind: attribution.cause.into(),
-            busy: ended.busy.is_some(),
-            script: script.clone(),
             client: entry.map(|entry| entry.client.clone()).unwrap_or_default(),
             client_name: entry.map(|entry| entry.client_name.clone()).unwrap_or_default(),
-            end: None,
-            refused: None,
-            detail: None,
-            guard: Vec::new(),
+            ..ended.incident(attribution.cause.into(), script.clone())
         });
         self.last = Some(LastBlockage {
             began: ended.began,

@@ -647,7 +647,8 @@ fn two_hundred_targets_blocked_at_once() {
         assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
     }
     let ((_, threads, sockets), (memory_blocked, threads_blocked, sockets_blocked)) = (idle, blocked);
-    assert_eq!((threads, after.1), (threads_blocked, threads));
+    // One thread may uncompress the text.
+    assert!(threads_blocked.max(after.1) <= threads + 1, "{idle:?} {blocked:?} {after:?}");
     assert!(sockets_blocked <= sockets + TARGETS + 8, "{sockets_blocked} sockets");
     assert!(after.2 <= sockets + 8, "{} sockets afterwards", after.2);
     assert!(

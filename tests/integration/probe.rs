@@ -569,8 +569,14 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         names.extend(["blockage", "slow_call"].map(|what| format!("redis_script_last_{what}_undetected")));
         // Only with a guard.
         names.extend(
-            ["last_action_duration_seconds", "last_action_info", "last_action_timestamp_seconds", "ready"]
-                .map(|what| format!("redis_script_guard_{what}")),
+            [
+                "kill_after_seconds",
+                "last_action_duration_seconds",
+                "last_action_info",
+                "last_action_timestamp_seconds",
+                "ready",
+            ]
+            .map(|what| format!("redis_script_guard_{what}")),
         );
         let needed = metrics_of_rules();
         assert!(needed.contains("process_start_time_seconds"), "{needed:?}");

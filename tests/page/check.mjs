@@ -264,7 +264,7 @@ const scenarios = {
     for (const text of ['guard killed it after', 'guard could not kill it: it had written', 'guard would have killed it (dry run)', 'guard did not kill it: its limit on kills was reached']) {
       assert.ok(incidents.includes(text), `${text}: ${incidents}`);
     }
-    assert.ok(await page.locator('#incidents path.guard').count() >= 5);
+    await until(page, () => document.querySelectorAll('#incidents path.guard').length >= 5);
     assert.match(await page.locator('#incidents svg').first().getAttribute('aria-label'), /guard /);
   },
   async four_incidents(page) { await fourIncidents(page); },

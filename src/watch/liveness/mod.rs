@@ -102,6 +102,11 @@ impl Liveness {
         &self.history.incidents
     }
 
+    /// Returns the blockages that ended and wait for the slow log, which has their callers, the oldest first.
+    pub(crate) fn waiting_incidents(&self) -> impl Iterator<Item = Incident> {
+        self.history.waiting()
+    }
+
     /// Restores the incidents that a former process saved.
     pub(super) fn restore(&mut self, saved: Vec<Incident>) {
         self.history.restore(saved);

@@ -95,7 +95,9 @@ impl IncidentsResponse {
                     ended.map(|incident| row(handle, &target, incident, Some(incident.ended()), &catalogue));
                 let current = current(&target, now);
                 let current = current.map(|incident| row(handle, &target, &incident, None, &catalogue));
-                matching.extend(rows.chain(current).filter(|row| query.matches(row)));
+                let waiting = target.liveness().waiting_incidents();
+                let waiting = waiting.map(|one| row(handle, &target, &one, Some(one.ended()), &catalogue));
+                matching.extend(rows.chain(waiting).chain(current).filter(|row| query.matches(row)));
             }
         }
         let order = |row: &IncidentRow| row.ended.map_or(f64::INFINITY, |_| row.began);
