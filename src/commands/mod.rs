@@ -19,6 +19,7 @@ use std::env::VarError;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -28,8 +29,8 @@ use crate::config::{Config, WebConfig};
 /// Exit code for invalid flags or an invalid configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
-/// Worker threads of the runtime. Few are needed, since tasks mostly wait.
-const WORKERS: usize = 2;
+/// Maximum number of worker threads of the runtime. Few are needed, since tasks mostly wait.
+const MAX_WORKERS: usize = 2;
 
 /// Error that ends the program, with its exit code.
 struct CommandError {
@@ -139,7 +140,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
 }
 
 fn runtime() -> Result<Runtime, CommandError> {
-    let built = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    // On one core, a second thread would only be woken to find nothing to do.
+    let workers = thread::available_parallelism().map_or(MAX_WORKERS, |cores| cores.get().min(MAX_WORKERS));
+    let built = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     built.map_err(|error| CommandError::other(format!("cannot start the runtime: {error}")))
 }
 
