@@ -13,13 +13,12 @@ use tempfile::TempDir;
 
 use crate::common::repository;
 use test_support::exporter::binary;
-use test_support::server::{Kind, Server};
+use test_support::server::{Kind, Server, run_on};
 use test_support::tls::Certificates;
 use test_support::wait::eventually;
 use test_support::{cache, on_each_server};
 
 on_each_server!(
-    scripts_of_known_growth_are_classified,
     a_script_that_does_not_end_is_killed,
     a_server_of_the_user_must_be_empty_and_stays_so,
     an_interrupt_removes_the_keys_from_a_server_of_the_user,
@@ -89,7 +88,12 @@ fn server_of(kind: Kind) -> String {
     kind.binary().unwrap().display().to_string()
 }
 
-fn scripts_of_known_growth_are_classified(kind: Kind) {
+#[test]
+fn scripts_of_known_growth_are_classified() {
+    run_on(Kind::Redis70, growth_is_found);
+}
+
+fn growth_is_found(kind: Kind) {
     for (name, growth) in [("constant-members", "constant"), ("linear-drain", "n"), ("quadratic-pairs", "n²")]
     {
         let path = repository("tests/rehearse").join(name).with_extension("lua");
