@@ -315,6 +315,7 @@ mod tests {
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
     use super::*;
+    use crate::client::ResolvedEndpoint;
 
     /// A stream that fails with this error.
     struct Failing(&'static str);
@@ -336,6 +337,26 @@ mod tests {
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The guard drops requests that time out.
+    #[tokio::test]
+    async fn the_reply_to_a_dropped_request_is_not_that_to_the_next_one() {
+        let (ours, mut server) = tokio::io::duplex(1 << 10);
+        let transport = Transport::new(ours, ResolvedEndpoint::Unix("unused".into()));
+        let mut connection = Connection::open(transport, CommandNames::default());
+        let is_pending = |connection: &mut Connection| {
+            pin!(connection.send(Command::Ping)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        };
+        // Nothing of the reply has arrived, then a part of it, then all of it.
+        for (before, after) in [("", "+LATE\r\n"), ("+LA", "TE\r\n"), ("+LATE\r\n", "")] {
+            assert!(is_pending(&mut connection));
+            server.write_all(before.as_bytes()).await.unwrap();
+            let answer = async { server.write_all(format!("{after}+PONG\r\n").as_bytes()).await.unwrap() };
+            let (reply, ()) = tokio::join!(connection.send(Command::Ping), answer);
+            assert_eq!(reply, Ok(Value::SimpleString("PONG".to_owned())), "{before:?} {after:?}");
+            assert_eq!(connection.owed, 0);
         }
     }
 
