@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::facts::{Condition, Facts, Running, Unreachable};
+use super::facts::{Condition, Facts, RunningCall, Unreachable};
 use super::problem::{Code, Problem};
 use crate::parse::BusyKind;
 use crate::text::{clean, duration};
@@ -125,10 +125,10 @@ fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
     kills(facts, problem, None)
 }
 
-fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&Running>) -> Problem {
+fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Problem {
     let kind_name = kind.as_str();
     let message = match running {
-        Some(Running { name, running_for }) => {
+        Some(RunningCall { name, running_for }) => {
             let time = running_for.map(|time| format!(" has been running for {}", duration(time)));
             let time = time.unwrap_or_else(|| " runs".to_owned());
             format!("BUSY: the {kind_name} {}{time}", clean(name, MAX_TEXT))

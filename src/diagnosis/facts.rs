@@ -84,7 +84,7 @@ pub(crate) enum Condition {
         /// Time without an answer before BUSY.
         waited: Duration,
         /// Script or function that runs, if it has been named.
-        running: Option<Running>,
+        running: Option<RunningCall>,
     },
     /// Answered BUSY, and answers nothing since.
     BusySilent {
@@ -101,7 +101,7 @@ pub(crate) enum Condition {
 
 /// A function or script that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Running {
+pub(crate) struct RunningCall {
     pub(crate) name: String,
     pub(crate) running_for: Option<Duration>,
 }

@@ -14,7 +14,7 @@ mod slowlog;
 pub(crate) use self::commands::{COMMANDS, not_available, not_permitted};
 pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
 pub(crate) use self::facts::{
-    Condition, Facts, GuardFacts, Running, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
+    Condition, Facts, GuardFacts, RunningCall, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
 };
 pub(crate) use self::problem::{Code, Impact, Problem};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};

@@ -235,7 +235,7 @@ fn an_unreadable_slow_log_hides_everything() {
 fn texts_from_servers_are_cleaned_and_cut() {
     let settings = Settings::default();
     let hostile = format!("\u{1b}[2J\n\u{202e}{}", "x".repeat(1000));
-    let running = Some(Running { name: hostile.clone(), running_for: None });
+    let running = Some(RunningCall { name: hostile.clone(), running_for: None });
     for condition in [
         Condition::Unauthorized(hostile.clone()),
         Condition::Unreachable(Unreachable::Lost { detail: hostile.clone(), may_want_tls: true }),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Outcome;
+use super::outcome::GuardOutcome;
 use crate::clock::Unix;
 use crate::parse::BusyKind;
 use crate::script::Identity;
@@ -12,7 +12,7 @@ use crate::script::Identity;
 /// Outcome, with the run that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Action {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: GuardOutcome,
     pub(crate) kind: BusyKind,
     /// Script or function, if known. The slow log may name it afterwards.
     pub(crate) script: Option<Identity>,
@@ -30,7 +30,7 @@ pub(crate) struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActionRecord {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: GuardOutcome,
     /// Time of the outcome, as time since the Unix epoch by this machine's clock.
     pub(crate) at: Duration,
     /// Time for which the script had run by then at least.

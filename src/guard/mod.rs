@@ -14,8 +14,8 @@ mod state;
 mod tests;
 
 pub(crate) use self::action::{Action, ActionRecord, Caller};
-pub(crate) use self::outcome::Outcome;
+pub(crate) use self::outcome::GuardOutcome;
 pub(crate) use self::policy::{Budget, Mode, Patterns, Policy, UnknownScript};
-pub(crate) use self::report::Report;
+pub(crate) use self::report::GuardReport;
 pub(crate) use self::runs::{Confirmation, Named};
-pub(crate) use self::state::{Decision, Facts, Guard, Order, SavedGuard};
+pub(crate) use self::state::{Decision, Guard, GuardContext, Order, SavedGuard};

@@ -9,7 +9,7 @@ use crate::parse::ErrorReply;
 /// Outcome for one run of a script or function, or of one kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub(crate) enum GuardOutcome {
     /// The server accepted the kill.
     Killed,
     /// The server accepted the kill only after another time limit: the run may have ended before, and the next one been killed.
@@ -48,7 +48,7 @@ pub(crate) enum Outcome {
     Budget,
 }
 
-impl Outcome {
+impl GuardOutcome {
     /// All outcomes.
     pub(crate) const ALL: [Self; 18] = [
         Self::Killed,

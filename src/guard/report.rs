@@ -1,6 +1,6 @@
 //! Reports of the guard's connection: input of a target's step.
 
-use super::outcome::Outcome;
+use super::outcome::GuardOutcome;
 use super::runs::Confirmation;
 use super::state::Order;
 use crate::clock::Mono;
@@ -8,14 +8,14 @@ use crate::script::NamedScript;
 
 /// Report of the guard's connection.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Report {
+pub(crate) enum GuardReport {
     /// It is logged in, or can't be.
     Ready {
         /// Reason, and what to do about it; `None` if it is logged in.
         problem: Option<String>,
     },
     /// The run is left.
-    Left { order: Order, outcome: Outcome },
+    Left { order: Order, outcome: GuardOutcome },
     /// The server told what runs, before a kill.
     Confirmed {
         order: Order,
@@ -39,7 +39,7 @@ pub(crate) enum Report {
     /// A kill has an outcome.
     Answered {
         order: Order,
-        outcome: Outcome,
+        outcome: GuardOutcome,
         /// Error, if there is one.
         detail: Option<String>,
     },

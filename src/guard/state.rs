@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Caller};
-use super::outcome::Outcome;
+use super::outcome::GuardOutcome;
 use super::policy::{Mode, Policy, UnknownScript};
 use super::runs::{Confirmation, Named, Run, Runs};
 use crate::clock::{Mono, Timestamps, Unix};
@@ -40,7 +40,7 @@ const MAX_KEPT: usize = 1000;
 
 /// Facts that the guard does not observe itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct GuardContext<'a> {
     /// Role by INFO; `None` if unknown.
     pub(crate) role: Option<&'a str>,
     /// Time limit of the server; `None` if unknown.
@@ -57,7 +57,7 @@ pub(crate) enum Decision {
     /// Decide again at this time.
     Wait(Mono),
     /// Do not kill the run, and report this outcome.
-    Leave(Order, Outcome),
+    Leave(Order, GuardOutcome),
     /// Confirm the run, and kill it.
     Kill(Order),
 }
@@ -97,7 +97,7 @@ struct Account {
     began: Mono,
     script: Option<Identity>,
     /// Outcomes that were reported.
-    reported: BTreeSet<Outcome>,
+    reported: BTreeSet<GuardOutcome>,
     /// True if the run is left, whatever is observed later.
     closed: bool,
     /// True while a kill has no answer.
@@ -123,9 +123,9 @@ pub(crate) struct Guard {
     kills: VecDeque<Unix>,
     /// The same of kills that mode dry-run would have sent.
     dry_runs: VecDeque<Unix>,
-    /// Number of outcomes, by [`Outcome::ALL`].
-    totals: [u64; Outcome::ALL.len()],
-    latest: BTreeMap<Outcome, Action>,
+    /// Number of outcomes, by [`GuardOutcome::ALL`].
+    totals: [u64; GuardOutcome::ALL.len()],
+    latest: BTreeMap<GuardOutcome, Action>,
     /// Reason for which the guard could not kill now; `None` if there is none, and before the first connection.
     problem: Option<String>,
     /// True while a connection is logged in and nothing is known to be missing.
@@ -145,7 +145,7 @@ impl Guard {
             sent: None,
             kills: VecDeque::new(),
             dry_runs: VecDeque::new(),
-            totals: [0; Outcome::ALL.len()],
+            totals: [0; GuardOutcome::ALL.len()],
             latest: BTreeMap::new(),
             problem: None,
             is_ready: false,
@@ -176,8 +176,8 @@ impl Guard {
     }
 
     /// Number of outcomes; every outcome exists.
-    pub(crate) fn totals(&self) -> impl Iterator<Item = (Outcome, u64)> {
-        Outcome::ALL.into_iter().zip(self.totals)
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (GuardOutcome, u64)> {
+        GuardOutcome::ALL.into_iter().zip(self.totals)
     }
 
     /// Latest action of each outcome that there was.
@@ -199,7 +199,7 @@ impl Guard {
 
     /// True if this outcome was reported for the current run.
     #[must_use]
-    pub(crate) fn has_reported(&self, outcome: Outcome) -> bool {
+    pub(crate) fn has_reported(&self, outcome: GuardOutcome) -> bool {
         self.runs.current().is_some_and(|run| run.id == self.account.run)
             && self.account.reported.contains(&outcome)
     }
@@ -266,7 +266,7 @@ impl Guard {
 
     /// Returns the next step.
     #[must_use]
-    pub(crate) fn decide(&self, facts: Facts<'_>, now: Timestamps) -> Decision {
+    pub(crate) fn decide(&self, facts: GuardContext<'_>, now: Timestamps) -> Decision {
         let Some(run) = self.runs.current() else { return Decision::Idle };
         if self.account.closed || self.account.in_flight {
             return Decision::Idle;
@@ -285,21 +285,21 @@ impl Guard {
     }
 
     /// Returns the first rule that forbids the kill of a run for which it is time.
-    fn objection(&self, run: &Run, facts: Facts<'_>, due: Mono, now: Timestamps) -> Option<Objection> {
+    fn objection(&self, run: &Run, facts: GuardContext<'_>, due: Mono, now: Timestamps) -> Option<Objection> {
         use Objection::{Outcome as Forbidden, Wait};
         let Policy { mode, scripts, unknown, functions, budget, .. } = &self.policy;
         match (run.kind, facts.role) {
-            (BusyKind::Module, _) => return Some(Forbidden(Outcome::Module)),
-            (_, None) => return Some(Forbidden(Outcome::UnknownRole)),
-            (_, Some(role)) if role != "master" => return Some(Forbidden(Outcome::Replica)),
-            (BusyKind::Function, _) if !functions => return Some(Forbidden(Outcome::FunctionsOff)),
+            (BusyKind::Module, _) => return Some(Forbidden(GuardOutcome::Module)),
+            (_, None) => return Some(Forbidden(GuardOutcome::UnknownRole)),
+            (_, Some(role)) if role != "master" => return Some(Forbidden(GuardOutcome::Replica)),
+            (BusyKind::Function, _) if !functions => return Some(Forbidden(GuardOutcome::FunctionsOff)),
             _ => {}
         }
         if !scripts.is_empty() {
             match (&run.script, facts.script) {
                 (Some(script), Some(named)) if script.label == named.label => {
                     if !scripts.admit(named) {
-                        return Some(Forbidden(Outcome::Excluded));
+                        return Some(Forbidden(GuardOutcome::Excluded));
                     }
                 }
                 // It has just been named.
@@ -307,7 +307,7 @@ impl Guard {
                 (None, _) if *unknown == UnknownScript::Leave => {
                     let at = due + NAME_GRACE;
                     let is_late = now.mono >= at;
-                    return Some(if is_late { Forbidden(Outcome::UnknownScript) } else { Wait(at) });
+                    return Some(if is_late { Forbidden(GuardOutcome::UnknownScript) } else { Wait(at) });
                 }
                 (None, _) => {}
             }
@@ -322,9 +322,9 @@ impl Guard {
         // A clock that was set back makes the time since a kill 0, so that the kill counts.
         let recent = kills.iter().filter(|at| now.unix.since(**at) < budget.per).count();
         if recent >= budget.max_kills {
-            return Some(Forbidden(Outcome::Budget));
+            return Some(Forbidden(GuardOutcome::Budget));
         }
-        (*mode == Mode::DryRun).then_some(Forbidden(Outcome::DryRun))
+        (*mode == Mode::DryRun).then_some(Forbidden(GuardOutcome::DryRun))
     }
 
     /// Notes the reply of the server that says what runs, and decides again. If the kill is still right, it counts as sent, and
@@ -333,7 +333,7 @@ impl Guard {
         &mut self,
         order: Order,
         confirmation: Confirmation,
-        facts: Facts<'_>,
+        facts: GuardContext<'_>,
         now: Timestamps,
     ) -> Option<Order> {
         self.busy(confirmation, facts.time_limit, now);
@@ -350,8 +350,8 @@ impl Guard {
     }
 
     /// Reports that a run is left. Returns the action if it is to be logged.
-    pub(crate) fn leave(&mut self, order: Order, outcome: Outcome, now: Timestamps) -> Option<Action> {
-        if outcome == Outcome::DryRun && order.run == self.account.run {
+    pub(crate) fn leave(&mut self, order: Order, outcome: GuardOutcome, now: Timestamps) -> Option<Action> {
+        if outcome == GuardOutcome::DryRun && order.run == self.account.run {
             keep(&mut self.dry_runs, now.unix);
         }
         self.report(order, outcome, None, now)
@@ -361,7 +361,7 @@ impl Guard {
     pub(crate) fn answered(
         &mut self,
         order: Order,
-        outcome: Outcome,
+        outcome: GuardOutcome,
         detail: Option<String>,
         now: Timestamps,
     ) -> Option<Action> {
@@ -370,8 +370,8 @@ impl Guard {
         if is_current {
             self.account.in_flight = false;
             self.account.attempted_at = now.mono;
-            if outcome == Outcome::Killed && self.account.attempts > 1 {
-                outcome = Outcome::KilledAgain;
+            if outcome == GuardOutcome::Killed && self.account.attempts > 1 {
+                outcome = GuardOutcome::KilledAgain;
             }
         }
         if outcome.is_refusal() {
@@ -382,7 +382,7 @@ impl Guard {
         }
         self.account.reported.remove(&outcome);
         let action = self.report(order, outcome, detail, now);
-        if matches!(outcome, Outcome::NotBusy | Outcome::OtherKind) && is_current {
+        if matches!(outcome, GuardOutcome::NotBusy | GuardOutcome::OtherKind) && is_current {
             self.runs.end(now.mono);
         }
         action
@@ -390,14 +390,14 @@ impl Guard {
 
     /// Reports that a run can't be killed, because there is no connection. Returns the action if it is to be logged.
     pub(crate) fn unreachable(&mut self, order: Order, detail: String, now: Timestamps) -> Option<Action> {
-        self.report(order, Outcome::Unreachable, Some(detail), now)
+        self.report(order, GuardOutcome::Unreachable, Some(detail), now)
     }
 
     /// Counts an outcome, once per run.
     fn report(
         &mut self,
         order: Order,
-        outcome: Outcome,
+        outcome: GuardOutcome,
         detail: Option<String>,
         now: Timestamps,
     ) -> Option<Action> {
@@ -407,7 +407,7 @@ impl Guard {
                 return None;
             }
         }
-        for (known, count) in Outcome::ALL.into_iter().zip(&mut self.totals) {
+        for (known, count) in GuardOutcome::ALL.into_iter().zip(&mut self.totals) {
             *count += u64::from(known == outcome);
         }
         let current = Some((self.account.run, self.account.began, self.account.script.clone()));
@@ -464,7 +464,7 @@ enum Objection {
     /// Decide again at this time.
     Wait(Mono),
     /// A rule.
-    Outcome(Outcome),
+    Outcome(GuardOutcome),
 }
 
 /// Adds a time, and drops the oldest ones.

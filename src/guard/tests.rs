@@ -66,14 +66,14 @@ fn busy(guard: &mut Guard, kind: BusyKind, from: u64, to: u64) {
 /// Decides on a master.
 fn decide(guard: &Guard, now: u64) -> Decision {
     let script = guard.script().map(named);
-    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
+    let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
     guard.decide(facts, at(now))
 }
 
 /// Confirms a kill at once, as a master that runs what it ran before.
 fn confirm(guard: &mut Guard, order: Order, now: u64) -> Option<Order> {
     let script = guard.script().map(named);
-    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
+    let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
     guard.confirm(order, confirmation(order.kind, now), facts, at(now + 1))
 }
 
@@ -86,7 +86,7 @@ fn kill(decision: Decision) -> Order {
 }
 
 #[track_caller]
-fn left(decision: Decision) -> Outcome {
+fn left(decision: Decision) -> GuardOutcome {
     match decision {
         Decision::Leave(_, outcome) => outcome,
         other => panic!("{other:?}"),
@@ -102,8 +102,8 @@ fn a_run_is_killed_once_it_has_run_for_long_enough() {
     let order = kill(decide(&guard, 10_001));
     assert_eq!(confirm(&mut guard, order, 10_001), Some(order));
     assert_eq!(decide(&guard, 10_002), Decision::Idle, "one kill at a time");
-    let action = guard.answered(order, Outcome::Killed, None, at(10_003)).unwrap();
-    assert_eq!((action.outcome, action.ran_for), (Outcome::Killed, ms(10_002)));
+    let action = guard.answered(order, GuardOutcome::Killed, None, at(10_003)).unwrap();
+    assert_eq!((action.outcome, action.ran_for), (GuardOutcome::Killed, ms(10_002)));
     guard.free(mono(10_004));
     assert_eq!(decide(&guard, 20_000), Decision::Idle);
 }
@@ -113,7 +113,7 @@ fn a_time_limit_above_kill_after_is_waited_for() {
     let mut guard = guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
     guard.busy(confirmation(BusyKind::Script, 4000), Some(ms(LIMIT)), at(LIMIT));
     kill(decide(&guard, LIMIT));
-    let unknown = Facts { role: Some("master"), ..Facts::default() };
+    let unknown = GuardContext { role: Some("master"), ..GuardContext::default() };
     let mut guard = super::tests::guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
     guard.busy(confirmation(BusyKind::Script, 4000), None, at(4001));
     assert!(matches!(guard.decide(unknown, at(4001)), Decision::Kill(_)), "5 s are assumed");
@@ -129,7 +129,7 @@ fn a_gap_into_which_another_run_fits_begins_the_count_anew() {
     // A confirmation that is late does the same.
     busy(&mut guard, BusyKind::Script, 14_100, 18_900);
     let order = kill(decide(&guard, 19_050));
-    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
     let late = guard.confirm(order, confirmation(BusyKind::Script, 19_050), facts, at(24_200));
     assert_eq!(late, None);
     assert_eq!(decide(&guard, 24_200), Decision::Wait(mono(29_200)));
@@ -160,7 +160,7 @@ fn a_late_answer_tells_about_the_run_that_was_killed() {
     assert_eq!(confirm(&mut guard, order, 10_001), Some(order));
     guard.free(mono(10_003));
     guard.busy(confirmation(BusyKind::Function, 16_000), Some(ms(LIMIT)), at(16_001));
-    let action = guard.answered(order, Outcome::KilledNext, None, at(16_002)).unwrap();
+    let action = guard.answered(order, GuardOutcome::KilledNext, None, at(16_002)).unwrap();
     assert_eq!((action.script, action.ran_for), (Some(script('a')), ms(16_001)));
 }
 
@@ -178,7 +178,7 @@ fn no_run_counts_from_before_the_blockage_that_is_shown() {
     // The blockage is over before the answer is reported.
     guard.free(mono(10_202));
     guard.blocked_since(None);
-    let action = guard.answered(order, Outcome::Killed, None, at(10_210)).unwrap();
+    let action = guard.answered(order, GuardOutcome::Killed, None, at(10_210)).unwrap();
     assert_eq!(action.ran_for, ms(10_060));
 }
 
@@ -187,7 +187,7 @@ fn another_kind_is_another_run() {
     let mut guard = guard(policy(Mode::Kill));
     busy(&mut guard, BusyKind::Script, 5000, 9800);
     let order = kill(decide(&guard, 10_100));
-    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
     assert_eq!(guard.confirm(order, confirmation(BusyKind::Function, 10_100), facts, at(10_101)), None);
     assert!(matches!(decide(&guard, 10_102), Decision::Wait(_)));
 }
@@ -207,7 +207,7 @@ fn function_stats_tell_the_run_exactly() {
     guard.busy(stats("f", 20_000, 9000), Some(ms(LIMIT)), at(20_001));
     assert_eq!(decide(&guard, 20_001), Decision::Wait(mono(21_001)));
     let order = kill(decide(&guard, 21_001));
-    let facts = Facts { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
     // The same function, but called later.
     assert_eq!(guard.confirm(order, stats("f", 21_001, 5100), facts, at(21_002)), None);
     assert_eq!(decide(&guard, 21_002), Decision::Wait(mono(25_902)));
@@ -225,21 +225,21 @@ fn each_rule_leaves_a_run_and_is_reported_once() {
         policy
     };
     for (policy, kind, role, expected) in [
-        (policy(Mode::DryRun), BusyKind::Script, of_master, Outcome::DryRun),
-        (policy(Mode::Kill), BusyKind::Module, of_master, Outcome::Module),
-        (policy(Mode::Kill), BusyKind::Script, Some("slave"), Outcome::Replica),
-        (policy(Mode::Kill), BusyKind::Script, None, Outcome::UnknownRole),
-        (with(|policy| policy.functions = false), BusyKind::Function, of_master, Outcome::FunctionsOff),
+        (policy(Mode::DryRun), BusyKind::Script, of_master, GuardOutcome::DryRun),
+        (policy(Mode::Kill), BusyKind::Module, of_master, GuardOutcome::Module),
+        (policy(Mode::Kill), BusyKind::Script, Some("slave"), GuardOutcome::Replica),
+        (policy(Mode::Kill), BusyKind::Script, None, GuardOutcome::UnknownRole),
+        (with(|policy| policy.functions = false), BusyKind::Function, of_master, GuardOutcome::FunctionsOff),
         (
             with(|policy| policy.scripts = Patterns::new(&["x*".to_owned()], &[])),
             BusyKind::Script,
             of_master,
-            Outcome::UnknownScript,
+            GuardOutcome::UnknownScript,
         ),
     ] {
         let mut guard = guard(policy);
         busy(&mut guard, kind, 5000, 12_800);
-        let facts = Facts { role, time_limit: Some(ms(LIMIT)), script: None };
+        let facts = GuardContext { role, time_limit: Some(ms(LIMIT)), script: None };
         let Decision::Leave(order, outcome) = guard.decide(facts, at(13_000)) else { panic!("{expected:?}") };
         assert_eq!(outcome, expected);
         assert_eq!(guard.leave(order, outcome, at(13_000)).unwrap().outcome, expected);
@@ -284,7 +284,7 @@ fn a_script_that_is_named_late_is_judged_by_its_name() {
         if killed {
             kill(decide(&guard, 10_101));
         } else {
-            assert_eq!(left(decide(&guard, 10_101)), Outcome::Excluded);
+            assert_eq!(left(decide(&guard, 10_101)), GuardOutcome::Excluded);
         }
     }
 }
@@ -323,14 +323,14 @@ fn the_budget_is_kept_over_a_restart() {
         }
         let order = kill(decide(&guard, base + 10_001));
         confirm(&mut guard, order, base + 10_001).unwrap();
-        guard.answered(order, Outcome::Killed, None, at(base + 10_003));
+        guard.answered(order, GuardOutcome::Killed, None, at(base + 10_003));
         guard.free(mono(base + 11_000));
     }
-    assert_eq!(left(decide(&guard, 70_001)), Outcome::Budget);
+    assert_eq!(left(decide(&guard, 70_001)), GuardOutcome::Budget);
     let mut after = super::tests::guard(policy(Mode::Kill));
     after.restore(guard.saved());
     busy(&mut after, BusyKind::Script, 65_000, 69_800);
-    assert_eq!(left(decide(&after, 70_001)), Outcome::Budget);
+    assert_eq!(left(decide(&after, 70_001)), GuardOutcome::Budget);
     // The first is no longer in the period.
     busy(&mut after, BusyKind::Script, 70_000, 610_100);
     kill(decide(&after, 610_200));
@@ -339,10 +339,10 @@ fn the_budget_is_kept_over_a_restart() {
 #[test]
 fn a_refused_kill_takes_nothing_from_the_budget() {
     for (text, expected) in [
-        ("UNKILLABLE Sorry the script already executed write commands", Outcome::Unkillable),
-        ("UNKILLABLE The busy script was sent by a master instance", Outcome::FromMaster),
-        ("NOTBUSY No scripts in execution right now.", Outcome::NotBusy),
-        ("ERR something", Outcome::Error),
+        ("UNKILLABLE Sorry the script already executed write commands", GuardOutcome::Unkillable),
+        ("UNKILLABLE The busy script was sent by a master instance", GuardOutcome::FromMaster),
+        ("NOTBUSY No scripts in execution right now.", GuardOutcome::NotBusy),
+        ("ERR something", GuardOutcome::Error),
     ] {
         let mut guard = guard(policy(Mode::Kill));
         busy(&mut guard, BusyKind::Script, 5000, 9800);
@@ -350,7 +350,7 @@ fn a_refused_kill_takes_nothing_from_the_budget() {
         confirm(&mut guard, order, 10_001).unwrap();
         assert!(!guard.saved().kills().is_empty());
         let reply = ErrorReply::Other { text: text.to_owned() };
-        let outcome = Outcome::of_reply(Err(&reply), ms(1), ms(LIMIT));
+        let outcome = GuardOutcome::of_reply(Err(&reply), ms(1), ms(LIMIT));
         assert_eq!(outcome, expected);
         guard.answered(order, outcome, Some(text.to_owned()), at(10_003));
         assert!(guard.saved().kills().is_empty());
@@ -366,22 +366,22 @@ fn a_run_is_killed_again_only_if_the_kill_had_no_effect() {
     busy(&mut guard, BusyKind::Script, 5000, 9800);
     let order = kill(decide(&guard, 10_001));
     confirm(&mut guard, order, 10_001).unwrap();
-    guard.answered(order, Outcome::Killed, None, at(10_003));
+    guard.answered(order, GuardOutcome::Killed, None, at(10_003));
     busy(&mut guard, BusyKind::Script, 10_100, 10_900);
     assert!(matches!(decide(&guard, 12_000), Decision::Wait(_)), "no reply after a second");
     busy(&mut guard, BusyKind::Script, 11_100, 11_300);
     let again = kill(decide(&guard, 11_400));
     confirm(&mut guard, again, 11_400).unwrap();
-    let action = guard.answered(again, Outcome::Killed, None, at(11_402)).unwrap();
-    assert_eq!(action.outcome, Outcome::KilledAgain);
+    let action = guard.answered(again, GuardOutcome::Killed, None, at(11_402)).unwrap();
+    assert_eq!(action.outcome, GuardOutcome::KilledAgain);
 }
 
 #[test]
 fn a_late_answer_is_reported_as_such() {
-    assert_eq!(Outcome::of_reply(Ok(()), ms(1), ms(LIMIT)), Outcome::Killed);
-    assert_eq!(Outcome::of_reply(Ok(()), ms(LIMIT), ms(LIMIT)), Outcome::KilledNext);
+    assert_eq!(GuardOutcome::of_reply(Ok(()), ms(1), ms(LIMIT)), GuardOutcome::Killed);
+    assert_eq!(GuardOutcome::of_reply(Ok(()), ms(LIMIT), ms(LIMIT)), GuardOutcome::KilledNext);
     let busy = ErrorReply::Busy { kind: BusyKind::Function, counted: true };
-    assert_eq!(Outcome::of_reply(Err(&busy), ms(1), ms(LIMIT)), Outcome::OtherKind);
+    assert_eq!(GuardOutcome::of_reply(Err(&busy), ms(1), ms(LIMIT)), GuardOutcome::OtherKind);
 }
 
 /// Something that a guard observes.
@@ -396,7 +396,7 @@ enum Step {
     Role(Option<&'static str>),
     Limit(Option<u64>),
     /// The guard acts on its decision; the confirmation is of this kind, and the kill is answered so.
-    Act(BusyKind, Outcome),
+    Act(BusyKind, GuardOutcome),
     Restart,
 }
 
@@ -405,12 +405,12 @@ fn steps() -> impl Strategy<Value = Step> {
         prop_oneof![4 => Just(BusyKind::Script), 2 => Just(BusyKind::Function), 1 => Just(BusyKind::Module)];
     let letter = prop_oneof![Just('a'), Just('b')];
     let outcome = prop_oneof![
-        4 => Just(Outcome::Killed),
-        1 => Just(Outcome::KilledNext),
-        1 => Just(Outcome::Unkillable),
-        1 => Just(Outcome::NotBusy),
-        1 => Just(Outcome::Unreachable),
-        1 => Just(Outcome::NotPermitted),
+        4 => Just(GuardOutcome::Killed),
+        1 => Just(GuardOutcome::KilledNext),
+        1 => Just(GuardOutcome::Unkillable),
+        1 => Just(GuardOutcome::NotBusy),
+        1 => Just(GuardOutcome::Unreachable),
+        1 => Just(GuardOutcome::NotPermitted),
     ];
     prop_oneof![
         6 => prop_oneof![0_u64..300, 0_u64..3000, 0_u64..20_000].prop_map(Step::Pause),
@@ -488,7 +488,7 @@ proptest! {
                 }
                 Step::Act(kind, outcome) => {
                     let script = guard.script().map(named);
-                    let facts = Facts { role, time_limit, script: script.as_ref() };
+                    let facts = GuardContext { role, time_limit, script: script.as_ref() };
                     match guard.decide(facts, at(now)) {
                         Decision::Idle => {}
                         Decision::Wait(until) => prop_assert!(until >= mono(now)),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::thread;
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Origin, Rule, Source, Suppressed};
 use crate::lint::rules::{RULES, rule};
 use crate::lint::source::header::Header;
@@ -40,7 +40,7 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     let body = placeholders::named(body, &parameters);
     let tokens: Vec<Token<'_>> = tokens(&body).collect();
     let script = parse(&body, &tokens);
-    let facts = script.as_ref().ok().map(Facts::new);
+    let facts = script.as_ref().ok().map(ScriptFacts::new);
     let undefined = facts.as_ref().map(|facts| facts.calls.undefined()).unwrap_or_default();
     let source = Source {
         text: &text,

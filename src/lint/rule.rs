@@ -6,7 +6,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::recursion::Recursion;
 use crate::lint::source::header::Header;
 use crate::lint::source::parse::ParseError;
@@ -96,7 +96,7 @@ pub(crate) struct Example {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Check {
     /// Checks a script that could be parsed.
-    Script(fn(&Facts<'_>, Header) -> Vec<Diagnostic>),
+    Script(fn(&ScriptFacts<'_>, Header) -> Vec<Diagnostic>),
     /// Checks any source.
     Source(fn(&Source<'_>) -> Vec<Diagnostic>),
     /// Checks the suppressions, after all other checks.
@@ -161,7 +161,7 @@ impl Diagnostic {
     /// Diagnostic about a loop whose end depends on the reply of a call.
     pub(crate) fn of_loop(
         rule: &'static Rule,
-        facts: &Facts<'_>,
+        facts: &ScriptFacts<'_>,
         around: &Loop,
         message: &str,
         call: Option<ExprId>,
@@ -178,7 +178,7 @@ impl Diagnostic {
     /// Diagnostic about a recursion whose end depends on the reply of a call.
     pub(crate) fn of_recursion(
         rule: &'static Rule,
-        facts: &Facts<'_>,
+        facts: &ScriptFacts<'_>,
         recursion: &Recursion,
         message: &str,
         call: ExprId,
@@ -194,6 +194,6 @@ impl Diagnostic {
 }
 
 /// End of the message about a loop that writes; empty for other loops.
-pub(crate) fn unkillable(facts: &Facts<'_>, around: &Loop) -> &'static str {
+pub(crate) fn unkillable(facts: &ScriptFacts<'_>, around: &Loop) -> &'static str {
     if facts.writes(around) { "; it writes, so SCRIPT KILL can't end it" } else { "" }
 }

@@ -10,7 +10,7 @@ use crate::convert::float;
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::guard::Guard;
-use crate::notify::Outcome;
+use crate::notify::DeliveryOutcome;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
 use crate::shell::redis_cli;
@@ -727,7 +727,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "Alerts by the outcome of each attempt to deliver them: sent, rejected (an error status), timeout, unreachable; expired and dropped (too many waited) were given up. Only with --alertmanager.url.",
         Source::Exporter(|view, out| {
             for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
-                for (outcome, count) in Outcome::ALL.into_iter().zip(status.counts) {
+                for (outcome, count) in DeliveryOutcome::ALL.into_iter().zip(status.counts) {
                     out.count(&[&*status.url, outcome.as_str()], count);
                 }
             }

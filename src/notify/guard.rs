@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::alert::Labels;
-use super::text::{Facts, MAX_NAME, humanize};
+use super::text::{AlertFacts, MAX_NAME, humanize};
 use crate::clock::{Mono, Timestamps, Unix};
-use crate::guard::Outcome;
+use crate::guard::GuardOutcome;
 use crate::text::clean;
 
 /// Time after an action for which the rules fire.
@@ -20,7 +20,7 @@ const RENEWED_FOR: Duration = Duration::from_secs(240);
 /// An action of the guard.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GuardAction {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: GuardOutcome,
     /// Time of the outcome.
     pub(crate) at: Unix,
     /// Time for which the script had run.
@@ -33,7 +33,7 @@ pub(crate) struct GuardAction {
 
 /// Alerts of the guard of one target.
 #[derive(Debug, Default)]
-pub(super) struct GuardAlerts(BTreeMap<Outcome, Open>);
+pub(super) struct GuardAlerts(BTreeMap<GuardOutcome, Open>);
 
 /// An alert that fires.
 #[derive(Debug)]
@@ -56,24 +56,26 @@ pub(super) struct GuardNotice {
 }
 
 /// Name of the rule about an outcome; `None` if there is none.
-const fn rule(outcome: Outcome) -> Option<&'static str> {
+const fn rule(outcome: GuardOutcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Killed | Outcome::KilledNext | Outcome::KilledAgain => Some("RedisScriptKilledByGuard"),
-        Outcome::Unkillable
-        | Outcome::FromMaster
-        | Outcome::NotPermitted
-        | Outcome::Error
-        | Outcome::Unreachable => Some("RedisScriptGuardRefused"),
-        Outcome::Budget => Some("RedisScriptGuardBudgetExhausted"),
-        Outcome::NotBusy
-        | Outcome::OtherKind
-        | Outcome::DryRun
-        | Outcome::Excluded
-        | Outcome::UnknownScript
-        | Outcome::FunctionsOff
-        | Outcome::Module
-        | Outcome::Replica
-        | Outcome::UnknownRole => None,
+        GuardOutcome::Killed | GuardOutcome::KilledNext | GuardOutcome::KilledAgain => {
+            Some("RedisScriptKilledByGuard")
+        }
+        GuardOutcome::Unkillable
+        | GuardOutcome::FromMaster
+        | GuardOutcome::NotPermitted
+        | GuardOutcome::Error
+        | GuardOutcome::Unreachable => Some("RedisScriptGuardRefused"),
+        GuardOutcome::Budget => Some("RedisScriptGuardBudgetExhausted"),
+        GuardOutcome::NotBusy
+        | GuardOutcome::OtherKind
+        | GuardOutcome::DryRun
+        | GuardOutcome::Excluded
+        | GuardOutcome::UnknownScript
+        | GuardOutcome::FunctionsOff
+        | GuardOutcome::Module
+        | GuardOutcome::Replica
+        | GuardOutcome::UnknownRole => None,
     }
 }
 
@@ -116,18 +118,18 @@ impl GuardAlerts {
     }
 }
 
-impl Facts {
+impl AlertFacts {
     /// Returns the annotations of an alert about an action of the guard.
     pub(super) fn of_guard(&self, labels: &Labels, action: &GuardAction) -> BTreeMap<&'static str, String> {
         let (target, cli) = (&self.target, &self.redis_cli);
         let by_hand = format!("`{cli} SCRIPT KILL` or `{cli} FUNCTION KILL` by hand");
         let (summary, did, next) = match action.outcome {
-            Outcome::Killed | Outcome::KilledNext | Outcome::KilledAgain => {
+            GuardOutcome::Killed | GuardOutcome::KilledNext | GuardOutcome::KilledAgain => {
                 let more = match action.outcome {
-                    Outcome::KilledNext => {
+                    GuardOutcome::KilledNext => {
                         " The server accepted the kill late, so it may be another run than the one that was meant."
                     }
-                    Outcome::KilledAgain => " A kill before had had no effect.",
+                    GuardOutcome::KilledAgain => " A kill before had had no effect.",
                     _ => "",
                 };
                 (
@@ -138,7 +140,7 @@ impl Facts {
                     ),
                 )
             }
-            Outcome::Budget => (
+            GuardOutcome::Budget => (
                 format!(
                     "The guard has reached its limit on kills, and did not kill a script or function on {target}."
                 ),
@@ -171,21 +173,21 @@ impl Facts {
 }
 
 /// Reason for which the guard could not kill, and the next step. `by_hand` has the commands that kill.
-fn refused(outcome: Outcome, by_hand: &str) -> String {
+fn refused(outcome: GuardOutcome, by_hand: &str) -> String {
     let (reason, next) = match outcome {
-        Outcome::Unkillable => (
+        GuardOutcome::Unkillable => (
             "The server refused, because the script has written.",
             "wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
         ),
-        Outcome::FromMaster => (
+        GuardOutcome::FromMaster => (
             "The server refused, because the script came from its master.",
             "SCRIPT KILL or FUNCTION KILL on the master.".to_owned(),
         ),
-        Outcome::NotPermitted => (
+        GuardOutcome::NotPermitted => (
             "The guard's user may not do that.",
             format!("{by_hand}; then grant +script|kill +function|kill."),
         ),
-        Outcome::Unreachable => {
+        GuardOutcome::Unreachable => {
             ("The guard had no connection.", format!("{by_hand}; the exporter's log has the reason."))
         }
         _ => ("The server answered with an error.", format!("{by_hand}; the exporter's log has the error.")),
@@ -204,7 +206,7 @@ mod tests {
         Timestamps { mono: Mono::from_epoch(since), unix: Unix::from_epoch(since) }
     }
 
-    fn action(outcome: Outcome, millis: u64) -> GuardAction {
+    fn action(outcome: GuardOutcome, millis: u64) -> GuardAction {
         let ran_for = Duration::from_millis(10_020);
         GuardAction { outcome, at: at(millis).unix, ran_for, kind: "script", script: None }
     }
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn an_action_is_sent_at_once_renewed_and_ends_with_the_rule() {
         let mut alerts = GuardAlerts::default();
-        let killed = [action(Outcome::DryRun, 0), action(Outcome::Killed, 0)];
+        let killed = [action(GuardOutcome::DryRun, 0), action(GuardOutcome::Killed, 0)];
         assert_eq!(step(&mut alerts, &killed[..1], 1), (vec![], None), "no rule");
         assert_eq!(step(&mut alerts, &killed, 2), (vec!["RedisScriptKilledByGuard"], Some(10_002)));
         assert_eq!(step(&mut alerts, &killed, 3), (vec![], Some(10_002)));
@@ -239,11 +241,11 @@ mod tests {
     #[test]
     fn a_name_and_the_next_action_renew_the_alert_which_began_before() {
         let mut alerts = GuardAlerts::default();
-        let first = action(Outcome::Unkillable, 0);
+        let first = action(GuardOutcome::Unkillable, 0);
         step(&mut alerts, std::slice::from_ref(&first), 1);
         let named = GuardAction { script: Some(("a".to_owned(), "b.lua".to_owned())), ..first };
         assert_eq!(step(&mut alerts, &[named], 2000).0, ["RedisScriptGuardRefused"]);
-        let again = [action(Outcome::Unkillable, 100_000), action(Outcome::Budget, 100_000)];
+        let again = [action(GuardOutcome::Unkillable, 100_000), action(GuardOutcome::Budget, 100_000)];
         let (notices, _) = alerts.step(&again, at(100_001), RESEND);
         let since: Vec<Unix> = notices.iter().map(|notice| notice.since).collect();
         assert_eq!(since, [at(0).unix, at(100_000).unix]);

@@ -30,8 +30,8 @@ use self::outbox::Message;
 pub(crate) use self::scrapes::Scrape;
 use self::scrapes::Scrapes;
 use self::sender::Sender;
-pub(crate) use self::sender::{Outcome, Status};
-use self::text::{Blockage, Facts, Running};
+pub(crate) use self::sender::{DeliveryOutcome, Status};
+use self::text::{AlertFacts, AlertScript, Blockage};
 use self::tracker::{Notice, Tracker};
 use crate::clock::{Clock, Mono, Timestamps};
 use crate::config::NotifyConfig;
@@ -163,7 +163,7 @@ struct Tracked {
     /// Labels of the open alerts, which stay the same while one is open.
     labels: Vec<(Severity, Arc<Labels>)>,
     /// Facts of the last step.
-    facts: Facts,
+    facts: AlertFacts,
 }
 
 fn key_of(handle: &TargetHandle) -> Key {
@@ -257,7 +257,7 @@ impl Tracked {
             }
             Some(over) => {
                 let state = self.facts.state.filter(|_| self.handle.is_some());
-                let facts = Facts { state, ..self.facts.clone() };
+                let facts = AlertFacts { state, ..self.facts.clone() };
                 let annotations = facts.after_end(&labels, notice.blocked, over.unix);
                 Alert { labels, annotations, starts_at, ends_at: not_before(over.unix) }
             }
@@ -266,12 +266,12 @@ impl Tracked {
 }
 
 /// Reads what alerts depend on.
-fn facts_of(handle: &TargetHandle) -> Facts {
+fn facts_of(handle: &TargetHandle) -> AlertFacts {
     let names = handle.catalogue();
     let address = handle.config().address.to_string();
     let target = handle.numbers();
     let liveness = target.liveness();
-    let running = liveness.running_script().map(|running| Running {
+    let running = liveness.running_script().map(|running| AlertScript {
         kind: running.kind.as_str(),
         script: target.scripts().label_of(&running.script, &names).to_string(),
         name: names.named(&running.script).name.to_string(),
@@ -287,7 +287,7 @@ fn facts_of(handle: &TargetHandle) -> Facts {
             (label, names.named(script).name.to_string())
         }),
     });
-    Facts {
+    AlertFacts {
         target: Arc::clone(&handle.config().name),
         address: Some(address).filter(|address| *address != handle.name()),
         redis_cli: redis_cli(handle.config()),

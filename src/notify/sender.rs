@@ -38,7 +38,7 @@ const LATENCY_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 /// Outcome of the delivery of an alert; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum DeliveryOutcome {
     /// Alertmanager has accepted it.
     Sent,
     /// Alertmanager has answered with an error.
@@ -53,7 +53,7 @@ pub(crate) enum Outcome {
     Dropped,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     /// All outcomes.
     pub(crate) const ALL: [Self; 6] =
         [Self::Sent, Self::Rejected, Self::Timeout, Self::Unreachable, Self::Expired, Self::Dropped];
@@ -85,8 +85,8 @@ pub(crate) struct Status {
     pub(crate) problem: Option<String>,
     /// Number of alerts that wait.
     pub(crate) waiting: usize,
-    /// Number of alerts by [`Outcome::ALL`].
-    pub(crate) counts: [u64; Outcome::ALL.len()],
+    /// Number of alerts by [`DeliveryOutcome::ALL`].
+    pub(crate) counts: [u64; DeliveryOutcome::ALL.len()],
     /// Time from the moment at which an alert was due to its acceptance.
     pub(crate) latency: Histogram,
 }
@@ -108,8 +108,8 @@ struct State {
 }
 
 impl State {
-    fn count(&mut self, outcome: Outcome, number: u64) {
-        for (known, count) in Outcome::ALL.into_iter().zip(&mut self.status.counts) {
+    fn count(&mut self, outcome: DeliveryOutcome, number: u64) {
+        for (known, count) in DeliveryOutcome::ALL.into_iter().zip(&mut self.status.counts) {
             if known == outcome {
                 *count = count.saturating_add(number);
             }
@@ -125,7 +125,7 @@ impl Sender {
             since: clock.now().unix,
             problem: None,
             waiting: 0,
-            counts: [0; Outcome::ALL.len()],
+            counts: [0; DeliveryOutcome::ALL.len()],
             latency: Histogram::new(LATENCY_BUCKETS.into()),
         };
         let state = Mutex::new(State { outbox: Outbox::default(), status });
@@ -142,7 +142,7 @@ impl Sender {
     pub(super) fn push(&self, message: Message) {
         let mut state = self.state.lock();
         if state.outbox.push(message) {
-            state.count(Outcome::Dropped, 1);
+            state.count(DeliveryOutcome::Dropped, 1);
         }
         drop(state);
         self.added.notify_one();
@@ -157,7 +157,7 @@ impl Sender {
         loop {
             let (messages, expired) = self.state.lock().outbox.take(MAX_BATCH, self.now());
             if expired > 0 {
-                self.state.lock().count(Outcome::Expired, expired);
+                self.state.lock().count(DeliveryOutcome::Expired, expired);
                 changed();
             }
             let wait = if messages.is_empty() && !test {
@@ -208,7 +208,7 @@ impl Sender {
         }
         let problem = match result {
             Ok(()) => {
-                state.count(Outcome::Sent, number);
+                state.count(DeliveryOutcome::Sent, number);
                 for (_, message) in &messages {
                     state.status.latency.observe(now.mono.since(message.due));
                 }
@@ -216,15 +216,15 @@ impl Sender {
             }
             Err(error) => {
                 let outcome = match &error {
-                    HttpError::Timeout(_) => Outcome::Timeout,
-                    HttpError::Unreachable(_) => Outcome::Unreachable,
-                    HttpError::Rejected(..) => Outcome::Rejected,
+                    HttpError::Timeout(_) => DeliveryOutcome::Timeout,
+                    HttpError::Unreachable(_) => DeliveryOutcome::Unreachable,
+                    HttpError::Rejected(..) => DeliveryOutcome::Rejected,
                 };
                 state.count(outcome, number);
                 // Alertmanager has taken the valid ones of them, and would answer the same again.
                 if !matches!(error, HttpError::Rejected(StatusCode::BAD_REQUEST, _)) {
                     let dropped = state.outbox.put_back(messages);
-                    state.count(Outcome::Dropped, dropped);
+                    state.count(DeliveryOutcome::Dropped, dropped);
                 }
                 Some(error.to_string())
             }

@@ -10,7 +10,7 @@ use super::alert::Labels;
 use super::guard::GuardAction;
 use crate::clock::{Mono, Unix};
 use crate::convert::float;
-use crate::guard::Outcome;
+use crate::guard::GuardOutcome;
 use crate::parse::BusyKind;
 use crate::text::clean;
 use crate::watch::{StateKind, Thresholds};
@@ -24,7 +24,7 @@ pub(super) const MAX_NAME: usize = 400;
 
 /// Facts about a target that alerts depend on.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct AlertFacts {
     pub(crate) target: Arc<str>,
     /// Address of the server, if that is not the name of the target.
     pub(crate) address: Option<String>,
@@ -55,12 +55,12 @@ pub(crate) struct Blockage {
     /// The same on the wall clock.
     pub(crate) began_at: Unix,
     /// The script or function that runs, if it is named.
-    pub(crate) running: Option<Running>,
+    pub(crate) running: Option<AlertScript>,
 }
 
 /// A named script or function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Running {
+pub(crate) struct AlertScript {
     /// `script` or `function`.
     pub(crate) kind: &'static str,
     /// Its identity.
@@ -68,7 +68,7 @@ pub(crate) struct Running {
     pub(crate) name: String,
 }
 
-impl Facts {
+impl AlertFacts {
     /// Kind of BUSY replies, if the server answers BUSY.
     pub(super) fn busy(&self) -> Option<BusyKind> {
         match self.state {
@@ -94,10 +94,10 @@ impl Facts {
         }
         let running = self.blockage.as_ref().and_then(|blockage| blockage.running.as_ref());
         let runs = match (running, self.busy()) {
-            (Some(Running { kind, script, name }), _) if name == script => {
+            (Some(AlertScript { kind, script, name }), _) if name == script => {
                 format!("It runs the {kind} {name}.")
             }
-            (Some(Running { kind, script, name }), _) => format!("It runs the {kind} {name} ({script})."),
+            (Some(AlertScript { kind, script, name }), _) => format!("It runs the {kind} {name} ({script})."),
             (None, Some(BusyKind::Script)) => {
                 "It is running a script whose name is not known yet.".to_owned()
             }
@@ -125,14 +125,14 @@ impl Facts {
     }
 
     /// Latest action of the guard in the blockage in progress.
-    pub(super) fn acted(&self) -> Option<Outcome> {
+    pub(super) fn acted(&self) -> Option<GuardOutcome> {
         let began = self.blockage.as_ref()?.began_at;
         let latest = self.actions.iter().filter(|action| action.at >= began).max_by_key(|action| action.at);
         latest.map(|action| action.outcome)
     }
 
     /// True if the guard has acted with this outcome since `began`.
-    fn has_acted(&self, began: Unix, is_wanted: impl Fn(Outcome) -> bool) -> bool {
+    fn has_acted(&self, began: Unix, is_wanted: impl Fn(GuardOutcome) -> bool) -> bool {
         self.actions.iter().any(|action| action.at >= began && is_wanted(action.outcome))
     }
 
@@ -144,7 +144,7 @@ impl Facts {
         over: Unix,
     ) -> BTreeMap<&'static str, String> {
         let state = self.state.map_or("unknown", StateKind::as_str);
-        let is_killed = self.has_acted(over - blocked, Outcome::is_kill);
+        let is_killed = self.has_acted(over - blocked, GuardOutcome::is_kill);
         let killed = if is_killed { " The exporter's guard killed what ran." } else { "" };
         let text = format!(
             "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with `{} SLOWLOG GET`, \
@@ -196,7 +196,7 @@ impl Facts {
     fn next(&self, blocked: Duration) -> String {
         let began = self.blockage.as_ref().map(|blockage| blockage.began_at);
         let is_refused =
-            began.is_some_and(|began| self.has_acted(began, |outcome| outcome == Outcome::Unkillable));
+            began.is_some_and(|began| self.has_acted(began, |outcome| outcome == GuardOutcome::Unkillable));
         let cli = &self.redis_cli;
         let kill = |command: &str| {
             let hint = if cli.contains("--askpass") {
@@ -265,8 +265,8 @@ pub(super) mod tests {
     use super::*;
 
     /// A target that answers.
-    pub(in crate::notify) fn idle() -> Facts {
-        Facts {
+    pub(in crate::notify) fn idle() -> AlertFacts {
+        AlertFacts {
             target: "t:1".into(),
             address: None,
             redis_cli: "redis-cli -h t -p 1".to_owned(),
@@ -286,10 +286,10 @@ pub(super) mod tests {
     }
 
     /// A target that is blocked since `began`.
-    pub(in crate::notify) fn blocked(state: StateKind, began: Mono) -> Facts {
+    pub(in crate::notify) fn blocked(state: StateKind, began: Mono) -> AlertFacts {
         let noticed = began + Duration::from_millis(250);
         let blockage = Blockage { noticed, began, began_at: wall(began), running: None };
-        Facts { state: Some(state), blockage: Some(blockage), ..idle() }
+        AlertFacts { state: Some(state), blockage: Some(blockage), ..idle() }
     }
 
     fn labels() -> Labels {
@@ -319,7 +319,7 @@ pub(super) mod tests {
         let second = Duration::from_secs(1);
         let began = Mono::from_epoch(second);
         let description =
-            |facts: &Facts, blocked| facts.while_blocked(&labels(), blocked)["description"].clone();
+            |facts: &AlertFacts, blocked| facts.while_blocked(&labels(), blocked)["description"].clone();
         let silent = blocked(StateKind::Blocked, began);
         assert_eq!(
             description(&silent, second),
@@ -330,12 +330,12 @@ pub(super) mod tests {
         assert!(
             description(&silent, second * 7).contains("Next: see whether the process runs or is stopped.")
         );
-        let no_limit = Facts { time_limit: Some(Duration::ZERO), ..silent.clone() };
+        let no_limit = AlertFacts { time_limit: Some(Duration::ZERO), ..silent.clone() };
         assert!(description(&no_limit, second).contains("Next: only a restart ends it"));
-        let unknown = Facts { time_limit: None, ..silent };
+        let unknown = AlertFacts { time_limit: None, ..silent };
         assert!(description(&unknown, second).contains("Next: wait until it answers BUSY. Then"));
         let mut named = blocked(StateKind::Busy(BusyKind::Script), began);
-        let running = Running { kind: "script", script: "abc".to_owned(), name: "queue.lua".to_owned() };
+        let running = AlertScript { kind: "script", script: "abc".to_owned(), name: "queue.lua".to_owned() };
         named.blockage.as_mut().unwrap().running = Some(running);
         named.address = Some("10.0.0.1:6379".to_owned());
         let mut pod = labels();
@@ -345,7 +345,7 @@ pub(super) mod tests {
             "t:1 (address 10.0.0.1:6379, instance i:1, pod redis-0) has been blocked for 6s, and answers BUSY. It runs the \
              script queue.lua (abc). Next: `redis-cli -h t -p 1 SCRIPT KILL`."
         );
-        let login = Facts { redis_cli: "redis-cli -h t -p 1 --askpass".to_owned(), ..named.clone() };
+        let login = AlertFacts { redis_cli: "redis-cli -h t -p 1 --askpass".to_owned(), ..named.clone() };
         assert!(description(&login, second * 6).ends_with(
             "Next: `redis-cli -h t -p 1 --askpass SCRIPT KILL`. If the reply is NOPERM, log in as a user that may run the \
              command (--user)."
@@ -368,7 +368,7 @@ pub(super) mod tests {
             assert!(text.contains(&format!("{runs} Next: {next}")), "{text}");
         }
         let silent = blocked(StateKind::BusySilent, began);
-        let silent = Facts { page: Some("http://x/?target=t%3A1".to_owned()), ..silent };
+        let silent = AlertFacts { page: Some("http://x/?target=t%3A1".to_owned()), ..silent };
         let text = description(&silent, second);
         assert!(text.contains(" for 1s. It answered BUSY, and does not answer now: "), "{text}");
         assert!(text.contains(" Next: wait until it answers BUSY again. "), "{text}");
@@ -385,7 +385,7 @@ pub(super) mod tests {
         let second = Duration::from_secs(1);
         let began = Mono::from_epoch(second * 100);
         let mut facts = blocked(StateKind::Busy(BusyKind::Script), began);
-        let text = |facts: &Facts| facts.while_blocked(&labels(), second * 12)["description"].clone();
+        let text = |facts: &AlertFacts| facts.while_blocked(&labels(), second * 12)["description"].clone();
         assert!(text(&facts).ends_with(" Next: `redis-cli -h t -p 1 SCRIPT KILL`."), "no guard");
         facts.kill_after = Some(second * 10);
         let kills = " Next: `redis-cli -h t -p 1 SCRIPT KILL`. The exporter's guard kills a script or function after 10s, if its rules \
@@ -398,23 +398,23 @@ pub(super) mod tests {
             kind: "script",
             script: None,
         };
-        facts.actions = vec![action(Outcome::Budget, 0)];
+        facts.actions = vec![action(GuardOutcome::Budget, 0)];
         facts.actions[0].at = wall(began - second);
         assert!(text(&facts).ends_with(kills), "that was about the blockage before");
-        facts.actions.push(action(Outcome::Unkillable, 10));
+        facts.actions.push(action(GuardOutcome::Unkillable, 10));
         let refused = " Next: wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused \
                        the guard's kill.";
         assert!(text(&facts).ends_with(refused), "{}", text(&facts));
-        let end = |facts: &Facts| {
+        let end = |facts: &AlertFacts| {
             let over = wall(began + second * 12);
             facts.after_end(&labels(), second * 12, over)["description"].clone()
         };
         assert!(!end(&facts).contains("guard"), "{}", end(&facts));
-        facts.actions = vec![action(Outcome::Killed, 12)];
+        facts.actions = vec![action(GuardOutcome::Killed, 12)];
         assert!(
             end(&facts)
                 .contains(" is over. Its state is busy_script. The exporter's guard killed what ran. Next: ")
         );
-        assert_eq!(facts.acted(), Some(Outcome::Killed));
+        assert_eq!(facts.acted(), Some(GuardOutcome::Killed));
     }
 }

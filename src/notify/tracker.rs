@@ -7,9 +7,9 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use super::text::{Facts, Running};
+use super::text::{AlertFacts, AlertScript};
 use crate::clock::{Mono, Timestamps};
-use crate::guard::Outcome;
+use crate::guard::GuardOutcome;
 use crate::watch::{Severity, StateKind};
 
 /// Minimum time between the end of an alert and the next one with the same labels. Alertmanager sends the end only if the
@@ -88,8 +88,8 @@ enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Shown {
     state: Option<StateKind>,
-    running: Option<Running>,
-    acted: Option<Outcome>,
+    running: Option<AlertScript>,
+    acted: Option<GuardOutcome>,
 }
 
 impl Tracker {
@@ -101,7 +101,7 @@ impl Tracker {
     /// Applies the facts at `now`. `scrapes` has the last scrape of the target by each client.
     pub(super) fn step(
         &mut self,
-        facts: &Facts,
+        facts: &AlertFacts,
         scrapes: &[(IpAddr, Mono)],
         now: Timestamps,
         resend_delay: Duration,
@@ -127,7 +127,7 @@ fn earliest(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
 }
 
 /// Time at which the blockage reaches a severity: at its threshold, or with BUSY replies, which are critical.
-fn reached_at(severity: Severity, facts: &Facts) -> Option<Mono> {
+fn reached_at(severity: Severity, facts: &AlertFacts) -> Option<Mono> {
     let blockage = facts.blockage.as_ref()?;
     let is_busy = severity == Severity::Critical && facts.is_busy();
     Some(if is_busy { blockage.began } else { blockage.began + facts.slow.of(severity) })
@@ -137,7 +137,7 @@ impl Phase {
     fn step(
         self,
         severity: Severity,
-        facts: &Facts,
+        facts: &AlertFacts,
         scrapes: &[(IpAddr, Mono)],
         now: Timestamps,
         resend_delay: Duration,
@@ -204,7 +204,7 @@ impl Phase {
     fn due(
         &self,
         severity: Severity,
-        facts: &Facts,
+        facts: &AlertFacts,
         now: Timestamps,
         resend_delay: Duration,
     ) -> Option<Mono> {
@@ -247,7 +247,7 @@ mod tests {
     impl Run {
         fn step(
             &mut self,
-            facts: &Facts,
+            facts: &AlertFacts,
             scrapes: &[(IpAddr, Mono)],
             millis: u64,
         ) -> (Vec<String>, Option<u64>) {
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    fn silent(began: u64) -> Facts {
+    fn silent(began: u64) -> AlertFacts {
         blocked(StateKind::Blocked, at(began).mono)
     }
 
@@ -297,7 +297,7 @@ mod tests {
         let busy = blocked(StateKind::Busy(BusyKind::Script), at(0).mono);
         assert_eq!(run.step(&busy, &[], 12_100).0, ["warning fires", "critical fires"], "BUSY");
         let mut named = busy.clone();
-        let running = Running { kind: "script", script: "a".to_owned(), name: "b".to_owned() };
+        let running = AlertScript { kind: "script", script: "a".to_owned(), name: "b".to_owned() };
         named.blockage.as_mut().unwrap().running = Some(running);
         assert_eq!(run.step(&named, &[], 12_200).0, ["warning fires", "critical fires"], "named");
         assert_eq!(run.step(&named, &[], 12_300).0, [""; 0], "nothing has changed");
@@ -356,7 +356,7 @@ mod tests {
     fn a_target_that_was_not_tried_since_it_was_replaced_changes_nothing() {
         let mut run = Run::default();
         run.step(&silent(0), &[], 1000);
-        let untried = Facts { state: None, ..idle() };
+        let untried = AlertFacts { state: None, ..idle() };
         assert_eq!(run.step(&untried, &[], 1100), (vec![], Some(2100)));
         assert_eq!(run.step(&idle(), &[], 1200).0, ["warning over"]);
     }

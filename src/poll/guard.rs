@@ -12,7 +12,7 @@ use crate::client::{CommandError, Connection, KillGrant, ResolvedEndpoint, conne
 use crate::clock::Mono;
 use crate::config::GuardConfig;
 use crate::diagnosis::not_permitted;
-use crate::guard::{Confirmation, Decision, Order, Outcome, Report};
+use crate::guard::{Confirmation, Decision, GuardOutcome, GuardReport, Order};
 use crate::parse::{BusyKind, ErrorReply, GuardCommand, function_stats};
 use crate::poll::TargetHandle;
 use crate::watch::{Next, Observation, State};
@@ -82,7 +82,7 @@ impl GuardTask<'_> {
             };
             let wake_at = match decision {
                 Decision::Leave(order, outcome) => {
-                    self.handle.observe(Observation::Guard(Report::Left { order, outcome }));
+                    self.handle.observe(Observation::Guard(GuardReport::Left { order, outcome }));
                     continue;
                 }
                 Decision::Kill(order) if now.mono >= self.act_at => {
@@ -136,7 +136,7 @@ impl GuardTask<'_> {
             }
             Err(problem) => Some(problem),
         };
-        self.handle.observe(Observation::Guard(Report::Ready { problem }));
+        self.handle.observe(Observation::Guard(GuardReport::Ready { problem }));
     }
 
     /// True if there is a connection to the server that the target's own connection has reached. One whose user lacks a
@@ -153,7 +153,7 @@ impl GuardTask<'_> {
     }
 
     fn not_ready(&self, problem: String) {
-        self.handle.observe(Observation::Guard(Report::Ready { problem: Some(problem) }));
+        self.handle.observe(Observation::Guard(GuardReport::Ready { problem: Some(problem) }));
     }
 
     /// Returns the problem and the remedy of a missing permission.
@@ -203,12 +203,12 @@ impl GuardTask<'_> {
             Ok(Some(told)) => told,
             Ok(None) => return,
             Err(detail) => {
-                self.handle.observe(Observation::Guard(Report::Unreachable { order, detail }));
+                self.handle.observe(Observation::Guard(GuardReport::Unreachable { order, detail }));
                 return;
             }
         };
         let (script, asked) = (self.handle.guarded_script(), confirmation.sent);
-        let confirmed = Observation::Guard(Report::Confirmed { order, confirmation, counted, script });
+        let confirmed = Observation::Guard(GuardReport::Confirmed { order, confirmation, counted, script });
         let Next::Kill(order) = self.handle.observe(confirmed) else { return };
         self.send_kill(order, asked).await;
     }
@@ -216,7 +216,7 @@ impl GuardTask<'_> {
     /// Asks the server what runs, so that another run can't be taken for it.
     async fn probe(&mut self) {
         if let Ok(Some((confirmation, counted))) = self.ask(false).await {
-            self.handle.observe(Observation::Guard(Report::Probed { confirmation, counted }));
+            self.handle.observe(Observation::Guard(GuardReport::Probed { confirmation, counted }));
         }
     }
 
@@ -243,7 +243,7 @@ impl GuardTask<'_> {
         match link.ask(is_function, sent).await.map_err(|error| error.to_string())? {
             Answer::Runs(confirmation, counted) => Ok(Some((confirmation, counted))),
             Answer::Free => {
-                self.handle.observe(Observation::Guard(Report::Free { since: sent }));
+                self.handle.observe(Observation::Guard(GuardReport::Free { since: sent }));
                 Ok(None)
             }
             Answer::Refused(ErrorReply::NoPermission) => Err(self.not_permitted(GuardCommand::Ping)),
@@ -264,27 +264,27 @@ impl GuardTask<'_> {
         let limit = self.handle.numbers().guard_limit();
         let (outcome, detail) = match reply {
             Ok(_) => {
-                self.handle.observe(Observation::Guard(Report::Ready { problem: None }));
-                (Outcome::of_reply(Ok(()), took, limit), None)
+                self.handle.observe(Observation::Guard(GuardReport::Ready { problem: None }));
+                (GuardOutcome::of_reply(Ok(()), took, limit), None)
             }
             Err(CommandError::ErrorReply(error)) => {
-                let outcome = Outcome::of_reply(Err(&error), took, limit);
+                let outcome = GuardOutcome::of_reply(Err(&error), took, limit);
                 let detail = match outcome {
-                    Outcome::NotPermitted => Some(self.not_permitted(command)),
-                    Outcome::Error => Some(format!("{} was answered with {error}", command.name())),
+                    GuardOutcome::NotPermitted => Some(self.not_permitted(command)),
+                    GuardOutcome::Error => Some(format!("{} was answered with {error}", command.name())),
                     _ => None,
                 };
                 (outcome, detail)
             }
             Err(error) => {
                 self.link = None;
-                (Outcome::Unreachable, Some(error.to_string()))
+                (GuardOutcome::Unreachable, Some(error.to_string()))
             }
         };
-        if let (Outcome::NotPermitted, Some(problem)) = (outcome, &detail) {
+        if let (GuardOutcome::NotPermitted, Some(problem)) = (outcome, &detail) {
             self.not_ready(problem.clone());
         }
-        self.handle.observe(Observation::Guard(Report::Answered { order, outcome, detail }));
+        self.handle.observe(Observation::Guard(GuardReport::Answered { order, outcome, detail }));
     }
 }
 

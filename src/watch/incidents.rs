@@ -335,7 +335,7 @@ impl Incidents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Outcome;
+    use crate::guard::GuardOutcome;
 
     fn incident(kind: IncidentKind, began: u64, seconds: u64) -> Incident {
         Incident {
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    fn action(outcome: Outcome, at: u64, ran_for: u64) -> ActionRecord {
+    fn action(outcome: GuardOutcome, at: u64, ran_for: u64) -> ActionRecord {
         let [at, ran_for] = [at, ran_for].map(Duration::from_millis);
         ActionRecord { outcome, at, ran_for, detail: None }
     }
@@ -362,19 +362,19 @@ mod tests {
     fn actions_of_the_guard_belong_to_the_blockage_of_their_script() {
         let mut incidents = Incidents::default();
         // The end of the blockage is noticed before the answer to the kill.
-        let _ = incidents.guard_acted(action(Outcome::Unreachable, 8000, 5000));
+        let _ = incidents.guard_acted(action(GuardOutcome::Unreachable, 8000, 5000));
         incidents.push(incident(IncidentKind::Script, 3, 10));
-        let _ = incidents.guard_acted(action(Outcome::Killed, 13_002, 10_001));
+        let _ = incidents.guard_acted(action(GuardOutcome::Killed, 13_002, 10_001));
         // And after it. The script that followed at once has an action of its own.
-        let _ = incidents.guard_acted(action(Outcome::Killed, 30_000, 10_000));
-        let _ = incidents.guard_acted(action(Outcome::Budget, 40_100, 10_000));
+        let _ = incidents.guard_acted(action(GuardOutcome::Killed, 30_000, 10_000));
+        let _ = incidents.guard_acted(action(GuardOutcome::Budget, 40_100, 10_000));
         let mut current = incident(IncidentKind::Script, 30, 11);
-        assert_eq!(incidents.actions_in(&current), [action(Outcome::Budget, 40_100, 10_000)]);
+        assert_eq!(incidents.actions_in(&current), [action(GuardOutcome::Budget, 40_100, 10_000)]);
         incidents.push(incident(IncidentKind::Function, 20, 10));
         // An outage is no blockage.
         incidents.push(incident(IncidentKind::Unreachable, 30, 15));
         incidents.push(current.clone());
-        let seen: Vec<Vec<Outcome>> = incidents
+        let seen: Vec<Vec<GuardOutcome>> = incidents
             .ended()
             .iter()
             .map(|one| one.guard.iter().map(|action| action.outcome).collect())
@@ -382,10 +382,10 @@ mod tests {
         assert_eq!(
             seen,
             [
-                vec![Outcome::Unreachable, Outcome::Killed],
-                vec![Outcome::Killed],
+                vec![GuardOutcome::Unreachable, GuardOutcome::Killed],
+                vec![GuardOutcome::Killed],
                 vec![],
-                vec![Outcome::Budget]
+                vec![GuardOutcome::Budget]
             ]
         );
         let ends: Vec<_> = incidents.ended().iter().map(|one| one.end).collect();
@@ -393,7 +393,7 @@ mod tests {
         assert!(incidents.actions.is_empty());
         // Memory is bounded.
         for second in 0..100 {
-            let _ = incidents.guard_acted(action(Outcome::Budget, 1_000_000 + second * 1000, 500));
+            let _ = incidents.guard_acted(action(GuardOutcome::Budget, 1_000_000 + second * 1000, 500));
         }
         current.began = Duration::from_secs(1000);
         current.lasted = Duration::from_secs(200);

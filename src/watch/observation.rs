@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::event::Event;
 use super::exporter::{Absence, Feature};
 use crate::clock::Mono;
-use crate::guard::{Order, Report};
+use crate::guard::{GuardReport, Order};
 use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 
 /// Something that a connection or a log file reports about a target.
@@ -104,7 +104,7 @@ pub(crate) enum Observation {
     /// The connection was lost before a command was answered, after others were.
     LostAt(Command),
     /// The guard has acted, or its connection reports something.
-    Guard(Report),
+    Guard(GuardReport),
 }
 
 /// Request of a step to the connection.

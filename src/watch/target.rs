@@ -21,7 +21,9 @@ use super::server::{SavedServer, ServerFacts};
 use super::slow_call::{SlowCall, Thresholds};
 use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps, Unix};
-use crate::guard::{Caller, Confirmation, Decision, Facts, Guard, Named, Policy, Report, SavedGuard};
+use crate::guard::{
+    Caller, Confirmation, Decision, Guard, GuardContext, GuardReport, Named, Policy, SavedGuard,
+};
 use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
 use crate::script::NamedScript;
 
@@ -569,16 +571,16 @@ impl Target {
     }
 
     /// Applies a report of the guard's own connection.
-    fn guarded(&mut self, report: Report, now: Timestamps, events: &mut Vec<Event>) -> Next {
+    fn guarded(&mut self, report: GuardReport, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let Some(guard) = &mut self.guard else { return Next::Continue };
         let action = match report {
-            Report::Ready { problem } => {
+            GuardReport::Ready { problem } => {
                 if guard.set_ready(problem.clone()) {
                     events.push(Event::GuardReady { problem });
                 }
                 None
             }
-            Report::Confirmed { order, confirmation, counted, script } => {
+            GuardReport::Confirmed { order, confirmation, counted, script } => {
                 self.exporter.busy_replies += u64::from(counted);
                 let facts = guard_facts(&self.server, script.as_ref());
                 let Some(order) = guard.confirm(order, confirmation, facts, now) else {
@@ -587,18 +589,18 @@ impl Target {
                 self.ledger.touch();
                 return Next::Kill(order);
             }
-            Report::Probed { confirmation, counted } => {
+            GuardReport::Probed { confirmation, counted } => {
                 self.exporter.busy_replies += u64::from(counted);
                 guard.busy(confirmation, self.server.settings().time_limit, now);
                 None
             }
-            Report::Free { since } => {
+            GuardReport::Free { since } => {
                 guard.free(since);
                 None
             }
-            Report::Left { order, outcome } => guard.leave(order, outcome, now),
-            Report::Answered { order, outcome, detail } => guard.answered(order, outcome, detail, now),
-            Report::Unreachable { order, detail } => guard.unreachable(order, detail, now),
+            GuardReport::Left { order, outcome } => guard.leave(order, outcome, now),
+            GuardReport::Answered { order, outcome, detail } => guard.answered(order, outcome, detail, now),
+            GuardReport::Unreachable { order, detail } => guard.unreachable(order, detail, now),
         };
         if let Some(action) = action {
             // The budget may have changed.
@@ -726,8 +728,8 @@ impl Target {
 }
 
 /// Returns the facts about the server for a decision of the guard.
-fn guard_facts<'a>(server: &'a ServerFacts, script: Option<&'a NamedScript>) -> Facts<'a> {
-    Facts { role: server.info().role.as_deref(), time_limit: server.settings().time_limit, script }
+fn guard_facts<'a>(server: &'a ServerFacts, script: Option<&'a NamedScript>) -> GuardContext<'a> {
+    GuardContext { role: server.info().role.as_deref(), time_limit: server.settings().time_limit, script }
 }
 
 /// Adds what is known about an ended blockage to the guard's actions in it.

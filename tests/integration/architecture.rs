@@ -337,8 +337,8 @@ struct Row {
     position: usize,
     /// True if the table calls the module pure.
     pure: bool,
-    /// Modules that it may import.
-    may_import: BTreeSet<String>,
+    /// Modules that it imports.
+    imports: BTreeSet<String>,
 }
 
 /// Returns the table of modules in ARCHITECTURE.md.
@@ -350,9 +350,8 @@ fn table() -> BTreeMap<String, Row> {
     rows.enumerate()
         .map(|(position, line)| {
             let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let may_import =
-                cells[4].split_whitespace().map(|name| name.trim_matches('`').to_owned()).collect();
-            let row = Row { position, pure: cells[3] == "yes", may_import };
+            let imports = cells[4].split_whitespace().map(|name| name.trim_matches('`').to_owned()).collect();
+            let row = Row { position, pure: cells[3] == "yes", imports };
             (cells[1].trim_matches('`').to_owned(), row)
         })
         .collect()
@@ -368,22 +367,28 @@ fn modules_and_their_imports_are_those_of_the_table() {
     for (module, row) in &table {
         let is_listed = PURE.contains(&module.as_str()) || ["convert", "text"].contains(&module.as_str());
         assert_eq!(row.pure, is_listed, "{module} is pure");
-        for import in &row.may_import {
+        for import in &row.imports {
             let imported = table.get(import).unwrap_or_else(|| panic!("{module}: {import} has no row"));
-            assert!(imported.position > row.position, "{module} may import {import}, which is above it");
+            assert!(imported.position > row.position, "{module} imports {import}, which is above it");
         }
     }
     let mut others = BTreeSet::new();
+    let mut unused: BTreeSet<(String, String)> = table
+        .iter()
+        .flat_map(|(module, row)| row.imports.iter().map(|import| (module.clone(), import.clone())))
+        .collect();
     for source in &sources {
         let module = source.module();
         let Some(row) = table.get(&module) else { continue };
         for used in source.used.iter().filter_map(|path| path.strip_prefix("crate::")?.split("::").next()) {
-            if used != module && table.contains_key(used) && !row.may_import.contains(used) {
+            unused.remove(&(module.clone(), used.to_owned()));
+            if used != module && table.contains_key(used) && !row.imports.contains(used) {
                 others.insert(format!("{} imports {used}", source.path.display()));
             }
         }
     }
     assert!(others.is_empty(), "imports that the table does not list: {others:#?}");
+    assert!(unused.is_empty(), "imports in the table that no file has: {unused:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::probe::{MAX_ENTRIES, Outcome, ProbeResult};
+use super::probe::{CommandOutcome, MAX_ENTRIES, ProbeResult};
 use super::report::{
     Blocked, Capability, CapabilityResult, GuardReport, MAX_TEXT, ServerFacts, ServerReport, SettingsReport,
     ShortCallsReport, SlowlogReport, Status,
@@ -61,11 +61,11 @@ fn problems(
 ) -> Vec<Problem> {
     let unavailable = COMMANDS.into_iter().filter_map(|command| {
         let reason = match outcome(result, command)? {
-            Outcome::Works | Outcome::NotSupported => return None,
-            Outcome::NotPermitted => Unavailable::NotPermitted,
-            Outcome::Unknown => Unavailable::Unknown,
-            Outcome::Closed => Unavailable::Closed,
-            Outcome::Error(text) => Unavailable::Error(text),
+            CommandOutcome::Works | CommandOutcome::NotSupported => return None,
+            CommandOutcome::NotPermitted => Unavailable::NotPermitted,
+            CommandOutcome::Unknown => Unavailable::Unknown,
+            CommandOutcome::Closed => Unavailable::Closed,
+            CommandOutcome::Error(text) => Unavailable::Error(text),
         };
         Some((command, reason))
     });
@@ -176,7 +176,7 @@ fn slow_calls(slowlog: &SlowlogReport) -> Option<SlowCalls<'_>> {
     })
 }
 
-fn outcome(result: &ProbeResult, command: Command) -> Option<&Outcome> {
+fn outcome(result: &ProbeResult, command: Command) -> Option<&CommandOutcome> {
     result.outcomes.iter().find(|(sent, _)| sent.name() == command.name()).map(|(_, outcome)| outcome)
 }
 
@@ -184,11 +184,13 @@ fn capability(config: &TargetConfig, probed: &ProbeResult, command: Command) -> 
     let can_read = !matches!(command, Command::SlowlogGet(_)) || !is_unreadable(probed);
     let result = match outcome(probed, command) {
         None => CapabilityResult::NotTried,
-        Some(Outcome::Works) if can_read => CapabilityResult::Works,
-        Some(Outcome::Works | Outcome::Closed | Outcome::Error(_)) => CapabilityResult::Error,
-        Some(Outcome::NotPermitted) => CapabilityResult::NotGranted,
-        Some(Outcome::Unknown) => CapabilityResult::Unknown,
-        Some(Outcome::NotSupported) => CapabilityResult::NotSupported,
+        Some(CommandOutcome::Works) if can_read => CapabilityResult::Works,
+        Some(CommandOutcome::Works | CommandOutcome::Closed | CommandOutcome::Error(_)) => {
+            CapabilityResult::Error
+        }
+        Some(CommandOutcome::NotPermitted) => CapabilityResult::NotGranted,
+        Some(CommandOutcome::Unknown) => CapabilityResult::Unknown,
+        Some(CommandOutcome::NotSupported) => CapabilityResult::NotSupported,
     };
     let has_acl = !probed.info.as_ref().is_some_and(|info| info.manages_users);
     let fix = (result == CapabilityResult::NotGranted && has_acl).then(|| {

@@ -12,7 +12,7 @@ use crate::client::{
 };
 use crate::clock::{Clock, Mono, Unix};
 use crate::config::{Endpoint, TargetConfig};
-use crate::diagnosis::{Condition, Running, Unreachable};
+use crate::diagnosis::{Condition, RunningCall, Unreachable};
 use crate::parse::{
     BusyKind, Command, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_stats, integer,
 };
@@ -33,7 +33,7 @@ const NAMING_TIME: Duration = Duration::from_secs(2);
 
 /// Outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CommandOutcome {
     /// The server answers it.
     Works,
     /// The user may not run it.
@@ -54,7 +54,7 @@ pub(super) struct ProbeResult {
     /// Condition of the server at the end.
     pub(super) condition: Condition,
     /// Outcome of each command that was sent, in that order.
-    pub(super) outcomes: Vec<(Command, Outcome)>,
+    pub(super) outcomes: Vec<(Command, CommandOutcome)>,
     /// `None` if INFO is not available.
     pub(super) info: Option<Info>,
     /// Empty if CONFIG GET is not available.
@@ -149,7 +149,7 @@ impl Probe<'_> {
         self.read_info(&mut connection).await?;
         self.read_settings(&mut connection).await?;
         if self.major().is_some_and(|major| major < 7) {
-            self.result.outcomes.push((Command::FunctionStats, Outcome::NotSupported));
+            self.result.outcomes.push((Command::FunctionStats, CommandOutcome::NotSupported));
         } else {
             self.ask(&mut connection, Command::FunctionStats).await?;
         }
@@ -160,7 +160,7 @@ impl Probe<'_> {
         if let Some(reply) = self.ask(&mut connection, command).await? {
             match SlowlogReply::parse(reply, Privacy::default()) {
                 Ok(reply) => self.result.slowlog = Some(reply),
-                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
+                Err(malformed) => self.record(command, CommandOutcome::Error(malformed.to_string())),
             }
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Probe<'_> {
         for section in SECTIONS.chunks(1) {
             let command = Command::Info(section);
             let Some(reply) = self.ask(connection, command).await? else {
-                if matches!(self.outcome(command), Some(Outcome::Error(_))) {
+                if matches!(self.outcome(command), Some(CommandOutcome::Error(_))) {
                     rejected.extend(section);
                     continue;
                 }
@@ -253,7 +253,7 @@ impl Probe<'_> {
             };
             match bytes(reply) {
                 Ok(text) => self.result.info.get_or_insert_default().merge(Info::parse(&text)),
-                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
+                Err(malformed) => self.record(command, CommandOutcome::Error(malformed.to_string())),
             }
         }
         if let Some(info) = &mut self.result.info
@@ -262,9 +262,9 @@ impl Probe<'_> {
             info.rejected = rejected;
             // Without the section "server" INFO counts as unavailable.
             if !info.rejected.contains("server")
-                && let Some(outcome @ Outcome::Error(_)) = self.outcome(Command::Info(&[]))
+                && let Some(outcome @ CommandOutcome::Error(_)) = self.outcome(Command::Info(&[]))
             {
-                *outcome = Outcome::Works;
+                *outcome = CommandOutcome::Works;
             }
         }
         Ok(())
@@ -279,13 +279,13 @@ impl Probe<'_> {
             let Some(reply) = self.ask(connection, command).await? else { return Ok(()) };
             match Settings::parse(reply) {
                 Ok(settings) => self.result.settings.merge(settings),
-                Err(malformed) => self.record(command, Outcome::Error(malformed.to_string())),
+                Err(malformed) => self.record(command, CommandOutcome::Error(malformed.to_string())),
             }
         }
         if self.result.settings.is_empty() {
             self.record(
                 Command::ConfigGet(&[]),
-                Outcome::Error("the reply has none of the settings".to_owned()),
+                CommandOutcome::Error("the reply has none of the settings".to_owned()),
             );
         }
         Ok(())
@@ -305,7 +305,7 @@ impl Probe<'_> {
         self.has_replied |= matches!(answer, Ok(_) | Err(CommandError::ErrorReply(_)));
         let outcome = match answer {
             Ok(value) => {
-                self.record(command, Outcome::Works);
+                self.record(command, CommandOutcome::Works);
                 return Ok(Some(value));
             }
             Err(CommandError::ErrorReply(reply)) => match reply {
@@ -316,22 +316,22 @@ impl Probe<'_> {
                 }
                 ErrorReply::Loading => return Err(Condition::Loading),
                 ErrorReply::Unauthorized { text } => return Err(Condition::Unauthorized(text)),
-                ErrorReply::NoPermission => Outcome::NotPermitted,
-                ErrorReply::Unknown => Outcome::Unknown,
+                ErrorReply::NoPermission => CommandOutcome::NotPermitted,
+                ErrorReply::Unknown => CommandOutcome::Unknown,
                 ErrorReply::MasterDown => {
-                    Outcome::Error("MASTERDOWN: the link to its master is down".to_owned())
+                    CommandOutcome::Error("MASTERDOWN: the link to its master is down".to_owned())
                 }
-                ErrorReply::Other { text } => Outcome::Error(text),
+                ErrorReply::Other { text } => CommandOutcome::Error(text),
             },
             // SLOWLOG GET is the last command, so the connection is not needed any more.
             Err(failure @ (CommandError::ReplyTooLarge { .. } | CommandError::OverBudget { .. }))
                 if matches!(command, Command::SlowlogGet(_)) =>
             {
-                Outcome::Error(failure.to_string())
+                CommandOutcome::Error(failure.to_string())
             }
             Err(failure @ CommandError::ConnectionLost(_)) => {
                 self.reconnect(connection, command, &failure).await?;
-                Outcome::Closed
+                CommandOutcome::Closed
             }
             Err(failure) => return Err(self.failure(Some(command), &failure)),
         };
@@ -389,17 +389,17 @@ impl Probe<'_> {
     }
 
     /// Returns the function that runs, while the server is BUSY with one.
-    async fn running(&mut self, connection: &mut Connection) -> Option<Running> {
+    async fn running(&mut self, connection: &mut Connection) -> Option<RunningCall> {
         let until = self.deadline.max(self.clock.instant(self.clock.now().mono + NAMING_TIME));
         let answer = timeout_at(until, connection.send(Command::FunctionStats)).await.ok()?;
         match answer {
             Ok(value) => {
                 let function = function_stats(value).ok()??;
                 let name = String::from_utf8_lossy(&function.name).into_owned();
-                Some(Running { name, running_for: function.running_for })
+                Some(RunningCall { name, running_for: function.running_for })
             }
             Err(CommandError::ErrorReply(ErrorReply::NoPermission)) => {
-                self.record(Command::FunctionStats, Outcome::NotPermitted);
+                self.record(Command::FunctionStats, CommandOutcome::NotPermitted);
                 None
             }
             Err(_) => None,
@@ -435,7 +435,7 @@ impl Probe<'_> {
     }
 
     /// Returns the recorded outcome of a command.
-    fn outcome(&mut self, command: Command) -> Option<&mut Outcome> {
+    fn outcome(&mut self, command: Command) -> Option<&mut CommandOutcome> {
         let outcomes = self.result.outcomes.iter_mut();
         outcomes
             .map(|(sent, outcome)| (sent.name(), outcome))
@@ -444,10 +444,10 @@ impl Probe<'_> {
     }
 
     /// Records the outcome of a command. A command that is sent in several parts keeps its worst outcome.
-    fn record(&mut self, command: Command, outcome: Outcome) {
+    fn record(&mut self, command: Command, outcome: CommandOutcome) {
         match self.outcome(command) {
             None => self.result.outcomes.push((command, outcome)),
-            Some(earlier) if outcome != Outcome::Works => *earlier = outcome,
+            Some(earlier) if outcome != CommandOutcome::Works => *earlier = outcome,
             Some(_) => {}
         }
     }

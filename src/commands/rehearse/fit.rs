@@ -147,7 +147,7 @@ impl Growth {
 
 /// Time of a run at a size.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Sample {
+pub(crate) struct TimedRun {
     pub(crate) size: f64,
     pub(crate) seconds: f64,
     /// Factor by which the memory of the machine is slower at this size than at small ones, about 1 or more.
@@ -185,7 +185,7 @@ pub(crate) struct Reached {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fit {
     /// Samples in ascending order, cleaned.
-    samples: Vec<Sample>,
+    samples: Vec<TimedRun>,
     pub(crate) curve: Curve,
     /// Curves that the samples do not exclude, with the one above.
     candidates: Vec<Curve>,
@@ -194,7 +194,7 @@ pub(crate) struct Fit {
 impl Fit {
     /// Fits samples in ascending order of their sizes. `None` if there are too few, or no curve passes near them. `is_cold`: each run
     /// follows a copy of the data.
-    pub(crate) fn new(samples: &[Sample], is_cold: bool) -> Option<Self> {
+    pub(crate) fn new(samples: &[TimedRun], is_cold: bool) -> Option<Self> {
         let samples = cleaned(samples);
         if samples.len() < MIN_SAMPLES {
             return None;
@@ -247,7 +247,8 @@ impl Fit {
     }
 
     fn by(&self, curve: &Curve, size: f64) -> f64 {
-        let last = self.samples.last().copied().unwrap_or(Sample { size: 1.0, seconds: 0.0, slowdown: 1.0 });
+        let last =
+            self.samples.last().copied().unwrap_or(TimedRun { size: 1.0, seconds: 0.0, slowdown: 1.0 });
         if size > last.size {
             let trend = (size / last.size).min(TREND_RANGE).powf(curve.trend);
             return last.seconds * trend * curve.at(&self.samples, size) / curve.at(&self.samples, last.size);
@@ -295,12 +296,12 @@ impl Fit {
 
 impl Curve {
     /// Time at a size.
-    fn at(&self, samples: &[Sample], size: f64) -> f64 {
+    fn at(&self, samples: &[TimedRun], size: f64) -> f64 {
         self.base + self.grown(samples, size)
     }
 
     /// Part of the time that grows.
-    fn grown(&self, samples: &[Sample], size: f64) -> f64 {
+    fn grown(&self, samples: &[TimedRun], size: f64) -> f64 {
         let shape = shape(self.growth, samples, size, self.share, self.footprint);
         self.factor * (shape + self.linear * size)
     }
@@ -308,7 +309,7 @@ impl Curve {
 
 /// Samples without disturbances. Those only add time, and a larger size takes no less time than a smaller one: no sample is above
 /// a later one.
-fn cleaned(samples: &[Sample]) -> Vec<Sample> {
+fn cleaned(samples: &[TimedRun]) -> Vec<TimedRun> {
     let mut cleaned = samples.to_vec();
     let (mut seconds, mut slowdown) = (f64::INFINITY, f64::INFINITY);
     for sample in cleaned.iter_mut().rev() {
@@ -324,14 +325,14 @@ fn cleaned(samples: &[Sample]) -> Vec<Sample> {
 }
 
 /// Growth with the slowdown of memory.
-fn shape(growth: Growth, samples: &[Sample], size: f64, share: f64, footprint: f64) -> f64 {
+fn shape(growth: Growth, samples: &[TimedRun], size: f64, share: f64, footprint: f64) -> f64 {
     let slowdown =
         if share > 0.0 { interpolate(samples, size * footprint, |sample| sample.slowdown) } else { 1.0 };
     growth.at(size) * (1.0 + share * (slowdown - 1.0))
 }
 
 /// Value at a size, linear in its logarithm between the samples, and that of the nearest sample beyond them.
-fn interpolate(samples: &[Sample], size: f64, value: impl Fn(&Sample) -> f64) -> f64 {
+fn interpolate(samples: &[TimedRun], size: f64, value: impl Fn(&TimedRun) -> f64) -> f64 {
     let after = samples.partition_point(|sample| sample.size < size);
     match (after.checked_sub(1).and_then(|before| samples.get(before)), samples.get(after)) {
         (Some(before), Some(after)) => {
@@ -344,7 +345,7 @@ fn interpolate(samples: &[Sample], size: f64, value: impl Fn(&Sample) -> f64) ->
 }
 
 /// Curve of a growth with the smallest deviation.
-fn best_curve(growth: Growth, samples: &[Sample]) -> Option<Curve> {
+fn best_curve(growth: Growth, samples: &[TimedRun]) -> Option<Curve> {
     let curves = growth.memory().map(|(share, footprint)| {
         let curve = curve(growth, samples, share, footprint);
         Curve { deviation: curve.deviation + COST_OF_SHARE * share, ..curve }
@@ -353,9 +354,9 @@ fn best_curve(growth: Growth, samples: &[Sample]) -> Option<Curve> {
 }
 
 /// Curve through all samples but one that another program may have disturbed, which adds time.
-fn curve(growth: Growth, samples: &[Sample], share: f64, footprint: f64) -> Curve {
-    let counts = |sample: &&Sample| growth >= Growth::Linear || sample.size >= MIN_SIZE;
-    let point = |sample: &Sample| Weighted {
+fn curve(growth: Growth, samples: &[TimedRun], share: f64, footprint: f64) -> Curve {
+    let counts = |sample: &&TimedRun| growth >= Growth::Linear || sample.size >= MIN_SIZE;
+    let point = |sample: &TimedRun| Weighted {
         seconds: sample.seconds,
         shape: shape(growth, samples, sample.size, share, footprint),
         weight: if sample.size <= CACHED { CACHED_WEIGHT } else { 1.0 },
@@ -385,9 +386,10 @@ enum Small {
     Unclear,
 }
 
-fn by_small_sizes(samples: &[Sample]) -> Small {
-    let small: Vec<Sample> = samples.iter().filter(|sample| sample.size <= CACHED).copied().collect();
-    let Some(Sample { size: largest, .. }) = small.last().filter(|_| small.len() >= MIN_SMALL_SAMPLES) else {
+fn by_small_sizes(samples: &[TimedRun]) -> Small {
+    let small: Vec<TimedRun> = samples.iter().filter(|sample| sample.size <= CACHED).copied().collect();
+    let Some(TimedRun { size: largest, .. }) = small.last().filter(|_| small.len() >= MIN_SMALL_SAMPLES)
+    else {
         return Small::Unclear;
     };
     let growths = [Growth::Linear, Growth::Linearithmic, Growth::Quadratic];
@@ -413,7 +415,7 @@ fn by_small_sizes(samples: &[Sample]) -> Small {
 }
 
 /// Curve of a growth through all small sizes but one, which a listpack, a rehash or another program may have moved.
-fn small_curve(growth: Growth, small: &[Sample]) -> Option<Curve> {
+fn small_curve(growth: Growth, small: &[TimedRun]) -> Option<Curve> {
     let linear: Vec<f64> = match growth {
         Growth::Quadratic => {
             std::iter::once(0.0).chain((0..LINEAR_PARTS).map(|power| LINEAR_RATIO.powi(power))).collect()
@@ -443,14 +445,14 @@ fn small_curve(growth: Growth, small: &[Sample]) -> Option<Curve> {
 
 impl Curve {
     /// Factor by which a sample is above the curve.
-    fn slowdown(&self, samples: &[Sample], sample: &Sample) -> f64 {
+    fn slowdown(&self, samples: &[TimedRun], sample: &TimedRun) -> f64 {
         sample.seconds / self.at(samples, sample.size)
     }
 
     /// True if memory explains the large sizes.
-    fn continues(&self, samples: &[Sample]) -> bool {
+    fn continues(&self, samples: &[TimedRun]) -> bool {
         let mut large = samples.iter().filter(|sample| sample.size > CACHED);
-        let is_within = |sample: &Sample| {
+        let is_within = |sample: &TimedRun| {
             let most = (sample.size / MEMORY_FROM).powf(MEMORY_EXPONENT).min(MAX_SLOWDOWN);
             let slowdown = self.slowdown(samples, sample).ln();
             slowdown > -MAX_OUTSIDE && slowdown < most.ln() + MAX_OUTSIDE
@@ -459,13 +461,13 @@ impl Curve {
     }
 
     /// True if a large size takes less time than the curve.
-    fn is_capped(&self, samples: &[Sample]) -> bool {
+    fn is_capped(&self, samples: &[TimedRun]) -> bool {
         let mut large = samples.iter().filter(|sample| sample.size > CACHED);
         large.any(|sample| self.slowdown(samples, sample).ln() < -MAX_OUTSIDE)
     }
 
     /// Exponent of the slowdown over the last factor of 10 of the sizes; 0 if they are too few.
-    fn exponent(&self, samples: &[Sample]) -> f64 {
+    fn exponent(&self, samples: &[TimedRun]) -> f64 {
         let last = samples.last();
         let before = last.and_then(|last| {
             let earlier = samples.iter().rev().find(|sample| sample.size <= last.size / 9.0)?;
@@ -524,11 +526,11 @@ mod tests {
     const SLOWDOWN: [f64; 11] = [1.0, 1.0, 1.0, 1.0, 1.03, 1.03, 1.05, 1.15, 2.5, 3.5, 4.0];
 
     /// Samples of a time, each multiplied by its noise.
-    fn samples(time: impl Fn(f64) -> f64, share: f64, noise: &[f64]) -> Vec<Sample> {
+    fn samples(time: impl Fn(f64) -> f64, share: f64, noise: &[f64]) -> Vec<TimedRun> {
         let sizes = SIZES.iter().zip(SLOWDOWN).zip(noise);
         let sample = |((size, slowdown), noise): ((&f64, f64), &f64)| {
             let seconds = (2e-6 + time(*size) * (1.0 + share * (slowdown - 1.0))) * noise;
-            Sample { size: *size, seconds, slowdown }
+            TimedRun { size: *size, seconds, slowdown }
         };
         sizes.map(sample).collect()
     }
@@ -577,8 +579,8 @@ mod tests {
         #[test]
         fn any_times_give_a_fit_or_none(times in proptest::collection::vec((1e-6..10.0_f64, 0.5..9.0_f64), 0..12)) {
             let sizes = SIZES.iter().zip(times);
-            let samples: Vec<Sample> =
-                sizes.map(|(size, (seconds, slowdown))| Sample { size: *size, seconds, slowdown }).collect();
+            let samples: Vec<TimedRun> =
+                sizes.map(|(size, (seconds, slowdown))| TimedRun { size: *size, seconds, slowdown }).collect();
             if let Some(fit) = Fit::new(&samples, false) {
                 prop_assert!(fit.at(5e7).is_finite() && fit.curve.deviation.is_finite());
                 let reached = fit.reached(1.0);
@@ -588,9 +590,11 @@ mod tests {
     }
 
     /// Samples of times in nanoseconds per element, without slowdown of the reference.
-    fn measured(per_element: &[f64]) -> Vec<Sample> {
+    fn measured(per_element: &[f64]) -> Vec<TimedRun> {
         let times = SIZES.iter().zip(per_element);
-        times.map(|(size, time)| Sample { size: *size, seconds: size * time * 1e-9, slowdown: 1.0 }).collect()
+        times
+            .map(|(size, time)| TimedRun { size: *size, seconds: size * time * 1e-9, slowdown: 1.0 })
+            .collect()
     }
 
     /// Times of Redis 7.0.15 on a machine with 7 runnable processes per core.
@@ -656,10 +660,10 @@ mod tests {
     #[test]
     fn caches_that_a_copy_has_displaced_are_no_growth() {
         let times = [8.0, 7.0, 8.0, 10.0, 7.0, 8.0, 10.0, 18.0, 32.0, 28.0];
-        let samples: Vec<Sample> = SIZES
+        let samples: Vec<TimedRun> = SIZES
             .iter()
             .zip(times)
-            .map(|(size, time)| Sample { size: *size, seconds: time * 1e-6, slowdown: 1.0 })
+            .map(|(size, time)| TimedRun { size: *size, seconds: time * 1e-6, slowdown: 1.0 })
             .collect();
         let growth = |is_cold| Fit::new(&samples, is_cold).map(|fit| fit.curve.growth);
         assert_eq!(growth(true), Some(Growth::Constant));
@@ -686,7 +690,7 @@ mod tests {
     #[test]
     fn a_growth_that_the_data_does_not_show_is_not_claimed() {
         // 1 ms and 10 ns per element, up to 10 000 elements: 10 % more.
-        let samples: Vec<Sample> = samples(|size| 1e-3 + 1e-8 * size, 0.0, &[1.0; 7]);
+        let samples: Vec<TimedRun> = samples(|size| 1e-3 + 1e-8 * size, 0.0, &[1.0; 7]);
         let fit = Fit::new(&samples, false).unwrap();
         assert!(fit.curve.growth < Growth::Linear, "{:?}", fit.curve);
         assert_eq!(fit.reached(5.0), None);

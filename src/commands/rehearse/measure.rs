@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::{RehearseError, Remains};
 use super::fill::{Data, Filled};
-use super::fit::Sample;
+use super::fit::TimedRun;
 use super::plan::Plan;
 use super::session::{Callable, RUN_LIMIT, Run, Session};
 use super::snapshot::{CommandTime, Difference};
@@ -461,7 +461,7 @@ impl Rehearsal<'_> {
 
 impl Measurements {
     /// Samples for the fit: sizes, times, and the factor by which memory was slower than at the best size.
-    pub(crate) fn samples(&self) -> Vec<Sample> {
+    pub(crate) fn samples(&self) -> Vec<TimedRun> {
         let per_element = |point: &Point| {
             let time = point.reference - self.overhead;
             (time > 0.0 && point.size >= MIN_REFERENCE).then(|| time / float(point.size))
@@ -472,7 +472,7 @@ impl Measurements {
             if let Some(time) = per_element(point) {
                 slowdown = time / best;
             }
-            Sample { size: float(point.size), seconds: point.seconds, slowdown }
+            TimedRun { size: float(point.size), seconds: point.seconds, slowdown }
         };
         self.points.iter().map(sample).collect()
     }

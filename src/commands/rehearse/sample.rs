@@ -35,7 +35,7 @@ const ENTRY: u64 = 40;
 
 /// Shape of the keys of a name or pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sample {
+pub(crate) struct KeyShape {
     pub(crate) shape: Shape,
     /// Number of elements of the largest key, or number of keys of a pattern: the size in production.
     pub(crate) size: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Sample {
 }
 
 /// Samples by name or pattern.
-pub(crate) type Samples = BTreeMap<String, Sample>;
+pub(crate) type Samples = BTreeMap<String, KeyShape>;
 
 /// Connection to a server whose keys are read.
 enum Source {
@@ -90,7 +90,7 @@ pub(crate) async fn read(cli: &Cli, flags: &RehearseFlags) -> Result<Samples, Re
         } else {
             sample_key(&mut source, &name).await?.map(|(shape, size)| {
                 let words = format!("{name} has {size} elements of {} bytes in the sample", shape.bytes);
-                Sample { shape, size, words }
+                KeyShape { shape, size, words }
             })
         };
         if let Some(sample) = sample {
@@ -134,7 +134,7 @@ async fn sample_key(source: &mut Source, name: &str) -> Result<Option<(Shape, u6
 }
 
 /// Shape of the keys of a pattern: the type of most, and their mean size.
-async fn sample_pattern(source: &mut Source, pattern: &str) -> Result<Option<Sample>, RehearseError> {
+async fn sample_pattern(source: &mut Source, pattern: &str) -> Result<Option<KeyShape>, RehearseError> {
     let (mut names, mut cursor, mut scanned) = (Vec::new(), "0".to_owned(), 0_u64);
     let mut is_complete = false;
     for _ in 0..MAX_SCANS {
@@ -181,5 +181,5 @@ async fn sample_pattern(source: &mut Source, pattern: &str) -> Result<Option<Sam
         "{pattern} has about {total} keys of {:.0} elements in the sample",
         float(elements) / float(keys)
     );
-    Ok(Some(Sample { shape, size: total, words }))
+    Ok(Some(KeyShape { shape, size: total, words }))
 }

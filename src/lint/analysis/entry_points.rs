@@ -1,6 +1,6 @@
 //! Entry points: the script itself, or the functions that a library registers.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::source::header::{Flags, Header};
 use crate::lint::source::syntax::{Expr, ExprId, FnId};
 use crate::lua::Position;
@@ -17,7 +17,7 @@ pub(crate) struct EntryPoint {
 }
 
 /// Entry points of a script with a `#!` line. Functions whose flags are not constant are left out.
-pub(crate) fn entry_points(facts: &Facts<'_>, header: Header) -> Vec<EntryPoint> {
+pub(crate) fn entry_points(facts: &ScriptFacts<'_>, header: Header) -> Vec<EntryPoint> {
     match header {
         Header::None => Vec::new(),
         Header::Script(flags) => vec![EntryPoint {
@@ -41,7 +41,7 @@ pub(crate) fn entry_points(facts: &Facts<'_>, header: Header) -> Vec<EntryPoint>
 }
 
 /// Function that a call of `register_function` registers.
-fn registered(facts: &Facts<'_>, call: ExprId, args: &[ExprId]) -> Option<EntryPoint> {
+fn registered(facts: &ScriptFacts<'_>, call: ExprId, args: &[ExprId]) -> Option<EntryPoint> {
     let constant = |id: ExprId| facts.calls.constant(id);
     let (name, callback, flags) = match args {
         [table] => {
@@ -74,7 +74,7 @@ fn registered(facts: &Facts<'_>, call: ExprId, args: &[ExprId]) -> Option<EntryP
 }
 
 /// Flags of the functions that a library registers, as far as they are constant, and their positions.
-pub(crate) fn function_flags(facts: &Facts<'_>) -> Vec<(String, Position)> {
+pub(crate) fn function_flags(facts: &ScriptFacts<'_>) -> Vec<(String, Position)> {
     let mut flags = Vec::new();
     for (_, (expr, _)) in facts.script.exprs.iter() {
         if let Expr::Call { callee, args } = expr
@@ -92,14 +92,14 @@ pub(crate) fn function_flags(facts: &Facts<'_>) -> Vec<(String, Position)> {
 
 /// Table constructor, also one in a variable.
 struct Table<'a> {
-    facts: &'a Facts<'a>,
+    facts: &'a ScriptFacts<'a>,
     fields: &'a [(Option<ExprId>, ExprId)],
     /// Expression that the table was found by.
     origin: ExprId,
 }
 
 impl<'a> Table<'a> {
-    fn new(facts: &'a Facts<'a>, id: ExprId) -> Option<Self> {
+    fn new(facts: &'a ScriptFacts<'a>, id: ExprId) -> Option<Self> {
         let mut tables = facts.script.aliased(id).into_iter().filter_map(|id| match facts.script.expr(id) {
             Expr::Table(fields) => Some(fields.as_slice()),
             _ => None,

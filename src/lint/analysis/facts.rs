@@ -21,7 +21,7 @@ const STACK: f64 = 8000.0;
 
 /// Script and all that is derived from it.
 #[derive(Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct ScriptFacts<'a> {
     pub(crate) script: &'a Script,
     pub(crate) calls: Rc<Calls<'a>>,
     pub(crate) values: Values<'a>,
@@ -39,7 +39,7 @@ pub(crate) struct Facts<'a> {
     iterated: BTreeMap<ExprId, LoopId>,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> ScriptFacts<'a> {
     pub(crate) fn new(script: &'a Script) -> Self {
         let calls = Rc::new(Calls::new(script));
         let values = Values::new(&calls);

@@ -1,6 +1,6 @@
 //! Scripts without a `#!` line that only read.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     if header != Header::None || !facts.summaries.function(facts.script.main).only_reads() {
         return Vec::new();
     }

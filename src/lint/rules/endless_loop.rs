@@ -1,6 +1,6 @@
 //! Loops that nothing ends.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::LongLoop;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
@@ -26,7 +26,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
     let recursions =
         facts.recursions.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(|recursion| {

@@ -2,7 +2,7 @@
 
 use crate::lint::analysis::calls::TABLES;
 use crate::lint::analysis::commands::contains;
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::{Expr, GlobalWrite};
@@ -26,7 +26,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     if is_fragment(facts, header) {
         return Vec::new();
     }
@@ -52,7 +52,7 @@ fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
 
 /// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions. A
 /// single one is more likely a script whose author forgot `local`.
-fn is_fragment(facts: &Facts<'_>, header: Header) -> bool {
+fn is_fragment(facts: &ScriptFacts<'_>, header: Header) -> bool {
     let main = facts.script.functions.get(facts.script.main);
     let only_declares = header == Header::None
         && main.is_some_and(|main| main.body.is_empty())

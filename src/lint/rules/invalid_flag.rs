@@ -1,7 +1,7 @@
 //! Flags of functions that servers reject.
 
 use crate::lint::analysis::entry_points::function_flags;
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::{self, Header};
 
@@ -29,7 +29,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     if header != Header::Library {
         return Vec::new();
     }

@@ -1,6 +1,6 @@
 //! The command KEYS.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -21,7 +21,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let calls = facts.calls.all_redis().into_iter();
     let keys = calls.filter(|(_, call)| call.command.as_deref() == Some("KEYS"));
     keys.map(|(id, _)| {

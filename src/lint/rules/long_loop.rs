@@ -1,6 +1,6 @@
 //! Loops with a constant number of iterations that take seconds.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let huge = facts.huge.iter().filter_map(|(id, cost)| Some((facts.script.loops.get(*id)?, *cost)));
     huge.map(|(around, cost)| {
         let keyword = around.kind.keyword();

@@ -1,6 +1,6 @@
 //! Loops over a whole collection.
 
-use crate::lint::analysis::facts::{Facts, UnlimitedRead};
+use crate::lint::analysis::facts::{ScriptFacts, UnlimitedRead};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, unkillable};
 use crate::lint::source::header::Header;
 
@@ -26,7 +26,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let reads = facts.unlimited_reads().filter_map(|read| Some((read.iterated_by?, read)));
     reads
         .map(|(around, UnlimitedRead { id, command, .. })| {

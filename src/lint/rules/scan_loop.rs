@@ -1,6 +1,6 @@
 //! Loops over SCAN.
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::LongLoop;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
@@ -26,7 +26,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let loops = facts.long_loops().filter_map(|(around, long)| match long {
         LongLoop::Scan(call) if facts.calls.command(*call) == "SCAN" => {
             let message = "this loop visits every key of the database while nothing else runs";

@@ -1,7 +1,7 @@
 //! Keys that are not in KEYS.
 
 use crate::lint::analysis::commands;
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::{Expr, ExprId, Value};
@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let calls = facts.calls.all_redis().into_iter();
     calls
         .filter_map(|(_, call)| {
@@ -36,7 +36,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
 }
 
 /// True if a key is made of constants and ARGV alone.
-fn is_undeclared(facts: &Facts<'_>, key: ExprId) -> bool {
+fn is_undeclared(facts: &ScriptFacts<'_>, key: ExprId) -> bool {
     let mut is_undeclared = true;
     facts.values.follow(key, |id, next| {
         match facts.script.expr(id) {

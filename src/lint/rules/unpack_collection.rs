@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::Expr;
@@ -26,7 +26,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let calls = facts.script.exprs.ids().filter_map(|id| Some((id, facts.calls.unpack_args(id)?)));
     // A list is reported once.
     let mut reported = HashSet::new();

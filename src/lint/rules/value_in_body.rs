@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::lint::analysis::commands::{self, Effect};
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::{Binary, Expr, ExprId};
@@ -30,7 +30,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (_, call) in facts.calls.all_redis() {
         let Some(command) = call.command.as_deref() else { continue };
@@ -55,7 +55,7 @@ fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
 }
 
 /// String constants that a value is put together from.
-fn constants(facts: &Facts<'_>, value: ExprId) -> Vec<(String, ExprId)> {
+fn constants(facts: &ScriptFacts<'_>, value: ExprId) -> Vec<(String, ExprId)> {
     let mut constants = Vec::new();
     facts.values.follow(value, |id, next| {
         match facts.script.expr(id) {

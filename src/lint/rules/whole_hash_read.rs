@@ -1,7 +1,7 @@
 //! Reads of a whole hash.
 
 use crate::lint::analysis::commands::Extent;
-use crate::lint::analysis::facts::{Facts, UnlimitedRead};
+use crate::lint::analysis::facts::{ScriptFacts, UnlimitedRead};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -22,7 +22,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let reads = facts.unlimited_reads();
     let reads = reads.filter(|read| read.iterated_by.is_none() && read.extent == Extent::WholeHash);
     reads

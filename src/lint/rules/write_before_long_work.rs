@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::lint::analysis::commands::Effect;
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::{ExprId, FnId, Statement};
@@ -46,14 +46,14 @@ enum Flow {
 
 /// Execution of a script in the order of its statements.
 struct Execution<'a> {
-    facts: &'a Facts<'a>,
+    facts: &'a ScriptFacts<'a>,
     /// Functions that were entered, and whether a write came before.
     entered: HashSet<(FnId, bool)>,
     /// The first finding; the remedy for all others is the same.
     diagnostic: Option<Diagnostic>,
 }
 
-fn check(facts: &Facts<'_>, _: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let mut execution = Execution { facts, entered: HashSet::new(), diagnostic: None };
     // Functions that the script does not call are called from outside.
     for function in facts.script.functions.ids() {

@@ -1,7 +1,7 @@
 //! Writes in scripts and functions with the flag `no-writes`.
 
 use crate::lint::analysis::entry_points::entry_points;
-use crate::lint::analysis::facts::Facts;
+use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::{Flags, Header};
 
@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
     check: Check::Script(check),
 };
 
-fn check(facts: &Facts<'_>, header: Header) -> Vec<Diagnostic> {
+fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     let entry_points = entry_points(facts, header).into_iter();
     entry_points
         .filter(|entry| entry.flags == Flags::NoWrites)

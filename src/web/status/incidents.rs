@@ -8,7 +8,7 @@ use super::query::IncidentsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::{Timestamps, Unix};
 use crate::fleet::Fleet;
-use crate::guard::{ActionRecord, Outcome};
+use crate::guard::{ActionRecord, GuardOutcome};
 use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Identity, Sha1Digits};
 use crate::watch::{Incident, IncidentEnd, IncidentKind, KEPT, State, Target};
@@ -55,7 +55,7 @@ struct IncidentRow {
 /// Action of the guard in an incident.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct GuardActionRow {
-    outcome: Outcome,
+    outcome: GuardOutcome,
     /// The outcome in a sentence.
     text: &'static str,
     at: f64,

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, Running, SlowlogFacts,
+    COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall, SlowlogFacts,
     Unavailable, Unreachable, diagnose,
 };
-use crate::guard::Outcome;
+use crate::guard::GuardOutcome;
 use crate::script::Catalogue;
 use crate::shell;
 use crate::watch::{Absence, Feature, State, Target};
@@ -117,7 +117,7 @@ fn facts<'a>(
             kill_after: guard.policy().kill_after,
             problem: guard.problem(),
             fix: None,
-            is_refused: guard.has_reported(Outcome::Unkillable),
+            is_refused: guard.has_reported(GuardOutcome::Unkillable),
         }),
     }
 }
@@ -136,7 +136,7 @@ fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Conditi
         State::Busy(kind, _) => Condition::Busy {
             kind: *kind,
             waited: liveness.blocked(now),
-            running: running_script.map(|running_script| Running {
+            running: running_script.map(|running_script| RunningCall {
                 name: catalogue.named(&running_script.script).name.to_string(),
                 running_for: None,
             }),
