@@ -13,8 +13,8 @@ Number of integration tests that passed on each server, and of those that failed
 TEXT
 awk '
     BEGIN {
-        servers = split("redis_62 redis_70 redis_74 redis_82 valkey_90 valkey_91", server, " ")
-        split("Redis 6.2,Redis 7.0,Redis 7.4,Redis 8.2,Valkey 9.0,Valkey 9.1", title, ",")
+        servers = split("redis_62 redis_70 redis_74 redis_82 valkey_81 valkey_90 valkey_91", server, " ")
+        split("Redis 6.2,Redis 7.0,Redis 7.4,Redis 8.2,Valkey 8.1,Valkey 9.0,Valkey 9.1", title, ",")
         groups = split("blockages account exactly_once names check cluster sentinel all", group, " ")
     }
     function count(group) {

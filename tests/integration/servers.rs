@@ -41,6 +41,7 @@ fn starts_stops_and_restarts(kind: Kind) {
         Kind::Redis70 => (&info["redis_version"], "7.0."),
         Kind::Redis74 => (&info["redis_version"], "7.4."),
         Kind::Redis82 => (&info["redis_version"], "8.2."),
+        Kind::Valkey81 => (&info["valkey_version"], "8.1."),
         Kind::Valkey90 => (&info["valkey_version"], "9.0."),
         Kind::Valkey91 => (&info["valkey_version"], "9.1."),
     };

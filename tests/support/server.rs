@@ -32,18 +32,26 @@ pub enum Kind {
     Redis70,
     Redis74,
     Redis82,
+    Valkey81,
     Valkey90,
     Valkey91,
 }
 
 impl Kind {
     /// All supported servers, in the order in which the demo prefers them.
-    pub const ALL: [Self; 6] =
-        [Self::Redis70, Self::Valkey91, Self::Redis62, Self::Redis74, Self::Redis82, Self::Valkey90];
+    pub const ALL: [Self; 7] = [
+        Self::Redis70,
+        Self::Valkey91,
+        Self::Redis62,
+        Self::Redis74,
+        Self::Redis82,
+        Self::Valkey81,
+        Self::Valkey90,
+    ];
 
     /// True if tests use the server only with `SERVERS=all`, which `CI` implies.
     fn is_optional(self) -> bool {
-        matches!(self, Self::Redis74 | Self::Redis82 | Self::Valkey90)
+        matches!(self, Self::Redis74 | Self::Redis82 | Self::Valkey81 | Self::Valkey90)
     }
 
     /// True if the tests of this run use the server.
@@ -65,6 +73,7 @@ impl Kind {
             Self::Redis70 => ("REDIS70_SERVER", REDIS_70.clone()),
             Self::Redis74 => ("REDIS74_SERVER", cached("redis-7.4/redis-server")),
             Self::Redis82 => ("REDIS82_SERVER", cached("redis-8.2/redis-server")),
+            Self::Valkey81 => ("VALKEY81_SERVER", cached("valkey-8.1/valkey-server")),
             Self::Valkey90 => ("VALKEY90_SERVER", cached("valkey-9.0/valkey-server")),
             Self::Valkey91 => ("VALKEY91_SERVER", cached("valkey-9.1/valkey-server")),
         };
@@ -73,7 +82,7 @@ impl Kind {
 
     /// True for Valkey.
     pub fn is_valkey(self) -> bool {
-        matches!(self, Self::Valkey90 | Self::Valkey91)
+        matches!(self, Self::Valkey81 | Self::Valkey90 | Self::Valkey91)
     }
 
     /// True if the server has functions (FCALL, FUNCTION STATS).
@@ -100,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Redis70 => "Redis 7.0",
             Self::Redis74 => "Redis 7.4",
             Self::Redis82 => "Redis 8.2",
+            Self::Valkey81 => "Valkey 8.1",
             Self::Valkey90 => "Valkey 9.0",
             Self::Valkey91 => "Valkey 9.1",
         })
@@ -152,6 +162,11 @@ macro_rules! on_each_server {
             #[test]
             fn redis_82() {
                 run_on(Kind::Redis82, super::$test);
+            }
+
+            #[test]
+            fn valkey_81() {
+                run_on(Kind::Valkey81, super::$test);
             }
 
             #[test]
