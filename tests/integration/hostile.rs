@@ -1,9 +1,10 @@
 //! Servers that are not what they should be, and servers that come and go. The exporter stays up and small, says what is
 //! wrong once, and goes on watching the others.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -17,7 +18,7 @@ use crate::common::{
 };
 use test_support::exporter::Exporter;
 use test_support::hostile::{
-    Commands, Hostile, INFO, always, array, bulk, endless, flooded, listen_on, quiet,
+    Commands, Hostile, INFO, SilentResolver, always, array, bulk, endless, flooded, listen_on, quiet,
 };
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
@@ -558,9 +559,12 @@ fn large_replies_of_many_servers_share_one_budget() {
 /// Memory that the process may take under all attacks at once, in bytes.
 const MAX_ATTACKED: u64 = 128_000_000;
 
-/// Time of a scrape, of which half may take longer, and of SIGTERM. A machine that takes long for a response without content gets
-/// the multiple of that time.
-const SCRAPE: (Duration, u32) = (Duration::from_millis(250), 20);
+/// Memory of the released program without targets, in bytes. That of a debug build is larger, by the size of its code.
+const RELEASED: u64 = 9_000_000;
+
+/// Time of a scrape, of which half may take longer, and of SIGTERM. A debug build renders a text of this size in several times the
+/// time. A machine that takes long for a response without content gets the multiple of that time.
+const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 60);
 const STOP: (Duration, u32) = (Duration::from_secs(2), 100);
 
 /// Time limit on this machine now: `median` is the time of a response without content.
@@ -581,7 +585,24 @@ fn median_of(exporter: &Exporter, path: &str) -> Duration {
     times[times.len() / 2]
 }
 
-/// Attacks of this file at the same time, over HTTP too, beside 50 honest servers.
+/// Answers of a node whose cluster has 1,900 other new nodes each time.
+fn ever_new_nodes() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
+    let asked = AtomicUsize::new(0);
+    move |words| {
+        if words[0] != "cluster" {
+            return quiet(words);
+        }
+        let first = 1900 * asked.fetch_add(1, Ordering::Relaxed);
+        let node = |number: usize| {
+            let [high, low] = [number / 200 % 200, number % 200].map(|part| part + 1);
+            let flags = if number == first { "myself,master" } else { "master" };
+            format!("{number:040} 127.100.{high}.{low}:1@1 {flags} - 0 0 1 connected {number}\n")
+        };
+        bulk((first..first + 1900).map(node).collect::<String>())
+    }
+}
+
+/// Attacks of this file at the same time, through discovery, names and HTTP too, beside 50 honest servers.
 #[test]
 fn all_attacks_at_once() {
     let begun: Arc<Vec<u8>> = Arc::new([b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat());
@@ -610,14 +631,32 @@ fn all_attacks_at_once() {
         let real = [logs_milliseconds(kind).start(), logs_milliseconds(kind).start()];
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("state");
-        let mut args = vec![format!("--state.file={}", file.display())];
+        let cluster = Hostile::answering(ever_new_nodes());
+        let mut config = "modules: {default: {allow: ['127.0.0.0/8:*']}}\ntargets:\n".to_owned();
+        writeln!(config, "  - {{addr: '{}', discover: cluster, allow: ['127.0.0.0/8:*']}}", cluster.addr)
+            .unwrap();
+        let resolver = SilentResolver::start(Ipv4Addr::new(127, 53, 53, 54), folder.path());
+        if resolver.is_some() {
+            for number in 0..300 {
+                writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
+            }
+        }
+        let config_file = folder.path().join("config.yml");
+        fs::write(&config_file, config).unwrap();
+        let mut args = vec![
+            format!("--state.file={}", file.display()),
+            format!("--config.file={}", config_file.display()),
+            "--web.show-keys".to_owned(),
+        ];
         for server in hostile.iter().chain(&honest) {
             args.push(format!("--redis.addr=redis://{}", server.addr));
         }
         args.extend(real.iter().map(|server| format!("--redis.addr={}", server.url())));
-        let mut exporter = Exporter::builder().args(&args).start();
+        let wrapper = resolver.as_ref().map(SilentResolver::wrapper).unwrap_or_default();
+        let mut exporter = Exporter::builder().wrapper(&wrapper).args(&args).start();
         let over = AtomicBool::new(false);
         let times = Mutex::new((Duration::ZERO, Duration::ZERO));
+        let (addr, over) = (exporter.addr(), &over);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -629,6 +668,24 @@ fn all_attacks_at_once() {
                         if held.len() > 400 {
                             held.pop_front();
                         }
+                    }
+                });
+            }
+            // Probes of addresses without a server, and readers of the page's answers.
+            for reader in 0..4 {
+                scope.spawn(move || {
+                    for number in 0_usize.. {
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let path = match reader {
+                            0 => format!("/probe?target=127.200.{}.{}:1", number / 250 % 250, number % 250),
+                            1 => "/api/v1/incidents".to_owned(),
+                            2 => "/".to_owned(),
+                            _ => "/api/v1/targets".to_owned(),
+                        };
+                        let _ = test_support::http::get(addr, &path);
+                        thread::sleep(Duration::from_millis(20));
                     }
                 });
             }
@@ -667,7 +724,9 @@ fn all_attacks_at_once() {
             over.store(true, Ordering::Relaxed);
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         });
-        let memory = exporter.peak_memory();
+        let larger =
+            Exporter::start(&["--redis.addr", &real[0].url()]).peak_memory().saturating_sub(RELEASED);
+        let memory = exporter.peak_memory().saturating_sub(larger);
         let (idle, scrape) = *times.lock().unwrap();
         let (status, took) = exporter.terminate();
         assert!(status.success(), "{status:?}");

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, lines_with, number, state, target_of, whole};
 use test_support::exporter::Exporter;
+use test_support::hostile::SilentResolver;
 use test_support::http::Connection;
 use test_support::metrics::Metrics;
-use test_support::process::find_program;
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::wait::eventually;
 
@@ -67,23 +67,16 @@ fn ends_in_time(mut exporter: Exporter) {
 /// the exporter gets a `resolv.conf` of its own.
 #[test]
 fn names_that_do_not_resolve_delay_nothing_else() {
-    let resolver = UdpSocket::bind((Ipv4Addr::new(127, 53, 53, 53), 53)).ok();
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    fs::write(path("resolv.conf"), "nameserver 127.53.53.53\n").unwrap();
-    let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", path("resolv.conf"));
-    let unshare = find_program("unshare").map(|program| program.to_str().unwrap().to_owned());
-    let wrapper = [unshare.as_deref().unwrap_or_default(), "-m", "sh", "-c", &mount, "sh"];
-    let works = |wrapper: &[&str]| {
-        Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").status().is_ok_and(|status| status.success())
-    };
-    if resolver.is_none() || !works(&wrapper) {
+    let resolver = SilentResolver::start(Ipv4Addr::new(127, 53, 53, 53), folder.path());
+    let Some(resolver) = resolver else {
         let _ = writeln!(
             std::io::stderr(),
             "\nSKIPPED: no mount namespace with a name server of its own could be made (it needs root and util-linux)"
         );
         return;
-    }
+    };
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let mut config = format!("targets:\n  - {{name: fine, addr: '{}'}}\n", server.url());
@@ -97,7 +90,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
         )
         .unwrap();
         let exporter = Exporter::builder()
-            .wrapper(&wrapper)
+            .wrapper(&resolver.wrapper())
             .args(&["--config.file", &path("config.yml"), "--state.file", &path("state")])
             .args(&["--web.config.file", &path("web.yml")])
             .args(&QUICK)
@@ -133,7 +126,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
         // Nor does a subcommand wait for a lookup that it has given up.
         let begun = Instant::now();
         let asked = Exporter::builder()
-            .wrapper(&wrapper)
+            .wrapper(&resolver.wrapper())
             .args(&["healthcheck", "--web.listen-address", "hanging.example:9121"])
             .run();
         assert_eq!(asked.status.code(), Some(1), "{}", asked.stderr);

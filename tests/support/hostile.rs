@@ -1,13 +1,17 @@
 //! Servers under the control of an attacker: they answer what a test wants.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::{Parser, Value};
+
+use super::process::find_program;
 
 /// A server that does what it likes with each of its connections.
 pub struct Hostile {
@@ -170,5 +174,37 @@ pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
             array(&[int(id), now, int(2_000_000), call, bulk("x".repeat(2000)), bulk("y".repeat(2000))])
         };
         array(&(first..first + 12).rev().map(entry).collect::<Vec<_>>())
+    }
+}
+
+/// Name server that never answers: a socket that nobody reads, and the words of a command that runs a program with it.
+pub struct SilentResolver {
+    _socket: UdpSocket,
+    wrapper: Vec<String>,
+}
+
+impl SilentResolver {
+    /// Starts the name server, with its `resolv.conf` in the folder. None if that is impossible: it takes root, and a mount
+    /// namespace.
+    pub fn start(address: Ipv4Addr, folder: &Path) -> Option<Self> {
+        let socket = UdpSocket::bind((address, 53)).ok()?;
+        let file = folder.join("resolv.conf");
+        std::fs::write(&file, format!("nameserver {address}\n")).ok()?;
+        let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
+        let unshare = find_program("unshare")?.to_str()?.to_owned();
+        let wrapper = [unshare.as_str(), "-m", "sh", "-c", &mount, "sh"].map(str::to_owned).into();
+        let resolver = Self { _socket: socket, wrapper };
+        let (program, rest) = resolver.wrapper.split_first()?;
+        Command::new(program)
+            .args(rest)
+            .arg("true")
+            .status()
+            .is_ok_and(|status| status.success())
+            .then_some(resolver)
+    }
+
+    /// Words to be put in front of a program, which then has this name server.
+    pub fn wrapper(&self) -> Vec<&str> {
+        self.wrapper.iter().map(String::as_str).collect()
     }
 }
