@@ -7,7 +7,13 @@ use std::time::Duration;
 /// Returns true for characters that are invisible or that change how other text is displayed: controls (C0, C1), bidirectional
 /// formatting, zero-width characters, fillers, tags and variation selectors.
 #[must_use]
+#[inline]
 pub(crate) fn is_hidden(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_control() } else { is_hidden_beyond_ascii(c) }
+}
+
+/// The same of a character that is not ASCII.
+fn is_hidden_beyond_ascii(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

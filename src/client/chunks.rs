@@ -32,6 +32,26 @@ impl<S> ChunkReader<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> ChunkReader<S> {
+    /// Takes all that has arrived if it is `expected`, without an allocation. Otherwise it is left for the next read, and the
+    /// result is false; so it is at the end of the stream.
+    pub(super) fn poll_take(&mut self, expected: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.rest.is_empty() {
+            let mut bytes = [const { MaybeUninit::uninit() }; CHUNK];
+            let mut chunk = ReadBuf::uninit(&mut bytes);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
+            if chunk.filled() == expected {
+                return Poll::Ready(Ok(true));
+            }
+            self.rest.extend_from_slice(chunk.filled());
+        } else if self.rest.get(self.taken..) == Some(expected) {
+            (self.rest, self.taken) = (Vec::new(), 0);
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(Ok(false))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ChunkReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -79,6 +99,35 @@ mod tests {
         assert_eq!(received, sent);
         assert_eq!(reader.rest.capacity(), 0);
         drop(server);
+        assert_eq!(reader.read(&mut [0; 4]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_expected_is_taken_as_a_whole() {
+        let (mut server, client) = tokio::io::duplex(1 << 10);
+        let mut reader = ChunkReader::new(client);
+        let take = |reader: &mut ChunkReader<_>| {
+            reader.poll_take(b"+PONG\r\n", &mut Context::from_waker(std::task::Waker::noop()))
+        };
+        assert!(take(&mut reader).is_pending());
+        server.write_all(b"+PONG\r\n").await.unwrap();
+        assert!(matches!(take(&mut reader), Poll::Ready(Ok(true))));
+        assert!(take(&mut reader).is_pending());
+        // A part, two at once, and one that is preceded by something else.
+        for (sent, first) in [("+PON", 1), ("+PONG\r\n+PONG\r\n", 7), (":1\r\n+PONG\r\n", 4)] {
+            server.write_all(sent.as_bytes()).await.unwrap();
+            assert!(matches!(take(&mut reader), Poll::Ready(Ok(false))));
+            let mut received = vec![0; first];
+            reader.read_exact(&mut received).await.unwrap();
+            let rest = sent.get(first..).unwrap();
+            let is_left = rest == "+PONG\r\n";
+            assert!(matches!(take(&mut reader), Poll::Ready(Ok(taken)) if taken == is_left), "{sent:?}");
+            let mut received = vec![0; if is_left { 0 } else { rest.len() }];
+            reader.read_exact(&mut received).await.unwrap();
+            assert_eq!(reader.rest.capacity(), 0);
+        }
+        drop(server);
+        assert!(matches!(take(&mut reader), Poll::Ready(Ok(false))));
         assert_eq!(reader.read(&mut [0; 4]).await.unwrap(), 0);
     }
 }

@@ -25,6 +25,12 @@ pub(crate) fn is_too_many_clients(text: &str) -> bool {
 /// Reason for the loss of a connection that was closed without an error.
 const CLOSED: &str = "it was closed before a reply";
 
+/// Reply to PING.
+const PONG: &[u8] = b"+PONG\r\n";
+
+/// Text of [`PONG`].
+const PONG_TEXT: &str = "PONG";
+
 /// Name of the command that logs in.
 const AUTH: &str = "AUTH";
 
@@ -89,6 +95,8 @@ pub(crate) struct Connection {
     stream: ChunkReader<LimitedStream<Box<dyn Stream>>>,
     /// Parser of the current reply.
     decoder: Decoder<AnySendSyncPartialState, PointerOffset<[u8]>>,
+    /// True if the decoder holds a part of a reply.
+    is_decoding: bool,
     limit: ReplyLimit,
     names: CommandNames,
     /// True if a request was dropped while it was written.
@@ -110,7 +118,7 @@ impl Connection {
         // For what arrives before the first command.
         let limit = ReplyLimit::new(SMALL_REPLY);
         let stream = ChunkReader::new(LimitedStream::new(transport.into_dyn_stream(), limit.clone()));
-        Self { stream, decoder: Decoder::new(), limit, names, is_writing: false, owed: 0 }
+        Self { stream, decoder: Decoder::new(), is_decoding: false, limit, names, is_writing: false, owed: 0 }
     }
 
     /// Sends a command and waits for its reply, for as long as the server is blocked.
@@ -249,11 +257,17 @@ impl Connection {
 
     /// Receives a reply.
     async fn reply(&mut self) -> RedisResult<Value> {
+        // Four of five replies. The decoder would need a buffer of 8 KiB for each.
+        if !self.is_decoding && poll_fn(|cx| self.stream.poll_take(PONG, cx)).await? {
+            self.owed = self.owed.saturating_sub(1);
+            return Ok(Value::SimpleString(PONG_TEXT.to_owned()));
+        }
+        self.is_decoding = true;
         let reply = parse_redis_value_async(&mut self.decoder, &mut self.stream).await?;
         self.owed = self.owed.saturating_sub(1);
         if self.decoder.buffer().is_empty() {
             // Without a buffer.
-            self.decoder = Decoder::new();
+            (self.decoder, self.is_decoding) = (Decoder::new(), false);
         }
         Ok(reply)
     }
@@ -357,6 +371,30 @@ mod tests {
             let (reply, ()) = tokio::join!(connection.send(Command::Ping), answer);
             assert_eq!(reply, Ok(Value::SimpleString("PONG".to_owned())), "{before:?} {after:?}");
             assert_eq!(connection.owed, 0);
+        }
+    }
+
+    /// `+PONG` is also an element of the reply to a transaction, which may arrive in parts.
+    #[tokio::test]
+    async fn the_rest_of_an_incomplete_reply_is_not_taken_for_a_reply() {
+        let (ours, mut server) = tokio::io::duplex(1 << 10);
+        let transport = Transport::new(ours, ResolvedEndpoint::Unix("unused".into()));
+        let mut connection = Connection::open(transport, CommandNames::default());
+        let is_pending = |connection: &mut Connection, command| {
+            pin!(connection.send(command)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        };
+        for (before, after) in
+            [("*1\r\n", "+PONG\r\n"), ("*2\r\n+PONG\r\n", "+PONG\r\n"), ("*1\r\n$2\r\n", "OK\r\n")]
+        {
+            assert!(is_pending(&mut connection, Command::SlowlogLen));
+            server.write_all(before.as_bytes()).await.unwrap();
+            assert!(is_pending(&mut connection, Command::Ping));
+            server.write_all(after.as_bytes()).await.unwrap();
+            // The reply to the first PING, and to this one.
+            let answer = async { server.write_all(b"+FIRST\r\n+PONG\r\n").await.unwrap() };
+            let (reply, ()) = tokio::join!(connection.send(Command::Ping), answer);
+            assert_eq!(reply, Ok(Value::SimpleString("PONG".to_owned())), "{before:?}");
+            assert_eq!(connection.owed, 0, "{before:?}");
         }
     }
 
