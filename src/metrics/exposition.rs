@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use super::background::{self, BackgroundError};
 use super::format::Format;
 use super::gather::Gatherer;
 use super::gzip::{ChunkedText, Part};
@@ -18,7 +19,7 @@ use crate::poll::TargetHandle;
 /// Maximum age of the cached text, because of the numbers of the process itself (memory, open files).
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Maximum number of targets whose text is rendered in place. That of more is rendered on a blocking thread.
+/// Maximum number of targets whose text is rendered in place. That of more is rendered [in the background](background).
 const MAX_INLINE_TARGETS: usize = 20;
 
 /// Maximum length in bytes of a text that is compressed in place. A longer one is compressed on a blocking thread.
@@ -33,6 +34,9 @@ pub(crate) enum ExpositionError {
     /// The exporter is shutting down.
     #[error("the metrics were not rendered: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+    /// The text of many targets was not rendered.
+    #[error("the metrics were not rendered: {0}")]
+    Background(#[from] BackgroundError),
 }
 
 /// Body of a response.
@@ -65,7 +69,7 @@ pub(crate) struct Exposition {
     /// One for each format that was requested.
     cache: Mutex<Cache>,
     /// Held while the text is rendered, so that concurrent scrapes wait for one rendering.
-    rendering: tokio::sync::Mutex<()>,
+    rendering: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Cached texts by [`Format::ALL`].
@@ -78,22 +82,26 @@ struct CacheEntry {
     version: u64,
     /// End of the rendering.
     rendered_at: Mono,
-    /// Duration of the rendering. A text that is not older than this is served although something has changed, so that
-    /// frequent scrapes of many targets take at most half of the time.
+    /// Duration of the rendering. A text that is not older than this (and [`MAX_AGE`]) is served although something has changed,
+    /// so that concurrent scrapes share a rendering.
     took: Duration,
-    text: Arc<CachedText>,
+    text: CachedText,
 }
 
-/// A cached text, plain and compressed.
-#[derive(Debug)]
+/// A cached text.
+#[derive(Debug, Clone)]
 enum CachedText {
-    Whole {
-        plain: Bytes,
-        /// Compressed at the first request for it.
-        gzip: OnceCell<Part>,
-    },
+    Whole(Arc<WholeText>),
     /// That of many targets.
     Chunks(Arc<ChunkedText>),
+}
+
+/// The cached text of a few targets, plain and compressed.
+#[derive(Debug)]
+struct WholeText {
+    plain: Bytes,
+    /// Compressed at the first request for it.
+    gzip: OnceCell<Part>,
 }
 
 impl Exposition {
@@ -104,7 +112,7 @@ impl Exposition {
             fleet,
             reloader,
             cache: Mutex::default(),
-            rendering: tokio::sync::Mutex::new(()),
+            rendering: Arc::default(),
         }
     }
 
@@ -117,28 +125,29 @@ impl Exposition {
         format: Format,
         gzip: bool,
     ) -> Result<ExpositionText, ExpositionError> {
-        let text = self.cached_or_rendered(format).await?;
-        match &*text {
-            CachedText::Whole { plain, .. } if !gzip => {
-                let live = self.gatherer.live(format).into();
-                Ok(ExpositionText::Whole { live, cached: plain.clone(), trailer: Bytes::new() })
-            }
-            CachedText::Whole { plain, gzip } => {
-                if !gzip.initialized() {
-                    // A task, so that the work is finished even if the client that caused it disconnects.
-                    tokio::spawn(compress(Arc::clone(&text))).await??;
-                }
-                let last = gzip.get_or_try_init(async || Part::last(plain)).await?;
-                let first = Part::first(&self.gatherer.live(format))?;
-                let trailer = first.trailer(last);
-                Ok(ExpositionText::Whole { live: first.bytes, cached: last.bytes.clone(), trailer })
-            }
-            CachedText::Chunks(cached) => {
-                let exposition = Arc::clone(self);
-                let live = tokio::task::spawn_blocking(move || exposition.gatherer.live_chunks(format));
-                Ok(ExpositionText::Chunks { live: Arc::new(live.await??), cached: Arc::clone(cached) })
-            }
+        if self.fleet.targets().len() > MAX_INLINE_TARGETS {
+            let exposition = Arc::clone(self);
+            let rendering = Arc::clone(&self.rendering).lock_owned().await;
+            let job = move || {
+                // Until the end of the job, also if the client that caused it disconnects.
+                let _rendering = rendering;
+                exposition.chunks(format)
+            };
+            return background::run(job).await?;
         }
+        let text = self.whole(format).await;
+        if !gzip {
+            let live = self.gatherer.live(format).into();
+            return Ok(ExpositionText::Whole { live, cached: text.plain.clone(), trailer: Bytes::new() });
+        }
+        if !text.gzip.initialized() {
+            // A task, so that the work is finished even if the client that caused it disconnects.
+            tokio::spawn(compress(Arc::clone(&text))).await??;
+        }
+        let last = text.gzip.get_or_try_init(async || Part::last(&text.plain)).await?;
+        let first = Part::first(&self.gatherer.live(format))?;
+        let trailer = first.trailer(last);
+        Ok(ExpositionText::Whole { live: first.bytes, cached: last.bytes.clone(), trailer })
     }
 
     /// Returns the text of one target in a format, for `/probe`.
@@ -146,63 +155,68 @@ impl Exposition {
         self.gatherer.probe(format, handle, self.reloader.last())
     }
 
-    async fn cached_or_rendered(
-        self: &Arc<Self>,
-        format: Format,
-    ) -> Result<Arc<CachedText>, ExpositionError> {
-        if let Some(text) = self.cached(format) {
-            return Ok(text);
+    /// Returns the text of many targets. The part that can be cached is rendered if the cached one is not valid.
+    fn chunks(&self, format: Format) -> Result<ExpositionText, ExpositionError> {
+        let cached = if let Some(CachedText::Chunks(cached)) = self.cached(format) {
+            cached
+        } else {
+            let rendering = self.begin();
+            let cached = Arc::new(self.gatherer.cached_chunks(format, self.reloader.last())?);
+            self.keep(format, rendering, CachedText::Chunks(Arc::clone(&cached)));
+            cached
+        };
+        Ok(ExpositionText::Chunks { live: Arc::new(self.gatherer.live_chunks(format)?), cached })
+    }
+
+    /// Returns the part of a few targets' text that can be cached.
+    async fn whole(&self, format: Format) -> Arc<WholeText> {
+        if let Some(CachedText::Whole(text)) = self.cached(format) {
+            return text;
         }
         let _rendering = self.rendering.lock().await;
-        if let Some(text) = self.cached(format) {
-            return Ok(text);
+        if let Some(CachedText::Whole(text)) = self.cached(format) {
+            return text;
         }
-        if self.fleet.targets().len() <= MAX_INLINE_TARGETS {
-            return self.render(format);
+        let rendering = self.begin();
+        let length = self.expected_length(format);
+        let mut plain = self.gatherer.cached(format, self.reloader.last(), length);
+        // A client that does not read may hold it for long.
+        plain.shrink_to_fit();
+        let text = Arc::new(WholeText { plain: plain.into(), gzip: OnceCell::new() });
+        self.keep(format, rendering, CachedText::Whole(Arc::clone(&text)));
+        text
+    }
+
+    /// Returns the state at the beginning of a rendering.
+    fn begin(&self) -> (u64, Mono) {
+        (self.fleet.version(), self.fleet.clock().now().mono)
+    }
+
+    /// Caches a text that was rendered now.
+    fn keep(&self, format: Format, (version, began): (u64, Mono), text: CachedText) {
+        let rendered_at = self.fleet.clock().now().mono;
+        let took = rendered_at.since(began);
+        if let Some(cached) = self.cache.lock().get_mut(format.index()) {
+            *cached = Some(CacheEntry { version, rendered_at, took, text });
         }
-        // Polls would have to wait for it on this thread.
-        let exposition = Arc::clone(self);
-        tokio::task::spawn_blocking(move || exposition.render(format)).await?
     }
 
     /// Returns the cached text, if it is valid.
-    fn cached(&self, format: Format) -> Option<Arc<CachedText>> {
+    fn cached(&self, format: Format) -> Option<CachedText> {
         let now = self.fleet.clock().now().mono;
         let cache = self.cache.lock();
         let entry = cache.get(format.index())?.as_ref()?;
         let age = now.since(entry.rendered_at);
-        let is_valid = age < entry.took || entry.version == self.fleet.version() && age < MAX_AGE;
-        is_valid.then(|| Arc::clone(&entry.text))
-    }
-
-    fn render(&self, format: Format) -> Result<Arc<CachedText>, ExpositionError> {
-        let version = self.fleet.version();
-        let began = self.fleet.clock().now().mono;
-        let reload = self.reloader.last();
-        let text = if self.fleet.targets().len() <= MAX_INLINE_TARGETS {
-            let mut text = self.gatherer.cached(format, reload, self.expected_length(format));
-            // A client that does not read may hold it for long.
-            text.shrink_to_fit();
-            CachedText::Whole { plain: text.into(), gzip: OnceCell::new() }
-        } else {
-            CachedText::Chunks(Arc::new(self.gatherer.cached_chunks(format, reload)?))
-        };
-        let text = Arc::new(text);
-        let rendered_at = self.fleet.clock().now().mono;
-        let took = rendered_at.since(began);
-        let entry = CacheEntry { version, rendered_at, took, text: Arc::clone(&text) };
-        if let Some(cached) = self.cache.lock().get_mut(format.index()) {
-            *cached = Some(entry);
-        }
-        Ok(text)
+        let is_valid = age < MAX_AGE && (age < entry.took || entry.version == self.fleet.version());
+        is_valid.then(|| entry.text.clone())
     }
 
     /// Returns a little more than the length of the previous text. A string that grows takes twice its memory for a moment.
     fn expected_length(&self, format: Format) -> usize {
         let cache = self.cache.lock();
         let entry = cache.get(format.index()).and_then(Option::as_ref);
-        let length = entry.map_or(0, |entry| match &*entry.text {
-            CachedText::Whole { plain, .. } => plain.len(),
+        let length = entry.map_or(0, |entry| match &entry.text {
+            CachedText::Whole(text) => text.plain.len(),
             CachedText::Chunks(_) => 0,
         });
         length + length / 16
@@ -210,14 +224,13 @@ impl Exposition {
 }
 
 /// Compresses the text, on a blocking thread if it is long.
-async fn compress(cached: Arc<CachedText>) -> Result<(), ExpositionError> {
-    let CachedText::Whole { plain, gzip } = &*cached else { return Ok(()) };
-    let text = plain.clone();
-    let compressed = gzip.get_or_try_init(async || {
-        if text.len() <= MAX_INLINE_GZIP {
-            return Ok(Part::last(&text)?);
+async fn compress(text: Arc<WholeText>) -> Result<(), ExpositionError> {
+    let plain = text.plain.clone();
+    let compressed = text.gzip.get_or_try_init(async || {
+        if plain.len() <= MAX_INLINE_GZIP {
+            return Ok(Part::last(&plain)?);
         }
-        Ok::<_, ExpositionError>(tokio::task::spawn_blocking(move || Part::last(&text)).await??)
+        Ok::<_, ExpositionError>(tokio::task::spawn_blocking(move || Part::last(&plain)).await??)
     });
     compressed.await.map(|_| ())
 }

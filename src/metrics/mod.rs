@@ -3,6 +3,7 @@
 //! A metric is a row in `families`: its description and the function that writes its samples. `gather` collects the samples
 //! and encodes them, `exposition` caches the text, and `document` makes `docs/METRICS.md` from the rows.
 
+mod background;
 mod document;
 mod exposition;
 mod families;

@@ -1,0 +1,72 @@
+//! Work that takes long, on a thread whose priority is lower than that of the polls: a text of 10,000 targets takes some tenths
+//! of a second of a core, for which the polls may have to wait otherwise.
+
+use std::thread;
+
+use tokio::sync::oneshot;
+
+/// Increase of the thread's nice value. On a busy core, the polls get nine times as much of it as the thread; a thread with 19
+/// could be kept from running for long while it holds the lock of a target.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Maximum nice value.
+#[cfg(target_os = "linux")]
+const MAX_NICE: i32 = 19;
+
+/// Failure of a job.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackgroundError {
+    /// There can be no further thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The job panicked.
+    #[error("the thread ended without a result")]
+    Ended,
+}
+
+/// Runs a job on a thread of its own, and waits for its result.
+pub(super) async fn run<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BackgroundError> {
+    let (sender, result) = oneshot::channel();
+    let run = move || {
+        lower_priority();
+        // The client may have disconnected.
+        let _ = sender.send(job());
+    };
+    thread::Builder::new().name("metrics".to_owned()).spawn(run)?;
+    result.await.map_err(|_| BackgroundError::Ended)
+}
+
+/// Lowers the priority of the calling thread. Elsewhere than on Linux, a priority is that of the process.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let nice = getpriority_process(None).unwrap_or_default();
+        // A lower priority is always permitted. Without it, polls may be late during a scrape.
+        let _ = setpriority_process(None, nice.saturating_add(NICE).min(MAX_NICE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_job_has_a_lower_priority_than_its_caller() {
+        use rustix::process::getpriority_process;
+        let own = getpriority_process(None).unwrap();
+        let of_job = run(|| getpriority_process(None).unwrap()).await.unwrap();
+        assert_eq!(of_job, (own + NICE).min(MAX_NICE));
+        assert_eq!(getpriority_process(None).unwrap(), own);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_an_error() {
+        let result = run(|| assert!(std::hint::black_box(false), "as intended")).await;
+        assert!(matches!(result, Err(BackgroundError::Ended)), "{result:?}");
+    }
+}
