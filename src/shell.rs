@@ -1,17 +1,27 @@
 //! Shell command lines.
 
 use crate::config::{Endpoint, TargetConfig};
+use crate::text::shell_word;
 
 /// Returns the start of a `redis-cli` command line that connects as the exporter does, to be followed by a command. It
 /// contains no password: if the exporter uses one, `redis-cli` prompts for it.
 pub(crate) fn redis_cli(config: &TargetConfig) -> String {
+    command_line(config, config.credentials.user.as_deref())
+}
+
+/// Returns the start of the same command line for the user `default`, who may change users. The user of the exporter may not.
+pub(crate) fn admin_cli(config: &TargetConfig) -> String {
+    command_line(config, None)
+}
+
+fn command_line(config: &TargetConfig, user: Option<&str>) -> String {
     let mut line = "redis-cli".to_owned();
     let mut add = |option: &str, value: &[u8]| {
         line.push(' ');
         line.push_str(option);
         if !value.is_empty() {
             line.push(' ');
-            line.push_str(&quoted(value));
+            line.push_str(&shell_word(value));
         }
     };
     match &config.address.endpoint {
@@ -38,31 +48,12 @@ pub(crate) fn redis_cli(config: &TargetConfig) -> String {
         }
     }
     if config.credentials.password.is_some() {
-        if let Some(user) = &config.credentials.user {
+        if let Some(user) = user {
             add("--user", user.as_bytes());
         }
         add("--askpass", b"");
     }
     line
-}
-
-/// Quotes a text as one word of a shell command line, in printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
-/// support, is used only if other characters have to be escaped.
-fn quoted(text: &[u8]) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,".contains(byte);
-    if !text.is_empty() && text.iter().all(plain) {
-        return text.iter().copied().map(char::from).collect();
-    }
-    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-        let text: String = text.iter().copied().map(char::from).collect();
-        return format!("'{}'", text.replace('\'', r"'\''"));
-    }
-    let escaped = text.iter().map(|&byte| match byte {
-        b'\'' | b'\\' => format!("\\{}", char::from(byte)),
-        b' '..=b'~' => char::from(byte).to_string(),
-        _ => format!("\\{byte:03o}"),
-    });
-    format!("$'{}'", escaped.collect::<String>())
 }
 
 #[cfg(test)]
@@ -116,18 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_command_line_stay_one_word() {
-        for (text, word) in [
-            ("10.0.0.1", "10.0.0.1"),
-            ("::1", "::1"),
-            ("/run/my redis.sock", "'/run/my redis.sock'"),
-            ("a;rm -rf $HOME", "'a;rm -rf $HOME'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-            ("\u{1b}[31m\n'\\", r"$'\033[31m\012\'\\'"),
-            ("é\u{202e}", r"$'\303\251\342\200\256'"),
-        ] {
-            assert_eq!(quoted(text.as_bytes()), word);
-        }
+    fn an_administrator_is_the_user_default() {
+        let config = target(&["--redis.addr=rediss://exporter:sesame@cache"]);
+        assert_eq!(admin_cli(&config), "redis-cli -h cache -p 6379 --tls --askpass");
+        assert_eq!(admin_cli(&target(&["--redis.addr=cache"])), "redis-cli -h cache -p 6379");
     }
 }

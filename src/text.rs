@@ -116,6 +116,26 @@ pub(crate) fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// Quotes a text as one word of a shell command line, in printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
+/// support, is used only if other characters have to be escaped.
+#[must_use]
+pub(crate) fn shell_word(text: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,".contains(byte);
+    if !text.is_empty() && text.iter().all(plain) {
+        return text.iter().copied().map(char::from).collect();
+    }
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        let text: String = text.iter().copied().map(char::from).collect();
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let escaped = text.iter().map(|&byte| match byte {
+        b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    });
+    format!("$'{}'", escaped.collect::<String>())
+}
+
 /// Returns the text with its first letter in upper case, unless it begins with the name of a setting (`slowlog-max-len`).
 #[must_use]
 pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
@@ -295,6 +315,22 @@ mod tests {
         }
         for c in ['a', ' ', 'é', '日', '😀', '\u{fffd}', '…'] {
             assert!(!is_hidden(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_command_line_stay_one_word() {
+        for (text, word) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::1", "::1"),
+            ("/run/my redis.sock", "'/run/my redis.sock'"),
+            ("a;rm -rf $HOME", "'a;rm -rf $HOME'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+            ("\u{1b}[31m\n'\\", r"$'\033[31m\012\'\\'"),
+            ("é\u{202e}", r"$'\303\251\342\200\256'"),
+        ] {
+            assert_eq!(shell_word(text.as_bytes()), word);
         }
     }
 }

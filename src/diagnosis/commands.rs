@@ -1,7 +1,7 @@
 //! Commands that the server does not answer as it should.
 
 use super::facts::{Facts, Unavailable};
-use super::problem::{Code, Problem};
+use super::problem::{Code, Fix, Problem};
 use crate::parse::Command;
 use crate::text::clean;
 
@@ -60,19 +60,37 @@ fn problem(
     let name = command.name();
     match reason {
         Unavailable::NotPermitted => {
-            let (message, grant) = not_permitted(facts.user, name, command.grant());
+            let message = not_permitted(facts.user, name);
             let problem = Problem::new(code, format!("{message}: {consequence}"));
-            if facts.manages_users() {
+            if facts.is_managed() {
                 problem.advise(format!("Add {} to the user's access string in the service.", command.grant()))
             } else {
-                problem.command(grant)
+                problem.fix(grant(facts.admin_cli, facts.user, command.grant()))
             }
         }
-        Unavailable::Unknown => Problem::new(code, format!("{}: {consequence}", not_available(name)))
-            .advise(
-                "The server is older than the command, a service has disabled or renamed it (--redis.renamed-command), or a \
-                 proxy does not pass it on.",
-            ),
+        Unavailable::Unknown => {
+            let is_config = matches!(command, Command::ConfigGet(_));
+            let problem = Problem::new(code, format!("{}: {consequence}", not_available(name)));
+            match (facts.is_managed(), is_config) {
+                (true, true) => problem.advise(
+                    "The service does not offer it: check slowlog-log-slower-than and slowlog-max-len in its parameter group, if it has one.",
+                ),
+                (true, false) => problem.advise("The service does not offer it, and nothing on the server changes that."),
+                (false, _) => {
+                    let problem = problem.advise(
+                        "The server is older than the command, a service has disabled or renamed it \
+                         (--redis.renamed-command), or a proxy does not pass it on.",
+                    );
+                    if is_config {
+                        problem.advise(
+                            "In a managed service, check slowlog-log-slower-than and slowlog-max-len in its console.",
+                        )
+                    } else {
+                        problem
+                    }
+                }
+            }
+        }
         Unavailable::Closed => Problem::new(code, format!("the connection is closed at {name}: {consequence}"))
             .advise(
                 "A proxy in between, or the server, does not accept the command: give the address of the server itself.",
@@ -89,8 +107,12 @@ pub(crate) fn not_available(command: &str) -> String {
     format!("{command} is not available on this server")
 }
 
-/// Returns the message for a command that the user may not run, and the command that permits it.
-pub(crate) fn not_permitted(user: &str, command: &str, grant: &str) -> (String, String) {
-    let user = clean(user, MAX_TEXT);
-    (format!("user \"{user}\" may not run {command}"), format!("ACL SETUSER {user} {grant}"))
+/// Returns the message for a command that the user may not run.
+pub(crate) fn not_permitted(user: &str, command: &str) -> String {
+    format!("user \"{}\" may not run {command}", clean(user, MAX_TEXT))
+}
+
+/// Returns the command that permits a user what `grant` lists; `admin_cli` connects as a user who may change users.
+pub(crate) fn grant(admin_cli: &str, user: &str, grant: &str) -> Fix {
+    Fix::new(admin_cli, format!("ACL SETUSER {} {grant}", clean(user, MAX_TEXT)))
 }

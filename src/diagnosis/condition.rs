@@ -110,7 +110,8 @@ fn kills(facts: &Facts<'_>, problem: Problem, kind: Option<BusyKind>) -> Problem
         None if facts.major().is_some_and(|major| major < 7) => &[BusyKind::Script],
         None => &[BusyKind::Script, BusyKind::Function],
     };
-    kinds.iter().filter_map(|kind| kill(*kind)).fold(problem, Problem::command)
+    let kills = kinds.iter().filter_map(|kind| kill(*kind));
+    kills.fold(problem, |problem, kill| problem.fix(facts.command(kill)))
 }
 
 fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
@@ -156,14 +157,14 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Pro
                 "{kill} ends it, if a client of this replica called it. If the reply is UNKILLABLE, its master has sent it: wait \
                  until it ends here, and send {kill} to the master if it still runs there."
             ))
-            .command(kill),
+            .fix(facts.command(kill)),
         Some(kill) => problem
             .advise(format!(
                 "{kill} ends it. If the reply is UNKILLABLE, the {kind_name} has already written data: wait until it ends, or \
                  {}. If the reply contains \"sent by a master\", this server is a replica: wait.",
                 end_of_server(facts)
             ))
-            .command(kill),
+            .fix(facts.command(kill)),
         None => problem.advise(format!(
             "Neither SCRIPT KILL nor FUNCTION KILL ends a module's command: see the module's documentation, wait, or {}.",
             end_of_server(facts)
@@ -173,7 +174,7 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Pro
 
 /// Returns the last resort against a script that cannot be killed.
 fn end_of_server(facts: &Facts<'_>) -> &'static str {
-    if facts.manages_users() {
+    if facts.is_managed() {
         "reboot or fail over the node in the console of the service, which has no SHUTDOWN: writes that no replica and no \
          snapshot has are lost"
     } else {

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use super::problem::{Fix, Problem};
 use crate::parse::{BusyKind, Command, Info, Settings};
 
 /// Facts about a target at one moment.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
+    /// `redis-cli` command line that connects as the exporter does.
+    pub(crate) redis_cli: &'a str,
+    /// `redis-cli` command line that connects as a user who may change users.
+    pub(crate) admin_cli: &'a str,
+    /// True if the server has another name for CONFIG.
+    pub(crate) renames_config: bool,
     /// ACL user of the connection.
     pub(crate) user: &'a str,
     /// `--slow.warning`.
@@ -36,25 +43,51 @@ pub(crate) struct GuardFacts<'a> {
     /// Reason for which it can't kill, if known.
     pub(crate) problem: Option<&'a str>,
     /// Command that solves it.
-    pub(crate) fix: Option<&'a str>,
+    pub(crate) fix: Option<&'a Fix>,
     /// True if the server has refused its kill of what runs now, because that has written.
     pub(crate) is_refused: bool,
 }
 
 impl Facts<'_> {
+    /// Returns a command that is sent as the exporter's user.
+    pub(super) fn command(&self, command: impl Into<String>) -> Fix {
+        Fix::new(self.redis_cli, command)
+    }
+
+    /// Adds to a problem the remedy that a setting gets this value.
+    pub(super) fn set(&self, problem: Problem, name: &str, value: u64) -> Problem {
+        if self.is_managed() {
+            return problem.advise(format!("Set {name} to {value} in the parameter group of the service."));
+        }
+        let problem = if self.renames_config {
+            problem.advise("The server has another name for CONFIG (--redis.renamed-command): use that one.")
+        } else {
+            problem
+        };
+        problem.fix(self.command(format!("CONFIG SET {name} {value}")))
+    }
+
     /// Returns the version of Redis that the server is compatible with.
     pub(super) fn major(&self) -> Option<u32> {
         self.info.and_then(|info| info.compatible_major)
     }
 
-    /// True if users are changed in the service, not by ACL SETUSER.
-    pub(super) fn manages_users(&self) -> bool {
+    /// True if users and settings are changed in the service, not by ACL SETUSER and CONFIG SET.
+    pub(super) fn is_managed(&self) -> bool {
         self.info.is_some_and(|info| info.manages_users)
     }
 
     /// True if the server is known to be a replica.
     pub(super) fn is_replica(&self) -> bool {
         matches!(self.info.and_then(|info| info.role.as_deref()), Some("slave" | "replica"))
+    }
+
+    /// True if the server executes no ordinary command now.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(
+            self.condition,
+            Condition::Blocked { .. } | Condition::Busy { .. } | Condition::BusySilent { .. }
+        )
     }
 
     pub(super) fn is_sentinel(&self) -> bool {

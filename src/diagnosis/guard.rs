@@ -3,6 +3,8 @@
 use super::condition::DEFAULT_TIME_LIMIT;
 use super::facts::{Facts, GuardFacts};
 use super::problem::{Code, Problem};
+use super::settings::time_limit_name;
+use crate::convert::millis;
 use crate::text::duration;
 
 /// Adds the problems of the guard, if there is one.
@@ -12,7 +14,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
         let message = format!("the guard can't kill: {problem}");
         let problem = Problem::new(Code::GuardNotReady, message);
         problems.push(match guard.fix {
-            Some(fix) => problem.command(fix),
+            Some(fix) => problem.fix(fix.clone()),
             None => problem,
         });
     }
@@ -23,7 +25,7 @@ fn kill_after(facts: &Facts<'_>, guard: &GuardFacts<'_>) -> Option<Problem> {
     let limit = facts.settings.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
     let is_assumed = if facts.settings.time_limit.is_none() { ", which is assumed" } else { "" };
     (guard.kill_after < limit).then(|| {
-        Problem::new(
+        let problem = Problem::new(
             Code::GuardBelowTimeLimit,
             format!(
                 "kill_after of the guard ({}) is below the time limit of the server ({}{is_assumed}): scripts are killed \
@@ -32,6 +34,7 @@ fn kill_after(facts: &Facts<'_>, guard: &GuardFacts<'_>) -> Option<Problem> {
                 duration(limit)
             ),
         )
-        .advise("Raise kill_after, or lower the time limit.")
+        .advise("Raise kill_after, or lower the time limit.");
+        facts.set(problem, time_limit_name(facts), millis(guard.kill_after))
     })
 }

@@ -11,12 +11,12 @@ mod problem;
 mod settings;
 mod slowlog;
 
-pub(crate) use self::commands::{COMMANDS, not_available, not_permitted};
+pub(crate) use self::commands::{COMMANDS, grant, not_available, not_permitted};
 pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
 pub(crate) use self::facts::{
     Condition, Facts, GuardFacts, RunningCall, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
 };
-pub(crate) use self::problem::{Code, Impact, Problem};
+pub(crate) use self::problem::{Code, Fix, Impact, Problem};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
 
 /// Returns the problems of a target, the most severe first.
@@ -31,6 +31,13 @@ pub(crate) fn diagnose(facts: &Facts<'_>) -> Vec<Problem> {
         guard::problems(facts, &mut problems);
     }
     slowlog::problems(facts, &mut problems);
+    if facts.is_blocked() {
+        let with_commands =
+            problems.iter_mut().filter(|problem| !problem.is_blockage() && !problem.commands.is_empty());
+        for problem in with_commands {
+            problem.advice.push("The server accepts the command once it responds again.".to_owned());
+        }
+    }
     // Stable: among equals, what blocks the server comes before what is missing.
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     problems

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::text::capitalized;
+use crate::text::{capitalized, shell_word};
 use crate::watch::Severity;
 
 /// Part of the observations that a problem hides.
@@ -17,6 +17,35 @@ pub(crate) enum Impact {
     Note,
 }
 
+/// A command that solves a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Fix {
+    /// The command, for the prompt of `redis-cli`.
+    pub(crate) command: String,
+    /// The command line, for a shell.
+    pub(crate) shell: String,
+}
+
+impl Fix {
+    /// Creates a command; `redis_cli` is the command line that connects.
+    pub(crate) fn new(redis_cli: &str, command: impl Into<String>) -> Self {
+        let command = command.into();
+        let words = command.split(' ').map(|word| shell_word(word.as_bytes()));
+        let shell = std::iter::once(redis_cli.to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+        Self { command, shell }
+    }
+
+    /// Returns true if it changes a user.
+    pub(crate) fn is_grant(&self) -> bool {
+        self.command.starts_with("ACL ")
+    }
+
+    /// Returns true if it changes a setting.
+    pub(crate) fn is_setting(&self) -> bool {
+        self.command.starts_with("CONFIG SET ")
+    }
+}
+
 /// A problem of a target. It is serialized as `docs/check.md` describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
@@ -27,8 +56,8 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// Consequences and remedies: whole sentences.
     pub(crate) advice: Vec<String>,
-    /// Commands that solve it, for the prompt of `redis-cli`; one of them applies.
-    pub(crate) commands: Vec<String>,
+    /// Commands that solve it; one of them applies.
+    pub(crate) commands: Vec<Fix>,
 }
 
 impl Problem {
@@ -38,6 +67,11 @@ impl Problem {
         Self { severity, impact, code, message: message.into(), advice: Vec::new(), commands: Vec::new() }
     }
 
+    /// Returns true if it is the server's blockage.
+    pub(crate) fn is_blockage(&self) -> bool {
+        matches!(self.code, Code::Blocked | Code::Busy)
+    }
+
     /// Adds a sentence.
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
@@ -45,19 +79,16 @@ impl Problem {
     }
 
     /// Adds a command.
-    pub(super) fn command(mut self, command: impl Into<String>) -> Self {
-        self.commands.push(command.into());
+    pub(super) fn fix(mut self, fix: Fix) -> Self {
+        self.commands.push(fix);
         self
     }
 
-    /// Returns the problem as running text: message, advice and commands.
+    /// Returns the problem as running text: message and advice, without the commands.
     pub(crate) fn sentences(&self) -> String {
         let mut text = format!("{}.", capitalized(&self.message));
         for advice in &self.advice {
             text.extend([" ", advice]);
-        }
-        if !self.commands.is_empty() {
-            text.extend([" To fix it: ", &self.commands.join(", or ")]);
         }
         text
     }

@@ -12,6 +12,9 @@ use crate::text::duration;
 /// Default `slowlog-max-len` of the servers. A shorter slow log is soon overwritten.
 const DEFAULT_ENTRIES: u64 = 128;
 
+/// Minimum length of the slow log to recommend.
+pub(super) const RECOMMENDED_ENTRIES: u64 = 1024;
+
 /// Threshold of the slow log to recommend: the servers' default.
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
@@ -47,7 +50,7 @@ fn threshold(facts: &Facts<'_>) -> Option<Problem> {
         SlowlogThreshold::At(_) => return None,
     };
     let recommended = DEFAULT_THRESHOLD.min(facts.slow_warning);
-    Some(problem.command(format!("CONFIG SET slowlog-log-slower-than {}", micros(recommended))))
+    Some(facts.set(problem, "slowlog-log-slower-than", micros(recommended)))
 }
 
 fn length(facts: &Facts<'_>) -> Option<Problem> {
@@ -62,7 +65,7 @@ fn length(facts: &Facts<'_>) -> Option<Problem> {
         ),
         _ => return None,
     };
-    Some(problem.command("CONFIG SET slowlog-max-len 1024"))
+    Some(facts.set(problem, "slowlog-max-len", RECOMMENDED_ENTRIES))
 }
 
 fn addresses(facts: &Facts<'_>) -> Option<Problem> {
@@ -93,19 +96,28 @@ fn info(facts: &Facts<'_>) -> Option<Problem> {
 fn error_counts(facts: &Facts<'_>) -> Option<Problem> {
     let is_off = facts.info?.error_counts_off?;
     is_off.then(|| {
-        Problem::new(
+        let problem = Problem::new(
             Code::ErrorCountsOff,
             "the server no longer counts errors, because it has sent too many kinds of them: BUSY and NOSCRIPT errors of \
              clients are unknown",
         )
-        .advise("Scripts that return errors with changing first words cause it.")
-        .command("CONFIG RESETSTAT")
+        .advise("Scripts that return errors with changing first words cause it.");
+        if facts.is_managed() {
+            problem.advise("They are counted again after a restart of the node.")
+        } else {
+            problem.fix(facts.command("CONFIG RESETSTAT"))
+        }
     })
 }
 
-fn time_limit(facts: &Facts<'_>) -> Option<Problem> {
+/// Returns the name of the setting, which all versions know for those before 7.0.
+pub(super) fn time_limit_name(facts: &Facts<'_>) -> &'static str {
     let is_old = facts.major().is_none_or(|major| major < 7);
-    let name = if is_old { "lua-time-limit" } else { "busy-reply-threshold" };
+    if is_old { "lua-time-limit" } else { "busy-reply-threshold" }
+}
+
+fn time_limit(facts: &Facts<'_>) -> Option<Problem> {
+    let name = time_limit_name(facts);
     let problem = match facts.settings.time_limit? {
         Duration::ZERO => Problem::new(
             Code::TimeLimitOff,
@@ -117,5 +129,5 @@ fn time_limit(facts: &Facts<'_>) -> Option<Problem> {
         ),
         _ => return None,
     };
-    Some(problem.command(format!("CONFIG SET {name} 5000")))
+    Some(facts.set(problem, name, 5000))
 }

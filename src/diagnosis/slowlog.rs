@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::facts::{Condition, Facts, ShortCalls, SlowCalls};
 use super::problem::{Code, Impact, Problem};
+use super::settings::RECOMMENDED_ENTRIES;
 use crate::text::{clean, duration};
 
 /// Minimum time without a read of the slow log that is a problem, whatever the poll interval.
@@ -11,6 +12,9 @@ const STALE_AFTER: Duration = Duration::from_secs(30);
 
 /// Maximum length in bytes of a script's name within a message.
 const MAX_NAME: usize = 200;
+
+/// Maximum length of the slow log to recommend.
+const MAX_RECOMMENDED_ENTRIES: u64 = 65_536;
 
 /// Cause of lost entries.
 pub(crate) const ENTRIES_LOST: &str = "overwritten or reset before they could be read";
@@ -35,7 +39,15 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
         let message =
             format!("{lost} slow log {entries} {ENTRIES_LOST}: the counts are too low by this number");
         let advice = format!("{}.", crate::text::capitalized(ENTRIES_LOST_REMEDY));
-        problems.push(Problem::new(Code::EntriesLost, message).advise(advice));
+        let problem = Problem::new(Code::EntriesLost, message).advise(advice);
+        problems.push(match facts.settings.slowlog_max_len {
+            Some(entries @ ..MAX_RECOMMENDED_ENTRIES) => {
+                let more = entries.saturating_mul(4).clamp(RECOMMENDED_ENTRIES, MAX_RECOMMENDED_ENTRIES);
+                facts.set(problem, "slowlog-max-len", more)
+            }
+            // Unknown, or so long that more entries would not help.
+            _ => problem,
+        });
     }
     let overflow = facts.slowlog.overflow;
     if overflow > 0 {

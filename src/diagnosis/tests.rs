@@ -9,6 +9,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Facts without a problem.
 fn facts(settings: &Settings) -> Facts<'_> {
     Facts {
+        redis_cli: "redis-cli -h h --user u",
+        admin_cli: "redis-cli -h h",
+        renames_config: false,
         user: "default",
         slow_warning: SECOND,
         poll_interval: SECOND,
@@ -37,10 +40,11 @@ fn a_name_with_several_addresses_is_a_problem() {
 fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
     let with_limit = |time_limit, kill_after, problem| {
         let settings = Settings { time_limit, ..Settings::default() };
-        let fix = Some("ACL SETUSER guard +script|kill");
-        let guard = Some(GuardFacts { kill_after, problem, fix, is_refused: false });
+        let fix = grant("redis-cli -h h", "guard", "+script|kill");
+        let guard = Some(GuardFacts { kill_after, problem, fix: Some(&fix), is_refused: false });
         let problems = diagnose(&Facts { guard, ..facts(&settings) });
-        problems.iter().map(|problem| (problem.code.as_str(), problem.sentences())).collect::<Vec<_>>()
+        let texts = problems.iter().map(|one| (one.code.as_str(), one.sentences(), shells(one).concat()));
+        texts.collect::<Vec<_>>()
     };
     assert_eq!(with_limit(Some(SECOND * 5), SECOND * 5, None), []);
     assert_eq!(with_limit(None, SECOND * 5, None), []);
@@ -51,8 +55,10 @@ fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
     );
     assert!(with_limit(None, SECOND, None)[0].1.contains("5 s, which is assumed"));
     let refused = &with_limit(None, SECOND * 9, Some("user \"guard\" may not run SCRIPT KILL"))[0];
-    let text = "The guard can't kill: user \"guard\" may not run SCRIPT KILL. To fix it: ACL SETUSER guard +script|kill";
-    assert_eq!((refused.0, refused.1.as_str()), ("guard_not_ready", text));
+    let text = "The guard can't kill: user \"guard\" may not run SCRIPT KILL.";
+    let shell = "redis-cli -h h ACL SETUSER guard '+script|kill'";
+    assert_eq!((refused.0, &*refused.1, &*refused.2), ("guard_not_ready", text, shell));
+    assert_eq!(below.2, "redis-cli -h h --user u CONFIG SET lua-time-limit 1000");
 }
 
 #[test]
@@ -93,6 +99,16 @@ fn of_settings(settings: Settings) -> Vec<Problem> {
     diagnose(&facts(&settings))
 }
 
+/// Command lines for a shell.
+fn shells(problem: &Problem) -> Vec<&str> {
+    problem.commands.iter().map(|fix| &*fix.shell).collect()
+}
+
+/// Commands for the server.
+fn commands(problem: &Problem) -> Vec<&str> {
+    problem.commands.iter().map(|fix| &*fix.command).collect()
+}
+
 fn codes(problems: &[Problem]) -> Vec<&'static str> {
     problems.iter().map(|problem| problem.code.as_str()).collect()
 }
@@ -107,14 +123,14 @@ fn a_threshold_that_equals_the_warning_hides_nothing() {
     assert_eq!(of_settings(threshold(Duration::from_micros(1))), []);
     let problems = of_settings(threshold(SECOND + Duration::from_micros(1)));
     assert_eq!(codes(&problems), ["slowlog_threshold_high"]);
-    assert_eq!(problems[0].commands, ["CONFIG SET slowlog-log-slower-than 10000"]);
+    assert_eq!(shells(&problems[0]), ["redis-cli -h h --user u CONFIG SET slowlog-log-slower-than 10000"]);
 }
 
 #[test]
 fn the_recommended_threshold_is_never_above_the_warning() {
     let settings = Settings { slowlog_threshold: Some(SlowlogThreshold::Off), ..Settings::default() };
     let facts = Facts { slow_warning: Duration::from_millis(2), ..facts(&settings) };
-    assert_eq!(diagnose(&facts)[0].commands, ["CONFIG SET slowlog-log-slower-than 2000"]);
+    assert_eq!(commands(&diagnose(&facts)[0]), ["CONFIG SET slowlog-log-slower-than 2000"]);
 }
 
 #[test]
@@ -148,7 +164,7 @@ fn the_time_limit_has_its_name_in_that_version() {
     {
         let info = Info { compatible_major: major, ..Info::default() };
         let problems = diagnose(&Facts { info: Some(&info), ..facts(&settings) });
-        assert_eq!(problems[0].commands, [format!("CONFIG SET {name} 5000")]);
+        assert_eq!(commands(&problems[0]), [format!("CONFIG SET {name} 5000")]);
     }
 }
 
@@ -165,8 +181,55 @@ fn critical_problems_come_first() {
     assert_eq!(problems[0].severity, Severity::Critical);
     assert_eq!(
         problems[0].sentences(),
-        "User \"lesser\" may not run SLOWLOG GET: no script call is counted. To fix it: ACL SETUSER lesser +slowlog|get"
+        "User \"lesser\" may not run SLOWLOG GET: no script call is counted."
     );
+    // By the administrator; the exporter's user may change no user.
+    assert_eq!(shells(&problems[0]), ["redis-cli -h h ACL SETUSER lesser '+slowlog|get'"]);
+}
+
+#[test]
+fn settings_are_changed_where_that_is_possible() {
+    let settings = Settings { slowlog_max_len: Some(0), ..Settings::default() };
+    let managed = Info { manages_users: true, ..Info::default() };
+    let problem = diagnose(&Facts { info: Some(&managed), ..facts(&settings) }).remove(0);
+    assert_eq!(
+        (shells(&problem), &*problem.advice[0]),
+        (vec![], "Set slowlog-max-len to 1024 in the parameter group of the service.")
+    );
+    let problem = diagnose(&Facts { renames_config: true, ..facts(&settings) }).remove(0);
+    assert!(shells(&problem)[0].ends_with("CONFIG SET slowlog-max-len 1024"));
+    assert!(problem.advice[0].contains("--redis.renamed-command"), "{problem:?}");
+    let unavailable = || vec![(Command::ConfigGet(&[]), Unavailable::Unknown)];
+    let settings = Settings::default();
+    let text =
+        |info| diagnose(&Facts { unavailable: unavailable(), info, ..facts(&settings) })[0].sentences();
+    assert!(text(Some(&managed)).contains("parameter group") && !text(Some(&managed)).contains("older"));
+    assert!(text(None).contains("In a managed service, check slowlog-log-slower-than"), "{}", text(None));
+}
+
+#[test]
+fn a_blocked_server_accepts_changes_later() {
+    let settings = Settings { slowlog_max_len: Some(0), ..Settings::default() };
+    let condition = Condition::Busy { kind: BusyKind::Script, waited: SECOND, running: None };
+    let problems = diagnose(&Facts { condition, ..facts(&settings) });
+    let later =
+        |problem: &Problem| problem.advice.iter().any(|advice| advice.contains("once it responds again"));
+    assert_eq!(problems.iter().map(later).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn lost_entries_need_a_longer_slow_log() {
+    let longer = |slowlog_max_len| {
+        let settings = Settings { slowlog_max_len, ..Settings::default() };
+        let slowlog = SlowlogFacts { lost: 1, ..SlowlogFacts::default() };
+        let problems = diagnose(&Facts { slowlog, ..facts(&settings) });
+        let lost = problems.iter().find(|problem| problem.code == Code::EntriesLost).unwrap();
+        commands(lost).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(longer(Some(128)), ["CONFIG SET slowlog-max-len 1024"]);
+    assert_eq!(longer(Some(1024)), ["CONFIG SET slowlog-max-len 4096"]);
+    assert_eq!(longer(Some(65_535)), ["CONFIG SET slowlog-max-len 65536"]);
+    assert_eq!((longer(Some(65_536)), longer(None)), (vec![], vec![]));
 }
 
 #[test]
@@ -189,7 +252,7 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
             &["SCRIPT KILL", "FUNCTION KILL"],
         ),
     ] {
-        assert_eq!(diagnose(&facts)[0].commands, expected, "{facts:?}");
+        assert_eq!(commands(&diagnose(&facts)[0]), expected, "{facts:?}");
     }
 }
 

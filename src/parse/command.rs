@@ -41,6 +41,11 @@ impl CommandNames {
         Ok(())
     }
 
+    /// Returns true if the server has another name for this command.
+    pub(crate) fn is_renamed(&self, command: &str) -> bool {
+        self.0.contains_key(command)
+    }
+
     fn of(&self, command: &'static str) -> Cmd {
         cmd(self.0.get(command).map_or(command, String::as_str))
     }

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{CommandError, Connection, KillGrant, ResolvedEndpoint, connect_again, kill_grant};
 use crate::clock::Mono;
 use crate::config::GuardConfig;
-use crate::diagnosis::not_permitted;
+use crate::diagnosis::{grant, not_permitted};
 use crate::guard::{Confirmation, Decision, GuardOutcome, GuardReport, Order};
 use crate::parse::{BusyKind, ErrorReply, GuardCommand, function_stats};
 use crate::poll::TargetHandle;
+use crate::shell::admin_cli;
 use crate::watch::{Next, Observation, State};
 
 /// Time limit for connecting and logging in.
@@ -158,9 +159,10 @@ impl GuardTask<'_> {
 
     /// Returns the problem and the remedy of a missing permission.
     fn not_permitted(&self, command: GuardCommand) -> String {
-        let user = self.config.credentials(self.handle.config()).user_shown();
-        let (problem, grant) = not_permitted(user, command.name(), command.grant());
-        format!("{problem}; to fix it: {grant}")
+        let target = self.handle.config();
+        let user = self.config.credentials(target).user_shown();
+        let grant = grant(&admin_cli(target), user, command.grant());
+        format!("{}; to fix it: {}", not_permitted(user, command.name()), grant.shell)
     }
 
     /// Connects and logs in.

@@ -10,11 +10,12 @@ use super::{SessionEnd, unauthorized, unreachable};
 use crate::client::{CommandError, Connection};
 use crate::clock::Mono;
 use crate::config::TargetConfig;
-use crate::diagnosis::{not_available, not_permitted};
+use crate::diagnosis::{grant, not_available, not_permitted};
 use crate::parse::{
     Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::poll::TargetHandle;
+use crate::shell::admin_cli;
 use crate::watch::{Absence, Feature, Heartbeat, Next, Observation, State};
 
 /// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
@@ -559,8 +560,8 @@ impl<'a> Session<'a> {
         match error_reply {
             ErrorReply::NoPermission => {
                 let user = self.handle.config().credentials.user_shown();
-                let (problem, grant) = not_permitted(user, name, command.grant());
-                let problem = format!("{problem}; to fix it: {grant}");
+                let grant = grant(&admin_cli(self.handle.config()), user, command.grant());
+                let problem = format!("{}; to fix it: {}", not_permitted(user, name), grant.shell);
                 self.absent(feature, Absence::NotPermitted, Some(problem));
             }
             // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.

@@ -273,11 +273,16 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
         if let Some(feature) = missing {
             assert_eq!(lines.len(), 1, "without {lack:?}: {logs}");
             let user = format!("lesser{index}");
-            let grant = if lack == &["+exec"] { "+multi +exec".to_owned() } else { lack.join(" ") };
+            let grant = match lack.join(" ") {
+                one if one == "+exec" => "+multi +exec".to_owned(),
+                one if one.contains('|') => format!("'{one}'"),
+                one => one,
+            };
             for words in [
                 format!("target={target}"),
                 format!("feature={feature}"),
                 format!("may not run {command}"),
+                format!("redis-cli -h 127.0.0.1 -p {}", server.port()),
                 format!("ACL SETUSER {user} {grant}"),
             ] {
                 assert!(lines[0].contains(&words), "{words:?} is not in {}", lines[0]);

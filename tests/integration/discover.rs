@@ -771,7 +771,7 @@ fn discovery_failures_are_logged_once_with_the_remedy() {
         });
         let logs = exporter.logs();
         for (name, words) in [
-            ("acl", "ACL SETUSER exporter +cluster|nodes"),
+            ("acl", "ACL SETUSER exporter '+cluster|nodes'"),
             ("plain", "cluster support disabled"),
             ("nobody", "Connection refused"),
             ("no-sentinel", "give the address of a Sentinel"),

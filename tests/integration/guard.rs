@@ -430,7 +430,7 @@ fn a_missing_grant_is_said(kind: Kind) {
     let exporter = unready(&server, &credentials);
     wait_for_poll(&exporter);
     eventually(LIMIT, "the log to name the grant", || {
-        let words = ["may not run SCRIPT KILL", "ACL SETUSER guard +script|kill"];
+        let words = ["may not run SCRIPT KILL", "ACL SETUSER guard '+script|kill'"];
         (!lines_with(&exporter.logs(), &words).is_empty()).then_some(())
     });
     client.send(&["EVAL", ENDLESS, "0"]);
@@ -445,7 +445,7 @@ fn a_missing_grant_is_said(kind: Kind) {
     };
     let refused = check();
     for words in
-        ["the guard can't kill: user \"guard\" may not run SCRIPT KILL", "ACL SETUSER guard +script|kill"]
+        ["the guard can't kill: user \"guard\" may not run SCRIPT KILL", "ACL SETUSER guard '+script|kill'"]
     {
         assert!(refused.stdout.contains(words), "{}", refused.stdout);
     }

@@ -133,6 +133,9 @@ fn result(service: Service) -> String {
     for problem in shown["targets"][0]["problems"].as_array().unwrap() {
         writeln!(text, "page: {}: {}", problem["code"].as_str().unwrap(), problem["text"].as_str().unwrap())
             .unwrap();
+        for command in problem["commands"].as_array().unwrap() {
+            writeln!(text, "  > {}", command["shell"].as_str().unwrap()).unwrap();
+        }
     }
     assert!(!text.contains("ACL SETUSER"), "advice that can't be followed: {text}");
     // Where nothing was ever received, the port may want TLS.

@@ -3,9 +3,9 @@
 //!
 //! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::{
-    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, lines_with, load_spin, logs_milliseconds, repository, spin,
+    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, lines_with, load_spin, logs_milliseconds, spin,
     wait_for_scripts, watch,
 };
 use crate::incidents::module;
+use test_support::browser;
 use test_support::cache;
 use test_support::client::{Client, is_error};
 use test_support::exporter::Exporter;
@@ -40,32 +41,16 @@ const PATIENT: [&str; 1] = ["--heartbeat.blocked-after=20s"];
 /// Notices blockages as it does by default, and looks often.
 const EAGER: [&str; 2] = ["--poll.interval=100ms", "--poll.info-interval=500ms"];
 
-/// The browser and the folder of the modules that drive it, as `scripts/setup.sh` installs them.
-fn browser() -> Option<(PathBuf, PathBuf)> {
-    let modules = cache::modules("page", "tests/page");
-    find_program("chromium").zip(modules).filter(|_| find_program("node").is_some())
-}
+/// Time limit of a scenario; the waits within it have shorter ones.
+const SCENARIO_LIMIT: Duration = Duration::from_secs(240);
 
-/// Looks at the page; all that a scenario demands is in `check.mjs`.
+/// Runs a scenario of `tests/page/check.mjs` on the page.
+#[track_caller]
 fn look(exporter: &Exporter, scenario: &str) {
-    let Some((browser, modules)) = browser() else {
-        cache::skip("Chromium, Node or the page's test modules are missing; `make setup` installs them");
-        return;
-    };
-    let output = Command::new("node")
-        .arg(repository("tests/page/check.mjs"))
-        .args([
-            modules.as_path(),
-            &browser,
-            Path::new(&format!("http://{}/", exporter.addr())),
-            Path::new(scenario),
-        ])
-        .args(std::env::var_os("PAGE_PICTURES"))
-        .output()
-        .unwrap();
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{scenario}: {said}\n{}", exporter.logs());
+    let result = browser::check(&format!("http://{}/", exporter.addr()), scenario, SCENARIO_LIMIT);
+    if let Err(error) = result {
+        panic!("{scenario}: {error}\n{}", exporter.logs());
+    }
 }
 
 /// Returns the reply of the API.
@@ -156,7 +141,7 @@ fn a_server_that_is_busy_with_a_module() {
             .start();
         let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
-        server.client().send(&["busy.module", "60000"]);
+        server.client().send(&["busy.module", "600000"]);
         wait_for_state(&exporter, "busy_module", 1);
         look(&exporter, "busy_module");
     });
@@ -419,7 +404,8 @@ fn a_state_file_that_cannot_be_written() {
         let args = ["--redis.addr", &server.url(), "--state.file", file.to_str().unwrap()];
         let exporter = Exporter::builder().args(&args).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
-        std::fs::remove_dir_all(&below).unwrap();
+        // Renamed, since the exporter may be writing there.
+        std::fs::rename(&below, folder.path().join("elsewhere")).unwrap();
         look(&exporter, "state_file");
         let text = plain(&exporter);
         assert!(text.starts_with("The state file cannot be written. 1 of 1 responding.\n"), "{text}");
@@ -448,6 +434,26 @@ fn a_server_that_requires_a_password() {
         let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
         wait_for_state(&exporter, "unauthorized", 1);
         look(&exporter, "unauthorized");
+    });
+}
+
+#[test]
+fn a_page_that_hangs_fails_alone() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let exporter = watch(&server, &[]);
+        if !browser::is_installed() {
+            return;
+        }
+        let url = format!("http://{}/", exporter.addr());
+        std::thread::scope(|scope| {
+            // Its limit is over while the other scenario runs, or before: it never ends.
+            let hanging = scope.spawn(|| browser::check(&url, "hanging", Duration::from_secs(5)));
+            look(&exporter, "idle");
+            let result = hanging.join().unwrap();
+            assert!(result.as_ref().is_err_and(|error| error.contains("did not end within")), "{result:?}");
+        });
+        assert!(browser::check(&url, "unknown", LIMIT).is_err());
     });
 }
 
@@ -532,6 +538,113 @@ fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], pa
         assert_eq!(said.lines().last(), Some("OK"), "{line}\n{said}");
         assert!(is_error(&caller.receive(), "ERR"), "the script was killed");
     }
+    let mut client = connect();
+    printed_commands_change_settings(&exporter, &mut client, flags, password);
+    let has_functions = !is_error(&client.call(&["FUNCTION", "LIST"]), "ERR");
+    let printed = alert_commands(&exporter);
+    assert!(printed.len() >= 7, "{printed:?}");
+    for line in printed.iter().filter(|line| has_functions || !line.contains("FUNCTION KILL")) {
+        let said = type_at_shell(line, password);
+        let error = said
+            .lines()
+            .find(|said| said.starts_with(|c: char| c.is_ascii_uppercase()) && said.contains("ERR"));
+        let is_kill = line.ends_with(" KILL") && said.contains("NOTBUSY");
+        assert!(
+            is_kill
+                || !["NOAUTH", "NOPERM", "WRONGPASS"].iter().any(|word| said.contains(word))
+                    && error.is_none(),
+            "{line}\n{said}"
+        );
+    }
+}
+
+/// Permissions are granted by the administrator, whose password is not the exporter's.
+#[test]
+fn the_printed_commands_grant_permissions() {
+    if !has_redis_cli() {
+        return;
+    }
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        assert_eq!(
+            server.call(&["ACL", "SETUSER", "lesser", "on", ">lesser's", "-@all", "+ping"]),
+            Value::Okay
+        );
+        server.config_set("requirepass", "sesame");
+        let url = format!("--redis.addr={}", server.url());
+        let flags = [&*url, "--redis.user=lesser", "--redis.password=lesser's", "--guard.kill-after=10s"];
+        let exporter = Exporter::builder().args(&flags).args(&EAGER).start();
+        let printed = eventually(LIMIT, "all missing permissions", || {
+            Some(page_fixes(&exporter)).filter(|printed| printed.len() >= 6)
+        });
+        for line in &printed {
+            assert!(line.contains("--askpass ACL SETUSER lesser ") && !line.contains("--user"), "{line}");
+            assert_eq!(type_at_shell(line, "sesame").lines().last(), Some("OK"), "{line}");
+        }
+        let log = exporter.logs();
+        assert!(printed.iter().any(|line| log.contains(line)), "{printed:?}\n{log}");
+        // `check` names one permission of the guard at a time.
+        let left = || check_fixes(&flags);
+        for _ in 0..4 {
+            for line in left() {
+                assert_eq!(type_at_shell(&line, "sesame").lines().last(), Some("OK"), "{line}");
+            }
+        }
+        assert_eq!(left(), [""; 0]);
+    });
+}
+
+/// Commands that the page prints for a problem of its only target.
+fn page_fixes(exporter: &Exporter) -> Vec<String> {
+    let targets = api(exporter, "targets");
+    let problems = targets["targets"][0]["problems"].as_array().cloned().unwrap_or_default();
+    let commands = problems.iter().flat_map(|problem| problem["commands"].as_array().unwrap());
+    commands.map(|command| command["shell"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Commands that `check` prints for problems.
+fn check_fixes(flags: &[&str]) -> Vec<String> {
+    let check = Exporter::builder().args(&["check"]).args(flags).run();
+    let commands = check.stdout.lines().filter_map(|line| line.strip_prefix(&format!("{:12}> ", "")));
+    commands.map(str::to_owned).collect()
+}
+
+/// Sets wrong values, and mends them by the commands that the page prints, which are those of `check`.
+#[track_caller]
+fn printed_commands_change_settings(
+    exporter: &Exporter,
+    client: &mut Client,
+    flags: &[&str],
+    password: &str,
+) {
+    wait_for_state(exporter, "ok", 1);
+    for (name, value) in
+        [("slowlog-log-slower-than", "-1"), ("slowlog-max-len", "10"), ("lua-time-limit", "6000")]
+    {
+        assert_eq!(client.call(&["CONFIG", "SET", name, value]), Value::Okay);
+    }
+    let printed = eventually(LIMIT, "the problems of the settings", || {
+        Some(page_fixes(exporter)).filter(|printed| printed.len() == 3)
+    });
+    let mut checked = check_fixes(flags);
+    assert_eq!(checked.len(), 3, "{checked:?}");
+    checked.retain(|line| !printed.contains(line));
+    assert_eq!(checked, [""; 0], "{printed:?}");
+    for line in printed {
+        assert!(line.starts_with("redis-cli -") && !line.contains(password), "{line}");
+        let said = type_at_shell(&line, password);
+        assert_eq!(said.lines().last(), Some("OK"), "{line}\n{said}");
+    }
+    eventually(LIMIT, "no more problems", || page_fixes(exporter).is_empty().then_some(()));
+}
+
+/// The commands in the texts of the alerts, as the metrics complete them.
+fn alert_commands(exporter: &Exporter) -> BTreeSet<String> {
+    let metrics = exporter.metrics();
+    let redis_cli = metrics.series("redis_script_target_info")[0].label("redis_cli");
+    let rules = shipped("alerts/redis-script.rules.yml");
+    let commands = rules.split("`{{ $cli }}").skip(1).map(|rest| rest.split_once('`').unwrap().0.to_owned());
+    commands.map(|command| format!("{redis_cli} {command}")).collect()
 }
 
 /// A client that has logged in.

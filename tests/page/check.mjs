@@ -1,6 +1,10 @@
 // Tests the status page in Chromium.
 //
-//   node check.mjs MODULES BROWSER URL SCENARIO [FOLDER]     MODULES contains node_modules; screenshots go to FOLDER
+//   node check.mjs MODULES BROWSER [FOLDER]     MODULES contains node_modules; screenshots go to FOLDER
+//
+// One browser for all tests of a process. A line of the input is a request, `ID LIMIT_MS URL SCENARIO`; a line of the output is
+// its result, `ID` and null or the error as JSON. Requests are processed at the same time, each in browser contexts of its own,
+// which have processes of their own. The program ends with its input.
 //
 // In every scenario, light and dark, wide and 360 px: no request to another origin, no console message, no horizontal
 // scrolling, no violation found by axe-core, and every API response matches its schema in docs/api/.
@@ -8,9 +12,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const [modules, executablePath, url, scenario, folder] = process.argv.slice(2);
+const [modules, executablePath, folder] = process.argv.slice(2);
 const load = createRequire(join(modules, 'node_modules', 'index.js'));
 const { chromium } = load('playwright-core');
 const Ajv = load('ajv/dist/2020').default;
@@ -25,42 +30,67 @@ function assertMatchesSchema(name, body) {
 }
 
 const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const browser = await chromium.launch({ executablePath, args });
-let responses = 0;
+let launched; // promise of the browser
+/** Returns the browser; starts it for the first request, and after it has crashed. */
+async function browser() {
+  launched ??= chromium.launch({ executablePath, args }).catch((error) => { launched = undefined; throw error; });
+  const running = await launched;
+  if (running.isConnected()) return running;
+  launched = undefined;
+  return await browser();
+}
+
+const BODY_LIMIT = 5000; // milliseconds in which the body of a finished response is read
+const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
 
 /** Waits for a condition. Playwright's waitForFunction uses eval, which the page's Content-Security-Policy forbids. */
 async function until(page, condition, argument) {
   for (const end = Date.now() + 40000; Date.now() < end;) {
     if (await page.evaluate(condition, argument)) return;
-    await new Promise((done) => setTimeout(done, 50));
+    await pause(50);
   }
   assert.fail(`timed out waiting for ${condition}\n${await page.evaluate(() => document.body.innerText)}`);
 }
 
-async function open(options) {
-  const context = await browser.newContext({ ...options, bypassCSP: false });
+/** Opens the page in a context of its own, and watches it. */
+async function open(run, options) {
+  const context = await (await browser()).newContext({ ...options, bypassCSP: false });
+  run.contexts.push(context);
   const page = await context.newPage();
+  const { origin } = new URL(run.url);
   const errors = [];
-  page.on('request', (request) => { if (new URL(request.url()).origin !== new URL(url).origin) errors.push(`request to ${request.url()}`); });
+  page.on('request', (request) => { if (new URL(request.url()).origin !== origin) errors.push(`request to ${request.url()}`); });
   page.on('console', (message) => {
-    if (scenario !== 'dead' || !/ERR_CONNECTION_REFUSED/.test(message.text())) errors.push(`console: ${message.text()}`);
+    if (run.scenario !== 'dead' || !/ERR_CONNECTION_REFUSED/.test(message.text())) errors.push(`console: ${message.text()}`);
   });
   page.on('pageerror', (error) => errors.push(`error: ${error}`));
   page.on('dialog', (dialog) => { errors.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   const checks = [];
-  page.on('response', (response) => {
-    const path = new URL(response.url()).pathname;
-    const match = /\/api\/v1\/(\w+)$/.exec(path);
-    if (match && response.status() === 200) checks.push(response.json().then((body) => { responses += 1; assertMatchesSchema(match[1], body); }, () => {}));
+  const checkResponse = async (request, name) => {
+    // The body of a response that the page no longer wants is gone, or never comes.
+    const read = async () => { const response = await request.response(); return response.status() === 200 ? await response.json() : null; };
+    const body = await Promise.race([read(), pause(BODY_LIMIT)]).catch(() => null);
+    if (!body) return null;
+    run.responses += 1;
+    try { assertMatchesSchema(name, body); } catch (error) { return error.message; }
+    return null;
+  };
+  page.on('requestfinished', (request) => {
+    const match = /\/api\/v1\/(\w+)$/.exec(new URL(request.url()).pathname);
+    if (match) checks.push(checkResponse(request, match[1]));
   });
-  await page.goto(url);
+  await page.goto(run.url);
   await until(page, () => document.querySelector('#targets > *') && document.querySelector('#scripts > *') && document.querySelector('#calls > *'));
-  return { context, page, done: async () => { await Promise.all(checks); assert.deepEqual(errors, []); await context.close(); } };
+  const done = async () => {
+    assert.deepEqual([...errors, ...(await Promise.all(checks)).filter(Boolean)], []);
+    await context.close();
+  };
+  return { page, done };
 }
 
 async function assertAccessible(page, context, options = {}) {
   // Evaluated through the debugger: the page's Content-Security-Policy forbids an injected script.
-  await page.evaluate(axe);
+  if (!await page.evaluate(() => 'axe' in globalThis)) await page.evaluate(axe);
   const { violations } = await page.evaluate((options) => globalThis.axe.run(options), options);
   const messages = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`);
   assert.deepEqual(messages, [], context);
@@ -110,6 +140,8 @@ const DURATIONS = [
 ];
 
 const scenarios = {
+  /** Never ends: the others go on. */
+  async hanging(page) { await page.evaluate(() => { for (;;); }); },
   async idle(page) {
     assert.match(await visibleText(page), /(target is not|No target is) blocked/);
     assert.equal(await page.title(), 'redis-script-exporter');
@@ -119,6 +151,14 @@ const scenarios = {
     assert.deepEqual(ages, ['now', '1 s ago', '59 s ago', '1 min ago', '2 min 5 s ago', '2 h 1 min ago']);
     assert.match(await page.evaluate(() => formatTime(now())), /(UTC|GMT|[A-Z]{3,4})/, 'times have a zone');
     assert.deepEqual(await page.evaluate((all) => all.map(formatDuration), DURATIONS.map(([seconds]) => seconds)), DURATIONS.map(([, text]) => text));
+    // Before the first response the page says that it has no data yet.
+    const held = [];
+    await page.route('**/api/**', (route) => { held.push(route); });
+    await page.reload();
+    await until(page, () => document.querySelector('#overview').innerText === 'Loading…');
+    await page.unroute('**/api/**');
+    for (const route of held) await route.continue().catch(() => {});
+    await until(page, () => document.querySelector('#overview').innerText.includes('not blocked'));
     assert.equal(await page.evaluate(() => visible('a\u202e\ufe0f\n\u3164')), 'a\\u{202e}\\u{fe0f}\\u{a}\\u{3164}');
   },
   async down(page) {
@@ -246,7 +286,7 @@ const scenarios = {
   },
   async busy_module(page) {
     await until(page, () => document.querySelector('.banner')?.innerText.includes('is BUSY running a module command'));
-    assert.equal(await page.locator('.kill').count(), 0);
+    assert.equal(await page.locator('.banner .command').count(), 0);
     assert.match(await page.locator('.banner').innerText(), /Neither SCRIPT KILL nor FUNCTION KILL ends a module's command/);
   },
   async guard(page) {
@@ -303,6 +343,7 @@ const scenarios = {
     assert.equal(await page.locator('#overview').isVisible(), true);
     // p99 of a few calls is no more than the longest, and no less than it.
     assert.match(text, /longest (\S+ \S+), p99 \1,/);
+    assert.match(await page.locator('#incidents').innerText(), /^No blockage by this script in the last 24 hours/);
     await page.reload();
     await until(page, () => document.querySelector('#script dl') && document.querySelectorAll('#calls tbody tr').length === 2);
     await page.goBack();
@@ -316,6 +357,9 @@ const scenarios = {
     await until(page, () => location.search.startsWith('?target=') && !document.querySelector('#filter').hidden);
     await page.locator('#filter a').click();
     await until(page, () => location.search === '');
+    assert.match(await page.locator('#incidents').innerText(), /^No blockage and no outage in/);
+    await page.goto(new URL('?target=gone', page.url()).href);
+    await until(page, () => document.querySelector('#targets').innerText.includes('There is no target of this name now.') && document.querySelector('#incidents').innerText.startsWith('No blockage and no outage of this target in'));
     await page.goto(new URL('?script=nothing', page.url()).href);
     await until(page, () => document.querySelector('#script')?.innerText.includes('No call of this script'));
     await page.goto(new URL('?script=spin', page.url()).href);
@@ -373,7 +417,7 @@ async function fourIncidents(page) {
 }
 
 /** Uses the page with the keyboard only. */
-async function keyboard(page) {
+async function keyboard(page, scenario) {
   const tabTo = async (expected) => {
     for (let step = 0; step < 80; step += 1) {
       await page.keyboard.press('Tab');
@@ -412,15 +456,21 @@ async function keyboard(page) {
   }
 }
 
-try {
-  if (folder) mkdirSync(folder, { recursive: true });
-  for (const [name, options] of [
-    ['light', { viewport: { width: 1280, height: 900 }, colorScheme: 'light', permissions: ['clipboard-read', 'clipboard-write'] }],
-    ['dark-360', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
-  ]) {
-    const { page, done } = await open(options);
-    await scenarios[scenario](page);
+const VIEWS = [
+  ['light', { viewport: { width: 1280, height: 900 }, colorScheme: 'light', permissions: ['clipboard-read', 'clipboard-write'] }],
+  ['dark-360', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
+];
+
+/** Runs a scenario in all views. */
+async function check(run) {
+  const { url, scenario } = run;
+  assert.ok(scenarios[scenario], `there is no scenario ${scenario}`);
+  for (const [name, options] of VIEWS) {
+    const { page, done } = await open(run, options);
     const context = `${scenario} ${name}`;
+    run.step = context;
+    await scenarios[scenario](page);
+    run.step = `checks of ${context}`;
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
     assert.ok(widths[0] <= widths[1], `${context}: ${widths[0]} px wide in ${widths[1]}`);
     await assertAccessible(page, context);
@@ -428,14 +478,41 @@ try {
     if (folder) await page.screenshot({ path: join(folder, `${scenario}-${name}.png`), clip: { x: 0, y: 0, width: options.viewport.width, height: 1500 }, fullPage: true });
     await page.emulateMedia({ colorScheme: options.colorScheme === 'light' ? 'dark' : 'light' });
     await assertAccessible(page, `${context}, other colour scheme`, { runOnly: ['color-contrast'] });
-    if (name === 'light') await keyboard(page);
+    if (name === 'light') await keyboard(page, scenario);
+    run.step = `end of ${context}`;
     await done();
   }
   for (const path of ['slow?limit=0', 'nowhere']) assertMatchesSchema('error', await (await fetch(new URL(`api/v1/${path}`, url))).json());
   for (const path of ['targets', 'scripts', 'slow', 'incidents']) {
     assertMatchesSchema(path, await (await fetch(new URL(`api/v1/${path}?limit=500`, url))).json());
   }
-  assert.ok(responses > 3, 'too few API responses were checked');
-} finally {
-  await browser.close();
+  assert.ok(run.responses > 3, 'too few API responses were checked');
 }
+
+/** Processes a request and returns its error, if there is one. */
+async function handle(limit, url, scenario) {
+  const run = { url, scenario, contexts: [], responses: 0, step: 'start' };
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${run.step} did not end within ${limit} ms`)), limit); });
+  try {
+    await Promise.race([check(run), late]);
+    return null;
+  } catch (error) {
+    return error.stack ?? String(error);
+  } finally {
+    clearTimeout(timer);
+    // Not waited for: a page that hangs must not hold up the result.
+    for (const context of run.contexts) context.close().catch(() => {});
+  }
+}
+
+if (folder) mkdirSync(folder, { recursive: true });
+// A failure of a page that has timed out is known already.
+process.on('unhandledRejection', () => {});
+for await (const line of createInterface({ input: process.stdin })) {
+  const [id, limit, url, scenario] = line.split(' ');
+  handle(Number(limit), url, scenario).then((error) => process.stdout.write(`${id} ${JSON.stringify(error)}\n`));
+}
+const running = await launched?.catch(() => undefined);
+await running?.close();
+process.exit();

@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]
 
+pub mod browser;
 pub mod cache;
 pub mod chaos;
 pub mod client;

@@ -12,10 +12,11 @@ use crate::client::KillGrant;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
     self, COMMANDS, Code, Condition, Facts, GuardFacts, Problem, ShortCalls, SlowCalls, SlowlogFacts,
-    Unavailable, diagnose, not_permitted,
+    Unavailable, diagnose, grant, not_permitted,
 };
 use crate::parse::{Command, SlowlogThreshold};
 use crate::script::{Catalogue, Identity};
+use crate::shell::{admin_cli, redis_cli};
 use crate::text::clean;
 use crate::watch::StateKind;
 
@@ -27,17 +28,22 @@ pub(super) fn assess(
     since: Option<Duration>,
 ) -> ServerReport {
     let slowlog = slowlog(config, names, result, since);
-    let guard = guard(config, result);
-    let problems = problems(config, names, result, slowlog.as_ref(), guard.as_ref());
+    let (redis_cli, admin_cli) = (redis_cli(config), admin_cli(config));
+    let guard = guard(config, &admin_cli, result);
+    let facts = Facts {
+        redis_cli: &redis_cli,
+        admin_cli: &admin_cli,
+        ..facts(config, names, result, slowlog.as_ref(), guard.as_ref())
+    };
+    let problems = problems(&facts);
     let target = clean(&config.name, MAX_TEXT);
     ServerReport {
         status: problems.first().map_or(Status::Ok, |problem| problem.severity.into()),
         state: state(&result.condition).as_str(),
-        shell: crate::shell::redis_cli(config),
         logs_in: config.credentials.password.is_some(),
         server: server(result),
         blocked: blocked(&result.condition),
-        capabilities: COMMANDS.map(|command| capability(config, result, command)).to_vec(),
+        capabilities: COMMANDS.map(|command| capability(config, &admin_cli, result, command)).to_vec(),
         settings: (!result.settings.is_empty()).then(|| SettingsReport {
             slowlog_enabled: result.settings.slowlog_enabled(),
             slowlog_threshold: result.settings.slowlog_threshold.and_then(SlowlogThreshold::duration),
@@ -46,19 +52,22 @@ pub(super) fn assess(
         }),
         target,
         address: clean(&config.address.to_string(), MAX_TEXT),
+        shell: redis_cli,
+        admin_shell: admin_cli,
         guard,
         slowlog,
         problems,
     }
 }
 
-fn problems(
-    config: &TargetConfig,
+/// Facts without command lines.
+fn facts<'a>(
+    config: &'a TargetConfig,
     names: &Catalogue,
-    result: &ProbeResult,
-    slowlog: Option<&SlowlogReport>,
-    guard: Option<&GuardReport>,
-) -> Vec<Problem> {
+    result: &'a ProbeResult,
+    slowlog: Option<&'a SlowlogReport>,
+    guard: Option<&'a GuardReport>,
+) -> Facts<'a> {
     let unavailable = COMMANDS.into_iter().filter_map(|command| {
         let reason = match outcome(result, command)? {
             CommandOutcome::Works | CommandOutcome::NotSupported => return None,
@@ -70,7 +79,10 @@ fn problems(
         Some((command, reason))
     });
     let reply = result.slowlog.as_ref();
-    let mut problems = diagnose(&Facts {
+    Facts {
+        redis_cli: "",
+        admin_cli: "",
+        renames_config: config.commands.is_renamed("CONFIG"),
         user: config.credentials.user_shown(),
         slow_warning: config.slow.warning,
         poll_interval: config.intervals.poll,
@@ -90,10 +102,14 @@ fn problems(
         guard: guard.map(|guard| GuardFacts {
             kill_after: guard.kill_after,
             problem: guard.detail.as_deref().filter(|_| guard.kill == NOT_GRANTED),
-            fix: guard.fix.as_deref(),
+            fix: guard.fix.as_ref(),
             is_refused: false,
         }),
-    });
+    }
+}
+
+fn problems(facts: &Facts<'_>) -> Vec<Problem> {
+    let mut problems = diagnose(facts);
     for problem in problems.iter_mut().filter(|problem| problem.code == Code::Blocked) {
         problem.advice.push("Run check with a longer --timeout to see whether it becomes BUSY.".to_owned());
     }
@@ -103,7 +119,7 @@ fn problems(
 /// Value of `kill` in the report if the guard's user may not kill.
 const NOT_GRANTED: &str = "not_granted";
 
-fn guard(config: &TargetConfig, result: &ProbeResult) -> Option<GuardReport> {
+fn guard(config: &TargetConfig, admin_cli: &str, result: &ProbeResult) -> Option<GuardReport> {
     let guard = config.guard.as_ref()?;
     let user = guard.credentials(config).user_shown();
     let has_acl = !result.info.as_ref().is_some_and(|info| info.manages_users);
@@ -111,8 +127,8 @@ fn guard(config: &TargetConfig, result: &ProbeResult) -> Option<GuardReport> {
         None => ("not_tried", None, None),
         Some(Ok(KillGrant::Granted)) => ("granted", None, None),
         Some(Ok(KillGrant::Refused(command))) => {
-            let (problem, fix) = not_permitted(user, command.name(), command.grant());
-            (NOT_GRANTED, Some(problem), Some(fix).filter(|_| has_acl))
+            let fix = has_acl.then(|| grant(admin_cli, user, command.grant()));
+            (NOT_GRANTED, Some(not_permitted(user, command.name())), fix)
         }
         Some(Ok(KillGrant::Unverified(reason))) => ("unverified", Some(clean(reason, MAX_TEXT)), None),
         Some(Err(reason)) => (NOT_GRANTED, Some(clean(reason, MAX_TEXT)), None),
@@ -180,7 +196,7 @@ fn outcome(result: &ProbeResult, command: Command) -> Option<&CommandOutcome> {
     result.outcomes.iter().find(|(sent, _)| sent.name() == command.name()).map(|(_, outcome)| outcome)
 }
 
-fn capability(config: &TargetConfig, probed: &ProbeResult, command: Command) -> Capability {
+fn capability(config: &TargetConfig, admin_cli: &str, probed: &ProbeResult, command: Command) -> Capability {
     let can_read = !matches!(command, Command::SlowlogGet(_)) || !is_unreadable(probed);
     let result = match outcome(probed, command) {
         None => CapabilityResult::NotTried,
@@ -193,10 +209,8 @@ fn capability(config: &TargetConfig, probed: &ProbeResult, command: Command) -> 
         Some(CommandOutcome::NotSupported) => CapabilityResult::NotSupported,
     };
     let has_acl = !probed.info.as_ref().is_some_and(|info| info.manages_users);
-    let fix = (result == CapabilityResult::NotGranted && has_acl).then(|| {
-        let (_, grant) = not_permitted(config.credentials.user_shown(), command.name(), command.grant());
-        grant
-    });
+    let fix = (result == CapabilityResult::NotGranted && has_acl)
+        .then(|| grant(admin_cli, config.credentials.user_shown(), command.grant()));
     Capability { command: command.name(), result, fix }
 }
 

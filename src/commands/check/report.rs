@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::diagnosis::Problem;
+use crate::diagnosis::{Fix, Problem};
 use crate::notify::trial::{TEST_ALERT, Trial};
 use crate::script::{Label, Sha1Digits};
 use crate::watch::Severity;
@@ -113,7 +113,10 @@ pub(crate) struct ServerReport {
     pub(crate) state: &'static str,
     /// Command line of `redis-cli` that connects as the check does, without the password.
     pub(crate) shell: String,
-    /// True if that command line logs in.
+    /// The same for a user who may change users.
+    #[serde(skip)]
+    pub(crate) admin_shell: String,
+    /// True if these command lines log in.
     #[serde(skip)]
     pub(crate) logs_in: bool,
     /// From INFO; `None` if INFO could not be read.
@@ -146,7 +149,7 @@ pub(crate) struct GuardReport {
     /// Reason, if the kill is not granted or that is not known.
     pub(crate) detail: Option<String>,
     /// Command that grants it.
-    pub(crate) fix: Option<String>,
+    pub(crate) fix: Option<Fix>,
 }
 
 /// Facts of INFO.
@@ -190,7 +193,7 @@ pub(crate) struct Capability {
     /// Outcome of the command.
     pub(crate) result: CapabilityResult,
     /// Command that grants the permission, if it is missing.
-    pub(crate) fix: Option<String>,
+    pub(crate) fix: Option<Fix>,
 }
 
 /// Outcome of a command that the exporter needs.

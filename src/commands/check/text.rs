@@ -9,7 +9,7 @@ use super::report::{
     AlertmanagerReport, CapabilityResult, GuardReport, Report, ServerReport, SlowScript, SlowlogReport,
     Status,
 };
-use crate::diagnosis::NO_PERMISSION;
+use crate::diagnosis::{Fix, NO_PERMISSION};
 use crate::script::Label;
 use crate::text::duration;
 
@@ -94,7 +94,7 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "{:INDENT$}{FAINT}{line}{FAINT:#}", "")?;
         }
         for command in &problem.commands {
-            writeln!(out, "{:INDENT$}> {COMMAND}{command}{COMMAND:#}", "")?;
+            writeln!(out, "{:INDENT$}> {COMMAND}{}{COMMAND:#}", "", command.shell)?;
         }
     }
     let names = |result| {
@@ -140,32 +140,51 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     if let Some(slowlog) = &server.slowlog {
         print_slowlog(slowlog, out)?;
     }
+    print_fixes(server, out)
+}
+
+/// Prints the command that grants all missing permissions, and the conditions under which the commands work.
+fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
+    // Not wrapped, so that it can be copied.
+    let mut line = |word: &str, fix: &Fix| {
+        let word = format!("{word:<width$}", width = INDENT - 2);
+        writeln!(out, "  {FAINT}{word}{FAINT:#}> {COMMAND}{}{COMMAND:#}", fix.shell)
+    };
     let grants: Vec<&str> =
-        server.capabilities.iter().filter_map(|capability| capability.fix.as_deref()).collect();
+        server.capabilities.iter().filter_map(|one| Some(&*one.fix.as_ref()?.command)).collect();
     if let [first, others @ ..] = grants.as_slice()
         && !others.is_empty()
     {
         // Each is `ACL SETUSER <user> +…`.
-        let others = others.iter().flat_map(|line| line.split(' ').skip(3));
+        let others = others.iter().flat_map(|command| command.split(' ').skip(3));
         let all = std::iter::once(*first).chain(others).collect::<Vec<_>>().join(" ");
-        writeln!(
+        line("grant all", &Fix::new(&server.admin_shell, all))?;
+    }
+    let fixes = || server.problems.iter().flat_map(|problem| &problem.commands);
+    let (grants, settings) = (fixes().any(Fix::is_grant), fixes().any(Fix::is_setting));
+    if settings {
+        line("keep", &Fix::new(&server.shell, "CONFIG REWRITE"))?;
+    } else if grants {
+        line("keep", &Fix::new(&server.admin_shell, "CONFIG REWRITE"))?;
+    }
+    if grants {
+        line(if settings { "" } else { "or" }, &Fix::new(&server.admin_shell, "ACL SAVE"))?;
+    }
+    if grants || settings {
+        let keeping = if grants {
+            "CONFIG REWRITE writes them to the server's configuration file, ACL SAVE the users to its ACL file, if it \
+             has one."
+        } else {
+            "CONFIG REWRITE writes them to the server's configuration file."
+        };
+        fact(
             out,
-            "  {FAINT}{:<width$}{FAINT:#}> {COMMAND}{all}{COMMAND:#}",
-            "grant all",
-            width = INDENT - 2
+            "",
+            &format!("The changes are lost with a restart of the server unless they are kept. {keeping}"),
         )?;
     }
-    let mut commands = server.problems.iter().flat_map(|problem| &problem.commands).peekable();
-    if commands.peek().is_some() {
-        // Not wrapped, so that it can be copied.
-        let word = format!("{:<width$}", "connect", width = INDENT - 2);
-        writeln!(out, "  {FAINT}{word}{FAINT:#}{COMMAND}{}{COMMAND:#}", server.shell)?;
-        if server.logs_in {
-            fact(out, "", NO_PERMISSION)?;
-        }
-        if commands.any(|command| !command.ends_with("KILL")) {
-            fact(out, "", "To keep the changes over a restart: CONFIG REWRITE, ACL SAVE.")?;
-        }
+    if grants || (server.logs_in && fixes().next().is_some()) {
+        fact(out, "", NO_PERMISSION)?;
     }
     Ok(())
 }

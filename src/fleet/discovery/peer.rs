@@ -14,12 +14,13 @@ use crate::client::{
     CommandError, Connection, ResolvedEndpoint, TlsSetup, addresses_of, connect_within, tls_key,
 };
 use crate::clock::Mono;
-use crate::config::{Discovery, Endpoint, Method};
-use crate::diagnosis::{not_available, not_permitted};
+use crate::config::{Discovery, Endpoint, Method, TargetConfig};
+use crate::diagnosis::{grant, not_available, not_permitted};
 use crate::parse::{
     ClusterNodes, Command, EndpointType, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list,
     sentinel_master,
 };
+use crate::shell::admin_cli;
 
 /// Time limit for connecting, with TLS and login.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -53,6 +54,8 @@ pub(super) struct Peer {
     /// Announced names, and whether each could be resolved.
     resolved: HashMap<String, (bool, Mono)>,
     connection: Connection,
+    /// `redis-cli` command line that connects as a user who may change users.
+    admin_cli: String,
 }
 
 /// Servers and peers that one peer announces.
@@ -79,6 +82,7 @@ impl Peer {
     async fn try_connect(entry: &Discovery, endpoint: Endpoint) -> Result<Self, String> {
         let target = entry.target(endpoint.clone());
         let address = target.address.clone();
+        let admin_cli = admin_cli(&TargetConfig { credentials: entry.credentials.clone(), ..target.clone() });
         let link = connect_within(&endpoint, Some(&entry.allow)).await;
         let mut link = link.map_err(|error| error.to_string())?;
         let ip = match &link.endpoint {
@@ -117,7 +121,7 @@ impl Peer {
                 _ => failure.to_string(),
             })?;
         }
-        Ok(Self { endpoint, ip, preferred: None, resolved: HashMap::new(), connection })
+        Ok(Self { endpoint, ip, preferred: None, resolved: HashMap::new(), connection, admin_cli })
     }
 
     /// Queries all servers. After an error the connection must not be used again.
@@ -200,7 +204,7 @@ impl Peer {
                 Ok(value) => value,
                 // It may monitor the other masters.
                 Err(reply) => {
-                    let problem = rejection(entry, master_command, &reply);
+                    let problem = rejection(entry, &self.admin_cli, master_command, &reply);
                     announcement.answers.push(Err(format!("{problem} (master {master:?})")));
                     continue;
                 }
@@ -232,7 +236,8 @@ impl Peer {
 
     /// Sends a command. An error reply is an error.
     async fn answer(&mut self, entry: &Discovery, command: TopologyCommand<'_>) -> Result<Value, String> {
-        self.try_answer(command).await?.map_err(|reply| rejection(entry, command, &reply))
+        let answer = self.try_answer(command).await?;
+        answer.map_err(|reply| rejection(entry, &self.admin_cli, command, &reply))
     }
 
     /// Sends a command and returns its reply, which may be an error reply.
@@ -258,13 +263,13 @@ fn malformed(command: TopologyCommand<'_>, problem: Malformed) -> String {
 }
 
 /// Returns a message for an error reply, with the remedy where there is one.
-fn rejection(entry: &Discovery, command: TopologyCommand<'_>, reply: &ErrorReply) -> String {
+fn rejection(entry: &Discovery, admin_cli: &str, command: TopologyCommand<'_>, reply: &ErrorReply) -> String {
     let name = command.name();
     let user = entry.credentials.user_shown();
     match reply {
         ErrorReply::NoPermission => {
-            let (problem, grant) = not_permitted(user, name, command.grant());
-            format!("{problem}; to fix it: {grant}")
+            let grant = grant(admin_cli, user, command.grant());
+            format!("{}; to fix it: {}", not_permitted(user, name), grant.shell)
         }
         ErrorReply::Unauthorized { text } => {
             format!("{name} was refused: {text}; give a user and a password that are accepted")

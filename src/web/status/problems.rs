@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall, SlowlogFacts,
-    Unavailable, Unreachable, diagnose,
+    COMMANDS, Code, Condition, Facts, Fix, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall,
+    SlowlogFacts, Unavailable, Unreachable, diagnose,
 };
 use crate::guard::GuardOutcome;
 use crate::script::Catalogue;
@@ -18,26 +18,19 @@ use crate::watch::{Absence, Feature, State, Target};
 pub(crate) struct ProblemRow {
     pub(crate) code: Code,
     pub(crate) impact: Impact,
-    /// Message, advice and commands.
+    /// Message and advice.
     pub(crate) text: String,
+    /// Commands that solve it; one of them applies.
+    pub(crate) commands: Vec<Fix>,
 }
 
 /// Remedy for a blockage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Remedy {
     /// Commands, one of which applies.
-    pub(crate) kill: Vec<Kill>,
+    pub(crate) kill: Vec<Fix>,
     /// Conditions under which they work.
     pub(crate) advice: String,
-}
-
-/// A command that ends a blockage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Kill {
-    /// The command for the server.
-    pub(crate) command: String,
-    /// The command line for a shell.
-    pub(crate) shell: String,
 }
 
 /// Diagnosis of a target: its problems, the ones with the greatest impact first, and the remedy for its blockage.
@@ -47,14 +40,17 @@ pub(crate) fn diagnosis(
     catalogue: &Catalogue,
     now: Timestamps,
 ) -> (Vec<ProblemRow>, Remedy) {
-    let facts = facts(config, target, catalogue, now);
+    let (redis_cli, admin_cli) = (shell::redis_cli(config), shell::admin_cli(config));
+    let facts =
+        Facts { redis_cli: &redis_cli, admin_cli: &admin_cli, ..facts(config, target, catalogue, now) };
     let (blockages, mut problems): (Vec<Problem>, Vec<Problem>) =
-        diagnose(&facts).into_iter().partition(|problem| matches!(problem.code, Code::Blocked | Code::Busy));
+        diagnose(&facts).into_iter().partition(Problem::is_blockage);
     problems.sort_by_key(|problem| problem.impact);
-    let rows = problems.iter().map(|problem| ProblemRow {
+    let rows = problems.into_iter().map(|problem| ProblemRow {
         code: problem.code,
         impact: problem.impact,
         text: problem.sentences(),
+        commands: problem.commands,
     });
     let remedy = blockages.into_iter().next().map(|problem| remedy(config, problem));
     (rows.collect(), remedy.unwrap_or_default())
@@ -65,13 +61,10 @@ fn remedy(config: &TargetConfig, problem: Problem) -> Remedy {
     if !problem.commands.is_empty() && config.credentials.password.is_some() {
         advice.push(NO_PERMISSION.to_owned());
     }
-    let kill = problem.commands.into_iter().map(|command| {
-        let shell = format!("{} {command}", shell::redis_cli(config));
-        Kill { command, shell }
-    });
-    Remedy { kill: kill.collect(), advice: advice.join(" ") }
+    Remedy { kill: problem.commands, advice: advice.join(" ") }
 }
 
+/// Facts without command lines.
 fn facts<'a>(
     config: &'a TargetConfig,
     target: &'a Target,
@@ -94,6 +87,9 @@ fn facts<'a>(
     });
     let unreadable = target.unreadable();
     Facts {
+        redis_cli: "",
+        admin_cli: "",
+        renames_config: config.commands.is_renamed("CONFIG"),
         user: config.credentials.user_shown(),
         slow_warning: target.scripts().slow().warning,
         poll_interval: config.intervals.poll,

@@ -39,6 +39,9 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], exporter_problems: &[String], now
     for row in with_problems.iter().take(MAX_TARGETS) {
         for problem in &row.problems {
             let _ = writeln!(text, "- {}: {}", clean(&row.target, MAX_TEXT), clean(&problem.text, MAX_TEXT));
+            for fix in &problem.commands {
+                let _ = writeln!(text, "  To fix it: {}", fix.shell);
+            }
         }
     }
     write_omitted(&mut text, with_problems.len());

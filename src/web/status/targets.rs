@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::guard::GuardRow;
 use super::headline::{Counts, Headline, Level, UNTRIED};
-use super::problems::{Kill, ProblemRow, Remedy, diagnosis};
+use super::problems::{ProblemRow, Remedy, diagnosis};
 use super::query::TargetsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
-use crate::config::Shard;
-use crate::diagnosis::{Code, Impact};
+use crate::config::{Shard, TargetConfig};
+use crate::diagnosis::{Code, Fix, Impact};
 use crate::fleet::Fleet;
 use crate::notify::Status;
 use crate::parse::Privacy;
@@ -180,7 +180,9 @@ pub(crate) struct BlockedRow {
     /// Its name.
     pub(crate) name: Option<String>,
     pub(crate) sha1: Option<Sha1Digits>,
-    pub(crate) kill: Vec<Kill>,
+    /// True if the server's log file is read, which names scripts.
+    pub(crate) log_file: bool,
+    pub(crate) kill: Vec<Fix>,
     pub(crate) advice: String,
 }
 
@@ -327,7 +329,7 @@ impl TargetRow {
             probed: handle.is_probed(),
             since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),
             detail: liveness.state().detail().map(str::to_owned),
-            blocked: blocked(&target, catalogue, remedy, now),
+            blocked: blocked(config, &target, catalogue, remedy, now),
             last_blockage: last_blockage(liveness, catalogue),
             guard: GuardRow::new(&target, catalogue),
             server: server(&target),
@@ -380,7 +382,13 @@ fn thresholds(slow: Thresholds) -> BySeverity<f64> {
     BySeverity { warning: duration_seconds(slow.warning), critical: duration_seconds(slow.critical) }
 }
 
-fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestamps) -> Option<BlockedRow> {
+fn blocked(
+    config: &TargetConfig,
+    target: &Target,
+    catalogue: &Catalogue,
+    remedy: Remedy,
+    now: Timestamps,
+) -> Option<BlockedRow> {
     let liveness = target.liveness();
     let busy = match liveness.state() {
         State::Busy(kind, _) => Some(*kind),
@@ -397,6 +405,7 @@ fn blocked(target: &Target, catalogue: &Catalogue, remedy: Remedy, now: Timestam
         script: label,
         name: script.as_ref().map(|script| script.name.to_string()),
         sha1: script.and_then(|script| script.sha1),
+        log_file: config.log_file.is_some(),
         kill: remedy.kill,
         advice: remedy.advice,
     })

@@ -247,6 +247,15 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = 'Copy'; }, 2000);
 }
 
+/** Command lines for a shell, each with a button that copies it. */
+function commandLines(target, commands) {
+  return commands.map(({ command, shell }) => {
+    const button = element('button', { type: 'button', class: 'copy', 'data-key': `copy ${target} ${command}`, 'aria-label': `Copy the command for ${visible(command)} on ${visible(target)}` }, 'Copy');
+    button.addEventListener('click', () => copy(shell, button));
+    return element('div', { class: 'command' }, element('code', {}, visible(shell)), button);
+  });
+}
+
 function banner(row) {
   const { target, blocked } = row;
   const running = element('p', { class: 'running' });
@@ -256,15 +265,12 @@ function banner(row) {
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
     running.append(`The server does not report which ${kindText(blocked)} is running.`);
-    if (blocked.kind !== 'module') running.append(' With ', element('code', { class: 'flag' }, '--redis.log-file'), ' this page names it.');
+    if (blocked.kind !== 'module' && blocked.log_file) running.append(' Its log file has not named it yet.');
+    else if (blocked.kind !== 'module') running.append(' With ', element('code', { class: 'flag' }, '--redis.log-file'), ' this page names it.');
   } else {
     running.append('The running command is not known yet.');
   }
-  const kills = blocked.kill.map((kill) => {
-    const button = element('button', { type: 'button', class: 'copy', 'data-key': `copy ${target} ${kill.command}`, 'aria-label': `Copy the command for ${kill.command} on ${visible(target)}` }, 'Copy');
-    button.addEventListener('click', () => copy(kill.shell, button));
-    return element('div', { class: 'kill' }, element('code', {}, visible(kill.shell)), button);
-  });
+  const kills = commandLines(target, blocked.kill);
   return element('article', { class: 'banner' },
     element('h2', {}, untrusted(blockedTitle(row))),
     element('p', {}, element('span', { class: 'time', role: 'timer', 'data-since': blocked.since }, formatTimer(now() - blocked.since)),
@@ -282,7 +288,9 @@ function guardLine({ guard, blocked }) {
   const action = guard.actions.find(({ at }) => at >= blocked.since);
   if (action) {
     const detail = action.detail ? [': ', untrusted(action.detail)] : [];
-    return element('p', {}, element('strong', {}, visible(action.text.charAt(0).toUpperCase() + action.text.slice(1)), ...detail, '.'), ` It had run for at least ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
+    // The advice below says what to do about a script that has written.
+    const text = action.outcome === 'unkillable' ? 'The guard could not kill the script: it has written' : action.text.charAt(0).toUpperCase() + action.text.slice(1);
+    return element('p', {}, element('strong', {}, visible(text), ...detail, '.'), ` It had run for at least ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
   }
   const after = `a script or function once it has run for ${formatDuration(guard.kill_after)}, if its rules permit.`;
   if (guard.mode !== 'kill') return element('p', {}, `The guard only reports (dry-run): it would kill ${after}`);
@@ -344,15 +352,20 @@ function setTab(text, icon) {
 
 // ---- problems ------------------------------------------------------------------------------------------------------
 
+const FIX_NOTE = 'If the reply is NOPERM, log in as a user that may run the command (--user). Changes are lost with a restart of the server, unless CONFIG REWRITE writes them to its configuration file, or ACL SAVE users to its ACL file.';
+
 function renderProblems({ summary }) {
   const { worst_problems: problems, more_problems: omitted, exporter_problems: ofExporter } = summary;
   const items = ofExporter.map((text) => element('li', { class: 'blind' }, visible(text)));
-  items.push(...problems.map(({ impact, text, targets, names }) => element('li', { class: impact },
+  items.push(...problems.map(({ impact, text, commands, targets, names }) => element('li', { class: impact },
     element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
-      targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text))));
+      targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text),
+    commands.length ? element('span', { class: 'fix' }, ' To fix it', targets > 1 ? ' on ' : '', targets > 1 ? untrusted(names[0]) : '', ', run:') : null,
+    ...commandLines(names[0], commands))));
   if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
+  if (problems.some(({ commands }) => commands.length)) items.push(element('li', { class: 'muted' }, FIX_NOTE));
   byId('problems-panel').hidden = items.length === 0;
-  update(byId('problems'), ...items);
+  updateTable('problems', { problems, omitted, ofExporter }, ...items);
 }
 
 // ---- targets -------------------------------------------------------------------------------------------------------
@@ -397,9 +410,10 @@ function renderLevels({ summary }) {
 function renderTargets(response) {
   renderLevels(response);
   const headers = [headerCell('Target'), headerCell('State'), headerCell('Server'), headerCell('Slow calls', { class: 'number' }), headerCell('Last blockage'), headerCell('Problems')];
+  const none = state.target ? 'There is no target of this name now.' : 'No target matches the search.';
   const body = response.targets.length
     ? table('Targets', headers, response.targets.map(targetRow))
-    : element('p', { class: 'empty' }, response.summary.targets ? 'No target matches the search.' : 'There are no targets yet.');
+    : element('p', { class: 'empty' }, response.summary.targets ? none : 'There are no targets yet.');
   updateTable('targets', response, body, pager(response, 'targets'));
 }
 
@@ -463,6 +477,11 @@ function incidentRow(incident) {
     cell('Refused clients', { class: 'number' }, incident.refused_clients === null ? '–' : formatCount(incident.refused_clients)));
 }
 
+function noIncidents() {
+  if (state.script) return 'No blockage by this script in the last 24 hours';
+  return state.target ? 'No blockage and no outage of this target in the last 24 hours' : 'No blockage and no outage in the last 24 hours';
+}
+
 function renderIncidents(response) {
   const end = now();
   const byTarget = new Map();
@@ -484,7 +503,7 @@ function renderIncidents(response) {
     ? [element('div', { class: 'timelines' }, ...shown.map(([target, list]) => timeline(target, list, end)), axis),
       notes ? element('p', { class: 'muted' }, notes) : null, table('Incidents', headers, rows.map(incidentRow)),
       hidden > 0 && rows.length < MAX_ROWS ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more incidents', onclick: showMore }, `Show more of ${formatCount(response.total)}`)) : null]
-    : [element('p', { class: 'empty' }, 'No blockage and no outage in the last 24 hours, as far as this exporter has observed them.')];
+    : [element('p', { class: 'empty' }, `${noIncidents()}, as far as this exporter has observed them.`)];
   // Bars move by less than one of 960 steps within a minute.
   updateTable('incidents', { ...response, minute: Math.floor(end / 60) }, ...content);
 }
@@ -557,13 +576,16 @@ function trend(row, calls) {
   const x = (unix) => (to > from ? 90 + (600 * (unix - from)) / (to - from) : 390);
   const y = (duration) => 130 - (120 * (Math.log10(duration) - low)) / (high - low);
   // The label of the lower threshold is below its line, that of the higher one above.
+  const longest = Math.max(...seconds);
   const line = (duration, style) => [svgElement('line', { x1: 80, y1: y(duration), x2: 700, y2: y(duration), class: style }),
     svgElement('text', { x: 76, y: y(duration) + (style === 'warning' ? 12 : -2), 'text-anchor': 'end' }, formatDuration(duration))];
   const points = calls.map((call, index) => svgElement('circle', { cx: x(times[index]), cy: y(seconds[index]), r: 4, class: call.severity },
     svgElement('title', {}, `${formatTime(call.ended_at)}: ${formatDuration(call.duration_seconds)}, ${visible(call.target)}`)));
   return element('div', { class: 'trend' },
     svgElement('svg', { viewBox: '0 0 720 140', role: 'img', 'aria-label': `Latest ${plural(calls.length, 'slow call', 'slow calls')}: ${formatDuration(Math.min(...seconds))} to ${formatDuration(Math.max(...seconds))}` },
-      ...line(warning, 'warning'), ...(critical > warning ? line(critical, 'critical') : []), ...points),
+      ...line(warning, 'warning'), ...(critical > warning ? line(critical, 'critical') : []),
+      // The longest call, unless its label would cover that of a threshold.
+      ...(Math.min(Math.abs(y(longest) - y(warning)), Math.abs(y(longest) - y(critical))) > 26 ? [svgElement('text', { x: 76, y: y(longest) + 4, 'text-anchor': 'end' }, formatDuration(longest))] : []), ...points),
     element('div', { class: 'ticks' }, element('span', {}, formatTime(from)), to > from ? element('span', {}, formatTime(to)) : null));
 }
 
@@ -604,7 +626,7 @@ function renderScript(response, calls) {
   const source = typeof row.source === 'string'
     ? [element('h3', {}, 'Source'), element('pre', { tabindex: '0', 'data-key': `source ${row.name}` }, row.source.split('\n').map(visible).join('\n')), element('h3', {}, 'Lint'), lintFindings(response.lint ?? [])]
     : [element('p', { class: 'muted' }, 'The source is not shown: set --web.show-source, and --script.dir for a server that does not return it.')];
-  updateTable('script', { ...response, calls }, list, element('h3', {}, 'Calls by duration'), durations(row), element('h3', {}, 'Latest slow calls'), trend(row, own), ...source);
+  updateTable('script', { ...response, calls }, list, element('h3', {}, 'Calls by duration'), durations(row), element('h3', {}, 'Slow calls over time'), trend(row, own), ...source);
 }
 
 /** Identities (the label `script`) of a script, unless the name is the only one. */
@@ -652,11 +674,11 @@ function callRow(call) {
     cell('Command', {}, call.command.toUpperCase()),
     cell('Target', {}, untrusted(call.target)),
     cell('Client', {}, element('span', {}, ...(client.length ? client.flatMap((part, index) => [index ? ' ' : '', part]) : ['–']))),
-    cell('Keys', {}, keysCell(call)));
+    cell('Keys', { class: call.keys?.length ? null : 'number' }, keysCell(call)));
 }
 
 function renderCalls(response) {
-  const headers = [headerCell('Script'), headerCell('Ended'), headerCell('Duration', { class: 'number' }), headerCell('Severity'), headerCell('Command'), headerCell('Target'), headerCell('Client'), headerCell('Keys')];
+  const headers = [headerCell('Script'), headerCell('Ended'), headerCell('Duration', { class: 'number' }), headerCell('Severity'), headerCell('Command'), headerCell('Target'), headerCell('Client'), headerCell('Keys', { class: 'number' })];
   const body = response.calls.length ? table('Latest slow calls', headers, response.calls.map(callRow))
     : element('p', { class: 'empty' }, 'No recent slow calls.');
   const showMore = () => { state.slow.limit = Math.min(MAX_ROWS, state.slow.limit * 2); refresh('slow'); };
@@ -779,6 +801,8 @@ byId('all-scripts').addEventListener('click', (event) => {
 });
 readUrl();
 applyUrl();
+byId('overview').textContent = 'Loading…';
+byId('overview').hidden = false;
 poll('targets', 1);
 poll('scripts', 3);
 poll('slow', 2);
