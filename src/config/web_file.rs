@@ -272,6 +272,16 @@ impl WebFile {
     }
 }
 
+/// Parses a duration with units from `ns` to `h`, without spaces: the format of other exporters.
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: &[&str] = &["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut units = text.split(is_number).filter(|unit| !unit.is_empty());
+    // Other units and spaces are known to humantime only.
+    let valid = text.starts_with(is_number) && units.all(|unit| UNITS.contains(&unit));
+    valid.then(|| humantime::parse_duration(text).ok()).flatten()
+}
+
 /// Parses the text of a file.
 struct Parser<'a> {
     path: &'a Path,
@@ -435,15 +445,13 @@ impl Parser<'_> {
     fn rate_limit(&self, rate: &Rate) -> Result<Option<RateLimit>, ConfigError> {
         let Some(text) = &rate.interval else { return Ok(None) };
         let interval = match text.value.as_str() {
-            "" | "0" => Duration::ZERO,
-            value => humantime::parse_duration(value).map_err(|_| {
-                self.error(
-                    text.referenced,
-                    "interval",
-                    "must be a duration with a unit, for example 100ms, or 0",
-                )
-            })?,
+            "0" => Some(Duration::ZERO),
+            value => duration(value),
         };
+        let interval = interval.ok_or_else(|| {
+            let problem = "must be a duration such as 100ms, 1.5s or 1h30m, or 0";
+            self.error(text.referenced, "interval", problem)
+        })?;
         let limit = RateLimit { interval, burst: rate.burst.unwrap_or_default() };
         Ok((!interval.is_zero()).then_some(limit))
     }
@@ -462,22 +470,21 @@ impl Parser<'_> {
     /// Parses a header of responses; `None` if its value is empty.
     fn header(&self, name: &str, value: &Scalar) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
         let at = value.referenced;
-        let Some((canonical, values)) = HEADERS.iter().find(|(header, _)| header.eq_ignore_ascii_case(name))
-        else {
+        let Some((_, values)) = HEADERS.iter().find(|(header, _)| *header == name) else {
             let names: Vec<&str> = HEADERS.iter().map(|(name, _)| *name).collect();
             let problem = format!("contains a header that cannot be set; supported: {}", names.join(", "));
             return Err(self.error(at, "headers", problem));
         };
+        if !values.is_empty() && !values.contains(&value.value.as_str()) {
+            return Err(self.error(at, name, format!("must be {}", values.join(" or "))));
+        }
         if value.value.is_empty() {
             return Ok(None);
         }
-        if !values.is_empty() && !values.contains(&value.value.as_str()) {
-            return Err(self.error(at, canonical, format!("must be {}", values.join(" or "))));
-        }
         let header =
-            HeaderName::from_bytes(canonical.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
+            HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&value.value).ok());
         let problem = "contains characters that are invalid in a header; use one line of ASCII";
-        header.map(Some).ok_or_else(|| self.error(at, canonical, problem))
+        header.map(Some).ok_or_else(|| self.error(at, name, problem))
     }
 
     fn hash(&self, hash: Scalar) -> Result<SecretString, ConfigError> {
@@ -521,5 +528,46 @@ mod tests {
         let tls = file.tls.unwrap();
         assert!(tls.cert.file().unwrap().starts_with(example.parent().unwrap()), "{tls:?}");
         assert!(!file.users.is_empty() && !file.headers.is_empty());
+    }
+
+    fn parse(text: &str) -> Result<WebFile, String> {
+        WebFile::parse(Path::new("web.yml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn intervals_have_the_units_of_other_exporters() {
+        let interval = |text: &str| parse(&format!("rate_limit: {{ interval: {text}, burst: 1 }}"));
+        for (text, expected) in [
+            ("100ms", Some(Duration::from_millis(100))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("1h30m", Some(Duration::from_secs(5400))),
+            ("300µs", Some(Duration::from_micros(300))),
+            ("0", None),
+            ("0s", None),
+        ] {
+            let limit = interval(text).unwrap().rate_limit;
+            assert_eq!(limit.map(|limit| limit.interval), expected, "{text}");
+        }
+        for text in
+            ["\"\"", "1d", "1month", "1sec", "1M", "1 s", "\"1s 5ms\"", "-1s", "5", "s", "1.2.3s", ".s"]
+        {
+            let error = interval(text).unwrap_err();
+            assert!(error.contains("web.yml:1: interval: must be a duration"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn headers_are_spelled_as_in_other_exporters() {
+        let header = |line: &str| parse(&format!("http_server_config:\n  headers:\n    {line}\n"));
+        assert_eq!(header("X-Frame-Options: deny").unwrap().headers.len(), 1);
+        assert!(header("Content-Security-Policy: ''").unwrap().headers.is_empty());
+        for line in [
+            "x-frame-options: deny",
+            "X-Frame-Options: ''",
+            "X-Frame-Options: DENY",
+            "X-Content-Type-Options:",
+        ] {
+            header(line).unwrap_err();
+        }
     }
 }

@@ -18,7 +18,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{LIMIT, QUICK, lines_with, watch};
+use crate::common::{LIMIT, QUICK, lines_with, repository, watch};
 use crate::http_abuse::{many_sockets, peak_memory};
 use test_support::exporter::{Exporter, Finished};
 use test_support::http::{self, Connection, Response};
@@ -461,114 +461,182 @@ fn healthcheck_uses_tls_with_the_running_exporter() {
     assert_eq!(healthcheck(&site.start(), &[]).status.code(), Some(1), "plain HTTP to a TLS port");
 }
 
-/// Each mistake ends the program with one line that names the file, and the line and the key in it.
 /// Text of a PEM file as the value of a key with `|`.
 fn inline(site: &Site, key: &str, file: &str) -> String {
     let text = std::fs::read_to_string(site.certificates.file(file)).unwrap();
     format!("  {key}: |\n    {}\n", text.trim_end().replace('\n', "\n    "))
 }
 
-/// Files that other exporters accept, or reject. docs/web-config.md lists the exceptions.
-#[test]
-fn files_of_other_exporters_are_accepted_or_rejected_as_there() {
-    let site = Site::new("");
+/// Texts with the meaning of each test file of exporter-toolkit, by its name.
+fn files_of_exporter_toolkit(site: &Site) -> Vec<(&'static str, String)> {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let dear = hash.replace("$04$", "$18$");
-    let given = "client_auth_type: VerifyClientCertIfGiven";
-    let cipher = |name: &str| format!("cipher_suites: [TLS_ECDHE_ECDSA_WITH_{name}]");
-    let all_suites = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
-                      TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, \
-                      TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, \
-                      TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, \
-                      TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA]";
-    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-Content-Type-Options: nosniff\n    \
-                   X-XSS-Protection: 1\n    Strict-Transport-Security: max-age=1; includeSubDomains\n    \
-                   Content-Security-Policy: \"default-src 'self' *.example.net\"\n";
-    let inlined = format!(
-        "tls_server_config:\n{}{}  {given}\n",
-        inline(&site, "cert", "server.pem"),
-        inline(&site, "key", "server.key")
-    );
-    let only_key_inlined = format!(
-        "tls_server_config:\n  cert_file: server.pem\n{}  client_auth_type: RequireAnyClientCert\n",
-        inline(&site, "key", "server.key")
-    );
-    let authority_inlined =
-        tls_text(&["client_auth_type: RequireAndVerifyClientCert"]) + &inline(&site, "client_ca", "ca.pem");
-    for text in [
-        String::new(),
-        headers.to_owned(),
-        tls_text(&[given]),
-        tls_text(&["client_auth_type: RequireAndVerifyClientCert"]),
-        tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: ca.pem"]),
-        tls_text(&["client_auth_type: RequireAnyClientCert"]),
-        tls_text(&["client_auth_type: RequireClientCert"]),
-        tls_text(&["client_auth_type: RequestClientCert", "client_ca_file: ca.pem"]),
-        tls_text(&[
-            "client_auth_type: RequireAndVerifyClientCert",
-            "client_ca_file: ca.pem",
-            "client_allowed_sans: [one, two]",
-        ]),
-        inlined,
-        only_key_inlined,
-        authority_inlined,
-        tls_text(&[given, all_suites]),
-        tls_text(&[given, &cipher("AES_128_GCM_SHA256"), "min_version: TLS12", "max_version: TLS12"]),
-        tls_text(&[given, &cipher("AES_128_GCM_SHA256"), "prefer_server_cipher_suites: false"]),
-        tls_text(&[given, "curve_preferences: [CurveP256, CurveP384, CurveP521, X25519]"]),
-        tls_text(&[given, &cipher("AES_256_GCM_SHA384"), "max_version: TLS12"])
-            + "http_server_config:\n  http2: false\n",
-        format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
-        tls_text(&[]) + &format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n"),
-        "rate_limit:\n  interval: 0\n  burst: 0\n".to_owned(),
-        "rate_limit:\n  interval: \"1s\"\n  burst: 0\n".to_owned(),
-    ] {
-        site.write(&text);
-        let url = format!("redis://127.0.0.1:{}", free_port());
-        // The system's CA certificates.
-        let exporter = Exporter::builder()
-            .args(&["--redis.addr", &url, "--web.config.file", &site.file()])
-            .env("SSL_CERT_FILE", site.certificates.ca().to_str().unwrap())
-            .args(&QUICK)
-            .start();
-        if text.starts_with("tls_server_config") {
-            site.client_with("client")
-                .connect(exporter.addr())
-                .unwrap_or_else(|error| panic!("{text}{error}"));
+    let users = format!("basic_auth_users:\n  alice: {hash}\n  bob: {dear}\n");
+    let (given, any) =
+        ("client_auth_type: VerifyClientCertIfGiven", "client_auth_type: RequireAnyClientCert");
+    let required = "client_auth_type: RequireAndVerifyClientCert";
+    let ca = "client_ca_file: ca.pem";
+    let (only12, gcm) = ("max_version: TLS12", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
+    let some = format!("cipher_suites: [{gcm}, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]");
+    let none_of_http2 = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]";
+    let all_suites = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, \
+                      TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+                      TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, \
+                      TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, \
+                      TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, \
+                      TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA]";
+    let header = |line: &str| format!("http_server_config:\n  headers:\n    {line}\n");
+    let headers = "X-Frame-Options: deny\n    X-Content-Type-Options: nosniff\n    X-XSS-Protection: 1\n    \
+                   Strict-Transport-Security: max-age=1; includeSubDomains\n    \
+                   Content-Security-Policy: \"default-src 'self' *.example.net\"";
+    let (cert, key) = (inline(site, "cert", "server.pem"), inline(site, "key", "server.key"));
+    let pair = |cert: &str, key: &str| format!("tls_server_config:\n  {cert}\n  {key}\n");
+    vec![
+        ("tls_config_noAuth.requireandverifyclientcert.good.yml", tls_text(&[required, ca])),
+        ("tls_config_noAuth.requireanyclientcert.good.yml", tls_text(&[any])),
+        (
+            "tls_config_noAuth.requireanyclientcertkeyinline.good.yml",
+            format!("tls_server_config:\n  cert_file: server.pem\n{key}  {any}\n"),
+        ),
+        ("web_config_auth_clientCAs_invalid.bad.yml", tls_text(&["client_ca_file: nowhere"])),
+        ("web_config_auth_clientCAs_missing.bad.yml", tls_text(&[required])),
+        ("web_config_auth_client_san.bad.yaml", tls_text(&[required, ca, "client_allowed_sans: [other]"])),
+        (
+            "web_config_auth_client_san.good.yaml",
+            tls_text(&[required, ca, "client_allowed_sans: [one, client, two]"]),
+        ),
+        ("web_config_auth_user_list_invalid.bad.yml", tls_text(&[]) + "basic_auth_users:\n  john: doe\n"),
+        ("web_config_empty.yml", String::new()),
+        ("web_config_headers.good.yml", header(headers)),
+        ("web_config_headers_content_type_options.bad.yml", header("X-Content-Type-Options: sniff")),
+        ("web_config_headers_extra_header.bad.yml", header("Content-Type: text/plain")),
+        ("web_config_headers_frame_options.bad.yml", header("X-Frame-Options: maybe")),
+        ("web_config_junk.yml", "one line\nand another\n".to_owned()),
+        ("web_config_junk_key.yml", "tls_server_config:\n  cert_fil: server.pem\n".to_owned()),
+        ("web_config_noAuth.bad.yml", tls_text(&["client_ca_file: /dev/null"])),
+        ("web_config_noAuth.good.blocking.yml", tls_text(&[required])),
+        ("web_config_noAuth.good.yml", tls_text(&[given])),
+        ("web_config_noAuth_allCiphers.good.yml", tls_text(&[given, all_suites])),
+        (
+            "web_config_noAuth_allCurves.good.yml",
+            tls_text(&[given, "curve_preferences: [CurveP256, CurveP384, CurveP521, X25519]"]),
+        ),
+        ("web_config_noAuth_certPath_empty.bad.yml", pair("cert_file: \"\"", "key_file: server.key")),
+        ("web_config_noAuth_certPath_invalid.bad.yml", pair("cert_file: nowhere", "key_file: server.key")),
+        (
+            "web_config_noAuth_certPath_keyPath_empty.bad.yml",
+            pair("cert_file: \"\"", "key_file: \"\"\n  client_auth_type: sometimes"),
+        ),
+        (
+            "web_config_noAuth_certPath_keyPath_invalid.bad.yml",
+            pair("cert_file: nowhere", "key_file: nowhere"),
+        ),
+        ("web_config_noAuth_cert_empty.bad.yml", pair("cert: \"\"", "key_file: server.key")),
+        (
+            "web_config_noAuth_inventedCiphers.bad.yml",
+            tls_text(&[given, "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA255]"]),
+        ),
+        ("web_config_noAuth_inventedCurves.bad.yml", tls_text(&[given, "curve_preferences: [CurveP255]"])),
+        ("web_config_noAuth_keyPath_empty.bad.yml", pair("cert_file: server.pem", "key_file: \"\"")),
+        ("web_config_noAuth_keyPath_invalid.bad.yml", pair("cert_file: server.pem", "key_file: nowhere")),
+        ("web_config_noAuth_key_empty.bad.yml", pair("cert_file: server.pem", "key: \"\"")),
+        (
+            "web_config_noAuth_noHTTP2.good.yml",
+            tls_text(&[given, none_of_http2, only12]) + "http_server_config:\n  http2: false\n",
+        ),
+        ("web_config_noAuth_noHTTP2Cipher.bad.yml", tls_text(&[given, none_of_http2, only12])),
+        ("web_config_noAuth_someCiphers.good.yml", tls_text(&[given, &some, "min_version: TLS12", only12])),
+        (
+            "web_config_noAuth_someCiphers_noOrder.good.yml",
+            tls_text(&[given, &some, "prefer_server_cipher_suites: false", "min_version: TLS12", only12]),
+        ),
+        (
+            "web_config_noAuth_someCurves.good.yml",
+            tls_text(&[given, "min_version: TLS13", "curve_preferences: [CurveP521]"]),
+        ),
+        ("web_config_noAuth_tlsInline.good.yml", format!("tls_server_config:\n{cert}{key}  {given}\n")),
+        ("web_config_noAuth_wrongTLSVersion.bad.yml", tls_text(&[given, "min_version: TLS14"])),
+        ("web_config_rate_limiter_nonblocking.yaml", "rate_limit:\n  interval: 0\n  burst: 0\n".to_owned()),
+        (
+            "web_config_rate_limiter_one_second.yaml",
+            "rate_limit:\n  interval: \"1s\"\n  burst: 0\n".to_owned(),
+        ),
+        ("web_config_users.good.yml", tls_text(&[]) + &users),
+        ("web_config_users_noTLS.good.yml", users),
+    ]
+}
+
+/// The table of docs/web-config.md: file of exporter-toolkit, and whether it is accepted here.
+fn documented_files() -> Vec<(String, bool)> {
+    let text = std::fs::read_to_string(repository("docs/web-config.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [name, there, here, ..] = cells[..] else { return None };
+        let accepted = |cell: &str| match cell {
+            "accepted" => Some(true),
+            "rejected" => Some(false),
+            _ => None,
+        };
+        accepted(there)?;
+        Some((name.trim_end_matches('`').to_owned(), accepted(here)?))
+    })
+    .collect()
+}
+
+/// Starts an exporter with the file, which the clients of TLS can connect to.
+fn assert_accepted(site: &Site, text: &str) {
+    site.write(text);
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    // The system's CA certificates.
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &url, "--web.config.file", &site.file()])
+        .env("SSL_CERT_FILE", site.certificates.ca().to_str().unwrap())
+        .args(&QUICK)
+        .start();
+    if text.starts_with("tls_server_config") {
+        site.client_with("client").connect(exporter.addr()).unwrap_or_else(|error| panic!("{text}{error}"));
+    }
+}
+
+fn assert_rejected(site: &Site, text: &str) {
+    site.write(text);
+    let args = ["--web.config.file", &site.file(), "--web.listen-address=127.0.0.1:0"];
+    let finished = Exporter::builder().args(&args).run();
+    let found = (finished.status.code(), finished.stderr.lines().count());
+    assert_eq!(found, (Some(64), 1), "{text}{finished:?}");
+}
+
+#[test]
+fn files_of_exporter_toolkit_are_accepted_or_rejected_as_documented() {
+    let site = Site::new("");
+    let files = files_of_exporter_toolkit(&site);
+    let documented = documented_files();
+    let names: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, files.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    for ((_, text), (name, accepted)) in files.iter().zip(&documented) {
+        println!("{name}");
+        if *accepted {
+            assert_accepted(&site, text);
+        } else {
+            assert_rejected(&site, text);
         }
     }
-    let tls = |cert: &str, key: &str| format!("tls_server_config:\n  {cert}\n  {key}\n  {given}\n");
-    for text in [
-        "no key\n".to_owned(),
-        "tls_server_conf:\n  cert_file: server.pem\n".to_owned(),
-        tls("cert_file: \"\"", "key_file: server.key"),
-        tls("cert: \"\"", "key_file: server.key"),
-        tls("cert_file: server.pem", "key_file: \"\""),
-        tls("cert_file: server.pem", "key: \"\""),
-        tls("cert_file: \"\"", "key_file: \"\""),
-        tls("cert_file: nowhere", "key_file: server.key"),
-        tls("cert_file: server.pem", "key_file: nowhere"),
-        tls("cert_file: nowhere", "key_file: nowhere"),
-        tls_text(&["client_ca_file: ca.pem"]),
-        tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: nowhere"]),
-        tls_text(&["client_auth_type: Sometimes"]),
-        tls_text(&[]) + "basic_auth_users:\n  john: doe\n",
-        tls_text(&[given, &cipher("AES_128_GCM_SHA2048")]),
-        tls_text(&[given, "curve_preferences: [CurveP257]"]),
-        tls_text(&[given, "min_version: TLS111"]),
-        "http_server_config:\n  headers:\n    X-Content-Type-Options: sniff\n".to_owned(),
-        "http_server_config:\n  headers:\n    X-Frame-Options: maybe\n".to_owned(),
-        "http_server_config:\n  headers:\n    X-Other: one\n".to_owned(),
-    ] {
-        site.write(&text);
-        let args = ["--web.config.file", &site.file(), "--web.listen-address=127.0.0.1:0"];
-        let finished = Exporter::builder().args(&args).run();
-        assert_eq!(
-            (finished.status.code(), finished.stderr.lines().count()),
-            (Some(64), 1),
-            "{text}{finished:?}"
-        );
-    }
+}
+
+#[test]
+fn other_settings_of_exporters_are_accepted_or_rejected_as_there() {
+    let site = Site::new("");
+    let authority_inlined =
+        tls_text(&["client_auth_type: RequireAndVerifyClientCert"]) + &inline(&site, "client_ca", "ca.pem");
+    assert_accepted(&site, &authority_inlined);
+    assert_accepted(&site, &tls_text(&["client_auth_type: RequireClientCert"]));
+    assert_accepted(&site, &tls_text(&["client_auth_type: RequestClientCert", "client_ca_file: ca.pem"]));
+    assert_rejected(
+        &site,
+        &tls_text(&["client_auth_type: RequireAndVerifyClientCert", "client_ca_file: nowhere"]),
+    );
+    assert_rejected(&site, &tls_text(&["client_auth_type: Sometimes"]));
 }
 
 #[test]
@@ -600,6 +668,7 @@ fn the_rate_of_requests_is_limited_except_for_health_checks() {
     assert_eq!(get("/-/healthy").status, 200);
 }
 
+/// Each mistake ends the program with one line that names the file, and the line and the key in it.
 #[test]
 fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
