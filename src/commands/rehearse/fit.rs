@@ -34,6 +34,13 @@ const DISTURBED: f64 = 0.4;
 /// Minimum number of sizes.
 const MIN_SAMPLES: usize = 4;
 
+/// Minimum number of sizes if the time budget ended the measurement: up to 30 000. log n looks constant up to 10 000.
+const MIN_CUT_SAMPLES: usize = 8;
+
+/// Ratio of the deviation of a simpler curve to that of the chosen one, from which on a measurement that the time budget ended
+/// excludes the simpler one.
+const EXCLUDED: f64 = 2.0;
+
 /// Largest size whose data fits into the processor's caches, and the weight of those sizes: there the times tell n from n log n.
 const CACHED: f64 = 3000.0;
 const CACHED_WEIGHT: f64 = 3.0;
@@ -189,6 +196,8 @@ pub(crate) struct Fit {
     pub(crate) curve: Curve,
     /// Curves that the samples do not exclude, with the one above.
     candidates: Vec<Curve>,
+    /// Smallest deviation of a simpler curve; infinite if there is none.
+    simpler: f64,
 }
 
 impl Fit {
@@ -202,10 +211,12 @@ impl Fit {
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
         if is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
-            return Some(Self { samples, curve, candidates: vec![curve] });
+            return Some(Self { samples, curve, candidates: vec![curve], simpler: f64::INFINITY });
         }
         let excluded = match by_small_sizes(&samples) {
-            Small::Decide(curve, candidates) => return Some(Self { samples, curve, candidates }),
+            Small::Decide(curve, candidates, simpler) => {
+                return Some(Self { samples, curve, candidates, simpler });
+            }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
         };
@@ -237,8 +248,15 @@ impl Fit {
         }
         let is_near =
             |other: &Curve| other.growth >= curve.growth && other.deviation <= curve.deviation * CLEARLY;
+        let simpler = simpler_than(&curve, &possible);
         let candidates = possible.into_iter().filter(is_near).collect();
-        Some(Self { samples, curve, candidates })
+        Some(Self { samples, curve, candidates, simpler })
+    }
+
+    /// True if the growth is certain although the time budget ended the measurement: a machine without time for more sizes has
+    /// also disturbed those that were measured.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.samples.len() >= MIN_CUT_SAMPLES && self.simpler >= EXCLUDED * self.curve.deviation
     }
 
     /// Time at a size: between the measured times, or by the curve from the last of them on.
@@ -379,8 +397,8 @@ fn curve(growth: Growth, samples: &[TimedRun], share: f64, footprint: f64) -> Cu
 
 /// Growth by the small sizes.
 enum Small {
-    /// Curve, and all curves that no size excludes.
-    Decide(Curve, Vec<Curve>),
+    /// Curve, all curves that no size excludes, and the smallest deviation of a simpler curve.
+    Decide(Curve, Vec<Curve>, f64),
     /// It is faster than this one, which the small sizes have.
     Exclude(Growth),
     Unclear,
@@ -411,7 +429,13 @@ fn by_small_sizes(samples: &[TimedRun]) -> Small {
     let candidates =
         near.flat_map(|curve| [*curve, Curve { trend: curve.exponent(samples).max(0.0), ..*curve }]);
     let trend = curve.exponent(samples).clamp(0.0, MAX_TREND);
-    Small::Decide(Curve { trend, ..*curve }, candidates.collect())
+    Small::Decide(Curve { trend, ..*curve }, candidates.collect(), simpler_than(curve, &curves))
+}
+
+/// Smallest deviation of the curves whose growth is slower than that of one of them; infinite if there is none.
+fn simpler_than(curve: &Curve, curves: &[Curve]) -> f64 {
+    let simpler = curves.iter().filter(|other| other.growth < curve.growth);
+    simpler.map(|other| other.deviation).fold(f64::INFINITY, f64::min)
 }
 
 /// Curve of a growth through all small sizes but one, which a listpack, a rehash or another program may have moved.
@@ -695,6 +719,21 @@ mod tests {
         assert!(fit.curve.growth < Growth::Linear, "{:?}", fit.curve);
         assert_eq!(fit.reached(5.0), None);
         assert_eq!(Fit::new(&samples[..3], false), None, "too few");
+    }
+
+    #[test]
+    fn a_growth_is_certain_from_eight_sizes_on_that_exclude_simpler_ones() {
+        // 20 lookups for each bit of n look constant up to 3 000.
+        let logarithm = samples(|size| 2e-5 * size.ln(), 0.0, &[1.0; 11]);
+        let certain = |count: usize| {
+            Fit::new(&logarithm[..count], false).filter(Fit::is_certain).map(|fit| fit.curve.growth)
+        };
+        assert_eq!((4..8).map(certain).collect::<Vec<_>>(), [None; 4]);
+        assert_eq!(certain(8), Some(Growth::Logarithmic));
+        // n log n, of which the noise leaves n possible.
+        let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
+        let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
+        assert!(unclear.is_none_or(|fit| fit.curve.growth == Growth::Linearithmic && !fit.is_certain()));
     }
 
     #[test]

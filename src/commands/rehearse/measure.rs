@@ -29,6 +29,12 @@ const MAX_BATCHES: u32 = 9;
 const SMALL: u64 = 3000;
 const MAX_SMALL_BATCHES: u32 = 30;
 
+/// Part of the time budget for one size, once its time is reproduced: many sizes tell more than many batches of a few.
+const SIZE_SHARE: f64 = 1.0 / 16.0;
+
+/// Ratio of the two shortest batches up to which the time of a size is reproduced.
+const REPRODUCED: f64 = 1.15;
+
 /// Time of a batch that is aimed at: short runs are repeated, because the server counts whole microseconds.
 const BATCH: f64 = 0.002;
 
@@ -87,12 +93,15 @@ pub(crate) struct Point {
     pub(crate) waited: f64,
     /// Time of the reference at this size, seconds; 0 if it was not measured.
     pub(crate) reference: f64,
+    /// True if two batches took the same time, or the processor time counted.
+    pub(crate) is_reproduced: bool,
 }
 
 /// Reason for which no larger size was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The size of `--max-size` was measured.
+    #[default]
     MaxSize,
     /// The next size would take longer than a run may.
     RunLimit,
@@ -107,7 +116,7 @@ pub(crate) enum Stop {
 }
 
 /// All measurements of a script.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Measurements {
     pub(crate) points: Vec<Point>,
     /// Size at which a run was killed.
@@ -177,14 +186,6 @@ pub(crate) async fn measure(
     progress: &mut impl Progress,
 ) -> Result<Measurements, RehearseError> {
     let callable = session.load(plan.source.as_bytes(), plan.function.as_deref()).await?;
-    let measured = Measurements {
-        points: Vec::new(),
-        killed: None,
-        unkillable: false,
-        stop: Stop::MaxSize,
-        overhead: 0.0,
-        calibration: 0.0,
-    };
     let reference = session.load(REFERENCE.as_bytes(), None).await?;
     let mut rehearsal = Rehearsal {
         plan,
@@ -194,7 +195,7 @@ pub(crate) async fn measure(
         data: Data::new(&plan.specs),
         callable,
         reference,
-        measured,
+        measured: Measurements::default(),
         fill_cost: 1e-6,
         copy_cost: 0.5e-6,
     };
@@ -317,8 +318,9 @@ impl Rehearsal<'_> {
         let keys: Vec<String> = self.plan.keys.clone();
         let args = self.plan.args_at(size);
         let mut point = Point { size, ..Point::default() };
-        let (mut batch, mut total, mut shortest) = (1_u32, 0.0, f64::INFINITY);
+        let (mut batch, mut total, mut shortest, mut second) = (1_u32, 0.0, f64::INFINITY, f64::INFINITY);
         let (mut cpu, mut clock) = (0.0, 0.0);
+        let start = self.used();
         for number in 0..if size <= SMALL { MAX_SMALL_BATCHES } else { MAX_BATCHES } {
             progress.at(size, self.used() / self.bounds.budget.as_secs_f64(), self.measured.points.last());
             let before_fill = self.used();
@@ -344,7 +346,10 @@ impl Rehearsal<'_> {
             point.reply = timing.reply;
             point.longest = point.longest.max(timing.seconds);
             point.lua_memory = point.lua_memory.max(timing.lua_memory);
-            if timing.net < shortest {
+            if timing.net >= shortest {
+                second = second.min(timing.net);
+            } else {
+                second = shortest;
                 shortest = timing.net;
                 point.commands = inner(&timing.difference.commands, &self.callable, batch);
                 point.changes = timing.difference.changes / u64::from(batch);
@@ -355,10 +360,13 @@ impl Rehearsal<'_> {
             }
             // Enough: the time is used, or one more would exceed it.
             let spent = if self.data.is_written() { total + self.used() - before_fill } else { total };
+            let is_reproduced = second <= shortest * REPRODUCED;
+            let budget = self.bounds.budget.as_secs_f64();
             let is_enough = number >= 2 && spent > TARGET
+                || number >= 2 && is_reproduced && self.used() - start > budget * SIZE_SHARE
                 || number >= 1 && timing.seconds > TARGET
                 || timing.seconds > 1.0;
-            if is_enough || self.used() >= self.bounds.budget.as_secs_f64() {
+            if is_enough || self.used() >= budget {
                 break;
             }
             if !self.data.is_written() {
@@ -367,6 +375,7 @@ impl Rehearsal<'_> {
         }
         // A run of less than the server's unit takes half of it, on average.
         point.seconds = shortest.max(0.5e-6);
+        point.is_reproduced = second <= shortest * REPRODUCED || shortest > CPU_FROM;
         point.waited = if clock > CPU_FROM && cpu > 0.0 { (1.0 - cpu / clock).max(0.0) } else { 0.0 };
         point.reference = self.measure_reference(session, size).await?.unwrap_or(0.0);
         let position = self.measured.points.partition_point(|other| other.size < size);
@@ -460,8 +469,15 @@ impl Rehearsal<'_> {
 }
 
 impl Measurements {
-    /// Samples for the fit: sizes, times, and the factor by which memory was slower than at the best size.
+    /// True if no larger size was measured because the time budget was used.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.stop == Stop::Budget
+    }
+
+    /// Samples for the fit: sizes, times, and the factor by which memory was slower than at the best size. Of a measurement that was
+    /// cut short, only those that are reproduced.
     pub(crate) fn samples(&self) -> Vec<TimedRun> {
+        let counts = |point: &&Point| point.is_reproduced || !self.is_cut_short();
         let per_element = |point: &Point| {
             let time = point.reference - self.overhead;
             (time > 0.0 && point.size >= MIN_REFERENCE).then(|| time / float(point.size))
@@ -474,7 +490,7 @@ impl Measurements {
             }
             TimedRun { size: float(point.size), seconds: point.seconds, slowdown }
         };
-        self.points.iter().map(sample).collect()
+        self.points.iter().filter(counts).map(sample).collect()
     }
 }
 

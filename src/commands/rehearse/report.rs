@@ -20,6 +20,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Part of the time that a server may wait for the processor without a note.
 const MAX_WAITED: f64 = 0.1;
 
+/// Note where the time budget ended the measurement too early.
+const TOO_FEW: &str =
+    "not enough sizes were measured within --time-budget to tell how it grows; give a longer one";
+
 /// Number of commands that are listed.
 const MAX_COMMANDS: usize = 4;
 
@@ -51,6 +55,9 @@ pub(crate) struct Report {
     pub(crate) fails: bool,
     #[serde(skip)]
     pub(crate) fit: Option<Fit>,
+    /// True if the time budget ended the measurement too early for a growth.
+    #[serde(skip)]
+    is_cut_short: bool,
 }
 
 /// Measurements of a size.
@@ -108,10 +115,13 @@ impl Report {
         let killed = measured.killed.map(float);
         let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
         let is_contradicted = fit.as_ref().is_some_and(contradicts);
-        let fit = fit.filter(|_| !is_contradicted);
+        let is_cut_short = measured.is_cut_short() && !fit.as_ref().is_some_and(Fit::is_certain);
+        let fit = fit.filter(|_| !is_contradicted && !is_cut_short);
         let mut notes = notes(plan, measured);
         if is_contradicted {
             notes.push("the times before the killed run do not show how it grows".to_owned());
+        } else if is_cut_short {
+            notes.push(TOO_FEW.to_owned());
         } else if fit.is_none() && measured.points.len() > 3 {
             notes.push("no curve passes near the measured times".to_owned());
         }
@@ -144,6 +154,7 @@ impl Report {
             fails: expected.is_some_and(|expected| expected.exceeds) || killed_below,
             expected,
             fit,
+            is_cut_short,
         }
     }
 
@@ -159,9 +170,10 @@ impl Report {
                 let deviation = self.deviation.unwrap_or_default() * 100.0;
                 format!("grows with {growth} (deviation {deviation:.0} %)")
             }
-            (None, Some(row), None) if self.sizes.len() == 1 => {
+            (None, Some(row), None) if self.sizes.len() == 1 && !self.is_cut_short => {
                 format!("takes {}; nothing of its data grows", seconds(row.seconds))
             }
+            _ if self.is_cut_short => "too few sizes were measured to tell how it grows".to_owned(),
             _ => "grows, but the measurements do not show how".to_owned(),
         }
     }
@@ -309,6 +321,53 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Report of times in microseconds at 10, 30, 100 and so on.
+    fn report(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Report {
+        let sizes = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
+        let point = |(index, (size, time)): (usize, (u64, &f64))| Point {
+            size,
+            seconds: time * 1e-6,
+            is_reproduced: is_reproduced(index),
+            ..Point::default()
+        };
+        let points = sizes.into_iter().zip(times).enumerate().map(point).collect();
+        let plan = Plan {
+            source: String::new(),
+            function: None,
+            keys: Vec::new(),
+            args: Vec::new(),
+            specs: Vec::new(),
+            assumptions: Vec::new(),
+            expect_size: None,
+            max_size: None,
+        };
+        let mut measured = Measurements::default();
+        (measured.points, measured.stop) = (points, stop);
+        Report::new("x.lua", &plan, String::new(), &measured, SLOW)
+    }
+
+    #[test]
+    fn few_sizes_within_the_time_budget_claim_no_growth() {
+        let linear: Vec<f64> = (0..8).map(|step| 2.0 + 10_f64.powf(f64::from(step) / 2.0)).collect();
+        let claimed = report(Stop::Budget, &linear, |_| true);
+        assert_eq!((claimed.growth, claimed.is_cut_short), (Some("n"), false));
+        // The same times, of which the fifth may be disturbed.
+        for cut in [
+            report(Stop::Budget, &linear[..7], |_| true),
+            report(Stop::Budget, &linear, |index| index != 4),
+            report(Stop::Budget, &linear[..1], |_| true),
+            report(Stop::Budget, &[], |_| true),
+        ] {
+            assert_eq!(cut.growth, None);
+            assert!(cut.limits.iter().all(|limit| limit.reached.is_none()));
+            assert!(cut.notes.iter().any(|note| note == TOO_FEW), "{:?}", cut.notes);
+            assert_eq!(cut.verdict(), "too few sizes were measured to tell how it grows");
+        }
+        // Another reason for the end is none to doubt the times.
+        let ended = report(Stop::RunLimit, &linear[..7], |index| index != 4);
+        assert_eq!((ended.growth, ended.is_cut_short), (Some("n"), false));
+    }
 
     #[test]
     fn numbers_are_readable() {
