@@ -26,7 +26,8 @@ route() {
 
 if needs promtool; then
     promtool check rules "$rules"
-    promtool test rules tests/*.yml
+    # Its collector takes a fifth of the time with the default.
+    GOGC=800 promtool test rules tests/*.yml
     promtool check config ../deploy/prometheus/*.yml
 
     # Texts describe the time of the evaluation: no query in a text looks back.
