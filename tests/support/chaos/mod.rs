@@ -90,11 +90,17 @@ impl fmt::Display for Report {
     }
 }
 
+/// Folder of the state file. On a disk that other programs use, a write can take longer than the exporter waits for it, and
+/// then it promises less.
+fn folder_in_memory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a temporary directory")
+}
+
 /// Runs the plan.
 pub fn run(plan: &Plan) -> Report {
     let attackers = if plan.hostile { attackers::start(plan.seed) } else { Vec::new() };
     let shared = SharedState::new(attackers.iter().map(Hostile::target).collect());
-    let dir = TempDir::new().expect("a temporary directory");
+    let dir = folder_in_memory();
     let (kill, requests) = channel();
     let mut harnesses = Vec::new();
     for (index, &kind) in plan.kinds.iter().enumerate() {
