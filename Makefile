@@ -77,7 +77,7 @@ bench: ## measure speed, memory and load on the server, compared with redis_expo
 audit: ## check dependencies for vulnerabilities, licences and sources (needs the internet)
 	scripts/audit.sh
 
-msrv: ## build with the oldest supported Rust
+msrv: ## check that the exporter compiles with the oldest supported Rust
 	scripts/check-msrv.sh
 
 fuzz: ## fuzz each parser for FUZZ_SECONDS (60); scripts/fuzz.sh TARGET… fuzzes some of them

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the exporter with the oldest supported version of Rust, `rust-version` in Cargo.toml.
+# Checks that the exporter compiles with the oldest supported version of Rust, `rust-version` in Cargo.toml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
