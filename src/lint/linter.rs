@@ -7,7 +7,8 @@ use std::thread;
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Origin, Rule, Source, Suppressed};
 use crate::lint::rules::{RULES, rule};
-use crate::lint::source::header::Header;
+use crate::lint::source::dialect;
+use crate::lint::source::header::{self, Header};
 use crate::lint::source::parse::parse;
 use crate::lint::source::placeholders;
 use crate::lint::source::suppressions::{Scope, Suppressions};
@@ -33,8 +34,6 @@ pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
 pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
-    let checks = || RULES.iter().filter(|rule| is_enabled(rule)).map(|rule| rule.check);
-
     let (header, body) = Header::parse(&text);
     let parameters = placeholders::parameters(body);
     let body = placeholders::named(body, &parameters);
@@ -42,14 +41,28 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     let script = parse(&body, &tokens);
     let facts = script.as_ref().ok().map(ScriptFacts::new);
     let undefined = facts.as_ref().map(|facts| facts.calls.undefined()).unwrap_or_default();
+    let suppressions = Suppressions::parse(&tokens);
+    let is_for_redis = origin == Origin::Literal
+        || header::names_lua(&text)
+        || !suppressions.parsed.is_empty()
+        || dialect::uses_redis(&tokens)
+        || facts.as_ref().is_some_and(|facts| !facts.calls.all_redis().is_empty());
+    let is_other = !is_for_redis && placeholders::in_tables(&tokens, &undefined).is_empty();
     let source = Source {
         text: &text,
         origin,
         tokens: &tokens,
         parameters: &parameters,
         undefined: &undefined,
+        is_for_redis,
+        foreign: if is_other { dialect::foreign_name(&tokens, &undefined) } else { None },
         error: script.as_ref().err(),
     };
+
+    // Nothing else can be said of the Lua of another program.
+    let applies = |rule: &Rule| source.foreign.is_none() || rule.name == "other-lua";
+    let rules = || RULES.iter().filter(|rule| is_enabled(rule) && applies(rule));
+    let checks = || rules().map(|rule| rule.check);
 
     let mut diagnostics = Vec::new();
     for check in checks() {
@@ -65,7 +78,6 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         }
     }
 
-    let suppressions = Suppressions::parse(&tokens);
     let before = diagnostics.len();
     let suppressed = suppress(&mut diagnostics, &suppressions, is_enabled);
     let count = before - diagnostics.len();

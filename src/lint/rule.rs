@@ -123,6 +123,10 @@ pub(crate) struct Source<'a> {
     pub(crate) parameters: &'a [(Position, String)],
     /// Positions of globals that neither Lua, the server nor the script defines.
     pub(crate) undefined: &'a BTreeSet<Position>,
+    /// True for a script of Redis, false if nothing in the source is of Redis.
+    pub(crate) is_for_redis: bool,
+    /// Name that tells that the source is for another program, and its position. Only `other-lua` is checked then.
+    pub(crate) foreign: Option<(Position, &'a str)>,
     /// Reason for which it can't be analysed.
     pub(crate) error: Option<&'a ParseError>,
 }

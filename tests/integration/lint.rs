@@ -456,7 +456,7 @@ fn a_folder_without_scripts_is_reported() {
     for args in [&[path][..], &["good", path], &[path, "--format=json"], &[path, "--fail-on=error"]] {
         let finished = run(args, "");
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
-        assert!(finished.stdout.contains("no file in this directory has a Lua script"), "{finished:?}");
+        assert!(finished.stdout.contains("no file in this directory has a script for Redis"), "{finished:?}");
     }
 }
 

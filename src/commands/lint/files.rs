@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_FILES: usize = 100_000;
 
 /// Error of a folder without scripts.
-const NO_SCRIPTS: &str = "no file in this directory has a Lua script";
+const NO_SCRIPTS: &str = "no file in this directory has a script for Redis";
 
 /// Path that denotes standard input.
 const STDIN: &str = "-";

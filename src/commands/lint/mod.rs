@@ -61,8 +61,7 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
                     Some(Ok(None)) | None => source,
                 };
                 let (findings, allowed) = lint::lint(name, &source, &flags.enable);
-                report.add(findings, allowed, level);
-                true
+                report.add(findings, allowed, level)
             }
             Err(error) => {
                 report.add_unreadable(name, &error);

@@ -205,6 +205,11 @@ pub(super) fn unpack_args(script: &Script, id: ExprId) -> Option<&[ExprId]> {
     is_unpack.then_some(args.as_slice())
 }
 
+/// True for a global function of Lua and of the server.
+pub(super) fn is_given(name: &str) -> bool {
+    contains(GLOBALS, name)
+}
+
 fn variable_name(script: &Script, id: ExprId) -> Option<&str> {
     let Expr::Variable(variable) = script.expr(id) else { return None };
     script.variables.get(*variable).map(|variable| variable.name.as_str())

@@ -77,13 +77,21 @@ pub(crate) fn begins_with_key(command: &str) -> bool {
     effect(command) != Effect::Unknown && !contains(WITHOUT_KEY, command)
 }
 
-/// True if the duration of a command grows with its collection, given the number of its arguments and which are constant.
-pub(crate) fn is_linear(command: &str, args: usize, is_constant: impl Fn(usize) -> bool) -> bool {
+/// True if the duration of a command grows with its collection, given the number of its arguments.
+pub(crate) fn is_linear(command: &str, args: usize) -> bool {
     match command {
         "BITCOUNT" | "BITPOS" => args <= 2,
-        // The ends of a list are found at once.
-        "LINDEX" | "LSET" => args >= 2 && !is_constant(1),
         _ => contains(LINEAR, command),
+    }
+}
+
+/// Index of the argument that is the position up to which a command goes through its collection, given the index of LIMIT.
+pub(crate) fn position(command: &str, limit: Option<usize>) -> Option<usize> {
+    match command {
+        "LINDEX" | "LRANGE" | "LSET" | "LTRIM" => Some(1),
+        "SORT" | "SORT_RO" | "ZRANGE" | "ZRANGEBYLEX" | "ZRANGEBYSCORE" | "ZREVRANGEBYLEX"
+        | "ZREVRANGEBYSCORE" => Some(limit? + 1),
+        _ => None,
     }
 }
 

@@ -7,17 +7,31 @@ use crate::lint::analysis::calls::Calls;
 use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::costs::huge_loops;
 use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
-use crate::lint::analysis::recursion::{Recursion, recursions};
+use crate::lint::analysis::numbers::Sum;
+use crate::lint::analysis::recursion::{Recursions, recursions};
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
 use crate::lint::source::arena::Arena;
-use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Loop, LoopId, Script, Unary, Value};
+use crate::lint::source::syntax::{
+    Binary, Comparison, Expr, ExprId, Loop, LoopId, Script, Unary, Value, VarId,
+};
+use crate::lua::Position;
 
 /// Number of repetitions of a command that don't matter.
 const FEW: f64 = 10.0;
 
 /// Number of elements that Lua's stack holds.
 const STACK: f64 = 8000.0;
+
+/// Position in a collection up to which the way to it does not matter.
+const MAX_NEAR: f64 = 100.0;
+
+/// Loop, or recursion by one of its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    Loop(LoopId),
+    Recursion(ExprId),
+}
 
 /// Script and all that is derived from it.
 #[derive(Debug)]
@@ -27,8 +41,7 @@ pub(crate) struct ScriptFacts<'a> {
     pub(crate) values: Values<'a>,
     pub(crate) summaries: Summaries<'a>,
     loops: Arena<LoopId, Option<LongLoop>>,
-    /// Recursions that may take long.
-    pub(crate) recursions: Vec<Recursion>,
+    pub(crate) recursions: Recursions,
     /// Loops with a constant number of iterations that take seconds, with the number of empty iterations that take as long.
     pub(crate) huge: Vec<(LoopId, f64)>,
     /// Number of iterations of loops that only a constant ends.
@@ -90,30 +103,109 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// Commands whose duration grows with their collection and which a loop repeats, in the order of the source, and the loop.
-    /// A loop over KEYS that calls the command with each key is left out, and so are commands that read a whole collection.
-    pub(crate) fn linear_in_loops(&self) -> impl Iterator<Item = (ExprId, &str, &Loop)> {
+    /// Commands whose duration grows with their collection and which a loop or a recursion repeats, in the order of the source, and
+    /// the repetition. A loop over KEYS that calls the command with each key is left out, and so are commands that read a whole
+    /// collection.
+    pub(crate) fn linear_in_loops(&self) -> impl Iterator<Item = (ExprId, &str, Repetition)> {
         let repeated = self.repeated();
         self.calls.all_redis().into_iter().filter_map(move |(id, call)| {
             let command = call.command.as_deref()?;
-            let is_constant =
-                |index: usize| call.args.get(index).is_some_and(|id| self.calls.constant(*id).is_some());
-            let is_linear = commands::is_linear(command, call.args.len(), is_constant);
-            let around = self.script.loops.get(*repeated.get(&id)?)?;
+            let repetition = *repeated.get(&id)?;
+            let is_linear =
+                commands::is_linear(command, call.args.len()) || self.is_far(command, &call.args, repetition);
             (is_linear && self.values.extent(id).is_none() && !self.is_key_of_loop(&call.args))
-                .then_some((id, command, around))
+                .then_some((id, command, repetition))
         })
     }
 
-    /// Calls that a loop repeats more than [`FEW`] times, also in functions that the loop calls.
-    fn repeated(&self) -> HashMap<ExprId, LoopId> {
+    /// Position of a repetition.
+    pub(crate) fn position_of(&self, repetition: Repetition) -> Position {
+        match repetition {
+            Repetition::Loop(id) => {
+                self.script.loops.get(id).map(|around| around.position).unwrap_or_default()
+            }
+            Repetition::Recursion(call) => self.script.position(call),
+        }
+    }
+
+    /// True if a command goes through its collection up to a position that differs from repetition to repetition.
+    fn is_far(&self, command: &str, args: &[ExprId], repetition: Repetition) -> bool {
+        let is_limit =
+            |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("LIMIT"));
+        let limit = args.iter().position(is_limit);
+        let Some(position) = commands::position(command, limit).and_then(|index| args.get(index).copied())
+        else {
+            return false;
+        };
+        if self.calls.constant(position).is_some() || self.is_near(position, repetition) {
+            return false;
+        }
+        match command {
+            // The ends of a list are found at once.
+            "LINDEX" | "LSET" => true,
+            // A page takes more time than the way to it.
+            "LRANGE" => {
+                let span = args.get(2).map(|last| {
+                    Sum::of(self.script, *last).plus(self.script, -1.0, &Sum::of(self.script, position))
+                });
+                let is_short = span.and_then(|span| span.number()).is_some_and(|span| span.abs() < FEW);
+                is_short && self.moves(position, repetition)
+            }
+            _ => self.moves(position, repetition),
+        }
+    }
+
+    /// True if a number counts the iterations of a loop that has few.
+    fn is_near(&self, position: ExprId, repetition: Repetition) -> bool {
+        let Repetition::Loop(id) = repetition else { return false };
+        let iterations = self.iterations.get(id).copied().flatten();
+        let variable = self.script.loops.get(id).map(|around| around.first_variable);
+        iterations.is_some_and(|iterations| iterations <= MAX_NEAR)
+            && Sum::of(self.script, position).terms.iter().all(|(_, value)| match self.script.expr(*value) {
+                Expr::Variable(counter) => Some(*counter) == variable,
+                _ => false,
+            })
+    }
+
+    /// True if a number depends on the variable of a loop, on one that the loop assigns, or on a parameter of a recursion.
+    fn moves(&self, number: ExprId, repetition: Repetition) -> bool {
+        let is_moved = |variable: VarId| match repetition {
+            Repetition::Loop(id) => self.script.loops.get(id).is_some_and(|around| {
+                variable == around.first_variable && !around.kind.is_conditional()
+                    || variable < around.first_variable
+                        && around.assigned.iter().any(|(assigned, _)| *assigned == variable)
+            }),
+            Repetition::Recursion(call) => {
+                let mut recursions = self.recursions.repeating.iter();
+                recursions.any(|recursion| recursion.call == call && recursion.parameters.contains(&variable))
+            }
+        };
+        let mut moves = false;
+        self.values.follow(number, |id, next| {
+            match self.script.expr(id) {
+                Expr::Variable(variable) => {
+                    moves |= is_moved(*variable);
+                    next.extend(self.script.assigned(*variable));
+                }
+                Expr::Binary(_, left, right) => next.extend([*left, *right]),
+                Expr::Unary(_, operand) => next.push(*operand),
+                Expr::Call { args, .. } if self.calls.redis(id).is_none() => next.extend(args),
+                _ => {}
+            }
+            !moves
+        });
+        moves
+    }
+
+    /// Calls that a loop or a recursion repeats more than [`FEW`] times, also in functions that the loop calls.
+    fn repeated(&self) -> HashMap<ExprId, Repetition> {
         let mut repeated = HashMap::new();
         let mut next = Vec::new();
         for (id, around) in self.script.loops.iter() {
             let iterations = self.iterations.get(id).copied().flatten();
             if iterations.is_none_or(|iterations| iterations > FEW) && !self.short.contains(&id) {
                 for call in &around.calls {
-                    repeated.insert(*call, id);
+                    repeated.insert(*call, Repetition::Loop(id));
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));
                 }
             }
@@ -122,9 +214,14 @@ impl<'a> ScriptFacts<'a> {
         while let Some((function, id)) = next.pop() {
             if let Some(function) = self.script.functions.get(function).filter(|_| visited.insert(function)) {
                 for call in &function.calls {
-                    repeated.entry(*call).or_insert(id);
+                    repeated.entry(*call).or_insert(Repetition::Loop(id));
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));
                 }
+            }
+        }
+        for recursion in &self.recursions.repeating {
+            for call in &recursion.calls {
+                repeated.entry(*call).or_insert(Repetition::Recursion(recursion.call));
             }
         }
         repeated

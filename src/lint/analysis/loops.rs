@@ -241,10 +241,7 @@ impl LoopAnalysis<'_> {
             Expr::Binary(Binary::Compare(_), left, right) => [*left, *right],
             _ => return false,
         };
-        let mut tables = sides.into_iter().filter_map(|side| match script.expr(side) {
-            Expr::Unary(Unary::Length, table) => Some(*table),
-            _ => None,
-        });
+        let mut tables = sides.into_iter().filter_map(|side| self.values.measured(side));
         let removes = |statement: &Statement, table: ExprId| {
             matches!(statement, Statement::Call(call) if matches!(
                 script.expr(*call),

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::lint::analysis::calls::protected;
+use crate::lint::analysis::calls::{is_given, protected};
 use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
 use crate::lint::source::arena::Arena;
 use crate::lint::source::syntax::{
-    Binary, Comparison, Expr, ExprId, FnId, Function, LoopKind, Script, Statement, Unary,
+    Binary, Comparison, Expr, ExprId, FnId, Function, LoopKind, Script, Statement, Unary, Value, VarId,
 };
 
 /// Maximum number of statements that are visited; only hostile scripts have more.
@@ -21,21 +21,48 @@ pub(crate) struct Recursion {
     pub(crate) long: LongLoop,
 }
 
-/// Recursions of a script that may take long, in the order of the source.
-pub(crate) fn recursions(analysis: LoopAnalysis<'_>) -> Vec<Recursion> {
+/// Recursions of a script.
+#[derive(Debug, Default)]
+pub(crate) struct Recursions {
+    /// Those that may take long, in the order of the source.
+    pub(crate) long: Vec<Recursion>,
+    /// Those that may be repeated more than once.
+    pub(crate) repeating: Vec<Repeating>,
+}
+
+/// Recursion that ends.
+#[derive(Debug)]
+pub(crate) struct Repeating {
+    /// A call by which a function calls itself.
+    pub(crate) call: ExprId,
+    /// All calls of its functions and of the functions that they call.
+    pub(crate) calls: HashSet<ExprId>,
+    /// Parameters of its functions.
+    pub(crate) parameters: Vec<VarId>,
+}
+
+/// Finds the recursions of a script.
+pub(crate) fn recursions(analysis: LoopAnalysis<'_>) -> Recursions {
     let search = Search::new(analysis);
     let endless = search.endless();
-    let mut found: Vec<Recursion> = Vec::new();
+    let mut found = Recursions::default();
     for cycle in search.cycles() {
-        let first = cycle.calls.first().copied();
-        let long = if cycle.functions.iter().any(|id| endless.get(*id).copied().unwrap_or_default()) {
-            Some(LongLoop::Endless)
-        } else {
-            search.long(&cycle)
-        };
-        found.extend(first.zip(long).map(|(call, long)| Recursion { call, long }));
+        let Some(call) = cycle.calls.first().copied() else { continue };
+        if cycle.functions.iter().any(|id| endless.get(*id).copied().unwrap_or_default()) {
+            found.long.push(Recursion { call, long: LongLoop::Endless });
+            continue;
+        }
+        found.long.extend(search.long(&cycle).map(|long| Recursion { call, long }));
+        let functions: Vec<&Function> =
+            cycle.functions.iter().filter_map(|id| search.script().functions.get(*id)).collect();
+        if !search.happens_once(&cycle, &functions) {
+            let parameters =
+                functions.iter().flat_map(|function| function.parameters.iter().copied()).collect();
+            found.repeating.push(Repeating { call, calls: search.reachable(&cycle), parameters });
+        }
     }
-    found.sort_by_key(|recursion| recursion.call);
+    found.long.sort_by_key(|recursion| recursion.call);
+    found.repeating.sort_by_key(|repeating| repeating.call);
     found
 }
 
@@ -160,7 +187,12 @@ impl<'a> Search<'a> {
             match statement {
                 Statement::Return => return Path { ends: false, returns: true },
                 Statement::Call(call) => {
-                    let mut callees = callees(self.script(), *call).into_iter().peekable();
+                    let certain = if runs_own(self.script(), *call) {
+                        callees(self.script(), *call)
+                    } else {
+                        Vec::new()
+                    };
+                    let mut callees = certain.into_iter().peekable();
                     if callees.peek().is_some()
                         && callees.all(|callee| endless.get(callee).copied().unwrap_or_default())
                     {
@@ -355,6 +387,52 @@ fn callees(script: &Script, call: ExprId) -> Vec<FnId> {
     script.callees(callee).collect()
 }
 
+/// Maximum number of expressions that a callee is followed through.
+const MAX_ALIASES: usize = 32;
+
+/// True if all values of the callee of a call are functions of this script. A wrapper that replaces a function of another table calls the
+/// old one: `local old = t.f  t.f = function() return old() end`.
+fn runs_own(script: &Script, call: ExprId) -> bool {
+    let Expr::Call { callee, .. } = script.expr(call) else { return false };
+    let mut next = vec![protected(script, call).map_or(*callee, |(function, _)| function)];
+    let mut visited = HashSet::new();
+    while let Some(id) = next.pop() {
+        if !visited.insert(id) {
+            continue;
+        }
+        if visited.len() > MAX_ALIASES {
+            return false;
+        }
+        match script.expr(id) {
+            Expr::Function(_) => {}
+            Expr::Binary(Binary::And | Binary::Or, left, right) => next.extend([*left, *right]),
+            Expr::Variable(variable) => {
+                let is_given = script
+                    .variables
+                    .get(*variable)
+                    .is_some_and(|variable| variable.is_global && is_given(&variable.name));
+                let values = script.values(*variable);
+                if is_given || values.is_empty() || values.iter().any(|value| !matches!(value, Value::Of(_)))
+                {
+                    return false;
+                }
+                next.extend(script.assigned(*variable));
+            }
+            Expr::Index { base, key } => {
+                let fields = script.field(*base, *key);
+                let is_own =
+                    script.aliased(*base).iter().any(|id| matches!(script.expr(*id), Expr::Table(_)));
+                if fields.is_empty() || !is_own {
+                    return false;
+                }
+                next.extend(fields);
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use crate::lint::tests::{assert_clean, severe};
@@ -407,6 +485,24 @@ mod tests {
             ),
         ] {
             assert_eq!(severe(script), [rule], "{script}");
+        }
+    }
+
+    #[test]
+    fn the_old_function_of_a_wrapper_is_another_one() {
+        for (script, rules) in [
+            ("local old = error error = function(x) return old(x) end return 1", &["global-write"][..]),
+            (
+                "local t = cjson local old = t.encode t.encode = function(x) return old(x) end return t.encode(1)",
+                &[],
+            ),
+            (
+                "local t = {f = cjson.encode} local old = t.f t.f = function(x) return old(x) end return t.f(1)",
+                &[],
+            ),
+            ("local t = {} t.f = function(x) return t.f(x) end return t.f(1)", &["endless-loop"]),
+        ] {
+            assert_eq!(severe(script), rules, "{script}");
         }
     }
 

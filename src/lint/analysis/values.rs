@@ -188,7 +188,7 @@ impl<'a> Values<'a> {
     }
 
     /// Table or string whose length an expression is: `#list`, `table.getn(list)`.
-    fn measured(&self, id: ExprId) -> Option<ExprId> {
+    pub(super) fn measured(&self, id: ExprId) -> Option<ExprId> {
         match self.script().expr(id) {
             Expr::Unary(Unary::Length, operand) => Some(*operand),
             Expr::Call { callee, args } if self.calls.is_global(*callee, "table.getn") => {

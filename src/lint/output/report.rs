@@ -25,6 +25,8 @@ pub struct Report {
     pub exit_code: u8,
     /// Number of scripts that were checked.
     pub files: usize,
+    /// Number of Lua files that are for another program and were not checked.
+    pub others: usize,
     /// Number of suppressed findings.
     pub allowed: usize,
     /// Number of files that were corrected.
@@ -118,9 +120,15 @@ impl Serialize for Finding {
 }
 
 impl Report {
-    /// Adds a file with its findings, without those below a severity, and the number of its suppressed findings.
-    pub(crate) fn add(&mut self, mut findings: Vec<Finding>, allowed: usize, least: Severity) {
-        self.files += 1;
+    /// Adds a file with its findings, without those below a severity, and the number of its suppressed findings. Returns false if
+    /// the file is for another program.
+    pub(crate) fn add(&mut self, mut findings: Vec<Finding>, allowed: usize, least: Severity) -> bool {
+        let is_other = findings.iter().any(|finding| finding.rule.name == "other-lua");
+        if is_other {
+            self.others += 1;
+        } else {
+            self.files += 1;
+        }
         self.allowed += allowed;
         findings.retain(|finding| finding.rule.severity >= least);
         let limit = MAX_FINDINGS_PER_FILE.min(MAX_FINDINGS.saturating_sub(self.findings.len()));
@@ -130,6 +138,7 @@ impl Report {
         findings.truncate(limit);
         findings.sort_by_key(|finding| (finding.line, finding.column));
         self.findings.append(&mut findings);
+        !is_other
     }
 
     /// Adds a file that could not be read.

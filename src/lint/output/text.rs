@@ -75,6 +75,7 @@ fn summary(report: &Report) -> String {
         parts.push("no findings".to_owned());
     }
     for (count, what) in [
+        (report.others, "for other programs not checked"),
         (report.omitted, "omitted"),
         (report.allowed, "suppressed"),
         (report.unreadable.len(), "unreadable"),

@@ -36,7 +36,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         }
         _ => None,
     });
-    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+    let recursions = facts.recursions.long.iter().filter_map(|recursion| match &recursion.long {
         LongLoop::Scan(call) if facts.calls.command(*call) != "SCAN" => {
             let command = facts.calls.command(*call);
             let message =

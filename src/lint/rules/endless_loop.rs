@@ -29,10 +29,12 @@ pub(super) static RULE: Rule = Rule {
 fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
     let recursions =
-        facts.recursions.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(|recursion| {
-            let message = "nothing ends this recursion: the function calls itself on every path";
-            Diagnostic::new(&RULE, facts.script.position(recursion.call), message)
-        });
+        facts.recursions.long.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(
+            |recursion| {
+                let message = "nothing ends this recursion: the function calls itself on every path";
+                Diagnostic::new(&RULE, facts.script.position(recursion.call), message)
+            },
+        );
     let loops = endless.map(|(around, _)| {
         let keyword = around.kind.keyword();
         let message = format!("nothing ends this {keyword} loop: it has no break, return or error");

@@ -6,6 +6,7 @@ use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 use crate::lint::source::syntax::{Expr, GlobalWrite};
+use crate::lua::Position;
 
 pub(super) static RULE: Rule = Rule {
     name: "global-write",
@@ -58,7 +59,19 @@ fn is_fragment(facts: &ScriptFacts<'_>, header: Header) -> bool {
         && main.is_some_and(|main| main.body.is_empty())
         && facts.script.global_writes.len() > 1
         && facts.script.global_writes.iter().all(|write| write.is_declaration);
-    only_declares || !facts.calls.undefined().is_empty()
+    // `_G.x = 1` defines x, as far as the analysis goes.
+    let defined: Vec<&str> =
+        facts.script.global_writes.iter().filter_map(|write| write.name.strip_prefix("_G.")).collect();
+    let is_undefined =
+        |position: &Position| match facts.script.exprs.iter().find(|(_, (_, at))| at == position) {
+            Some((_, (Expr::Variable(variable), _))) => facts
+                .script
+                .variables
+                .get(*variable)
+                .is_none_or(|variable| !defined.contains(&variable.name.as_str())),
+            _ => true,
+        };
+    only_declares || facts.calls.undefined().iter().any(is_undefined)
 }
 
 #[cfg(test)]
@@ -83,6 +96,7 @@ mod tests {
                 "local function f() x = 1 end f()",
                 "for i = 1, 3 do x = i end",
                 "_G.x = 5",
+                "_G.x = 5 return x",
                 "x = (x or 0) + 1",
                 "_G['x'] = 5",
                 "rawset(_G, 'x', 5)",

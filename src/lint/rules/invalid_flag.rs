@@ -43,7 +43,7 @@ fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::{assert_clean, assert_reported};
+    use crate::lint::tests::{assert_clean, assert_reported, severe};
 
     /// Library whose function has flags.
     fn library(before: &str, flags: &str) -> String {
@@ -70,5 +70,7 @@ mod tests {
             &library("local ro = {}", "{'no-writes', ro.flag}"),
             "redis.register_function{function_name='f', callback=f, flags={'any'}}",
         ]);
+        let template = severe(&library("", "{'%s', '${flag}'}"));
+        assert!(!template.contains(&"invalid-flag"), "{template:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands in loops whose duration grows with their collection.
 
-use crate::lint::analysis::facts::ScriptFacts;
+use crate::lint::analysis::commands;
+use crate::lint::analysis::facts::{Repetition, ScriptFacts};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -8,8 +9,8 @@ pub(super) static RULE: Rule = Rule {
     name: "linear-command-in-loop",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a command in a loop whose duration grows with its collection (LREM, LINSERT, LPOS, LINDEX, BITOP, \
-              SINTERSTORE …)",
+    summary: "a command in a loop or a recursion whose duration grows with its collection (LREM, LINSERT, LPOS, BITOP, \
+              SINTERSTORE …), or with a position that moves (LINDEX, LRANGE, `LIMIT`)",
     instead: "use a type that finds an element at once (a set, hash or sorted set), or call the command once",
     why: "Each iteration searches the collection again: 100 iterations over a list of a million elements \
           visit 100 million.",
@@ -29,19 +30,26 @@ pub(super) static RULE: Rule = Rule {
 fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let linear = facts.linear_in_loops();
     linear
-        .map(|(id, command, around)| {
-            let message = format!(
-                "{command} takes longer the larger its collection is, and the loop in line {{line}} repeats it"
-            );
+        .map(|(id, command, repetition)| {
+            let (what, role) = match repetition {
+                Repetition::Loop(_) => ("loop", "the loop"),
+                Repetition::Recursion(_) => ("recursion", "the recursion"),
+            };
+            let grows = if commands::position(command, Some(0)).is_some() {
+                "takes longer the farther its position is from the ends"
+            } else {
+                "takes longer the larger its collection is"
+            };
+            let message = format!("{command} {grows}, and the {what} in line {{line}} repeats it");
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
-            diagnostic.with_related(around.position, "the loop")
+            diagnostic.with_related(facts.position_of(repetition), role)
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::{assert_clean, assert_reported};
+    use crate::lint::tests::{assert_clean, assert_reported, severe};
 
     #[test]
     fn commands_that_search_are_reported_in_loops() {
@@ -58,6 +66,55 @@ mod tests {
                 "for i = 1, #ARGV do for j = 1, 2 do redis.call('LREM', KEYS[1], j, ARGV[i]) end end",
             ],
         );
+    }
+
+    #[test]
+    fn they_are_reported_in_recursions() {
+        for script in [
+            "local function f(i) if i > #ARGV then return 0 end redis.call('LREM', KEYS[1], 0, ARGV[i]) return f(i + 1) end return f(1)",
+            "local function f(n) if n == 0 then return end redis.call('LREM', KEYS[1], 0, ARGV[n]) f(n - 1) end f(#ARGV)",
+            "local function rm(id) redis.call('LREM', KEYS[1], 1, id) end local function f(i) local id = ARGV[i] if id then rm(id) return f(i + 1) end end f(1)",
+            "local g local function f(i) redis.call('LINSERT', KEYS[1], 'AFTER', 'p', ARGV[i]) return g(i + 1) end g = function(i) if ARGV[i] then return f(i) end end g(1)",
+            "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) end end redis.call('SINTERSTORE', KEYS[1], KEYS[2], t.id) end f(cjson.decode(ARGV[1]))",
+            "local function f(i) if i > #ARGV then return end redis.call('LRANGE', KEYS[1], i, i) return f(i + 1) end f(1)",
+        ] {
+            assert_eq!(severe(script), ["linear-command-in-loop"], "{script}");
+        }
+        assert_clean(&[
+            "local function f(q) if q == nil then return f(ARGV[1]) end return redis.call('LREM', KEYS[1], 0, q) end return f()",
+            "local function f(i) if i > #ARGV then return end redis.call('LRANGE', KEYS[1], 0, 9) return f(i + 1) end f(1)",
+        ]);
+    }
+
+    #[test]
+    fn positions_that_move_are_reported() {
+        assert_reported(
+            "linear-command-in-loop",
+            &[
+                "for i = 1, tonumber(ARGV[1]) do redis.call('LRANGE', KEYS[1], i, i) end",
+                "for i = 1, 1000 do redis.call('LRANGE', KEYS[1], i * 10, i * 10 + 9) end",
+                "local i = 0 while i < tonumber(ARGV[1]) do redis.call('LRANGE', KEYS[1], i, i + 1) i = i + 2 end",
+                "for i = 1, tonumber(ARGV[1]) do redis.call('LTRIM', KEYS[1], i, -1) end",
+                "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i * 100, 100) end",
+                "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], 0, 9, 'BYSCORE', 'LIMIT', i, 1) end",
+                "for i = 0, 999 do redis.call('LINDEX', KEYS[1], i) end",
+                "local function at(i) return redis.call('LRANGE', KEYS[1], i, i)[1] end for i = 1, #ARGV do at(i) end",
+            ],
+        );
+        assert_clean(&[
+            "for i = 1, 100 do redis.call('LRANGE', KEYS[1], 0, 0) redis.call('LPOP', KEYS[1]) end",
+            "for i = 1, #ARGV do redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[1]) end",
+            "for i = 0, 99 do redis.call('LINDEX', KEYS[1], i) redis.call('LRANGE', KEYS[1], i, i) end",
+            "for i = 1, #ARGV do redis.call('LTRIM', KEYS[1], 0, 99) end",
+            "for i = 1, 1000 do redis.call('LRANGE', KEYS[1], i * 1000, i * 1000 + 999) end",
+            "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], i, i) end",
+            "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[i], '+inf', 'LIMIT', 0, 1) end",
+            "for _, key in ipairs(KEYS) do redis.call('LRANGE', key, ARGV[1], ARGV[1]) end",
+        ]);
+    }
+
+    #[test]
+    fn one_call_and_few_are_not_reported() {
         assert_clean(&[
             "redis.call('LREM', KEYS[1], 0, ARGV[1])",
             "for i = 1, 3 do redis.call('LREM', KEYS[i], 0, ARGV[1]) end",

@@ -12,6 +12,7 @@ mod linear_command_in_loop;
 mod long_loop;
 mod loop_over_collection;
 mod missing_no_writes;
+mod other_lua;
 mod scan_loop;
 mod syntax_error;
 mod template;
@@ -44,6 +45,7 @@ pub static RULES: &[&Rule] = &[
     &long_loop::RULE,
     &loop_over_collection::RULE,
     &missing_no_writes::RULE,
+    &other_lua::RULE,
     &scan_loop::RULE,
     &syntax_error::RULE,
     &template::RULE,

@@ -41,7 +41,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
 }
 
 /// True if a literal is no whole script: a part of one that the program joins, or another text that names a command. The error is
-/// at its end, at a word that ends a block, or there is no call of a command.
+/// at its end, at a word that ends a block, a bracket or a block is not closed, or there is no call of a command.
 fn is_part(source: &Source<'_>, error: Position) -> bool {
     let is_open = source.tokens.last().is_none_or(|last| last.position <= error);
     let closes = |kind: Kind<'_>| {
@@ -62,7 +62,34 @@ fn is_part(source: &Source<'_>, error: Position) -> bool {
         }
         _ => false,
     };
-    is_open || begins_with_end || !source.tokens.windows(3).any(is_call)
+    is_open || begins_with_end || !is_closed(source.tokens) || !source.tokens.windows(3).any(is_call)
+}
+
+/// True if each bracket and each block of a source is closed.
+fn is_closed(tokens: &[Token<'_>]) -> bool {
+    use Symbol::{
+        Do, End, Function, If, LeftBrace, LeftBracket, LeftParen, Repeat, RightBrace, RightBracket,
+        RightParen, Until,
+    };
+    let mut open = [0_i32; 4];
+    for token in tokens {
+        let Kind::Symbol(symbol) = token.kind else { continue };
+        let (kind, change) = match symbol {
+            LeftParen => (0, 1),
+            RightParen => (0, -1),
+            LeftBracket => (1, 1),
+            RightBracket => (1, -1),
+            LeftBrace => (2, 1),
+            RightBrace => (2, -1),
+            Do | Function | If | Repeat => (3, 1),
+            End | Until => (3, -1),
+            _ => continue,
+        };
+        if let Some(open) = open.get_mut(kind) {
+            *open += change;
+        }
+    }
+    open == [0; 4]
 }
 
 #[cfg(test)]
@@ -76,6 +103,8 @@ mod tests {
             "local a = 1 else redis.call('DEL', KEYS[1]) end",
             "redis.call('DEL', KEYS[1]) end",
             "redis.call('DEL', KEYS[1],",
+            "redis.call(\"get\"",
+            "for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 9)) do redis.call('DEL', id)",
             "both redis.pubsub and redis.caller must be configured",
             "KEYS[1] is missing",
             "redis.call() without arguments fails",

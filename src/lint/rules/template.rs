@@ -38,7 +38,8 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
 
 /// Placeholders of a source: in strings, and the first one in code that is no Lua.
 pub(super) fn found(source: &Source<'_>) -> Vec<(Position, String)> {
-    let in_strings = placeholders::in_strings(source.tokens);
+    // Texts of Lua that is not for Redis are templates of something else.
+    let in_strings = placeholders::in_strings(source.tokens).filter(|_| source.is_for_redis);
     let mut found: Vec<(Position, String)> =
         in_strings.map(|(position, placeholder)| (position, placeholder.to_owned())).collect();
     if let Some(ParseError::Syntax(position, _)) = source.error {
@@ -83,6 +84,10 @@ mod tests {
             ("local limit = #{limit}\nreturn limit", 1),
             ("@include('a')\nreturn 1", 1),
             ("%arg size integer\nreturn 1", 1),
+            ("--- @@include('lib')\nreturn redis.call('GET', KEYS[1])\n@@include('lib')", 3),
+            ("#include \"lib.lua\"\nreturn 1", 1),
+            ("local ttl = $1\nreturn ttl", 1),
+            ("local ttl = %%TTL%%\nreturn ttl", 1),
         ] {
             let found = findings(script);
             assert!(found.contains(&(line, "template")), "{script}: {found:?}");
@@ -98,6 +103,7 @@ mod tests {
             "return {{ARGV}}",
             "return string.gsub(ARGV[1], '%${(%w+)}', 'x')",
             "return string.match(ARGV[1], '%{(%w+)%}')",
+            "local function page() return [[<b>{{ name }}</b>]] end return page()",
             "-- {{ name }} <%= name %>\nreturn redis.call('SET', '{user}:' .. ARGV[1], 1)",
         ]);
     }

@@ -64,7 +64,7 @@ mod tests {
             ("f(function() return ", " end)"),
         ] {
             let depth = 190 / begin.matches(['[', '(', '{']).count().max(2);
-            let source = format!("local x = {}1{}", begin.repeat(depth), end.repeat(depth));
+            let source = format!("local a, f local x = {}1{}", begin.repeat(depth), end.repeat(depth));
             assert_eq!(findings(&source), [], "{begin}");
         }
     }

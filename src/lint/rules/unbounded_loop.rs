@@ -48,7 +48,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         };
         Some(Diagnostic::of_loop(&RULE, facts, around, &message, call))
     });
-    let recursions = facts.recursions.iter().filter_map(|recursion| match &recursion.long {
+    let recursions = facts.recursions.long.iter().filter_map(|recursion| match &recursion.long {
         LongLoop::Until(call) => {
             let command = facts.calls.command(*call);
             let message = format!("the depth of this recursion depends on the replies of {command}");
@@ -115,6 +115,7 @@ mod tests {
             "local n = redis.call('GET', KEYS[1]) for i = 1, math.ceil(math.log(n) / 0.693) do redis.call('GETBIT', KEYS[2], i) end",
             "local n = math.log10(redis.call('SCARD', KEYS[1])) local i = 0 while i < n do i = i + 1 redis.call('PING') end",
             "while #ARGV > 0 do redis.call('RPUSH', KEYS[1], table.remove(ARGV)) end",
+            "while table.getn(ARGV) > 0 do redis.call('RPUSH', KEYS[1], table.remove(ARGV, 1)) end",
             "while #ARGV > 0 do local a = table.remove(ARGV, 1) if a == 'x' then redis.call('DEL', KEYS[1]) end end",
             "local n = tonumber(ARGV[1]) local left = redis.call('GET', KEYS[1]) if left < n then n = left end for i = 1, n do redis.call('DEL', i) end",
             "local n = ARGV[1] local left = redis.call('GET', KEYS[1]) if left < n then n = left end n = n - left if n < 0 then n = 0 end for i = 1, n do redis.call('DEL', i) end",

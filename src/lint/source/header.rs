@@ -40,6 +40,12 @@ impl Header {
     }
 }
 
+/// True if the first line names the engine of servers.
+pub(crate) fn names_lua(source: &str) -> bool {
+    let engine = source.trim_start_matches('\u{feff}').get(..5);
+    engine.is_some_and(|engine| engine.eq_ignore_ascii_case("#!lua"))
+}
+
 /// Flags of scripts: those of Redis 7.0 and Valkey, then those of Upstash and Dragonfly.
 const FLAGS: [&str; 8] = [
     "no-writes",
@@ -52,9 +58,14 @@ const FLAGS: [&str; 8] = [
     "allow-undeclared-keys",
 ];
 
-/// True if a server knows a flag. Servers compare flags of functions with regard to the letter case.
+/// True if a server knows a flag, or a template is to insert it. Servers compare flags of functions with regard to the letter case.
 pub(crate) fn is_flag(flag: &str) -> bool {
-    FLAGS.contains(&flag)
+    FLAGS.contains(&flag) || is_placeholder(flag)
+}
+
+/// True if a word has a mark of a template: `%s`, `${flags}`, `{{flags}}`, `<%= flags %>`.
+fn is_placeholder(word: &str) -> bool {
+    word.contains(['%', '$', '{', '}', '<', '>'])
 }
 
 /// Reason for which servers reject the first line (measured on Redis 7.0.15: `evalExtractShebangFlags` and
@@ -77,10 +88,11 @@ pub(crate) fn problem(source: &str) -> Option<String> {
             _ if is_library && word.starts_with("name=") => {}
             Some(flags) if !is_library => {
                 let mut flags = flags.split(',').filter(|_| !flags.is_empty());
-                if let Some(flag) = flags.find(|flag| !FLAGS.contains(&flag.trim_matches(['"', '\'']))) {
+                if let Some(flag) = flags.find(|flag| !is_flag(flag.trim_matches(['"', '\'']))) {
                     return Some(format!("unknown flag `{flag}`"));
                 }
             }
+            _ if is_placeholder(word) => {}
             _ => return Some(format!("unknown option `{word}`")),
         }
     }
@@ -117,6 +129,8 @@ mod tests {
             ("#!lua name=library", None),
             ("#!LUA name=library", None),
             ("return '#!lua flags=x'", None),
+            ("#!lua flags=%s", None),
+            ("#!lua flags=${flags} {{more}}", None),
             ("-- #!/usr/bin/lua", None),
             ("#!lua flags=nowrites", Some("`nowrites`")),
             ("#!lua flags=no-writes, allow-oom", Some("``")),

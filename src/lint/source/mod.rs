@@ -1,6 +1,7 @@
 //! Text of a script → first line, suppressions, syntax tree.
 
 pub(crate) mod arena;
+pub(crate) mod dialect;
 pub(crate) mod header;
 mod lower;
 pub(crate) mod nesting;

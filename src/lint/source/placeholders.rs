@@ -128,7 +128,8 @@ pub(crate) fn in_code<'a>(
     let is_code = |line: usize, text: &str, found: &str| {
         let before = text.find(found).and_then(|at| text.get(..at)).unwrap_or_default();
         let position = Position { line, column: before.chars().count() + 1 };
-        let is_mark = |kind| matches!(kind, Kind::Illegal('@' | '$') | Kind::Symbol(Symbol::Percent));
+        let is_mark =
+            |kind| matches!(kind, Kind::Illegal('@' | '$') | Kind::Symbol(Symbol::Percent | Symbol::Hash));
         tokens.iter().any(|token| token.position == position && is_mark(token.kind))
     };
     let mut next = texts.iter().peekable();
@@ -148,22 +149,30 @@ pub(crate) fn in_code<'a>(
     })
 }
 
-/// Returns the first directive (`%include`) or parameter of a format (`%s`), of a shell (`$name`), or of a client that names them (`@key`). None of these marks
-/// begins an expression of Lua.
+/// Returns the first directive (`%include`, `@@include`, `#include`) or parameter of a format (`%s`, `%%NAME%%`), of a shell (`$name`, `$1`),
+/// or of a client that names them (`@key`). None of these marks begins an expression of Lua.
 fn formatted(text: &str) -> Option<&str> {
     let begins = |at: usize| {
         let before = text.get(..at).unwrap_or_default().trim_end();
         before.is_empty() || before.ends_with(['(', ',', '=', '{', '[', '+', '-', '*', '/', '<', '>'])
     };
-    let at = text.match_indices(['%', '@', '$']).map(|(at, _)| at).find(|at| begins(*at))?;
-    let rest = text.get(at + 1..)?;
+    let at = text.match_indices(['%', '@', '$', '#']).map(|(at, _)| at).find(|at| begins(*at))?;
+    let marked = text.get(at..)?;
+    let rest = marked.trim_start_matches(['@', '%']);
+    let (mark, rest) =
+        if rest.len() < marked.len() { (marked.len() - rest.len(), rest) } else { (1, marked.get(1..)?) };
     let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let name = rest.get(..length)?;
-    let is_directive = text.trim_start().starts_with('%') && text.get(..at)?.trim_start().is_empty();
-    let is_verb = is_directive
-        || text.get(at..)?.starts_with(['@', '$'])
-        || ["s", "d", "v", "q", "i", "f"].contains(&name);
-    (is_verb && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| text.get(at..at + 1 + length))?
+    let is_first = text.get(..at)?.trim_start().is_empty();
+    let is_name = match marked.chars().next() {
+        Some('$') => !name.is_empty(),
+        Some('#') => is_first && name == "include",
+        Some('%') if mark == 2 => rest.get(length..)?.starts_with("%%"),
+        Some('%') => is_first || ["s", "d", "v", "q", "i", "f"].contains(&name),
+        _ => mark <= 2,
+    };
+    let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic()) || marked.starts_with('$');
+    (is_name && is_word).then(|| marked.get(..mark + length))?
 }
 
 /// Returns the first placeholder in a text. Patterns of Lua have the same characters (`<%w+>`, `{{(.-)}}`).

@@ -1,0 +1,75 @@
+//! Lua files that are not for Redis.
+
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+
+pub(super) static RULE: Rule = Rule {
+    name: "other-lua",
+    severity: Severity::Info,
+    on_by_default: true,
+    summary: "a file that is Lua for another program (a web server, an editor, a game, a test): no other rule is checked",
+    instead: "lint only the folders with scripts for Redis",
+    why: "The file uses a name that Redis does not have (`require`, `ngx`, `vim` …), and none of `redis.call`, KEYS and ARGV. \
+          Other programs have other versions of Lua, globals, and no limit of time.",
+    example: Some(Example {
+        bad: "\
+            local cjson = require 'cjson'\n\
+            while true do\n\
+            \x20\x20ngx.sleep(1)\n\
+            end",
+        good: "\
+            return cjson.encode(redis.call('HGETALL', KEYS[1]))",
+    }),
+    check: Check::Source(check),
+};
+
+fn check(source: &Source<'_>) -> Vec<Diagnostic> {
+    let diagnostic = source.foreign.map(|(position, name)| {
+        let message = format!("`{name}` is not of Redis, and nothing else in the file is: it is not checked");
+        Diagnostic::new(&RULE, position, message)
+    });
+    diagnostic.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{findings, severe};
+
+    #[test]
+    fn lua_of_other_programs_is_not_checked() {
+        for script in [
+            "local socket = require 'socket' while true do socket.sleep(1) end",
+            "ngx.say('{{ name }}') x = 1",
+            "vim.keymap.set('n', 'x', function() goto_definition() end)",
+            "for _, file in ipairs(files) do goto continue ::continue:: require(file) end",
+            "#!/usr/bin/env resty\nlocal lapp = require 'pl.lapp' x = 5",
+            "local redis = require 'resty.redis' function _M.run() while true do redis:new() end end",
+            "local old_new = Client.new Client.new = function(...) return old_new(...) end",
+            "counter = 0 function love.update(dt) counter = counter + dt end",
+        ] {
+            assert_eq!(
+                findings(script).iter().map(|(_, rule)| *rule).collect::<Vec<_>>(),
+                ["other-lua"],
+                "{script}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_may_be_a_script_is_checked() {
+        for (script, rules) in [
+            ("x = 5 return x", &["global-write"][..]),
+            ("while true do end", &["endless-loop"]),
+            ("x = `abc`", &["syntax-error"]),
+            ("while true do work() end", &["endless-loop"]),
+            ("#!/usr/bin/env lua\nreturn 1", &["invalid-shebang"]),
+            ("#!lua\nwhile true do require('x') end", &["endless-loop"]),
+            ("local json = require 'json' return redis.call('KEYS', '*')", &["keys-command"]),
+            ("while true do rcall('PING') end", &["endless-loop"]),
+            ("local r = redis while true do f() r.call('PING') end", &["endless-loop"]),
+            ("-- redis-script-lint: allow(scan-loop)\nwhile true do f() end", &["endless-loop"]),
+            ("goto done ::done:: return KEYS[1]", &["syntax-error"]),
+        ] {
+            assert_eq!(severe(script), rules, "{script}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Program that a Lua file is for.
+//!
+//! Repositories have Lua for web servers, editors, games and tests beside the scripts for Redis. A file without anything that is for
+//! Redis, which uses a name that Redis does not have, is for another program.
+
+use std::collections::BTreeSet;
+
+use full_moon::tokenizer::Symbol;
+
+use crate::lua::{Kind, Position, Token};
+
+/// Names that only other programs have, and that are seldom those of variables.
+const FOREIGN: &str = "\
+    describe ffi io jit love module ngx package require vim";
+
+/// Members of `redis` that scripts use.
+const API: &str = "\
+    REDIS_VERSION REDIS_VERSION_NUM acl_check_cmd breakpoint call debug error_reply log pcall register_function \
+    replicate_commands set_repl setresp sha1hex status_reply";
+
+/// Members of `server`, of those.
+const SERVER_API: &str = "\
+    call error_reply pcall register_function status_reply";
+
+/// True if a source uses KEYS, ARGV, or the API of the server.
+pub(crate) fn uses_redis(tokens: &[Token<'_>]) -> bool {
+    let mut found = false;
+    variables(tokens, |name, _, followers| {
+        found |= match name {
+            "KEYS" | "ARGV" => true,
+            "redis" => is_member(followers, API),
+            "server" => is_member(followers, SERVER_API),
+            _ => false,
+        };
+    });
+    found
+}
+
+/// Name that tells that a source is for another program, and its position, given the positions of globals that nothing defines:
+/// one that only other programs have, or the first of several.
+pub(crate) fn foreign_name<'a>(
+    tokens: &[Token<'a>],
+    undefined: &BTreeSet<Position>,
+) -> Option<(Position, &'a str)> {
+    let mut foreign = None;
+    let mut others: Vec<(Position, &str)> = Vec::new();
+    variables(tokens, |name, position, _| {
+        if contains(FOREIGN, name) {
+            foreign = foreign.or(Some((position, name)));
+        } else if undefined.contains(&position) && others.iter().all(|(_, other)| *other != name) {
+            others.push((position, name));
+        }
+    });
+    foreign.or_else(|| others.first().copied().filter(|_| others.len() > 1))
+}
+
+/// Visits the words that may be variables, with their positions and the tokens behind them.
+fn variables<'a>(tokens: &[Token<'a>], mut visit: impl FnMut(&'a str, Position, &[Token<'a>])) {
+    let (mut is_field, mut is_method) = (false, false);
+    for (index, token) in tokens.iter().enumerate() {
+        if let Kind::Word(name) = token.kind
+            && !is_field
+        {
+            visit(name, token.position, tokens.get(index + 1..).unwrap_or_default());
+        }
+        // Two colons end a label.
+        let is_colon = token.kind == Kind::Symbol(Symbol::Colon);
+        is_field = token.kind == Kind::Symbol(Symbol::Dot) || is_colon && !is_method;
+        is_method = is_colon;
+    }
+}
+
+/// True if tokens are `.member` or `['member']` of a list of members.
+fn is_member(followers: &[Token<'_>], members: &str) -> bool {
+    match followers {
+        [dot, member, ..] if dot.kind == Kind::Symbol(Symbol::Dot) => {
+            matches!(member.kind, Kind::Word(member) if contains(members, member))
+        }
+        [bracket, member, ..] if bracket.kind == Kind::Symbol(Symbol::LeftBracket) => {
+            matches!(member.kind, Kind::String(member) if contains(members, member.trim_matches(['\'', '"'])))
+        }
+        _ => false,
+    }
+}
+
+fn contains(words: &str, word: &str) -> bool {
+    words.split(' ').any(|one| one == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lua::tokens;
+
+    #[test]
+    fn the_api_of_the_server_tells_scripts_from_other_lua() {
+        for (source, expected) in [
+            ("return redis.call('GET', 'a')", true),
+            ("local call = redis['pcall'] return call('GET', 'a')", true),
+            ("return server.call('GET', 'a')", true),
+            ("return KEYS[1]", true),
+            ("for i = 1, #ARGV do end", true),
+            (
+                "local redis = require 'resty.redis' local red = redis:new() red:eval('return redis.call(1)', 0)",
+                false,
+            ),
+            ("return self.redis.call, ngx.KEYS, a.ARGV", false),
+            ("server.log('a') -- redis.call KEYS[1]", false),
+            ("return 1", false),
+        ] {
+            assert_eq!(uses_redis(&tokens(source).collect::<Vec<_>>()), expected, "{source}");
+        }
+    }
+}
