@@ -47,7 +47,6 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         || !suppressions.parsed.is_empty()
         || dialect::uses_redis(&tokens)
         || facts.as_ref().is_some_and(|facts| !facts.calls.all_redis().is_empty());
-    let is_other = !is_for_redis && placeholders::in_tables(&tokens, &undefined).is_empty();
     let source = Source {
         text: &text,
         origin,
@@ -55,7 +54,7 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         parameters: &parameters,
         undefined: &undefined,
         is_for_redis,
-        foreign: if is_other { dialect::foreign_name(&tokens, &undefined) } else { None },
+        foreign: if is_for_redis { None } else { dialect::foreign_name(&tokens) },
         error: script.as_ref().err(),
     };
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::capacity::Capacities;
 use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::costs::huge_loops;
 use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
@@ -55,8 +56,11 @@ pub(crate) struct ScriptFacts<'a> {
 impl<'a> ScriptFacts<'a> {
     pub(crate) fn new(script: &'a Script) -> Self {
         let calls = Rc::new(Calls::new(script));
-        let values = Values::new(&calls);
+        let mut values = Values::new(&calls);
         let summaries = Summaries::new(Rc::clone(&calls));
+        let capacities =
+            Capacities::new(LoopAnalysis { calls: &calls, values: &values, summaries: &summaries });
+        values.limit(capacities);
         let analysis = LoopAnalysis { calls: &calls, values: &values, summaries: &summaries };
         let loops = script.loops.map(|(_, around)| analysis.analyse(around));
         let recursions = recursions(analysis);
@@ -140,19 +144,20 @@ impl<'a> ScriptFacts<'a> {
         if self.calls.constant(position).is_some() || self.is_near(position, repetition) {
             return false;
         }
-        match command {
-            // The ends of a list are found at once.
-            "LINDEX" | "LSET" => true,
-            // A page takes more time than the way to it.
-            "LRANGE" => {
-                let span = args.get(2).map(|last| {
-                    Sum::of(self.script, *last).plus(self.script, -1.0, &Sum::of(self.script, position))
-                });
-                let is_short = span.and_then(|span| span.number()).is_some_and(|span| span.abs() < FEW);
-                is_short && self.moves(position, repetition)
-            }
-            _ => self.moves(position, repetition),
-        }
+        // A page of many elements takes more time than the way to it.
+        let is_page = match command {
+            "LINDEX" | "LSET" | "LTRIM" => false,
+            "LRANGE" => args.get(2).is_none_or(|last| {
+                let span =
+                    Sum::of(self.script, *last).plus(self.script, -1.0, &Sum::of(self.script, position));
+                span.number().is_none_or(|span| span.abs() >= FEW)
+            }),
+            _ => limit
+                .and_then(|limit| args.get(limit + 2))
+                .is_none_or(|count| Sum::of(self.script, *count).number().is_none_or(|count| count >= FEW)),
+        };
+        // The ends of a list are found at once, and any other position is far.
+        !is_page && (matches!(command, "LINDEX" | "LSET") || self.moves(position, repetition))
     }
 
     /// True if a number counts the iterations of a loop that has few.

@@ -85,12 +85,12 @@ impl LoopAnalysis<'_> {
                 let Expr::Call { args, .. } = self.script().expr(iterator) else { return None };
                 let mut reads: Vec<ExprId> = args.iter().flat_map(|arg| self.values.sizes(*arg)).collect();
                 reads.dedup();
-                reads.retain(|read| !self.converts(around, *read));
+                reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
                 (!reads.is_empty()).then_some(LongLoop::Collection(reads))
             }
             LoopKind::Numeric { .. } => match self.numeric(around)? {
                 Bound::Data(LongLoop::Collection(mut reads)) => {
-                    reads.retain(|read| !self.converts(around, *read));
+                    reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
                     (!reads.is_empty()).then_some(LongLoop::Collection(reads))
                 }
                 Bound::Data(long) => Some(long),
@@ -277,10 +277,13 @@ impl LoopAnalysis<'_> {
         }
         // A constant number of iterations is another finding. A loop without commands works on data in memory.
         let is_other = is_constant && ends.len() == 1;
-        (self.calls_commands(around) && !is_other).then(|| {
-            let reply = ends.iter().find_map(|end| self.values.reply(*end, true));
-            reply.map_or(LongLoop::Unbounded, LongLoop::Until)
-        })
+        (self.calls_commands(around) && !is_other)
+            .then(|| {
+                let reply = ends.iter().find_map(|end| self.values.reply(*end, true));
+                let is_capped = reply.is_some_and(|call| self.values.is_capped(call));
+                (!is_capped).then(|| reply.map_or(LongLoop::Unbounded, LongLoop::Until))
+            })
+            .flatten()
     }
 
     /// Collects the operands of nested operators of the same kind, also of those that a `not` makes the same. Comparisons are
@@ -431,7 +434,8 @@ impl LoopAnalysis<'_> {
     fn data(&self, number: ExprId) -> Option<LongLoop> {
         let reads = self.values.sizes(number);
         if reads.is_empty() {
-            self.values.reply(number, false).map(LongLoop::Count)
+            let reply = self.values.reply(number, false);
+            reply.filter(|call| !self.values.is_capped(*call)).map(LongLoop::Count)
         } else {
             Some(LongLoop::Collection(reads))
         }

@@ -1,6 +1,7 @@
 //! Syntax tree → facts: calls of commands, origins of values, effects of functions, long loops.
 
 pub(crate) mod calls;
+pub(crate) mod capacity;
 pub(crate) mod commands;
 mod constants;
 mod costs;

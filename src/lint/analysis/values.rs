@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::lint::analysis::calls::{Calls, protected};
+use crate::lint::analysis::capacity::Capacities;
 use crate::lint::analysis::commands::{self, Argument, Extent};
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Unary, Value, VarId};
 
@@ -36,12 +37,18 @@ pub(crate) struct Values<'a> {
     extents: HashMap<ExprId, Extent>,
     /// Steps left of [`MAX_STEPS`].
     steps: Cell<usize>,
+    /// Commands whose replies are bounded by limits in the script.
+    limited: Capacities,
 }
 
 impl<'a> Values<'a> {
     pub(crate) fn new(calls: &Rc<Calls<'a>>) -> Self {
-        let mut values =
-            Self { calls: Rc::clone(calls), extents: HashMap::new(), steps: Cell::new(MAX_STEPS) };
+        let mut values = Self {
+            calls: Rc::clone(calls),
+            extents: HashMap::new(),
+            steps: Cell::new(MAX_STEPS),
+            limited: Capacities::default(),
+        };
         let extents = calls.all_redis().into_iter().filter_map(|(id, call)| {
             let args: Vec<Argument> = call.args.iter().map(|id| values.argument(*id)).collect();
             Some((id, commands::extent(call.command.as_deref()?, &args)?))
@@ -52,6 +59,22 @@ impl<'a> Values<'a> {
 
     fn script(&self) -> &'a Script {
         self.calls.script
+    }
+
+    /// Takes the limits of the script into account.
+    pub(crate) fn limit(&mut self, limited: Capacities) {
+        self.extents.retain(|call, _| !limited.capped.contains(call));
+        self.limited = limited;
+    }
+
+    /// True if a command is called on a collection that the script keeps below a limit.
+    pub(crate) fn is_capped(&self, call: ExprId) -> bool {
+        self.limited.capped.contains(&call)
+    }
+
+    /// True if the script works on the reply of a command only if its length is below a limit.
+    pub(crate) fn is_checked(&self, call: ExprId) -> bool {
+        self.limited.checked.contains(&call)
     }
 
     /// Extent of a command that reads without a limit; `None` if there is a limit.
@@ -295,7 +318,7 @@ impl<'a> Values<'a> {
     }
 
     /// True if a reply is anywhere in an expression.
-    fn may_be_a_reply(&self, id: ExprId) -> bool {
+    pub(super) fn may_be_a_reply(&self, id: ExprId) -> bool {
         let mut is_reply = false;
         self.follow(id, |id, next| {
             is_reply |= self.calls.redis(id).is_some();

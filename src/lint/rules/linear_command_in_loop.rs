@@ -95,7 +95,7 @@ mod tests {
                 "for i = 1, 1000 do redis.call('LRANGE', KEYS[1], i * 10, i * 10 + 9) end",
                 "local i = 0 while i < tonumber(ARGV[1]) do redis.call('LRANGE', KEYS[1], i, i + 1) i = i + 2 end",
                 "for i = 1, tonumber(ARGV[1]) do redis.call('LTRIM', KEYS[1], i, -1) end",
-                "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i * 100, 100) end",
+                "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i, 1) end",
                 "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], 0, 9, 'BYSCORE', 'LIMIT', i, 1) end",
                 "for i = 0, 999 do redis.call('LINDEX', KEYS[1], i) end",
                 "local function at(i) return redis.call('LRANGE', KEYS[1], i, i)[1] end for i = 1, #ARGV do at(i) end",
@@ -108,6 +108,7 @@ mod tests {
             "for i = 1, #ARGV do redis.call('LTRIM', KEYS[1], 0, 99) end",
             "for i = 1, 1000 do redis.call('LRANGE', KEYS[1], i * 1000, i * 1000 + 999) end",
             "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], i, i) end",
+            "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i * 100, 100) end",
             "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[i], '+inf', 'LIMIT', 0, 1) end",
             "for _, key in ipairs(KEYS) do redis.call('LRANGE', key, ARGV[1], ARGV[1]) end",
         ]);

@@ -36,7 +36,8 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             if facts.is_short_list(id, *list) {
                 return None;
             }
-            let (whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
+            let (mut whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
+            whole.retain(|read| !facts.values.is_checked(*read));
             let (read, what) = match (whole.first(), copied.first()) {
                 (Some(read), _) => (*read, "the reply of"),
                 (None, Some(read)) => (*read, "a copy of the reply of"),

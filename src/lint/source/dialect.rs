@@ -3,15 +3,14 @@
 //! Repositories have Lua for web servers, editors, games and tests beside the scripts for Redis. A file without anything that is for
 //! Redis, which uses a name that Redis does not have, is for another program.
 
-use std::collections::BTreeSet;
-
 use full_moon::tokenizer::Symbol;
 
 use crate::lua::{Kind, Position, Token};
 
 /// Names that only other programs have, and that are seldom those of variables.
 const FOREIGN: &str = "\
-    describe ffi io jit love module ngx package require vim";
+    AddCSLuaFile CreateFrame LibStub RegisterNetEvent SMODS UnityEngine after_each awesome before_each describe ffi \
+    hooksecurefunc io jit love minetest module ngx package require vim wezterm";
 
 /// Members of `redis` that scripts use.
 const API: &str = "\
@@ -36,22 +35,31 @@ pub(crate) fn uses_redis(tokens: &[Token<'_>]) -> bool {
     found
 }
 
-/// Name that tells that a source is for another program, and its position, given the positions of globals that nothing defines:
-/// one that only other programs have, or the first of several.
-pub(crate) fn foreign_name<'a>(
-    tokens: &[Token<'a>],
-    undefined: &BTreeSet<Position>,
-) -> Option<(Position, &'a str)> {
-    let mut foreign = None;
-    let mut others: Vec<(Position, &str)> = Vec::new();
+/// Name that tells that a source is for another program, and its position. Other names that nothing defines may be those of a
+/// fragment.
+pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
+    let mut found = None;
     variables(tokens, |name, position, _| {
-        if contains(FOREIGN, name) {
-            foreign = foreign.or(Some((position, name)));
-        } else if undefined.contains(&position) && others.iter().all(|(_, other)| *other != name) {
-            others.push((position, name));
+        if found.is_none() && contains(FOREIGN, name) {
+            found = Some((position, name));
         }
     });
-    foreign.or_else(|| others.first().copied().filter(|_| others.len() > 1))
+    found.or_else(|| label(tokens))
+}
+
+/// First `goto` or label, which Lua 5.1 does not have.
+fn label<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
+    let is_colon = |token: &Token<'_>| token.kind == Kind::Symbol(Symbol::Colon);
+    tokens.windows(3).find_map(|words| match words {
+        [goto, name, _] => match (goto.kind, name.kind) {
+            (Kind::Word(word @ "goto"), Kind::Word(_)) => Some((goto.position, word)),
+            (Kind::Symbol(_), Kind::Symbol(_)) if is_colon(goto) && is_colon(name) => {
+                Some((goto.position, "::"))
+            }
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// Visits the words that may be variables, with their positions and the tokens behind them.

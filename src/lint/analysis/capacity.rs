@@ -1,0 +1,209 @@
+//! Collections that a script keeps below a limit: it adds to them only where they are smaller, or ends where they are larger.
+//!
+//! Semaphores, leaky buckets and bounded queues have such a limit, which is constant or comes from the caller.
+
+use std::collections::HashSet;
+
+use crate::lint::analysis::commands;
+use crate::lint::analysis::loops::LoopAnalysis;
+use crate::lint::analysis::numbers::Sum;
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Value};
+
+/// Commands that add an element to a collection.
+const ADDS: &str = "\
+    HINCRBY HINCRBYFLOAT HMSET HSET HSETNX LINSERT LPUSH LPUSHX RPUSH RPUSHX SADD XADD ZADD ZINCRBY";
+
+/// Smallest constant that is a limit; others ask for an empty collection, or for one element.
+const MIN_LIMIT: f64 = 2.0;
+
+/// Maximum number of variables between a key and its value.
+const MAX_ALIASES: usize = 4;
+
+/// Calls of commands that a limit bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Capacities {
+    /// Those on a collection that is kept below a limit.
+    pub(crate) capped: HashSet<ExprId>,
+    /// Those whose reply the script works on only if its length is below a limit.
+    pub(crate) checked: HashSet<ExprId>,
+}
+
+/// Size that a condition compares with a limit.
+#[derive(Debug, Default)]
+struct Compared {
+    /// Keys of commands that reply with it.
+    keys: Vec<ExprId>,
+    /// Commands whose reply has this length.
+    reads: Vec<ExprId>,
+}
+
+impl Capacities {
+    /// Finds the limits of a script.
+    pub(crate) fn new(analysis: LoopAnalysis<'_>) -> Self {
+        let script = analysis.calls.script;
+        let calls = analysis.calls.all_redis();
+        // Where it is larger, the function returns.
+        let mut ends = Compared::default();
+        for exit in script.functions.iter().flat_map(|(_, function)| function.exits.iter().flatten()) {
+            ends.add(analysis, *exit, Binary::Or);
+        }
+        // The places that are left: `limit - ZCARD`.
+        for (_, (expr, _)) in script.exprs.iter() {
+            if let Expr::Binary(Binary::Minus, limit, size) = expr {
+                ends.add_size(analysis, *size, *limit);
+            }
+        }
+        // Where it is smaller, and nowhere else, the script adds an element.
+        let adds: Vec<(ExprId, ExprId)> = calls
+            .iter()
+            .filter(|(_, call)| {
+                call.command.as_deref().is_some_and(|command| commands::contains(ADDS, command))
+            })
+            .filter_map(|(id, call)| Some((*id, *call.args.first()?)))
+            .collect();
+        let is_guarded = |(add, key): &(ExprId, ExprId)| {
+            let mut guards = Compared::default();
+            if let Some(guard) = script.guards.get(add) {
+                guards.add(analysis, *guard, Binary::And);
+            }
+            guards.keys.iter().any(|other| is_same_key(script, *other, *key))
+        };
+        let guarded: Vec<bool> = adds.iter().map(is_guarded).collect();
+        let is_kept = |key: ExprId| {
+            let mut same = adds
+                .iter()
+                .zip(&guarded)
+                .filter(|((_, other), _)| is_same_key(script, *other, key))
+                .peekable();
+            same.peek().is_some() && same.all(|(_, guarded)| *guarded)
+        };
+        let is_capped =
+            |key: ExprId| ends.keys.iter().any(|other| is_same_key(script, *other, key)) || is_kept(key);
+        let capped = calls.iter().filter(|(_, call)| {
+            call.command.as_deref().is_some_and(commands::begins_with_key)
+                && call.args.first().is_some_and(|key| is_capped(*key))
+        });
+        Self { capped: capped.map(|(id, _)| *id).collect(), checked: ends.reads.into_iter().collect() }
+    }
+}
+
+impl Compared {
+    /// Adds the sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
+    fn add(&mut self, analysis: LoopAnalysis<'_>, condition: ExprId, operator: Binary) {
+        let mut parts = Vec::new();
+        analysis.split(condition, operator, &mut parts);
+        for part in parts {
+            let Expr::Binary(Binary::Compare(comparison), left, right) = *analysis.calls.script.expr(part)
+            else {
+                continue;
+            };
+            let sides = match (comparison, operator) {
+                (Comparison::Greater, Binary::Or) | (Comparison::Less, Binary::And) => vec![(left, right)],
+                (Comparison::Less, Binary::Or) | (Comparison::Greater, Binary::And) => vec![(right, left)],
+                (Comparison::Unequal, Binary::Or) | (Comparison::Equal, Binary::And) => {
+                    vec![(left, right), (right, left)]
+                }
+                _ => Vec::new(),
+            };
+            for (size, limit) in sides {
+                self.add_size(analysis, size, limit);
+            }
+        }
+    }
+
+    fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId) {
+        let number = Sum::of(analysis.calls.script, limit).number();
+        if analysis.values.may_be_a_reply(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
+            return;
+        }
+        if let Some(list) = analysis.values.measured(size) {
+            self.reads.extend(analysis.values.collections(list));
+        }
+        if let Some(call) = analysis.values.reply(size, false)
+            && commands::is_size(analysis.calls.command(call))
+        {
+            self.keys.extend(analysis.calls.redis(call).and_then(|call| call.args.first().copied()));
+        }
+    }
+}
+
+/// True if two keys are written the same way, also by variables with one value.
+fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
+    script.is_same(value(script, one), value(script, other))
+}
+
+/// Value of a variable that has only one.
+fn value(script: &Script, id: ExprId) -> ExprId {
+    let mut id = id;
+    for _ in 0..MAX_ALIASES {
+        let Expr::Variable(variable) = script.expr(id) else { break };
+        let [Value::Of(value)] = script.values(*variable) else { break };
+        id = *value;
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::{assert_clean, severe};
+
+    #[test]
+    fn a_limit_of_the_script_bounds_its_collections() {
+        assert_clean(&[
+            // A semaphore.
+            "for _, h in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1])) do redis.call('ZREM', KEYS[1], h) end
+             if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[3]) end",
+            "local key, n = KEYS[1], tonumber(redis.call('SCARD', KEYS[1])) if n >= 100 then return 0 end
+             for _, m in ipairs(redis.call('SMEMBERS', key)) do redis.call('DEL', m) end redis.call('SADD', KEYS[1], ARGV[1])",
+            // A leaky bucket.
+            "local limit = tonumber(ARGV[1]) while redis.call('LLEN', KEYS[1]) > 0 do
+             if redis.call('LINDEX', KEYS[1], -1) > ARGV[2] then break end redis.call('RPOP', KEYS[1]) end
+             if redis.call('LLEN', KEYS[1]) < limit then redis.call('LPUSH', KEYS[1], ARGV[2]) return 1 end return 0",
+            "if redis.call('LLEN', KEYS[1]) + #ARGV > 1000 then return 0 end for i = 1, redis.call('LLEN', KEYS[1]) do redis.call('LPOP', KEYS[1]) end",
+            "local places = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1]) local old = redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[2])
+             for _, h in ipairs(old) do redis.call('ZREM', KEYS[1], h) end return places",
+            // A record.
+            "local h = redis.call('HGETALL', KEYS[1]) if #h ~= 6 then return 0 end for i = 1, #h, 2 do if h[i] == 'x' then return h[i + 1] end end",
+        ]);
+    }
+
+    #[test]
+    fn other_comparisons_are_no_limit() {
+        for (script, rule) in [
+            (
+                "if redis.call('LLEN', KEYS[1]) == 0 then return end for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "if redis.call('SCARD', KEYS[2]) > 100 then return end for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "if redis.call('LLEN', KEYS[1]) < 100 then return end for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "if redis.call('LLEN', KEYS[1]) > redis.call('LLEN', KEYS[2]) then return end for i = 1, redis.call('LLEN', KEYS[1]) do redis.call('LPOP', KEYS[1]) end",
+                "unbounded-loop",
+            ),
+            (
+                "while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[1]) do redis.call('LPOP', KEYS[1]) end",
+                "unbounded-loop",
+            ),
+            (
+                "for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', m) end if redis.call('SCARD', KEYS[1]) < 9 then redis.call('SADD', KEYS[1], 1) end redis.call('SADD', KEYS[1], 2)",
+                "loop-over-collection",
+            ),
+            (
+                "for i = 1, redis.call('LLEN', KEYS[1]) - 1 do redis.call('LPOP', KEYS[1]) end",
+                "unbounded-loop",
+            ),
+            (
+                "local all = redis.call('SMEMBERS', KEYS[1]) if #all > 1000 then return 0 end for _, m in ipairs(all) do redis.call('DEL', m) end",
+                "whole-collection-read",
+            ),
+        ] {
+            assert_eq!(severe(script), [rule], "{script}");
+        }
+    }
+}
