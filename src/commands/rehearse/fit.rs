@@ -37,7 +37,10 @@ const MIN_SAMPLES: usize = 4;
 /// Minimum number of sizes if the time budget ended the measurement: up to 30 000. log n looks constant up to 10 000.
 const MIN_CUT_SAMPLES: usize = 8;
 
-/// Ratio of the deviation of a simpler curve to that of the chosen one, from which on a measurement that the time budget ended
+/// The same for n², which grows too fast for more of them.
+const MIN_CUT_QUADRATIC: usize = 7;
+
+/// Ratio of the deviation of a simpler curve to that of n and faster ones, from which on a measurement that the time budget ended
 /// excludes the simpler one.
 const EXCLUDED: f64 = 2.0;
 
@@ -198,6 +201,8 @@ pub(crate) struct Fit {
     candidates: Vec<Curve>,
     /// Smallest deviation of a simpler curve; infinite if there is none.
     simpler: f64,
+    /// Smallest deviation of a curve with a faster growth; infinite if there is none.
+    faster: f64,
 }
 
 impl Fit {
@@ -211,11 +216,17 @@ impl Fit {
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
         if is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
-            return Some(Self { samples, curve, candidates: vec![curve], simpler: f64::INFINITY });
+            return Some(Self {
+                samples,
+                curve,
+                candidates: vec![curve],
+                simpler: f64::INFINITY,
+                faster: f64::INFINITY,
+            });
         }
         let excluded = match by_small_sizes(&samples) {
             Small::Decide(curve, candidates, simpler) => {
-                return Some(Self { samples, curve, candidates, simpler });
+                return Some(Self { samples, curve, candidates, simpler, faster: f64::INFINITY });
             }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
@@ -249,14 +260,23 @@ impl Fit {
         let is_near =
             |other: &Curve| other.growth >= curve.growth && other.deviation <= curve.deviation * CLEARLY;
         let simpler = simpler_than(&curve, &possible);
+        let faster = possible.iter().filter(|other| other.growth > curve.growth);
+        let faster = faster.map(|other| other.deviation).fold(f64::INFINITY, f64::min);
         let candidates = possible.into_iter().filter(is_near).collect();
-        Some(Self { samples, curve, candidates, simpler })
+        Some(Self { samples, curve, candidates, simpler, faster })
     }
 
     /// True if the growth is certain although the time budget ended the measurement: a machine without time for more sizes has
     /// also disturbed those that were measured.
     pub(crate) fn is_certain(&self) -> bool {
-        self.samples.len() >= MIN_CUT_SAMPLES && self.simpler >= EXCLUDED * self.curve.deviation
+        let deviation = self.curve.deviation;
+        let is_alone = match self.curve.growth {
+            Growth::Constant => deviation <= CONSTANT_NOISE || deviation <= CLEARLY * self.faster,
+            Growth::Logarithmic => self.simpler >= CLEARLY * deviation,
+            Growth::Linear | Growth::Linearithmic | Growth::Quadratic => self.simpler >= EXCLUDED * deviation,
+        };
+        let least = if self.curve.growth == Growth::Quadratic { MIN_CUT_QUADRATIC } else { MIN_CUT_SAMPLES };
+        is_alone && self.samples.len() >= least
     }
 
     /// Time at a size: between the measured times, or by the curve from the last of them on.
@@ -730,6 +750,13 @@ mod tests {
         };
         assert_eq!((4..8).map(certain).collect::<Vec<_>>(), [None; 4]);
         assert_eq!(certain(8), Some(Growth::Logarithmic));
+        let quadratic = samples(|size| 2e-8 * size * size, 0.0, &[1.0; 11]);
+        let certain = |count: usize| Fit::new(&quadratic[..count], false).is_some_and(|fit| fit.is_certain());
+        assert_eq!((certain(6), certain(7)), (false, true));
+        // The same logarithm where the first sizes were disturbed: from 100 to 30 000 it rises by less than half.
+        let noise = [1.3, 1.3, 1.3, 1.0, 1.0, 1.0, 1.0, 1.0];
+        let disturbed = Fit::new(&samples(|size| 2e-5 * size.ln(), 0.0, &noise), false).unwrap();
+        assert!(disturbed.curve.growth == Growth::Logarithmic || !disturbed.is_certain(), "{disturbed:?}");
         // n log n, of which the noise leaves n possible.
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
         let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
