@@ -17,7 +17,9 @@ pub(crate) fn usage_line(error: &clap::Error, words: &[OsString]) -> String {
     }
     let (path, command) = subcommand(&command, &words);
     let help = [&path[..], &["--help"]].concat().join(" ");
-    let problem = problem(error, &path.join(" "), command);
+    // clap adds this subcommand by itself.
+    let path = if words.get(1) == Some(&"help") { "help".to_owned() } else { path.join(" ") };
+    let problem = problem(error, &path, command);
     format!("{problem} (see {help})")
 }
 
@@ -48,10 +50,14 @@ fn problem(error: &clap::Error, path: &str, command: &clap::Command) -> String {
                 format!("unknown subcommand, or a value without a flag{hint} An address follows --redis.addr")
             } else if path.is_empty() || path == "help" {
                 let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-                format!(
-                    "unknown subcommand, or a value without a flag; give an address with --redis.addr; subcommands: {}",
-                    names.join(", ")
-                )
+                let names = names.join(", ");
+                if path == "help" {
+                    format!("help: unknown subcommand; subcommands: {names}")
+                } else {
+                    format!(
+                        "unknown subcommand, or a value without a flag; give an address with --redis.addr; subcommands: {names}"
+                    )
+                }
             } else {
                 format!("{path}: unexpected value; it takes values only with flags")
             }

@@ -52,11 +52,10 @@ async function until(page, condition, argument) {
   assert.fail(`timed out waiting for ${condition}\n${await page.evaluate(() => document.body.innerText)}`);
 }
 
-/** Opens the page in a context of its own, and watches it. */
-async function open(run, options) {
-  const context = await (await browser()).newContext({ ...options, bypassCSP: false });
-  run.contexts.push(context);
-  const page = await context.newPage();
+/** Creates an empty page in a context of its own, and watches it. */
+async function open(run) {
+  run.context = await (await browser()).newContext({ permissions: ['clipboard-read', 'clipboard-write'] });
+  const page = await run.context.newPage();
   const { origin } = new URL(run.url);
   const errors = [];
   page.on('request', (request) => { if (new URL(request.url()).origin !== origin) errors.push(`request to ${request.url()}`); });
@@ -79,12 +78,7 @@ async function open(run, options) {
     const match = /\/api\/v1\/(\w+)$/.exec(new URL(request.url()).pathname);
     if (match) checks.push(checkResponse(request, match[1]));
   });
-  await page.goto(run.url);
-  await until(page, () => document.querySelector('#targets > *') && document.querySelector('#scripts > *') && document.querySelector('#calls > *'));
-  const done = async () => {
-    assert.deepEqual([...errors, ...(await Promise.all(checks)).filter(Boolean)], []);
-    await context.close();
-  };
+  const done = async () => { assert.deepEqual([...errors, ...(await Promise.all(checks)).filter(Boolean)], []); };
   return { page, done };
 }
 
@@ -272,6 +266,9 @@ const scenarios = {
     assert.doesNotMatch(text, / SCRIPT KILL/);
     assert.match(text, /UNKILLABLE/);
     assert.match(await page.locator('#announcement').textContent(), /BUSY/);
+    // The banner, the row of the target and the incident tell one duration.
+    const [banner, target, incident] = await page.evaluate(() => [document.querySelector('[role=timer]').dataset.since, document.querySelector('#targets td.key time').dataset.age, document.querySelector('#incidents td time').dataset.age].map(Number));
+    assert.ok(Math.abs(banner - target) < 1 && Math.abs(banner - incident) < 1, `since ${banner}, ${target}, ${incident}`);
     const before = await page.locator('[role=timer]').textContent();
     await until(page, (then) => document.querySelector('[role=timer]').textContent !== then, before);
   },
@@ -343,7 +340,7 @@ const scenarios = {
     assert.equal(await page.locator('#overview').isVisible(), true);
     // p99 of a few calls is no more than the longest, and no less than it.
     assert.match(text, /longest (\S+ \S+), p99 \1,/);
-    assert.match(await page.locator('#incidents').innerText(), /^No blockage by this script in the last 24 hours/);
+    await until(page, () => document.querySelector('#incidents').innerText.startsWith('No blockage by this script in the last 24 hours'));
     await page.reload();
     await until(page, () => document.querySelector('#script dl') && document.querySelectorAll('#calls tbody tr').length === 2);
     await page.goBack();
@@ -357,7 +354,7 @@ const scenarios = {
     await until(page, () => location.search.startsWith('?target=') && !document.querySelector('#filter').hidden);
     await page.locator('#filter a').click();
     await until(page, () => location.search === '');
-    assert.match(await page.locator('#incidents').innerText(), /^No blockage and no outage in/);
+    await until(page, () => document.querySelector('#incidents').innerText.startsWith('No blockage and no outage in'));
     await page.goto(new URL('?target=gone', page.url()).href);
     await until(page, () => document.querySelector('#targets').innerText.includes('There is no target of this name now.') && document.querySelector('#incidents').innerText.startsWith('No blockage and no outage of this target in'));
     await page.goto(new URL('?script=nothing', page.url()).href);
@@ -409,6 +406,10 @@ async function fourIncidents(page) {
   assert.ok(list.every((row) => row.includes('worker-7')), list.join('\n'));
   assert.equal(list.filter((row) => row.includes('busy_loop')).length, 2, list.join('\n'));
   assert.equal(await page.locator('#incidents .timeline rect.blockage').count(), 4);
+  // Times have a zone, also where there is no hovering; an incident that is over does not look like one in progress.
+  assert.ok(list.every((row) => /\d:\d\d:\d\d.*(UTC|GMT|[A-Z]{3,4})/.test(row)), list.join('\n'));
+  const filled = await page.evaluate(() => [...document.querySelectorAll('#incidents .chip')].filter((chip) => getComputedStyle(chip).backgroundColor !== 'rgba(0, 0, 0, 0)').length);
+  assert.equal(filled, 0);
   assert.match(await page.locator('#incidents .timeline svg').first().getAttribute('aria-label'), /^4 incidents of /);
   await page.locator('#incidents tbody tr', { hasText: 'busy_loop' }).first().locator('a').first().evaluate((link) => link.click());
   await until(page, () => location.search === '?script=busy_loop' && document.querySelectorAll('#incidents tbody tr').length === 2);
@@ -457,7 +458,7 @@ async function keyboard(page, scenario) {
 }
 
 const VIEWS = [
-  ['light', { viewport: { width: 1280, height: 900 }, colorScheme: 'light', permissions: ['clipboard-read', 'clipboard-write'] }],
+  ['light', { viewport: { width: 1280, height: 900 }, colorScheme: 'light' }],
   ['dark-360', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
 ];
 
@@ -465,23 +466,28 @@ const VIEWS = [
 async function check(run) {
   const { url, scenario } = run;
   assert.ok(scenarios[scenario], `there is no scenario ${scenario}`);
-  for (const [name, options] of VIEWS) {
-    const { page, done } = await open(run, options);
+  const { page, done } = await open(run);
+  for (const [name, { viewport, colorScheme }] of VIEWS) {
     const context = `${scenario} ${name}`;
     run.step = context;
+    await page.unrouteAll({ behavior: 'ignoreErrors' });
+    await page.setViewportSize(viewport);
+    await page.emulateMedia({ colorScheme });
+    await page.goto(url);
+    await until(page, () => document.querySelector('#targets > *') && document.querySelector('#scripts > *') && document.querySelector('#calls > *'));
     await scenarios[scenario](page);
     run.step = `checks of ${context}`;
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
     assert.ok(widths[0] <= widths[1], `${context}: ${widths[0]} px wide in ${widths[1]}`);
     await assertAccessible(page, context);
     await assertTidy(page, context);
-    if (folder) await page.screenshot({ path: join(folder, `${scenario}-${name}.png`), clip: { x: 0, y: 0, width: options.viewport.width, height: 1500 }, fullPage: true });
-    await page.emulateMedia({ colorScheme: options.colorScheme === 'light' ? 'dark' : 'light' });
+    if (folder) await page.screenshot({ path: join(folder, `${scenario}-${name}.png`), clip: { x: 0, y: 0, width: viewport.width, height: 1500 }, fullPage: true });
+    await page.emulateMedia({ colorScheme: colorScheme === 'light' ? 'dark' : 'light' });
     await assertAccessible(page, `${context}, other colour scheme`, { runOnly: ['color-contrast'] });
     if (name === 'light') await keyboard(page, scenario);
-    run.step = `end of ${context}`;
-    await done();
   }
+  run.step = `end of ${scenario}`;
+  await done();
   for (const path of ['slow?limit=0', 'nowhere']) assertMatchesSchema('error', await (await fetch(new URL(`api/v1/${path}`, url))).json());
   for (const path of ['targets', 'scripts', 'slow', 'incidents']) {
     assertMatchesSchema(path, await (await fetch(new URL(`api/v1/${path}?limit=500`, url))).json());
@@ -491,7 +497,7 @@ async function check(run) {
 
 /** Processes a request and returns its error, if there is one. */
 async function handle(limit, url, scenario) {
-  const run = { url, scenario, contexts: [], responses: 0, step: 'start' };
+  const run = { url, scenario, context: null, responses: 0, step: 'start' };
   let timer;
   const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${run.step} did not end within ${limit} ms`)), limit); });
   try {
@@ -502,7 +508,7 @@ async function handle(limit, url, scenario) {
   } finally {
     clearTimeout(timer);
     // Not waited for: a page that hangs must not hold up the result.
-    for (const context of run.contexts) context.close().catch(() => {});
+    run.context?.close().catch(() => {});
   }
 }
 

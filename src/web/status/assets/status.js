@@ -467,7 +467,7 @@ function incidentRow(incident) {
   const client = [incident.client_name && untrusted(incident.client_name), incident.client && untrusted(incident.client, 'bdi', { class: 'muted' })].filter(Boolean);
   const style = isOutage(incident) ? 'down' : incident.ended === null ? 'bad' : 'severity critical';
   return foldedRow(`incident ${incident.target} ${incident.began}`,
-    cell('Began', { class: 'name' }, ageElement(incident.began), ' ', element('span', { class: `chip ${style}` }, incident.busy ? `BUSY: ${KINDS[incident.kind]}` : KINDS[incident.kind])),
+    cell('Began', { class: 'name' }, ageElement(incident.began), ' ', element('span', { class: `chip ${style}` }, incident.busy ? `BUSY: ${KINDS[incident.kind]}` : KINDS[incident.kind]), ' ', element('span', { class: 'muted' }, formatTime(incident.began))),
     cell('Duration', { class: 'number key' }, incident.ended === null ? element('span', {}, ageElement(incident.began, ''), ' so far') : formatDuration(incident.seconds)),
     cell('Script', { class: 'mono' }, incident.name ? element('span', {}, scriptLink(incident.name, { 'data-key': `incident ${incident.target} ${incident.began}` }), identities(incident.name, [incident.script])) : '–'),
     cell('Target', {}, untrusted(incident.target)),
