@@ -112,6 +112,19 @@ pub(crate) fn not_permitted(user: &str, command: &str) -> String {
     format!("user \"{}\" may not run {command}", clean(user, MAX_TEXT))
 }
 
+/// Separates a problem and the command line that solves it, in a text of one line.
+const TO_FIX: &str = "; to fix it: ";
+
+/// Returns a problem and the command line that solves it as one line, for logs.
+pub(crate) fn with_fix(problem: &str, fix: &Fix) -> String {
+    format!("{problem}{TO_FIX}{}", fix.shell)
+}
+
+/// Returns the problem of such a line; `None` if the text has no command line.
+pub(crate) fn without_fix(line: &str) -> Option<&str> {
+    line.split_once(TO_FIX).map(|(problem, _)| problem)
+}
+
 /// Returns the command that permits a user what `grant` lists; `admin_cli` connects as a user who may change users.
 pub(crate) fn grant(admin_cli: &str, user: &str, grant: &str) -> Fix {
     Fix::new(admin_cli, format!("ACL SETUSER {} {grant}", clean(user, MAX_TEXT)))

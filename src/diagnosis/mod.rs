@@ -11,7 +11,7 @@ mod problem;
 mod settings;
 mod slowlog;
 
-pub(crate) use self::commands::{COMMANDS, grant, not_available, not_permitted};
+pub(crate) use self::commands::{COMMANDS, grant, not_available, not_permitted, with_fix, without_fix};
 pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
 pub(crate) use self::facts::{
     Condition, Facts, GuardFacts, RunningCall, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,

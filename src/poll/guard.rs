@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{CommandError, Connection, KillGrant, ResolvedEndpoint, connect_again, kill_grant};
 use crate::clock::Mono;
 use crate::config::GuardConfig;
-use crate::diagnosis::{grant, not_permitted};
+use crate::diagnosis::{grant, not_permitted, with_fix};
 use crate::guard::{Confirmation, Decision, GuardOutcome, GuardReport, Order};
 use crate::parse::{BusyKind, ErrorReply, GuardCommand, function_stats};
 use crate::poll::TargetHandle;
@@ -162,7 +162,7 @@ impl GuardTask<'_> {
         let target = self.handle.config();
         let user = self.config.credentials(target).user_shown();
         let grant = grant(&admin_cli(target), user, command.grant());
-        format!("{}; to fix it: {}", not_permitted(user, command.name()), grant.shell)
+        with_fix(&not_permitted(user, command.name()), &grant)
     }
 
     /// Connects and logs in.

@@ -10,7 +10,7 @@ use super::{SessionEnd, unauthorized, unreachable};
 use crate::client::{CommandError, Connection};
 use crate::clock::Mono;
 use crate::config::TargetConfig;
-use crate::diagnosis::{grant, not_available, not_permitted};
+use crate::diagnosis::{grant, not_available, not_permitted, with_fix};
 use crate::parse::{
     Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
@@ -561,7 +561,7 @@ impl<'a> Session<'a> {
             ErrorReply::NoPermission => {
                 let user = self.handle.config().credentials.user_shown();
                 let grant = grant(&admin_cli(self.handle.config()), user, command.grant());
-                let problem = format!("{}; to fix it: {}", not_permitted(user, name), grant.shell);
+                let problem = with_fix(&not_permitted(user, name), &grant);
                 self.absent(feature, Absence::NotPermitted, Some(problem));
             }
             // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.

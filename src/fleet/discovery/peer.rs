@@ -15,7 +15,7 @@ use crate::client::{
 };
 use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
-use crate::diagnosis::{grant, not_available, not_permitted};
+use crate::diagnosis::{grant, not_available, not_permitted, with_fix};
 use crate::parse::{
     ClusterNodes, Command, EndpointType, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list,
     sentinel_master,
@@ -269,7 +269,7 @@ fn rejection(entry: &Discovery, admin_cli: &str, command: TopologyCommand<'_>, r
     match reply {
         ErrorReply::NoPermission => {
             let grant = grant(admin_cli, user, command.grant());
-            format!("{}; to fix it: {}", not_permitted(user, name), grant.shell)
+            with_fix(&not_permitted(user, name), &grant)
         }
         ErrorReply::Unauthorized { text } => {
             format!("{name} was refused: {text}; give a user and a password that are accepted")

@@ -6,9 +6,10 @@ use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
     COMMANDS, Code, Condition, Facts, Fix, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall,
-    SlowlogFacts, Unavailable, Unreachable, diagnose,
+    SlowlogFacts, Unavailable, Unreachable, diagnose, grant, without_fix,
 };
 use crate::guard::GuardOutcome;
+use crate::parse::GuardCommand;
 use crate::script::Catalogue;
 use crate::shell;
 use crate::watch::{Absence, Feature, State, Target};
@@ -41,8 +42,24 @@ pub(crate) fn diagnosis(
     now: Timestamps,
 ) -> (Vec<ProblemRow>, Remedy) {
     let (redis_cli, admin_cli) = (shell::redis_cli(config), shell::admin_cli(config));
-    let facts =
-        Facts { redis_cli: &redis_cli, admin_cli: &admin_cli, ..facts(config, target, catalogue, now) };
+    let guard_grant = guard_grant(config, target, &admin_cli);
+    let guard = target.guard().map(|guard| {
+        let problem = guard.problem();
+        // The page has the command by itself.
+        let not_permitted = problem.and_then(without_fix);
+        GuardFacts {
+            kill_after: guard.policy().kill_after,
+            problem: not_permitted.or(problem),
+            fix: guard_grant.as_ref().filter(|_| not_permitted.is_some()),
+            is_refused: guard.has_reported(GuardOutcome::Unkillable),
+        }
+    });
+    let facts = Facts {
+        redis_cli: &redis_cli,
+        admin_cli: &admin_cli,
+        guard,
+        ..facts(config, target, catalogue, now)
+    };
     let (blockages, mut problems): (Vec<Problem>, Vec<Problem>) =
         diagnose(&facts).into_iter().partition(Problem::is_blockage);
     problems.sort_by_key(|problem| problem.impact);
@@ -64,7 +81,21 @@ fn remedy(config: &TargetConfig, problem: Problem) -> Remedy {
     Remedy { kill: problem.commands, advice: advice.join(" ") }
 }
 
-/// Facts without command lines.
+/// Returns the command that permits the guard's user all that the guard sends; `None` without a guard, and where a service manages
+/// users.
+fn guard_grant(config: &TargetConfig, target: &Target, admin_cli: &str) -> Option<Fix> {
+    use GuardCommand::{Discard, FunctionKill, FunctionStats, Multi, Ping, ScriptKill};
+    let info = target.server().info();
+    let guard = config.guard.as_ref().filter(|_| !info.manages_users)?;
+    // Servers before 7.0 reject rules about functions.
+    let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
+    let commands = [Ping, ScriptKill, Multi, Discard].into_iter();
+    let commands = commands.chain([FunctionKill, FunctionStats].into_iter().filter(|_| has_functions));
+    let rules: Vec<&str> = commands.map(GuardCommand::grant).collect();
+    Some(grant(admin_cli, guard.credentials(config).user_shown(), &rules.join(" ")))
+}
+
+/// Facts without command lines and without the guard.
 fn facts<'a>(
     config: &'a TargetConfig,
     target: &'a Target,
@@ -109,12 +140,7 @@ fn facts<'a>(
         },
         addresses: target.addresses(),
         longest_reply: None,
-        guard: target.guard().map(|guard| GuardFacts {
-            kill_after: guard.policy().kill_after,
-            problem: guard.problem(),
-            fix: None,
-            is_refused: guard.has_reported(GuardOutcome::Unkillable),
-        }),
+        guard: None,
     }
 }
 

@@ -17,6 +17,7 @@ const state = {
   incidents: { offset: 0, limit: 20 },
   open: new Set(), // rows that are unfolded on a narrow screen
   banners: new Map(), // target → banner of its blockage
+  blockages: undefined, // states of the blocked targets, and what they run
   stale: false, // true if the targets could not be fetched recently
 };
 
@@ -323,6 +324,10 @@ function renderBlocked(response) {
   const isSame = nodes.length === container.children.length && omitted <= 0 && nodes.every((node, index) => container.children[index] === node);
   if (!isSame) replaceChildren(container, nodes);
   state.banners = banners;
+  // The list of incidents shows the same: it is not left to its own interval.
+  const blockages = JSON.stringify(rows.map((row) => [row.target, row.state, row.blocked.name]));
+  if (state.blockages !== undefined && state.blockages !== blockages) refresh('incidents');
+  state.blockages = blockages;
   const titles = rows.slice(0, 3).map(blockedTitle).join('; ');
   const announcement = byId('announcement');
   if (announcement.textContent !== titles) announcement.textContent = titles;
@@ -360,7 +365,7 @@ function renderProblems({ summary }) {
   items.push(...problems.map(({ impact, text, commands, targets, names }) => element('li', { class: impact },
     element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
       targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text),
-    commands.length ? element('span', { class: 'fix' }, ' To fix it', targets > 1 ? ' on ' : '', targets > 1 ? untrusted(names[0]) : '', ', run:') : null,
+    commands.length ? element('span', { class: 'fix' }, ' To fix it', ...(targets > 1 ? [' on ', untrusted(names[0]), ', and likewise on the others'] : []), ', run:') : null,
     ...commandLines(names[0], commands))));
   if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
   if (problems.some(({ commands }) => commands.length)) items.push(element('li', { class: 'muted' }, FIX_NOTE));
