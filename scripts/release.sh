@@ -101,8 +101,13 @@ chart)
 sbom)
     folder=$(absolute "${2:?folder}")
     cargo cyclonedx --version >/dev/null 2>&1 || cargo install --locked cargo-cyclonedx
-    cargo cyclonedx --format json --override-filename "$name-$(field version).cdx"
-    mv "$name-$(field version).cdx.json" "$folder"
+    file=$name-$(field version).cdx
+    cargo cyclonedx --format json --override-filename "$file"
+    # It writes one file for each member of the workspace; tests are not released.
+    rm -f "tests/support/$file.json"
+    # The folder of the build is in identifiers.
+    sed "s|file://$PWD|file:///$name|g" "$file.json" >"$folder/$file.json"
+    rm "$file.json"
     ;;
 notes) notes ;;
 checksums)
