@@ -12,7 +12,8 @@ use crate::lint::source::header::{self, Header};
 use crate::lint::source::parse::parse;
 use crate::lint::source::placeholders;
 use crate::lint::source::suppressions::{Scope, Suppressions};
-use crate::lua::{Token, tokens};
+use crate::lint::source::syntax::{Expr, ExprId, Script};
+use crate::lua::{Position, Token, tokens};
 
 /// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
 const STACK_SIZE: usize = 64 << 20;
@@ -47,6 +48,14 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         || !suppressions.parsed.is_empty()
         || dialect::uses_redis(&tokens)
         || facts.as_ref().is_some_and(|facts| !facts.calls.all_redis().is_empty());
+    let foreign = if origin == Origin::File && text.contains(dialect::NUL) {
+        Some((Position::START, dialect::NUL))
+    } else if is_for_redis {
+        None
+    } else {
+        let module = facts.as_ref().and_then(|facts| module(facts.script));
+        dialect::foreign_name(&tokens).or(module)
+    };
     let source = Source {
         text: &text,
         origin,
@@ -54,7 +63,7 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         parameters: &parameters,
         undefined: &undefined,
         is_for_redis,
-        foreign: if is_for_redis { None } else { dialect::foreign_name(&tokens) },
+        foreign,
         error: script.as_ref().err(),
     };
 
@@ -87,6 +96,18 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     }
     diagnostics.sort_by_key(Diagnostic::key);
     (diagnostics, count)
+}
+
+/// Table with functions that a source returns to `require`, and its position.
+fn module(script: &Script) -> Option<(Position, &str)> {
+    let main = script.functions.get(script.main)?;
+    main.returns.iter().find_map(|returned| {
+        let Expr::Variable(variable) = script.expr(*returned) else { return None };
+        let variable = script.variables.get(*variable)?;
+        let is_function = |value: &ExprId| matches!(script.expr(*value), Expr::Function(_));
+        let has_function = variable.fields.values().flatten().any(is_function);
+        has_function.then(|| (script.position(*returned), variable.name.as_str()))
+    })
 }
 
 /// Replaces line ends of two characters behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.

@@ -40,7 +40,7 @@ const MIN_CUT_SAMPLES: usize = 8;
 /// The same for n², which grows too fast for more of them.
 const MIN_CUT_QUADRATIC: usize = 7;
 
-/// Ratio of the deviation of a simpler curve to that of n and faster ones, from which on a measurement that the time budget ended
+/// Ratio of the deviation of a simpler curve to that of n log n and n², from which on a measurement that the time budget ended
 /// excludes the simpler one.
 const EXCLUDED: f64 = 2.0;
 
@@ -225,8 +225,8 @@ impl Fit {
             });
         }
         let excluded = match by_small_sizes(&samples) {
-            Small::Decide(curve, candidates, simpler) => {
-                return Some(Self { samples, curve, candidates, simpler, faster: f64::INFINITY });
+            Small::Decide(curve, candidates, [simpler, faster]) => {
+                return Some(Self { samples, curve, candidates, simpler, faster });
             }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
@@ -259,9 +259,7 @@ impl Fit {
         }
         let is_near =
             |other: &Curve| other.growth >= curve.growth && other.deviation <= curve.deviation * CLEARLY;
-        let simpler = simpler_than(&curve, &possible);
-        let faster = possible.iter().filter(|other| other.growth > curve.growth);
-        let faster = faster.map(|other| other.deviation).fold(f64::INFINITY, f64::min);
+        let [simpler, faster] = others(&curve, &possible);
         let candidates = possible.into_iter().filter(is_near).collect();
         Some(Self { samples, curve, candidates, simpler, faster })
     }
@@ -273,7 +271,8 @@ impl Fit {
         let is_alone = match self.curve.growth {
             Growth::Constant => deviation <= CONSTANT_NOISE || deviation <= CLEARLY * self.faster,
             Growth::Logarithmic => self.simpler >= CLEARLY * deviation,
-            Growth::Linear | Growth::Linearithmic | Growth::Quadratic => self.simpler >= EXCLUDED * deviation,
+            Growth::Linear => deviation <= NOISE || deviation <= CLEARLY * self.faster,
+            Growth::Linearithmic | Growth::Quadratic => self.simpler >= EXCLUDED * deviation,
         };
         let least = if self.curve.growth == Growth::Quadratic { MIN_CUT_QUADRATIC } else { MIN_CUT_SAMPLES };
         is_alone && self.samples.len() >= least
@@ -417,8 +416,8 @@ fn curve(growth: Growth, samples: &[TimedRun], share: f64, footprint: f64) -> Cu
 
 /// Growth by the small sizes.
 enum Small {
-    /// Curve, all curves that no size excludes, and the smallest deviation of a simpler curve.
-    Decide(Curve, Vec<Curve>, f64),
+    /// Curve, all curves that no size excludes, and the smallest deviations of a simpler and of a faster curve.
+    Decide(Curve, Vec<Curve>, [f64; 2]),
     /// It is faster than this one, which the small sizes have.
     Exclude(Growth),
     Unclear,
@@ -449,13 +448,18 @@ fn by_small_sizes(samples: &[TimedRun]) -> Small {
     let candidates =
         near.flat_map(|curve| [*curve, Curve { trend: curve.exponent(samples).max(0.0), ..*curve }]);
     let trend = curve.exponent(samples).clamp(0.0, MAX_TREND);
-    Small::Decide(Curve { trend, ..*curve }, candidates.collect(), simpler_than(curve, &curves))
+    let others = others(curve, &curves);
+    Small::Decide(Curve { trend, ..*curve }, candidates.collect(), others)
 }
 
-/// Smallest deviation of the curves whose growth is slower than that of one of them; infinite if there is none.
-fn simpler_than(curve: &Curve, curves: &[Curve]) -> f64 {
-    let simpler = curves.iter().filter(|other| other.growth < curve.growth);
-    simpler.map(|other| other.deviation).fold(f64::INFINITY, f64::min)
+/// Smallest deviations of the curves whose growth is slower, and of those whose growth is faster, than that of one of them; infinite if
+/// there are none.
+fn others(curve: &Curve, curves: &[Curve]) -> [f64; 2] {
+    let least = |accepts: &dyn Fn(Growth) -> bool| {
+        let others = curves.iter().filter(|other| accepts(other.growth));
+        others.map(|other| other.deviation).fold(f64::INFINITY, f64::min)
+    };
+    [least(&|growth| growth < curve.growth), least(&|growth| growth > curve.growth)]
 }
 
 /// Curve of a growth through all small sizes but one, which a listpack, a rehash or another program may have moved.

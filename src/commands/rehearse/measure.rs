@@ -33,7 +33,7 @@ const MAX_SMALL_BATCHES: u32 = 30;
 const SIZE_SHARE: f64 = 1.0 / 16.0;
 
 /// Ratio of the two shortest batches up to which the time of a size is reproduced.
-const REPRODUCED: f64 = 1.15;
+const REPRODUCED: f64 = 1.3;
 
 /// Time of a batch that is aimed at: short runs are repeated, because the server counts whole microseconds.
 const BATCH: f64 = 0.002;

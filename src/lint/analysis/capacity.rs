@@ -2,12 +2,12 @@
 //!
 //! Semaphores, leaky buckets and bounded queues have such a limit, which is constant or comes from the caller.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::lint::analysis::commands;
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::analysis::numbers::Sum;
-use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Value};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, Script, Value};
 
 /// Commands that add an element to a collection.
 const ADDS: &str = "\
@@ -31,8 +31,8 @@ pub(crate) struct Capacities {
 /// Size that a condition compares with a limit.
 #[derive(Debug, Default)]
 struct Compared {
-    /// Keys of commands that reply with it.
-    keys: Vec<ExprId>,
+    /// Commands that reply with it, and their keys.
+    sizes: Vec<(ExprId, ExprId)>,
     /// Commands whose reply has this length.
     reads: Vec<ExprId>,
 }
@@ -50,7 +50,7 @@ impl Capacities {
         // The places that are left: `limit - ZCARD`.
         for (_, (expr, _)) in script.exprs.iter() {
             if let Expr::Binary(Binary::Minus, limit, size) = expr {
-                ends.add_size(analysis, *size, *limit);
+                ends.add_size(analysis, *size, *limit, Binary::Or);
             }
         }
         // Where it is smaller, and nowhere else, the script adds an element.
@@ -66,7 +66,7 @@ impl Capacities {
             if let Some(guard) = script.guards.get(add) {
                 guards.add(analysis, *guard, Binary::And);
             }
-            guards.keys.iter().any(|other| is_same_key(script, *other, *key))
+            guards.sizes.iter().any(|(_, other)| is_same_key(script, *other, *key))
         };
         let guarded: Vec<bool> = adds.iter().map(is_guarded).collect();
         let is_kept = |key: ExprId| {
@@ -77,11 +77,21 @@ impl Capacities {
                 .peekable();
             same.peek().is_some() && same.all(|(_, guarded)| *guarded)
         };
-        let is_capped =
-            |key: ExprId| ends.keys.iter().any(|other| is_same_key(script, *other, key)) || is_kept(key);
-        let capped = calls.iter().filter(|(_, call)| {
+        // A function that ends at a limit says nothing of the others, which may be called without it.
+        let functions: HashMap<ExprId, FnId> = script
+            .functions
+            .iter()
+            .flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id)))
+            .collect();
+        let is_capped = |call: ExprId, key: ExprId| {
+            let ends_at_limit = |(size, other): &(ExprId, ExprId)| {
+                functions.get(size) == functions.get(&call) && is_same_key(script, *other, key)
+            };
+            ends.sizes.iter().any(ends_at_limit) || is_kept(key)
+        };
+        let capped = calls.iter().filter(|(id, call)| {
             call.command.as_deref().is_some_and(commands::begins_with_key)
-                && call.args.first().is_some_and(|key| is_capped(*key))
+                && call.args.first().is_some_and(|key| is_capped(*id, *key))
         });
         Self { capped: capped.map(|(id, _)| *id).collect(), checked: ends.reads.into_iter().collect() }
     }
@@ -106,12 +116,12 @@ impl Compared {
                 _ => Vec::new(),
             };
             for (size, limit) in sides {
-                self.add_size(analysis, size, limit);
+                self.add_size(analysis, size, limit, operator);
             }
         }
     }
 
-    fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId) {
+    fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId, operator: Binary) {
         let number = Sum::of(analysis.calls.script, limit).number();
         if analysis.values.may_be_a_reply(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
             return;
@@ -119,16 +129,21 @@ impl Compared {
         if let Some(list) = analysis.values.measured(size) {
             self.reads.extend(analysis.values.collections(list));
         }
-        if let Some(call) = analysis.values.reply(size, false)
-            && commands::is_size(analysis.calls.command(call))
+        // A total of the elements is a size, too.
+        let is_size = |call: ExprId| {
+            commands::is_size(analysis.calls.command(call))
+                || operator == Binary::And && analysis.values.extent(call).is_some()
+        };
+        if let Some(call) = analysis.values.reply_of(size, operator == Binary::And, is_size)
+            && let Some(key) = analysis.calls.redis(call).and_then(|call| call.args.first())
         {
-            self.keys.extend(analysis.calls.redis(call).and_then(|call| call.args.first().copied()));
+            self.sizes.push((call, *key));
         }
     }
 }
 
 /// True if two keys are written the same way, also by variables with one value.
-fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
+pub(super) fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
     script.is_same(value(script, one), value(script, other))
 }
 
@@ -162,7 +177,13 @@ mod tests {
             "if redis.call('LLEN', KEYS[1]) + #ARGV > 1000 then return 0 end for i = 1, redis.call('LLEN', KEYS[1]) do redis.call('LPOP', KEYS[1]) end",
             "local places = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1]) local old = redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[2])
              for _, h in ipairs(old) do redis.call('ZREM', KEYS[1], h) end return places",
+            // A window with weights.
+            "local total = 0 for _, e in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do total = total + tonumber(e) end
+             if total + ARGV[3] <= tonumber(ARGV[4]) then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3]) end",
             // A record.
+            "local h, n = redis.call('HGETALL', KEYS[1]), 0 for i = 1, #h, 2 do if h[i] == 'tokens' then n = h[i + 1] end end return n",
+            "redis.call('HINCRBY', KEYS[1], ARGV[1], 1) redis.call('EXPIRE', KEYS[1], 60) for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('GET', f) end",
+            "local h = redis.call('HGETALL', KEYS[1]) for i = 1, #h, 2 do local name = h[i] if name ~= 'tokens' then redis.call('HDEL', KEYS[1], name) end end",
             "local h = redis.call('HGETALL', KEYS[1]) if #h ~= 6 then return 0 end for i = 1, #h, 2 do if h[i] == 'x' then return h[i + 1] end end",
         ]);
     }
@@ -170,6 +191,10 @@ mod tests {
     #[test]
     fn other_comparisons_are_no_limit() {
         for (script, rule) in [
+            (
+                "local function full() if redis.call('LLEN', KEYS[1]) > 99 then return 1 end end local function all() for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end end return full() or all()",
+                "loop-over-collection",
+            ),
             (
                 "if redis.call('LLEN', KEYS[1]) == 0 then return end for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end",
                 "loop-over-collection",

@@ -1,6 +1,7 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::capacity::is_same_key;
 use crate::lint::analysis::commands;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
@@ -101,7 +102,8 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True if a loop only copies the reply of HGETALL to a table. Such a hash is usually an object with few fields.
+    /// True if the hash that a command reads is an object with few fields: the script compares their names with constants or limits its
+    /// lifetime, or a loop only copies the reply to a table.
     fn converts(&self, around: &Loop, read: ExprId) -> bool {
         let is_plain = |statement: &Statement| match statement {
             Statement::Call(call) => {
@@ -110,11 +112,51 @@ impl LoopAnalysis<'_> {
             }
             Statement::Return | Statement::Branches(_) | Statement::Loop(_) => false,
         };
-        self.calls.command(read) == "HGETALL"
-            && around.body.iter().all(is_plain)
-            && around.assigned.iter().all(|(variable, value)| {
-                *variable >= around.first_variable || self.is_element(value.source())
-            })
+        let copies = || {
+            around.body.iter().all(is_plain)
+                && around.assigned.iter().all(|(variable, value)| {
+                    *variable >= around.first_variable || self.is_element(value.source())
+                })
+        };
+        match self.calls.command(read) {
+            "HGETALL" => copies() || self.has_named_fields(read) || self.expires(read),
+            "HKEYS" | "HVALS" => self.expires(read),
+            _ => false,
+        }
+    }
+
+    /// True if the script limits the lifetime of the key of a command.
+    fn expires(&self, read: ExprId) -> bool {
+        let key = |id: ExprId| self.calls.redis(id).and_then(|call| call.args.first().copied());
+        let Some(wanted) = key(read) else { return false };
+        self.calls.all_redis().iter().any(|(id, call)| {
+            matches!(call.command.as_deref(), Some("EXPIRE" | "EXPIREAT" | "PEXPIRE" | "PEXPIREAT"))
+                && key(*id).is_some_and(|key| is_same_key(self.script(), key, wanted))
+        })
+    }
+
+    /// True if a script compares an element of the reply of a command with a constant text.
+    fn has_named_fields(&self, read: ExprId) -> bool {
+        let script = self.script();
+        let is_element = |id: ExprId| {
+            let mut is_element = false;
+            self.values.follow(id, |id, next| {
+                match script.expr(id) {
+                    Expr::Index { base, .. } => is_element |= self.values.collections(*base).contains(&read),
+                    Expr::Variable(variable) => next.extend(script.assigned(*variable)),
+                    _ => {}
+                }
+                !is_element
+            });
+            is_element
+        };
+        let is_text = |id: ExprId| matches!(script.expr(id), Expr::String(text) if !text.is_empty());
+        script.exprs.iter().any(|(_, (expr, _))| match expr {
+            Expr::Binary(Binary::Compare(Comparison::Equal | Comparison::Unequal), left, right) => {
+                is_text(*right) && is_element(*left) || is_text(*left) && is_element(*right)
+            }
+            _ => false,
+        })
     }
 
     /// True for an element of a table, also as a number or a text.

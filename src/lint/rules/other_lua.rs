@@ -1,6 +1,7 @@
 //! Lua files that are not for Redis.
 
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
+use crate::lint::source::dialect::NUL;
 
 pub(super) static RULE: Rule = Rule {
     name: "other-lua",
@@ -24,7 +25,10 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let diagnostic = source.foreign.map(|(position, name)| {
-        let message = format!("`{name}` is not of Redis, and nothing else in the file is: it is not checked");
+        let message = match name {
+            NUL => "the file is not a text: it is not checked".to_owned(),
+            name => format!("`{name}` is not of Redis, and nothing else in the file is: it is not checked"),
+        };
         Diagnostic::new(&RULE, position, message)
     });
     diagnostic.into_iter().collect()
@@ -44,6 +48,8 @@ mod tests {
             "#!/usr/bin/env resty\nlocal lapp = require 'pl.lapp' x = 5",
             "local redis = require 'resty.redis' function _M.run() while true do redis:new() end end",
             "local function f(t) for _, v in ipairs(t) do if v then goto continue end v.x = 1 ::continue:: end end return f",
+            "local state = {} Global = Global or {} function state.get() return Global end return state",
+            "return redis.call('GET', KEYS[1])\0\u{1}",
             "counter = 0 function love.update(dt) counter = counter + dt end",
         ] {
             assert_eq!(

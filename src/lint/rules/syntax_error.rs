@@ -41,7 +41,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
 }
 
 /// True if a literal is no whole script: a part of one that the program joins, or another text that names a command. The error is
-/// at its end, at a word that ends a block, a bracket or a block is not closed, or there is no call of a command.
+/// at its end, at a word that ends a block, at its first word, a bracket or a block is not closed, or there is no call of a command.
 fn is_part(source: &Source<'_>, error: Position) -> bool {
     let is_open = source.tokens.last().is_none_or(|last| last.position <= error);
     let closes = |kind: Kind<'_>| {
@@ -62,7 +62,12 @@ fn is_part(source: &Source<'_>, error: Position) -> bool {
         }
         _ => false,
     };
-    is_open || begins_with_end || !is_closed(source.tokens) || !source.tokens.windows(3).any(is_call)
+    let is_at_start = source.tokens.first().is_some_and(|first| first.position == error);
+    is_open
+        || is_at_start
+        || begins_with_end
+        || !is_closed(source.tokens)
+        || !source.tokens.windows(3).any(is_call)
 }
 
 /// True if each bracket and each block of a source is closed.
@@ -104,6 +109,7 @@ mod tests {
             "redis.call('DEL', KEYS[1]) end",
             "redis.call('DEL', KEYS[1],",
             "redis.call(\"get\"",
+            "<SHA:return redis.call('INCR', 'a')>",
             "for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 9)) do redis.call('DEL', id)",
             "both redis.pubsub and redis.caller must be configured",
             "KEYS[1] is missing",

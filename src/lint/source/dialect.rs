@@ -35,6 +35,9 @@ pub(crate) fn uses_redis(tokens: &[Token<'_>]) -> bool {
     found
 }
 
+/// Character that no text has.
+pub(crate) const NUL: &str = "\0";
+
 /// Name that tells that a source is for another program, and its position. Other names that nothing defines may be those of a
 /// fragment.
 pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
