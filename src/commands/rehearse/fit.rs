@@ -42,7 +42,10 @@ const MIN_CUT_QUADRATIC: usize = 7;
 
 /// Ratio of the deviation of a simpler curve to that of n log n and n², from which on a measurement that the time budget ended
 /// excludes the simpler one.
-const EXCLUDED: f64 = 2.0;
+const EXCLUDED: f64 = 2.5;
+
+/// Largest deviation of a curve through a measurement that the time budget ended.
+const MAX_CUT_DEVIATION: f64 = 0.10;
 
 /// Largest size whose data fits into the processor's caches, and the weight of those sizes: there the times tell n from n log n.
 const CACHED: f64 = 3000.0;
@@ -269,13 +272,13 @@ impl Fit {
     pub(crate) fn is_certain(&self) -> bool {
         let deviation = self.curve.deviation;
         let is_alone = match self.curve.growth {
-            Growth::Constant => deviation <= CONSTANT_NOISE || deviation <= CLEARLY * self.faster,
+            Growth::Constant => true,
             Growth::Logarithmic => self.simpler >= CLEARLY * deviation,
             Growth::Linear => deviation <= NOISE || deviation <= CLEARLY * self.faster,
             Growth::Linearithmic | Growth::Quadratic => self.simpler >= EXCLUDED * deviation,
         };
         let least = if self.curve.growth == Growth::Quadratic { MIN_CUT_QUADRATIC } else { MIN_CUT_SAMPLES };
-        is_alone && self.samples.len() >= least
+        is_alone && deviation <= MAX_CUT_DEVIATION && self.samples.len() >= least
     }
 
     /// Time at a size: between the measured times, or by the curve from the last of them on.
