@@ -46,31 +46,29 @@ fn registered(facts: &ScriptFacts<'_>, call: ExprId, args: &[ExprId]) -> Option<
     let (name, callback, flags) = match args {
         [table] => {
             let table = Table::new(facts, *table)?;
-            let flags = match table.field("flags") {
-                None => Flags::Others,
-                Some(flags) => {
-                    let flags: Vec<_> = Table::new(facts, flags)?.values().map(|(flag, _)| flag).collect();
-                    let is_no_writes = |flag: &Option<String>| flag.as_deref() == Some("no-writes");
-                    if flags.iter().any(is_no_writes) {
-                        Flags::NoWrites
-                    } else if flags.iter().all(Option::is_some) {
-                        Flags::Others
-                    } else {
-                        return None;
-                    }
-                }
-            };
+            let flags = table.field("flags");
             (table.field("function_name").and_then(constant), table.field("callback")?, flags)
         }
-        [name, callback, ..] => (constant(*name), *callback, Flags::Others),
+        // Kvrocks takes the flags as the third argument.
+        [name, callback, flags @ ..] => (constant(*name), *callback, flags.first().copied()),
         [] => return None,
     };
+    let flags = flags.map_or(Some(Flags::Others), |flags| flags_of(facts, flags))?;
     Some(EntryPoint {
         title: name.map_or("this function".to_owned(), |name| format!("the function {name}")),
         flags,
         function: facts.script.callees(callback).next()?,
         position: facts.script.position(call),
     })
+}
+
+/// Flags in a table; `None` if they are not constant.
+fn flags_of(facts: &ScriptFacts<'_>, table: ExprId) -> Option<Flags> {
+    let flags: Vec<_> = Table::new(facts, table)?.values().map(|(flag, _)| flag).collect();
+    if flags.iter().any(|flag| flag.as_deref() == Some("no-writes")) {
+        return Some(Flags::NoWrites);
+    }
+    flags.iter().all(Option::is_some).then_some(Flags::Others)
 }
 
 /// Flags of the functions that a library registers, as far as they are constant, and their positions.

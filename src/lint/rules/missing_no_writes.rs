@@ -55,6 +55,7 @@ mod tests {
         assert_clean(&[
             "#!lua\nreturn redis.call(ARGV[1], KEYS[1])",
             "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])",
+            "#!lua name=l\nredis.register_function('f', function(k) return redis.call('GET', k[1]) end, {'no-writes'})",
             "#!lua name=l\nlocal function f(k) return redis.call('SET', k[1], 1) end\nredis.register_function('f', f)",
             "#!lua name=l\nlocal flags = {'no-writes'}\nredis.register_function{function_name='f', callback=function(k) return redis.call('GET', k[1]) end, flags=flags}",
             "#!lua name=l\nlocal flag = {'no-writes'}\nredis.register_function{function_name='f', callback=function(k) return redis.call('GET', k[1]) end, flags={flag[1]}}",
