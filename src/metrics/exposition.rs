@@ -234,3 +234,87 @@ async fn compress(text: Arc<WholeText>) -> Result<(), ExpositionError> {
     });
     compressed.await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::fleet::probes::Probes;
+    use crate::watch::Observation;
+
+    /// The exposition of this number of targets.
+    fn exposition(targets: usize) -> (Arc<Fleet>, Arc<Exposition>) {
+        let words = (0..targets).map(|number| format!("--redis.addr=host-{number}:1"));
+        let words = std::iter::once("redis-script-exporter".to_owned()).chain(words);
+        let cli = Cli::parse_words(words, |_| None).unwrap();
+        let config = Config::from_cli(&cli).unwrap();
+        let fleet = Arc::new(Fleet::new(config.targets, None, Clock::start()).unwrap());
+        let probes = Probes::new(Arc::clone(&fleet), config.modules, config.probes).unwrap();
+        let reloader = Reloader::new(Arc::clone(&fleet), Arc::new(probes), cli);
+        let exposition = Exposition::new(Arc::clone(&fleet), Arc::new(reloader));
+        (fleet, Arc::new(exposition))
+    }
+
+    /// Returns the lines of a body, except for those of the process, which change with time.
+    fn lines(text: &ExpositionText, gzip: bool) -> BTreeSet<String> {
+        let body = match text {
+            ExpositionText::Whole { live, cached, trailer } => [&live[..], cached, trailer].concat(),
+            ExpositionText::Chunks { live, cached } => {
+                let parts = [Arc::clone(live), Arc::clone(cached)];
+                let around = |bytes: Bytes| if gzip { bytes } else { Bytes::new() };
+                let chunks =
+                    parts.iter().flat_map(|part| (0..part.count()).map(|at| part.chunk(at, gzip).unwrap()));
+                let header = std::iter::once(around(ChunkedText::header()));
+                let trailer = std::iter::once(around(ChunkedText::trailer(&parts)));
+                header.chain(chunks).chain(trailer).collect::<Vec<_>>().concat()
+            }
+        };
+        let mut plain = String::new();
+        if gzip {
+            GzDecoder::new(&body[..]).read_to_string(&mut plain).unwrap();
+        } else {
+            plain = String::from_utf8(body).unwrap();
+        }
+        plain.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect()
+    }
+
+    /// For a few targets and for many, in each text format, compressed and not.
+    #[tokio::test]
+    async fn a_change_of_one_target_is_in_the_next_text_and_nothing_else() {
+        for targets in [3, MAX_INLINE_TARGETS + 10] {
+            let (fleet, exposition) = exposition(targets);
+            let handle = Arc::clone(&fleet.targets()[1]);
+            handle.observe(Observation::SlowlogLength(0));
+            let mut length = 0_u64;
+            for (format, decimals) in [(Format::Text, ""), (Format::OpenMetrics, ".0")] {
+                for gzip in [false, true] {
+                    let line = |length: u64| {
+                        let name = handle.name();
+                        format!("redis_script_slowlog_length{{target=\"{name}\"}} {length}{decimals}")
+                    };
+                    // A text that took longer to render than has passed since is served again.
+                    let mut before = BTreeSet::new();
+                    while !before.contains(&line(length)) {
+                        before = lines(&exposition.text(format, gzip).await.unwrap(), gzip);
+                    }
+                    handle.observe(Observation::SlowlogLength(length + 1));
+                    let mut after = before.clone();
+                    while after == before {
+                        after = lines(&exposition.text(format, gzip).await.unwrap(), gzip);
+                    }
+                    let gone: Vec<_> = before.difference(&after).collect();
+                    let new: Vec<_> = after.difference(&before).collect();
+                    assert_eq!((gone, new), (vec![&line(length)], vec![&line(length + 1)]));
+                    length += 1;
+                }
+            }
+        }
+    }
+}
