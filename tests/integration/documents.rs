@@ -202,6 +202,17 @@ fn readme_and_architecture_are_short() {
     assert!(picture.len() <= 100_000, "{} bytes", picture.len());
 }
 
+#[test]
+fn the_plot_of_costs_is_that_of_the_table() {
+    let mut plot = Command::new("python3");
+    let plot = plot.arg(repository("scripts/scale-plot.py")).arg(repository("docs/performance.md"));
+    let output = plot.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stored = fs::read_to_string(repository("docs/scale.svg")).unwrap();
+    let hint = "stale: scripts/scale-plot.py > docs/scale.svg";
+    assert!(String::from_utf8(output.stdout).unwrap() == stored, "{hint}");
+}
+
 /// Limits that documents state: the document, its words around the limit (`{}`), and the source file with the constant.
 const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/scripts.md", "Limits: {} files,", "src/config/script_dirs.rs"),
