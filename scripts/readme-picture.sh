@@ -119,7 +119,7 @@ const { chromium } = createRequire(`${modules}/node_modules/index.js`)('playwrig
 const args = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync'];
 const browser = await chromium.launch({ executablePath, args });
 try {
-  const page = await browser.newPage({ viewport: { width: 1000, height: 800 }, deviceScaleFactor: 0.75, colorScheme: 'light' });
+  const page = await browser.newPage({ viewport: { width: 1000, height: 800 }, deviceScaleFactor: 0.72, colorScheme: 'light' });
   await page.goto(url);
   await page.waitForSelector('.banner');
   await page.waitForSelector('#calls > *');
