@@ -22,6 +22,9 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// Maximum number of targets whose text is rendered in place. That of more is rendered [in the background](background).
 const MAX_INLINE_TARGETS: usize = 20;
 
+/// Maximum number of times that the text of a few targets is rendered until nothing changes meanwhile.
+const MAX_TRIES: u32 = 3;
+
 /// Maximum length in bytes of a text that is compressed in place. A longer one is compressed on a blocking thread.
 const MAX_INLINE_GZIP: usize = 64 << 10;
 
@@ -82,8 +85,8 @@ struct CacheEntry {
     version: u64,
     /// End of the rendering.
     rendered_at: Mono,
-    /// Duration of the rendering. A text that is not older than this (and [`MAX_AGE`]) is served although something has changed,
-    /// so that concurrent scrapes share a rendering.
+    /// Duration of the rendering. A text of many targets that is not older than this (and [`MAX_AGE`]) is served although something
+    /// has changed, so that concurrent scrapes share a rendering.
     took: Duration,
     text: CachedText,
 }
@@ -135,14 +138,32 @@ impl Exposition {
             };
             return background::run(job).await?;
         }
-        let text = self.whole(format).await;
+        let mut tries = 0;
+        loop {
+            let (version, text) = self.whole(format).await;
+            let text = self.with_live(format, gzip, &text).await?;
+            tries += 1;
+            // Both parts show the same moment, unless the targets change all the time.
+            if version == self.fleet.version() || tries == MAX_TRIES {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// Returns the text of a few targets, with the part that changes with time alone as it is now.
+    async fn with_live(
+        &self,
+        format: Format,
+        gzip: bool,
+        text: &Arc<WholeText>,
+    ) -> Result<ExpositionText, ExpositionError> {
         if !gzip {
             let live = self.gatherer.live(format).into();
             return Ok(ExpositionText::Whole { live, cached: text.plain.clone(), trailer: Bytes::new() });
         }
         if !text.gzip.initialized() {
             // A task, so that the work is finished even if the client that caused it disconnects.
-            tokio::spawn(compress(Arc::clone(&text))).await??;
+            tokio::spawn(compress(Arc::clone(text))).await??;
         }
         let last = text.gzip.get_or_try_init(async || Part::last(&text.plain)).await?;
         let first = Part::first(&self.gatherer.live(format))?;
@@ -157,7 +178,7 @@ impl Exposition {
 
     /// Returns the text of many targets. The part that can be cached is rendered if the cached one is not valid.
     fn chunks(&self, format: Format) -> Result<ExpositionText, ExpositionError> {
-        let cached = if let Some(CachedText::Chunks(cached)) = self.cached(format) {
+        let cached = if let Some((_, CachedText::Chunks(cached))) = self.cached(format) {
             cached
         } else {
             let rendering = self.begin();
@@ -168,14 +189,14 @@ impl Exposition {
         Ok(ExpositionText::Chunks { live: Arc::new(self.gatherer.live_chunks(format)?), cached })
     }
 
-    /// Returns the part of a few targets' text that can be cached.
-    async fn whole(&self, format: Format) -> Arc<WholeText> {
-        if let Some(CachedText::Whole(text)) = self.cached(format) {
-            return text;
+    /// Returns the part of a few targets' text that can be cached, and the [`Fleet::version`] that it shows.
+    async fn whole(&self, format: Format) -> (u64, Arc<WholeText>) {
+        if let Some((version, CachedText::Whole(text))) = self.cached(format) {
+            return (version, text);
         }
         let _rendering = self.rendering.lock().await;
-        if let Some(CachedText::Whole(text)) = self.cached(format) {
-            return text;
+        if let Some((version, CachedText::Whole(text))) = self.cached(format) {
+            return (version, text);
         }
         let rendering = self.begin();
         let length = self.expected_length(format);
@@ -184,7 +205,7 @@ impl Exposition {
         plain.shrink_to_fit();
         let text = Arc::new(WholeText { plain: plain.into(), gzip: OnceCell::new() });
         self.keep(format, rendering, CachedText::Whole(Arc::clone(&text)));
-        text
+        (rendering.0, text)
     }
 
     /// Returns the state at the beginning of a rendering.
@@ -201,14 +222,15 @@ impl Exposition {
         }
     }
 
-    /// Returns the cached text, if it is valid.
-    fn cached(&self, format: Format) -> Option<CachedText> {
+    /// Returns the cached text with its version, if it is valid.
+    fn cached(&self, format: Format) -> Option<(u64, CachedText)> {
         let now = self.fleet.clock().now().mono;
         let cache = self.cache.lock();
         let entry = cache.get(format.index())?.as_ref()?;
         let age = now.since(entry.rendered_at);
-        let is_valid = age < MAX_AGE && (age < entry.took || entry.version == self.fleet.version());
-        is_valid.then(|| entry.text.clone())
+        let is_shared = matches!(entry.text, CachedText::Chunks(_)) && age < entry.took;
+        let is_valid = age < MAX_AGE && (is_shared || entry.version == self.fleet.version());
+        is_valid.then(|| (entry.version, entry.text.clone()))
     }
 
     /// Returns a little more than the length of the previous text. A string that grows takes twice its memory for a moment.
@@ -316,5 +338,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A target that changes between blocked and answering all the time.
+    #[tokio::test]
+    async fn state_and_time_of_a_blockage_are_those_of_one_moment() {
+        let (fleet, exposition) = exposition(1);
+        let handle = Arc::clone(&fleet.targets()[0]);
+        let (over, since) = (Arc::new(()), fleet.clock().now().mono);
+        let watched = Arc::downgrade(&over);
+        let changes = std::thread::spawn(move || {
+            while watched.strong_count() > 0 {
+                handle.observe(Observation::Silent { since });
+                std::thread::park_timeout(Duration::from_millis(1));
+                handle.observe(Observation::Answered { since });
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        let mut seen = BTreeSet::new();
+        for _ in 0..2000 {
+            let all = lines(&exposition.text(Format::Text, false).await.unwrap(), false);
+            let value = |name: &str| {
+                let line = all.iter().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.trim_start().parse::<f64>().unwrap() > 0.0
+            };
+            let blocked = value("redis_script_target_state{target=\"host-0:1\",state=\"blocked\"}");
+            assert_eq!(blocked, value("redis_script_blocked_seconds{target=\"host-0:1\"}"), "{all:#?}");
+            seen.insert(blocked);
+        }
+        assert_eq!(seen.len(), 2, "both states were seen");
+        drop(over);
+        changes.join().unwrap();
     }
 }

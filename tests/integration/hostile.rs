@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -602,9 +602,8 @@ fn ever_new_nodes() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     }
 }
 
-/// Attacks of this file at the same time, through discovery, names and HTTP too, beside 50 honest servers.
-#[test]
-fn all_attacks_at_once() {
+/// Fifty servers with five kinds of attacks.
+fn attackers() -> Vec<Hostile> {
     let begun: Arc<Vec<u8>> = Arc::new([b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat());
     let mut hostile = Vec::new();
     for number in 0..10 {
@@ -626,23 +625,72 @@ fn all_attacks_at_once() {
         hostile.push(Hostile::start(endless(b"$100000000000\r\n", b"x".repeat(100_000))));
         hostile.push(Hostile::start(listen_on));
     }
+    hostile
+}
+
+/// Configuration with a node that names others, with names that hang, and with `/probe`.
+fn attacked(cluster: &Hostile, names: usize) -> String {
+    let mut config = "modules: {default: {allow: ['127.0.0.0/8:*']}}\ntargets:\n".to_owned();
+    writeln!(config, "  - {{addr: '{}', discover: cluster, allow: ['127.0.0.0/8:*']}}", cluster.addr)
+        .unwrap();
+    for number in 0..names {
+        writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
+    }
+    config
+}
+
+/// Starts half requests, probes of addresses without a server, and readers of the page's answers, until it is over.
+fn attack_over_http<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    addr: SocketAddr,
+    over: &'scope AtomicBool,
+) {
+    for _ in 0..2 {
+        scope.spawn(move || {
+            let mut held = std::collections::VecDeque::new();
+            while !over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = TcpStream::connect(addr) else { continue };
+                let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+                held.push_back(stream);
+                if held.len() > 400 {
+                    held.pop_front();
+                }
+            }
+        });
+    }
+    for reader in 0..4 {
+        scope.spawn(move || {
+            for number in 0_usize.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let path = match reader {
+                    0 => format!("/probe?target=127.200.{}.{}:1", number / 250 % 250, number % 250),
+                    1 => "/api/v1/incidents".to_owned(),
+                    2 => "/".to_owned(),
+                    _ => "/api/v1/targets".to_owned(),
+                };
+                let _ = test_support::http::get(addr, &path);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+    }
+}
+
+/// Attacks of this file at the same time, through discovery, names and HTTP too, beside 50 honest servers.
+#[test]
+fn all_attacks_at_once() {
+    let hostile = attackers();
     let honest: Vec<Hostile> = (0..48).map(|_| Hostile::answering(quiet)).collect();
     run_on(Kind::Redis70, |kind| {
         let real = [logs_milliseconds(kind).start(), logs_milliseconds(kind).start()];
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("state");
         let cluster = Hostile::answering(ever_new_nodes());
-        let mut config = "modules: {default: {allow: ['127.0.0.0/8:*']}}\ntargets:\n".to_owned();
-        writeln!(config, "  - {{addr: '{}', discover: cluster, allow: ['127.0.0.0/8:*']}}", cluster.addr)
-            .unwrap();
         let resolver = SilentResolver::start(Ipv4Addr::new(127, 53, 53, 54), folder.path());
-        if resolver.is_some() {
-            for number in 0..300 {
-                writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
-            }
-        }
+        let names = if resolver.is_some() { 300 } else { 0 };
         let config_file = folder.path().join("config.yml");
-        fs::write(&config_file, config).unwrap();
+        fs::write(&config_file, attacked(&cluster, names)).unwrap();
         let mut args = vec![
             format!("--state.file={}", file.display()),
             format!("--config.file={}", config_file.display()),
@@ -656,39 +704,8 @@ fn all_attacks_at_once() {
         let mut exporter = Exporter::builder().wrapper(&wrapper).args(&args).start();
         let over = AtomicBool::new(false);
         let times = Mutex::new((Duration::ZERO, Duration::ZERO));
-        let (addr, over) = (exporter.addr(), &over);
         thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut held = std::collections::VecDeque::new();
-                    while !over.load(Ordering::Relaxed) {
-                        let Ok(mut stream) = TcpStream::connect(exporter.addr()) else { continue };
-                        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
-                        held.push_back(stream);
-                        if held.len() > 400 {
-                            held.pop_front();
-                        }
-                    }
-                });
-            }
-            // Probes of addresses without a server, and readers of the page's answers.
-            for reader in 0..4 {
-                scope.spawn(move || {
-                    for number in 0_usize.. {
-                        if over.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        let path = match reader {
-                            0 => format!("/probe?target=127.200.{}.{}:1", number / 250 % 250, number % 250),
-                            1 => "/api/v1/incidents".to_owned(),
-                            2 => "/".to_owned(),
-                            _ => "/api/v1/targets".to_owned(),
-                        };
-                        let _ = test_support::http::get(addr, &path);
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                });
-            }
+            attack_over_http(scope, exporter.addr(), &over);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let targets = real.iter().map(target_of).collect::<Vec<_>>();
                 for target in &targets {
