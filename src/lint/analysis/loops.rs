@@ -1,7 +1,6 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
-use crate::lint::analysis::capacity::is_same_key;
 use crate::lint::analysis::commands;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
@@ -102,8 +101,8 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True if the hash that a command reads is an object with few fields: the script compares their names with constants or limits its
-    /// lifetime, or a loop only copies the reply to a table.
+    /// True if the hash that HGETALL reads is an object with few fields: the script compares their names with constants, or a loop only
+    /// copies the reply to a table.
     fn converts(&self, around: &Loop, read: ExprId) -> bool {
         let is_plain = |statement: &Statement| match statement {
             Statement::Call(call) => {
@@ -118,21 +117,7 @@ impl LoopAnalysis<'_> {
                     *variable >= around.first_variable || self.is_element(value.source())
                 })
         };
-        match self.calls.command(read) {
-            "HGETALL" => copies() || self.has_named_fields(read) || self.expires(read),
-            "HKEYS" | "HVALS" => self.expires(read),
-            _ => false,
-        }
-    }
-
-    /// True if the script limits the lifetime of the key of a command.
-    fn expires(&self, read: ExprId) -> bool {
-        let key = |id: ExprId| self.calls.redis(id).and_then(|call| call.args.first().copied());
-        let Some(wanted) = key(read) else { return false };
-        self.calls.all_redis().iter().any(|(id, call)| {
-            matches!(call.command.as_deref(), Some("EXPIRE" | "EXPIREAT" | "PEXPIRE" | "PEXPIREAT"))
-                && key(*id).is_some_and(|key| is_same_key(self.script(), key, wanted))
-        })
+        self.calls.command(read) == "HGETALL" && (copies() || self.has_named_fields(read))
     }
 
     /// True if a script compares an element of the reply of a command with a constant text.
