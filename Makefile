@@ -86,7 +86,8 @@ fuzz: ## fuzz each parser for FUZZ_SECONDS (60); scripts/fuzz.sh TARGET… fuzze
 soak: ## inject random faults into servers of all versions, beside hostile ones, and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
 	SERVERS=all scripts/setup.sh
 	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
-	SERVERS=all "$$CARGO_TARGET_DIR/release/examples/soak"
+	@# In memory: servers and exporter wait for a disk that other programs use.
+	SERVERS=all TMPDIR=$$(test -d /dev/shm && echo /dev/shm || echo /tmp) "$$CARGO_TARGET_DIR/release/examples/soak"
 
 release-check: ## build the files of a release, install and test them in a clean root
 	scripts/setup.sh --release
