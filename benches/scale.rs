@@ -212,11 +212,10 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Measures the exporter with these targets. Without `plain`, the text of all targets is fetched compressed only.
 fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool) -> Round {
-    // Children have what their parent has.
-    on_core(0);
     let args: Vec<String> = targets.iter().map(|addr| format!("--redis.addr=redis://{addr}")).collect();
-    let exporter = Exporter::builder().args(&args).start();
-    on_core(1);
+    // Another thread may start it, so that it does not inherit the core of this one.
+    let exporter = Exporter::builder().wrapper(&["taskset", "--cpu-list", "0"]).args(&args).start();
+    assert_eq!(cores(exporter.pid()), "0", "the exporter has a core to itself");
     // One that is kept would be closed between two scrapes.
     let connection = || Connection::open(exporter.addr()).unwrap();
     let mut clients: Vec<Client> = real.iter().map(Server::client).collect();
@@ -307,6 +306,13 @@ fn on_core(core: usize) {
     set.set(core % thread::available_parallelism().map_or(1, usize::from).max(2)).unwrap();
     // On a machine with one core there is nothing to choose.
     let _ = sched_setaffinity(Pid::from_raw(0), &set);
+}
+
+/// Cores that a process may run on.
+fn cores(pid: u32) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux tells about processes");
+    let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().to_owned()
 }
 
 /// Time that a process has had.
