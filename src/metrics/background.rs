@@ -5,10 +5,11 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// Increase of the thread's nice value. On a busy core, the polls get nine times as much of it as the thread; a thread with 19
-/// could be kept from running for long while it holds the lock of a target.
+/// Increase of the thread's nice value. On a busy core, the polls get twice as much of it as the thread. On a busy machine, other
+/// programs do too: with 10, a scrape took seconds, and a thread with 19 could be kept from running for long while it holds the
+/// lock of a target.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 3;
 
 /// Maximum nice value.
 #[cfg(target_os = "linux")]

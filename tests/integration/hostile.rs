@@ -564,7 +564,7 @@ const RELEASED: u64 = 9_000_000;
 
 /// Time of a scrape, of which half may take longer, and of SIGTERM. A debug build renders a text of this size in several times the
 /// time. A machine that takes long for a response without content gets the multiple of that time.
-const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 60);
+const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 200);
 const STOP: (Duration, u32) = (Duration::from_secs(2), 100);
 
 /// Time limit on this machine now: `median` is the time of a response without content.
