@@ -241,6 +241,23 @@ fn take_over(replica: &Server) {
     });
 }
 
+/// Waits until a replica has taken the place of its dead master. A cluster whose vote fails repeats it after many seconds; then the
+/// replica is told not to wait for votes.
+#[track_caller]
+fn wait_for_election(replica: &Server) {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let began = Instant::now();
+    eventually_or_tell(LIMIT, "an election", || {
+        if replica.client().info(&["replication"])["role"] == "master" {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            replica.call(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+        }
+        Err(fs::read_to_string(replica.log_path()).unwrap())
+    });
+}
+
 #[expect(clippy::too_many_lines, reason = "one story of a cluster")]
 fn a_cluster_is_followed(kind: Kind) {
     let mut servers = [(); 6].map(|()| node(kind).start());
@@ -338,6 +355,7 @@ fn a_cluster_is_followed(kind: Kind) {
         targets(metrics).contains(&target_of(&eighth))
     });
     servers[2].kill();
+    wait_for_election(&servers[5]);
     let promoted = has_role(&exporter, &target_of(&servers[5]), "master");
     let killed = target_of(&servers[2]);
     exporter
