@@ -117,7 +117,8 @@ fn each_promise_names_tests_that_exist() {
         assert!(named.count() > 0, "this promise names no test: {promise}");
     }
     for code in [&guarantees, &security].into_iter().flat_map(|text| text.split('`').skip(1).step_by(2)) {
-        let Some((file, test)) = code.split_once("::") else { continue };
+        let Some((modules, test)) = code.rsplit_once("::") else { continue };
+        let file = modules.rsplit("::").next().unwrap();
         let source = sources.get(file).unwrap_or_else(|| panic!("{code}: there is no such file"));
         assert!(source.contains(&format!("fn {test}(")), "{code}: there is no such test");
     }

@@ -16,10 +16,9 @@ use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use socket2::{Domain, Socket, Type};
 
 use crate::common::{LIMIT, QUICK, lines_with, repository, watch};
-use crate::http_abuse::{many_sockets, peak_memory};
+use crate::http_abuse::many_sockets;
 use test_support::exporter::{Exporter, Finished};
 use test_support::http::{self, Connection, Response};
 use test_support::server::{Kind, Server, free_port, run_on};
@@ -358,16 +357,6 @@ fn a_password_is_verified_once_and_an_unknown_user_takes_as_long_as_a_wrong_pass
     println!("the first scrape {first:?}, a later one {again:?}, a wrong password {wrong:?}");
 }
 
-/// A connection from another address of this machine.
-fn from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&addr.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream
-}
-
 #[test]
 fn a_flood_of_wrong_passwords_does_not_delay_a_scrape() {
     let site = Site::new(&users_text(10));
@@ -404,7 +393,7 @@ fn a_flood_of_wrong_passwords_does_not_delay_a_scrape() {
         // As wrong as theirs, so that it has to be verified.
         let mine = login("alice", "mine");
         let begun = Instant::now();
-        let mut other = Connection::over(from([127, 0, 0, 2], addr));
+        let mut other = Connection::over(http::connect_from([127, 0, 0, 2], addr).unwrap());
         let status =
             other.request("GET", "/metrics", &[("Authorization", &mine)]).map(|response| response.status);
         new = Some((status, begun.elapsed()));
@@ -1006,7 +995,7 @@ fn the_limits_hold_for_tls_too() {
         greedy.push(stream);
     }
     prompt("answers that are not read");
-    let peak = peak_memory(&exporter);
+    let peak = exporter.peak_memory();
     println!("peak memory beside 520 TLS clients that do not read: {} kB", peak / 1000);
     assert!(peak < 100_000_000, "the exporter used {peak} bytes");
     drop(greedy);

@@ -1,0 +1,222 @@
+//! All attacks at the same time.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, SPIN, lines_with, logs_milliseconds, number, spin, target_of, whole};
+use test_support::exporter::Exporter;
+use test_support::hostile::{Hostile, INFO, SilentResolver, bulk, endless, flooded, listen_on, quiet};
+use test_support::http::connect_from;
+use test_support::server::{Kind, run_on};
+
+/// Memory that the process may take under all attacks at once, in bytes.
+const MAX_ATTACKED: u64 = 128_000_000;
+
+/// Memory of the released program without targets, in bytes. That of a debug build is larger, by the size of its code.
+const RELEASED: u64 = 9_000_000;
+
+/// Time of a scrape, of which half may take longer, and of SIGTERM. A debug build renders a text of this size in several times the
+/// time. A machine that takes long for a response without content gets the multiple of that time.
+const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 200);
+const STOP: (Duration, u32) = (Duration::from_secs(2), 100);
+
+/// Time limit on this machine now: `median` is the time of a response without content.
+fn allowed((limit, factor): (Duration, u32), median: Duration) -> Duration {
+    limit.max(median * factor)
+}
+
+/// Median time of a request.
+fn median_of(exporter: &Exporter, path: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..11)
+        .map(|_| {
+            let begun = Instant::now();
+            assert_eq!(exporter.get(path).status, 200, "{path}");
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Answers of a node whose cluster has 1,900 other new nodes each time.
+fn ever_new_nodes() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
+    let asked = AtomicUsize::new(0);
+    move |words| {
+        if words[0] != "cluster" {
+            return quiet(words);
+        }
+        let first = 1900 * asked.fetch_add(1, Ordering::Relaxed);
+        let node = |number: usize| {
+            let [high, low] = [number / 200 % 200, number % 200].map(|part| part + 1);
+            let flags = if number == first { "myself,master" } else { "master" };
+            format!("{number:040} 127.100.{high}.{low}:1@1 {flags} - 0 0 1 connected {number}\n")
+        };
+        bulk((first..first + 1900).map(node).collect::<String>())
+    }
+}
+
+/// Fifty servers with five kinds of attacks.
+fn attackers() -> Vec<Hostile> {
+    let begun: Arc<Vec<u8>> = Arc::new([b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat());
+    let mut hostile = Vec::new();
+    for number in 0..10 {
+        let begun = Arc::clone(&begun);
+        hostile.push(Hostile::answering(
+            move |words| {
+                if words[0] == "function" { begun.to_vec() } else { quiet(words) }
+            },
+        ));
+        hostile.push(Hostile::answering(flooded()));
+        let asked = AtomicUsize::new(0);
+        hostile.push(Hostile::answering(move |words| {
+            if words[0] != "info" {
+                return quiet(words);
+            }
+            let name = format!("{}{number}{}", asked.fetch_add(1, Ordering::Relaxed), "x".repeat(180_000));
+            bulk(INFO.replace("0123456789abcdef", &name).replace("standalone", &name))
+        }));
+        hostile.push(Hostile::start(endless(b"$100000000000\r\n", b"x".repeat(100_000))));
+        hostile.push(Hostile::start(listen_on));
+    }
+    hostile
+}
+
+/// Configuration with a node that names others, with names that hang, and with `/probe`.
+fn attacked(cluster: &Hostile, names: usize) -> String {
+    let mut config = "modules: {default: {allow: ['127.0.0.0/8:*']}}\ntargets:\n".to_owned();
+    writeln!(config, "  - {{addr: '{}', discover: cluster, allow: ['127.0.0.0/8:*']}}", cluster.addr)
+        .unwrap();
+    for number in 0..names {
+        writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
+    }
+    config
+}
+
+/// Starts half requests, probes of addresses without a server, and readers of the page's answers, until it is over.
+fn attack_over_http<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    addr: SocketAddr,
+    over: &'scope AtomicBool,
+) {
+    for _ in 0..2 {
+        scope.spawn(move || {
+            let mut held = std::collections::VecDeque::new();
+            while !over.load(Ordering::Relaxed) {
+                // Not from the host of the scrapes.
+                let Ok(mut stream) = connect_from([127, 0, 0, 2], addr) else { continue };
+                let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+                held.push_back(stream);
+                if held.len() > 400 {
+                    held.pop_front();
+                }
+            }
+        });
+    }
+    for reader in 0..4 {
+        scope.spawn(move || {
+            for number in 0_usize.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let path = match reader {
+                    0 => format!("/probe?target=127.200.{}.{}:1", number / 250 % 250, number % 250),
+                    1 => "/api/v1/incidents".to_owned(),
+                    2 => "/".to_owned(),
+                    _ => "/api/v1/targets".to_owned(),
+                };
+                let _ = test_support::http::get(addr, &path);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+    }
+}
+
+/// Attacks of this file at the same time, through discovery, names and HTTP too, beside 50 honest servers.
+#[test]
+fn all_attacks_at_once() {
+    let hostile = attackers();
+    let honest: Vec<Hostile> = (0..48).map(|_| Hostile::answering(quiet)).collect();
+    run_on(Kind::Redis70, |kind| {
+        let real = [logs_milliseconds(kind).start(), logs_milliseconds(kind).start()];
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("state");
+        let cluster = Hostile::answering(ever_new_nodes());
+        let resolver = SilentResolver::start(Ipv4Addr::new(127, 53, 53, 54), folder.path());
+        let names = if resolver.is_some() { 300 } else { 0 };
+        let config_file = folder.path().join("config.yml");
+        fs::write(&config_file, attacked(&cluster, names)).unwrap();
+        let mut args = vec![
+            format!("--state.file={}", file.display()),
+            format!("--config.file={}", config_file.display()),
+            "--web.show-keys".to_owned(),
+        ];
+        for server in hostile.iter().chain(&honest) {
+            args.push(format!("--redis.addr=redis://{}", server.addr));
+        }
+        args.extend(real.iter().map(|server| format!("--redis.addr={}", server.url())));
+        let wrapper = resolver.as_ref().map(SilentResolver::wrapper).unwrap_or_default();
+        let mut exporter = Exporter::builder().wrapper(&wrapper).args(&args).start();
+        let over = AtomicBool::new(false);
+        let times = Mutex::new((Duration::ZERO, Duration::ZERO));
+        thread::scope(|scope| {
+            attack_over_http(scope, exporter.addr(), &over);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let targets = real.iter().map(target_of).collect::<Vec<_>>();
+                for target in &targets {
+                    exporter.wait_for(LIMIT, "a baseline", |metrics| {
+                        let polls =
+                            number(metrics, "redis_script_exporter_polls_total", &[("target", target)]);
+                        polls.is_some_and(|polls| polls >= 3)
+                    });
+                }
+                for calls in 1..=5 {
+                    for server in &real {
+                        spin(&mut server.client(), "EVAL", SPIN);
+                    }
+                    for target in &targets {
+                        exporter.wait_for(LIMIT, "the calls of the honest servers", |metrics| {
+                            let labels = [("class", "script"), ("target", target)];
+                            number(metrics, "redis_script_slowlog_entries_total", &labels) == Some(calls)
+                        });
+                    }
+                }
+                *times.lock().unwrap() =
+                    (median_of(&exporter, "/-/healthy"), median_of(&exporter, "/metrics"));
+                let metrics = exporter.metrics();
+                for target in honest.iter().map(Hostile::target).chain(targets) {
+                    let of = |name: &str, more: &[(&str, &str)]| {
+                        metrics.sum(name, &[&[("target", &*target)], more].concat())
+                    };
+                    assert_eq!(whole(of("redis_script_slowlog_lost_entries_total", &[])), 0, "{target}");
+                    let dropped = lines_with(&exporter.logs(), &["was dropped", &target]);
+                    assert_eq!(dropped, [""; 0], "{target}");
+                }
+            }));
+            over.store(true, Ordering::Relaxed);
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+        let larger =
+            Exporter::start(&["--redis.addr", &real[0].url()]).peak_memory().saturating_sub(RELEASED);
+        let memory = exporter.peak_memory().saturating_sub(larger);
+        let (idle, scrape) = *times.lock().unwrap();
+        let (status, took) = exporter.terminate();
+        assert!(status.success(), "{status:?}");
+        println!(
+            "{} KiB at the most, {scrape:?} for a scrape ({idle:?} without content), {took:?} to the end",
+            memory >> 10
+        );
+        assert!(memory < MAX_ATTACKED, "{} KiB", memory >> 10);
+        assert!(scrape <= allowed(SCRAPE, idle), "{scrape:?} for a scrape, {idle:?} without content");
+        assert!(took <= allowed(STOP, idle), "{took:?} to the end, {idle:?} without content");
+        let size = fs::metadata(&file).unwrap().len();
+        assert!(size < 3_000_000, "a state file of {size} bytes");
+    });
+}

@@ -1,0 +1,383 @@
+//! Replies that are too long, too deep, too late or not replies at all.
+
+use std::fs;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{IMPATIENT, MAX_LINES, MAX_MEMORY, busy, endures, endures_with, says, wait_for_problem};
+use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
+use test_support::exporter::Exporter;
+use test_support::hostile::{Commands, Hostile, INFO, always, array, bulk, endless, listen_on, quiet};
+use test_support::metrics::Metrics;
+use test_support::server::{Kind, run_on};
+use test_support::wait::{eventually, stays_true};
+
+#[test]
+fn garbage() {
+    let noise: Vec<u8> =
+        (0..4096_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let hostile = Hostile::start(always([b"\x00\xff\x80".to_vec(), noise].concat()));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["not in the Redis protocol"]);
+    assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+}
+
+/// A server that is BUSY answers FUNCTION STATS: whatever it says, that is no sign that the blockage is over.
+#[test]
+fn function_stats_ends_no_blockage() {
+    let (asked, began) = (Arc::new(AtomicUsize::new(0)), OnceLock::new());
+    let counter = Arc::clone(&asked);
+    let server = Hostile::answering(move |words| {
+        let stats = words[0] == "function";
+        // The function begins just before the first time that it is asked.
+        let before = counter.fetch_add(usize::from(stats), Ordering::SeqCst);
+        if before == 0 && !stats {
+            return quiet(words);
+        }
+        let began: &Instant = began.get_or_init(Instant::now);
+        busy(words, Duration::from_secs(1) + began.elapsed(), before != 1)
+    });
+    let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", server.addr)]);
+    eventually(LIMIT, "FUNCTION STATS to be asked", || (asked.load(Ordering::SeqCst) >= 4).then_some(()));
+    let metrics = exporter.metrics();
+    assert_eq!(state(&metrics, &server.target()), "busy_function");
+    assert_eq!(metrics.value("redis_script_running_info", &[("script", "slow")]), Some(1.0));
+    assert_eq!(number(&metrics, "redis_script_busy_episodes_total", &[("kind", "function")]), Some(1));
+    assert_eq!(metrics.sum("redis_script_blockages_total", &[]), 0.0, "{}", exporter.logs());
+    assert!(metrics.sum("redis_script_blocked_seconds", &[]) > 2.0, "{}", exporter.logs());
+    let logs = exporter.logs();
+    assert_eq!(lines_with(&logs, &["blocked: the server"]).len(), 1, "{logs}");
+}
+
+#[test]
+fn http() {
+    let hostile = Hostile::start(always(
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBad Request".to_vec(),
+    ));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["the peer is an HTTP server"]);
+}
+
+#[test]
+fn an_endless_list() {
+    let hostile = Hostile::start(endless(b"*1000000000\r\n", b":1\r\n".repeat(10_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn an_endless_line() {
+    let hostile = Hostile::start(endless(b"+", b"x".repeat(100_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn an_endless_string() {
+    let hostile = Hostile::start(endless(b"$100000000000\r\n", b"x".repeat(100_000)));
+    let (exporter, _) = endures(&hostile, &["unreachable"]);
+    says(&exporter, &hostile, &["state=unreachable", "larger than"]);
+}
+
+#[test]
+fn endless_unrequested_replies() {
+    let hostile = Hostile::start(endless(b"", b"+PONG\r\n".repeat(10_000)));
+    drop(endures(&hostile, &["unreachable", "ok"]));
+}
+
+#[test]
+fn endless_replies_before_any_request() {
+    let hostile =
+        Hostile::start(|mut stream| while stream.write_all(&b"*1\r\n+x\r\n".repeat(10_000)).is_ok() {});
+    drop(endures(&hostile, &["unreachable", "ok"]));
+}
+
+#[test]
+fn a_slow_log_without_end() {
+    let entry = array(&[
+        b":1\r\n".to_vec(),
+        b":1\r\n".to_vec(),
+        b":1\r\n".to_vec(),
+        array(&[bulk("EVAL"), bulk("x".repeat(128))]),
+    ]);
+    let list = [b"*1000000\r\n".to_vec(), entry.repeat(1_000_000)].concat();
+    let hostile =
+        Hostile::answering(move |words| if words[0] == "slowlog" { list.clone() } else { quiet(words) });
+    drop(endures(&hostile, &["ok", "unreachable"]));
+}
+
+#[test]
+fn huge_lengths() {
+    for answer in [
+        "*2147483647\r\n",
+        "*9223372036854775807\r\n",
+        "$9223372036854775807\r\n",
+        "*-2\r\n",
+        "%4611686018427387904\r\n",
+        "*99999999999999999999999999\r\n",
+        ":99999999999999999999999999\r\n",
+    ] {
+        let hostile = Hostile::start(always(answer.as_bytes().to_vec()));
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&IMPATIENT)
+            .start();
+        exporter.wait_for(LIMIT, &format!("what comes of {answer:?}"), |metrics| {
+            ["unreachable", "blocked"].contains(&state(metrics, &hostile.target()).as_str())
+                && !lines_with(&exporter.logs(), &["level=warn"]).is_empty()
+        });
+        assert_eq!(exporter.get("/-/healthy").status, 200, "{answer:?}: {}", exporter.logs());
+        assert!(exporter.peak_memory() < MAX_MEMORY, "{answer:?}");
+    }
+}
+
+#[test]
+fn deep_nesting() {
+    let nested = b"*1\r\n".repeat(1_000_000);
+    let everywhere = Hostile::start(always(nested.clone()));
+    let (exporter, _) = endures(&everywhere, &["unreachable"]);
+    says(&exporter, &everywhere, &["state=unreachable", "larger than 1 KiB"]);
+    let slow_log = Hostile::answering(move |words| {
+        if words.starts_with(&["slowlog".to_owned(), "get".to_owned()]) {
+            nested.clone()
+        } else {
+            quiet(words)
+        }
+    });
+    let (exporter, _) = endures(&slow_log, &["ok", "unreachable"]);
+    says(&exporter, &slow_log, &["the reply to SLOWLOG GET is larger than"]);
+}
+
+/// The limit of a reply depends on the command, and the log line names both.
+#[test]
+fn replies_that_exceed_the_limit_of_their_command() {
+    for (command, size, words) in [
+        ("ping", 2 << 10, "the reply to PING is larger than 1 KiB"),
+        ("info", 2 << 20, "the reply to INFO is larger than 1 MiB"),
+        ("config", 100 << 10, "the reply to CONFIG GET is larger than 64 KiB"),
+        ("client", 10 << 10, "the reply to CLIENT SETNAME is larger than 4 KiB"),
+        ("multi", 10 << 10, "the reply to MULTI and EXEC is larger than 4 KiB"),
+        ("slowlog", 200 << 10, "the reply to SLOWLOG GET is larger than 80 KiB"),
+    ] {
+        let large = bulk("x".repeat(size));
+        let hostile = Hostile::answering(move |words| {
+            if words[0] == command && words.get(1).is_none_or(|word| word != "len") {
+                large.clone()
+            } else {
+                quiet(words)
+            }
+        });
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&QUICK)
+            .start();
+        eventually(LIMIT, &format!("the line about {command}"), || {
+            (!lines_with(&exporter.logs(), &["level=warn", words]).is_empty()).then_some(())
+        });
+        eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
+        if command == "slowlog" {
+            wait_for_problem(&exporter, "slowlog_too_large", "blind");
+        }
+        assert!(exporter.logs().lines().count() < MAX_LINES, "{}", exporter.logs());
+    }
+}
+
+/// Servers that begin large replies and do not finish them. Each is within the limit of its command; all of them together
+/// are not within the memory of the process.
+#[test]
+fn large_replies_of_many_servers_share_one_budget() {
+    const SERVERS: usize = 60;
+    let begun = [format!("${}\r\n", 15 << 20).into_bytes(), vec![b'x'; 12 << 20]].concat();
+    let begun: Arc<Vec<u8>> = Arc::new(begun);
+    let servers: Vec<Hostile> = (0..SERVERS)
+        .map(|_| {
+            let begun = Arc::clone(&begun);
+            Hostile::answering(
+                move |words| if words[0] == "function" { begun.to_vec() } else { quiet(words) },
+            )
+        })
+        .collect();
+    run_on(Kind::Redis70, |kind| {
+        let good = logs_milliseconds(kind).start();
+        let mut args = vec!["--redis.addr".to_owned(), good.url(), "--redis.reply-memory=48".to_owned()];
+        for server in &servers {
+            args.extend(["--redis.addr".to_owned(), format!("redis://{}", server.addr)]);
+        }
+        let mut exporter = Exporter::builder().args(&args).args(&QUICK).start();
+        let dropped = |metrics: &Metrics| metrics.sum("redis_script_exporter_poll_failures_total", &[]);
+        exporter.wait_for(LIMIT, "many dropped replies", |metrics| dropped(metrics) >= 100.0);
+        let target = target_of(&good);
+        for calls in 1..=5 {
+            spin(&mut good.client(), "EVAL", SPIN);
+            exporter.wait_for(LIMIT, "the good server's call to be counted", |metrics| {
+                let target = [("class", "script"), ("target", &*target)];
+                number(metrics, "redis_script_slowlog_entries_total", &target) == Some(calls)
+            });
+        }
+        let metrics = exporter.metrics();
+        assert_eq!(lines_with(&exporter.logs(), &["was dropped", &target]), [""; 0]);
+        assert_eq!(
+            number(&metrics, "redis_script_slowlog_lost_entries_total", &[("target", &*target)]),
+            Some(0)
+        );
+        let memory = exporter.peak_memory();
+        assert!(memory < MAX_MEMORY + (48 << 20), "{} KiB", memory >> 10);
+        let logs = exporter.logs();
+        assert!(!lines_with(&logs, &["level=warn", "exceed --redis.reply-memory"]).is_empty(), "{logs}");
+        exporter.terminate();
+    });
+}
+
+/// A server that calls itself something else each time, at length: memory, labels and the state file stay small, and the
+/// next process goes on.
+#[test]
+fn names_without_end() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let hostile = Hostile::answering(move |words| match words[0].as_str() {
+        "info" => {
+            let name =
+                format!("\u{1b}[2J\u{202e}{}{}", asked.fetch_add(1, Ordering::Relaxed), "x".repeat(180_000));
+            let info = INFO.replace("0123456789abcdef", &name).replace("7.0.15", &format!("7.0.{name}"));
+            bulk(info.replace("standalone", &name).replace("master", &name))
+        }
+        _ => quiet(words),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
+    let state_file = format!("--state.file={}", file.display());
+    let flags: Vec<&str> = QUICK.into_iter().chain([&*state_file]).collect();
+    let (mut exporter, metrics) = endures_with(&hostile, &["ok"], &flags);
+    for series in metrics.series("redis_script_target_info") {
+        for label in ["version", "role", "mode"] {
+            let text = series.label(label);
+            assert!(text.len() <= 256 && !text.contains(['\u{1b}', '\u{202e}']), "{label}: {text:?}");
+        }
+    }
+    exporter.terminate();
+    let size = fs::metadata(&file).unwrap().len();
+    assert!(size < 100_000, "a state file of {size} bytes");
+    let next = Exporter::start(&["--redis.addr", &format!("redis://{}", hostile.addr), &state_file]);
+    assert_eq!(
+        lines_with(&next.logs(), &["state file loaded; resuming slow log accounting"]).len(),
+        1,
+        "{}",
+        next.logs()
+    );
+}
+
+#[test]
+fn one_byte_at_a_time() {
+    let hostile = Hostile::start(|mut stream| {
+        stream.set_nodelay(true).unwrap();
+        for words in Commands::new(&stream) {
+            for byte in quiet(&words) {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
+    // That is slow, and right: it is read in the end.
+    let (_, metrics) = endures(&hostile, &["ok"]);
+    let version =
+        metrics.value("redis_script_target_info", &[("target", &hostile.target()), ("version", "7.0.15")]);
+    assert_eq!(version, Some(1.0));
+}
+
+#[test]
+fn a_reply_that_stops_halfway() {
+    // The heartbeat works; it hangs up in the middle of INFO, of the slow log, or of the heartbeat itself.
+    for half in ["info", "slowlog get", "ping"] {
+        let hostile = Hostile::start(move |mut stream| {
+            for words in Commands::new(&stream) {
+                let answer = quiet(&words);
+                let now = words.join(" ").starts_with(half);
+                let length = if now { answer.len() / 2 } else { answer.len() };
+                if stream.write_all(&answer[..length]).is_err() || now {
+                    return;
+                }
+            }
+        });
+        let (_, metrics) = endures(&hostile, &["unreachable", "ok"]);
+        let failures =
+            number(&metrics, "redis_script_exporter_poll_failures_total", &[("target", &hostile.target())]);
+        assert_eq!(failures.is_some_and(|failures| failures > 0), half != "ping", "{half}");
+        assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+    }
+}
+
+#[test]
+fn accepted_and_closed() {
+    let hostile = Hostile::start(drop);
+    drop(endures(&hostile, &["unreachable"]));
+    assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
+}
+
+#[test]
+fn accepted_and_silent() {
+    let hostile = Hostile::start(listen_on);
+    let (exporter, metrics) = endures_with(&hostile, &["blocked"], &IMPATIENT);
+    let target = [("target", &*hostile.target())];
+    assert!(metrics.value("redis_script_blocked_seconds", &target).unwrap() > 1.0);
+    assert_eq!(number(&metrics, "redis_script_target_up", &target), Some(1));
+    says(&exporter, &hostile, &["blocked"]);
+    assert!(hostile.connections() <= 2, "{} connections", hostile.connections());
+}
+
+#[test]
+fn refusals_of_everything() {
+    for (refusal, states) in [
+        ("-ERR unknown command\r\n", &["ok"][..]),
+        ("-NOPERM this user has no permissions to run the command\r\n", &["ok"]),
+        ("-ERR max number of clients reached\r\n", &["ok", "unreachable"]),
+        ("-\r\n", &["ok", "unreachable"]),
+        ("-LOADING Redis is loading the dataset in memory\r\n", &["loading"]),
+        ("-BUSY\r\n", &["busy_script", "busy_module"]),
+        ("-NOAUTH Authentication required.\r\n", &["unauthorized"]),
+        ("+OK\r\n", &["ok"]),
+        (":1\r\n", &["ok"]),
+        ("$-1\r\n", &["ok"]),
+        ("*0\r\n", &["ok"]),
+    ] {
+        let hostile = Hostile::answering(|_| refusal.as_bytes().to_vec());
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+            .args(&QUICK)
+            .start();
+        exporter.wait_for(LIMIT, &format!("what comes of {refusal:?}"), |metrics| {
+            states.contains(&state(metrics, &hostile.target()).as_str())
+        });
+        stays_true(Duration::from_millis(700), refusal, || {
+            let state = state(&exporter.metrics(), &hostile.target());
+            if states.contains(&state.as_str()) { Ok(()) } else { Err(state) }
+        });
+        assert!(exporter.logs().lines().count() < MAX_LINES, "{refusal:?}: {}", exporter.logs());
+    }
+}
+
+/// A server's error reply to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
+#[test]
+fn a_password_in_a_reply_is_not_logged() {
+    for words in
+        ["ERR unknown command `auth`, with args beginning with:", "ERR no such password:", "WRONGPASS:"]
+    {
+        let hostile = Hostile::answering(move |command| match command[0].as_str() {
+            "auth" => format!("-{words} `{}`, \r\n", command[1..].join("`, `")).into_bytes(),
+            _ => quiet(command),
+        });
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &format!("redis://{}", hostile.addr), "--redis.user=me"])
+            .args(&["--redis.password=open-sesame", "--log.level=trace"])
+            .args(&QUICK)
+            .start();
+        exporter
+            .wait_for(LIMIT, "the refusal", |metrics| state(metrics, &hostile.target()) == "unauthorized");
+        eventually(LIMIT, "some attempts", || (hostile.connections() > 3).then_some(()));
+        let page = exporter.get("/metrics").body;
+        assert!(!format!("{page}{}", exporter.logs()).contains("sesame"), "{}", exporter.logs());
+    }
+}
