@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use super::http::{self, Response};
 use super::metrics::Metrics;
 use super::process::Process;
-use super::wait::eventually_or_tell;
+use super::wait::{eventually, eventually_or_tell};
 
 /// Time limit for the exporter to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -54,9 +54,10 @@ impl Builder {
         self
     }
 
-    /// Starts the exporter on a free loopback port and waits until it listens.
+    /// Starts the exporter on a free loopback port, and waits until it listens and follows the server's log file.
     #[track_caller]
     pub fn start(self) -> Exporter {
+        let log_file = self.log_file();
         let mut process = self.args(&["--web.listen-address", "127.0.0.1:0"]).spawn(Stdio::null());
         let stderr = process.child().stderr.take().expect("a pipe");
         let logs = Arc::new(Mutex::new(Vec::new()));
@@ -77,7 +78,19 @@ impl Builder {
             assert!(ended.is_none(), "the exporter ended ({ended:?}) instead of listening:\n{lines}");
             Err(lines)
         });
-        Exporter { process, addr, logs, reader }
+        let exporter = Exporter { process, addr, logs, reader };
+        if let Some(log) = &log_file {
+            // What was written before is skipped.
+            eventually(LIMIT, "the server's log to be followed", || exporter.has_open(log).then_some(()));
+        }
+        exporter
+    }
+
+    /// Path in `--redis.log-file`, if it is that of a file.
+    fn log_file(&self) -> Option<PathBuf> {
+        let flag = self.args.iter().position(|arg| arg == "--redis.log-file")?;
+        let path = std::fs::canonicalize(self.args.get(flag + 1)?).ok()?;
+        path.is_file().then_some(path)
     }
 
     /// Runs the exporter until it exits, for example with invalid flags. No arguments are added.
@@ -177,6 +190,12 @@ impl Exporter {
 
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// True if the process has the file open.
+    fn has_open(&self, path: &Path) -> bool {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a running process");
+        files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == path))
     }
 
     /// Returns the maximum resident memory of the process so far, in bytes.
