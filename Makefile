@@ -4,9 +4,9 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 # Tests wait for servers most of the time, so more of them than cores run at once.
-TEST_THREADS ?= 8
+TEST_THREADS ?= 12
 
-.PHONY: help setup demo run test lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
+.PHONY: help setup demo run test unit-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +24,13 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 
 test: ## run all linters and tests
 	scripts/setup.sh
-	$(MAKE) --no-print-directory -j 2 -O lint check-alerts check-dashboards check-deploy check-workflows
-	$(CARGO) test --locked --doc
-	$(CARGO) test --locked --no-fail-fast --lib --test integration -- --test-threads $(TEST_THREADS)
+	$(MAKE) --no-print-directory -j 2 -O unit-tests check-deploy check-alerts check-dashboards check-workflows
+	$(CARGO) test --locked --no-fail-fast --test integration -- --test-threads $(TEST_THREADS)
+
+# One after the other: cargo would wait for itself. The integration tests are compiled here, beside the checks that need no compiler.
+unit-tests: lint
+	$(CARGO) test --locked --no-run --lib --test integration
+	$(CARGO) test --locked --no-fail-fast --lib
 
 test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
 	scripts/setup.sh

@@ -51,7 +51,8 @@ if command -v promtool >/dev/null; then
     for rules in "$scratch"/*/redis-script.rules.yml; do
         said=$(promtool check rules "$rules" 2>&1) || fail "$said"
     done
-    said=$(promtool test rules "$scratch"/{selected,grafana}/tests/*.yml 2>&1) || fail "$said"
+    # Its collector takes a fifth of the time with the default.
+    said=$(GOGC=800 promtool test rules "$scratch"/{selected,grafana}/tests/*.yml 2>&1) || fail "$said"
 else
     skip "promtool is not installed; the rules of the mixin were not checked"
 fi

@@ -288,6 +288,8 @@ impl Service {
                     .args(["--log.level=warn".to_owned(), format!("--web.listen-address={addr}")])
                     .arg(format!("--web.external-url=http://{addr}"))
                     .current_dir(dir.path())
+                    // Its collector takes a fifth of the time with the default.
+                    .env("GOGC", "800")
                     .stdin(Stdio::null())
                     .stdout(output.try_clone().unwrap())
                     .stderr(output);
