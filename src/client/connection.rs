@@ -18,7 +18,7 @@ use crate::parse::{Command, CommandNames, ErrorReply, GuardCommand, Request, SMA
 
 /// True if this is the error that a server at `maxclients` sends to a new client before it closes the connection:
 /// `max number of clients reached`, or `max number of clients + cluster connections reached` in a cluster.
-pub(crate) fn is_too_many_clients(text: &str) -> bool {
+pub(super) fn is_too_many_clients(text: &str) -> bool {
     text.contains("max number of clients")
 }
 

@@ -4,13 +4,14 @@ mod chunks;
 mod connection;
 mod dial;
 mod kill_grant;
+mod outage;
 mod reply_budget;
 mod reply_limit;
 mod tls;
 mod tls_alert;
 mod tls_error;
 
-pub(crate) use self::connection::{CommandError, Connection, is_too_many_clients};
+pub(crate) use self::connection::{CommandError, Connection};
 pub(crate) use self::dial::{
     BREAKS_UNACKNOWLEDGED, DialError, Reachability, ResolvedEndpoint, Transport, UNACKNOWLEDGED_LIMIT,
     addresses_of, connect, connect_again, connect_within, reachability,

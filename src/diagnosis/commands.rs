@@ -1,9 +1,9 @@
 //! Commands that the server does not answer as it should.
 
 use super::facts::{Facts, Unavailable};
-use super::problem::{Code, Fix, Problem};
-use crate::parse::Command;
-use crate::text::clean;
+use super::problem::{Code, Problem};
+use crate::parse::{Command, Info};
+use crate::text::{Fix, Trouble, clean};
 
 /// Maximum length in bytes of a text from a server within a message.
 const MAX_TEXT: usize = 200;
@@ -112,17 +112,14 @@ pub(crate) fn not_permitted(user: &str, command: &str) -> String {
     format!("user \"{}\" may not run {command}", clean(user, MAX_TEXT))
 }
 
-/// Separates a problem and the command line that solves it, in a text of one line.
-const TO_FIX: &str = "; to fix it: ";
-
-/// Returns a problem and the command line that solves it as one line, for logs.
-pub(crate) fn with_fix(problem: &str, fix: &Fix) -> String {
-    format!("{problem}{TO_FIX}{}", fix.shell)
-}
-
-/// Returns the problem of such a line; `None` if the text has no command line.
-pub(crate) fn without_fix(line: &str) -> Option<&str> {
-    line.split_once(TO_FIX).map(|(problem, _)| problem)
+/// Returns the problem that a user may not run a command, and the command that grants it, unless a service manages users.
+pub(crate) fn not_granted(info: &Info, admin_cli: &str, user: &str, command: &str, rules: &str) -> Trouble {
+    let fix = (!info.manages_users).then(|| grant(admin_cli, user, rules));
+    let problem = not_permitted(user, command);
+    if fix.is_some() {
+        return Trouble { problem, fix };
+    }
+    Trouble { problem: format!("{problem}; add {rules} to the user's access string in the service"), fix }
 }
 
 /// Returns the command that permits a user what `grant` lists; `admin_cli` connects as a user who may change users.

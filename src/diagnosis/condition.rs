@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::facts::{Condition, Facts, RunningCall, Unreachable};
+use super::facts::{Condition, Facts, RunningCall};
 use super::problem::{Code, Problem};
 use crate::parse::BusyKind;
 use crate::text::{clean, duration};
+use crate::watch::{Outage, OutageReason};
 
 /// Maximum length in bytes of a text from elsewhere within a message.
 const MAX_TEXT: usize = 200;
@@ -43,13 +44,15 @@ pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
         Condition::Busy { kind, running, .. } => busy(facts, *kind, running.as_ref()),
         Condition::BusySilent { waited } => busy_silent(facts, *waited),
         Condition::Loading => Problem::new(Code::Loading, "loading: the server loads its data set into memory")
-            .advise("It serves no client until that has finished; INFO persistence shows the progress."),
+            .advise("It serves no client until that has finished; INFO persistence shows the progress.")
+            .test(facts.command("INFO persistence")),
         Condition::Unauthorized(reply) => {
             let (user, reply) = (clean(facts.user, MAX_TEXT), clean(reply.trim_end_matches('.'), MAX_TEXT));
             Problem::new(Code::Unauthorized, format!("rejects user \"{user}\": {reply}"))
                 .advise(login_remedy(&reply))
+                .test(facts.command("PING"))
         }
-        Condition::Unreachable(reason) => unreachable(reason),
+        Condition::Unreachable(outage) => unreachable(facts, outage),
     })
 }
 
@@ -199,58 +202,48 @@ pub(crate) fn login_remedy(reply: &str) -> &'static str {
     }
 }
 
-fn unreachable(reason: &Unreachable) -> Problem {
-    let (detail, remedy) = match reason {
-        Unreachable::Name(detail) => {
-            (detail.as_str(), "Check the host name, and the resolver of this machine.")
+fn unreachable(facts: &Facts<'_>, Outage { reason, detail }: &Outage) -> Problem {
+    let code = if matches!(reason, OutageReason::Tls { .. }) { Code::Tls } else { Code::Unreachable };
+    let limit = if *reason == OutageReason::MaxClients { " (its setting maxclients)" } else { "" };
+    let problem = Problem::new(code, format!("unreachable: {}{limit}", clean(detail, MAX_TEXT)));
+    let remedy = outage_remedy(*reason);
+    let problem = if remedy.is_empty() { problem } else { problem.advise(remedy) };
+    problem.test(facts.command("PING"))
+}
+
+/// Returns the remedy for a server that can't be reached; empty if there is none.
+pub(crate) const fn outage_remedy(reason: OutageReason) -> &'static str {
+    match reason {
+        OutageReason::Name => "Check the host name, and the resolver of this machine.",
+        OutageReason::Refused => {
+            "Nothing listens there: check the address, whether the server runs, and its setting bind or unixsocket."
         }
-        Unreachable::Refused(detail) => (
-            detail.as_str(),
-            "Nothing listens there: check the address and port, whether the server runs, and its setting bind.",
-        ),
-        Unreachable::Silence(detail) => (
-            detail.as_str(),
-            "Check the address, and firewalls and routing between this machine and the server.",
-        ),
-        Unreachable::Tls(detail, remedy) => {
-            let message = format!("unreachable: the TLS handshake failed: {}", clean(detail, MAX_TEXT));
-            let problem = Problem::new(Code::Tls, message);
-            return if remedy.is_empty() { problem } else { problem.advise(*remedy) };
+        OutageReason::Permission => {
+            "The exporter's process may not open the socket: check its user and group, and unixsocketperm of the server."
         }
-        Unreachable::NotRedis { is_http: true, .. } => {
-            ("an HTTP server answers at that port", "Give the port of the Redis server; its default is 6379.")
+        OutageReason::NotAllowed => {
+            "If the exporter is to connect there, add the address to allow in the configuration file."
         }
-        Unreachable::NotRedis { is_http: false, may_want_tls } => (
-            "the peer does not speak the Redis protocol",
-            if *may_want_tls {
-                "Another program listens at that port, or the port requires TLS: try rediss://."
-            } else {
-                "Another program listens at that port."
-            },
-        ),
-        Unreachable::MaxClients(words) => {
-            let words = clean(words, MAX_TEXT);
-            let message =
-                format!("unreachable: the server has reached its limit of clients (maxclients): {words}");
-            return Problem::new(Code::Unreachable, message).advise(
-                "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise \
-                 maxclients.",
-            );
+        OutageReason::Silence => {
+            "Check the address, and firewalls and routing between this machine and the server."
         }
-        Unreachable::Closed(detail) => {
-            (detail.as_str(), "The message comes from the server or from a proxy in between: see its log.")
+        OutageReason::Tls { remedy } => remedy,
+        OutageReason::Http => "Give the port of the Redis server; its default is 6379.",
+        OutageReason::NotRedis { may_want_tls: true } => {
+            "Another program listens at that port, or the port requires TLS: try rediss://."
         }
-        Unreachable::Lost { detail, may_want_tls: true } => (
-            detail.as_str(),
-            "The server or something in between closed the connection: see its log. If that happens every time, the \
-             port may require TLS: try rediss://.",
-        ),
-        Unreachable::Lost { detail, may_want_tls: false } => {
-            (detail.as_str(), "The server or something in between closed the connection: see its log.")
+        OutageReason::NotRedis { may_want_tls: false } => "Another program listens at that port.",
+        OutageReason::MaxClients => {
+            "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise maxclients."
         }
-        Unreachable::Other(detail) => {
-            (detail.as_str(), "Check the address, whether the server runs, and the network in between.")
+        OutageReason::Closed => "The message comes from the server or from a proxy in between: see its log.",
+        OutageReason::Lost { may_want_tls: true } => {
+            "The server or something in between closed the connection: see its log. If that happens every time, the port \
+             may require TLS: try rediss://."
         }
-    };
-    Problem::new(Code::Unreachable, format!("unreachable: {}", clean(detail, MAX_TEXT))).advise(remedy)
+        OutageReason::Lost { may_want_tls: false } => {
+            "The server or something in between closed the connection: see its log."
+        }
+        OutageReason::Other => "Check the address, whether the server runs, and the network in between.",
+    }
 }

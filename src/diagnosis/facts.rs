@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::problem::{Fix, Problem};
+use super::problem::Problem;
 use crate::parse::{BusyKind, Command, Info, Settings};
+use crate::text::Fix;
+use crate::watch::Outage;
 
 /// Facts about a target at one moment.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ pub(crate) enum Condition {
     /// Rejects the credentials; the error reply, or the reason for which there is no password.
     Unauthorized(String),
     /// Cannot be reached.
-    Unreachable(Unreachable),
+    Unreachable(Outage),
 }
 
 /// A function or script that runs.
@@ -137,38 +139,6 @@ pub(crate) enum Condition {
 pub(crate) struct RunningCall {
     pub(crate) name: String,
     pub(crate) running_for: Option<Duration>,
-}
-
-/// Reason for which a server cannot be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unreachable {
-    /// The host name has no address.
-    Name(String),
-    /// The connection was refused.
-    Refused(String),
-    /// Nothing comes back.
-    Silence(String),
-    /// The TLS handshake failed; problem and remedy.
-    Tls(String, &'static str),
-    /// The peer does not speak the Redis protocol.
-    NotRedis {
-        /// True if it is an HTTP server.
-        is_http: bool,
-        /// True if the connection has no TLS.
-        may_want_tls: bool,
-    },
-    /// The server has reached `maxclients`; its words.
-    MaxClients(String),
-    /// The server or a proxy sent an error and closed the connection.
-    Closed(String),
-    /// The connection broke.
-    Lost {
-        detail: String,
-        /// True if nothing was received and the connection has no TLS.
-        may_want_tls: bool,
-    },
-    /// The kind of failure was not kept.
-    Other(String),
 }
 
 /// Reason for which a command has no ordinary reply.

@@ -1,11 +1,24 @@
 //! Problems of the guard.
 
+use super::commands::grant;
 use super::condition::DEFAULT_TIME_LIMIT;
 use super::facts::{Facts, GuardFacts};
 use super::problem::{Code, Problem};
 use super::settings::time_limit_name;
 use crate::convert::millis;
-use crate::text::duration;
+use crate::parse::{GuardCommand, Info};
+use crate::text::{Fix, duration};
+
+/// Returns the command that permits the guard's user all that the guard sends; `None` where a service manages users.
+pub(crate) fn guard_grant(info: &Info, admin_cli: &str, user: &str) -> Option<Fix> {
+    use GuardCommand::{Discard, FunctionKill, FunctionStats, Multi, Ping, ScriptKill};
+    // Servers before 7.0 reject rules about functions.
+    let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
+    let commands = [ScriptKill, Ping, Multi, Discard].into_iter();
+    let commands = commands.chain([FunctionKill, FunctionStats].into_iter().filter(|_| has_functions));
+    let rules: Vec<&str> = commands.map(GuardCommand::grant).collect();
+    (!info.manages_users).then(|| grant(admin_cli, user, &rules.join(" ")))
+}
 
 /// Adds the problems of the guard, if there is one.
 pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {

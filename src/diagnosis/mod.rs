@@ -11,12 +11,13 @@ mod problem;
 mod settings;
 mod slowlog;
 
-pub(crate) use self::commands::{COMMANDS, grant, not_available, not_permitted, with_fix, without_fix};
-pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy};
+pub(crate) use self::commands::{COMMANDS, grant, not_available, not_granted, not_permitted};
+pub(crate) use self::condition::{NO_PERMISSION, kill, login_remedy, outage_remedy};
 pub(crate) use self::facts::{
-    Condition, Facts, GuardFacts, RunningCall, ShortCalls, SlowCalls, SlowlogFacts, Unavailable, Unreachable,
+    Condition, Facts, GuardFacts, RunningCall, ShortCalls, SlowCalls, SlowlogFacts, Unavailable,
 };
-pub(crate) use self::problem::{Code, Fix, Impact, Problem};
+pub(crate) use self::guard::guard_grant;
+pub(crate) use self::problem::{Code, Impact, Problem};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
 
 /// Returns the problems of a target, the most severe first.

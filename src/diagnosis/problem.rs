@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::text::{capitalized, shell_word};
+use crate::text::{Fix, capitalized};
 use crate::watch::Severity;
 
 /// Part of the observations that a problem hides.
@@ -17,35 +17,6 @@ pub(crate) enum Impact {
     Note,
 }
 
-/// A command that solves a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Fix {
-    /// The command, for the prompt of `redis-cli`.
-    pub(crate) command: String,
-    /// The command line, for a shell.
-    pub(crate) shell: String,
-}
-
-impl Fix {
-    /// Creates a command; `redis_cli` is the command line that connects.
-    pub(crate) fn new(redis_cli: &str, command: impl Into<String>) -> Self {
-        let command = command.into();
-        let words = command.split(' ').map(|word| shell_word(word.as_bytes()));
-        let shell = std::iter::once(redis_cli.to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-        Self { command, shell }
-    }
-
-    /// Returns true if it changes a user.
-    pub(crate) fn is_grant(&self) -> bool {
-        self.command.starts_with("ACL ")
-    }
-
-    /// Returns true if it changes a setting.
-    pub(crate) fn is_setting(&self) -> bool {
-        self.command.starts_with("CONFIG SET ")
-    }
-}
-
 /// A problem of a target. It is serialized as `docs/check.md` describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
@@ -58,13 +29,16 @@ pub(crate) struct Problem {
     pub(crate) advice: Vec<String>,
     /// Commands that solve it; one of them applies.
     pub(crate) commands: Vec<Fix>,
+    /// Command that shows whether it persists.
+    pub(crate) test: Option<Fix>,
 }
 
 impl Problem {
     /// Creates a problem without advice.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         let (severity, impact) = (code.severity(), code.impact());
-        Self { severity, impact, code, message: message.into(), advice: Vec::new(), commands: Vec::new() }
+        let (message, advice, commands) = (message.into(), Vec::new(), Vec::new());
+        Self { severity, impact, code, message, advice, commands, test: None }
     }
 
     /// Returns true if it is the server's blockage.
@@ -81,6 +55,12 @@ impl Problem {
     /// Adds a command.
     pub(super) fn fix(mut self, fix: Fix) -> Self {
         self.commands.push(fix);
+        self
+    }
+
+    /// Sets the command that shows whether it persists.
+    pub(super) fn test(mut self, test: Fix) -> Self {
+        self.test = Some(test);
         self
     }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::parse::{BusyKind, Command, Info, Settings, SlowlogThreshold};
-use crate::watch::Severity;
+use crate::watch::{Outage, OutageReason, Severity};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,6 +59,47 @@ fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
     let shell = "redis-cli -h h ACL SETUSER guard '+script|kill'";
     assert_eq!((refused.0, &*refused.1, &*refused.2), ("guard_not_ready", text, shell));
     assert_eq!(below.2, "redis-cli -h h --user u CONFIG SET lua-time-limit 1000");
+}
+
+#[test]
+fn a_server_that_can_not_be_used_has_a_command_that_shows_its_state() {
+    let settings = Settings::default();
+    let test = |condition| {
+        let problem = diagnose(&Facts { condition, ..facts(&settings) }).remove(0);
+        problem.test.map(|test| test.shell)
+    };
+    let ping = Some("redis-cli -h h --user u PING".to_owned());
+    assert_eq!(test(Condition::Unreachable(Outage::new(OutageReason::Refused, "refused"))), ping);
+    assert_eq!(test(Condition::Unauthorized("WRONGPASS".to_owned())), ping);
+    assert_eq!(test(Condition::Loading), Some("redis-cli -h h --user u INFO persistence".to_owned()));
+    let blocked = Condition::Blocked { waited: SECOND, in_handshake: false, kind: None };
+    assert_eq!(test(blocked), None);
+}
+
+#[test]
+fn each_reason_of_an_outage_has_its_remedy() {
+    let settings = Settings::default();
+    let sentences = |reason| {
+        let condition = Condition::Unreachable(Outage::new(reason, "gone"));
+        diagnose(&Facts { condition, ..facts(&settings) })[0].sentences()
+    };
+    for (reason, words) in [
+        (OutageReason::Name, "resolver"),
+        (OutageReason::Refused, "unixsocket"),
+        (OutageReason::Permission, "unixsocketperm"),
+        (OutageReason::NotAllowed, "allow"),
+        (OutageReason::Silence, "firewalls"),
+        (OutageReason::Tls { remedy: "Try redis://." }, "Try redis://."),
+        (OutageReason::Http, "port of the Redis server"),
+        (OutageReason::NotRedis { may_want_tls: true }, "rediss://"),
+        (OutageReason::MaxClients, "maxclients"),
+        (OutageReason::Closed, "proxy"),
+        (OutageReason::Lost { may_want_tls: true }, "rediss://"),
+        (OutageReason::Other, "network in between"),
+    ] {
+        assert!(sentences(reason).contains(words), "{reason:?}: {}", sentences(reason));
+    }
+    assert!(!sentences(OutageReason::NotRedis { may_want_tls: false }).contains("rediss://"));
 }
 
 #[test]
@@ -301,8 +342,8 @@ fn texts_from_servers_are_cleaned_and_cut() {
     let running = Some(RunningCall { name: hostile.clone(), running_for: None });
     for condition in [
         Condition::Unauthorized(hostile.clone()),
-        Condition::Unreachable(Unreachable::Lost { detail: hostile.clone(), may_want_tls: true }),
-        Condition::Unreachable(Unreachable::Tls(hostile.clone(), "")),
+        Condition::Unreachable(Outage::new(OutageReason::Lost { may_want_tls: true }, hostile.clone())),
+        Condition::Unreachable(Outage::new(OutageReason::Tls { remedy: "" }, hostile.clone())),
         Condition::Busy { kind: BusyKind::Function, waited: SECOND, running },
     ] {
         let unavailable = vec![(Command::Ping, Unavailable::Error(&hostile))];

@@ -391,7 +391,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::Config;
     use crate::parse::{Entry, Info, SlowlogReply};
-    use crate::watch::Observation;
+    use crate::watch::{Observation, Outage, OutageReason};
 
     const R1: &str = "run_id:1\r\n";
     const R2: &str = "run_id:2\r\n";
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(found(&fleet, &entry, &hosts), ["own"], "and it stays so");
         // The configured one cannot be reached: the name may lead elsewhere by now.
         let own = fleet.find("own").unwrap();
-        own.observe(Observation::Unreachable { detail: String::new() });
+        own.observe(Observation::Unreachable(Outage::new(OutageReason::Other, "")));
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
         // It leads to another server.
         reaches(&fleet, "own", "10.0.0.8", R2);

@@ -5,6 +5,7 @@ use super::runs::Confirmation;
 use super::state::Order;
 use crate::clock::Mono;
 use crate::script::NamedScript;
+use crate::text::Trouble;
 
 /// Report of the guard's connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +13,7 @@ pub(crate) enum GuardReport {
     /// It is logged in, or can't be.
     Ready {
         /// Reason, and what to do about it; `None` if it is logged in.
-        problem: Option<String>,
+        trouble: Option<Trouble>,
     },
     /// The run is left.
     Left { order: Order, outcome: GuardOutcome },

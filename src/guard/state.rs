@@ -12,6 +12,7 @@ use super::runs::{Confirmation, Named, Run, Runs};
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::parse::BusyKind;
 use crate::script::{Identity, NamedScript};
+use crate::text::Trouble;
 
 /// Time limit of a server that does not report its own: the default of all servers.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(5);
@@ -127,7 +128,7 @@ pub(crate) struct Guard {
     totals: [u64; GuardOutcome::ALL.len()],
     latest: BTreeMap<GuardOutcome, Action>,
     /// Reason for which the guard could not kill now; `None` if there is none, and before the first connection.
-    problem: Option<String>,
+    trouble: Option<Trouble>,
     /// True while a connection is logged in and nothing is known to be missing.
     is_ready: bool,
 }
@@ -147,7 +148,7 @@ impl Guard {
             dry_runs: VecDeque::new(),
             totals: [0; GuardOutcome::ALL.len()],
             latest: BTreeMap::new(),
-            problem: None,
+            trouble: None,
             is_ready: false,
         }
     }
@@ -193,8 +194,8 @@ impl Guard {
 
     /// Reason for which the guard could not kill now, if known.
     #[must_use]
-    pub(crate) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    pub(crate) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
     }
 
     /// True if this outcome was reported for the current run.
@@ -428,10 +429,10 @@ impl Guard {
 
     /// Notes that a connection is logged in, or the reason for which the guard could not kill now. Returns true if that is to be
     /// logged: a reason has come or gone.
-    pub(crate) fn set_ready(&mut self, problem: Option<String>) -> bool {
-        let is_news = self.problem.is_some() != problem.is_some();
-        self.is_ready = problem.is_none();
-        self.problem = problem;
+    pub(crate) fn set_ready(&mut self, trouble: Option<Trouble>) -> bool {
+        let is_news = self.trouble.is_some() != trouble.is_some();
+        self.is_ready = trouble.is_none();
+        self.trouble = trouble;
         is_news
     }
 

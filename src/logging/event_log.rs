@@ -6,9 +6,10 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Mono;
 use crate::convert::millis;
-use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, kill, login_remedy};
+use crate::diagnosis::{ENTRIES_LOST, ENTRIES_LOST_REMEDY, kill, login_remedy, outage_remedy};
 use crate::script::{Catalogue, NamedScript, Sha1Digits};
-use crate::watch::{Event, StateKind};
+use crate::text::Trouble;
+use crate::watch::{Event, OutageReason, StateKind};
 
 /// Interval between lines of a target in the long run.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -170,8 +171,8 @@ pub(crate) fn write(
     page: Option<&str>,
 ) {
     match event {
-        Event::StateChanged { from, to, detail } => {
-            state_changed(target, address, *from, *to, detail.as_deref());
+        Event::StateChanged { from, to, detail, outage } => {
+            state_changed(target, address, *from, *to, detail.as_deref(), *outage);
         }
         Event::StateUnchanged { state, detail } => {
             warn!(target, address, state = state.as_str(), detail, "state unchanged");
@@ -245,8 +246,9 @@ pub(crate) fn write(
         Event::Capability { feature, available: true, .. } => {
             info!(target, feature = feature.as_str(), "command available again");
         }
-        Event::Capability { feature, available: false, problem } => {
-            warn!(target, feature = feature.as_str(), problem, "command not available");
+        Event::Capability { feature, available: false, trouble } => {
+            let (problem, fix) = problem_and_fix(trouble.as_ref());
+            warn!(target, feature = feature.as_str(), problem, fix, "command not available");
         }
         Event::Guard(action) => {
             let script = action.script.as_ref().map(|script| names.named(script));
@@ -264,9 +266,10 @@ pub(crate) fn write(
                 action.outcome.sentence()
             );
         }
-        Event::GuardReady { problem: None } => info!(target, "the guard can kill again"),
-        Event::GuardReady { problem: Some(problem) } => {
-            warn!(target, problem, "the guard can't kill");
+        Event::GuardReady { trouble: None } => info!(target, "the guard can kill again"),
+        Event::GuardReady { trouble } => {
+            let (problem, fix) = problem_and_fix(trouble.as_ref());
+            warn!(target, problem, fix, "the guard can't kill");
         }
         Event::UnexpectedReply { command, detail } => warn!(target, command, detail, "unexpected reply"),
     }
@@ -278,6 +281,7 @@ fn state_changed(
     from: Option<StateKind>,
     to: StateKind,
     detail: Option<&str>,
+    outage: Option<OutageReason>,
 ) {
     let (from, to_text) = (from.map(StateKind::as_str), to.as_str());
     match to {
@@ -291,8 +295,17 @@ fn state_changed(
             let remedy = detail.map(login_remedy);
             warn!(target, address, from, state = to_text, detail, remedy, "state changed");
         }
-        StateKind::Unreachable => warn!(target, address, from, state = to_text, detail, "state changed"),
+        StateKind::Unreachable => {
+            let remedy = outage.map(outage_remedy).and_then(non_empty);
+            warn!(target, address, from, state = to_text, detail, remedy, "state changed");
+        }
     }
+}
+
+/// Returns the problem, and the command line that solves it.
+fn problem_and_fix(trouble: Option<&Trouble>) -> (Option<&str>, Option<&str>) {
+    let fix = trouble.and_then(|trouble| Some(&*trouble.fix.as_ref()?.shell));
+    (trouble.map(|trouble| &*trouble.problem), fix)
 }
 
 /// Returns a text, or `None` if it is empty, so that the field is omitted.

@@ -28,7 +28,7 @@ const MAX_FIELD: usize = 256;
 const MAX_SENTENCE: usize = 1024;
 
 /// Fields that contain sentences of this program, with text from elsewhere in them.
-const SENTENCES: [&str; 2] = ["message", "problem"];
+const SENTENCES: [&str; 5] = ["message", "problem", "remedy", "fix", "kill"];
 
 /// Minimum level of log lines; the values of `--log.level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -273,6 +273,20 @@ mod tests {
                     serde_json::from_str::<serde_json::Value>(&text).unwrap();
                 }
             }
+        }
+    }
+
+    #[test]
+    fn command_lines_and_advice_are_not_cut() {
+        let line = format!("redis-cli --tls --cacert {} SCRIPT KILL", "/a".repeat(300));
+        for field in ["kill", "fix", "remedy"] {
+            let text = logged(LogFormat::Json, || match field {
+                "kill" => info!(kill = line, "a message"),
+                "fix" => info!(fix = line, "a message"),
+                _ => info!(remedy = line, "a message"),
+            });
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(json[field], line.as_str());
         }
     }
 

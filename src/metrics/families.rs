@@ -7,14 +7,16 @@ use super::samples::{Descriptor, Kind, Samples};
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::convert::float;
+use crate::diagnosis::{COMMANDS, grant};
 use crate::fleet::Fleet;
 use crate::fleet::reload::LastReload;
 use crate::guard::Guard;
 use crate::notify::DeliveryOutcome;
 use crate::parse::{CommandStats, ErrorStats, InfoField, SlowlogThreshold};
 use crate::script::{Catalogue, Label, NamedScript, OTHER, ScriptCommand, Sha1Digits};
-use crate::shell::redis_cli;
-use crate::watch::{Feature, Severity, StateKind, Target};
+use crate::shell::{admin_cli, redis_cli};
+use crate::text::Fix;
+use crate::watch::{Absence, Feature, Severity, StateKind, Target};
 
 /// A target at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -599,6 +601,16 @@ pub(super) const FAMILIES: &[Family] = &[
             }
         }),
     ),
+    gauge(
+        "redis_script_exporter_grant_info",
+        &["feature", "shell"],
+        "1; command line for a shell that permits the exporter's user what the feature needs, and of the feature guard, what the guard needs; absent unless the server answers that the permission is missing, and where a service manages users.",
+        Source::Target(|view, out| {
+            for (feature, fix) in grants(view) {
+                out.value(&[feature, &fix.shell], 1.0);
+            }
+        }),
+    ),
     counter(
         "redis_script_exporter_script_overflow_total",
         &[],
@@ -759,6 +771,19 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Process,
     ),
 ];
+
+/// Returns the commands that grant missing permissions, by feature.
+fn grants(view: &TargetView<'_>) -> Vec<(&'static str, Fix)> {
+    let (target, credentials) = (view.target, &view.config.credentials);
+    let missing = COMMANDS.into_iter().filter_map(|command| Some((Feature::of(command)?, command.grant())));
+    let missing =
+        missing.filter(|(feature, _)| target.exporter().absence(*feature) == Some(&Absence::NotPermitted));
+    let has_acl = !target.server().info().manages_users;
+    let line = |rules| grant(&admin_cli(view.config), credentials.user_shown(), rules);
+    let grants = missing.filter(|_| has_acl).map(|(feature, rules)| (feature.as_str(), line(rules)));
+    let of_guard = target.guard().and_then(|guard| guard.trouble()?.fix.clone());
+    grants.chain(of_guard.map(|fix| ("guard", fix))).collect()
+}
 
 /// Adds a sample for each command from INFO commandstats; 0 for commands that the server has not seen.
 fn commands(view: &TargetView<'_>, out: &mut Samples<'_>, value: fn(CommandStats) -> f64) {

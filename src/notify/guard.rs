@@ -150,7 +150,7 @@ impl AlertFacts {
             outcome => (
                 format!("The guard could not kill a script or function on {target}."),
                 "tried to kill it.",
-                format!(" {}", refused(outcome, &by_hand)),
+                format!(" {}", refused(outcome, &by_hand, self.guard_grant.as_deref())),
             ),
         };
         let mut what = action.kind.to_owned();
@@ -172,8 +172,9 @@ impl AlertFacts {
     }
 }
 
-/// Reason for which the guard could not kill, and the next step. `by_hand` has the commands that kill.
-fn refused(outcome: GuardOutcome, by_hand: &str) -> String {
+/// Reason for which the guard could not kill, and the next step. `by_hand` has the commands that kill, `grant` the one that permits
+/// the guard to.
+fn refused(outcome: GuardOutcome, by_hand: &str, grant: Option<&str>) -> String {
     let (reason, next) = match outcome {
         GuardOutcome::Unkillable => (
             "The server refused, because the script has written.",
@@ -185,7 +186,10 @@ fn refused(outcome: GuardOutcome, by_hand: &str) -> String {
         ),
         GuardOutcome::NotPermitted => (
             "The guard's user may not do that.",
-            format!("{by_hand}; then grant +script|kill +function|kill."),
+            match grant {
+                Some(grant) => format!("{by_hand}; then `{grant}`."),
+                None => format!("{by_hand}; then grant +script|kill +function|kill."),
+            },
         ),
         GuardOutcome::Unreachable => {
             ("The guard had no connection.", format!("{by_hand}; the exporter's log has the reason."))

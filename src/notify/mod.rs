@@ -297,6 +297,7 @@ fn facts_of(handle: &TargetHandle) -> AlertFacts {
         page: handle.page(),
         kill_after: kills.map(|policy| policy.kill_after),
         actions: actions.collect(),
+        guard_grant: target.guard().and_then(|guard| Some(guard.trouble()?.fix.as_ref()?.shell.clone())),
         blockage: liveness.blockage().map(|(noticed, began)| {
             let began_at = handle.now().unix_of(began);
             Blockage { noticed, began, began_at, running }

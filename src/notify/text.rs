@@ -43,6 +43,8 @@ pub(crate) struct AlertFacts {
     pub(crate) kill_after: Option<Duration>,
     /// Latest action of the guard with each outcome.
     pub(crate) actions: Vec<GuardAction>,
+    /// Command line that grants the guard's user what it needs, if that is missing.
+    pub(crate) guard_grant: Option<String>,
 }
 
 /// A blockage in progress.
@@ -277,6 +279,7 @@ pub(super) mod tests {
             page: None,
             kill_after: None,
             actions: Vec::new(),
+            guard_grant: None,
         }
     }
 

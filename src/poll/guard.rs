@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{CommandError, Connection, KillGrant, ResolvedEndpoint, connect_again, kill_grant};
 use crate::clock::Mono;
 use crate::config::GuardConfig;
-use crate::diagnosis::{grant, not_permitted, with_fix};
+use crate::diagnosis::{guard_grant, not_granted};
 use crate::guard::{Confirmation, Decision, GuardOutcome, GuardReport, Order};
 use crate::parse::{BusyKind, ErrorReply, GuardCommand, function_stats};
 use crate::poll::TargetHandle;
 use crate::shell::admin_cli;
+use crate::text::Trouble;
 use crate::watch::{Next, Observation, State};
 
 /// Time limit for connecting and logging in.
@@ -118,32 +119,32 @@ impl GuardTask<'_> {
         }
         self.connect_at = now + RECONNECT_AFTER;
         self.link = None;
-        let problem = match self.connect().await {
+        let trouble = match self.connect().await {
             Ok(mut link) => {
                 let checking = timeout(CONNECT_LIMIT, kill_grant(&mut link.connection));
                 let grant = match checking.await {
                     Ok(Ok(grant)) => grant,
-                    Ok(Err(error)) => return self.not_ready(error.to_string()),
-                    Err(_) => return self.not_ready(no_reply()),
+                    Ok(Err(error)) => return self.not_ready(error.to_string().into()),
+                    Err(_) => return self.not_ready(no_reply().into()),
                 };
                 self.link = Some(link);
                 match grant {
                     KillGrant::Refused(command) => {
                         self.connect_at = now + RECHECK_AFTER;
-                        Some(self.not_permitted(command))
+                        Some(self.not_granted(command))
                     }
                     KillGrant::Granted | KillGrant::Unverified(_) => None,
                 }
             }
-            Err(problem) => Some(problem),
+            Err(problem) => Some(problem.into()),
         };
-        self.handle.observe(Observation::Guard(GuardReport::Ready { problem }));
+        self.handle.observe(Observation::Guard(GuardReport::Ready { trouble }));
     }
 
     /// True if there is a connection to the server that the target's own connection has reached. One whose user lacks a
     /// permission is replaced from time to time.
     fn has_link(&mut self) -> bool {
-        let has_problem = self.handle.numbers().guard().is_some_and(|guard| guard.problem().is_some());
+        let has_problem = self.handle.numbers().guard().is_some_and(|guard| guard.trouble().is_some());
         self.is_usable() && !has_problem
     }
 
@@ -153,16 +154,19 @@ impl GuardTask<'_> {
         })
     }
 
-    fn not_ready(&self, problem: String) {
-        self.handle.observe(Observation::Guard(GuardReport::Ready { problem: Some(problem) }));
+    fn not_ready(&self, trouble: Trouble) {
+        self.handle.observe(Observation::Guard(GuardReport::Ready { trouble: Some(trouble) }));
     }
 
-    /// Returns the problem and the remedy of a missing permission.
-    fn not_permitted(&self, command: GuardCommand) -> String {
+    /// Returns the problem of a missing permission, and the command that grants all that the guard sends: the server refuses one
+    /// command at a time.
+    fn not_granted(&self, command: GuardCommand) -> Trouble {
         let target = self.handle.config();
-        let user = self.config.credentials(target).user_shown();
-        let grant = grant(&admin_cli(target), user, command.grant());
-        with_fix(&not_permitted(user, command.name()), &grant)
+        let (user, admin_cli) = (self.config.credentials(target).user_shown(), admin_cli(target));
+        let numbers = self.handle.numbers();
+        let info = numbers.server().info();
+        let trouble = not_granted(info, &admin_cli, user, command.name(), command.grant());
+        Trouble { fix: guard_grant(info, &admin_cli, user), ..trouble }
     }
 
     /// Connects and logs in.
@@ -205,6 +209,7 @@ impl GuardTask<'_> {
             Ok(Some(told)) => told,
             Ok(None) => return,
             Err(detail) => {
+                let detail = detail.to_string();
                 self.handle.observe(Observation::Guard(GuardReport::Unreachable { order, detail }));
                 return;
             }
@@ -226,17 +231,17 @@ impl GuardTask<'_> {
     ///
     /// # Errors
     /// There is no connection, or no answer. The next attempt follows a moment later.
-    async fn ask(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, String> {
+    async fn ask(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, Trouble> {
         let result = self.ask_once(is_function).await;
-        if let Err(problem) = &result {
+        if let Err(trouble) = &result {
             self.link = None;
             self.act_at = self.handle.now().mono + RETRY_AFTER;
-            self.not_ready(problem.clone());
+            self.not_ready(trouble.clone());
         }
         result
     }
 
-    async fn ask_once(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, String> {
+    async fn ask_once(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, Trouble> {
         if !self.is_usable() {
             self.link = Some(self.connect().await?);
         }
@@ -248,8 +253,8 @@ impl GuardTask<'_> {
                 self.handle.observe(Observation::Guard(GuardReport::Free { since: sent }));
                 Ok(None)
             }
-            Answer::Refused(ErrorReply::NoPermission) => Err(self.not_permitted(GuardCommand::Ping)),
-            Answer::Refused(error) => Err(format!("PING was answered with {error}")),
+            Answer::Refused(ErrorReply::NoPermission) => Err(self.not_granted(GuardCommand::Ping)),
+            Answer::Refused(error) => Err(format!("PING was answered with {error}").into()),
         }
     }
 
@@ -266,13 +271,17 @@ impl GuardTask<'_> {
         let limit = self.handle.numbers().guard_limit();
         let (outcome, detail) = match reply {
             Ok(_) => {
-                self.handle.observe(Observation::Guard(GuardReport::Ready { problem: None }));
+                self.handle.observe(Observation::Guard(GuardReport::Ready { trouble: None }));
                 (GuardOutcome::of_reply(Ok(()), took, limit), None)
             }
             Err(CommandError::ErrorReply(error)) => {
                 let outcome = GuardOutcome::of_reply(Err(&error), took, limit);
                 let detail = match outcome {
-                    GuardOutcome::NotPermitted => Some(self.not_permitted(command)),
+                    GuardOutcome::NotPermitted => {
+                        let trouble = self.not_granted(command);
+                        self.not_ready(trouble.clone());
+                        Some(trouble.to_string())
+                    }
                     GuardOutcome::Error => Some(format!("{} was answered with {error}", command.name())),
                     _ => None,
                 };
@@ -283,9 +292,6 @@ impl GuardTask<'_> {
                 (GuardOutcome::Unreachable, Some(error.to_string()))
             }
         };
-        if let (GuardOutcome::NotPermitted, Some(problem)) = (outcome, &detail) {
-            self.not_ready(problem.clone());
-        }
         self.handle.observe(Observation::Guard(GuardReport::Answered { order, outcome, detail }));
     }
 }

@@ -21,7 +21,7 @@ use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, TlsSetup, Transport, connect_within};
 use crate::logging::event_log::Priority;
-use crate::watch::Observation;
+use crate::watch::{Observation, Outage, OutageReason};
 
 /// Pause before the second attempt to connect; it doubles with every further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -34,6 +34,9 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 
 /// Time limit of the TLS handshake with a server that has never replied.
 const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Remedy for a handshake without a reply from a server that has never replied.
+const NO_TLS: &str = "The port may not use TLS: try redis:// instead of rediss://. Otherwise a command or a stopped process blocks it.";
 
 /// Reason for the end of a session.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied:
     handle.dialled(dialled.as_ref());
     let transport = match dialled {
         Ok(transport) => transport,
-        Err(error) => return unreachable(handle, error.to_string()),
+        Err(error) => return unreachable(handle, error.outage()),
     };
     handle.observe(Observation::Connected { addresses: transport.addresses });
     let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), never_replied);
@@ -135,19 +138,20 @@ async fn tls_handshake(
     };
     match waiter.wait(limited).await? {
         Ok(Ok(transport)) => Ok(transport),
-        Ok(Err(failure)) => Err(unreachable(handle, failure.to_string())),
+        Ok(Err(failure)) => Err(unreachable(handle, failure.outage())),
         Err(_) => {
             let seconds = FIRST_HANDSHAKE_LIMIT.as_secs();
-            let detail =
-                format!("no reply to the TLS handshake within {seconds} s; check that this port uses TLS");
-            handle.observe(Observation::Unreachable { detail: detail.clone() });
+            let detail = format!("no reply to the TLS handshake within {seconds} s");
+            let reason = OutageReason::Tls { remedy: NO_TLS };
+            handle.observe(Observation::Unreachable(Outage::new(reason, detail.clone())));
             Err(SessionEnd::NoReply(detail))
         }
     }
 }
 
-fn unreachable(handle: &TargetHandle, detail: String) -> SessionEnd {
-    handle.observe(Observation::Unreachable { detail: detail.clone() });
+fn unreachable(handle: &TargetHandle, outage: Outage) -> SessionEnd {
+    let detail = outage.detail.clone();
+    handle.observe(Observation::Unreachable(outage));
     SessionEnd::Lost(detail)
 }
 

@@ -9,13 +9,14 @@ use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
 use crate::client::{CommandError, Connection};
 use crate::clock::Mono;
-use crate::config::TargetConfig;
-use crate::diagnosis::{grant, not_available, not_permitted, with_fix};
+use crate::config::{Endpoint, TargetConfig};
+use crate::diagnosis::{not_available, not_granted};
 use crate::parse::{
     Command, ErrorReply, Info, Malformed, SECTIONS, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::poll::TargetHandle;
 use crate::shell::admin_cli;
+use crate::text::Trouble;
 use crate::watch::{Absence, Feature, Heartbeat, Next, Observation, State};
 
 /// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
@@ -202,19 +203,10 @@ impl<'a> Session<'a> {
             | Err(CommandError::ErrorReply(
                 ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
             )) => Ok(()),
-            Err(CommandError::ErrorReply(error_reply)) => {
-                let code =
-                    if let ErrorReply::Unauthorized { text } = &error_reply { text.as_str() } else { "ERR" };
-                let user = credentials.user_shown();
-                let hint = match code {
-                    "WRONGPASS" => "check the user and the password",
-                    _ => "the server may have no password or no such user",
-                };
-                Err(unauthorized(
-                    self.handle,
-                    format!("AUTH as user {user:?} was refused with {code}: {hint}"),
-                ))
+            Err(CommandError::ErrorReply(ErrorReply::Unauthorized { text })) => {
+                Err(unauthorized(self.handle, text))
             }
+            Err(CommandError::ErrorReply(_)) => Err(unauthorized(self.handle, "ERR".to_owned())),
             Err(error) => Err(self.end(&error)),
         }
     }
@@ -559,16 +551,21 @@ impl<'a> Session<'a> {
         let name = command.name();
         match error_reply {
             ErrorReply::NoPermission => {
-                let user = self.handle.config().credentials.user_shown();
-                let grant = grant(&admin_cli(self.handle.config()), user, command.grant());
-                let problem = with_fix(&not_permitted(user, name), &grant);
-                self.absent(feature, Absence::NotPermitted, Some(problem));
+                let config = self.handle.config();
+                let user = config.credentials.user_shown();
+                let rules = command.grant();
+                let numbers = self.handle.numbers();
+                let trouble = not_granted(numbers.server().info(), &admin_cli(config), user, name, rules);
+                drop(numbers);
+                self.absent(feature, Absence::NotPermitted, Some(trouble));
             }
             // Not a problem: servers before 7.0 have no functions, and only Valkey has SCRIPT SHOW.
             ErrorReply::Unknown if matches!(feature, Feature::FunctionStats | Feature::ScriptShow) => {
                 self.absent(feature, Absence::Unknown, None);
             }
-            ErrorReply::Unknown => self.absent(feature, Absence::Unknown, Some(not_available(name))),
+            ErrorReply::Unknown => {
+                self.absent(feature, Absence::Unknown, Some(not_available(name).into()));
+            }
             // INFO is repeated in the form of older servers.
             ErrorReply::Other { text } if !matches!(command, Command::Ping | Command::Info(_)) => {
                 self.refused(command, feature, text);
@@ -578,17 +575,17 @@ impl<'a> Session<'a> {
     }
 
     fn available(&self, feature: Feature) {
-        self.handle.observe(Observation::Capability { feature, absence: None, problem: None });
+        self.handle.observe(Observation::Capability { feature, absence: None, trouble: None });
     }
 
-    fn absent(&self, feature: Feature, absence: Absence, problem: Option<String>) {
-        self.handle.observe(Observation::Capability { feature, absence: Some(absence), problem });
+    fn absent(&self, feature: Feature, absence: Absence, trouble: Option<Trouble>) {
+        self.handle.observe(Observation::Capability { feature, absence: Some(absence), trouble });
     }
 
     /// Reports the feature of a command that was answered with an error of no known kind.
     fn refused(&self, command: Command, feature: Feature, text: &str) {
         let problem = format!("{} failed: {text}", command.name());
-        self.absent(feature, Absence::Refused(text.to_owned()), Some(problem));
+        self.absent(feature, Absence::Refused(text.to_owned()), Some(problem.into()));
     }
 
     fn should_try(&self, feature: Feature) -> bool {
@@ -628,7 +625,7 @@ impl<'a> Session<'a> {
                 self.handle.observe(Observation::SlowlogTooLarge);
             }
             (_, Some(feature)) => {
-                self.absent(feature, Absence::Unusable(detail.clone()), Some(detail.clone()));
+                self.absent(feature, Absence::Unusable(detail.clone()), Some(detail.clone().into()));
             }
             (_, None) => {}
         }
@@ -638,14 +635,17 @@ impl<'a> Session<'a> {
 
     /// Ends the session. Reports the server as unreachable if it has never replied, or the network has failed.
     fn end(&self, error: &CommandError) -> SessionEnd {
-        let detail = error.to_string();
+        let is_tcp = matches!(self.handle.config().address.endpoint, Endpoint::Tcp(..));
+        let may_want_tls = !self.has_replied && is_tcp && self.handle.tls().is_none();
+        let outage = error.outage(may_want_tls);
         if !self.has_replied && matches!(error, CommandError::Refused(_)) {
-            return unreachable(self.handle, detail);
+            return unreachable(self.handle, outage);
         }
+        let detail = outage.detail.clone();
         if self.has_replied && *error != CommandError::Unacknowledged {
             return SessionEnd::Lost(detail);
         }
-        self.handle.observe(Observation::Unreachable { detail: detail.clone() });
+        self.handle.observe(Observation::Unreachable(outage));
         if self.has_replied { SessionEnd::Lost(detail) } else { SessionEnd::NoReply(detail) }
     }
 }

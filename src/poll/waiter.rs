@@ -13,7 +13,7 @@ use crate::client::{
 };
 use crate::clock::Mono;
 use crate::poll::TargetHandle;
-use crate::watch::Observation;
+use crate::watch::{Observation, Outage, OutageReason};
 
 /// Delay of a timer above which this process counts as short of CPU time.
 const STARVED_AFTER: Duration = Duration::from_millis(50);
@@ -96,7 +96,10 @@ impl<'a> Waiter<'a> {
                 Reachability::Refused(error) => {
                     return Err(unreachable(
                         self.handle,
-                        format!("the server does not reply, and connecting to it again fails: {error}"),
+                        Outage::new(
+                            OutageReason::Refused,
+                            format!("the server does not reply, and connecting to it again fails: {error}"),
+                        ),
                     ));
                 }
                 Reachability::Unknown => {}
@@ -110,7 +113,8 @@ impl<'a> Waiter<'a> {
                 break None;
             }
             if unanswered > UNACKNOWLEDGED_LIMIT * 2 {
-                return Err(unreachable(self.handle, "no packets received from the server".to_owned()));
+                let outage = Outage::new(OutageReason::Silence, "no packets received from the server");
+                return Err(unreachable(self.handle, outage));
             }
         };
         if !self.never_replied {

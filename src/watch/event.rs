@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::exporter::Feature;
+use super::outage::OutageReason;
 use super::running_script::RunningScript;
 use super::slow_call::SlowCall;
 use super::state::StateKind;
 use crate::clock::Unix;
 use crate::guard::Action;
 use crate::parse::{BusyKind, Entry};
+use crate::text::Trouble;
 
 /// A change that is logged.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +23,8 @@ pub(crate) enum Event {
         to: StateKind,
         /// Reason, in states that have one.
         detail: Option<String>,
+        /// Reason for which the server can't be reached, in that state.
+        outage: Option<OutageReason>,
     },
     /// A bad state has not changed since it was last reported.
     StateUnchanged { state: StateKind, detail: String },
@@ -56,14 +60,14 @@ pub(crate) enum Event {
         feature: Feature,
         available: bool,
         /// Reason, and what to do about it.
-        problem: Option<String>,
+        trouble: Option<Trouble>,
     },
     /// The guard killed a script or function, or did not.
     Guard(Action),
     /// The guard can't kill now, or can again.
     GuardReady {
         /// Reason, and what to do about it; `None` if it can again.
-        problem: Option<String>,
+        trouble: Option<Trouble>,
     },
     /// The server sent an unexpected reply.
     UnexpectedReply {

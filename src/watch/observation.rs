@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::event::Event;
 use super::exporter::{Absence, Feature};
+use super::outage::Outage;
 use crate::clock::Mono;
 use crate::guard::{GuardReport, Order};
 use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
+use crate::text::Trouble;
 
 /// Something that a connection or a log file reports about a target.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +55,7 @@ pub(crate) enum Observation {
         detail: String,
     },
     /// The server can't be reached.
-    Unreachable { detail: String },
+    Unreachable(Outage),
     /// A poll was started.
     PollBegan,
     /// A poll was answered.
@@ -99,7 +101,7 @@ pub(crate) enum Observation {
         /// Reason for which it is not available; `None` if it is.
         absence: Option<Absence>,
         /// The reason in words, and what to do about it; `None` if such servers lack the feature.
-        problem: Option<String>,
+        trouble: Option<Trouble>,
     },
     /// The connection was lost before a command was answered, after others were.
     LostAt(Command),

@@ -1,6 +1,7 @@
 //! States of a target.
 
 use super::episode::Episode;
+use super::outage::{Outage, OutageReason};
 use crate::parse::BusyKind;
 
 /// State of a target, without what it carries; the value of the label `state`.
@@ -82,10 +83,7 @@ pub(crate) enum State {
         detail: String,
     },
     /// The server can't be reached.
-    Unreachable {
-        /// Reason.
-        detail: String,
-    },
+    Unreachable(Outage),
 }
 
 impl State {
@@ -99,7 +97,7 @@ impl State {
             Self::BusySilent(..) => StateKind::BusySilent,
             Self::Loading => StateKind::Loading,
             Self::Unauthorized { .. } => StateKind::Unauthorized,
-            Self::Untried | Self::Unreachable { .. } => StateKind::Unreachable,
+            Self::Untried | Self::Unreachable(_) => StateKind::Unreachable,
         }
     }
 
@@ -113,7 +111,16 @@ impl State {
     #[must_use]
     pub(crate) fn detail(&self) -> Option<&str> {
         match self {
-            Self::Unauthorized { detail } | Self::Unreachable { detail } => Some(detail),
+            Self::Unauthorized { detail } | Self::Unreachable(Outage { detail, .. }) => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Reason for which the server can't be reached, in that state.
+    #[must_use]
+    pub(super) const fn outage_reason(&self) -> Option<OutageReason> {
+        match self {
+            Self::Unreachable(outage) => Some(outage.reason),
             _ => None,
         }
     }

@@ -26,6 +26,7 @@ use crate::guard::{
 };
 use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
 use crate::script::NamedScript;
+use crate::text::Trouble;
 
 /// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
@@ -480,7 +481,7 @@ impl Target {
                 liveness.loading(since, now, events);
             }
             Observation::Unauthorized { detail } => liveness.unauthorized(&detail, now, events),
-            Observation::Unreachable { detail } => liveness.unreachable(&detail, now, events),
+            Observation::Unreachable(outage) => liveness.unreachable(&outage, now, events),
             Observation::PollBegan => self.exporter.polls += 1,
             Observation::Polled { took } => {
                 self.exporter.successes += 1;
@@ -523,15 +524,15 @@ impl Target {
             Observation::Logged(line) => {
                 liveness.logged(RunningScript::logged(&line.name), line.running_for, now, events);
             }
-            Observation::Capability { feature, absence, problem } => {
-                self.set_capability(feature, absence, problem, now, events);
+            Observation::Capability { feature, absence, trouble } => {
+                self.set_capability(feature, absence, trouble, now, events);
             }
             Observation::LostAt(command) => {
                 if let Some(feature) = Feature::of(command)
                     && self.exporter.lost_at(feature, self.account.is_identified())
                 {
                     let problem = format!("the connection is closed at {}", command.name());
-                    self.set_capability(feature, Some(Absence::Closed), Some(problem), now, events);
+                    self.set_capability(feature, Some(Absence::Closed), Some(problem.into()), now, events);
                 }
             }
             Observation::Guard(report) => return self.guarded(report, now, events),
@@ -555,7 +556,7 @@ impl Target {
         let limit = self.server.settings().time_limit;
         match observation {
             Observation::Answered { since } | Observation::Loading { since } => guard.free(*since),
-            Observation::Unreachable { .. } | Observation::Unauthorized { .. } => guard.free(now.mono),
+            Observation::Unreachable(_) | Observation::Unauthorized { .. } => guard.free(now.mono),
             Observation::Busy { kind, since, .. } => {
                 guard.busy(Confirmation { kind: *kind, named: None, sent: *since }, limit, now);
             }
@@ -574,9 +575,9 @@ impl Target {
     fn guarded(&mut self, report: GuardReport, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let Some(guard) = &mut self.guard else { return Next::Continue };
         let action = match report {
-            GuardReport::Ready { problem } => {
-                if guard.set_ready(problem.clone()) {
-                    events.push(Event::GuardReady { problem });
+            GuardReport::Ready { trouble } => {
+                if guard.set_ready(trouble.clone()) {
+                    events.push(Event::GuardReady { trouble });
                 }
                 None
             }
@@ -620,7 +621,7 @@ impl Target {
         &mut self,
         feature: Feature,
         absence: Option<Absence>,
-        problem: Option<String>,
+        trouble: Option<Trouble>,
         now: Timestamps,
         events: &mut Vec<Event>,
     ) {
@@ -633,8 +634,8 @@ impl Target {
             Feature::SlowlogLength if !available => self.server.forget_slowlog_length(),
             _ => {}
         }
-        if self.exporter.set_capability(feature, absence, now.mono) && (available || problem.is_some()) {
-            events.push(Event::Capability { feature, available, problem });
+        if self.exporter.set_capability(feature, absence, now.mono) && (available || trouble.is_some()) {
+            events.push(Event::Capability { feature, available, trouble });
         }
     }
 
@@ -781,7 +782,7 @@ mod tests {
         }
         target.step(info("b"), at);
         // A proxy that closes the connection at INFO each time ends that.
-        target.step(Observation::Capability { feature: Feature::Info, absence: None, problem: None }, at);
+        target.step(Observation::Capability { feature: Feature::Info, absence: None, trouble: None }, at);
         for _ in 0..IDENTITY_CLOSED_AFTER {
             assert!(target.should_try(Feature::Info, at));
             target.step(Observation::LostAt(Command::Info(&["server"])), at);

@@ -322,7 +322,7 @@ fn check_takes_addresses_and_tells_an_http_server() {
         let http = exporter.addr().to_string();
         let finished = run(&["check", &http]);
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
-        let expected = "unreachable: an HTTP server answers at that port";
+        let expected = "unreachable: the peer is an HTTP server";
         assert!(finished.stdout.contains(expected) && !finished.stdout.contains("TLS"), "{finished:?}");
         // The exporter logs the same.
         let watching = Exporter::start(&["--redis.addr", &format!("redis://{http}")]);

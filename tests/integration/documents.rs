@@ -234,7 +234,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/how-it-works.md", "only the last {} is read", "src/poll/log_file/follower.rs"),
     ("docs/troubleshooting.md", "More than {} were added at once", "src/poll/log_file/follower.rs"),
     ("docs/troubleshooting.md", "is truncated to {} bytes", "src/logging/mod.rs"),
-    ("docs/troubleshooting.md", "(`message` and `problem` to {})", "src/logging/mod.rs"),
+    ("docs/troubleshooting.md", "(sentences and command lines to {})", "src/logging/mod.rs"),
     ("docs/fleet.md", "An entry finds at most {} servers", "src/fleet/discovery/topology.rs"),
     ("docs/fleet.md", "all entries together {}.", "src/fleet/update.rs"),
     ("docs/fleet.md", "if none of them has listed it for {}.", "src/fleet/discovery/topology.rs"),

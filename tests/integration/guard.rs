@@ -430,7 +430,7 @@ fn a_missing_grant_is_said(kind: Kind) {
     let exporter = unready(&server, &credentials);
     wait_for_poll(&exporter);
     eventually(LIMIT, "the log to name the grant", || {
-        let words = ["may not run SCRIPT KILL", "ACL SETUSER guard '+script|kill'"];
+        let words = ["may not run SCRIPT KILL", "fix=", "ACL SETUSER guard '+script|kill' +ping"];
         (!lines_with(&exporter.logs(), &words).is_empty()).then_some(())
     });
     client.send(&["EVAL", ENDLESS, "0"]);

@@ -340,6 +340,75 @@ fn a_server_that_is_down() {
 }
 
 #[test]
+fn a_server_that_went_down_has_the_time_of_its_last_reply() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        wait_for_state(&exporter, "ok", 1);
+        let last_reply = || api(&exporter, "targets")["targets"][0]["last_reply"].clone();
+        assert!(last_reply().is_null(), "it would change with each reply");
+        let port = server.port();
+        drop(server);
+        wait_for_state(&exporter, "unreachable", 1);
+        // Requests within 200 ms share one response.
+        eventually(LIMIT, "the time of the last reply", || last_reply().as_f64().filter(|at| *at > 1e9));
+        look(&exporter, "went_down");
+        let text = plain(&exporter);
+        for words in
+            ["The last reply came ", &format!("To see its state: redis-cli -h 127.0.0.1 -p {port} PING\n")]
+        {
+            assert!(text.contains(words), "{words:?} is not in {text}");
+        }
+    });
+}
+
+/// Page, log and `check` have the same advice about a server that can't be used.
+#[test]
+fn outages_are_worded_as_in_check() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::builder(kind).config("requirepass sesame").start();
+        let other = Server::builder(kind).config("requirepass sesame").start();
+        let full = Server::start(kind);
+        // The connection that changes the setting is the only one that is admitted.
+        let mut admitted = full.client();
+        assert_eq!(admitted.call(&["CONFIG", "SET", "maxclients", "1"]), Value::Okay);
+        let http = Exporter::start(&["--redis.addr", &server.url()]);
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = [
+            format!("redis://127.0.0.1:{}", free_port()),
+            format!("unix://{}/missing.sock", folder.path().display()),
+            format!("redis://{}", http.addr()),
+            format!("redis://:wrong@{}", other.addr()),
+            server.url(),
+            full.url(),
+        ];
+        let flags: Vec<String> = addresses.iter().map(|address| format!("--redis.addr={address}")).collect();
+        let exporter = Exporter::builder().args(&flags).args(&EAGER).start();
+        wait_for_state(&exporter, "unreachable", 4);
+        wait_for_state(&exporter, "unauthorized", 2);
+        let rows = api(&exporter, "targets");
+        let check = Exporter::builder().args(&["check", "--format=json"]).args(&flags).run();
+        let report: Json = serde_json::from_str(&check.stdout).unwrap();
+        for server in report["servers"].as_array().unwrap() {
+            let problem = &server["problems"][0];
+            let advice = problem["advice"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
+            let message = problem["message"].as_str().unwrap();
+            let expected = std::iter::once(format!("{message}.")).chain(advice.clone().map(str::to_owned));
+            let expected = expected.collect::<Vec<_>>().join(" ");
+            let rows = rows["targets"].as_array().unwrap();
+            let row =
+                rows.iter().find(|row| row["target"] == server["target"] && row["state"] == server["state"]);
+            let shown = &row.expect("the target")["problems"][0];
+            assert_eq!(shown["text"].as_str().map(str::to_lowercase), Some(expected.to_lowercase()));
+            assert_eq!((&shown["code"], &shown["test"]), (&problem["code"], &problem["test"]));
+            let words = ["state changed", &*advice.collect::<Vec<_>>().join(" ")];
+            assert!(!words[1].is_empty(), "{problem}");
+            assert!(!lines_with(&exporter.logs(), &words).is_empty(), "{words:?}: {}", exporter.logs());
+        }
+    });
+}
+
+#[test]
 fn all_of_many_servers_are_down() {
     let folder = tempfile::tempdir().unwrap();
     let urls = (0..120).map(|n| format!("--redis.addr=unix://{}/shard-{n:03}.sock", folder.path().display()));

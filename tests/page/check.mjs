@@ -126,7 +126,7 @@ async function headline(page) {
   });
 }
 
-/** Durations as src/text.rs formats them. */
+/** Durations as src/text/mod.rs formats them. */
 const DURATIONS = [
   [null, '–'], [0, '0 s'], [0.00034, '340 µs'], [0.012999, '12 ms'], [0.999999, '999 ms'], [1, '1 s'], [1.25, '1.25 s'], [9.999999, '9.99 s'],
   [20.509, '20.5 s'], [59.999999, '59.9 s'], [60, '1 min'], [179.6, '2 min 59 s'], [3599.9, '59 min 59 s'], [7199.999999, '1 h 59 min'],
@@ -160,6 +160,11 @@ const scenarios = {
       text: "1 target is unreachable. 0 of 1 responding.", colour: 'bad-text', hidden: false,
       title: "1 target is unreachable – redis-script-exporter", icon: 'down.svg',
     });
+  },
+  async went_down(page) {
+    await until(page, () => document.querySelector('#targets').innerText.includes('last reply'));
+    assert.match(await page.locator('#targets').innerText(), /unreachable for .*, last reply .* ago/s);
+    assert.match(await page.locator('#problems').innerText(), /Nothing listens there: .* To see its state, run:\s+redis-cli -h 127\.0\.0\.1 -p \d+ PING/s);
   },
   async all_down(page) {
     const { text, colour, title } = await headline(page);

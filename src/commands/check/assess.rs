@@ -12,9 +12,9 @@ use crate::client::KillGrant;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
     self, COMMANDS, Code, Condition, Facts, GuardFacts, Problem, ShortCalls, SlowCalls, SlowlogFacts,
-    Unavailable, diagnose, grant, not_permitted,
+    Unavailable, diagnose, grant, guard_grant, not_permitted,
 };
-use crate::parse::{Command, SlowlogThreshold};
+use crate::parse::{Command, Info, SlowlogThreshold};
 use crate::script::{Catalogue, Identity};
 use crate::shell::{admin_cli, redis_cli};
 use crate::text::clean;
@@ -122,12 +122,11 @@ const NOT_GRANTED: &str = "not_granted";
 fn guard(config: &TargetConfig, admin_cli: &str, result: &ProbeResult) -> Option<GuardReport> {
     let guard = config.guard.as_ref()?;
     let user = guard.credentials(config).user_shown();
-    let has_acl = !result.info.as_ref().is_some_and(|info| info.manages_users);
     let (kill, detail, fix) = match &result.guard {
         None => ("not_tried", None, None),
         Some(Ok(KillGrant::Granted)) => ("granted", None, None),
         Some(Ok(KillGrant::Refused(command))) => {
-            let fix = has_acl.then(|| grant(admin_cli, user, command.grant()));
+            let fix = guard_grant(result.info.as_ref().unwrap_or(&Info::default()), admin_cli, user);
             (NOT_GRANTED, Some(not_permitted(user, command.name())), fix)
         }
         Some(Ok(KillGrant::Unverified(reason))) => ("unverified", Some(clean(reason, MAX_TEXT)), None),

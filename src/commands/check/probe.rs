@@ -7,16 +7,15 @@ use std::time::Duration;
 use ::redis::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::client::{
-    CommandError, Connection, DialError, KillGrant, TlsSetup, connect_within, is_too_many_clients, kill_grant,
-};
+use crate::client::{CommandError, Connection, KillGrant, TlsSetup, connect_within, kill_grant};
 use crate::clock::{Clock, Mono, Unix};
 use crate::config::{Endpoint, TargetConfig};
-use crate::diagnosis::{Condition, RunningCall, Unreachable};
+use crate::diagnosis::{Condition, RunningCall};
 use crate::parse::{
     BusyKind, Command, ErrorReply, Info, Privacy, Settings, SlowlogReply, bytes, function_stats, integer,
 };
 use crate::text;
+use crate::watch::{Outage, OutageReason};
 
 /// Sections of INFO that are read.
 const SECTIONS: &[&str] = &["server", "replication", "errorstats"];
@@ -184,13 +183,13 @@ impl Probe<'_> {
     async fn connect(&mut self) -> Result<Connection, Condition> {
         let silence = || {
             let limit = text::duration(self.limit);
-            Condition::Unreachable(Unreachable::Silence(format!("no answer within {limit}")))
+            Condition::Unreachable(Outage::new(OutageReason::Silence, format!("no answer within {limit}")))
         };
         let connecting = connect_within(&self.config.address.endpoint, self.config.allow());
         let dialed = timeout_at(self.deadline, connecting).await;
         let link = match dialed.map_err(|_| silence())? {
             Ok(link) => link,
-            Err(error) => return Err(Condition::Unreachable(dial_failure(&error))),
+            Err(error) => return Err(Condition::Unreachable(error.outage())),
         };
         self.result.addresses = link.addresses;
         let link = match self.tls {
@@ -199,10 +198,7 @@ impl Probe<'_> {
                 let sent = self.clock.now().mono;
                 match self.wait(tls.handshake(link)).await {
                     Some(Ok(link)) => link,
-                    Some(Err(failure)) => {
-                        let reason = Unreachable::Tls(failure.problem, failure.remedy);
-                        return Err(Condition::Unreachable(reason));
-                    }
+                    Some(Err(failure)) => return Err(Condition::Unreachable(failure.outage())),
                     None => return Err(self.blocked(sent, true)),
                 }
             }
@@ -374,18 +370,8 @@ impl Probe<'_> {
             Some(command) => format!("at {}: ", command.name()),
             None => String::new(),
         };
-        Condition::Unreachable(match failure {
-            CommandError::NotRedis { is_http } => Unreachable::NotRedis { is_http: *is_http, may_want_tls },
-            CommandError::Unacknowledged => Unreachable::Silence(failure.to_string()),
-            CommandError::Refused(text) if is_too_many_clients(text) => Unreachable::MaxClients(text.clone()),
-            CommandError::Refused(_) => Unreachable::Closed(format!("{at}{failure}")),
-            CommandError::ErrorReply(_)
-            | CommandError::ReplyTooLarge { .. }
-            | CommandError::OverBudget { .. }
-            | CommandError::ConnectionLost(_) => {
-                Unreachable::Lost { detail: format!("{at}{failure}"), may_want_tls }
-            }
-        })
+        let Outage { reason, detail } = failure.outage(may_want_tls);
+        Condition::Unreachable(Outage::new(reason, format!("{at}{detail}")))
     }
 
     /// Returns the function that runs, while the server is BUSY with one.
@@ -449,19 +435,6 @@ impl Probe<'_> {
             None => self.result.outcomes.push((command, outcome)),
             Some(earlier) if outcome != CommandOutcome::Works => *earlier = outcome,
             Some(_) => {}
-        }
-    }
-}
-
-fn dial_failure(error: &DialError) -> Unreachable {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    match error {
-        DialError::Resolve { .. } => Unreachable::Name(error.to_string()),
-        DialError::Connect(source) if matches!(source.kind(), ConnectionRefused | NotFound) => {
-            Unreachable::Refused(error.to_string())
-        }
-        DialError::Connect(_) | DialError::NotAllowed | DialError::Timeout => {
-            Unreachable::Silence(error.to_string())
         }
     }
 }

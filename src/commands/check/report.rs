@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::diagnosis::{Fix, Problem};
+use crate::diagnosis::Problem;
 use crate::notify::trial::{TEST_ALERT, Trial};
 use crate::script::{Label, Sha1Digits};
+use crate::text::Fix;
 use crate::watch::Severity;
 
 /// Maximum length in bytes of a text from a server.

@@ -9,9 +9,9 @@ use super::report::{
     AlertmanagerReport, CapabilityResult, GuardReport, Report, ServerReport, SlowScript, SlowlogReport,
     Status,
 };
-use crate::diagnosis::{Fix, NO_PERMISSION};
+use crate::diagnosis::NO_PERMISSION;
 use crate::script::Label;
-use crate::text::duration;
+use crate::text::{Fix, duration};
 
 /// Maximum width of a line in characters.
 const WIDTH: usize = 100;
@@ -95,6 +95,10 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         }
         for command in &problem.commands {
             writeln!(out, "{:INDENT$}> {COMMAND}{}{COMMAND:#}", "", command.shell)?;
+        }
+        if let Some(test) = &problem.test {
+            writeln!(out, "{:INDENT$}{FAINT}To see its state:{FAINT:#}", "")?;
+            writeln!(out, "{:INDENT$}> {COMMAND}{}{COMMAND:#}", "", test.shell)?;
         }
     }
     let names = |result| {

@@ -15,10 +15,10 @@ use crate::client::{
 };
 use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, Method, TargetConfig};
-use crate::diagnosis::{grant, not_available, not_permitted, with_fix};
+use crate::diagnosis::{not_available, not_granted};
 use crate::parse::{
-    ClusterNodes, Command, EndpointType, ErrorReply, HostPort, Malformed, TopologyCommand, sentinel_list,
-    sentinel_master,
+    ClusterNodes, Command, EndpointType, ErrorReply, HostPort, Info, Malformed, TopologyCommand,
+    sentinel_list, sentinel_master,
 };
 use crate::shell::admin_cli;
 
@@ -268,8 +268,7 @@ fn rejection(entry: &Discovery, admin_cli: &str, command: TopologyCommand<'_>, r
     let user = entry.credentials.user_shown();
     match reply {
         ErrorReply::NoPermission => {
-            let grant = grant(admin_cli, user, command.grant());
-            with_fix(&not_permitted(user, name), &grant)
+            not_granted(&Info::default(), admin_cli, user, name, command.grant()).to_string()
         }
         ErrorReply::Unauthorized { text } => {
             format!("{name} was refused: {text}; give a user and a password that are accepted")

@@ -21,6 +21,7 @@ use super::exporter::request_histogram;
 use super::histogram::Histogram;
 use super::history::{Attributed, CauseTotals, History, LastBlockage, LatestOfCause};
 use super::incidents::{Incident, IncidentKind, Incidents, OutcomeCounts};
+use super::outage::Outage;
 use super::running_script::{Running, RunningScript};
 use super::state::State;
 use crate::clock::{Mono, Timestamps};
@@ -123,6 +124,12 @@ impl Liveness {
         if self.state.episode().is_none() && !self.awaits_attribution() {
             self.history.incidents.learn_outcome(counts, same);
         }
+    }
+
+    /// Time of the last reply of any kind.
+    #[must_use]
+    pub(crate) fn last_reply(&self) -> Option<Mono> {
+        self.last_reply
     }
 
     /// True if the server has ever answered.
@@ -350,9 +357,10 @@ impl Liveness {
     }
 
     /// The server can't be reached.
-    pub(super) fn unreachable(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
+    pub(super) fn unreachable(&mut self, outage: &Outage, now: Timestamps, events: &mut Vec<Event>) {
         let was_blocked = self.state.episode().is_some();
-        self.end_and_enter(State::Unreachable { detail: clean(detail.trim(), MAX_DETAIL) }, now, events);
+        let outage = Outage::new(outage.reason, clean(outage.detail.trim(), MAX_DETAIL));
+        self.end_and_enter(State::Unreachable(outage), now, events);
         // The slow log can't be read now, and may be gone.
         self.history.attribute(&[], None, events);
         if was_blocked {
@@ -479,7 +487,8 @@ impl Liveness {
             }
             (self.since, self.logged_at) = (now.mono, now.mono);
             let from = before.is_tried().then(|| before.kind());
-            events.push(Event::StateChanged { from, to: kind, detail });
+            let outage = self.state.outage_reason();
+            events.push(Event::StateChanged { from, to: kind, detail, outage });
         } else if let Some(detail) = detail
             && now.mono.since(self.logged_at) >= REMIND_AFTER
         {

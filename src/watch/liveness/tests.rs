@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Unix;
 use crate::convert::micros;
+use crate::watch::outage::OutageReason;
 use crate::watch::state::StateKind;
 
 /// A moment so many milliseconds after the start.
@@ -20,6 +21,10 @@ pub(super) fn mono(ms: u64) -> Mono {
 
 pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+fn outage(detail: &str) -> Outage {
+    Outage::new(OutageReason::Other, detail)
 }
 
 fn totals(liveness: &Liveness, cause: Cause) -> CauseTotals {
@@ -74,7 +79,7 @@ fn a_lost_server_ends_its_blockage() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     liveness.silent(mono(200), at(450), &mut events);
-    liveness.unreachable("gone", at(1200), &mut events);
+    liveness.unreachable(&outage("gone"), at(1200), &mut events);
     assert_eq!((liveness.state().kind(), liveness.blocked(at(2000))), (StateKind::Unreachable, ms(0)));
     assert_eq!(totals(&liveness, Cause::Unknown), CauseTotals { episodes: 1, micros: 1_000_000 });
     assert!(!liveness.awaits_attribution());
@@ -156,7 +161,7 @@ fn a_lost_connection_costs_a_function_no_name() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     liveness.silent(mono(200), at(450), &mut events);
-    liveness.unreachable("reset", at(1000), &mut events);
+    liveness.unreachable(&outage("reset"), at(1000), &mut events);
     liveness.unauthorized("no password yet", at(1100), &mut events);
     liveness.busy(BusyKind::Function, mono(1200), at(6000), &mut events);
     liveness.running(b"slow", Some(ms(5900)), mono(6000), at(6000), &mut events);
@@ -406,7 +411,7 @@ fn function_stats_shows_after_a_silence_that_the_same_function_runs_or_another()
 #[test]
 fn why_a_state_holds_is_cut_and_cleaned() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-    liveness.unreachable(&format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000)), at(0), &mut events);
+    liveness.unreachable(&outage(&format!("no\u{1b}\u{202e}\n{}", "x".repeat(9000))), at(0), &mut events);
     let detail = liveness.state().detail().unwrap();
     assert!(detail.starts_with("no\\u{1b}\\u{202e}\\nx") && detail.len() == MAX_DETAIL, "{detail}");
 }
@@ -415,7 +420,7 @@ fn why_a_state_holds_is_cut_and_cleaned() {
 fn a_bad_state_is_logged_once_and_then_rarely() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     for second in 0..1500 {
-        liveness.unreachable("refused", at(second * 1000), &mut events);
+        liveness.unreachable(&outage("refused"), at(second * 1000), &mut events);
     }
     assert_eq!(events.len(), 3, "{events:?}");
 }
@@ -524,7 +529,7 @@ proptest! {
                 Step::Inconclusive => liveness.inconclusive(at(now), &mut events),
                 Step::Loading => liveness.loading(since, at(now), &mut events),
                 Step::Unauthorized => liveness.unauthorized("", at(now), &mut events),
-                Step::Unreachable => liveness.unreachable("", at(now), &mut events),
+                Step::Unreachable => liveness.unreachable(&outage(""), at(now), &mut events),
                 Step::Attribute(entries) => {
                     let entries: Vec<Entry> = entries.into_iter().map(|(name, duration)| Entry {
                         id: 0,

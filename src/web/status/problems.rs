@@ -5,13 +5,13 @@ use serde::Serialize;
 use crate::clock::Timestamps;
 use crate::config::TargetConfig;
 use crate::diagnosis::{
-    COMMANDS, Code, Condition, Facts, Fix, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall,
-    SlowlogFacts, Unavailable, Unreachable, diagnose, grant, without_fix,
+    COMMANDS, Code, Condition, Facts, GuardFacts, Impact, NO_PERMISSION, Problem, RunningCall, SlowlogFacts,
+    Unavailable, diagnose,
 };
 use crate::guard::GuardOutcome;
-use crate::parse::GuardCommand;
 use crate::script::Catalogue;
 use crate::shell;
+use crate::text::Fix;
 use crate::watch::{Absence, Feature, State, Target};
 
 /// A problem of a target.
@@ -23,6 +23,8 @@ pub(crate) struct ProblemRow {
     pub(crate) text: String,
     /// Commands that solve it; one of them applies.
     pub(crate) commands: Vec<Fix>,
+    /// Command that shows whether it persists.
+    pub(crate) test: Option<Fix>,
 }
 
 /// Remedy for a blockage.
@@ -42,15 +44,12 @@ pub(crate) fn diagnosis(
     now: Timestamps,
 ) -> (Vec<ProblemRow>, Remedy) {
     let (redis_cli, admin_cli) = (shell::redis_cli(config), shell::admin_cli(config));
-    let guard_grant = guard_grant(config, target, &admin_cli);
     let guard = target.guard().map(|guard| {
-        let problem = guard.problem();
-        // The page has the command by itself.
-        let not_permitted = problem.and_then(without_fix);
+        let trouble = guard.trouble();
         GuardFacts {
             kill_after: guard.policy().kill_after,
-            problem: not_permitted.or(problem),
-            fix: guard_grant.as_ref().filter(|_| not_permitted.is_some()),
+            problem: trouble.map(|trouble| &*trouble.problem),
+            fix: trouble.and_then(|trouble| trouble.fix.as_ref()),
             is_refused: guard.has_reported(GuardOutcome::Unkillable),
         }
     });
@@ -68,6 +67,7 @@ pub(crate) fn diagnosis(
         impact: problem.impact,
         text: problem.sentences(),
         commands: problem.commands,
+        test: problem.test,
     });
     let remedy = blockages.into_iter().next().map(|problem| remedy(config, problem));
     (rows.collect(), remedy.unwrap_or_default())
@@ -79,20 +79,6 @@ fn remedy(config: &TargetConfig, problem: Problem) -> Remedy {
         advice.push(NO_PERMISSION.to_owned());
     }
     Remedy { kill: problem.commands, advice: advice.join(" ") }
-}
-
-/// Returns the command that permits the guard's user all that the guard sends; `None` without a guard, and where a service manages
-/// users.
-fn guard_grant(config: &TargetConfig, target: &Target, admin_cli: &str) -> Option<Fix> {
-    use GuardCommand::{Discard, FunctionKill, FunctionStats, Multi, Ping, ScriptKill};
-    let info = target.server().info();
-    let guard = config.guard.as_ref().filter(|_| !info.manages_users)?;
-    // Servers before 7.0 reject rules about functions.
-    let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
-    let commands = [Ping, ScriptKill, Multi, Discard].into_iter();
-    let commands = commands.chain([FunctionKill, FunctionStats].into_iter().filter(|_| has_functions));
-    let rules: Vec<&str> = commands.map(GuardCommand::grant).collect();
-    Some(grant(admin_cli, guard.credentials(config).user_shown(), &rules.join(" ")))
 }
 
 /// Facts without command lines and without the guard.
@@ -124,7 +110,7 @@ fn facts<'a>(
         user: config.credentials.user_shown(),
         slow_warning: target.scripts().slow().warning,
         poll_interval: config.intervals.poll,
-        condition: condition(target, catalogue, now),
+        condition: condition(config, target, catalogue, now),
         info: Some(info),
         unavailable: unavailable.collect(),
         settings: target.server().settings(),
@@ -144,7 +130,7 @@ fn facts<'a>(
     }
 }
 
-fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Condition {
+fn condition(config: &TargetConfig, target: &Target, catalogue: &Catalogue, now: Timestamps) -> Condition {
     let liveness = target.liveness();
     let running_script = liveness.running_script();
     match liveness.state() {
@@ -152,7 +138,7 @@ fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Conditi
         State::Ok => Condition::Answers,
         State::Blocked(_) => Condition::Blocked {
             waited: liveness.blocked(now),
-            in_handshake: false,
+            in_handshake: config.address.tls && !liveness.has_answered(),
             kind: running_script.map(|running_script| running_script.kind),
         },
         State::Busy(kind, _) => Condition::Busy {
@@ -166,6 +152,6 @@ fn condition(target: &Target, catalogue: &Catalogue, now: Timestamps) -> Conditi
         State::BusySilent(..) => Condition::BusySilent { waited: liveness.blocked(now) },
         State::Loading => Condition::Loading,
         State::Unauthorized { detail } => Condition::Unauthorized(detail.clone()),
-        State::Unreachable { detail } => Condition::Unreachable(Unreachable::Other(detail.clone())),
+        State::Unreachable(outage) => Condition::Unreachable(outage.clone()),
     }
 }

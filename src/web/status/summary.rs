@@ -37,10 +37,18 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], exporter_problems: &[String], now
         let _ = writeln!(text, "\nProblems:");
     }
     for row in with_problems.iter().take(MAX_TARGETS) {
+        if let Some(at) = row.last_reply {
+            let at = Duration::try_from_secs_f64(at).map_or(now, Unix::from_epoch);
+            let age = duration(now.since(at));
+            let _ = writeln!(text, "- {}: The last reply came {age} ago.", clean(&row.target, MAX_TEXT));
+        }
         for problem in &row.problems {
             let _ = writeln!(text, "- {}: {}", clean(&row.target, MAX_TEXT), clean(&problem.text, MAX_TEXT));
             for fix in &problem.commands {
                 let _ = writeln!(text, "  To fix it: {}", fix.shell);
+            }
+            if let Some(test) = &problem.test {
+                let _ = writeln!(text, "  To see its state: {}", test.shell);
             }
         }
     }

@@ -13,12 +13,13 @@ use super::query::TargetsQuery;
 use super::text::{duration_seconds, unix_seconds};
 use crate::clock::Timestamps;
 use crate::config::{Shard, TargetConfig};
-use crate::diagnosis::{Code, Fix, Impact};
+use crate::diagnosis::{Code, Impact};
 use crate::fleet::Fleet;
 use crate::notify::Status;
 use crate::parse::Privacy;
 use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Sha1Digits};
+use crate::text::Fix;
 use crate::watch::{Liveness, Severity, State, Target, Thresholds};
 
 /// Maximum number of problems in the summary.
@@ -143,6 +144,8 @@ pub(crate) struct TargetRow {
     since: Option<f64>,
     /// Reason for the state, if there is one.
     pub(crate) detail: Option<String>,
+    /// Time of the last reply, of a target that can't be reached and once replied.
+    pub(crate) last_reply: Option<f64>,
     /// Blockage in progress, if the server is blocked or BUSY.
     pub(crate) blocked: Option<BlockedRow>,
     last_blockage: Option<LastBlockageRow>,
@@ -329,6 +332,7 @@ impl TargetRow {
             probed: handle.is_probed(),
             since: liveness.state().is_tried().then(|| unix_seconds(now.unix - liveness.held(now))),
             detail: liveness.state().detail().map(str::to_owned),
+            last_reply: last_reply(liveness, now),
             blocked: blocked(config, &target, catalogue, remedy, now),
             last_blockage: last_blockage(liveness, catalogue),
             guard: GuardRow::new(&target, catalogue),
@@ -409,6 +413,13 @@ fn blocked(
         kill: remedy.kill,
         advice: remedy.advice,
     })
+}
+
+/// Returns the time of the last reply if nothing comes back now. Of other targets it would change with each heartbeat.
+fn last_reply(liveness: &Liveness, now: Timestamps) -> Option<f64> {
+    let is_silent = matches!(liveness.state(), State::Unreachable(_));
+    let at = liveness.last_reply().filter(|_| is_silent)?;
+    Some(unix_seconds(now.unix_of(at)))
 }
 
 fn last_blockage(liveness: &Liveness, catalogue: &Catalogue) -> Option<LastBlockageRow> {

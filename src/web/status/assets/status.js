@@ -359,14 +359,19 @@ function setTab(text, icon) {
 
 const FIX_NOTE = 'If the reply is NOPERM, log in as a user that may run the command (--user). Changes are lost with a restart of the server, unless CONFIG REWRITE writes them to its configuration file, or ACL SAVE users to its ACL file.';
 
+/** Names the target of a command that is meant for several. */
+const onFirst = (targets, names) => (targets > 1 ? [' on ', untrusted(names[0]), ', and likewise on the others'] : []);
+
 function renderProblems({ summary }) {
   const { worst_problems: problems, more_problems: omitted, exporter_problems: ofExporter } = summary;
   const items = ofExporter.map((text) => element('li', { class: 'blind' }, visible(text)));
-  items.push(...problems.map(({ impact, text, commands, targets, names }) => element('li', { class: impact },
+  items.push(...problems.map(({ impact, text, commands, test, targets, names }) => element('li', { class: impact },
     element('span', { class: 'where' }, ...names.flatMap((name, index) => [index ? ', ' : '', untrusted(name)]),
       targets > names.length ? ` and ${formatCount(targets - names.length)} more` : ''), ': ', visible(text),
-    commands.length ? element('span', { class: 'fix' }, ' To fix it', ...(targets > 1 ? [' on ', untrusted(names[0]), ', and likewise on the others'] : []), ', run:') : null,
-    ...commandLines(names[0], commands))));
+    commands.length ? element('span', { class: 'fix' }, ' To fix it', ...onFirst(targets, names), ', run:') : null,
+    ...commandLines(names[0], commands),
+    test ? element('span', { class: 'fix' }, ' To see its state', ...onFirst(targets, names), ', run:') : null,
+    ...commandLines(names[0], test ? [test] : []))));
   if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
   if (problems.some(({ commands }) => commands.length)) items.push(element('li', { class: 'muted' }, FIX_NOTE));
   byId('problems-panel').hidden = items.length === 0;
@@ -386,7 +391,8 @@ function stateCell(row) {
   const [text, style] = row.level === 'degraded' ? ['degraded', 'warning'] : STATES[row.state] ?? [row.state, ''];
   const since = row.blocked?.since ?? row.since;
   return cell('State', { class: 'key' }, element('span', {}, element('span', { class: `chip ${style}` }, text),
-    since ? element('span', { class: 'muted' }, ' for ', ageElement(since, '')) : null));
+    since ? element('span', { class: 'muted' }, ' for ', ageElement(since, '')) : null,
+    row.last_reply ? element('span', { class: 'muted' }, ', last reply ', ageElement(row.last_reply)) : null));
 }
 
 function targetRow(row) {

@@ -1,8 +1,12 @@
-//! Text for people: untrusted text made safe to show, and durations.
+//! Text for people: untrusted text made safe to show, durations, and problems with the commands that solve them.
+
+mod remedy;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+pub(crate) use self::remedy::{Fix, Trouble};
 
 /// Returns true for characters that are invisible or that change how other text is displayed: controls (C0, C1), bidirectional
 /// formatting, zero-width characters, fillers, tags and variation selectors.
