@@ -266,11 +266,7 @@ pub(crate) fn write(
                 action.outcome.sentence()
             );
         }
-        Event::GuardReady { trouble: None } => info!(target, "the guard can kill again"),
-        Event::GuardReady { trouble } => {
-            let (problem, fix) = problem_and_fix(trouble.as_ref());
-            warn!(target, problem, fix, "the guard can't kill");
-        }
+        Event::GuardReady { trouble } => guard_ready(target, trouble.as_ref()),
         Event::UnexpectedReply { command, detail } => warn!(target, command, detail, "unexpected reply"),
     }
 }
@@ -299,6 +295,14 @@ fn state_changed(
             let remedy = outage.map(outage_remedy).and_then(non_empty);
             warn!(target, address, from, state = to_text, detail, remedy, "state changed");
         }
+    }
+}
+
+fn guard_ready(target: &str, trouble: Option<&Trouble>) {
+    let (problem, fix) = problem_and_fix(trouble);
+    match trouble {
+        None => info!(target, "the guard can kill again"),
+        Some(_) => warn!(target, problem, fix, "the guard can't kill"),
     }
 }
 

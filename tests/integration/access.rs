@@ -278,6 +278,12 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
                 one if one.contains('|') => format!("'{one}'"),
                 one => one,
             };
+            let series = metrics.series("redis_script_exporter_grant_info");
+            let grants: Vec<_> =
+                series.iter().map(|one| (one.label("feature"), one.label("shell"))).collect();
+            let line =
+                format!("redis-cli -h 127.0.0.1 -p {} --askpass ACL SETUSER {user} {grant}", server.port());
+            assert_eq!(grants, [(feature, line.as_str())], "without {lack:?}");
             for words in [
                 format!("target={target}"),
                 format!("feature={feature}"),
@@ -288,6 +294,7 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
                 assert!(lines[0].contains(&words), "{words:?} is not in {}", lines[0]);
             }
         } else {
+            assert!(metrics.series("redis_script_exporter_grant_info").is_empty(), "without {lack:?}");
             assert_eq!(lines.len(), 0, "without {lack:?}: {logs}");
         }
         let troubles = lines_with(&logs, &["level=warn"]).len() + lines_with(&logs, &["level=error"]).len();
