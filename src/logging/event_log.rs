@@ -300,9 +300,10 @@ fn state_changed(
 
 fn guard_ready(target: &str, trouble: Option<&Trouble>) {
     let (problem, fix) = problem_and_fix(trouble);
-    match trouble {
-        None => info!(target, "the guard can kill again"),
-        Some(_) => warn!(target, problem, fix, "the guard can't kill"),
+    if trouble.is_none() {
+        info!(target, "the guard can kill again");
+    } else {
+        warn!(target, problem, fix, "the guard can't kill");
     }
 }
 

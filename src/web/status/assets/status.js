@@ -392,7 +392,7 @@ function stateCell(row) {
   const since = row.blocked?.since ?? row.since;
   return cell('State', { class: 'key' }, element('span', {}, element('span', { class: `chip ${style}` }, text),
     since ? element('span', { class: 'muted' }, ' for ', ageElement(since, '')) : null,
-    row.last_reply ? element('span', { class: 'muted' }, ', last reply ', ageElement(row.last_reply)) : null));
+    row.last_reply ? element('span', { class: 'muted line' }, 'last reply ', ageElement(row.last_reply)) : null));
 }
 
 function targetRow(row) {
