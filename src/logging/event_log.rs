@@ -160,11 +160,12 @@ pub(crate) fn is_silent(event: &Event) -> bool {
 }
 
 /// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have their
-/// identity, and the name if that differs. `redis_cli` returns the command line that connects to the server;
+/// identity, and the name if that differs. `user` is that of the connection, `redis_cli` returns the command line that connects to the server;
 /// `page` is the URL of its status page.
 pub(crate) fn write(
     target: &str,
     address: Option<&str>,
+    user: &str,
     event: &Event,
     names: &Catalogue,
     redis_cli: impl Fn() -> String,
@@ -172,7 +173,7 @@ pub(crate) fn write(
 ) {
     match event {
         Event::StateChanged { from, to, detail, outage } => {
-            state_changed(target, address, *from, *to, detail.as_deref(), *outage);
+            state_changed(target, address, user, *from, *to, detail.as_deref(), *outage);
         }
         Event::StateUnchanged { state, detail } => {
             warn!(target, address, state = state.as_str(), detail, "state unchanged");
@@ -274,6 +275,7 @@ pub(crate) fn write(
 fn state_changed(
     target: &str,
     address: Option<&str>,
+    user: &str,
     from: Option<StateKind>,
     to: StateKind,
     detail: Option<&str>,
@@ -289,7 +291,7 @@ fn state_changed(
         StateKind::Loading => info!(target, address, from, state = to_text, "state changed"),
         StateKind::Unauthorized => {
             let remedy = detail.map(login_remedy);
-            warn!(target, address, from, state = to_text, detail, remedy, "state changed");
+            warn!(target, address, from, state = to_text, user, detail, remedy, "state changed");
         }
         StateKind::Unreachable => {
             let remedy = outage.map(outage_remedy).and_then(non_empty);

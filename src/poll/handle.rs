@@ -383,7 +383,8 @@ impl TargetHandle {
         for event in events.iter().filter(|event| !event_log::is_silent(event)) {
             if self.log().admit_event(event, now) {
                 let redis_cli = || redis_cli(&self.config);
-                event_log::write(&self.config.name, address, event, &catalogue, redis_cli, page.as_deref());
+                let (name, user) = (&self.config.name, self.config.credentials.user_shown());
+                event_log::write(name, address, user, event, &catalogue, redis_cli, page.as_deref());
             }
         }
     }

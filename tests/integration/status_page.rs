@@ -715,13 +715,17 @@ fn printed_commands_change_settings(
     eventually(LIMIT, "no more problems", || page_fixes(exporter).is_empty().then_some(()));
 }
 
-/// The commands in the texts of the alerts, as the metrics complete them.
+/// The commands in the texts of the alerts, as the metrics complete them, with a number for each value.
 fn alert_commands(exporter: &Exporter) -> BTreeSet<String> {
     let metrics = exporter.metrics();
     let redis_cli = metrics.series("redis_script_target_info")[0].label("redis_cli");
     let rules = shipped("alerts/redis-script.rules.yml");
     let commands = rules.split("`{{ $cli }}").skip(1).map(|rest| rest.split_once('`').unwrap().0.to_owned());
-    commands.map(|command| format!("{redis_cli} {command}")).collect()
+    let filled = |command: String| match command.split_once("{{") {
+        Some((before, rest)) => format!("{before}1024{}", rest.split_once("}}").unwrap().1),
+        None => command,
+    };
+    commands.map(|command| format!("{redis_cli} {}", filled(command))).collect()
 }
 
 /// A client that has logged in.
