@@ -173,6 +173,12 @@ pub(crate) struct Cli {
           value_parser = humantime::parse_duration)]
     pub(crate) heartbeat_interval: Duration,
 
+    /// Maximum number of heartbeats per second to all targets together; with more targets, all intervals between heartbeats
+    /// grow by the same factor
+    #[arg(long = "heartbeat.max-rate", value_name = "N", default_value = "25000",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) heartbeat_max_rate: u32,
+
     /// Time without a reply after which a server counts as blocked
     #[arg(long = "heartbeat.blocked-after", value_name = "DURATION", default_value = "250ms",
           value_parser = humantime::parse_duration)]

@@ -61,6 +61,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     descriptors::raise_limit(targets);
     let mut fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;
     fleet.set_shard(config.shard);
+    fleet.set_max_heartbeat_rate(config.max_heartbeat_rate);
     if let Some(notify) = config.notify {
         fleet.set_notifier(Notifier::new(notify, instance(&config.web).await, clock));
     }

@@ -90,6 +90,8 @@ pub(crate) struct Config {
     pub(crate) web: WebConfig,
     /// Maximum memory of the incomplete replies of all servers together, bytes.
     pub(crate) reply_memory: usize,
+    /// Maximum number of heartbeats per second to all targets together; at least 1.
+    pub(crate) max_heartbeat_rate: u32,
     /// File that keeps counters across restarts.
     pub(crate) state_file: Option<PathBuf>,
     /// Alertmanagers to notify, if there are any.
@@ -173,6 +175,7 @@ impl Config {
             file: cli.config_file.clone(),
             web: WebConfig::from_cli(cli)?,
             reply_memory: reply_memory(cli)?,
+            max_heartbeat_rate: cli.heartbeat_max_rate,
             state_file: cli.state_file.clone(),
             notify: NotifyConfig::from_cli(cli)?,
         })

@@ -18,6 +18,7 @@ pub(crate) use self::facts::{
 };
 pub(crate) use self::guard::guard_grant;
 pub(crate) use self::problem::{Code, Impact, Problem};
+pub(crate) use self::settings::{MAX_HEARTBEAT_INTERVAL, RARE_HEARTBEATS_REMEDY};
 pub(crate) use self::slowlog::{ENTRIES_LOST, ENTRIES_LOST_REMEDY};
 
 /// Returns the problems of a target, the most severe first.

@@ -147,5 +147,6 @@ codes! {
     ScriptOverflow = "script_overflow", Warning, Note;
     ShortCalls = "short_calls", Warning, Note;
     SeveralAddresses = "several_addresses", Warning, Partial;
+    RareHeartbeats = "rare_heartbeats", Warning, Partial;
     SlowScripts = "slow_scripts", Warning, Note;
 }

@@ -18,6 +18,13 @@ pub(super) const RECOMMENDED_ENTRIES: u64 = 1024;
 /// Threshold of the slow log to recommend: the servers' default.
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
+/// Interval between heartbeats above which a blockage may be detected too late for an alert after 1 s.
+pub(crate) const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Remedy for heartbeats that are rarer than that.
+pub(crate) const RARE_HEARTBEATS_REMEDY: &str =
+    "Divide the targets between several exporters (--shard), or raise --heartbeat.max-rate if this machine has CPU time left.";
+
 /// Adds the problems of the settings.
 pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     problems.extend(threshold(facts));
@@ -26,6 +33,16 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     problems.extend(error_counts(facts));
     problems.extend(info(facts));
     problems.extend(addresses(facts));
+    problems.extend(heartbeats(facts));
+}
+
+fn heartbeats(facts: &Facts<'_>) -> Option<Problem> {
+    let interval = facts.stretched_heartbeat.filter(|interval| *interval > MAX_HEARTBEAT_INTERVAL)?;
+    let message = format!(
+        "heartbeats are {} apart, since this exporter has too many targets: blockages are detected late, and short ones not at all",
+        duration(interval)
+    );
+    Some(Problem::new(Code::RareHeartbeats, message).advise(RARE_HEARTBEATS_REMEDY))
 }
 
 fn threshold(facts: &Facts<'_>) -> Option<Problem> {

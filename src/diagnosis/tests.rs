@@ -15,6 +15,7 @@ fn facts(settings: &Settings) -> Facts<'_> {
         user: "default",
         slow_warning: SECOND,
         poll_interval: SECOND,
+        stretched_heartbeat: None,
         condition: Condition::Answers,
         info: None,
         unavailable: Vec::new(),
@@ -34,6 +35,18 @@ fn a_name_with_several_addresses_is_a_problem() {
         assert_eq!(codes(addresses), [""; 0], "{addresses}");
     }
     assert_eq!(codes(2), ["several_addresses"]);
+}
+
+#[test]
+fn heartbeats_that_are_too_rare_for_an_alert_are_a_problem() {
+    let settings = Settings::default();
+    for (interval, expected) in
+        [(None, &[][..]), (Some(SECOND / 2), &[]), (Some(SECOND * 2), &["rare_heartbeats"])]
+    {
+        let problems = diagnose(&Facts { stretched_heartbeat: interval, ..facts(&settings) });
+        assert_eq!(codes(&problems), expected, "{interval:?}");
+        assert!(problems.iter().all(|problem| problem.sentences().contains("--shard")));
+    }
 }
 
 #[test]

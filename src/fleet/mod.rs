@@ -21,6 +21,7 @@
 
 mod compose;
 pub(crate) mod discovery;
+mod heartbeats;
 pub(crate) mod persistence;
 pub(crate) mod probes;
 pub(crate) mod reload;
@@ -40,6 +41,7 @@ use tracing::warn;
 
 use self::compose::Aliases;
 use self::discovery::Progress;
+use self::heartbeats::HeartbeatLimit;
 pub(crate) use self::persistence::Persistence;
 use crate::client::{TlsCache, TlsError, TlsSetup};
 use crate::clock::Clock;
@@ -80,6 +82,8 @@ pub(crate) struct Fleet {
     certificates: TlsCache,
     /// Shard of the targets, if there are several.
     shard: Option<Shard>,
+    /// Limit of the heartbeats of all targets.
+    heartbeat_limit: HeartbeatLimit,
 }
 
 impl Fleet {
@@ -106,6 +110,7 @@ impl Fleet {
             persistence,
             certificates: TlsCache::default(),
             shard: None,
+            heartbeat_limit: HeartbeatLimit::default(),
         };
         let targets = targets.into_iter().map(|config| fleet.prepare(config));
         let targets = targets.collect::<Result<Targets, _>>()?;
@@ -239,6 +244,17 @@ impl Fleet {
         self.shard
     }
 
+    /// Sets the maximum number of heartbeats per second of all targets (`--heartbeat.max-rate`).
+    pub(crate) fn set_max_heartbeat_rate(&mut self, max_rate: u32) {
+        self.heartbeat_limit = HeartbeatLimit::new(max_rate);
+        self.limit_heartbeats(&self.targets());
+    }
+
+    /// Adapts the intervals between heartbeats to these targets.
+    fn limit_heartbeats(&self, targets: &Targets) {
+        self.shared.set_stretch(self.heartbeat_limit.stretch(targets));
+    }
+
     /// Sets the sender of alerts.
     pub(crate) fn set_notifier(&mut self, notifier: Notifier) {
         self.notifier = Some(Arc::new(notifier));
@@ -313,6 +329,7 @@ impl Fleet {
     /// Logs the number of omitted log lines of each target, if that is due; `at_end` logs it at once.
     pub(crate) fn log_omitted(&self, at_end: bool) {
         self.targets().iter().for_each(|handle| handle.log_omitted(at_end));
+        self.shared.log_omitted_slow_calls(at_end);
     }
 
     /// True if each configured target has been tried, and each target of the first round of every entry with `discover`.

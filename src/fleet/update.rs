@@ -364,6 +364,7 @@ impl Fleet {
                 }
                 *current = changes.targets.iter().cloned().collect();
                 self.index(current);
+                self.limit_heartbeats(current);
                 self.changed();
             }
             modified

@@ -1,4 +1,4 @@
-//! Log lines of events, with a rate limit per target.
+//! Log lines of events, with a rate limit per target, and one for the slow calls of all targets together.
 
 use std::time::Duration;
 
@@ -17,6 +17,13 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Size of the token bucket as a time: 16 lines. With the 4 lines a second that [`INTERVAL`] adds, no second has more than
 /// 20 lines.
 const BURST: Duration = Duration::from_secs(4);
+
+/// Interval between lines about slow calls of all targets together in the long run: 100 lines a second. 10,000 targets with one
+/// slow call a second would otherwise write 260 GB a day.
+const PROCESS_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Size of the token bucket for these as a time: 1,000 lines.
+const PROCESS_BURST: Duration = Duration::from_secs(10);
 
 /// Time without an omitted line after which omitted lines are reported.
 const QUIET: Duration = Duration::from_secs(1);
@@ -55,12 +62,12 @@ impl Priority {
         }
     }
 
-    /// Returns the part of the bucket that is reserved for higher priorities.
-    fn reserve(self) -> Duration {
+    /// Returns the number of lines of the bucket that are reserved for higher priorities.
+    fn reserve(self) -> u32 {
         match self {
-            Self::Low => INTERVAL * 7,
-            Self::Medium => INTERVAL * 6,
-            Self::High => Duration::ZERO,
+            Self::Low => 7,
+            Self::Medium => 6,
+            Self::High => 0,
         }
     }
 }
@@ -76,10 +83,31 @@ pub(crate) struct Omitted {
     pub(crate) lost_entries: u64,
 }
 
-/// Token bucket that limits the log lines of one target, or of one entry with `discover`.
+/// Lines that a [`Limiter`] is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Scope {
+    /// Those of one target, or of one entry with `discover`.
+    #[default]
+    Target,
+    /// Those about slow calls of all targets.
+    Process,
+}
+
+impl Scope {
+    /// Returns the interval between lines in the long run, and the size of the bucket as a time.
+    fn rate(self) -> (Duration, Duration) {
+        match self {
+            Self::Target => (INTERVAL, BURST),
+            Self::Process => (PROCESS_INTERVAL, PROCESS_BURST),
+        }
+    }
+}
+
+/// Token bucket that limits log lines.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
-    /// Time at which the bucket is full; each line moves it by [`INTERVAL`].
+    scope: Scope,
+    /// Time at which the bucket is full; each line moves it by the interval of the scope.
     full_at: Mono,
     omitted: Omitted,
     /// Times of the first and the latest omitted line.
@@ -87,28 +115,30 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
+    /// Limiter of the lines about slow calls of all targets.
+    pub(crate) fn of_slow_calls() -> Self {
+        Self { scope: Scope::Process, ..Self::default() }
+    }
+
     /// Takes a token for a line. If there is none, counts the line as omitted and returns false.
     pub(crate) fn admit(&mut self, priority: Priority, now: Mono) -> bool {
-        let admitted = self.take(priority, now);
-        if !admitted {
-            self.omitted.lines = self.omitted.lines.saturating_add(1);
-            let (first, _) = self.period.unwrap_or((now, now));
-            self.period = Some((first, now));
-        }
-        admitted
+        self.admit_as(priority, Omitted { lines: 1, ..Omitted::default() }, now)
     }
 
     /// Takes a token for the line of an event, as [`Self::admit`] does.
     pub(crate) fn admit_event(&mut self, event: &Event, now: Mono) -> bool {
-        let admitted = self.admit(Priority::of(event), now);
-        match event {
-            Event::SlowScript(_) if !admitted => {
-                self.omitted.slow_calls = self.omitted.slow_calls.saturating_add(1);
-            }
-            Event::EntriesLost { count } if !admitted => {
-                self.omitted.lost_entries = self.omitted.lost_entries.saturating_add(*count);
-            }
-            _ => {}
+        let (slow_calls, lost_entries) = match event {
+            Event::SlowScript(_) => (1, 0),
+            Event::EntriesLost { count } => (0, *count),
+            _ => (0, 0),
+        };
+        self.admit_as(Priority::of(event), Omitted { lines: 1, slow_calls, lost_entries }, now)
+    }
+
+    fn admit_as(&mut self, priority: Priority, line: Omitted, now: Mono) -> bool {
+        let admitted = self.take(priority, now);
+        if !admitted {
+            self.omit(line, now);
         }
         admitted
     }
@@ -121,6 +151,24 @@ impl Limiter {
         if is_due && self.take(Priority::High, now) { self.rest() } else { None }
     }
 
+    /// Returns the omitted lines of one target, if they are to be reported by a line of its own. If they are slow calls only, and
+    /// there is no token for that line, they count as omitted here.
+    pub(crate) fn fold(&mut self, of_target: Omitted, now: Mono) -> Option<Omitted> {
+        if of_target.lines > of_target.slow_calls || self.take(Priority::Medium, now) {
+            return Some(of_target);
+        }
+        self.omit(of_target, now);
+        None
+    }
+
+    fn omit(&mut self, more: Omitted, now: Mono) {
+        self.omitted.lines = self.omitted.lines.saturating_add(more.lines);
+        self.omitted.slow_calls = self.omitted.slow_calls.saturating_add(more.slow_calls);
+        self.omitted.lost_entries = self.omitted.lost_entries.saturating_add(more.lost_entries);
+        let (first, _) = self.period.unwrap_or((now, now));
+        self.period = Some((first, now));
+    }
+
     /// Takes the omitted lines that were not reported.
     pub(crate) fn rest(&mut self) -> Option<Omitted> {
         self.period.take()?;
@@ -128,8 +176,9 @@ impl Limiter {
     }
 
     fn take(&mut self, priority: Priority, now: Mono) -> bool {
-        let next = self.full_at.max(now) + INTERVAL;
-        let admitted = next.since(now) <= BURST.saturating_sub(priority.reserve());
+        let (interval, burst) = self.scope.rate();
+        let next = self.full_at.max(now) + interval;
+        let admitted = next.since(now) <= burst.saturating_sub(interval * priority.reserve());
         if admitted {
             self.full_at = next;
         }
@@ -147,6 +196,17 @@ pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
         lost_entries = Some(lost_entries).filter(|count| *count > 0),
         "log lines were omitted: too many for one target; all metrics are exact"
     );
+}
+
+/// Logs the number of lines about slow calls that were omitted because of the limit for all targets.
+pub(crate) fn write_omitted_slow_calls(omitted: Omitted) {
+    let slow_calls = omitted.slow_calls;
+    warn!(slow_calls, "log lines of slow calls were omitted: too many for one exporter; all metrics are exact");
+}
+
+/// True if an event is a slow call, whose line the limit for all targets applies to.
+pub(crate) fn is_slow_call(event: &Event) -> bool {
+    matches!(event, Event::SlowScript(_))
 }
 
 /// True if the line of an event is disabled by the log level, so that it takes no token.
@@ -411,6 +471,49 @@ mod tests {
         let lost: u64 = reports.iter().map(|(_, omitted)| omitted.lost_entries).sum();
         assert!(lost.is_multiple_of(7) && lost / 7 < lines, "{lost} of {lines} lines");
         assert_eq!(reports.iter().map(|(_, omitted)| omitted.slow_calls).sum::<u64>(), 0);
+    }
+
+    /// 10,000 targets with a slow call a second each, and 1,000 whose own limit omits slow calls.
+    #[test]
+    fn slow_calls_of_all_targets_share_a_limit_and_each_is_written_or_counted() {
+        let slow_call = |limiter: &mut Limiter, now| {
+            let line = Omitted { lines: 1, slow_calls: 1, lost_entries: 0 };
+            limiter.admit_as(Priority::Low, line, now)
+        };
+        let of_target = Omitted { lines: 40, slow_calls: 40, lost_entries: 0 };
+        let mut limiter = Limiter::of_slow_calls();
+        let (mut written, mut reported, mut omitted, mut calls) = (0_u64, 0_u64, 0_u64, 0_u64);
+        let mut lines = Vec::new();
+        for ms in 0..20_000 {
+            let now = millis(ms);
+            for _ in 0..10 {
+                calls += 1;
+                if slow_call(&mut limiter, now) {
+                    written += 1;
+                    lines.push(now);
+                }
+            }
+            if ms % 10 == 0 {
+                calls += of_target.slow_calls;
+                if let Some(own) = limiter.fold(of_target, now) {
+                    reported += own.slow_calls;
+                    lines.push(now);
+                }
+            }
+            if let Some(report) = limiter.due(now) {
+                omitted += report.slow_calls;
+                lines.push(now);
+            }
+        }
+        assert!(omitted > 0, "a report while it goes on");
+        omitted += limiter.rest().expect("some since the last report").slow_calls;
+        assert_eq!(written + reported + omitted, calls);
+        assert!(lines.len() <= 1000 + 20 * 100 && lines.len() >= 20 * 100, "{}", lines.len());
+        let last_ten: Vec<Mono> = lines.into_iter().filter(|at| *at >= millis(10_000)).collect();
+        assert!(most_in_a_second(&last_ten) <= 101, "{}", most_in_a_second(&last_ten));
+        // What is more than slow calls has its own line whatever else there is.
+        let lost = Omitted { lines: 2, slow_calls: 1, lost_entries: 9 };
+        assert_eq!(limiter.fold(lost, millis(20_000)), Some(lost));
     }
 
     #[test]

@@ -636,6 +636,12 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     ),
     gauge(
+        "redis_script_exporter_heartbeat_interval_ratio",
+        &[],
+        "Interval between heartbeats in force as a multiple of the configured one: above 1 with more targets than --heartbeat.max-rate permits. Targets that are blocked keep the configured one.",
+        Source::Exporter(|view, out| out.value(&[], view.fleet.shared().stretch())),
+    ),
+    gauge(
         "redis_script_exporter_page_info",
         &["url"],
         "1; URL of the status page, for links in alerts: add ?target=NAME. Absent without --web.external-url.",

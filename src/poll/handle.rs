@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::client::{DialError, ResolvedEndpoint, TlsSetup, Transport};
-use crate::clock::{Clock, Timestamps};
+use crate::clock::{Clock, Mono, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, NamedScript, Sha1Digits, Sources};
@@ -32,6 +33,10 @@ pub(crate) struct Shared {
     sources: Mutex<Sources>,
     /// URL of the status page, if it is known; ends with `/`.
     external_url: OnceLock<String>,
+    /// Limits the log lines about slow calls of all targets.
+    slow_calls_log: Mutex<Limiter>,
+    /// Multiple of the configured intervals at which heartbeats are sent, as the bits of an `f64`.
+    stretch: AtomicU64,
 }
 
 impl Shared {
@@ -45,6 +50,30 @@ impl Shared {
             catalogue: RwLock::default(),
             sources: Mutex::default(),
             external_url: OnceLock::new(),
+            slow_calls_log: Mutex::new(Limiter::of_slow_calls()),
+            stretch: AtomicU64::new(1_f64.to_bits()),
+        }
+    }
+
+    /// Returns the multiple of the configured intervals at which heartbeats are sent; at least 1.
+    #[must_use]
+    pub(crate) fn stretch(&self) -> f64 {
+        f64::from_bits(self.stretch.load(Ordering::Relaxed))
+    }
+
+    /// Sets the multiple of the configured intervals at which heartbeats are sent; at least 1.
+    pub(crate) fn set_stretch(&self, stretch: f64) {
+        self.stretch.store(stretch.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Logs the number of log lines about slow calls that were omitted because of the limit for all targets, if that is due;
+    /// `at_end` logs it at once.
+    pub(crate) fn log_omitted_slow_calls(&self, at_end: bool) {
+        let mut log = self.slow_calls_log.lock();
+        let omitted = if at_end { log.rest() } else { log.due(self.clock.now().mono) };
+        drop(log);
+        if let Some(omitted) = omitted {
+            event_log::write_omitted_slow_calls(omitted);
         }
     }
 
@@ -375,18 +404,36 @@ impl TargetHandle {
         if events.is_empty() {
             return;
         }
-        let catalogue = self.shared.catalogue();
-        let address = self.config.address.to_string();
-        let address = Some(&*address).filter(|address| *address != self.name());
-        let page = self.page();
         let now = self.now().mono;
         for event in events.iter().filter(|event| !event_log::is_silent(event)) {
-            if self.log().admit_event(event, now) {
+            if self.admit_event(event, now) {
+                let address = self.config.address.to_string();
+                let address = Some(&*address).filter(|address| *address != self.name());
+                let (page, names) = (self.page(), self.shared.catalogue());
                 let redis_cli = || redis_cli(&self.config);
                 let (name, user) = (&self.config.name, self.config.credentials.user_shown());
-                event_log::write(name, address, user, event, &catalogue, redis_cli, page.as_deref());
+                event_log::write(name, address, user, event, &names, redis_cli, page.as_deref());
             }
         }
+    }
+
+    /// Counts the log line of an event; `false` if a limit is reached and the line must be omitted.
+    fn admit_event(&self, event: &Event, now: Mono) -> bool {
+        self.log().admit_event(event, now)
+            && (!event_log::is_slow_call(event) || self.shared.slow_calls_log.lock().admit_event(event, now))
+    }
+
+    /// Returns the usual interval between heartbeats, if it is longer than configured because of `--heartbeat.max-rate`.
+    pub(crate) fn stretched_heartbeat(&self) -> Option<Duration> {
+        let stretch = Some(self.shared.stretch()).filter(|stretch| *stretch > 1.0)?;
+        Some(self.config.intervals.heartbeat.mul_f64(stretch))
+    }
+
+    /// Returns the interval between heartbeats that is in force.
+    #[must_use]
+    pub(crate) fn heartbeat_interval(&self, numbers: &Target) -> Duration {
+        let configured = self.config.intervals.heartbeat;
+        numbers.heartbeat_interval(configured, self.stretched_heartbeat().unwrap_or(configured))
     }
 
     fn log(&self) -> MutexGuard<'_, Limiter> {
@@ -400,8 +447,9 @@ impl TargetHandle {
 
     /// Logs the number of omitted log lines, if that is due; `at_end` logs it at once, for a target that ends.
     pub(crate) fn log_omitted(&self, at_end: bool) {
-        let omitted = if at_end { self.log().rest() } else { self.log().due(self.now().mono) };
-        if let Some(omitted) = omitted {
+        let now = self.now().mono;
+        let omitted = if at_end { self.log().rest() } else { self.log().due(now) };
+        if let Some(omitted) = omitted.and_then(|omitted| self.shared.slow_calls_log.lock().fold(omitted, now)) {
             event_log::write_omitted(&self.config.name, omitted);
         }
     }

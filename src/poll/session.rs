@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         let intervals = self.handle.config().intervals;
         let numbers = self.handle.numbers();
         let due = |last: Option<Mono>, interval| last.map_or(Mono::EPOCH, |last| last + interval);
-        let interval = numbers.heartbeat_interval(intervals.heartbeat);
+        let interval = self.handle.heartbeat_interval(&numbers);
         let heartbeat = due(self.last.heartbeat, interval);
         let mut next = (heartbeat, Action::Heartbeat);
         let mut offer = |due: Mono, action| {

@@ -406,8 +406,10 @@ impl Target {
         other.map_or(Heartbeat::Ping, |(heartbeat, _)| *heartbeat)
     }
 
-    /// Interval of heartbeats.
-    pub(crate) fn heartbeat_interval(&self, usual: Duration) -> Duration {
+    /// Interval of heartbeats. While the server is blocked it is the `configured` one, and otherwise `usual`, which is longer if
+    /// there are too many targets.
+    pub(crate) fn heartbeat_interval(&self, configured: Duration, usual: Duration) -> Duration {
+        let usual = if self.liveness.blockage().is_some() { configured } else { usual };
         let refused = !HEARTBEATS.iter().any(|(_, feature)| self.may_use(*feature));
         if self.causes_errors || refused { usual.max(ERROR_INTERVAL) } else { usual }
     }

@@ -86,6 +86,7 @@ fn facts<'a>(
         user: config.credentials.user_shown(),
         slow_warning: config.slow.warning,
         poll_interval: config.intervals.poll,
+        stretched_heartbeat: None,
         condition: named(&result.condition, names),
         info: result.info.as_ref(),
         unavailable: unavailable.collect(),

@@ -1,5 +1,7 @@
 //! The problems of a target as the page shows them, and the remedy for a blockage.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::clock::Timestamps;
@@ -41,6 +43,7 @@ pub(crate) fn diagnosis(
     config: &TargetConfig,
     target: &Target,
     catalogue: &Catalogue,
+    stretched_heartbeat: Option<Duration>,
     now: Timestamps,
 ) -> (Vec<ProblemRow>, Remedy) {
     let (redis_cli, admin_cli) = (shell::redis_cli(config), shell::admin_cli(config));
@@ -57,6 +60,7 @@ pub(crate) fn diagnosis(
         redis_cli: &redis_cli,
         admin_cli: &admin_cli,
         guard,
+        stretched_heartbeat,
         ..facts(config, target, catalogue, now)
     };
     let (blockages, mut problems): (Vec<Problem>, Vec<Problem>) =
@@ -110,6 +114,7 @@ fn facts<'a>(
         user: config.credentials.user_shown(),
         slow_warning: target.scripts().slow().warning,
         poll_interval: config.intervals.poll,
+        stretched_heartbeat: None,
         condition: condition(config, target, catalogue, now),
         info: Some(info),
         unavailable: unavailable.collect(),

@@ -313,7 +313,7 @@ impl TargetRow {
         let target = handle.numbers();
         let liveness = target.liveness();
         let scripts = target.scripts();
-        let (problems, remedy) = diagnosis(config, &target, catalogue, now);
+        let (problems, remedy) = diagnosis(config, &target, catalogue, handle.stretched_heartbeat(), now);
         let mut slow_calls = BySeverity::default();
         for (_, severity, count) in scripts.slow_calls() {
             match severity {
