@@ -134,7 +134,13 @@ impl Clock {
     /// Reads both clocks.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamps {
-        Timestamps { mono: self.epoch + self.start.elapsed(), unix: unix() }
+        Timestamps { mono: self.mono(), unix: unix() }
+    }
+
+    /// Reads the monotonic clock.
+    #[must_use]
+    pub(crate) fn mono(&self) -> Mono {
+        self.epoch + self.start.elapsed()
     }
 
     /// Converts to the runtime's clock; an instant before the start of the process becomes that start.

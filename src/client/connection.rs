@@ -1,5 +1,6 @@
 //! A connection that sends one command at a time.
 
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -209,8 +210,9 @@ impl Connection {
     async fn send_request(&mut self, request: Request, in_flight: InFlight) -> Result<Value, CommandError> {
         self.limit.reset(in_flight.limit);
         let (packed, count) = match &request {
-            Request::One(command) => (command.get_packed_command(), 1),
-            Request::Pipeline(pipeline) => (pipeline.get_packed_pipeline(), pipeline.len()),
+            Request::Packed(bytes) => (Cow::Borrowed(*bytes), 1),
+            Request::One(command) => (command.get_packed_command().into(), 1),
+            Request::Pipeline(pipeline) => (pipeline.get_packed_pipeline().into(), pipeline.len()),
         };
         drop(request);
         let replies = self.replies(&packed, count).await;

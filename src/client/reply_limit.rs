@@ -141,7 +141,7 @@ impl ReplyLimit {
         {
             let mut first = self.0.first_bytes.lock();
             let room = MAX_LINE.saturating_sub(first.len());
-            first.extend(bytes.iter().take(room));
+            first.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         }
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));

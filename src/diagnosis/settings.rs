@@ -22,8 +22,7 @@ const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 pub(crate) const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Remedy for heartbeats that are rarer than that.
-pub(crate) const RARE_HEARTBEATS_REMEDY: &str =
-    "Divide the targets between several exporters (--shard), or raise --heartbeat.max-rate if this machine has CPU time left.";
+pub(crate) const RARE_HEARTBEATS_REMEDY: &str = "Divide the targets between several exporters (--shard), or raise --heartbeat.max-rate if this machine has CPU time left.";
 
 /// Adds the problems of the settings.
 pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Targets;
@@ -22,12 +22,28 @@ pub(crate) struct UnexpectedEnd {
 /// The tasks of the program.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    /// Parent of the tasks' tokens.
+    /// Parent of the tasks' tokens; the tasks that poll are aborted.
     stop: CancellationToken,
     /// Running tasks; each returns its name, and whether it was stopped.
     tasks: JoinSet<(String, bool)>,
-    /// Targets whose tasks run, with the tokens that stop these.
-    running: Vec<(Arc<TargetHandle>, CancellationToken)>,
+    /// Targets whose tasks run.
+    running: Vec<Running>,
+}
+
+/// Tasks of a target.
+#[derive(Debug)]
+struct Running {
+    handle: Arc<TargetHandle>,
+    poll: AbortHandle,
+    /// Stops the tasks of the guard and of the log file.
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn stop(&self) {
+        self.poll.abort();
+        self.stop.cancel();
+    }
 }
 
 impl Supervisor {
@@ -62,20 +78,25 @@ impl Supervisor {
     /// Starts the tasks of new targets, and stops those of targets that are no longer in the list.
     pub(crate) fn watch(&mut self, targets: &Targets) {
         let wanted: HashSet<*const TargetHandle> = targets.iter().map(Arc::as_ptr).collect();
-        self.running.retain(|(handle, stop)| {
-            let stays = wanted.contains(&Arc::as_ptr(handle));
+        self.running.retain(|running| {
+            let stays = wanted.contains(&Arc::as_ptr(&running.handle));
             if !stays {
-                stop.cancel();
+                running.stop();
             }
             stays
         });
         let running: HashSet<*const TargetHandle> =
-            self.running.iter().map(|(handle, _)| Arc::as_ptr(handle)).collect();
+            self.running.iter().map(|running| Arc::as_ptr(&running.handle)).collect();
         for target in targets.iter().filter(|target| !running.contains(&Arc::as_ptr(target))) {
             let stop = self.stop.child_token();
-            self.running.push((Arc::clone(target), stop.clone()));
-            let task = poll::watch(Arc::clone(target), stop.clone());
-            self.start_until(target.config().name.to_string(), stop.clone(), task);
+            let handle = Arc::clone(target);
+            // Boxed, since the block would contain it twice.
+            let task = Box::pin(poll::watch(Arc::clone(target)));
+            let poll = self.tasks.spawn(async move {
+                task.await;
+                (handle.name().to_owned(), false)
+            });
+            self.running.push(Running { handle: Arc::clone(target), poll, stop: stop.clone() });
             if let Some(config) = target.config().guard.clone() {
                 let (handle, stopped) = (Arc::clone(target), stop.clone());
                 let task = async move { guard::watch(&handle, &config, &stopped).await };
@@ -94,6 +115,7 @@ impl Supervisor {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok((_, true))) => {}
+                Some(Err(error)) if error.is_cancelled() => {}
                 Some(Ok((name, false))) => return UnexpectedEnd { name },
                 Some(Err(error)) => return UnexpectedEnd { name: error.to_string() },
                 // No task runs.
@@ -105,6 +127,7 @@ impl Supervisor {
     /// Stops all tasks and waits for their end.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
+        self.running.iter().for_each(Running::stop);
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -127,7 +150,7 @@ mod tests {
         let cli = Cli::parse_words(words, |_| None).unwrap();
         let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
         let handle = Arc::clone(&fleet.targets()[0]);
-        let sizes = (size_of::<Target>(), size_of_val(&poll::watch(handle, CancellationToken::new())));
+        let sizes = (size_of::<Target>(), size_of_val(&poll::watch(handle)));
         assert!(sizes.0 <= 3584 && sizes.1 <= 7168, "{sizes:?}");
     }
 

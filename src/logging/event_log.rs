@@ -201,7 +201,10 @@ pub(crate) fn write_omitted(target: &str, omitted: Omitted) {
 /// Logs the number of lines about slow calls that were omitted because of the limit for all targets.
 pub(crate) fn write_omitted_slow_calls(omitted: Omitted) {
     let slow_calls = omitted.slow_calls;
-    warn!(slow_calls, "log lines of slow calls were omitted: too many for one exporter; all metrics are exact");
+    warn!(
+        slow_calls,
+        "log lines of slow calls were omitted: too many for one exporter; all metrics are exact"
+    );
 }
 
 /// True if an event is a slow call, whose line the limit for all targets applies to.

@@ -9,6 +9,9 @@ use crate::script::Sha1Digits;
 /// Commands for which a new name can be given.
 const RENAMEABLE: [&str; 3] = ["CONFIG", "INFO", "SLOWLOG"];
 
+/// PING without arguments.
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
 /// Maximum length of a new name, bytes.
 const MAX_COMMAND: usize = 128;
 
@@ -152,7 +155,7 @@ impl Command {
     pub(crate) fn request(self, names: &CommandNames) -> Request {
         let one = |command: &mut Cmd| Request::One(std::mem::take(command));
         match self {
-            Self::Ping => one(&mut cmd("PING")),
+            Self::Ping => Request::Packed(PING),
             Self::Transaction => {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("MULTI").cmd("EXEC");
@@ -303,6 +306,8 @@ impl TopologyCommand<'_> {
 /// Wire form of a command.
 #[derive(Debug)]
 pub(crate) enum Request {
+    /// The bytes of one command: most heartbeats.
+    Packed(&'static [u8]),
     /// One command.
     One(Cmd),
     /// A pipeline; its result is the first error or the last reply.

@@ -305,6 +305,12 @@ impl TargetHandle {
         self.shared.clock.now()
     }
 
+    /// Returns the current time of the monotonic clock.
+    #[must_use]
+    pub(crate) fn mono(&self) -> Mono {
+        self.shared.clock.mono()
+    }
+
     /// Returns the clock.
     #[must_use]
     pub(crate) fn clock(&self) -> Clock {
@@ -449,7 +455,9 @@ impl TargetHandle {
     pub(crate) fn log_omitted(&self, at_end: bool) {
         let now = self.now().mono;
         let omitted = if at_end { self.log().rest() } else { self.log().due(now) };
-        if let Some(omitted) = omitted.and_then(|omitted| self.shared.slow_calls_log.lock().fold(omitted, now)) {
+        if let Some(omitted) =
+            omitted.and_then(|omitted| self.shared.slow_calls_log.lock().fold(omitted, now))
+        {
             event_log::write_omitted(&self.config.name, omitted);
         }
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug};
 
 pub(crate) use self::handle::{Shared, TargetHandle};
@@ -41,45 +40,41 @@ const NO_TLS: &str = "The port may not use TLS: try redis:// instead of rediss:/
 /// Reason for the end of a session.
 #[derive(Debug)]
 enum SessionEnd {
-    /// The target was removed, or the exporter stops.
-    Stopped,
     /// The connection failed or is no longer usable, with the reason.
     Lost(String),
     /// The connection ended without a single reply, with the reason.
     NoReply(String),
 }
 
-/// Polls one target until `stop`.
-pub(crate) async fn watch(handle: Arc<TargetHandle>, stop: CancellationToken) {
-    poll(&handle, stop).await;
-    // The fleet does not do this for a target that was removed.
-    handle.log_omitted(true);
+/// Logs the omitted log lines of a target when its task is aborted. The fleet does not do this for a target that was removed.
+struct LogAtEnd<'a>(&'a TargetHandle);
+
+impl Drop for LogAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.log_omitted(true);
+    }
 }
 
-async fn poll(handle: &TargetHandle, stop: CancellationToken) {
+/// Polls one target until the task is aborted, which is cheaper than a token that is polled with each reply.
+pub(crate) async fn watch(handle: Arc<TargetHandle>) {
+    let handle = &*handle;
+    let _log_at_end = LogAtEnd(handle);
     let mut backoff = Backoff::default();
     // A port that accepts connections and never replies on any of them is not a blocked server.
     let mut never_replied = false;
     loop {
-        let began = handle.now().mono;
-        let end = session(handle, &stop, never_replied).await;
+        let began = handle.mono();
+        let end = session(handle, never_replied).await;
         never_replied = matches!(end, SessionEnd::NoReply(_));
-        match end {
-            SessionEnd::Stopped => return,
-            SessionEnd::Lost(detail) | SessionEnd::NoReply(detail) => {
-                if tracing::enabled!(Level::DEBUG) && handle.may_log(Priority::Low) {
-                    debug!(target = &*handle.config().name, detail, "connection ended");
-                }
-            }
+        let (SessionEnd::Lost(detail) | SessionEnd::NoReply(detail)) = end;
+        if tracing::enabled!(Level::DEBUG) && handle.may_log(Priority::Low) {
+            debug!(target = &*handle.config().name, detail, "connection ended");
         }
-        let lasted = handle.now().mono.since(began);
+        let lasted = handle.mono().since(began);
         if lasted >= HEALTHY_AFTER && handle.numbers().liveness().state().kind().is_up() {
             backoff = Backoff::default();
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(backoff.next()) => {}
-        }
+        sleep(backoff.next()).await;
     }
 }
 
@@ -99,20 +94,16 @@ impl Backoff {
 }
 
 /// Connects and uses the connection until it ends.
-async fn session(handle: &TargetHandle, stop: &CancellationToken, never_replied: bool) -> SessionEnd {
+async fn session(handle: &TargetHandle, never_replied: bool) -> SessionEnd {
     let config = handle.config();
-    let connecting = connect_within(&config.address.endpoint, config.allow());
-    let dialled = tokio::select! {
-        () = stop.cancelled() => return SessionEnd::Stopped,
-        dialled = connecting => dialled,
-    };
+    let dialled = connect_within(&config.address.endpoint, config.allow()).await;
     handle.dialled(dialled.as_ref());
     let transport = match dialled {
         Ok(transport) => transport,
         Err(error) => return unreachable(handle, error.outage()),
     };
     handle.observe(Observation::Connected { addresses: transport.addresses });
-    let mut waiter = Waiter::new(handle, stop, transport.endpoint.clone(), never_replied);
+    let mut waiter = Waiter::new(handle, transport.endpoint.clone(), never_replied);
     let transport = match handle.tls() {
         None => transport,
         Some(tls) => match tls_handshake(&mut waiter, &tls, transport).await {

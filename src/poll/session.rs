@@ -89,6 +89,8 @@ struct LastBegun {
     ping: Option<Mono>,
     poll: Option<Mono>,
     info: Option<Mono>,
+    settings: Option<Mono>,
+    length: Option<Mono>,
     naming: Option<Mono>,
     source: Option<Mono>,
 }
@@ -99,8 +101,17 @@ enum Action {
     Heartbeat,
     NameFunction,
     Info,
+    Settings,
+    Length,
     Poll,
     Source,
+}
+
+impl Action {
+    /// True if its command may take the place of a heartbeat.
+    fn shows_liveness(self) -> bool {
+        matches!(self, Self::Info | Self::Settings | Self::Length | Self::Poll)
+    }
 }
 
 impl<'a> Session<'a> {
@@ -125,14 +136,13 @@ impl<'a> Session<'a> {
         loop {
             let (due, action) = self.next_action();
             let clock = self.handle.clock();
-            tokio::select! {
-                () = self.waiter.stop.cancelled() => return SessionEnd::Stopped,
-                () = sleep_until(clock.instant(due)) => {}
-            }
+            sleep_until(clock.instant(due)).await;
             let result = match action {
                 Action::Heartbeat => self.heartbeat().await,
                 Action::NameFunction => self.name_function().await,
                 Action::Info => self.read_info().await,
+                Action::Settings => self.read_settings().await,
+                Action::Length => self.read_length().await,
                 Action::Poll => self.read_slowlog().await,
                 Action::Source => self.read_source().await,
             };
@@ -150,9 +160,9 @@ impl<'a> Session<'a> {
         let interval = self.handle.heartbeat_interval(&numbers);
         let heartbeat = due(self.last.heartbeat, interval);
         let mut next = (heartbeat, Action::Heartbeat);
-        let mut offer = |due: Mono, action| {
+        let mut offer = |due: Mono, action: Action| {
             // What is due before the heartbeat after the next one is sent in place of the next one.
-            let replaces = matches!(action, Action::Info | Action::Poll)
+            let replaces = action.shows_liveness()
                 && self.may_replace_heartbeat(heartbeat)
                 && due < heartbeat + interval;
             let due = if replaces { due.min(heartbeat) } else { due };
@@ -168,6 +178,8 @@ impl<'a> Session<'a> {
         if self.has_replied && *numbers.liveness().state() == State::Ok {
             offer(due(self.last.info, intervals.info), Action::Info);
             if self.identified {
+                offer(due(self.last.settings, intervals.info), Action::Settings);
+                offer(due(self.last.length, intervals.info), Action::Length);
                 offer(due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll);
                 if self.handle.config().privacy.show_source
                     && numbers.should_try(Feature::ScriptShow, self.handle.now())
@@ -189,10 +201,7 @@ impl<'a> Session<'a> {
     async fn log_in(&mut self) -> Result<(), SessionEnd> {
         let TargetConfig { credentials, address, .. } = self.handle.config();
         let Some(password) = &credentials.password else { return Ok(()) };
-        let passwords = tokio::select! {
-            () = self.waiter.stop.cancelled() => return Err(SessionEnd::Stopped),
-            passwords = password.read_within(PASSWORD_LIMIT) => passwords,
-        };
+        let passwords = password.read_within(PASSWORD_LIMIT).await;
         let password = passwords.and_then(|passwords| passwords.of(credentials.user.as_deref(), address));
         let Some(password) = password.map_err(|error| unauthorized(self.handle, error))? else {
             return Ok(());
@@ -221,7 +230,7 @@ impl<'a> Session<'a> {
             Heartbeat::SlowlogLen => Command::SlowlogLen,
         };
         let reply = self.exchange(command).await?;
-        let round_trip = self.handle.now().mono.since(now.mono);
+        let round_trip = self.handle.mono().since(now.mono);
         self.handle.observe(Observation::Heartbeat { round_trip });
         match &reply {
             // An error such as MISCONF does not show whether the server is BUSY; another kind of heartbeat does.
@@ -238,7 +247,7 @@ impl<'a> Session<'a> {
 
     /// Reads the name of the running function.
     async fn name_function(&mut self) -> Result<(), SessionEnd> {
-        let sent = self.handle.now().mono;
+        let sent = self.handle.mono();
         self.last.naming = Some(sent);
         let reply = self.exchange(Command::FunctionStats).await?;
         match reply.as_ref().ok().map(|value| function_stats(value.clone())) {
@@ -265,7 +274,7 @@ impl<'a> Session<'a> {
             }
             return Ok(true);
         }
-        let began = self.handle.now().mono;
+        let began = self.handle.mono();
         self.handle.observe(Observation::PollBegan);
         match self.info().await {
             Ok(info) => {
@@ -284,17 +293,28 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Reads INFO, CONFIG and the length of the slow log.
+    /// Reads INFO; for the first time also CONFIG and the length of the slow log.
     async fn read_info(&mut self) -> Result<(), SessionEnd> {
-        self.last.info = Some(self.handle.now().mono);
+        self.last.info = Some(self.handle.mono());
         if !self.identify().await? {
             self.last.info = None;
             return Ok(());
         }
         if !std::mem::replace(&mut self.identified, true) {
             self.initialize().await?;
+            self.read_settings().await?;
+            self.read_length().await?;
+            // At other times than INFO from now on, so that each takes the place of a heartbeat.
+            let (now, interval) = (self.handle.mono(), self.handle.config().intervals.info);
+            self.last.settings = Some(now + interval / 3);
+            self.last.length = Some(now + interval * 2 / 3);
         }
-        self.read_settings().await?;
+        Ok(())
+    }
+
+    /// Reads the length of the slow log.
+    async fn read_length(&mut self) -> Result<(), SessionEnd> {
+        self.last.length = Some(self.handle.mono());
         if !self.should_try(Feature::SlowlogLength) {
             return Ok(());
         }
@@ -355,7 +375,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Reads CONFIG.
     async fn read_settings(&mut self) -> Result<(), SessionEnd> {
+        self.last.settings = Some(self.handle.mono());
         if !self.should_try(Feature::Config) {
             return Ok(());
         }
@@ -385,7 +407,7 @@ impl<'a> Session<'a> {
 
     /// Reads new entries of the slow log.
     async fn read_slowlog(&mut self) -> Result<(), SessionEnd> {
-        let began = self.handle.now().mono;
+        let began = self.handle.mono();
         self.last.poll = Some(began);
         if !self.should_try(Feature::Slowlog) {
             self.handle.observe(Observation::SlowlogUnreadable);
@@ -429,7 +451,7 @@ impl<'a> Session<'a> {
 
     /// Reads the source of a script that has none yet.
     async fn read_source(&mut self) -> Result<(), SessionEnd> {
-        self.last.source = Some(self.handle.now().mono);
+        self.last.source = Some(self.handle.mono());
         let wanted = self.handle.wanted_source(&self.handle.numbers());
         let Some(sha1) = wanted else { return Ok(()) };
         let reply = self.request(Command::ScriptShow(sha1)).await;
@@ -454,7 +476,7 @@ impl<'a> Session<'a> {
 
     /// Sends a command, waits for the reply and reports what it shows about the server's state.
     async fn request(&mut self, command: Command) -> Result<Value, RequestError> {
-        let sent = self.handle.now().mono;
+        let sent = self.handle.mono();
         if !command.is_accepted_while_busy() && self.may_replace_heartbeat(sent) {
             self.last.heartbeat = Some(sent);
         }
@@ -575,6 +597,10 @@ impl<'a> Session<'a> {
     }
 
     fn available(&self, feature: Feature) {
+        // Nearly every reply says what is known.
+        if self.handle.numbers().exporter().is_settled(feature) {
+            return;
+        }
         self.handle.observe(Observation::Capability { feature, absence: None, trouble: None });
     }
 
@@ -593,15 +619,13 @@ impl<'a> Session<'a> {
     }
 
     fn polled(&self, began: Mono) {
-        let took = self.handle.now().mono.since(began);
+        let took = self.handle.mono().since(began);
         self.handle.observe(Observation::Polled { took });
     }
 
     /// Counts a failed poll, and reports the reason unless the state or a capability shows it.
     fn poll_failed(&self, command: Command, error: RequestError) -> Result<(), SessionEnd> {
-        if !matches!(error, RequestError::Ended(SessionEnd::Stopped)) {
-            self.handle.observe(Observation::PollFailed);
-        }
+        self.handle.observe(Observation::PollFailed);
         match error {
             RequestError::Ended(end) => return Err(end),
             RequestError::Malformed(malformed) => self.report_unexpected(command, malformed.to_string()),

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::sleep_until;
-use tokio_util::sync::CancellationToken;
 
 use super::{SessionEnd, unreachable};
 use crate::client::{
@@ -32,7 +31,6 @@ struct Check {
 /// Waits for replies, and reports a server that does not reply.
 pub(super) struct Waiter<'a> {
     pub(super) handle: &'a TargetHandle,
-    pub(super) stop: &'a CancellationToken,
     /// The server's end of the connection.
     endpoint: ResolvedEndpoint,
     last_check: Option<Check>,
@@ -42,20 +40,15 @@ pub(super) struct Waiter<'a> {
 }
 
 impl<'a> Waiter<'a> {
-    pub(super) fn new(
-        handle: &'a TargetHandle,
-        stop: &'a CancellationToken,
-        endpoint: ResolvedEndpoint,
-        never_replied: bool,
-    ) -> Self {
-        Self { handle, stop, endpoint, last_check: None, never_replied }
+    pub(super) fn new(handle: &'a TargetHandle, endpoint: ResolvedEndpoint, never_replied: bool) -> Self {
+        Self { handle, endpoint, last_check: None, never_replied }
     }
 
     /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
     /// a second connection to tell a blocked server, which accepts it, from one that is down.
     pub(super) async fn wait<T>(&mut self, reply: impl Future<Output = T>) -> Result<T, SessionEnd> {
         let clock = self.handle.clock();
-        let since = clock.now().mono;
+        let since = clock.mono();
         let limit = self.handle.config().intervals.blocked_after;
         let mut blocked_at = since + limit;
         let mut reply = pin!(reply);
@@ -63,11 +56,10 @@ impl<'a> Waiter<'a> {
             tokio::select! {
                 biased;
                 reply = &mut reply => return Ok(reply),
-                () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
                 () = sleep_until(clock.instant(blocked_at)) => {}
             }
             // If the timer is late, this process lacked CPU time, and the reply may have arrived in the meantime.
-            let now = clock.now().mono;
+            let now = clock.mono();
             let late = now.since(blocked_at);
             if is_last || late < STARVED_AFTER {
                 break;
@@ -76,18 +68,17 @@ impl<'a> Waiter<'a> {
         }
         let _held = loop {
             let earliest = self.last_check.map_or(Mono::EPOCH, |check| check.at + REACHABILITY_INTERVAL);
-            if self.last_check.is_some_and(|check| check.accepted) && clock.now().mono < earliest {
+            if self.last_check.is_some_and(|check| check.accepted) && clock.mono() < earliest {
                 // The result of the previous blockage, less than an interval ago, is still valid.
                 break None;
             }
             let checking = async {
                 sleep_until(clock.instant(earliest)).await;
-                (clock.now().mono, reachability(&self.endpoint).await)
+                (clock.mono(), reachability(&self.endpoint).await)
             };
             let (at, result) = tokio::select! {
                 biased;
                 reply = &mut reply => return Ok(reply),
-                () = self.stop.cancelled() => return Err(SessionEnd::Stopped),
                 result = checking => result,
             };
             self.last_check = Some(Check { at, accepted: matches!(result, Reachability::Accepted(_)) });
@@ -106,7 +97,7 @@ impl<'a> Waiter<'a> {
             }
             // A full queue of new connections looks like a network failure. In case of a network failure, the peer's
             // kernel does not acknowledge the request, and our kernel breaks the connection.
-            let unanswered = clock.now().mono.since(since);
+            let unanswered = clock.mono().since(since);
             if matches!(self.endpoint, ResolvedEndpoint::Unix(_))
                 || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
             {
@@ -121,10 +112,6 @@ impl<'a> Waiter<'a> {
             self.handle.observe(Observation::Silent { since });
         }
         // Holding the second connection until the reply limits the number of connections to two.
-        tokio::select! {
-            biased;
-            reply = &mut reply => Ok(reply),
-            () = self.stop.cancelled() => Err(SessionEnd::Stopped),
-        }
+        Ok(reply.await)
     }
 }

@@ -176,6 +176,12 @@ impl ExporterStats {
         self.capabilities.get(&feature).map(|capability| capability.absence.is_none())
     }
 
+    /// True if the feature is available, and another success changes nothing.
+    #[must_use]
+    pub(crate) fn is_settled(&self, feature: Feature) -> bool {
+        self.capability(feature) == Some(true) && !self.lost_at.contains_key(&feature)
+    }
+
     /// Returns the reason for which a feature is not available; `None` if it is, or was not tried.
     #[must_use]
     pub(crate) fn absence(&self, feature: Feature) -> Option<&Absence> {
