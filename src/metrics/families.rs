@@ -638,8 +638,13 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_heartbeat_interval_ratio",
         &[],
-        "Interval between heartbeats in force as a multiple of the configured one: above 1 with more targets than --heartbeat.max-rate permits. Targets that are blocked keep the configured one.",
-        Source::Exporter(|view, out| out.value(&[], view.fleet.shared().stretch())),
+        "Interval between heartbeats in force as a multiple of the configured one, with more targets than --heartbeat.max-rate permits; absent while it is 1. Targets that are blocked keep the configured one.",
+        Source::Exporter(|view, out| {
+            let ratio = view.fleet.shared().stretch();
+            if ratio > 1.0 {
+                out.value(&[], ratio);
+            }
+        }),
     ),
     gauge(
         "redis_script_exporter_page_info",
