@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::budget::{Budget, own_time};
 use super::error::{RehearseError, Remains};
 use super::fill::{Data, Filled};
 use super::fit::TimedRun;
 use super::plan::Plan;
 use super::session::{Callable, RUN_LIMIT, Run, Session};
-use super::snapshot::{CommandTime, Difference};
-use crate::clock::{Clock, Mono};
+use super::snapshot::{CommandTime, Difference, Snapshot};
+use crate::clock::Clock;
 use crate::convert::float;
 
 /// Smallest size.
@@ -21,13 +22,16 @@ const NEAR_LIMIT: f64 = 1.2;
 /// Total time of the runs of one size that is aimed at.
 const TARGET: f64 = 0.3;
 
-/// Maximum number of batches per size.
+/// Maximum number of batches per size; of a small one, per visit.
 const MAX_BATCHES: u32 = 9;
 
-/// Largest size that is measured more often, and its maximum number of batches. These sizes tell n from n log n, and a few milliseconds
-/// may all be disturbed by another program.
+/// Largest size that is visited several times, and the number of visits. These sizes tell n from n log n, and another program may
+/// disturb all batches of a few milliseconds in succession.
 const SMALL: u64 = 3000;
-const MAX_SMALL_BATCHES: u32 = 30;
+const VISITS: u32 = 4;
+
+/// Part of the time budget that visits of small sizes may use.
+const VISITS_SHARE: f64 = 0.3;
 
 /// Part of the time budget for one size, once its time is reproduced: many sizes tell more than many batches of a few.
 const SIZE_SHARE: f64 = 1.0 / 16.0;
@@ -41,8 +45,11 @@ const BATCH: f64 = 0.002;
 /// Maximum number of runs of a batch.
 const MAX_BATCH: f64 = 50.0;
 
-/// Time of a run above which its processor time is compared, which has the commands around the run in it.
+/// Time of a run from which on its processor time is reliable; that has the commands around the run in it.
 const CPU_FROM: f64 = 0.005;
+
+/// Half of the unit of the server's clock, seconds.
+const UNIT: f64 = 0.5e-6;
 
 /// Number of sizes that are tried between the last run that ended and the first that was killed.
 const REFINEMENTS: usize = 2;
@@ -76,8 +83,10 @@ const REFERENCE_RUNS: u32 = 5;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Point {
     pub(crate) size: u64,
-    /// Shortest time of a run, without the time in which the server waited for the processor, seconds.
+    /// Shortest time of a run, by the server's clock or its processor time, seconds.
     pub(crate) seconds: f64,
+    /// Shortest time of a run by the server's clock, seconds.
+    pub(crate) clock: f64,
     /// Longest time of a run, by the server's clock, seconds.
     pub(crate) longest: f64,
     pub(crate) runs: u32,
@@ -89,12 +98,12 @@ pub(crate) struct Point {
     pub(crate) commands: BTreeMap<String, CommandTime>,
     /// Changes to the data by one run.
     pub(crate) changes: u64,
-    /// Part of the time in which the server waited for the processor, 0 to 1.
-    pub(crate) waited: f64,
     /// Time of the reference at this size, seconds; 0 if it was not measured.
     pub(crate) reference: f64,
     /// True if two batches took the same time, or the processor time counted.
     pub(crate) is_reproduced: bool,
+    /// Shortest times of a run in each batch, the shortest first.
+    pub(crate) batches: Vec<f64>,
 }
 
 /// Reason for which no larger size was measured.
@@ -144,26 +153,62 @@ pub(crate) struct Bounds {
 }
 
 /// Time of the runs of a batch.
+#[derive(Debug, Clone, PartialEq)]
 struct Timing {
-    /// All runs by the server's clock, seconds.
-    clock: f64,
-    /// Processor time of all runs and of the commands around them, seconds.
-    cpu: f64,
     /// One run by the server's clock, seconds.
-    seconds: f64,
-    /// One run without the time in which the server waited for the processor, seconds.
+    clock: f64,
+    /// One run by the server's clock or its processor time, whichever is shorter, seconds. The processor time has the commands around
+    /// the run in it, and the clock the time in which other programs used the processor: neither is shorter than the run.
     net: f64,
+    runs: u32,
     reply: u64,
     lua_memory: u64,
     difference: Difference,
 }
 
+impl Timing {
+    fn new(callable: &Callable, runs: u32, reply: u64, lua_memory: u64, difference: Difference) -> Self {
+        let clock = difference.commands.get(callable.command()).map_or(Duration::ZERO, |called| called.time);
+        let [clock, processor] =
+            [clock, difference.cpu].map(|time| time.as_secs_f64() / float(u64::from(runs)));
+        let net = if processor > 0.0 { clock.min(processor) } else { clock };
+        Self { clock, net, runs, reply, lua_memory, difference }
+    }
+
+    /// All runs, seconds.
+    fn total(&self) -> f64 {
+        self.net * float(u64::from(self.runs))
+    }
+}
+
+impl Point {
+    /// Adds a batch of runs.
+    fn add(&mut self, timing: &Timing, callable: &Callable) {
+        let is_first = self.batches.is_empty();
+        // A run of less than the server's unit takes half of it, on average.
+        let (net, clock) = (timing.net.max(UNIT), timing.clock.max(UNIT));
+        if is_first || net < self.seconds {
+            self.seconds = net;
+            self.commands = inner(&timing.difference.commands, callable, timing.runs);
+            self.changes = timing.difference.changes / u64::from(timing.runs);
+        }
+        self.clock = if is_first { clock } else { self.clock.min(clock) };
+        self.longest = self.longest.max(timing.clock);
+        self.runs += timing.runs;
+        self.reply = timing.reply;
+        self.lua_memory = self.lua_memory.max(timing.lua_memory);
+        self.batches.insert(self.batches.partition_point(|other| *other < net), net);
+        let second = self.batches.get(1).copied().unwrap_or(f64::INFINITY);
+        self.is_reproduced = second <= self.seconds * REPRODUCED || self.seconds > CPU_FROM;
+    }
+}
+
 /// Measurement in progress.
 struct Rehearsal<'a> {
     plan: &'a Plan,
-    bounds: Bounds,
+    max_size: u64,
+    budget: Budget,
     clock: &'a Clock,
-    start: Mono,
     data: Data<'a>,
     callable: Callable,
     reference: Callable,
@@ -189,9 +234,9 @@ pub(crate) async fn measure(
     let reference = session.load(REFERENCE.as_bytes(), None).await?;
     let mut rehearsal = Rehearsal {
         plan,
-        bounds,
+        max_size: bounds.max_size,
+        budget: Budget::new(bounds.budget, clock.now().mono, own_time()),
         clock,
-        start: clock.now().mono,
         data: Data::new(&plan.specs),
         callable,
         reference,
@@ -217,7 +262,7 @@ impl Rehearsal<'_> {
         session: &mut Session,
         progress: &mut impl Progress,
     ) -> Result<(), RehearseError> {
-        let mut size = MIN_SIZE.min(self.bounds.max_size);
+        let mut size = MIN_SIZE.min(self.max_size);
         self.measured.calibration = self.measure_reference(session, CALIBRATION).await?.unwrap_or(0.0);
         self.measured.overhead = self.measure_reference(session, 0).await?.unwrap_or(0.0);
         loop {
@@ -225,7 +270,15 @@ impl Rehearsal<'_> {
                 self.measured.stop = stop;
                 break;
             }
-            match self.next_size(size) {
+            let next = self.next_size(size);
+            if size <= SMALL
+                && !next.is_ok_and(|next| next <= SMALL)
+                && let Some(stop) = self.visit_small_sizes(session, progress).await?
+            {
+                self.measured.stop = stop;
+                break;
+            }
+            match next {
                 Ok(next) => size = next,
                 Err(stop) => {
                     self.measured.stop = stop;
@@ -250,8 +303,36 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
+    /// Measures the small sizes several times more; returns the reason to stop, if there is one.
+    async fn visit_small_sizes(
+        &mut self,
+        session: &mut Session,
+        progress: &mut impl Progress,
+    ) -> Result<Option<Stop>, RehearseError> {
+        for _ in 1..VISITS {
+            let small = self.measured.points.iter().filter(|point| point.seconds < TARGET);
+            for size in small.map(|point| point.size).collect::<Vec<_>>() {
+                if self.used() > self.budget.limit() * VISITS_SHARE {
+                    return Ok(None);
+                }
+                if let Some(stop) = self.measure_size(session, size, progress).await? {
+                    return Ok(Some(stop));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Part of the time budget that is used, seconds.
     fn used(&self) -> f64 {
-        self.clock.now().mono.since(self.start).as_secs_f64()
+        self.budget.used(self.clock.now().mono, own_time())
+    }
+
+    /// Numbers of the server; its processor time counts for the budget.
+    async fn snapshot(&mut self, session: &mut Session) -> Result<Snapshot, RehearseError> {
+        let snapshot = session.snapshot().await?;
+        self.budget.read(snapshot.cpu);
+        Ok(snapshot)
     }
 
     /// True if the time budget suffices for a size.
@@ -261,7 +342,7 @@ impl Rehearsal<'_> {
         if self.data.is_written() {
             cost += 2.0 * self.copy_cost * elements(size);
         }
-        self.used() + cost < self.bounds.budget.as_secs_f64()
+        self.budget.allows(cost, self.clock.now().mono, own_time())
     }
 
     /// Next size after one, or the reason for which there is none.
@@ -269,8 +350,8 @@ impl Rehearsal<'_> {
         if !self.plan.grows() {
             return Err(Stop::NothingGrows);
         }
-        let Some(next) = ladder(size).filter(|next| *next <= self.bounds.max_size) else {
-            return self.last_size(size, self.bounds.max_size, Stop::MaxSize);
+        let Some(next) = ladder(size).filter(|next| *next <= self.max_size) else {
+            return self.last_size(size, self.max_size, Stop::MaxSize);
         };
         let predicted = self.predict(next);
         if predicted > NEAR_LIMIT {
@@ -308,7 +389,7 @@ impl Rehearsal<'_> {
         last.seconds * (float(size) / float(last.size)).powf(exponent)
     }
 
-    /// Measures one size; returns the reason to stop, if there is one.
+    /// Measures one size, or measures it again; returns the reason to stop, if there is one.
     async fn measure_size(
         &mut self,
         session: &mut Session,
@@ -317,22 +398,27 @@ impl Rehearsal<'_> {
     ) -> Result<Option<Stop>, RehearseError> {
         let keys: Vec<String> = self.plan.keys.clone();
         let args = self.plan.args_at(size);
-        let mut point = Point { size, ..Point::default() };
-        let (mut batch, mut total, mut shortest, mut second) = (1_u32, 0.0, f64::INFINITY, f64::INFINITY);
-        let (mut cpu, mut clock) = (0.0, 0.0);
+        let callable = self.callable.clone();
+        let position = self.measured.points.binary_search_by_key(&size, |point| point.size);
+        let measured = position.ok().and_then(|position| self.measured.points.get(position));
+        let mut point = measured.cloned().unwrap_or_else(|| Point { size, ..Point::default() });
+        let is_new = position.is_err();
+        let target = if size <= SMALL { TARGET / float(u64::from(VISITS)) } else { TARGET };
+        let (mut batch, mut total) = (if is_new { 1 } else { self.repetitions(point.seconds) }, 0.0);
         let start = self.used();
-        for number in 0..if size <= SMALL { MAX_SMALL_BATCHES } else { MAX_BATCHES } {
-            progress.at(size, self.used() / self.bounds.budget.as_secs_f64(), self.measured.points.last());
+        for number in 0..MAX_BATCHES {
+            progress.at(size, self.used() / self.budget.limit(), self.measured.points.last());
             let before_fill = self.used();
             if self.data.provide(session, size).await? == Filled::OutOfMemory {
                 return Ok(Some(Stop::Memory));
             }
-            self.learn(size, self.used() - before_fill, number == 0);
+            self.snapshot(session).await?;
+            self.learn(size, self.used() - before_fill, is_new && number == 0);
             if self.data.is_written() {
                 // Copying has displaced the code and the stack of Lua from the processor's caches.
                 session.run(&self.reference, &[], &[WARM_UP.to_owned()]).await?;
             }
-            let timing = match self.batch(session, &self.callable, &keys, &args, batch).await? {
+            let timing = match self.batch(session, &callable, &keys, &args, batch).await? {
                 Ok(timing) => timing,
                 Err(Run::Failed(text)) => return Err(RehearseError::Script(text)),
                 Err(end) => {
@@ -340,59 +426,56 @@ impl Rehearsal<'_> {
                     return self.killed(session, size, &end).await.map(Some);
                 }
             };
-            clock += timing.clock;
-            cpu += timing.cpu;
-            point.runs += batch;
-            point.reply = timing.reply;
-            point.longest = point.longest.max(timing.seconds);
-            point.lua_memory = point.lua_memory.max(timing.lua_memory);
-            if timing.net >= shortest {
-                second = second.min(timing.net);
-            } else {
-                second = shortest;
-                shortest = timing.net;
-                point.commands = inner(&timing.difference.commands, &self.callable, batch);
-                point.changes = timing.difference.changes / u64::from(batch);
-            }
-            total += timing.clock;
+            point.add(&timing, &callable);
+            total += timing.total();
             if timing.difference.changes > 0 {
                 self.data.set_used();
             }
             // Enough: the time is used, or one more would exceed it.
             let spent = if self.data.is_written() { total + self.used() - before_fill } else { total };
-            let is_reproduced = second <= shortest * REPRODUCED;
-            let budget = self.bounds.budget.as_secs_f64();
-            let is_enough = number >= 2 && spent > TARGET
-                || number >= 2 && is_reproduced && self.used() - start > budget * SIZE_SHARE
-                || number >= 1 && timing.seconds > TARGET
-                || timing.seconds > 1.0;
+            let budget = self.budget.limit();
+            let is_long = self.used() - start > budget * SIZE_SHARE;
+            let is_enough = number >= 2 && spent > target
+                || number >= 2 && point.is_reproduced && is_long
+                || number >= 1 && timing.net > TARGET && is_long
+                || number >= 1 && timing.net > 1.0;
             if is_enough || self.used() >= budget {
                 break;
             }
-            if !self.data.is_written() {
-                batch = repetitions(timing.net);
-            }
+            batch = self.repetitions(timing.net);
         }
-        // A run of less than the server's unit takes half of it, on average.
-        point.seconds = shortest.max(0.5e-6);
-        point.is_reproduced = second <= shortest * REPRODUCED || shortest > CPU_FROM;
-        point.waited = if clock > CPU_FROM && cpu > 0.0 { (1.0 - cpu / clock).max(0.0) } else { 0.0 };
-        point.reference = self.measure_reference(session, size).await?.unwrap_or(0.0);
-        let position = self.measured.points.partition_point(|other| other.size < size);
-        self.measured.points.insert(position, point);
+        let reference = self.measure_reference(session, size).await?;
+        point.reference = match reference {
+            Some(reference) if is_new => reference,
+            Some(reference) => reference.min(point.reference),
+            None => point.reference,
+        };
+        match position {
+            Ok(position) => {
+                if let Some(old) = self.measured.points.get_mut(position) {
+                    *old = point;
+                }
+            }
+            Err(position) => self.measured.points.insert(position, point),
+        }
         Ok(None)
+    }
+
+    /// Number of runs of a batch; each run of a script that writes needs its own data.
+    fn repetitions(&self, seconds: f64) -> u32 {
+        if self.data.is_written() { 1 } else { repetitions(seconds) }
     }
 
     /// Runs a script several times; `Err` has the end of a run that did not reply.
     async fn batch(
-        &self,
+        &mut self,
         session: &mut Session,
         callable: &Callable,
         keys: &[String],
         args: &[String],
         runs: u32,
     ) -> Result<Result<Timing, Run>, RehearseError> {
-        let before = session.snapshot().await?;
+        let before = self.snapshot(session).await?;
         let mut reply = 0;
         for _ in 0..runs {
             match session.run(callable, keys, args).await? {
@@ -400,34 +483,28 @@ impl Rehearsal<'_> {
                 end => return Ok(Err(end)),
             }
         }
-        let after = session.snapshot().await?;
-        let difference = after.since(&before);
-        let clock = difference.commands.get(callable.command()).map_or(Duration::ZERO, |called| called.time);
-        let (clock, cpu) = (clock.as_secs_f64(), difference.cpu.as_secs_f64());
-        let count = float(u64::from(runs));
-        let (seconds, processor) = (clock / count, cpu / count);
-        let net = if seconds > CPU_FROM && processor > 0.0 { seconds.min(processor) } else { seconds };
-        Ok(Ok(Timing { clock, cpu, seconds, net, reply, lua_memory: after.lua_memory, difference }))
+        let after = self.snapshot(session).await?;
+        Ok(Ok(Timing::new(callable, runs, reply, after.lua_memory, after.since(&before))))
     }
 
     /// Time of the reference at a size; `None` if the size is too large, or the time does not suffice.
     async fn measure_reference(
-        &self,
+        &mut self,
         session: &mut Session,
         size: u64,
     ) -> Result<Option<f64>, RehearseError> {
-        if size > MAX_REFERENCE || self.used() > self.bounds.budget.as_secs_f64() * 0.8 {
+        if size > MAX_REFERENCE || self.used() > self.budget.limit() * 0.8 {
             return Ok(None);
         }
+        let reference = self.reference.clone();
         let (mut runs, mut shortest) = (1, f64::INFINITY);
         for number in 0..REFERENCE_RUNS {
-            let Ok(timing) = self.batch(session, &self.reference, &[], &[size.to_string()], runs).await?
-            else {
+            let Ok(timing) = self.batch(session, &reference, &[], &[size.to_string()], runs).await? else {
                 return Ok(None);
             };
             shortest = shortest.min(timing.net);
             runs = repetitions(timing.net);
-            if number >= 1 && timing.seconds > TARGET {
+            if number >= 1 && timing.net > TARGET {
                 break;
             }
         }
@@ -442,6 +519,7 @@ impl Rehearsal<'_> {
             Run::KilledWithServer => {
                 self.measured.unkillable = true;
                 session.restart().await?;
+                self.budget.restart(RUN_LIMIT);
                 self.callable =
                     session.load(self.plan.source.as_bytes(), self.plan.function.as_deref()).await?;
                 self.data = Data::new(&self.plan.specs);
@@ -551,6 +629,50 @@ fn round(size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Batch of runs by the server's clock and its processor, in microseconds for all of them.
+    fn timing(runs: u32, clock: u64, cpu: u64) -> Timing {
+        let called = CommandTime { calls: u64::from(runs), time: Duration::from_micros(clock) };
+        let difference = Difference {
+            commands: BTreeMap::from([("evalsha".to_owned(), called)]),
+            cpu: Duration::from_micros(cpu),
+            changes: 0,
+        };
+        Timing::new(&Callable::Script { sha1: String::new() }, runs, 0, 0, difference)
+    }
+
+    #[test]
+    fn time_without_the_processor_does_not_count() {
+        for (runs, clock, cpu, expected) in [
+            // An idle machine: the processor time has the commands around the run in it.
+            (50, 35, 350, 0.7e-6),
+            (1, 900_000, 910_000, 0.9),
+            // Other programs ran for a while, also during a run of 0.4 ms.
+            (1, 900_000, 300_000, 0.3),
+            (4, 6_000, 1_600, 0.4e-3),
+            // No processor time is reported.
+            (1, 900_000, 0, 0.9),
+        ] {
+            let timing = timing(runs, clock, cpu);
+            assert!((timing.net - expected).abs() < expected * 1e-9, "{timing:?}");
+        }
+    }
+
+    #[test]
+    fn a_point_has_the_shortest_of_its_batches() {
+        let callable = Callable::Script { sha1: String::new() };
+        let mut point = Point::default();
+        point.add(&timing(2, 8_000, 2_000), &callable);
+        assert!(!point.is_reproduced);
+        point.add(&timing(1, 900, 1_000), &callable);
+        assert!(point.is_reproduced, "1 ms and 0.9 ms");
+        point.add(&timing(1, 5_000, 5_000), &callable);
+        assert_eq!((point.seconds, point.clock, point.longest, point.runs), (0.9e-3, 0.9e-3, 5e-3, 4));
+        assert_eq!(point.batches, [0.9e-3, 1e-3, 5e-3]);
+        let mut short = Point::default();
+        short.add(&timing(1, 0, 30), &callable);
+        assert_eq!(short.batches, [UNIT]);
+    }
 
     #[test]
     fn sizes_grow_by_about_the_root_of_ten() {

@@ -1,9 +1,10 @@
 //! `redis-script-exporter rehearse`: runs a script at growing sizes of its data, and predicts the sizes at which it blocks.
 //!
 //! `plan` combines flags, comments (`directive`) and assumptions, `spec` describes keys. `server` starts a private server, `session`
-//! sends commands, `fill` creates the data, `measure` runs the script, `fit` finds the growth, `report` and `output` show it. `sample`
+//! sends commands, `fill` creates the data, `measure` runs the script within its `budget`, `fit` finds the growth, `report` and `output` show it. `sample`
 //! reads the shape of real keys.
 
+mod budget;
 mod directive;
 mod error;
 mod fill;

@@ -136,7 +136,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-const HEAD: [&str; 6] = ["n", "time", "runs", "reply", "Lua memory", "changes"];
+const HEAD: [&str; 7] = ["n", "time", "clock", "runs", "reply", "Lua memory", "changes"];
 
 fn table(report: &Report) -> Vec<Vec<String>> {
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
@@ -144,6 +144,7 @@ fn table(report: &Report) -> Vec<Vec<String>> {
         vec![
             count(float(row.size)),
             seconds(row.seconds),
+            seconds(row.clock_seconds),
             row.runs.to_string(),
             bytes(row.reply_bytes),
             bytes(row.lua_bytes),

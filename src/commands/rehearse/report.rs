@@ -17,8 +17,8 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Duration from which on a server answers BUSY by default.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Part of the time that a server may wait for the processor without a note.
-const MAX_WAITED: f64 = 0.1;
+/// Ratio of the time on the server's clock to that of the curve from which on a note says that the machine was busy.
+const BUSY_MACHINE: f64 = 1.3;
 
 /// Note where the time budget ended the measurement too early.
 const TOO_FEW: &str =
@@ -64,7 +64,10 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Row {
     pub(crate) size: u64,
+    /// Shortest run, by the server's clock or its processor time. The curve is through these times.
     pub(crate) seconds: f64,
+    /// Shortest run by the server's clock.
+    pub(crate) clock_seconds: f64,
     /// Longest run by the server's clock.
     pub(crate) longest_seconds: f64,
     pub(crate) runs: u32,
@@ -183,6 +186,7 @@ fn row(point: &Point) -> Row {
     Row {
         size: point.size,
         seconds: point.seconds,
+        clock_seconds: point.clock,
         longest_seconds: point.longest,
         runs: point.runs,
         reply_bytes: point.reply,
@@ -256,11 +260,13 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     if !stop.is_empty() {
         notes.push(stop.to_owned());
     }
-    let waited = measured.points.iter().map(|point| point.waited).fold(0.0, f64::max);
-    if waited > MAX_WAITED {
+    let busiest = measured.points.iter().max_by(|a, b| waiting(a).total_cmp(&waiting(b)));
+    if let Some(point) = busiest.filter(|point| waiting(point) > BUSY_MACHINE) {
         notes.push(format!(
-            "other programs used the processor for up to {:.0} % of a run; that time is left out",
-            waited * 100.0
+            "the machine was busy: a run with n = {} took {} by the clock, and {} of the processor, which counts",
+            count(float(point.size)),
+            seconds(point.clock),
+            seconds(point.seconds)
         ));
     }
     let calibration = Duration::try_from_secs_f64(measured.calibration).unwrap_or_default();
@@ -275,6 +281,11 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
         );
     }
     notes
+}
+
+/// Ratio of the time on the server's clock to that of the curve.
+fn waiting(point: &Point) -> f64 {
+    point.clock / point.seconds
 }
 
 /// Seconds for people.
@@ -322,6 +333,19 @@ pub(crate) fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
 
+    fn plan() -> Plan {
+        Plan {
+            source: String::new(),
+            function: None,
+            keys: Vec::new(),
+            args: Vec::new(),
+            specs: Vec::new(),
+            assumptions: Vec::new(),
+            expect_size: None,
+            max_size: None,
+        }
+    }
+
     /// Report of times in microseconds at 10, 30, 100 and so on.
     fn report(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Report {
         let sizes = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
@@ -332,19 +356,9 @@ mod tests {
             ..Point::default()
         };
         let points = sizes.into_iter().zip(times).enumerate().map(point).collect();
-        let plan = Plan {
-            source: String::new(),
-            function: None,
-            keys: Vec::new(),
-            args: Vec::new(),
-            specs: Vec::new(),
-            assumptions: Vec::new(),
-            expect_size: None,
-            max_size: None,
-        };
         let mut measured = Measurements::default();
         (measured.points, measured.stop) = (points, stop);
-        Report::new("x.lua", &plan, String::new(), &measured, SLOW)
+        Report::new("x.lua", &plan(), String::new(), &measured, SLOW)
     }
 
     #[test]
@@ -367,6 +381,27 @@ mod tests {
         // Another reason for the end is none to doubt the times.
         let ended = report(Stop::RunLimit, &linear[..7], |index| index != 4);
         assert_eq!((ended.growth, ended.is_cut_short), (Some("n"), false));
+    }
+
+    #[test]
+    fn a_busy_machine_is_noted() {
+        let report = |clock: f64| {
+            let points = [(10, 1e-3, 1e-3), (30, 3e-3, 3e-3 * clock)];
+            let point = |(size, seconds, clock)| Point {
+                size,
+                seconds,
+                clock,
+                is_reproduced: true,
+                ..Point::default()
+            };
+            let mut measured = Measurements::default();
+            measured.points = points.map(point).to_vec();
+            Report::new("x.lua", &plan(), String::new(), &measured, SLOW)
+        };
+        let busy = "the machine was busy: a run with n = 30 took 6 ms by the clock, and 3 ms of the processor, which counts";
+        assert!(report(2.0).notes.iter().any(|note| note == busy), "{:?}", report(2.0).notes);
+        assert_eq!(report(2.0).sizes.last().map(|row| (row.seconds, row.clock_seconds)), Some((3e-3, 6e-3)));
+        assert!(!report(1.2).notes.iter().any(|note| note.contains("busy")), "{:?}", report(1.2).notes);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) struct Snapshot {
     /// By command in lower case; subcommands as `config|get`.
     pub(crate) commands: BTreeMap<String, CommandTime>,
     /// Processor time of the thread that runs commands.
-    cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Number of changes to the data since the start; a save would reset it, and there is none.
     changes: u64,
     /// Memory of the Lua virtual machines.
