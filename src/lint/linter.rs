@@ -12,7 +12,7 @@ use crate::lint::source::header::{self, Header};
 use crate::lint::source::parse::parse;
 use crate::lint::source::placeholders;
 use crate::lint::source::suppressions::{Scope, Suppressions};
-use crate::lint::source::syntax::{Expr, ExprId, Script};
+use crate::lint::source::syntax::{Expr, ExprId, Script, Value, Variable};
 use crate::lua::{Position, Token, tokens};
 
 /// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
@@ -54,7 +54,9 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         None
     } else {
         let module = facts.as_ref().and_then(|facts| module(facts.script));
-        dialect::foreign_name(&tokens).or(module)
+        let class = || script.is_err().then(|| dialect::method(&tokens)).flatten();
+        let settings = || facts.as_ref().and_then(|facts| settings(facts.script));
+        dialect::foreign_name(&tokens).or(module).or_else(class).or_else(settings)
     };
     let source = Source {
         text: &text,
@@ -108,6 +110,22 @@ fn module(script: &Script) -> Option<(Position, &str)> {
         let has_function = variable.fields.values().flatten().any(is_function);
         has_function.then(|| (script.position(*returned), variable.name.as_str()))
     })
+}
+
+/// First global of a source that only assigns tables to globals, and its position: the configuration of another program.
+fn settings(script: &Script) -> Option<(Position, &str)> {
+    let main = script.functions.get(script.main)?;
+    let is_table = |(_, variable): (_, &Variable)| {
+        !variable.is_global
+            || !variable.values.is_empty()
+                && variable.values.iter().all(|value| {
+                    matches!(value, Value::Of(table) if matches!(script.expr(*table), Expr::Table(fields) if !fields.is_empty()))
+                })
+    };
+    let only_tables =
+        main.body.is_empty() && main.returns.is_empty() && script.variables.iter().all(is_table);
+    let first = script.global_writes.first().filter(|_| only_tables)?;
+    Some((first.position, first.name.as_str()))
 }
 
 /// Replaces line ends of two characters behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.

@@ -53,6 +53,10 @@ const LINEAR: &str = "\
 const SIZES: &str = "\
     BITCOUNT DBSIZE EXISTS HLEN HSTRLEN LLEN PFCOUNT SCARD SINTERCARD STRLEN XLEN ZCARD ZCOUNT ZINTERCARD ZLEXCOUNT";
 
+/// Commands whose second and third arguments are the ends of a range.
+const RANGES: &str = "\
+    LRANGE XRANGE XREVRANGE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE";
+
 /// True if a list of words contains a word.
 pub(crate) fn contains(words: &str, word: &str) -> bool {
     words.split(' ').any(|one| one == word)
@@ -93,6 +97,11 @@ pub(crate) fn position(command: &str, limit: Option<usize>) -> Option<usize> {
         | "ZREVRANGEBYSCORE" => Some(limit? + 1),
         _ => None,
     }
+}
+
+/// True if the second and the third argument of a command are the ends of a range.
+pub(crate) fn is_range(command: &str) -> bool {
+    contains(RANGES, command)
 }
 
 /// True if a command replies with the size of something.
@@ -166,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_sorted_and_disjoint() {
-        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY, LINEAR, SIZES] {
+        for list in [READS, WRITES, REPLICATES, WITHOUT_KEY, LINEAR, SIZES, RANGES] {
             assert!(list.split(' ').is_sorted());
         }
         assert!(READS.split(' ').all(|command| !contains(WRITES, command)));

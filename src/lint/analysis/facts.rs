@@ -14,7 +14,7 @@ use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
 use crate::lint::source::arena::Arena;
 use crate::lint::source::syntax::{
-    Binary, Comparison, Expr, ExprId, Loop, LoopId, Script, Unary, Value, VarId,
+    Binary, Comparison, Expr, ExprId, Loop, LoopId, Script, Statement, Unary, Value, VarId,
 };
 use crate::lua::Position;
 
@@ -65,7 +65,7 @@ impl<'a> ScriptFacts<'a> {
         let loops = script.loops.map(|(_, around)| analysis.analyse(around));
         let recursions = recursions(analysis);
         let iterations = script.loops.map(|(id, around)| {
-            let is_endless = matches!(loops.get(id), Some(Some(LongLoop::Endless)));
+            let is_endless = matches!(loops.get(id), Some(Some(LongLoop::Endless(_))));
             analysis.iterations(around).filter(|_| !is_endless)
         });
         let is_short = |around: &Loop| analysis.at_most(around).is_some_and(|most| most <= FEW);
@@ -82,9 +82,9 @@ impl<'a> ScriptFacts<'a> {
         Self { script, calls, values, summaries, loops, recursions, huge, iterations, short, iterated }
     }
 
-    /// Reason for which a loop may take long; `None` if it is bounded.
+    /// Reason for which a loop may take long; `None` if it is bounded, or works on the fields of a hash, which may be a record.
     pub(crate) fn long(&self, id: LoopId) -> Option<&LongLoop> {
-        self.loops.get(id)?.as_ref()
+        self.loops.get(id)?.as_ref().filter(|long| !matches!(long, LongLoop::Fields(_)))
     }
 
     /// Loops that may take long, in the order of the source.
@@ -117,9 +117,58 @@ impl<'a> ScriptFacts<'a> {
             let repetition = *repeated.get(&id)?;
             let is_linear =
                 commands::is_linear(command, call.args.len()) || self.is_far(command, &call.args, repetition);
-            (is_linear && self.values.extent(id).is_none() && !self.is_key_of_loop(&call.args))
-                .then_some((id, command, repetition))
+            (is_linear
+                && self.values.extent(id).is_none()
+                && !self.is_key_of_loop(&call.args)
+                && !self.is_at_the_end(id, command, &call.args))
+            .then_some((id, command, repetition))
         })
+    }
+
+    /// True for LREM of an element that the script has just pushed to the end at which LREM begins.
+    fn is_at_the_end(&self, lrem: ExprId, command: &str, args: &[ExprId]) -> bool {
+        let ("LREM", [key, count, element]) = (command, args) else { return false };
+        let push = match Sum::of(self.script, *count).number() {
+            Some(count) if count > 0.0 => "LPUSH",
+            Some(count) if count < 0.0 => "RPUSH",
+            _ => return false,
+        };
+        self.calls.all_redis().iter().any(|(id, call)| {
+            call.command.as_deref() == Some(push)
+                && matches!(call.args[..], [other, pushed]
+                    if self.script.is_same(other, *key) && self.script.is_same(pushed, *element))
+                && self
+                    .script
+                    .functions
+                    .iter()
+                    .any(|(_, body)| self.comes_after(&body.body, *id, lrem) == Some(true))
+        })
+    }
+
+    /// True if a call comes after another one on every path through some statements; `None` if they don't contain the call.
+    fn comes_after(&self, statements: &[Statement], first: ExprId, call: ExprId) -> Option<bool> {
+        let mut is_first = false;
+        for statement in statements {
+            let found = match statement {
+                Statement::Call(id) if *id == call => Some(false),
+                Statement::Call(id) => {
+                    is_first |= *id == first;
+                    None
+                }
+                Statement::Loop(id) => {
+                    let around = self.script.loops.get(*id);
+                    around.and_then(|around| self.comes_after(&around.body, first, call))
+                }
+                Statement::Branches(branches) => {
+                    branches.iter().find_map(|branch| self.comes_after(branch, first, call))
+                }
+                Statement::Return => None,
+            };
+            if let Some(found) = found {
+                return Some(found || is_first);
+            }
+        }
+        None
     }
 
     /// Position of a repetition.
@@ -263,9 +312,10 @@ impl<'a> ScriptFacts<'a> {
                 variable == list && matches!(self.script.expr(value.source()), Expr::Table(_))
             })
         };
-        let growing = self.long_loops().filter(|(around, _)| around.grows(*list) && !begins_anew(around));
-        let reads = growing.filter_map(|(_, long)| match long {
-            LongLoop::Collection(reads) => reads.first().copied(),
+        let growing =
+            self.script.loops.iter().filter(|(_, around)| around.grows(*list) && !begins_anew(around));
+        let reads = growing.filter_map(|(id, _)| match self.loops.get(id)? {
+            Some(LongLoop::Collection(reads) | LongLoop::Fields(reads)) => reads.first().copied(),
             _ => None,
         });
         reads.collect()

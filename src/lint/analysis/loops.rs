@@ -1,7 +1,7 @@
 //! Loops that may take long.
 
 use crate::lint::analysis::calls::Calls;
-use crate::lint::analysis::commands;
+use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::summaries::Summaries;
 use crate::lint::analysis::values::Values;
@@ -19,17 +19,38 @@ pub(crate) const COMMAND: f64 = 50.0;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LongLoop {
     /// Nothing ends it.
-    Endless,
+    Endless(Endless),
     /// It repeats a command of the SCAN family until the cursor is 0.
     Scan(ExprId),
     /// It iterates over replies without a limit, of these commands.
     Collection(Vec<ExprId>),
+    /// It iterates over all fields of hashes, which these commands read, and calls no commands. Most such hashes are records.
+    Fields(Vec<ExprId>),
     /// A reply is its number of iterations.
     Count(ExprId),
     /// It ends at a certain reply.
     Until(ExprId),
     /// It calls commands, and no counter with a limit ends it.
     Unbounded,
+}
+
+/// Reason for which a loop or a recursion never ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endless {
+    /// It has no end.
+    NoEnd,
+    /// Its conditions depend on nothing that it changes.
+    Unchanged,
+    /// A counter in its conditions moves away from the limit, or past it.
+    Away,
+}
+
+/// Condition that ends a loop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) condition: ExprId,
+    /// Truth of the condition with which the loop ends.
+    pub(super) ends_when: bool,
 }
 
 /// Bound of the number of iterations.
@@ -45,7 +66,7 @@ enum Bound {
 
 /// Change of a counter in each iteration.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// Something is added.
     Up,
     /// Something is subtracted.
@@ -74,31 +95,70 @@ impl LoopAnalysis<'_> {
         }
         let never_ends = self.never_ends(around);
         if never_ends && around.exits.is_empty() {
-            return Some(LongLoop::Endless);
+            return Some(LongLoop::Endless(Endless::NoEnd));
         }
         let ends = self.ends(around, never_ends);
         if ends.iter().any(|end| self.is_bounded(around, *end)) {
             return None;
         }
-        match around.kind {
+        if around.exits.is_empty()
+            && let Some(reason) = self.never_reached(around, &ends)
+        {
+            return Some(LongLoop::Endless(reason));
+        }
+        let long = match around.kind {
             LoopKind::Generic(iterator) => {
                 let Expr::Call { args, .. } = self.script().expr(iterator) else { return None };
                 let mut reads: Vec<ExprId> = args.iter().flat_map(|arg| self.values.sizes(*arg)).collect();
                 reads.dedup();
-                reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
-                (!reads.is_empty()).then_some(LongLoop::Collection(reads))
+                LongLoop::Collection(reads)
             }
             LoopKind::Numeric { .. } => match self.numeric(around)? {
-                Bound::Data(LongLoop::Collection(mut reads)) => {
-                    reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
-                    (!reads.is_empty()).then_some(LongLoop::Collection(reads))
+                Bound::Data(long) => long,
+                Bound::Constant(iterations) if self.is_huge(around, iterations) => {
+                    self.ended(around, &ends)?
                 }
-                Bound::Data(long) => Some(long),
-                Bound::Constant(iterations) if self.is_huge(around, iterations) => self.ended(around, &ends),
-                Bound::Constant(_) | Bound::Fixed => None,
+                Bound::Constant(_) | Bound::Fixed => return None,
             },
-            LoopKind::While(_) | LoopKind::Repeat(_) => self.ended(around, &ends),
+            LoopKind::While(_) | LoopKind::Repeat(_) => self.ended(around, &ends)?,
+        };
+        match long {
+            LongLoop::Collection(reads) => self.over(around, reads),
+            LongLoop::Count(read) if self.values.extent(read) == Some(Extent::WholeHash) => {
+                self.over(around, vec![read])
+            }
+            long => Some(long),
         }
+    }
+
+    /// Reason for which a loop over replies without a limit may take long.
+    fn over(&self, around: &Loop, mut reads: Vec<ExprId>) -> Option<LongLoop> {
+        reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
+        let (fields, elements): (Vec<ExprId>, Vec<ExprId>) =
+            reads.into_iter().partition(|read| self.only_looks_at_fields(around, *read));
+        if elements.is_empty() {
+            (!fields.is_empty()).then_some(LongLoop::Fields(fields))
+        } else {
+            Some(LongLoop::Collection(elements))
+        }
+    }
+
+    /// True if a loop over the fields of a hash calls no command but HDEL of this hash, and the script names no hash by a constant,
+    /// which is one for all.
+    fn only_looks_at_fields(&self, around: &Loop, read: ExprId) -> bool {
+        let key = self.calls.redis(read).and_then(|call| call.args.first().copied());
+        let Some(key) = key.filter(|_| self.values.extent(read) == Some(Extent::WholeHash)) else {
+            return false;
+        };
+        let is_light = |call: ExprId| {
+            if let Some(command) = self.calls.redis(call) {
+                return command.command.as_deref() == Some("HDEL")
+                    && command.args.first().is_some_and(|other| self.script().is_same(*other, key));
+            }
+            let summary = self.summaries.call(call);
+            !summary.calls && !summary.opaque
+        };
+        self.calls.constant(key).is_none() && around.calls.iter().all(|call| is_light(*call))
     }
 
     /// True if the hash that HGETALL reads is an object with few fields: the script compares their names with constants, or a loop only
@@ -171,7 +231,7 @@ impl LoopAnalysis<'_> {
         let ends = self.ends(around, self.never_ends(around));
         let bound = match (around.kind, &ends[..]) {
             (LoopKind::Numeric { .. }, []) => self.numeric(around),
-            (LoopKind::While(_) | LoopKind::Repeat(_), [end]) => self.counted(around, *end),
+            (LoopKind::While(_) | LoopKind::Repeat(_), [end]) => self.counted(around, end.condition),
             _ => None,
         };
         match bound {
@@ -206,7 +266,7 @@ impl LoopAnalysis<'_> {
     }
 
     /// True or false if a condition is constant.
-    fn truth(&self, around: &Loop, condition: ExprId) -> Option<bool> {
+    pub(super) fn truth(&self, around: &Loop, condition: ExprId) -> Option<bool> {
         let script = self.script();
         let (mut condition, mut expected) = (condition, true);
         while let Expr::Unary(Unary::Not, operand) = script.expr(condition) {
@@ -238,26 +298,38 @@ impl LoopAnalysis<'_> {
     }
 
     /// Conditions, each of which alone ends a loop.
-    fn ends(&self, around: &Loop, never_ends: bool) -> Vec<ExprId> {
-        let mut ends = Vec::new();
-        match around.kind {
-            LoopKind::While(condition) if !never_ends => self.split(condition, Binary::And, &mut ends),
-            LoopKind::Repeat(condition) if !never_ends => self.split(condition, Binary::Or, &mut ends),
-            _ => {}
-        }
+    fn ends(&self, around: &Loop, never_ends: bool) -> Vec<End> {
+        let end = |ends_when: bool| {
+            move |(condition, is_negated): (ExprId, bool)| End {
+                condition,
+                ends_when: ends_when != is_negated,
+            }
+        };
+        let mut ends: Vec<End> = match around.kind {
+            LoopKind::While(condition) if !never_ends => {
+                self.parts(condition, Binary::And).into_iter().map(end(false)).collect()
+            }
+            LoopKind::Repeat(condition) if !never_ends => {
+                self.parts(condition, Binary::Or).into_iter().map(end(true)).collect()
+            }
+            _ => Vec::new(),
+        };
         for guard in around.exits.iter().flatten() {
-            self.split(*guard, Binary::Or, &mut ends);
+            ends.extend(self.parts(*guard, Binary::Or).into_iter().map(end(true)));
         }
         ends
     }
 
     /// True if a condition ends a loop after a number of iterations that doesn't depend on the data.
-    fn is_bounded(&self, around: &Loop, end: ExprId) -> bool {
-        match self.counted(around, end) {
+    fn is_bounded(&self, around: &Loop, end: End) -> bool {
+        if self.moves_away(around, end) {
+            return false;
+        }
+        match self.counted(around, end.condition) {
             Some(Bound::Constant(iterations)) => !self.is_huge(around, iterations),
             Some(Bound::Fixed) => true,
             Some(Bound::Data(_)) => false,
-            None => self.is_given(end) || self.is_consumed(around, end),
+            None => self.is_given(end.condition) || self.is_consumed(around, end.condition),
         }
     }
 
@@ -288,12 +360,13 @@ impl LoopAnalysis<'_> {
     }
 
     /// Reason for which a loop that ends at one of some conditions may take long.
-    fn ended(&self, around: &Loop, ends: &[ExprId]) -> Option<LongLoop> {
+    fn ended(&self, around: &Loop, ends: &[End]) -> Option<LongLoop> {
         let scan = around.own_calls.iter().find_map(|call| self.summaries.call(*call).scan);
         if let Some(scan) = scan {
             return Some(LongLoop::Scan(scan));
         }
-        let counted = ends.iter().filter_map(|end| self.counted(around, *end));
+        let counted = ends.iter().filter(|end| !self.moves_away(around, **end));
+        let counted = counted.filter_map(|end| self.counted(around, end.condition));
         let mut is_constant = false;
         for bound in counted {
             match bound {
@@ -306,29 +379,30 @@ impl LoopAnalysis<'_> {
         let is_other = is_constant && ends.len() == 1;
         (self.calls_commands(around) && !is_other)
             .then(|| {
-                let reply = ends.iter().find_map(|end| self.values.reply(*end, true));
+                let reply = ends.iter().find_map(|end| self.values.reply(end.condition, true));
                 let is_capped = reply.is_some_and(|call| self.values.is_capped(call));
                 (!is_capped).then(|| reply.map_or(LongLoop::Unbounded, LongLoop::Until))
             })
             .flatten()
     }
 
-    /// Collects the operands of nested operators of the same kind, also of those that a `not` makes the same. Comparisons are
-    /// collected without their `not`.
-    pub(super) fn split(&self, id: ExprId, operator: Binary, parts: &mut Vec<ExprId>) {
-        let mut next = vec![(id, operator)];
-        while let Some((id, operator)) = next.pop() {
+    /// Operands of nested operators of the same kind, also of those that a `not` makes the same, and true for those that are negated.
+    /// Comparisons are without their `not`.
+    pub(super) fn parts(&self, id: ExprId, operator: Binary) -> Vec<(ExprId, bool)> {
+        let (mut next, mut parts) = (vec![(id, operator, false)], Vec::new());
+        while let Some((id, operator, is_negated)) = next.pop() {
             match self.script().expr(id) {
                 Expr::Binary(other, left, right) if *other == operator => {
-                    next.extend([(*left, operator), (*right, operator)]);
+                    next.extend([(*left, operator, is_negated), (*right, operator, is_negated)]);
                 }
                 Expr::Unary(Unary::Not, operand) => {
                     let negated = if operator == Binary::And { Binary::Or } else { Binary::And };
-                    next.push((*operand, negated));
+                    next.push((*operand, negated, !is_negated));
                 }
-                _ => parts.push(id),
+                _ => parts.push((id, is_negated)),
             }
         }
+        parts
     }
 
     /// True if a condition depends on KEYS or ARGV and on no reply.
@@ -477,7 +551,15 @@ impl LoopAnalysis<'_> {
         let sides = [(*left, *right), (*right, *left)];
         sides.into_iter().find_map(|(side, limit)| {
             let counter = self.counter(around, side)?;
-            Some(self.distance(around, counter, side, limit))
+            Some(match self.distance(around, counter, side, limit) {
+                Bound::Data(LongLoop::Count(call))
+                    if !self.calls_commands(around)
+                        && self.begins_near(around, counter, [side, limit], call) =>
+                {
+                    Bound::Fixed
+                }
+                bound => bound,
+            })
         })
     }
 
@@ -528,8 +610,30 @@ impl LoopAnalysis<'_> {
         bounds.into_iter().reduce(larger).unwrap_or(Bound::Fixed)
     }
 
+    /// True if the start of a counter is computed from a reply that something else in a comparison depends on, too, as in
+    /// `i = math.ceil((1 - n) / rate) while n + i * rate < 1`: it is mostly near the limit.
+    fn begins_near(&self, around: &Loop, counter: VarId, sides: [ExprId; 2], reply: ExprId) -> bool {
+        let script = self.script();
+        let is_start = |value: &&Value| !around.assigned.contains(&(counter, **value));
+        let mut starts = script.values(counter).iter().filter(is_start);
+        let depends = |id: ExprId| self.values.reply_of(id, false, |call| call == reply).is_some();
+        let is_elsewhere = |side: ExprId| {
+            let mut found = false;
+            self.values.follow(side, |id, next| {
+                match script.expr(id) {
+                    _ if script.variable(id) == Some(counter) => {}
+                    Expr::Binary(_, left, right) => next.extend([*left, *right]),
+                    _ => found |= depends(id),
+                }
+                !found
+            });
+            found
+        };
+        starts.any(|start| depends(start.source())) && sides.into_iter().any(is_elsewhere)
+    }
+
     /// Variable in an expression that the loop increments or decrements in each iteration.
-    fn counter(&self, around: &Loop, side: ExprId) -> Option<VarId> {
+    pub(super) fn counter(&self, around: &Loop, side: ExprId) -> Option<VarId> {
         let mut counter = None;
         self.values.follow(side, |id, next| {
             if let Some(variable) = self.script().variable(id).filter(|id| self.is_counter(around, *id)) {
@@ -560,7 +664,7 @@ impl LoopAnalysis<'_> {
     }
 
     /// Steps of a counter in a loop, and the constants that are added or subtracted.
-    fn steps_of(&self, around: &Loop, counter: VarId) -> Vec<(Step, Option<f64>)> {
+    pub(super) fn steps_of(&self, around: &Loop, counter: VarId) -> Vec<(Step, Option<f64>)> {
         let assigned = around.assigned.iter().filter(|(assigned, _)| *assigned == counter);
         let steps = assigned.filter_map(|(_, value)| match value {
             Value::Of(value) => {
@@ -577,7 +681,7 @@ impl LoopAnalysis<'_> {
     }
 
     /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added.
-    fn step(&self, id: ExprId, variable: VarId) -> Option<(Step, Option<f64>)> {
+    pub(super) fn step(&self, id: ExprId, variable: VarId) -> Option<(Step, Option<f64>)> {
         let script = self.script();
         let is_variable = |id: ExprId| script.variable(id) == Some(variable);
         let is_reply = |id: ExprId| self.calls.redis(id).is_some();

@@ -10,6 +10,7 @@ pub(crate) mod facts;
 pub(crate) mod loops;
 mod numbers;
 pub(crate) mod recursion;
+mod runaway;
 pub(crate) mod summaries;
 pub(crate) mod uses;
 pub(crate) mod values;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::lint::analysis::calls::{is_given, protected};
-use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
+use crate::lint::analysis::loops::{Endless, LongLoop, LoopAnalysis};
 use crate::lint::source::arena::Arena;
 use crate::lint::source::syntax::{
     Binary, Comparison, Expr, ExprId, FnId, Function, LoopKind, Script, Statement, Unary, Value, VarId,
@@ -49,7 +49,11 @@ pub(crate) fn recursions(analysis: LoopAnalysis<'_>) -> Recursions {
     for cycle in search.cycles() {
         let Some(call) = cycle.calls.first().copied() else { continue };
         if cycle.functions.iter().any(|id| endless.get(*id).copied().unwrap_or_default()) {
-            found.long.push(Recursion { call, long: LongLoop::Endless });
+            found.long.push(Recursion { call, long: LongLoop::Endless(Endless::NoEnd) });
+            continue;
+        }
+        if let Some(reason) = search.never_returns(&cycle) {
+            found.long.push(Recursion { call, long: LongLoop::Endless(reason) });
             continue;
         }
         found.long.extend(search.long(&cycle).map(|long| Recursion { call, long }));
@@ -228,6 +232,12 @@ impl<'a> Search<'a> {
         Path { ends: true, returns }
     }
 
+    /// Reason for which the conditions of a function that calls itself never end the recursion.
+    fn never_returns(&self, cycle: &Cycle) -> Option<Endless> {
+        let [function] = cycle.functions.as_slice() else { return None };
+        self.analysis.never_returns(self.script().functions.get(*function)?, &cycle.calls)
+    }
+
     /// Reason for which a recursion with an end may take long: a command that is called in it decides about its depth.
     fn long(&self, cycle: &Cycle) -> Option<LongLoop> {
         let script = self.script();
@@ -332,7 +342,7 @@ impl<'a> Search<'a> {
         let mut parts = Vec::new();
         for guard in guards {
             for operator in [Binary::And, Binary::Or] {
-                self.analysis.split(*guard, operator, &mut parts);
+                parts.extend(self.analysis.parts(*guard, operator).into_iter().map(|(part, _)| part));
             }
         }
         (0..parameters).find_map(|index| {

@@ -50,8 +50,16 @@ impl<'a> Values<'a> {
             limited: Capacities::default(),
         };
         let extents = calls.all_redis().into_iter().filter_map(|(id, call)| {
+            let command = call.command.as_deref()?;
+            // From a score to the same score.
+            if let [_, first, last, ..] = call.args[..]
+                && commands::is_range(command)
+                && calls.script.is_same(first, last)
+            {
+                return None;
+            }
             let args: Vec<Argument> = call.args.iter().map(|id| values.argument(*id)).collect();
-            Some((id, commands::extent(call.command.as_deref()?, &args)?))
+            Some((id, commands::extent(command, &args)?))
         });
         values.extents = extents.collect();
         values

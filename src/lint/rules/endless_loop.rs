@@ -1,7 +1,7 @@
 //! Loops that nothing ends.
 
 use crate::lint::analysis::facts::ScriptFacts;
-use crate::lint::analysis::loops::LongLoop;
+use crate::lint::analysis::loops::{Endless, LongLoop};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
 
@@ -27,18 +27,25 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
-    let endless = facts.long_loops().filter(|(_, long)| **long == LongLoop::Endless);
-    let recursions =
-        facts.recursions.long.iter().filter(|recursion| recursion.long == LongLoop::Endless).map(
-            |recursion| {
-                let message = "nothing ends this recursion: the function calls itself on every path";
-                Diagnostic::new(&RULE, facts.script.position(recursion.call), message)
-            },
-        );
-    let loops = endless.map(|(around, _)| {
-        let keyword = around.kind.keyword();
-        let message = format!("nothing ends this {keyword} loop: it has no break, return or error");
-        Diagnostic::of_loop(&RULE, facts, around, &message, None)
+    let recursions = facts.recursions.long.iter().filter_map(|recursion| {
+        let LongLoop::Endless(reason) = recursion.long else { return None };
+        let reason = match reason {
+            Endless::NoEnd => "the function calls itself on every path",
+            Endless::Unchanged => "the conditions around the call depend on nothing that the call changes",
+            Endless::Away => "the number that is passed on moves away from its limit",
+        };
+        let message = format!("nothing ends this recursion: {reason}");
+        Some(Diagnostic::new(&RULE, facts.script.position(recursion.call), message))
+    });
+    let loops = facts.long_loops().filter_map(|(around, long)| {
+        let LongLoop::Endless(reason) = long else { return None };
+        let reason = match reason {
+            Endless::NoEnd => "it has no break, return or error",
+            Endless::Unchanged => "it changes nothing that its condition depends on",
+            Endless::Away => "its counter moves away from the limit, or past it",
+        };
+        let message = format!("nothing ends this {} loop: {reason}", around.kind.keyword());
+        Some(Diagnostic::of_loop(&RULE, facts, around, &message, None))
     });
     loops.chain(recursions).collect()
 }

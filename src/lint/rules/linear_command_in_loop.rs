@@ -64,6 +64,10 @@ mod tests {
                 "local i = 1 while i <= #ARGV do redis.call('LREM', KEYS[1], 1, ARGV[i]) i = i + 1 end",
                 "local function drop(id) redis.call('LREM', KEYS[1], 0, id) end for _, id in ipairs(ARGV) do drop(id) end",
                 "for i = 1, #ARGV do for j = 1, 2 do redis.call('LREM', KEYS[1], j, ARGV[i]) end end",
+                "for _, id in ipairs(ARGV) do redis.call('RPUSH', KEYS[1], id) redis.call('LREM', KEYS[1], 1, id) end",
+                "for _, id in ipairs(ARGV) do if redis.call('GET', id) then redis.call('LPUSH', KEYS[1], id) else redis.call('LREM', KEYS[1], 1, id) end end",
+                "for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) redis.call('LPUSH', KEYS[1], id) end",
+                "for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) redis.call('LPUSH', KEYS[2], id) end",
             ],
         );
     }
@@ -125,6 +129,8 @@ mod tests {
             "for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], 0) redis.call('LINDEX', KEYS[1], -1) end",
             "for i = 1, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]) end",
             "for i = 1, #ARGV do redis.call('BITCOUNT', KEYS[1], 0, 9) end",
+            "for _, id in ipairs(ARGV) do redis.call('LPUSH', KEYS[1], id) if redis.call('GET', id) then redis.call('LREM', KEYS[1], 1, id) end end",
+            "for _, id in ipairs(ARGV) do redis.call('RPUSH', KEYS[1], id) redis.call('LREM', KEYS[1], -1, id) end",
         ]);
     }
 }

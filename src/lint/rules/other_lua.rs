@@ -50,6 +50,10 @@ mod tests {
             "local function f(t) for _, v in ipairs(t) do if v then goto continue end v.x = 1 ::continue:: end end return f",
             "local state = {} Global = Global or {} function state.get() return Global end return state",
             "return redis.call('GET', KEYS[1])\0\u{1}",
+            "function join(t) return table.concat(t) end print(join({1, 2}))",
+            "local msg = {} return msg\nfunction msg.event(id) end",
+            "local room = {} function room:join(id) return = id end",
+            "application = { content = { width = 320 } } settings = { android = {} }",
             "counter = 0 function love.update(dt) counter = counter + dt end",
         ] {
             assert_eq!(
@@ -65,6 +69,7 @@ mod tests {
         for (script, rules) in [
             ("x = 5 return x", &["global-write"][..]),
             ("while true do end", &["endless-loop"]),
+            ("x = 5 print(ARGV[1])", &["global-write"]),
             ("x = `abc`", &["syntax-error"]),
             ("while true do work(job) end", &["endless-loop"]),
             ("#!/usr/bin/env lua\nreturn 1", &["invalid-shebang"]),
@@ -74,6 +79,8 @@ mod tests {
             ("local r = redis while true do f() r.call('PING') end", &["endless-loop"]),
             ("-- redis-script-lint: allow(scan-loop)\nwhile true do f() end", &["endless-loop"]),
             ("goto done ::done:: return KEYS[1]", &["syntax-error"]),
+            ("local t = {} function t.f(x) return = x end return t.f(KEYS[1])", &["syntax-error"]),
+            ("limits = { a = 1 } return limits.a", &["global-write"]),
         ] {
             assert_eq!(severe(script), rules, "{script}");
         }

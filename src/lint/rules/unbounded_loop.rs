@@ -44,7 +44,9 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 (format!("this {keyword} loop calls commands, and no counter limits it"), None)
             }
             // Loops over a collection are reported where it is read.
-            LongLoop::Collection(_) | LongLoop::Endless | LongLoop::Scan(_) => return None,
+            LongLoop::Collection(_) | LongLoop::Fields(_) | LongLoop::Endless(_) | LongLoop::Scan(_) => {
+                return None;
+            }
         };
         Some(Diagnostic::of_loop(&RULE, facts, around, &message, call))
     });

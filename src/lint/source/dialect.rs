@@ -10,7 +10,11 @@ use crate::lua::{Kind, Position, Token};
 /// Names that only other programs have, and that are seldom those of variables.
 const FOREIGN: &str = "\
     AddCSLuaFile CreateFrame LibStub RegisterNetEvent SMODS UnityEngine after_each awesome before_each describe ffi \
-    hooksecurefunc io jit love minetest module ngx package require vim wezterm";
+    hooksecurefunc io jit love minetest module ngx package print require vim wezterm";
+
+/// Tables of functions that scripts extend.
+const LIBRARIES: &str = "\
+    math redis server string table";
 
 /// Members of `redis` that scripts use.
 const API: &str = "\
@@ -48,6 +52,20 @@ pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a st
         }
     });
     found.or_else(|| label(tokens))
+}
+
+/// First function that a source declares as the member of a table (`function class.name`, `function class:name`).
+pub(crate) fn method<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
+    tokens.windows(4).find_map(|words| match words {
+        [function, table, dot, name] => {
+            let is_member = function.kind == Kind::Symbol(Symbol::Function)
+                && matches!(dot.kind, Kind::Symbol(Symbol::Dot | Symbol::Colon))
+                && matches!(name.kind, Kind::Word(_));
+            let Kind::Word(word) = table.kind else { return None };
+            (is_member && !contains(LIBRARIES, word)).then_some((table.position, word))
+        }
+        _ => None,
+    })
 }
 
 /// First `goto` or label, which Lua 5.1 does not have.
