@@ -91,8 +91,8 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     let problem = if waited > usual.saturating_add(Duration::from_secs(1)) {
         problem.advise(format!(
             "It does not even answer BUSY, although the time limit ({shown}) has passed: probably no script runs, but \
-             another slow command, or the process is stopped, swaps or waits for a disk. A kill command helps only \
-             against a script."
+             another slow command, clients are paused (CLIENT PAUSE, FAILOVER), or the process is stopped, swaps or \
+             waits for a disk. A kill command helps only against a script."
         ))
     } else {
         problem.advise(format!(

@@ -319,6 +319,7 @@ fn a_blockage_past_the_time_limit_is_probably_no_script() {
     };
     assert!(advice(11).contains("once the time limit (10 s) has passed"), "{}", advice(11));
     assert!(advice(12).contains("although the time limit (10 s) has passed"), "{}", advice(12));
+    assert!(advice(12).contains("CLIENT PAUSE"), "{}", advice(12));
 }
 
 #[test]
