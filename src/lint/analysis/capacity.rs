@@ -90,14 +90,32 @@ impl Capacities {
             .flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id)))
             .collect();
         let is_capped = |call: ExprId, key: ExprId| {
-            let ends_at_limit = |(size, other): &(ExprId, ExprId)| {
-                functions.get(size) == functions.get(&call) && is_same_key(script, *other, key)
+            // What the function does where the collection is larger, before it returns, is not bounded.
+            let guard = script.guards.get(&call);
+            let is_beyond = |size: ExprId| {
+                guard.is_some_and(|guard| {
+                    let mut larger = Compared::default();
+                    larger.add(analysis, *guard, Binary::Or);
+                    larger.sizes.iter().any(|(other, _)| *other == size)
+                })
             };
+            let ends_at_limit = |(size, other): &(ExprId, ExprId)| {
+                functions.get(size) == functions.get(&call)
+                    && is_same_key(script, *other, key)
+                    && !is_beyond(*size)
+            };
+            // The call happens only where the collection has a certain size, or fewer elements.
+            let mut guards = Compared::default();
+            if let Some(guard) = script.guards.get(&call) {
+                guards.add(analysis, *guard, Binary::And);
+            }
+            let is_small = guards.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
             let is_trimmed =
                 trimmed.iter().any(|(trim, other)| *trim < call && is_same_key(script, *other, key));
             ends.sizes.iter().any(ends_at_limit)
                 || is_kept(key)
                 || is_trimmed
+                || is_small
                 || kept.iter().any(|other| is_same_key(script, *other, key))
         };
         let capped = calls.iter().filter(|(id, call)| {
@@ -265,6 +283,9 @@ mod tests {
             "redis.call('LTRIM', KEYS[1], 0, tonumber(ARGV[1]) - 1) return redis.call('LRANGE', KEYS[1], 0, -1)",
             "local max = ARGV[1] redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -(max + 1)) return redis.call('ZRANGE', KEYS[1], 0, -1)",
             "redis.call('ZREMRANGEBYRANK', KEYS[1], 100, -1) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+            // A lobby of four.
+            "if redis.call('SCARD', KEYS[1]) == 4 then local all = table.concat(redis.call('SMEMBERS', KEYS[1]), ',') redis.call('DEL', KEYS[1]) return all end",
+            "local n = redis.call('LLEN', KEYS[1]) if n < tonumber(ARGV[1]) then return redis.call('LRANGE', KEYS[1], 0, -1) end",
             // All of one score.
             "local t = ARGV[1] for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], t, t)) do redis.call('DEL', m) end",
             "if redis.call('LLEN', KEYS[1]) + #ARGV > 1000 then return 0 end for i = 1, redis.call('LLEN', KEYS[1]) do redis.call('LPOP', KEYS[1]) end",
@@ -319,6 +340,14 @@ mod tests {
             (
                 "for _, m in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[1], -1)) do redis.call('DEL', m) end redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -(ARGV[1] + 1))",
                 "loop-over-collection",
+            ),
+            (
+                "if redis.call('SCARD', KEYS[1]) > 4 then return redis.call('SMEMBERS', KEYS[1]) end",
+                "whole-collection-read",
+            ),
+            (
+                "if redis.call('SCARD', KEYS[2]) == 4 then return redis.call('SMEMBERS', KEYS[1]) end",
+                "whole-collection-read",
             ),
             (
                 "redis.call('LTRIM', KEYS[1], 100, -1) return redis.call('LRANGE', KEYS[1], 0, -1)",

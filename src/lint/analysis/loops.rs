@@ -329,7 +329,11 @@ impl LoopAnalysis<'_> {
             Some(Bound::Constant(iterations)) => !self.is_huge(around, iterations),
             Some(Bound::Fixed) => true,
             Some(Bound::Data(_)) => false,
-            None => self.is_given(end.condition) || self.is_consumed(around, end.condition),
+            None => {
+                self.is_given(end.condition)
+                    || self.is_consumed(around, end.condition)
+                    || self.is_filled(around, end)
+            }
         }
     }
 
@@ -356,6 +360,24 @@ impl LoopAnalysis<'_> {
             !is_grown
                 && around.body.iter().any(|statement| removes(statement, table))
                 && self.values.reply(table, true).is_none()
+        })
+    }
+
+    /// True for a condition that is true where a list, to which the loop adds elements, is longer than a limit which does not depend on
+    /// the data: `while #batch < ARGV[1]`.
+    fn is_filled(&self, around: &Loop, end: End) -> bool {
+        let script = self.script();
+        self.sides(end).into_iter().any(|(side, limit, ending)| {
+            let terms = Sum::of(script, side).terms;
+            let grows = |value: ExprId| {
+                let list = self.values.measured(value).and_then(|list| script.variable(list));
+                list.is_some_and(|list| {
+                    around.grows(list) && !around.assigned.iter().any(|(id, _)| *id == list)
+                })
+            };
+            ending == Comparison::Greater
+                && matches!(terms.as_slice(), [(factor, value)] if *factor > 0.0 && grows(*value))
+                && !self.values.may_be_a_reply(limit)
         })
     }
 

@@ -247,6 +247,8 @@ impl<'a> Search<'a> {
         let guards: Vec<ExprId> =
             guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
         match self.counted(cycle, &functions, &guards) {
+            // A number of retries, which a recursion without commands counts in memory.
+            Some(Depth::Reply(reply)) if self.counts_in_memory(cycle, reply) => return None,
             Some(Depth::Reply(reply)) => return Some(LongLoop::Until(reply)),
             Some(Depth::Fixed) => return None,
             None => {}
@@ -269,6 +271,13 @@ impl<'a> Search<'a> {
             Some(scan) if reply(&|call| call == scan).is_some() => Some(LongLoop::Scan(scan)),
             _ => reply(&is_inner).map(LongLoop::Until),
         }
+    }
+
+    /// True if a recursion calls no command, and its depth is a value of a hash.
+    fn counts_in_memory(&self, cycle: &Cycle, reply: ExprId) -> bool {
+        let calls = self.analysis.calls;
+        matches!(calls.command(reply), "HGET" | "HMGET")
+            && !cycle.functions.iter().any(|id| self.analysis.summaries.function(*id).calls)
     }
 
     /// All calls of the functions of a cycle and of the functions that they call.
@@ -525,6 +534,7 @@ mod tests {
             "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) else redis.call('SADD', KEYS[1], v) end end end f(cjson.decode(ARGV[1]))",
             "local function f(t) for _, v in pairs(t) do if type(v) == 'table' then f(v) end end end f(cjson.decode(redis.call('GET', KEYS[1])))",
             "local function f() error('x') return f() end return 1",
+            "local function fib(n, a, b) if n == 0 then return a end return fib(n - 1, b, a + b) end return fib(tonumber(redis.call('HGET', KEYS[1], 'retries')), 0, 1)",
             "local function f(q) if q then return redis.call('LLEN', q) else for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f(ARGV[1])",
             "local function f(q) if not q then for _, n in ipairs(redis.call('ZRANGE', 'a', 0, 9)) do f(n) end end end f()",
             "local function f(q) if q == nil then return f(redis.call('GET', 'a')) end return q end return f()",

@@ -72,7 +72,7 @@ impl LoopAnalysis<'_> {
     }
 
     /// Both sides of a comparison, and the comparison of them that ends a repetition.
-    fn sides(&self, end: End) -> Vec<(ExprId, ExprId, Comparison)> {
+    pub(super) fn sides(&self, end: End) -> Vec<(ExprId, ExprId, Comparison)> {
         let Expr::Binary(Binary::Compare(comparison), left, right) = *self.calls.script.expr(end.condition)
         else {
             return Vec::new();

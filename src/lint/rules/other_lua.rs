@@ -51,6 +51,7 @@ mod tests {
             "local state = {} Global = Global or {} function state.get() return Global end return state",
             "return redis.call('GET', KEYS[1])\0\u{1}",
             "function join(t) return table.concat(t) end print(join({1, 2}))",
+            "local port <const> = 8888 local function poll() return port end return poll",
             "local msg = {} return msg\nfunction msg.event(id) end",
             "local room = {} function room:join(id) return = id end",
             "application = { content = { width = 320 } } settings = { android = {} }",

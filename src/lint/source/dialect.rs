@@ -68,12 +68,15 @@ pub(crate) fn method<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     })
 }
 
-/// First `goto` or label, which Lua 5.1 does not have.
+/// First `goto`, label or attribute of a variable (`<const>`), which Lua 5.1 does not have.
 fn label<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     let is_colon = |token: &Token<'_>| token.kind == Kind::Symbol(Symbol::Colon);
     tokens.windows(3).find_map(|words| match words {
         [goto, name, _] => match (goto.kind, name.kind) {
             (Kind::Word(word @ "goto"), Kind::Word(_)) => Some((goto.position, word)),
+            (Kind::Symbol(Symbol::LessThan), Kind::Word(word @ ("const" | "close"))) => {
+                Some((goto.position, word))
+            }
             (Kind::Symbol(_), Kind::Symbol(_)) if is_colon(goto) && is_colon(name) => {
                 Some((goto.position, "::"))
             }
