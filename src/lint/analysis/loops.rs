@@ -325,6 +325,10 @@ impl LoopAnalysis<'_> {
         if self.moves_away(around, end) {
             return false;
         }
+        // `repeat … until true` runs once, and `break` in it continues the loop around it.
+        if self.truth(around, end.condition) == Some(end.ends_when) {
+            return true;
+        }
         match self.counted(around, end.condition) {
             Some(Bound::Constant(iterations)) => !self.is_huge(around, iterations),
             Some(Bound::Fixed) => true,

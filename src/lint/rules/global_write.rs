@@ -51,13 +51,26 @@ fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     writes.chain(raw).collect()
 }
 
+/// True if functions of a source take parameters and call no command: alone it does nothing, as it is a part of a script.
+fn is_library(facts: &ScriptFacts<'_>) -> bool {
+    let takes = |name: &str| !facts.script.exprs.ids().any(|id| facts.calls.is_global(id, name));
+    facts.calls.all_redis().is_empty()
+        && takes("KEYS")
+        && takes("ARGV")
+        && facts
+            .script
+            .functions
+            .iter()
+            .any(|(id, function)| id != facts.script.main && !function.parameters.is_empty())
+}
+
 /// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions. A
-/// single one is more likely a script whose author forgot `local`.
+/// single one that calls a command is more likely a script whose author forgot `local`.
 fn is_fragment(facts: &ScriptFacts<'_>, header: Header) -> bool {
     let main = facts.script.functions.get(facts.script.main);
     let only_declares = header == Header::None
         && main.is_some_and(|main| main.body.is_empty())
-        && facts.script.global_writes.len() > 1
+        && (facts.script.global_writes.len() > 1 || is_library(facts))
         && facts.script.global_writes.iter().all(|write| write.is_declaration);
     // `_G.x = 1` defines x, as far as the analysis goes.
     let defined: Vec<&str> =
@@ -89,9 +102,10 @@ mod tests {
                 "local a = 1 a, b = 2, 3",
                 "function f() return 1 end return f()",
                 "function f() end",
-                "function f(a) return f end",
+                "function f() return f end",
                 "function redis.f() end",
-                "function string.trim(s) return s end",
+                "function f(a) return redis.call('GET', a) end",
+                "function f(a) return a[ARGV[1]] end",
                 "if ARGV[1] then x = 1 end",
                 "local function f() x = 1 end f()",
                 "for i = 1, 3 do x = i end",
@@ -118,6 +132,7 @@ mod tests {
             "for i = 1, 3 do i = 5 end",
             "function f() return 1 end function g() return f() end",
             "total = total + limits[1]",
+            "function serialize(x) return tostring(x) end",
         ]);
     }
 }

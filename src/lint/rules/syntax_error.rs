@@ -117,6 +117,10 @@ mod tests {
         ] {
             assert_eq!(findings_in_literal(part), [], "{part}");
         }
+        assert_eq!(
+            findings_in_literal("if redis.call('GET', KEYS[1]) then return {= FULL =} end"),
+            [(1, "client-value")]
+        );
         let script = "local a = = 1\nredis.call('DEL', KEYS[1])\nreturn a";
         assert_eq!(findings_in_literal(script), [(1, "syntax-error")]);
     }

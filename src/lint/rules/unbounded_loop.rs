@@ -125,6 +125,7 @@ mod tests {
             "local n = ARGV[1] local left = redis.call('GET', KEYS[1]) if left < n then n = left end n = n - left if n < 0 then n = 0 end for i = 1, n do redis.call('DEL', i) end",
             "local n = ARGV[1] local left = redis.call('GET', KEYS[1]) if n > left then n = left end local granted = n for i = 1, granted do redis.call('DEL', i) end",
             "local t = {} for i = 1, #ARGV do table.insert(t, ARGV[i]) end local room = ARGV[1] - redis.call('LLEN', KEYS[1]) for i = room + 1, #t do redis.call('DEL', t[i]) end",
+            "for i = 1, #ARGV do repeat local x = redis.call('LPOP', ARGV[i]) if not x then break end redis.call('DEL', x) until true end",
             "local t = {} while #t < tonumber(ARGV[1]) do local x = redis.call('LPOP', KEYS[1]) if not x then break end t[#t + 1] = x end",
             "local t = {} while #t / 2 < 100 do local x = redis.call('ZPOPMIN', KEYS[1]) if not x[1] then break end table.insert(t, x[1]) table.insert(t, x[2]) end",
             "local t = {} repeat local x = redis.call('LPOP', KEYS[1]) if not x then break end t[#t + 1] = x until #t >= 10",

@@ -210,6 +210,7 @@ fn placeholder(text: &str) -> Option<&str> {
         .or_else(|| between("#{", "}", &is_expression))
         .or_else(|| between("%{", "}", &is_word))
         .or_else(|| between("<?", "?>", &is_php))
+        .or_else(|| between("{=", "=}", &|inner| is_word(inner.trim())))
         .or_else(|| between("{#", "#}", &|inner| inner.starts_with(' ')))
         .or_else(|| ["s", "d", "i", "f", "r"].iter().find_map(|verb| between("%(", verb, &is_conversion)))
 }
@@ -240,6 +241,8 @@ mod tests {
             ("{{ .limit | default \"5\" }}", Some("{{ .limit | default \"5\" }}")),
             ("{# a comment #}", Some("{# a comment #}")),
             ("<%# a comment %>", Some("<%# a comment %>")),
+            ("return {{=PENDING_FULL=}, 0}", Some("{=PENDING_FULL=}")),
+            ("return {= SUCCESS =}", Some("{= SUCCESS =}")),
             ("'%((%d+)%)s'", None),
             ("'(%()s'", None),
             ("'<%#%d+%>'", None),
