@@ -291,7 +291,8 @@ def check_shape(document):
                      f"white space or braces: {text}")
                 openings = len(re.findall(r"\{\{ (?:if|with) ", text))
                 hold(openings == text.count("{{ end }}"), f"an action without end: {text}")
-                known = re.findall(r"\$[\w.]+", text)
+                assigned = set(re.findall(r"\{\{ (\$\w+) := ", text))
+                known = set(re.findall(r"\$[\w.]+", text)) - assigned
                 hold(all(re.fullmatch(r"\$labels\.\w+|\$values\.A\.Value", one) for one in known), f"a variable: {known}")
 
 
