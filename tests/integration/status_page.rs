@@ -443,6 +443,8 @@ fn one_of_many_servers_is_down() {
         look(&exporter, "one_down");
         let text = plain(&exporter);
         assert!(text.starts_with("1 target is unreachable. 119 of 120 responding.\n"), "{text}");
+        let address = folder.path().join("gone.sock");
+        assert!(text.contains(&format!("- gone ({}): Unreachable: ", address.display())), "{text}");
         assert_eq!(api(&exporter, "targets?level=down")["targets"][0]["target"], "gone");
         assert_eq!(api(&exporter, "targets?level=ok")["total"], 119);
     });

@@ -40,10 +40,10 @@ pub(crate) fn summary(rows: &[Arc<TargetRow>], exporter_problems: &[String], now
         if let Some(at) = row.last_reply {
             let at = Duration::try_from_secs_f64(at).map_or(now, Unix::from_epoch);
             let age = duration(now.since(at));
-            let _ = writeln!(text, "- {}: The last reply came {age} ago.", clean(&row.target, MAX_TEXT));
+            let _ = writeln!(text, "- {}: The last reply came {age} ago.", name_and_address(row));
         }
         for problem in &row.problems {
-            let _ = writeln!(text, "- {}: {}", clean(&row.target, MAX_TEXT), clean(&problem.text, MAX_TEXT));
+            let _ = writeln!(text, "- {}: {}", name_and_address(row), clean(&problem.text, MAX_TEXT));
             for fix in &problem.commands {
                 let _ = writeln!(text, "  To fix it: {}", fix.shell);
             }
@@ -63,6 +63,36 @@ fn write_omitted(text: &mut String, count: usize) {
     }
 }
 
+/// Returns the name of a target, with its address if that is not the name.
+fn name_and_address(row: &TargetRow) -> String {
+    let TargetRow { target, address, .. } = row;
+    let name = clean(target, MAX_TEXT);
+    if **target == **address { name } else { format!("{name} ({})", clean(address, MAX_TEXT)) }
+}
+
+/// Returns what runs, in the words of the page.
+fn running(blocked: &BlockedRow) -> String {
+    let kind = blocked.kind.unwrap_or("script");
+    match (&blocked.name, &blocked.script) {
+        (Some(name), Some(script)) if name != script => {
+            format!("Running: {kind} {} ({})", clean(name, MAX_TEXT), clean(script, MAX_TEXT))
+        }
+        (Some(name), _) => format!("Running: {kind} {}", clean(name, MAX_TEXT)),
+        (None, _) if !blocked.busy => "The running command is not known yet.".to_owned(),
+        (None, _) if kind == "module" => {
+            "The server does not report which module command is running.".to_owned()
+        }
+        (None, _) if blocked.log_file => {
+            format!("The server does not report which {kind} is running. Its log file has not named it yet.")
+        }
+        (None, _) => {
+            format!(
+                "The server does not report which {kind} is running. With --redis.log-file this page names it."
+            )
+        }
+    }
+}
+
 fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: Unix) {
     let since = Duration::try_from_secs_f64(blocked.since).map_or(now, Unix::from_epoch);
     let state = match (blocked.busy, blocked.kind) {
@@ -70,10 +100,8 @@ fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: 
         (true, Some(kind)) => format!("is BUSY running a {kind}"),
         _ => "is blocked and does not respond".to_owned(),
     };
-    let _ = writeln!(text, "\n* {} {state} ({})", clean(&row.target, MAX_TEXT), duration(now.since(since)));
-    if let Some(script) = &blocked.script {
-        let _ = writeln!(text, "  Running: {}", clean(script, MAX_TEXT));
-    }
+    let _ = writeln!(text, "\n* {} {state} ({})", name_and_address(row), duration(now.since(since)));
+    let _ = writeln!(text, "  {}", running(blocked));
     if let Some(action) = row.guard.as_ref().and_then(|guard| guard.actions.first())
         && action.at >= blocked.since
     {
@@ -83,4 +111,44 @@ fn write_blocked(text: &mut String, row: &TargetRow, blocked: &BlockedRow, now: 
         let _ = writeln!(text, "  To stop it: {}", clean(&kill.shell, usize::MAX));
     }
     let _ = writeln!(text, "  {}", blocked.advice);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_has_its_name_and_its_identity() {
+        let blocked = |script: Option<&str>, name: Option<&str>, busy, kind, log_file| BlockedRow {
+            since: 0.0,
+            busy,
+            kind,
+            script: script.map(str::to_owned),
+            name: name.map(str::to_owned),
+            sha1: None,
+            log_file,
+            kill: Vec::new(),
+            advice: String::new(),
+        };
+        for (row, text) in [
+            (
+                blocked(Some("ab12"), Some("a.lua"), true, Some("script"), true),
+                "Running: script a.lua (ab12)",
+            ),
+            (blocked(Some("fill"), Some("fill"), true, Some("function"), false), "Running: function fill"),
+            (blocked(None, None, false, None, true), "The running command is not known yet."),
+        ] {
+            assert_eq!(running(&row), text);
+        }
+        let unknown = |kind, log_file| running(&blocked(None, None, true, Some(kind), log_file));
+        assert!(
+            unknown("script", false)
+                .ends_with("which script is running. With --redis.log-file this page names it.")
+        );
+        assert!(
+            unknown("function", true)
+                .ends_with("which function is running. Its log file has not named it yet.")
+        );
+        assert!(unknown("module", false).ends_with("which module command is running."));
+    }
 }
