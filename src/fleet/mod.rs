@@ -353,3 +353,70 @@ impl Fleet {
 fn check_modules(certificates: &TlsCache, modules: &Modules) -> Result<(), TlsError> {
     modules.values().filter_map(|module| module.tls.as_ref()).try_for_each(|tls| certificates.check(tls))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::Config;
+    use crate::parse::{Entry, SlowlogReply};
+    use crate::watch::Observation;
+
+    /// Collects log lines.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_slow_calls_of_all_targets_have_a_limit_of_lines_and_blockages_have_none() {
+        const TARGETS: usize = 200;
+        const CALLS: u64 = 12;
+        let words = (0..TARGETS).map(|number| format!("--redis.addr=host-{number}:1"));
+        let words = std::iter::once("redis-script-exporter".to_owned()).chain(words);
+        let config = Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap();
+        let fleet = Fleet::new(config.targets, None, Clock::start()).unwrap();
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for id in 0..=CALLS {
+                for handle in fleet.targets().iter() {
+                    let call = Entry::with_arguments(&["EVAL", "return 1", "0"]);
+                    let entry = Entry { id, duration: Duration::from_secs(3), ..call };
+                    let reply = SlowlogReply { received: 1, entries: vec![entry], ..SlowlogReply::default() };
+                    handle.observe(Observation::Slowlog(reply));
+                }
+            }
+            for handle in fleet.targets().iter() {
+                handle.observe(Observation::Silent { since: handle.mono() });
+            }
+            fleet.log_omitted(true);
+        });
+        let log = String::from_utf8(std::mem::take(&mut *sink.0.lock())).unwrap();
+        let count = |message: &str| log.lines().filter(|line| line.contains(message)).count();
+        let written = count("slow script");
+        // On a machine that is busy, some seconds pass.
+        assert!((900..1700).contains(&written), "{written} lines");
+        assert_eq!(count("blocked: the server does not answer"), TARGETS);
+        assert_eq!(count("too many for one exporter"), 1);
+        let omitted = log.split("slow_calls=").skip(1).map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<usize>().unwrap()
+        });
+        let calls = TARGETS * usize::try_from(CALLS).unwrap();
+        assert_eq!(written + omitted.sum::<usize>(), calls, "each is written or counted");
+    }
+}
