@@ -109,7 +109,9 @@ impl Capacities {
             if let Some(guard) = script.guards.get(&call) {
                 guards.add(analysis, *guard, Binary::And);
             }
-            let is_small = guards.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
+            let is_small = guards.sizes.iter().any(|(size, other)| {
+                commands::is_size(analysis.calls.command(*size)) && is_same_key(script, *other, key)
+            });
             let is_trimmed =
                 trimmed.iter().any(|(trim, other)| *trim < call && is_same_key(script, *other, key));
             ends.sizes.iter().any(ends_at_limit)
@@ -129,11 +131,12 @@ impl Capacities {
 impl Compared {
     /// Adds the sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
     fn add(&mut self, analysis: LoopAnalysis<'_>, condition: ExprId, operator: Binary) {
-        for (part, _) in analysis.parts(condition, operator) {
+        for (part, is_negated) in analysis.parts(condition, operator) {
             let Expr::Binary(Binary::Compare(comparison), left, right) = *analysis.calls.script.expr(part)
             else {
                 continue;
             };
+            let comparison = if is_negated { comparison.negated() } else { comparison };
             let sides = match (comparison, operator) {
                 (Comparison::Greater, Binary::Or) | (Comparison::Less, Binary::And) => vec![(left, right)],
                 (Comparison::Less, Binary::Or) | (Comparison::Greater, Binary::And) => vec![(right, left)],
@@ -183,6 +186,13 @@ impl Compared {
     }
 
     fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId, operator: Binary) {
+        // A text of digits is a number, too.
+        let is_number = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
+        match analysis.calls.script.expr(limit) {
+            Expr::Nil | Expr::Bool(_) => return,
+            Expr::String(text) if !is_number(text) => return,
+            _ => {}
+        }
         let number = Sum::of(analysis.calls.script, limit).number();
         if analysis.values.may_be_a_reply(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
             return;
@@ -343,6 +353,18 @@ mod tests {
             ),
             (
                 "if redis.call('SCARD', KEYS[1]) > 4 then return redis.call('SMEMBERS', KEYS[1]) end",
+                "whole-collection-read",
+            ),
+            (
+                "if redis.call('SCARD', KEYS[1]) == 4 then return 0 else return redis.call('SMEMBERS', KEYS[1]) end",
+                "whole-collection-read",
+            ),
+            (
+                "local n = redis.call('GET', KEYS[2]) if n == false then return 1 else for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do n = n + m end redis.call('SET', KEYS[2], n) end",
+                "loop-over-collection",
+            ),
+            (
+                "local p = redis.pcall('LPOS', KEYS[1], ARGV[1]) if type(p) == 'table' and p.err then p = redis.call('LRANGE', KEYS[1], 0, -1) end return p",
                 "whole-collection-read",
             ),
             (
