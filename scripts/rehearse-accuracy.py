@@ -10,6 +10,7 @@ be 0.67 to 1.5 s. Several jobs make the machine busy.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,9 @@ def main():
                 wrong.append(f"{script.stem}: {report['growth']} {report['notes'][:1]}")
         right = len(SCRIPTS) - len(wrong)
         failed |= right < 19
-        print(f"round {number}: {right} of {len(SCRIPTS)}", *wrong, sep="\n  ", flush=True)
+        none = sum(report["growth"] is None for report in reports)
+        load = f"{os.getloadavg()[1]:.0f} runnable processes"
+        print(f"round {number}: {right} of {len(SCRIPTS)}, {none} without a growth, {load}", *wrong, sep="\n  ", flush=True)
         if options.verify:
             for script, report in zip(SCRIPTS, reports):
                 if script.stem.startswith("linear-"):

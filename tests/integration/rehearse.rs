@@ -143,6 +143,27 @@ fn killed(kind: Kind, body: &str, note: &str) {
     rehearsed.assert_nothing_is_left();
 }
 
+#[test]
+fn a_run_that_is_killed_unexpectedly_is_repeated() {
+    // The first run with 1000 elements does not end.
+    let (_folder, path) = script(
+        "-- redis-script-exporter: rehearse ARGV[1]={n}\n\
+         local size, sum = tonumber(ARGV[1]), 0\n\
+         if size == 1000 then\n\
+         while not redis.call('INFO', 'commandstats'):find('script|kill', 1, true) do end\n\
+         end\n\
+         for i = 1, size * 100 do sum = sum + i end\nreturn sum",
+    );
+    let server = server_of(Kind::Redis70);
+    let rehearsed =
+        rehearse(&[path.to_str().unwrap(), "--server", &server, "--max-size", "3k", "--format", "json"]);
+    let report = rehearsed.json();
+    assert_eq!((rehearsed.code, report["growth"].as_str()), (Some(0), Some("n")), "{report:#}");
+    assert!(report["killed_at"].is_null(), "{report:#}");
+    let note = "a run with n = 1 000 took longer than 2 s and was killed; another one took ";
+    assert!(report["notes"].to_string().contains(note), "{report:#}");
+}
+
 fn a_server_of_the_user_must_be_empty_and_stays_so(kind: Kind) {
     let server = Server::start(kind);
     let (_folder, path) =

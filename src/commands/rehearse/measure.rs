@@ -16,8 +16,8 @@ use crate::convert::float;
 /// Smallest size.
 const MIN_SIZE: u64 = 10;
 
-/// Predicted time of a run above which no larger size is measured, so that few runs are killed.
-const NEAR_LIMIT: f64 = 1.2;
+/// Predicted time of a run above which no larger size is measured, so that few runs are killed: memory may double it.
+const NEAR_LIMIT: f64 = 0.9;
 
 /// Total time of the runs of one size that is aimed at.
 const TARGET: f64 = 0.3;
@@ -50,6 +50,9 @@ const CPU_FROM: f64 = 0.005;
 
 /// Half of the unit of the server's clock, seconds.
 const UNIT: f64 = 0.5e-6;
+
+/// Number of measured sizes from which on a run that is killed may be unexpected.
+const MIN_EXPECTATION: usize = 4;
 
 /// Number of sizes that are tried between the last run that ended and the first that was killed.
 const REFINEMENTS: usize = 2;
@@ -132,6 +135,8 @@ pub(crate) struct Measurements {
     pub(crate) killed: Option<u64>,
     /// True if it had written and only the end of the server ended it.
     pub(crate) unkillable: bool,
+    /// Size at which one run was killed and another one ended.
+    pub(crate) exceeded: Option<u64>,
     pub(crate) stop: Stop,
     /// Time of the reference without elements, seconds.
     overhead: f64,
@@ -266,7 +271,13 @@ impl Rehearsal<'_> {
         self.measured.calibration = self.measure_reference(session, CALIBRATION).await?.unwrap_or(0.0);
         self.measured.overhead = self.measure_reference(session, 0).await?.unwrap_or(0.0);
         loop {
-            if let Some(stop) = self.measure_size(session, size, progress).await? {
+            let mut stop = self.measure_size(session, size, progress).await?;
+            if stop == Some(Stop::Killed) && self.is_unexpected(session, size) {
+                (self.measured.killed, self.measured.unkillable) = (None, false);
+                stop = self.measure_size(session, size, progress).await?;
+                self.measured.exceeded = self.measured.killed.is_none().then_some(size);
+            }
+            if let Some(stop) = stop {
                 self.measured.stop = stop;
                 break;
             }
@@ -301,6 +312,17 @@ impl Rehearsal<'_> {
             self.measure_size(session, between, progress).await?;
         }
         Ok(())
+    }
+
+    /// True if a run was killed that should have ended by the times before, as other programs may have displaced its data from the
+    /// processor's caches, and another run is possible.
+    fn is_unexpected(&self, session: &Session, size: u64) -> bool {
+        let is_possible = session.is_private() || !self.measured.unkillable;
+        let filled = if self.measured.unkillable { 0 } else { size };
+        is_possible
+            && self.measured.points.len() >= MIN_EXPECTATION
+            && self.predict(size) <= NEAR_LIMIT
+            && self.is_affordable(size, filled, RUN_LIMIT.as_secs_f64())
     }
 
     /// Measures the small sizes several times more; returns the reason to stop, if there is one.
@@ -399,10 +421,9 @@ impl Rehearsal<'_> {
         let keys: Vec<String> = self.plan.keys.clone();
         let args = self.plan.args_at(size);
         let callable = self.callable.clone();
-        let position = self.measured.points.binary_search_by_key(&size, |point| point.size);
-        let measured = position.ok().and_then(|position| self.measured.points.get(position));
-        let mut point = measured.cloned().unwrap_or_else(|| Point { size, ..Point::default() });
-        let is_new = position.is_err();
+        let measured = self.measured.points.iter().find(|point| point.size == size).cloned();
+        let is_new = measured.is_none();
+        let mut point = measured.unwrap_or_else(|| Point { size, ..Point::default() });
         let target = if size <= SMALL { TARGET / float(u64::from(VISITS)) } else { TARGET };
         let (mut batch, mut total) = (if is_new { 1 } else { self.repetitions(point.seconds) }, 0.0);
         let start = self.used();
@@ -423,7 +444,15 @@ impl Rehearsal<'_> {
                 Err(Run::Failed(text)) => return Err(RehearseError::Script(text)),
                 Err(end) => {
                     self.data.set_used();
-                    return self.killed(session, size, &end).await.map(Some);
+                    let stop = self.killed(session, size, &end).await?;
+                    if point.batches.is_empty() || end == Run::RunsOn {
+                        return Ok(Some(stop));
+                    }
+                    // Another run of this size has ended.
+                    (self.measured.killed, self.measured.unkillable) = (None, false);
+                    self.measured.exceeded = Some(size);
+                    self.keep(point);
+                    return Ok(Some(Stop::RunLimit));
                 }
             };
             point.add(&timing, &callable);
@@ -450,15 +479,18 @@ impl Rehearsal<'_> {
             Some(reference) => reference.min(point.reference),
             None => point.reference,
         };
-        match position {
-            Ok(position) => {
-                if let Some(old) = self.measured.points.get_mut(position) {
-                    *old = point;
-                }
-            }
-            Err(position) => self.measured.points.insert(position, point),
-        }
+        self.keep(point);
         Ok(None)
+    }
+
+    /// Adds a point, or replaces that of its size.
+    fn keep(&mut self, point: Point) {
+        let points = &mut self.measured.points;
+        let position = points.partition_point(|other| other.size < point.size);
+        match points.get_mut(position).filter(|other| other.size == point.size) {
+            Some(old) => *old = point,
+            None => points.insert(position, point),
+        }
     }
 
     /// Number of runs of a batch; each run of a script that writes needs its own data.
@@ -525,7 +557,9 @@ impl Rehearsal<'_> {
                 self.data = Data::new(&self.plan.specs);
             }
             Run::RunsOn => self.measured.unkillable = true,
-            _ => {}
+            _ => {
+                self.snapshot(session).await?;
+            }
         }
         Ok(Stop::Killed)
     }

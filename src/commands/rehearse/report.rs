@@ -249,6 +249,13 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
         };
         notes.push(format!("a run with n = {size} took longer than {limit}; {how}"));
     }
+    if let Some(point) = measured.points.iter().find(|point| Some(point.size) == measured.exceeded) {
+        let size = count(float(point.size));
+        notes.push(format!(
+            "a run with n = {size} took longer than {limit} and was killed; another one took {}",
+            seconds(point.seconds)
+        ));
+    }
     let stop = match measured.stop {
         Stop::Budget => "larger sizes do not fit into --time-budget",
         Stop::Memory => "the server reached --max-memory at the next size",
