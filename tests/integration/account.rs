@@ -1,7 +1,7 @@
 //! The account of the slow log, and the server's own counters: what `/metrics` says is what the server says.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -14,7 +14,7 @@ use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::scripts::{BUSY_LOOP, busy_eval, evalsha, load};
-use test_support::server::{Kind, Server};
+use test_support::server::{Kind, Server, run_on};
 use test_support::wait::{eventually, eventually_or_tell};
 
 on_each_server!(
@@ -620,6 +620,38 @@ fn differences(
         check(name, &[], single(&[field]));
     }
     wrong
+}
+
+/// INFO, CONFIG GET and SLOWLOG show whether the server answers, as PING does.
+#[test]
+fn other_commands_take_the_places_of_heartbeats() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let args =
+            ["--redis.addr", &server.url(), "--heartbeat.interval=100ms", "--poll.info-interval=300ms"];
+        let exporter = Exporter::start(&args);
+        exporter.wait_for(LIMIT, "the length of the slow log", |metrics| {
+            metrics.value("redis_script_slowlog_length", &[]).is_some()
+        });
+        let mut client = server.client();
+        // Without INFO, which this test sends too.
+        let mut commands = || {
+            let stats = client.info(&["commandstats"]);
+            let names = ["ping", "config|get", "slowlog|get", "slowlog|len"];
+            let counts = names.map(|name| {
+                let stats = stats.get(&format!("cmdstat_{name}"))?;
+                stats.strip_prefix("calls=")?.split(',').next()?.parse::<u32>().ok()
+            });
+            counts.into_iter().flatten().sum::<u32>()
+        };
+        let (begin, before) = (Instant::now(), commands());
+        let (sent, elapsed) = eventually(LIMIT, "40 commands", || {
+            let sent = commands() - before;
+            (sent >= 40).then(|| (sent, begin.elapsed()))
+        });
+        // A busy machine makes the commands rarer.
+        assert!(f64::from(sent) <= 10.0 * elapsed.as_secs_f64() + 3.0, "{sent} commands in {elapsed:?}");
+    });
 }
 
 fn settings_are_the_servers_own(kind: Kind) {
