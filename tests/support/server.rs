@@ -3,6 +3,8 @@
 use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -182,11 +184,20 @@ macro_rules! on_each_server {
     )+};
 }
 
-/// Returns a loopback port on which nothing listens.
+/// Returns a loopback port on which nothing listens, and that is no [`Server`]'s.
 ///
 /// It is below the kernel's range of ports for outgoing connections. In that range, a client that keeps connecting to the
 /// port of a stopped server could get that port as its own and connect to itself.
 pub fn free_port() -> u16 {
+    reserve_port().0
+}
+
+/// Reservation of a port, which other processes respect too: an abstract socket with its number. A server may be down for a
+/// while, and has to find its port free then.
+type Reservation = UnixDatagram;
+
+/// Returns a free port, and its reservation.
+fn reserve_port() -> (u16, Reservation) {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -195,7 +206,13 @@ pub fn free_port() -> u16 {
     (0..COUNT)
         .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
         .map(|port| u16::try_from(port).expect("the range fits"))
-        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .find_map(|port| {
+            let name =
+                UnixAddr::from_abstract_name(format!("redis-script-exporter-test-port-{port}")).ok()?;
+            let reservation = UnixDatagram::bind_addr(&name).ok()?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+            Some((port, reservation))
+        })
         .expect("a free loopback port")
 }
 
@@ -258,8 +275,8 @@ impl Builder {
         let dir = TempDir::new().expect("a temporary directory");
         let mut failure = String::new();
         for _ in 0..TRIES {
-            let port = free_port();
-            let tls_port = self.tls.then(free_port);
+            let (port, reservation) = reserve_port();
+            let (tls_port, tls_reservation) = self.tls.then(reserve_port).unzip();
             fs::write(dir.path().join("server.conf"), self.config_file(dir.path(), port, tls_port)).unwrap();
             if let Some(acl) = &self.acl {
                 fs::write(dir.path().join("users.acl"), acl).unwrap();
@@ -269,7 +286,8 @@ impl Builder {
             match wait_until_ready(&mut process, &dir.path().join("server.log"), 0) {
                 Ok(()) => {
                     let Self { kind, args, env, .. } = self;
-                    return Server { process, dir, kind, binary, args, env, port, tls_port };
+                    let _reservations = (reservation, tls_reservation);
+                    return Server { process, dir, kind, binary, args, env, port, tls_port, _reservations };
                 }
                 Err(log) => failure = log,
             }
@@ -355,6 +373,7 @@ pub struct Server {
     env: Vec<(String, String)>,
     port: u16,
     tls_port: Option<u16>,
+    _reservations: (Reservation, Option<Reservation>),
 }
 
 impl Server {
