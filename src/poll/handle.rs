@@ -365,6 +365,8 @@ impl TargetHandle {
         let (reaction, unsaved) = {
             let mut numbers = self.numbers();
             let reaction = numbers.step(observation, now);
+            // Before others can read the numbers: a scrape that sees one version shows one moment.
+            self.shared.changed();
             (reaction, numbers.is_unsaved())
         };
         if unsaved {
@@ -394,7 +396,12 @@ impl TargetHandle {
 
     /// Shows the numbers of a snapshot, and logs its events, after an attempt to save it.
     pub(crate) fn saved(&self, snapshot: Snapshot) {
-        let events = self.numbers().saved(snapshot);
+        let events = {
+            let mut numbers = self.numbers();
+            let events = numbers.saved(snapshot);
+            self.shared.changed();
+            events
+        };
         self.report(&events);
     }
 
@@ -406,7 +413,6 @@ impl TargetHandle {
     }
 
     fn report(&self, events: &[Event]) {
-        self.shared.changed();
         if events.is_empty() {
             return;
         }
