@@ -567,6 +567,8 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         );
         // Only while the latest call or blockage followed a BUSY one before the next heartbeat.
         names.extend(["blockage", "slow_call"].map(|what| format!("redis_script_last_{what}_undetected")));
+        // Only while a permission is missing.
+        names.insert("redis_script_exporter_grant_info".to_owned());
         // Only with a guard.
         names.extend(
             [
