@@ -4,7 +4,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 # Tests wait for servers most of the time, so more of them than cores run at once.
-TEST_THREADS ?= 12
+TEST_THREADS ?= 8
 
 .PHONY: help setup demo run test unit-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
