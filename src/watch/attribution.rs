@@ -2,7 +2,7 @@
 //!
 //! The cause is the kind that BUSY replies named, or else that of the slow log entry that covers the blockage. An entry
 //! has its end in whole seconds of the server's clock. A command that waits behind a script is answered after the
-//! script's entry was written, so the next read of the slow log has every entry that explains the blockage.
+//! script's entry was written, so a slow log that is requested after the blockage has every entry that explains it.
 
 use std::time::Duration;
 

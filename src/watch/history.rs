@@ -155,31 +155,48 @@ impl History {
         self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
     }
 
-    /// Attributes all waiting blockages by the slow log's new entries.
+    /// Attributes the waiting blockages by the slow log's new entries. `asked` is the time at which the slow log was requested;
+    /// without it, the slow log can't be read.
+    ///
+    /// A server can work off the request, then a script in the same turn of its event loop, and send the reply only after
+    /// that. So a blockage that ended after `asked`, and that no entry explains, waits for the next reply.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
         clock_ahead: Option<f64>,
+        asked: Option<Mono>,
         events: &mut Vec<Event>,
     ) -> Attributed {
         let mut attributed = Attributed::default();
+        if self.unattributed.is_empty() {
+            return attributed;
+        }
+        let mut unused = entries.to_vec();
         while let Some(oldest) = self.unattributed.pop_front() {
-            let more = self.attribute_one(oldest.episode, entries, clock_ahead, events);
+            let may_be_later = asked.is_some_and(|asked| oldest.began + oldest.episode.blocked > asked);
+            if may_be_later && oldest.episode.attribute(&unused, clock_ahead).cause == Cause::Unknown {
+                self.unattributed.push_front(oldest);
+                break;
+            }
+            let (cause, more) = self.attribute_one(oldest.episode, entries, clock_ahead, events);
+            unused.retain(|entry| cause != Some(entry.id));
             attributed.resolved.extend(more.resolved);
             attributed.undetected.extend(more.undetected);
         }
         attributed
     }
 
+    /// Attributes a blockage. Returns the id of the entry that explains it too.
     fn attribute_one(
         &mut self,
         ended: EndedEpisode,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
-    ) -> Attributed {
+    ) -> (Option<u64>, Attributed) {
         let (first, followers) = ended.split_followers(entries, clock_ahead);
         let attribution = first.attribute(entries, clock_ahead);
+        let cause = attribution.cause_entry.as_ref().map(|entry| entry.id);
         let mut attributed = Attributed::default();
         attributed.resolved.extend(self.count(&first, attribution, false, events));
         for (episode, entry) in followers {
@@ -188,7 +205,7 @@ impl History {
             attributed.undetected.push(entry.id);
             self.count(&episode, attribution, true, events);
         }
-        attributed
+        (cause, attributed)
     }
 
     /// Counts a blockage. Returns the script that had been named by SHA1, with the entry that has its cut body.
@@ -240,17 +257,26 @@ impl History {
         if began >= self.last_end && !adjacent {
             return began;
         }
-        let Some(last) = self.unattributed.back_mut() else { return began.max(self.last_end) };
-        if last.episode.busy.is_none() && began < last.proved_until {
-            // That was no blockage, but a reply that was delayed on its way.
-            self.last_end = last.began;
-            self.unattributed.pop_back();
+        if self.take_back(began).is_some() {
             return began.max(self.last_end);
         }
+        let Some(last) = self.unattributed.back_mut() else { return began.max(self.last_end) };
         let began = began.max(last.proved_until);
         last.episode.blocked = began.since(last.began);
         self.last_end = began;
         began
+    }
+
+    /// Takes back the latest waiting blockage if what began at `began` was the reason for its silence: the reply that ended it was
+    /// delayed on its way, or had not been sent when the server began something else. Returns the start of the silence.
+    pub(super) fn take_back(&mut self, began: Mono) -> Option<Mono> {
+        let last = self.unattributed.back()?;
+        if last.episode.busy.is_some() || began >= last.proved_until {
+            return None;
+        }
+        self.last_end = last.began;
+        self.unattributed.pop_back();
+        Some(self.last_end)
     }
 
     /// Names the latest waiting blockage, if it has no name and `running` can have run in it.

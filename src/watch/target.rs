@@ -502,7 +502,7 @@ impl Target {
             Observation::SlowlogBroken => self.account.broken(now.mono),
             Observation::SlowlogUnreadable => {
                 self.has_baseline = true;
-                liveness.attribute(&[], None, events);
+                liveness.attribute_without_slowlog(events);
             }
             Observation::SlowlogLength(entries) => self.server.set_slowlog_length(entries),
             Observation::Info(info) => self.set_info(*info, now),

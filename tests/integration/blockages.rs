@@ -527,8 +527,11 @@ fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
         one.kill(&server);
         let _second = two.begin(&server);
         let began = Instant::now();
-        let metrics = two.wait_for_name(&exporter);
-        assert_eq!(state(&metrics, &target_of(&server)), format!("busy_{}", two.label()));
+        two.wait_for_name(&exporter);
+        // The line in the server's log can be read before the first BUSY reply.
+        exporter.wait_for(LIMIT, "BUSY", |metrics| {
+            state(metrics, &target_of(&server)) == format!("busy_{}", two.label())
+        });
         let lasted = began.elapsed();
         two.kill(&server);
         let metrics = attributed(&exporter, 2);

@@ -361,21 +361,27 @@ impl Liveness {
         let was_blocked = self.state.episode().is_some();
         let outage = Outage::new(outage.reason, clean(outage.detail.trim(), MAX_DETAIL));
         self.end_and_enter(State::Unreachable(outage), now, events);
-        // The slow log can't be read now, and may be gone.
-        self.history.attribute(&[], None, events);
+        // The slow log may be gone later.
+        self.attribute_without_slowlog(events);
         if was_blocked {
             self.history.incidents.connection_lost();
         }
     }
 
-    /// Attributes ended blockages. The slow log was read to its end and had these new entries, or it can't be read.
+    /// Attributes ended blockages. The slow log was read to its end with the latest request that was answered, and had these
+    /// new entries.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
         clock_ahead: Option<f64>,
         events: &mut Vec<Event>,
     ) -> Attributed {
-        self.history.attribute(entries, clock_ahead, events)
+        self.history.attribute(entries, clock_ahead, Some(self.last_free), events)
+    }
+
+    /// Attributes ended blockages; the slow log can't be read.
+    pub(super) fn attribute_without_slowlog(&mut self, events: &mut Vec<Event>) {
+        self.history.attribute(&[], None, None, events);
     }
 
     /// Returns an episode that began at `began`, but not before the last one ended.
@@ -396,8 +402,11 @@ impl Liveness {
     /// the episode may have begun before the first request that had no reply.
     fn go_busy(&mut self, kind: BusyKind, mut episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
         if let Some(limit) = self.time_limit {
-            let latest = (now.mono - limit).max(self.last_free).max(self.history.last_end());
-            episode.began = episode.began.min(latest);
+            let latest = (now.mono - limit).max(self.last_free);
+            if latest < episode.began {
+                let silent = self.history.take_back(latest).map(|silent| silent.max(self.last_free));
+                episode.began = silent.unwrap_or_else(|| self.history.adjust_previous_end(latest, false));
+            }
         }
         let blocked = now.mono.since(episode.began);
         for (known, count) in BusyKind::ALL.into_iter().zip(&mut self.busy_episodes) {

@@ -83,21 +83,27 @@ impl Simulation {
     fn ask(&mut self) -> (u64, u64, Reply) {
         let asked = self.now;
         let mut worked_off = asked + self.up_to(50);
+        let sent_late = self.up_to(1) == 1;
         let running = |time: u64| {
             let found = self.runs.iter().enumerate().find(|(_, run)| (run.begins..run.ends).contains(&time));
             found.map(|(index, run)| (index, run.clone()))
         };
-        let mut reply = Reply::Free;
+        let (mut reply, mut sent) = (Reply::Free, 0);
         while let Some((index, run)) = running(worked_off) {
             let limit = worked_off.max(run.begins + LIMIT);
             if limit < run.ends {
                 (worked_off, reply) = (limit, Reply::Busy(index));
                 break;
             }
-            // What comes right behind it is worked off first.
             worked_off = run.ends;
+            // What comes right behind it is worked off first, or after this request, but before the reply is sent.
+            let next = self.runs.get(index + 1).filter(|next| next.begins == run.ends).cloned();
+            if let Some(next) = next.filter(|_| sent_late) {
+                sent = next.ends.min(next.begins + LIMIT);
+                break;
+            }
         }
-        let read = worked_off + self.up_to(500);
+        let read = worked_off.max(sent) + self.up_to(500);
         if read > asked + BLOCKED_AFTER {
             self.pass(asked + BLOCKED_AFTER);
             self.liveness.silent(mono(asked), at(self.now), &mut self.events);

@@ -97,6 +97,63 @@ fn what_is_named_holds_only_while_it_runs() {
     assert!(liveness.running_script().is_none());
 }
 
+/// The server worked off SLOWLOG GET, then began a script in the same turn of its event loop: it sends the reply when the script
+/// passes the time limit, or has ended.
+#[test]
+fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
+    let eval = |ended_at: u64, length: u64| Entry {
+        id: ended_at,
+        ended_at: at(ended_at).unix.as_secs(),
+        duration: ms(length),
+        ..Entry::with_arguments(&["EVAL", "return 1"])
+    };
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.set_time_limit(Some(ms(2000)));
+    liveness.answered(mono(0), at(0), &mut events);
+    // One that ended before is no reason for the silence.
+    liveness.silent(mono(100), at(350), &mut events);
+    liveness.answered(mono(100), at(2000), &mut events);
+    liveness.silent(mono(2000), at(2250), &mut events);
+    liveness.answered(mono(2000), at(4010), &mut events);
+    liveness.attribute(&[eval(2000, 1900)], Some(0.0), &mut events);
+    assert_eq!(ended(&events), [(Cause::Script, ms(1900), None)]);
+    assert!(liveness.awaits_attribution());
+    liveness.busy(BusyKind::Script, mono(4010), at(4012), &mut events);
+    assert_eq!(liveness.blocked(at(4012)), ms(2012), "the silence was this script");
+    liveness.answered(mono(6000), at(6000), &mut events);
+    liveness.answered(mono(6001), at(6001), &mut events);
+    liveness.attribute(&[eval(6000, 4000)], Some(0.0), &mut events);
+    assert_eq!(ended(&events)[1..], [(Cause::Script, ms(4000), None)]);
+
+    // One that ends before the time limit.
+    events.clear();
+    liveness.silent(mono(7000), at(7250), &mut events);
+    liveness.answered(mono(7000), at(8500), &mut events);
+    liveness.attribute(&[], Some(0.0), &mut events);
+    assert_eq!((ended(&events), liveness.awaits_attribution()), (vec![], true));
+    liveness.answered(mono(8500), at(8501), &mut events);
+    liveness.attribute(&[eval(8500, 1500)], Some(0.0), &mut events);
+    assert_eq!(ended(&events), [(Cause::Script, ms(1500), None)]);
+    assert_eq!(busy_count(&liveness, BusyKind::Script), 1);
+
+    // Without a slow log, or without an entry in the next one, it has no known reason.
+    for (began, without) in [(9000, true), (10_000, false)] {
+        events.clear();
+        liveness.silent(mono(began), at(began + 250), &mut events);
+        liveness.answered(mono(began), at(began + 500), &mut events);
+        liveness.attribute(&[], Some(0.0), &mut events);
+        assert!(liveness.awaits_attribution());
+        if without {
+            liveness.attribute_without_slowlog(&mut events);
+        } else {
+            liveness.answered(mono(began + 500), at(began + 501), &mut events);
+            liveness.attribute(&[], Some(0.0), &mut events);
+        }
+        assert_eq!(ended(&events), [(Cause::Unknown, ms(500), None)]);
+        assert!(!liveness.awaits_attribution());
+    }
+}
+
 #[test]
 fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() {
     let sha1 = "a".repeat(40);
@@ -510,8 +567,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn any_sequence_keeps_the_counts_consistent(steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80)) {
+    fn any_sequence_keeps_the_counts_consistent(
+        steps in prop::collection::vec((any_step(), 0..3000_u64, 0..3000_u64), 0..80),
+        time_limit in prop::option::of(1..6000_u64),
+    ) {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.set_time_limit(time_limit.map(ms));
         let (mut now, mut last_read, mut last_asked) = (0_u64, 0, 0);
         let mut before = liveness.clone();
         for (step, pause, waited) in steps {
