@@ -371,19 +371,11 @@ impl Endless {
         }
     }
 
-    /// Runs it on a connection of its own; BUSY with something that is about to end is asked again.
+    /// Runs it on a connection of its own.
     fn begin(self, server: &Server) -> Client {
-        eventually(LIMIT, "the server to run it", || {
-            let mut client = server.client();
-            client.send(&self.call());
-            match client.receive_within(Duration::from_millis(100)) {
-                None => Some(client),
-                Some(reply) => {
-                    assert!(is_error(&reply, "BUSY"), "{reply:?}");
-                    None
-                }
-            }
-        })
+        let mut client = server.client();
+        client.send(&self.call());
+        client
     }
 
     /// Waits until it is named.
@@ -395,9 +387,11 @@ impl Endless {
         })
     }
 
-    fn kill(self, server: &Server) {
+    /// Kills it, and waits until `client`, which runs it, has the error.
+    fn kill(self, server: &Server, client: &mut Client) {
         let command = if self == Self::Script { "SCRIPT" } else { "FUNCTION" };
         assert_eq!(server.call(&[command, "KILL"]), Value::Okay);
+        assert!(matches!(client.receive(), Value::ServerError(_)), "it was killed");
     }
 }
 
@@ -497,9 +491,8 @@ fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
         let mut client = endless.begin(&server);
         endless.wait_for_name(&exporter);
         thread::sleep(Duration::from_millis(700).mul_f64(rand::random()));
-        endless.kill(&server);
+        endless.kill(&server, &mut client);
         *wanted.entry(endless.label()).or_default() += 1;
-        assert!(matches!(client.receive(), Value::ServerError(_)), "it was killed");
         let metrics = attributed(&exporter, number);
         assert_eq!(metrics.sum("redis_script_blockages_total", &[]), number as f64, "{endless:?}");
     }
@@ -522,10 +515,10 @@ fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
         let log = server.log_path();
         let flags = ["--redis.log-file", log.to_str().unwrap(), "--heartbeat.blocked-after=1s"];
         let exporter = started(&server, &flags);
-        let _first = one.begin(&server);
+        let mut first = one.begin(&server);
         one.wait_for_name(&exporter);
-        one.kill(&server);
-        let _second = two.begin(&server);
+        one.kill(&server, &mut first);
+        let mut second = two.begin(&server);
         let began = Instant::now();
         two.wait_for_name(&exporter);
         // The line in the server's log can be read before the first BUSY reply.
@@ -533,7 +526,7 @@ fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
             state(metrics, &target_of(&server)) == format!("busy_{}", two.label())
         });
         let lasted = began.elapsed();
-        two.kill(&server);
+        two.kill(&server, &mut second);
         let metrics = attributed(&exporter, 2);
         let (episodes, seconds) = blockages(&metrics, two.label());
         assert_eq!((blockages(&metrics, one.label()).0, episodes), (1, 1), "{}", exporter.logs());
