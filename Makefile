@@ -3,10 +3,12 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Tests wait for servers most of the time, so more of them than cores run at once.
+# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor: they run beside the
+# others from the start, a few at once.
 TEST_THREADS ?= 8
+PAGE_TEST_THREADS ?= 3
 
-.PHONY: help setup demo run test unit-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
+.PHONY: help setup demo run test unit-tests page-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,12 +27,18 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 test: ## run all linters and tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory -j 2 -O unit-tests check-deploy check-alerts check-dashboards check-workflows
-	$(CARGO) test --locked --no-fail-fast --test integration -- --test-threads $(TEST_THREADS)
+	$(MAKE) --no-print-directory -j 2 -O page-tests integration-tests
 
 # One after the other: cargo would wait for itself. The integration tests are compiled here, beside the checks that need no compiler.
 unit-tests: lint
 	$(CARGO) test --locked --no-run --lib --test integration
 	$(CARGO) test --locked --no-fail-fast --lib
+
+page-tests:
+	$(CARGO) test --locked --test integration -- --test-threads $(PAGE_TEST_THREADS) status_page::
+
+integration-tests:
+	$(CARGO) test --locked --test integration -- --test-threads $(TEST_THREADS) --skip status_page::
 
 test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
 	scripts/setup.sh

@@ -22,7 +22,7 @@ use test_support::monitoring::{
 };
 use test_support::scripts::{BUSY_FUNCTION, BUSY_LIBRARY, BUSY_LOOP, evalsha, load};
 use test_support::server::{Kind, Server, run_on};
-use test_support::wait::{eventually, eventually_or_tell};
+use test_support::wait::{eventually, eventually_or_tell, load_per_core};
 
 /// Time for pages to arrive, and to be taken back: `RedisSlowScript` lasts a minute.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -388,14 +388,6 @@ fn random_incidents(kind: Kind) {
     judge(&incidents, &receiver.pages(), &said, &targets);
 }
 
-/// True if many more programs want to run than the machine has processors.
-fn overloaded() -> bool {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().and_then(|load| load.parse::<f64>().ok()).unwrap_or_default();
-    let cores = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
-    load > 4.0 * f64::from(cores)
-}
-
 /// Prints the table, and fails if a page is not true, if an incident has none, or if one has two critical ones.
 fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[String; 2]) {
     let mut wrong = Vec::new();
@@ -420,7 +412,7 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
                 pages_of[index].push(page);
             }
             // On such a machine a server itself may wait for a second until it runs.
-            Err(_) if overloaded() && page.label("cause") == "unknown" => {
+            Err(_) if load_per_core() > 4.0 && page.label("cause") == "unknown" => {
                 println!("a pause of the machine: {text}");
             }
             Err(reason) => wrong.push(format!("{reason}: {page:#?}")),

@@ -580,6 +580,8 @@ fn alert_command(exporter: &Exporter) -> String {
 /// log, and a fourth by that in the text of an alert.
 #[track_caller]
 fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], password: &str) {
+    // The commands that change settings, below, set it to 5 s.
+    assert_eq!(connect().call(&["CONFIG", "SET", "lua-time-limit", "100"]), Value::Okay);
     let exporter = Exporter::builder().args(flags).args(&EAGER).args(&["--log.format=json"]).start();
     exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
     let from_log = || {

@@ -44,8 +44,8 @@ const BODY_LIMIT = 5000; // milliseconds in which the body of a finished respons
 const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
 
 /** Waits for a condition. Playwright's waitForFunction uses eval, which the page's Content-Security-Policy forbids. */
-async function until(page, condition, argument) {
-  for (const end = Date.now() + 40000; Date.now() < end;) {
+async function until(page, condition, argument, limit = 40000) {
+  for (const end = Date.now() + limit; Date.now() < end;) {
     if (await page.evaluate(condition, argument)) return;
     await pause(50);
   }
@@ -445,14 +445,18 @@ async function keyboard(page, scenario) {
     assert.fail(`Tab does not reach ${expected}`);
   };
   if (scenario === 'busy') {
-    await tabTo('copy');
     // The word stays for 2 s, in which a busy machine may not ask for it.
     await page.evaluate(() => {
       const watch = () => { globalThis.copied ||= document.activeElement.textContent === 'Copied'; };
       new MutationObserver(watch).observe(document.body, { subtree: true, childList: true, characterData: true });
     });
-    await page.keyboard.press('Enter');
-    await until(page, () => globalThis.copied);
+    // A state that changes between the two keys replaces the button.
+    for (let tries = 0; tries < 20 && !await page.evaluate(() => globalThis.copied); tries += 1) {
+      await tabTo('copy');
+      await page.keyboard.press('Enter');
+      await until(page, () => globalThis.copied, undefined, 2000).catch(() => {});
+    }
+    assert.ok(await page.evaluate(() => globalThis.copied), 'Enter on the button copies nothing');
     assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^redis-cli .* FUNCTION KILL$/);
   }
   if (scenario === 'one_script') {

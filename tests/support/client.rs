@@ -4,7 +4,7 @@
 //! request unanswered; every wait has a limit; and an error reply is an ordinary value.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -25,9 +25,15 @@ enum Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).read(buffer),
-            Stream::Unix(stream) => (&*stream).read(buffer),
+        loop {
+            let read = match self {
+                Stream::Tcp(stream) => (&*stream).read(buffer),
+                Stream::Unix(stream) => (&*stream).read(buffer),
+            };
+            // A machine that is suspended and resumed interrupts reads with a time limit.
+            if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                return read;
+            }
         }
     }
 }

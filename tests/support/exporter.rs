@@ -1,5 +1,6 @@
 //! The exporter as a process.
 
+use std::fmt::{self, Display, Formatter};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -207,6 +208,16 @@ impl Exporter {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a size in kB") * 1024
     }
 
+    /// Returns the processor time of the process so far, exact to 10 ms.
+    #[track_caller]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running process");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program is in parentheses");
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks"));
+        // The kernel reports hundredths of a second on every machine.
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     /// Sends a GET request on a new connection.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {
@@ -226,11 +237,7 @@ impl Exporter {
     pub fn wait_for(&self, limit: Duration, what: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
         eventually_or_tell(limit, what, || {
             let metrics = self.metrics();
-            if condition(&metrics) {
-                return Ok(metrics);
-            }
-            let lines: Vec<&str> = metrics.text.lines().filter(|line| !line.starts_with('#')).collect();
-            Err(format!("\n{}\n{}", lines.join("\n"), self.logs.lock().unwrap().join("\n")))
+            if condition(&metrics) { Ok(metrics) } else { Err(Seen { metrics, logs: &self.logs }) }
         })
     }
 
@@ -288,5 +295,20 @@ impl Exporter {
     /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+}
+
+/// A scrape that did not fulfil a condition, and the log at that time.
+struct Seen<'a> {
+    metrics: Metrics,
+    logs: &'a Mutex<Vec<String>>,
+}
+
+impl Display for Seen<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        for line in self.metrics.text.lines().filter(|line| !line.starts_with('#')) {
+            write!(formatter, "\n{line}")?;
+        }
+        write!(formatter, "\n{}", self.logs.lock().unwrap().join("\n"))
     }
 }

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Interval between checks of a condition.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Checks repeatedly that a condition holds for `time`. Panics with `what` and the state at its first breach.
 #[track_caller]
@@ -42,4 +42,14 @@ pub fn eventually_or_tell<T, S: std::fmt::Display>(
         }
         sleep(PAUSE);
     }
+}
+
+/// Programs that wanted to run in the last minute, per processor of this machine; at least 1. A time limit is multiplied by it where a
+/// delay is what a test is about.
+#[must_use]
+pub fn load_per_core() -> f64 {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse::<f64>().ok()).unwrap_or_default();
+    let cores = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
+    (load / f64::from(cores)).max(1.0)
 }
