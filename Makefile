@@ -3,12 +3,13 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor: they run beside the
-# others from the start, a few at once.
+# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor, and two others take over
+# a minute each: they run beside the rest from the start, a few at once.
 TEST_THREADS ?= 8
-PAGE_TEST_THREADS ?= 3
+LONG_TESTS = status_page:: incidents:: paging::
+LONG_TEST_THREADS ?= 4
 
-.PHONY: help setup demo run test unit-tests page-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
+.PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,18 +28,18 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 test: ## run all linters and tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory -j 2 -O unit-tests check-deploy check-alerts check-dashboards check-workflows
-	$(MAKE) --no-print-directory -j 2 -O page-tests integration-tests
+	$(MAKE) --no-print-directory -j 2 -O long-tests integration-tests
 
 # One after the other: cargo would wait for itself. The integration tests are compiled here, beside the checks that need no compiler.
 unit-tests: lint
 	$(CARGO) test --locked --no-run --lib --test integration
 	$(CARGO) test --locked --no-fail-fast --lib
 
-page-tests:
-	$(CARGO) test --locked --test integration -- --test-threads $(PAGE_TEST_THREADS) status_page::
+long-tests:
+	$(CARGO) test --locked --test integration -- --test-threads $(LONG_TEST_THREADS) $(LONG_TESTS)
 
 integration-tests:
-	$(CARGO) test --locked --test integration -- --test-threads $(TEST_THREADS) --skip status_page::
+	$(CARGO) test --locked --test integration -- --test-threads $(TEST_THREADS) $(addprefix --skip ,$(LONG_TESTS))
 
 test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
 	scripts/setup.sh

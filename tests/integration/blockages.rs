@@ -44,20 +44,19 @@ const SLACK: Duration = Duration::from_secs(2);
 /// Result of one scrape.
 #[derive(Debug)]
 struct Seen {
-    /// Since the beginning of the watch.
+    /// Since the script was sent, to the end of the scrape.
     after: Duration,
     state: String,
     blocked: f64,
 }
 
 /// Scrapes every few milliseconds in the background until the server has been ok again for a moment.
-fn watch(exporter: &Exporter, server: &Server, length: Duration) -> Vec<Seen> {
+fn watch(exporter: &Exporter, server: &Server, start: Instant, length: Duration) -> Vec<Seen> {
     let target = target_of(server);
-    let start = Instant::now();
     let mut seen: Vec<Seen> = Vec::new();
     while start.elapsed() < length + SLACK * 3 {
-        let after = start.elapsed();
         let metrics = exporter.metrics();
+        let after = start.elapsed();
         let blocked = metrics.value("redis_script_blocked_seconds", &[("target", &target)]).unwrap();
         seen.push(Seen { after, state: state(&metrics, &target), blocked });
         if after > length && seen.iter().rev().take(20).all(|seen| seen.state == "ok") {
@@ -111,6 +110,7 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     let idle: BTreeSet<String> = names(&exporter.metrics());
     let mut client = server.client();
 
+    let start = Instant::now();
     client.send(&busy_eval(Duration::from_millis(4500)));
     let during = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
                 .wait_for(LIMIT, "the blockage", |m| m.sum("redis_script_blocked_seconds", &[]) > 1.0);
             *during.lock().unwrap() = names(&metrics);
         });
-        watch(exporter, &server, Duration::from_millis(4500))
+        watch(exporter, &server, start, Duration::from_millis(4500))
     });
     assert_eq!(client.receive(), Value::Int(1));
 
