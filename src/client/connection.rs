@@ -215,29 +215,23 @@ impl Connection {
             Request::Pipeline(pipeline) => (pipeline.get_packed_pipeline().into(), pipeline.len()),
         };
         drop(request);
-        let replies = self.replies(&packed, count).await;
+        let reply = self.reply_to(&packed, count).await;
         self.limit.complete();
-        let mut last = Value::Nil;
-        for reply in replies.map_err(|error| classify(&error, &self.limit, in_flight))? {
-            match reply {
-                Value::ServerError(error) => {
-                    let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
-                    return Err(match reply {
-                        // Not a reply to the command: the server sends it to every new client.
-                        ErrorReply::Other { text } if is_too_many_clients(&text) => {
-                            CommandError::Refused(text)
-                        }
-                        reply => CommandError::ErrorReply(reply),
-                    });
-                }
-                reply => last = reply,
+        match reply.map_err(|error| classify(&error, &self.limit, in_flight))? {
+            Value::ServerError(error) => {
+                let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
+                Err(match reply {
+                    // Not a reply to the command: the server sends it to every new client.
+                    ErrorReply::Other { text } if is_too_many_clients(&text) => CommandError::Refused(text),
+                    reply => CommandError::ErrorReply(reply),
+                })
             }
+            reply => Ok(reply),
         }
-        Ok(last)
     }
 
-    /// Sends packed commands and returns their replies.
-    async fn replies(&mut self, packed: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+    /// Sends packed commands and returns the first error reply, or the last reply.
+    async fn reply_to(&mut self, packed: &[u8], count: usize) -> RedisResult<Value> {
         if std::mem::replace(&mut self.is_writing, true) {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         }
@@ -247,14 +241,14 @@ impl Connection {
         self.is_writing = false;
         let earlier = self.owed;
         self.owed = earlier.saturating_add(count);
-        let mut replies = Vec::with_capacity(count);
+        let mut result = Value::Nil;
         for index in 0..self.owed {
             let reply = self.reply().await?;
-            if index >= earlier {
-                replies.push(reply);
+            if index >= earlier && !matches!(result, Value::ServerError(_)) {
+                result = reply;
             }
         }
-        Ok(replies)
+        Ok(result)
     }
 
     /// Receives a reply.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::reply_budget::{BUDGET, ReplyBudget, Share};
+use super::reply_budget::{BUDGET, FREE, ReplyBudget, Share};
 use super::tls_error;
 
 /// Memory of a parsed value besides its bytes.
@@ -30,6 +30,9 @@ const MAX_LINE: usize = 256;
 
 /// Time to wait for unread data after a write has failed.
 const UNREAD_DATA_LIMIT: Duration = Duration::from_millis(500);
+
+/// First byte of an error reply.
+const ERROR: u8 = b'-';
 
 /// First bytes of replies in RESP2 and RESP3.
 const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
@@ -50,6 +53,8 @@ struct Inner {
     read_error: OnceLock<String>,
     /// True if sent data was not acknowledged in time.
     unacknowledged: AtomicBool,
+    /// True if the current reply begins as an error or is foreign: of others, no bytes are kept.
+    keeps_bytes: AtomicBool,
     /// First bytes of the current reply, at most [`MAX_LINE`].
     first_bytes: Mutex<Vec<u8>>,
     /// Budget that this and all other replies share.
@@ -71,6 +76,7 @@ impl ReplyLimit {
             foreign: AtomicBool::new(false),
             read_error: OnceLock::new(),
             unacknowledged: AtomicBool::new(false),
+            keeps_bytes: AtomicBool::new(false),
             first_bytes: Mutex::default(),
             budget,
             share: Arc::default(),
@@ -80,19 +86,33 @@ impl ReplyLimit {
     /// Begins a new reply with this limit.
     pub(super) fn reset(&self, limit: usize) {
         self.complete();
-        self.0.memory.store(0, Ordering::Relaxed);
-        self.0.first_bytes.lock().clear();
+        // A dropped reply stays one: the connection is not usable.
+        if !self.is_dropped() {
+            self.0.memory.store(0, Ordering::Relaxed);
+        }
+        if self.0.keeps_bytes.load(Ordering::Relaxed) {
+            self.0.keeps_bytes.store(false, Ordering::Relaxed);
+            self.0.first_bytes.lock().clear();
+        }
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Notes that the current reply is complete, so that it no longer counts against the budget.
     pub(super) fn complete(&self) {
-        self.0.budget.release(&self.0.share);
+        if let Some(share) = self.share() {
+            self.0.budget.release(share);
+        }
     }
 
     /// True if the current reply was dropped since the replies of all servers exceed the budget.
     pub(super) fn is_dropped(&self) -> bool {
-        self.0.share.is_dropped()
+        self.share().is_some_and(|share| share.is_dropped())
+    }
+
+    /// Returns the part of the budget that the current reply takes; `None` if it is too small to count. Nearly all are, so that
+    /// the memory of the share is not touched.
+    fn share(&self) -> Option<&Arc<Share>> {
+        (while_read(self.0.memory.load(Ordering::Relaxed)) > FREE).then_some(&self.0.share)
     }
 
     /// True if the current reply exceeds its limit.
@@ -125,7 +145,7 @@ impl ReplyLimit {
     /// is the reason, and the client library does not report it.
     pub(super) fn error_line(&self) -> Option<String> {
         let bytes = self.0.first_bytes.lock();
-        let line = bytes.strip_prefix(b"-")?;
+        let line = bytes.strip_prefix(&[ERROR])?;
         let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
         Some(String::from_utf8_lossy(line.get(..end)?).into_owned())
     }
@@ -137,11 +157,10 @@ impl ReplyLimit {
         }
     }
 
+    /// Counts bytes that have arrived.
     fn add(&self, bytes: &[u8]) {
-        {
-            let mut first = self.0.first_bytes.lock();
-            let room = MAX_LINE.saturating_sub(first.len());
-            first.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        if bytes.is_empty() {
+            return;
         }
         let lines = memchr::memchr_iter(b'\n', bytes).count();
         let size = bytes.len().saturating_add(lines.saturating_mul(VALUE_SIZE));
@@ -149,10 +168,24 @@ impl ReplyLimit {
         if before == 0
             && let Some(first) = bytes.first()
         {
-            self.0.foreign.store(!TYPES.contains(first), Ordering::Relaxed);
+            let is_foreign = !TYPES.contains(first);
+            self.0.foreign.store(is_foreign, Ordering::Relaxed);
+            self.0.keeps_bytes.fetch_or(is_foreign || *first == ERROR, Ordering::Relaxed);
         }
-        self.0.budget.count(&self.0.share, before.saturating_add(size).saturating_mul(WHILE_READ));
+        if self.0.keeps_bytes.load(Ordering::Relaxed) {
+            let mut first = self.0.first_bytes.lock();
+            let room = MAX_LINE.saturating_sub(first.len());
+            first.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        }
+        if let Some(share) = self.share() {
+            self.0.budget.count(share, while_read(before.saturating_add(size)));
+        }
     }
+}
+
+/// Returns the memory of an incomplete reply of this size.
+const fn while_read(size: usize) -> usize {
+    size.saturating_mul(WHILE_READ)
 }
 
 /// A stream that measures its incoming bytes. Reading fails once a reply exceeds its limit.
@@ -208,7 +241,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if self.limit.0.budget.has_to_pause(&self.limit.0.share) {
+        if self.limit.share().is_some_and(|share| self.limit.0.budget.has_to_pause(share)) {
             // The tasks of dropped replies have been woken.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -233,8 +266,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         if self.limit.is_exceeded() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too large")));
         }
-        if result.is_pending() {
-            self.limit.0.share.wake_on_drop(cx.waker());
+        if result.is_pending()
+            && let Some(share) = self.limit.share()
+        {
+            share.wake_on_drop(cx.waker());
         }
         if self.limit.is_dropped() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the reply was dropped")));

@@ -361,26 +361,35 @@ impl TargetHandle {
 
     /// Applies an observation to the numbers and logs the events that result.
     pub(crate) fn observe(&self, observation: Observation) -> Next {
-        let now = self.now();
-        let (reaction, unsaved) = {
+        self.observe_at(self.now(), [observation])
+    }
+
+    /// Applies observations that were made at the same time, and logs the events that result. Returns what the last one requests.
+    pub(crate) fn observe_at<const N: usize>(&self, now: Timestamps, observations: [Observation; N]) -> Next {
+        let (mut events, mut next) = (Vec::new(), Next::Continue);
+        let unsaved = {
             let mut numbers = self.numbers();
-            let reaction = numbers.step(observation, now);
+            for observation in observations {
+                let mut reaction = numbers.step(observation, now);
+                events.append(&mut reaction.events);
+                next = reaction.next;
+            }
             // Before others can read the numbers: a scrape that sees one version shows one moment.
             self.shared.changed();
-            (reaction, numbers.is_unsaved())
+            numbers.is_unsaved()
         };
         if unsaved {
             self.shared.wake_writer();
         }
-        if reaction.events.iter().any(Event::is_of_blockage) {
+        if events.iter().any(Event::is_of_blockage) {
             self.blockage_changed.store(true, Ordering::Release);
             self.shared.blockages.notify_one();
         }
-        self.report(&reaction.events);
+        self.report(&events);
         if self.config.guard.is_some() {
             self.guard_wake.notify_one();
         }
-        reaction.next
+        next
     }
 
     /// Waits for an observation. Only one task may wait.

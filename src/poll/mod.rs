@@ -9,6 +9,7 @@ pub(crate) mod log_file;
 mod session;
 mod waiter;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ async fn tls_handshake(
     let limited = async {
         if has_replied { Ok(handshake.await) } else { timeout(FIRST_HANDSHAKE_LIMIT, handshake).await }
     };
-    match waiter.wait(limited).await? {
+    match waiter.wait(pin!(limited)).await? {
         Ok(Ok(transport)) => Ok(transport),
         Ok(Err(failure)) => Err(unreachable(handle, failure.outage())),
         Err(_) => {

@@ -1,9 +1,9 @@
 //! One connection in use: the schedule of commands, and the interpretation of their replies.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use ::redis::Value;
-use tokio::time::sleep_until;
 
 use super::waiter::Waiter;
 use super::{SessionEnd, unauthorized, unreachable};
@@ -135,8 +135,7 @@ impl<'a> Session<'a> {
         }
         loop {
             let (due, action) = self.next_action();
-            let clock = self.handle.clock();
-            sleep_until(clock.instant(due)).await;
+            self.waiter.sleep_until(due).await;
             let result = match action {
                 Action::Heartbeat => self.heartbeat().await,
                 Action::NameFunction => self.name_function().await,
@@ -207,7 +206,8 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         let reply = self.connection.authenticate(credentials.user.as_deref(), &password);
-        match self.waiter.wait(reply).await? {
+        let answer = self.waiter.wait(pin!(reply)).await?;
+        match answer {
             Ok(())
             | Err(CommandError::ErrorReply(
                 ErrorReply::Busy { .. } | ErrorReply::Loading | ErrorReply::MasterDown,
@@ -222,16 +222,22 @@ impl<'a> Session<'a> {
 
     /// Sends the command that the target's capabilities permit as a heartbeat, and reports its round trip.
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
-        let now = self.handle.now();
-        (self.last.heartbeat, self.last.ping) = (Some(now.mono), Some(now.mono));
-        let command = match self.handle.numbers().heartbeat(now) {
+        let sent = self.handle.now();
+        (self.last.heartbeat, self.last.ping) = (Some(sent.mono), Some(sent.mono));
+        let command = match self.handle.numbers().heartbeat(sent) {
             Heartbeat::Ping => Command::Ping,
             Heartbeat::Transaction => Command::Transaction,
             Heartbeat::SlowlogLen => Command::SlowlogLen,
         };
         let reply = self.exchange(command).await?;
-        let round_trip = self.handle.mono().since(now.mono);
-        self.handle.observe(Observation::Heartbeat { round_trip });
+        let now = self.handle.now();
+        let heartbeat = Observation::Heartbeat { round_trip: now.mono.since(sent.mono) };
+        if reply.is_ok() {
+            self.handle.observe_at(now, [heartbeat, Observation::Answered { since: sent.mono }]);
+            Feature::of(command).into_iter().for_each(|feature| self.available(feature));
+            return Ok(());
+        }
+        self.handle.observe_at(now, [heartbeat]);
         match &reply {
             // An error such as MISCONF does not show whether the server is BUSY; another kind of heartbeat does.
             Err(ErrorReply::Other { text }) if command == Command::Ping => {
@@ -242,7 +248,7 @@ impl<'a> Session<'a> {
             }
             _ => {}
         }
-        ignore_reply(self.interpret(command, now.mono, reply))
+        ignore_reply(self.interpret(command, sent.mono, reply))
     }
 
     /// Reads the name of the running function.
@@ -486,8 +492,8 @@ impl<'a> Session<'a> {
 
     /// Sends a command and waits for the reply.
     async fn exchange(&mut self, command: Command) -> Result<Result<Value, ErrorReply>, SessionEnd> {
-        let reply = self.connection.send(command);
-        match self.waiter.wait(reply).await? {
+        let reply = self.waiter.wait(pin!(self.connection.send(command))).await?;
+        match reply {
             Ok(value) => {
                 (self.has_replied, self.waiter.never_replied) = (true, false);
                 Ok(Ok(value))

@@ -1,10 +1,10 @@
 //! Waiting for a reply, and detection of a server that does not reply.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{SessionEnd, unreachable};
 use crate::client::{
@@ -28,12 +28,33 @@ struct Check {
     accepted: bool,
 }
 
+/// Timer of a session: of the pauses between its commands, and of the time until a reply is late. It is registered with the runtime
+/// once per heartbeat, which costs as much as a reply.
+struct Timer(Pin<Box<Sleep>>);
+
+impl Timer {
+    /// Waits until `at`. If nothing is registered, registers `first`: an earlier time at which the next wait is expected to end.
+    async fn wait(&mut self, at: Instant, first: Instant) {
+        if self.0.is_elapsed() || self.0.deadline() > at {
+            self.0.as_mut().reset(first.min(at));
+        }
+        loop {
+            self.0.as_mut().await;
+            if self.0.deadline() >= at {
+                return;
+            }
+            self.0.as_mut().reset(at);
+        }
+    }
+}
+
 /// Waits for replies, and reports a server that does not reply.
 pub(super) struct Waiter<'a> {
     pub(super) handle: &'a TargetHandle,
     /// The server's end of the connection.
     endpoint: ResolvedEndpoint,
     last_check: Option<Check>,
+    timer: Timer,
     /// True if there was no reply on the previous connection. Silence is then not reported as a blockage before the first
     /// reply on this one.
     pub(super) never_replied: bool,
@@ -41,22 +62,33 @@ pub(super) struct Waiter<'a> {
 
 impl<'a> Waiter<'a> {
     pub(super) fn new(handle: &'a TargetHandle, endpoint: ResolvedEndpoint, never_replied: bool) -> Self {
-        Self { handle, endpoint, last_check: None, never_replied }
+        let clock = handle.clock();
+        let timer = Timer(Box::pin(sleep_until(clock.instant(clock.mono()))));
+        Self { handle, endpoint, last_check: None, timer, never_replied }
+    }
+
+    /// Waits until `at`.
+    pub(super) async fn sleep_until(&mut self, at: Mono) {
+        let at = self.handle.clock().instant(at);
+        self.timer.wait(at, at).await;
     }
 
     /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
     /// a second connection to tell a blocked server, which accepts it, from one that is down.
-    pub(super) async fn wait<T>(&mut self, reply: impl Future<Output = T>) -> Result<T, SessionEnd> {
+    pub(super) async fn wait<T>(
+        &mut self,
+        mut reply: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, SessionEnd> {
         let clock = self.handle.clock();
         let since = clock.mono();
-        let limit = self.handle.config().intervals.blocked_after;
+        let intervals = self.handle.config().intervals;
+        let (limit, next_command) = (intervals.blocked_after, clock.instant(since + intervals.heartbeat));
         let mut blocked_at = since + limit;
-        let mut reply = pin!(reply);
         for is_last in [false, true] {
             tokio::select! {
                 biased;
                 reply = &mut reply => return Ok(reply),
-                () = sleep_until(clock.instant(blocked_at)) => {}
+                () = self.timer.wait(clock.instant(blocked_at), next_command) => {}
             }
             // If the timer is late, this process lacked CPU time, and the reply may have arrived in the meantime.
             let now = clock.mono();
