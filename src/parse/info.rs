@@ -143,35 +143,42 @@ impl Info {
         let text = std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
         let mut sections = HashSet::new();
         let mut fields = BTreeMap::new();
+        let mut has_subcommands = false;
         for line in lines(&text) {
             if let Some(section) = line.strip_prefix('#') {
                 sections.insert(section.trim().to_ascii_lowercase());
             } else if let Some((name, value)) = field(line) {
-                fields.insert(name, value);
+                has_subcommands |= name.starts_with("cmdstat_") && name.contains('|');
+                if is_used(name) {
+                    fields.insert(name, value.trim());
+                }
             }
         }
-        Self::from_fields(&sections, &fields)
+        Self::from_fields(&sections, has_subcommands, |name| fields.get(name).copied())
     }
 
-    fn from_fields(sections: &HashSet<String>, fields: &BTreeMap<&str, &str>) -> Self {
-        let field = |name: &str| fields.get(name).map(|value| value.trim());
+    /// `has_subcommands` is true if there are statistics of subcommands, `field` returns the value of a field.
+    fn from_fields<'a>(
+        sections: &HashSet<String>,
+        has_subcommands: bool,
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Self {
         let text = |name: &str| field(name).map(bounded);
         let number = |name: &str| field(name).and_then(|value| value.parse::<u64>().ok());
         let compatible_major =
             field("redis_version").and_then(|version| version.split('.').next()?.parse().ok());
-        let counts_subcommands = compatible_major.is_some_and(|major: u32| major >= 7)
-            || fields.keys().any(|name| name.starts_with("cmdstat_") && name.contains('|'));
+        let counts_subcommands = compatible_major.is_some_and(|major: u32| major >= 7) || has_subcommands;
         let stats = |name: &str| field(format!("cmdstat_{name}").as_str()).map(command_stats);
         let successes = |name: &str| stats(name).map_or(0, |stats| stats.calls.saturating_sub(stats.failed));
         let has_stats = sections.contains("commandstats");
         let executable = field("executable").unwrap_or_default();
         let is_keydb = sections.contains("keydb") || executable.rsplit('/').next() == Some("keydb-server");
-        let counts_errors = !fields.contains_key("errorstat_ERRORSTATS_DISABLED");
+        let counts_errors = field("errorstat_ERRORSTATS_DISABLED").is_none();
         Self {
             run_id: text("run_id").filter(|id| !id.is_empty()),
             server: text("server_name")
                 .or_else(|| is_keydb.then(|| "keydb".to_owned()))
-                .or_else(|| fields.contains_key("redis_version").then(|| "redis".to_owned())),
+                .or_else(|| field("redis_version").map(|_| "redis".to_owned())),
             version: text("valkey_version").or_else(|| text("redis_version")),
             compatible_major,
             mode: text("redis_mode").or_else(|| text("server_mode")),
@@ -247,6 +254,38 @@ impl Info {
     }
 }
 
+/// True for the fields that [`Info::from_fields`] uses. INFO has hundreds of others, which need not be kept until it is read.
+fn is_used(name: &str) -> bool {
+    if let Some(command) = name.strip_prefix("cmdstat_") {
+        return ScriptCommand::ALL.iter().any(|script| script.as_str() == command)
+            || matches!(
+                command,
+                "script|kill"
+                    | "function|kill"
+                    | "slowlog"
+                    | "slowlog|reset"
+                    | "commandlog"
+                    | "commandlog|reset"
+            )
+            || matches!(command, "config" | "config|set" | "config|resetstat");
+    }
+    if let Some(error) = name.strip_prefix("errorstat_") {
+        return matches!(error, "BUSY" | "UNKILLABLE" | "NOTBUSY" | "NOSCRIPT" | "ERRORSTATS_DISABLED");
+    }
+    matches!(
+        name,
+        "executable"
+            | "os"
+            | "redis_mode"
+            | "redis_version"
+            | "role"
+            | "run_id"
+            | "server_mode"
+            | "server_name"
+    ) || matches!(name, "server_time_usec" | "uptime_in_seconds" | "valkey_version")
+        || INFO_FIELDS.iter().any(|(_, names)| names.contains(&name))
+}
+
 /// Returns the lines of a text without their `\n`. INFO has hundreds, and `str::lines`, which searches for characters, takes several
 /// times longer.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
@@ -279,6 +318,8 @@ fn command_stats(line: &str) -> CommandStats {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -301,6 +342,22 @@ mod tests {
             assert_eq!(info.run_id.map(|id| id.len()), Some(40));
             assert_eq!((info.mode.as_deref(), info.role.as_deref()), (Some("standalone"), Some("master")));
             assert!(info.uptime.is_some() && info.server_time.is_some());
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_looked_up_is_kept() {
+        let sections = ["commandstats", "errorstats", "keydb"].map(str::to_owned).into();
+        // With each field, and without any: alternatives are looked up too.
+        for value in [Some("1"), None] {
+            let unused = RefCell::new(BTreeSet::new());
+            Info::from_fields(&sections, true, |name| {
+                if !is_used(name) {
+                    unused.borrow_mut().insert(name.to_owned());
+                }
+                value.filter(|_| name != "errorstat_ERRORSTATS_DISABLED")
+            });
+            assert_eq!(unused.into_inner(), BTreeSet::new());
         }
     }
 
