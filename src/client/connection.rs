@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
-use ::redis::{Cmd, RedisError, RedisResult, Value, cmd, parse_redis_value_async};
-use combine::parser::combinator::AnySendSyncPartialState;
-use combine::stream::{Decoder, PointerOffset};
+use ::redis::{Cmd, RedisError, RedisResult, Value, ValueCodec, cmd};
+use bytes::BytesMut;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio_util::codec::Decoder as _;
 
-use super::chunks::ChunkReader;
 use super::dial::{Stream, Transport};
 use super::reply_limit::{LimitedStream, ReplyLimit};
 use crate::parse::{Command, CommandNames, ErrorReply, GuardCommand, Request, SMALL_REPLY, TopologyCommand};
@@ -91,11 +91,17 @@ struct InFlight {
 /// Maximum number of replies without a request that are dropped before a command is sent.
 const MAX_UNREQUESTED: usize = 64;
 
+/// Maximum number of bytes of one read.
+const CHUNK: usize = 16 << 10;
+
 /// A connection to a server. It has no task of its own, and no buffer while no reply is awaited.
 pub(crate) struct Connection {
-    stream: ChunkReader<LimitedStream<Box<dyn Stream>>>,
-    /// Parser of the current reply.
-    decoder: Decoder<AnySendSyncPartialState, PointerOffset<[u8]>>,
+    stream: LimitedStream<Box<dyn Stream>>,
+    /// Bytes that were read and not decoded; without memory while empty.
+    buffer: BytesMut,
+    /// Decoder of the current reply. The other one of the client library, a generic function, is compiled as a part of this crate, and
+    /// so for size.
+    codec: ValueCodec,
     /// True if the decoder holds a part of a reply.
     is_decoding: bool,
     limit: ReplyLimit,
@@ -118,8 +124,16 @@ impl Connection {
     pub(crate) fn open(transport: Transport, names: CommandNames) -> Self {
         // For what arrives before the first command.
         let limit = ReplyLimit::new(SMALL_REPLY);
-        let stream = ChunkReader::new(LimitedStream::new(transport.into_dyn_stream(), limit.clone()));
-        Self { stream, decoder: Decoder::new(), is_decoding: false, limit, names, is_writing: false, owed: 0 }
+        Self {
+            stream: LimitedStream::new(transport.into_dyn_stream(), limit.clone()),
+            buffer: BytesMut::new(),
+            codec: ValueCodec::default(),
+            is_decoding: false,
+            limit,
+            names,
+            is_writing: false,
+            owed: 0,
+        }
     }
 
     /// Sends a command and waits for its reply, for as long as the server is blocked.
@@ -236,8 +250,8 @@ impl Connection {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         }
         poll_fn(|cx| Poll::Ready(self.drop_unrequested(cx))).await?;
-        self.stream.get_mut().write_all(packed).await?;
-        self.stream.get_mut().flush().await?;
+        self.stream.write_all(packed).await?;
+        self.stream.flush().await?;
         self.is_writing = false;
         let earlier = self.owed;
         self.owed = earlier.saturating_add(count);
@@ -253,19 +267,38 @@ impl Connection {
 
     /// Receives a reply.
     async fn reply(&mut self) -> RedisResult<Value> {
-        // Four of five replies. The decoder would need a buffer of 8 KiB for each.
-        if !self.is_decoding && poll_fn(|cx| self.stream.poll_take(PONG, cx)).await? {
-            self.owed = self.owed.saturating_sub(1);
-            return Ok(Value::SimpleString(PONG_TEXT.to_owned()));
-        }
-        self.is_decoding = true;
-        let reply = parse_redis_value_async(&mut self.decoder, &mut self.stream).await?;
+        let reply = loop {
+            if !self.buffer.is_empty() {
+                self.is_decoding = true;
+                if let Some(reply) = self.codec.decode(&mut self.buffer)? {
+                    self.is_decoding = false;
+                    break reply;
+                }
+            }
+            if poll_fn(|cx| self.poll_read(cx)).await? {
+                break Value::SimpleString(PONG_TEXT.to_owned());
+            }
+        };
         self.owed = self.owed.saturating_sub(1);
-        if self.decoder.buffer().is_empty() {
-            // Without a buffer.
-            (self.decoder, self.is_decoding) = (Decoder::new(), false);
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
         }
         Ok(reply)
+    }
+
+    /// Reads what has arrived into the buffer. Returns true if that is a whole reply to PING, which is not kept: four of five replies are.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut bytes = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
+        if chunk.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let is_pong = !self.is_decoding && self.buffer.is_empty() && chunk.filled() == PONG;
+        if !is_pong {
+            self.buffer.extend_from_slice(chunk.filled());
+        }
+        Poll::Ready(Ok(is_pong))
     }
 
     /// Drops replies that have arrived and that no request waits for.
@@ -390,7 +423,7 @@ mod tests {
             let answer = async { server.write_all(b"+FIRST\r\n+PONG\r\n").await.unwrap() };
             let (reply, ()) = tokio::join!(connection.send(Command::Ping), answer);
             assert_eq!(reply, Ok(Value::SimpleString("PONG".to_owned())), "{before:?}");
-            assert_eq!(connection.owed, 0, "{before:?}");
+            assert_eq!((connection.owed, connection.buffer.capacity()), (0, 0), "{before:?}");
         }
     }
 

@@ -1,6 +1,5 @@
 //! Connections to servers: dialling, TLS, commands and the classification of errors.
 
-mod chunks;
 mod connection;
 mod dial;
 mod kill_grant;

@@ -140,9 +140,11 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
 }
 
 fn runtime() -> Result<Runtime, CommandError> {
-    // On one core, a second thread would only be woken to find nothing to do.
+    // On one core, more threads would only be woken to find nothing to do, and a scheduler that moves tasks between threads takes more
+    // time for each.
     let workers = thread::available_parallelism().map_or(MAX_WORKERS, |cores| cores.get().min(MAX_WORKERS));
-    let built = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let built = builder.worker_threads(workers).enable_all().build();
     built.map_err(|error| CommandError::other(format!("cannot start the runtime: {error}")))
 }
 

@@ -234,7 +234,9 @@ impl<'a> Session<'a> {
         let heartbeat = Observation::Heartbeat { round_trip: now.mono.since(sent.mono) };
         if reply.is_ok() {
             self.handle.observe_at(now, [heartbeat, Observation::Answered { since: sent.mono }]);
-            Feature::of(command).into_iter().for_each(|feature| self.available(feature));
+            if let Some(feature) = Feature::of(command) {
+                self.available(feature);
+            }
             return Ok(());
         }
         self.handle.observe_at(now, [heartbeat]);

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value as Json;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -412,6 +414,9 @@ fn a_signal_ends_it_whatever_it_waits_for() {
         // Accepts, and never answers a TLS handshake.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = format!("redis://127.0.0.1:{}", free_port());
+        let cores = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let core = (0..CpuSet::count()).find(|core| cores.is_set(*core).unwrap()).unwrap().to_string();
+        let one_core = ["taskset", "--cpu-list", &core];
         let (deaf_url, silent_url) =
             (format!("redis://{}", deaf.addr), format!("rediss://{}", silent.local_addr().unwrap()));
         for (what, url, wanted) in [
@@ -421,9 +426,10 @@ fn a_signal_ends_it_whatever_it_waits_for() {
             ("is being connected to", deaf_url, None),
             ("does not finish its handshake", silent_url, None),
         ] {
-            for signal in [Signal::SIGTERM, Signal::SIGINT] {
-                let mut exporter =
-                    Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-insecure"]).start();
+            // On one core, the runtime has another scheduler.
+            for (signal, wrapper) in [(Signal::SIGTERM, &[][..]), (Signal::SIGINT, &one_core)] {
+                let exporter = Exporter::builder().wrapper(wrapper);
+                let mut exporter = exporter.args(&["--redis.addr", &url, "--redis.tls-insecure"]).start();
                 let target = url.split_once("://").unwrap().1.to_owned();
                 match wanted {
                     Some(wanted) => {
