@@ -61,7 +61,7 @@ const ROUNDS: [Limits; 5] = [
     Limits { targets: 1, cpu: 0.01, memory: 14.0, scrape: 10.0, plain: true },
     Limits { targets: 10, cpu: 0.015, memory: 16.0, scrape: 20.0, plain: true },
     Limits { targets: 100, cpu: 0.03, memory: 25.0, scrape: 40.0, plain: true },
-    Limits { targets: 1000, cpu: 0.16, memory: 60.0, scrape: 100.0, plain: true },
+    Limits { targets: 1000, cpu: 0.12, memory: 60.0, scrape: 100.0, plain: true },
     // Without compression, 100 MB are written to the client.
     Limits { targets: 10_000, cpu: 1.0, memory: 450.0, scrape: 1000.0, plain: false },
 ];

@@ -151,7 +151,7 @@ mod tests {
         let fleet = Fleet::new(Config::from_cli(&cli).unwrap().targets, None, Clock::start()).unwrap();
         let handle = Arc::clone(&fleet.targets()[0]);
         let sizes = (size_of::<Target>(), size_of_val(&poll::watch(handle)));
-        assert!(sizes.0 <= 3584 && sizes.1 <= 7168, "{sizes:?}");
+        assert!(sizes.0 <= 3584 && sizes.1 <= 4608, "{sizes:?}");
     }
 
     #[tokio::test]
