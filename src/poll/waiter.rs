@@ -147,3 +147,29 @@ impl<'a> Waiter<'a> {
         Ok(reply.await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_timer_ends_neither_before_its_time_nor_at_one_registered_later() {
+        let clock = crate::clock::Clock::start();
+        let after = |millis| clock.instant(clock.mono() + Duration::from_millis(millis));
+        let mut timer = Timer(Box::pin(sleep_until(after(0))));
+        for (millis, first) in [(30, 10), (10, 30), (20, 20)] {
+            let (at, first) = (after(millis), after(first));
+            timer.wait(at, first).await;
+            assert!(clock.instant(clock.mono()) >= at, "{millis} ms");
+        }
+        // A wait that is given up leaves its time registered: earlier than the next one, or much later.
+        for abandoned in [10, 3_600_000] {
+            let first = after(abandoned);
+            let given_up = tokio::time::timeout(Duration::ZERO, timer.wait(after(3_600_000), first)).await;
+            assert!(given_up.is_err());
+            let at = after(30);
+            timer.wait(at, at).await;
+            assert!(clock.instant(clock.mono()) >= at, "{abandoned} ms");
+        }
+    }
+}
