@@ -61,13 +61,17 @@ const ROUNDS: [Limits; 5] = [
     Limits { targets: 1, cpu: 0.01, memory: 14.0, scrape: 10.0, plain: true },
     Limits { targets: 10, cpu: 0.015, memory: 16.0, scrape: 20.0, plain: true },
     Limits { targets: 100, cpu: 0.03, memory: 25.0, scrape: 40.0, plain: true },
-    Limits { targets: 1000, cpu: 0.12, memory: 60.0, scrape: 100.0, plain: true },
+    Limits { targets: 1000, cpu: 0.10, memory: 60.0, scrape: 100.0, plain: true },
     // Without compression, 100 MB are written to the client.
     Limits { targets: 10_000, cpu: 1.0, memory: 450.0, scrape: 1000.0, plain: false },
 ];
 
 /// Delay of heartbeats, 99th percentile, that is permitted for each number of targets.
 const MAX_LATE: Duration = Duration::from_millis(50);
+
+/// Maximum number of measurements of a size that takes too much of a core: what else runs on the machine only adds to it, so the least
+/// counts.
+const MAX_TRIES: u32 = 3;
 
 /// Most that a scrape of one target by `/probe` may take beside 10,000 others, as a multiple of the time beside one.
 const MAX_PROBE_GROWTH: f64 = 3.0;
@@ -136,7 +140,15 @@ fn main() -> ExitCode {
             .chain((0..).map(|number| played_address(number, port)))
             .take(size)
             .collect();
-        let round = measure(&targets, &real[..share.min(size)], &played, limits.plain);
+        let measured = || measure(&targets, &real[..share.min(size)], &played, limits.plain);
+        let mut round = measured();
+        for _ in 1..MAX_TRIES {
+            if round.cpu <= limits.cpu {
+                break;
+            }
+            let again = measured();
+            round = if again.cpu < round.cpu { again } else { round };
+        }
         println!("{}", round.row(size));
         let first_probe = *first_probe.get_or_insert(round.probe);
         failures.extend(round.failures(limits, first_probe));
