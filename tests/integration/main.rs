@@ -46,6 +46,7 @@ mod notify;
 mod package;
 mod paging;
 mod partition;
+mod printed_commands;
 mod probe;
 mod refusals;
 mod rehearse;
