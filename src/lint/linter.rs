@@ -18,6 +18,9 @@ use crate::lua::{Position, Token, tokens};
 /// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
 const STACK_SIZE: usize = 64 << 20;
 
+/// Maximum number of tokens of a script without commands, KEYS and ARGV; longer sources may be for another program.
+const MAX_BARE_TOKENS: usize = 40;
+
 /// Name of the thread that checks a script.
 pub(crate) const THREAD: &str = "lint";
 
@@ -40,10 +43,11 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     let body = placeholders::named(body, &parameters);
     let tokens: Vec<Token<'_>> = tokens(&body).collect();
     let script = parse(&body, &tokens);
-    let facts = script.as_ref().ok().map(ScriptFacts::new);
+    let trims_lists = origin == Origin::Literal { trims_lists: true };
+    let facts = script.as_ref().ok().map(|script| ScriptFacts::new(script, trims_lists));
     let undefined = facts.as_ref().map(|facts| facts.calls.undefined()).unwrap_or_default();
     let suppressions = Suppressions::parse(&tokens);
-    let is_for_redis = origin == Origin::Literal
+    let is_for_redis = origin.is_literal()
         || header::names_lua(&text)
         || !suppressions.parsed.is_empty()
         || dialect::uses_redis(&tokens)
@@ -88,6 +92,12 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
         }
     }
 
+    for diagnostic in &mut diagnostics {
+        if let Some(doubt) = doubt(&source, diagnostic.rule) {
+            *diagnostic = diagnostic.clone().as_info(doubt);
+        }
+    }
+
     let before = diagnostics.len();
     let suppressed = suppress(&mut diagnostics, &suppressions, is_enabled);
     let count = before - diagnostics.len();
@@ -98,6 +108,21 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     }
     diagnostics.sort_by_key(Diagnostic::key);
     (diagnostics, count)
+}
+
+/// Reason for which a finding about the text of a source may be none of a script that a server gets.
+fn doubt(source: &Source<'_>, rule: &Rule) -> Option<&'static str> {
+    match rule.name {
+        "syntax-error" if source.origin.is_literal() => {
+            Some("; fine if the program joins other texts to this one")
+        }
+        "global-write" | "syntax-error" | "template"
+            if !source.is_for_redis && source.tokens.len() > MAX_BARE_TOKENS =>
+        {
+            Some("; fine if the file is for another program: nothing in it is of Redis")
+        }
+        _ => None,
+    }
 }
 
 /// Table with functions that a source returns to `require`, and its position.

@@ -46,7 +46,8 @@ pub(crate) fn lint_embedded(
     script: &EmbeddedScript,
     enabled: &[String],
 ) -> (Vec<Finding>, usize) {
-    let (diagnostics, suppressed) = checked(&script.body, rule::Origin::Literal, enabled);
+    let trims_lists = source.to_ascii_lowercase().contains("ltrim");
+    let (diagnostics, suppressed) = checked(&script.body, rule::Origin::Literal { trims_lists }, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let in_file = script.positions(source);
     let findings = diagnostics.into_iter().map(|mut diagnostic| {

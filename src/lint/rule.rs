@@ -6,6 +6,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::lint::analysis::doubt::Doubt;
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::recursion::Recursion;
 use crate::lint::source::header::Header;
@@ -18,9 +19,9 @@ use crate::lua::{Position, Token};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing.
+    /// Fine if something stays small that the script does not show, or worth knowing.
     Info,
-    /// Blocks the server once there is enough data.
+    /// Blocks the server once there is enough data: the script shows what grows, and nothing that limits it.
     Warning,
     /// Blocks the server, or fails.
     Error,
@@ -42,7 +43,7 @@ impl Severity {
 pub struct Rule {
     /// Name, which suppressions use.
     pub name: &'static str,
-    /// Severity of its findings.
+    /// Maximum severity of its findings.
     pub severity: Severity,
     /// False if the rule is only checked when `--enable` names it.
     pub on_by_default: bool,
@@ -109,7 +110,16 @@ pub(crate) enum Origin {
     /// File of its own.
     File,
     /// Literal in a file of another language, to which the program may join other texts.
-    Literal,
+    Literal {
+        /// True if the file trims lists.
+        trims_lists: bool,
+    },
+}
+
+impl Origin {
+    pub(crate) const fn is_literal(self) -> bool {
+        matches!(self, Self::Literal { .. })
+    }
 }
 
 /// Source before it is analysed.
@@ -145,6 +155,7 @@ pub(crate) struct Suppressed<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
     pub(crate) rule: &'static Rule,
+    pub(crate) severity: Severity,
     pub(crate) position: Position,
     /// Reason for the finding. `{line}` stands for the line of `related`, which the source of a literal does not know.
     pub(crate) message: String,
@@ -154,7 +165,22 @@ pub(crate) struct Diagnostic {
 
 impl Diagnostic {
     pub(crate) fn new(rule: &'static Rule, position: Position, message: impl Into<String>) -> Self {
-        Self { rule, position, message: message.into(), related: None }
+        Self { rule, severity: rule.severity, position, message: message.into(), related: None }
+    }
+
+    /// Information instead of a warning, if there is a doubt.
+    pub(crate) fn unless(self, doubt: Option<&Doubt>) -> Self {
+        match doubt {
+            Some(doubt) => self.as_info(&doubt.text()),
+            None => self,
+        }
+    }
+
+    /// Information with a text at the end of the message.
+    pub(crate) fn as_info(mut self, text: &str) -> Self {
+        self.severity = Severity::Info;
+        self.message.push_str(text);
+        self
     }
 
     pub(crate) fn with_related(mut self, position: Position, role: &'static str) -> Self {

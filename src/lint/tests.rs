@@ -18,14 +18,17 @@ pub(crate) fn findings(source: &str) -> Vec<(usize, &'static str)> {
 
 /// Lines and rules of the findings in a literal of another language.
 pub(crate) fn findings_in_literal(source: &str) -> Vec<(usize, &'static str)> {
-    let (diagnostics, _) = super::checked(source, Origin::Literal, &[]);
+    let (diagnostics, _) = super::checked(source, Origin::Literal { trims_lists: false }, &[]);
     diagnostics.into_iter().map(|diagnostic| (diagnostic.position.line, diagnostic.rule.name)).collect()
 }
 
 /// Rules of the findings that are at least warnings.
 pub(crate) fn severe(source: &str) -> Vec<&'static str> {
-    let findings = lint(source).0.into_iter().map(|finding| finding.rule);
-    findings.filter(|rule| rule.severity >= Severity::Warning).map(|rule| rule.name).collect()
+    let findings = lint(source).0.into_iter();
+    findings
+        .filter(|finding| finding.severity >= Severity::Warning)
+        .map(|finding| finding.rule.name)
+        .collect()
 }
 
 /// Asserts that a rule reports each script.

@@ -38,7 +38,7 @@ impl Script {
     fn findings(&self) -> BTreeSet<Label> {
         let all: Vec<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
         let (findings, _) = lint::lint(&self.name, &self.source, &all);
-        let severe = findings.into_iter().filter(|finding| finding.rule.severity >= Severity::Warning);
+        let severe = findings.into_iter().filter(|finding| finding.severity >= Severity::Warning);
         severe.map(|finding| (finding.line + self.first_line - 1, finding.rule.name.to_owned())).collect()
     }
 }

@@ -51,10 +51,12 @@ pub(crate) struct ScriptFacts<'a> {
     short: HashSet<LoopId>,
     /// Commands whose reply a loop iterates over, and the first such loop.
     iterated: BTreeMap<ExprId, LoopId>,
+    /// True if the file around a literal trims lists.
+    pub(crate) trims_lists: bool,
 }
 
 impl<'a> ScriptFacts<'a> {
-    pub(crate) fn new(script: &'a Script) -> Self {
+    pub(crate) fn new(script: &'a Script, trims_lists: bool) -> Self {
         let calls = Rc::new(Calls::new(script));
         let mut values = Values::new(&calls);
         let summaries = Summaries::new(Rc::clone(&calls));
@@ -79,7 +81,19 @@ impl<'a> ScriptFacts<'a> {
                 }
             }
         }
-        Self { script, calls, values, summaries, loops, recursions, huge, iterations, short, iterated }
+        Self {
+            script,
+            calls,
+            values,
+            summaries,
+            loops,
+            recursions,
+            huge,
+            iterations,
+            short,
+            iterated,
+            trims_lists,
+        }
     }
 
     /// Reason for which a loop may take long; `None` if it is bounded, or works on the fields of a hash, which may be a record.

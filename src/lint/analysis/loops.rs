@@ -15,6 +15,9 @@ pub(crate) const ITERATIONS_PER_SECOND: f64 = 1e8;
 /// Time of a command, in iterations that do nothing.
 pub(crate) const COMMAND: f64 = 50.0;
 
+/// Functions that multiply or divide a number.
+const SHIFTS: [&str; 3] = ["bit.arshift", "bit.lshift", "bit.rshift"];
+
 /// Reason for which a loop may take long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LongLoop {
@@ -28,6 +31,8 @@ pub(crate) enum LongLoop {
     Fields(Vec<ExprId>),
     /// A reply is its number of iterations.
     Count(ExprId),
+    /// The time since a reply, or the difference to it, is its number of iterations.
+    Elapsed(ExprId),
     /// It ends at a certain reply.
     Until(ExprId),
     /// It calls commands, and no counter with a limit ends it.
@@ -547,7 +552,10 @@ impl LoopAnalysis<'_> {
             let long = self.data(*value)?;
             let grows = *factor > 0.0
                 || (!is_constant && matches!(&long, LongLoop::Count(call) if !self.is_size(*call)));
-            grows.then_some(long)
+            grows.then_some(match long {
+                LongLoop::Count(call) if *factor < 0.0 => LongLoop::Elapsed(call),
+                long => long,
+            })
         });
         long.next().map_or(Bound::Fixed, Bound::Data)
     }
@@ -578,7 +586,7 @@ impl LoopAnalysis<'_> {
         sides.into_iter().find_map(|(side, limit)| {
             let counter = self.counter(around, side)?;
             Some(match self.distance(around, counter, side, limit) {
-                Bound::Data(LongLoop::Count(call))
+                Bound::Data(LongLoop::Count(call) | LongLoop::Elapsed(call))
                     if !self.calls_commands(around)
                         && self.begins_near(around, counter, [side, limit], call) =>
                 {
@@ -720,6 +728,9 @@ impl LoopAnalysis<'_> {
             }
         };
         match script.expr(id) {
+            Expr::Binary(Binary::Plus, left, right) if is_variable(*left) && is_variable(*right) => {
+                Some((Step::Scaled, None))
+            }
             Expr::Binary(Binary::Plus, left, right) if is_variable(*left) && !is_reply(*right) => {
                 Some(added(*right, Step::Up))
             }
@@ -732,11 +743,36 @@ impl LoopAnalysis<'_> {
             Expr::Binary(Binary::Times | Binary::Divide, left, right) if is_variable(*left) => {
                 Sum::of(script, *right).number().map(|_| (Step::Scaled, None))
             }
+            Expr::Binary(Binary::Times, left, right) if is_variable(*right) => {
+                Sum::of(script, *left).number().map(|_| (Step::Scaled, None))
+            }
             Expr::Call { callee, args } if self.calls.is_global(*callee, "math.floor") => {
                 self.step(*args.first()?, variable)
             }
-            _ => None,
+            Expr::Call { callee, args }
+                if SHIFTS.iter().any(|name| self.calls.is_global(*callee, name))
+                    && args.first().is_some_and(|arg| is_variable(*arg)) =>
+            {
+                Some((Step::Scaled, None))
+            }
+            _ => self.is_next_part(id, variable).then_some((Step::Up, None)),
         }
+    }
+
+    /// True for the beginning of the next part: `last + 1`, where `last = math.min(first + 99, n)`.
+    fn is_next_part(&self, id: ExprId, variable: VarId) -> bool {
+        let script = self.script();
+        let is_ahead = |id: ExprId| {
+            let mut sum = Sum::with(script, id, variable);
+            sum.take(script, variable) == Some(1.0) && sum.number().is_some_and(|ahead| ahead > 0.0)
+        };
+        let Expr::Binary(Binary::Plus, last, one) = script.expr(id) else { return false };
+        let Expr::Variable(last) = script.expr(*last) else { return false };
+        let [Value::Of(last)] = script.values(*last) else { return false };
+        let Expr::Call { callee, args } = script.expr(*last) else { return false };
+        Sum::of(script, *one).number().is_some_and(|one| one >= 1.0)
+            && self.calls.is_global(*callee, "math.min")
+            && args.iter().any(|arg| is_ahead(*arg))
     }
 
     /// Step of calls of functions that all return a variable, which is their argument, incremented or decremented.

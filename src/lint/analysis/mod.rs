@@ -5,6 +5,7 @@ pub(crate) mod capacity;
 pub(crate) mod commands;
 mod constants;
 mod costs;
+pub(crate) mod doubt;
 pub(crate) mod entry_points;
 pub(crate) mod facts;
 pub(crate) mod loops;

@@ -50,6 +50,8 @@ pub struct Finding {
     pub column: usize,
     /// Rule that reports it.
     pub rule: &'static Rule,
+    /// Severity, which may be below the one of the rule.
+    pub severity: Severity,
     /// Reason for the finding.
     pub message: String,
     /// Another position that explains the finding.
@@ -81,7 +83,7 @@ pub struct Unreadable {
 impl Finding {
     /// Makes a finding of a diagnostic, given the lines of the file.
     pub(crate) fn new(file: &str, diagnostic: Diagnostic, lines: &[&str]) -> Self {
-        let Diagnostic { rule, position, message, related } = diagnostic;
+        let Diagnostic { rule, severity, position, message, related } = diagnostic;
         let line = lines.get(position.line.saturating_sub(1)).copied().unwrap_or_default();
         let message = match related {
             Some((position, _)) => message.replace("{line}", &position.line.to_string()),
@@ -92,6 +94,7 @@ impl Finding {
             line: position.line,
             column: position.column,
             rule,
+            severity,
             message: clean(&message, MAX_MESSAGE),
             related: related.map(|(position, role)| Related {
                 line: position.line,
@@ -109,7 +112,7 @@ impl Serialize for Finding {
         fields.serialize_field("file", &self.file)?;
         fields.serialize_field("line", &self.line)?;
         fields.serialize_field("column", &self.column)?;
-        fields.serialize_field("severity", &self.rule.severity)?;
+        fields.serialize_field("severity", &self.severity)?;
         fields.serialize_field("rule", self.rule.name)?;
         fields.serialize_field("message", &self.message)?;
         fields.serialize_field("instead", self.rule.instead)?;
@@ -130,11 +133,11 @@ impl Report {
             self.files += 1;
         }
         self.allowed += allowed;
-        findings.retain(|finding| finding.rule.severity >= least);
+        findings.retain(|finding| finding.severity >= least);
         let limit = MAX_FINDINGS_PER_FILE.min(MAX_FINDINGS.saturating_sub(self.findings.len()));
         self.omitted += findings.len().saturating_sub(limit);
         // The most severe findings stay.
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.rule.severity));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings.truncate(limit);
         findings.sort_by_key(|finding| (finding.line, finding.column));
         self.findings.append(&mut findings);
@@ -149,7 +152,7 @@ impl Report {
 
     /// Sets the exit code.
     pub(crate) fn conclude(&mut self, fail_on: Severity) {
-        let fails = self.findings.iter().any(|finding| finding.rule.severity >= fail_on);
+        let fails = self.findings.iter().any(|finding| finding.severity >= fail_on);
         self.exit_code = if self.unreadable.is_empty() { u8::from(fails) } else { 2 };
     }
 }

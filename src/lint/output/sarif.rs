@@ -81,7 +81,7 @@ fn result(finding: &Finding) -> Value {
     json!({
         "ruleId": finding.rule.name,
         "ruleIndex": RULES.iter().position(|rule| *rule == finding.rule),
-        "level": level(finding.rule.severity),
+        "level": level(finding.severity),
         "message": { "text": format!("{}. Instead: {}.", finding.message, finding.rule.instead) },
         "locations": [{ "physicalLocation": location(finding.line, finding.column) }],
         "relatedLocations": related,

@@ -39,12 +39,12 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_finding(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    let Finding { file, line, column, rule, message, source, .. } = finding;
-    let style = style(rule.severity);
+    let Finding { file, line, column, rule, severity, message, source, .. } = finding;
+    let style = style(*severity);
     writeln!(
         out,
         "{BOLD}{file}:{line}:{column}{BOLD:#}: {style}{}[{}]{style:#}: {message}",
-        rule.severity.as_str(),
+        severity.as_str(),
         rule.name
     )?;
     if !source.is_empty() {
@@ -61,7 +61,7 @@ fn summary(report: &Report) -> String {
         files => format!("{files} scripts"),
     };
     let counted = |severity: Severity, plural: &str| {
-        let count = report.findings.iter().filter(|finding| finding.rule.severity == severity).count();
+        let count = report.findings.iter().filter(|finding| finding.severity == severity).count();
         match count {
             0 => None,
             1 => Some(format!("1 {}", severity.as_str())),

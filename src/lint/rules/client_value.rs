@@ -1,7 +1,7 @@
 //! Values that the program or its client puts into a script.
 
 use super::template::found;
-use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 
 pub(super) static RULE: Rule = Rule {
     name: "client-value",
@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let mut values = source.parameters.to_vec();
-    if source.origin == Origin::Literal {
+    if source.origin.is_literal() {
         values.extend(found(source));
     }
     values.sort_by_key(|(position, _)| *position);

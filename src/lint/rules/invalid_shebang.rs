@@ -1,6 +1,6 @@
 //! First lines that servers reject.
 
-use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::header;
 use crate::lua::Position;
 
@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     // The program may join the rest of a literal.
-    let is_part = source.origin == Origin::Literal && !source.text.contains('\n');
+    let is_part = source.origin.is_literal() && !source.text.contains('\n');
     let problem = header::problem(source.text).filter(|_| !is_part);
     problem.map(|problem| Diagnostic::new(&RULE, Position::START, problem)).into_iter().collect()
 }

@@ -35,7 +35,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 "{command} reads without a limit, and the loop in line {{line}} iterates over the whole reply{unkillable}"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
-            diagnostic.with_related(around.position, "the loop")
+            diagnostic.with_related(around.position, "the loop").unless(facts.doubt_of_read(id).as_ref())
         })
         .collect()
 }

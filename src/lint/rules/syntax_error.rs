@@ -2,7 +2,7 @@
 
 use full_moon::tokenizer::Symbol;
 
-use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::placeholders;
 use crate::lua::{Kind, Position, Token};
@@ -28,7 +28,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Some(ParseError::Syntax(position, message)) = source.error
         && placeholders::in_code(source.text, source.tokens, *position).is_none()
-        && !(source.origin == Origin::Literal && is_part(source, *position))
+        && !(source.origin.is_literal() && is_part(source, *position))
     {
         diagnostics.push(Diagnostic::new(&RULE, *position, message));
     }

@@ -1,6 +1,6 @@
 //! Placeholders of templates.
 
-use crate::lint::rule::{Check, Diagnostic, Example, Origin, Rule, Severity, Source};
+use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
 use crate::lint::source::placeholders;
 use crate::lua::Position;
@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
-    if source.origin == Origin::Literal {
+    if source.origin.is_literal() {
         return Vec::new();
     }
     let mut found = found(source);

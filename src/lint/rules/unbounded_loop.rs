@@ -36,6 +36,13 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                     format!("the number of iterations of this {keyword} loop is a reply of {command}");
                 (message, Some(*call))
             }
+            LongLoop::Elapsed(call) => {
+                let command = facts.calls.command(*call);
+                let message = format!(
+                    "the number of iterations of this {keyword} loop grows with the distance to a reply of {command}"
+                );
+                (message, Some(*call))
+            }
             LongLoop::Until(call) => {
                 let command = facts.calls.command(*call);
                 (format!("this {keyword} loop ends only at a certain reply of {command}"), Some(*call))
@@ -48,13 +55,15 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 return None;
             }
         };
-        Some(Diagnostic::of_loop(&RULE, facts, around, &message, call))
+        let diagnostic = Diagnostic::of_loop(&RULE, facts, around, &message, call);
+        Some(diagnostic.unless(facts.doubt_of_loop(long).as_ref()))
     });
     let recursions = facts.recursions.long.iter().filter_map(|recursion| match &recursion.long {
         LongLoop::Until(call) => {
             let command = facts.calls.command(*call);
             let message = format!("the depth of this recursion depends on the replies of {command}");
-            Some(Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call))
+            let diagnostic = Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call);
+            Some(diagnostic.unless(facts.doubt_of_loop(&recursion.long).as_ref()))
         }
         _ => None,
     });
@@ -100,6 +109,7 @@ mod tests {
                 "local n = redis.call('LLEN', KEYS[1]) if n < 100 then n = 100 end for i = 1, n do end",
                 "local t = {redis.call('LLEN', KEYS[1]), 2} for i = t[1], 1, -1 do end",
                 "local t = redis.call('LRANGE', KEYS[1], 0, -1) while #t > 0 do redis.call('DEL', table.remove(t)) end",
+                "local i, n = 0, redis.call('ZCARD', KEYS[1]) while i < n do local last = math.min(i + 99, n) redis.call('ZRANGE', KEYS[1], i, last) i = last + 1 end",
                 "local left = redis.call('GET', KEYS[1]) local n = redis.call('LLEN', KEYS[1]) if left < n then n = left end for i = 1, n do end",
                 "local n = redis.call('LLEN', KEYS[1]) if ARGV[1] then n = n - 1 end for i = 1, n do end",
                 "local n = 5 if ARGV[1] then n = redis.call('LLEN', KEYS[1]) end for i = 1, n do end",
@@ -134,6 +144,15 @@ mod tests {
             "local s = {n = 0} repeat local x = redis.call('LPOP', KEYS[1]) s.n = s.n + 1 until not x or s.n >= 100",
             "local s = {n = 0} while s.n < 0x1p8 do redis.call('LPOP', KEYS[1]) s.n = s.n + 1 end",
             "for i = 1, ARGV[1] do redis.call('SET', KEYS[1], i) end",
+            "local i, n = 1, redis.call('LLEN', KEYS[1]) while i < n do redis.call('PING') i = 2 * i end",
+            "local i, n = 1, redis.call('LLEN', KEYS[1]) while i < n do redis.call('PING') i = i * 2 end",
+            "local i, n = 1, redis.call('GET', KEYS[1]) repeat redis.call('PING') i = i + i until i >= n",
+            "local i = redis.call('ZCARD', KEYS[1]) while i > 0 do redis.call('PING') i = bit.rshift(i, 1) end",
+            "local a, b = 1, #ARGV while a < b do redis.call('SET', ARGV[a], ARGV[b]) a = a + 1 b = b - 1 end",
+            "local a, b = 0, 100 while a < b do if redis.call('GET', a) then a = a + 1 else b = b - 1 end end",
+            "local a, b = 0, 10 while a ~= b do if redis.call('GET', a) then a = a + 1 else b = b - 1 end end",
+            "local n = 0 while n < 100 do local x = redis.call('LPOP', KEYS[1]) if not x then break end if redis.call('GET', x) then n = n + 1 end end",
+            "local m, i = redis.call('ZRANGE', KEYS[1], 0, 999), 1 while i <= #m do local last = math.min(i + 99, #m) redis.call('ZREM', KEYS[1], unpack(m, i, last)) i = last + 1 end",
             "for i = 1, math.min(redis.call('LLEN', KEYS[1]), 100) do redis.call('LPOP', KEYS[1]) end",
             "local i = 0 while i < 100 and redis.call('LPOP', KEYS[1]) do i = i + 1 end",
             "local i = 0 repeat i = i + 1 until redis.call('LPOP', KEYS[1]) == false or i == 10",

@@ -28,7 +28,8 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     reads
         .map(|UnlimitedRead { id, command, .. }| {
             let message = format!("{command} reads without a limit: its duration grows with the collection");
-            Diagnostic::new(&RULE, facts.script.position(id), message)
+            let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
+            diagnostic.unless(facts.doubt_of_read(id).as_ref())
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::lint::analysis::commands::Effect;
+use crate::lint::analysis::doubt::Doubt;
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
@@ -49,7 +50,7 @@ struct Execution<'a> {
     facts: &'a ScriptFacts<'a>,
     /// Functions that were entered, and whether a write came before.
     entered: HashSet<(FnId, bool)>,
-    /// The first finding; the remedy for all others is the same.
+    /// The first finding that is a warning, else the first one; the remedy for all others is the same.
     diagnostic: Option<Diagnostic>,
 }
 
@@ -100,8 +101,8 @@ impl Execution<'_> {
                 }
                 Statement::Loop(id) => {
                     let Some(around) = self.facts.script.loops.get(*id) else { continue };
-                    if let (Some(write), Some(_)) = (written, self.facts.long(*id)) {
-                        self.report(write, around.position);
+                    if let (Some(write), Some(long)) = (written, self.facts.long(*id)) {
+                        self.report(write, around.position, self.facts.doubt_of_loop(long).as_ref());
                     }
                     if let Flow::Continues(after) = self.statements(&around.body, written, depth) {
                         written = after;
@@ -112,15 +113,18 @@ impl Execution<'_> {
         Flow::Continues(written)
     }
 
-    fn report(&mut self, write: ExprId, at: Position) {
-        if self.diagnostic.is_none() {
+    /// Reports a loop after a write. A loop without a doubt replaces one with a doubt.
+    fn report(&mut self, write: ExprId, at: Position, doubt: Option<&Doubt>) {
+        let is_new =
+            self.diagnostic.as_ref().is_none_or(|known| known.severity < RULE.severity && doubt.is_none());
+        if is_new {
             let position = self.facts.script.position(write);
             let message = format!(
                 "{} in line {{line}} writes before this loop, so SCRIPT KILL can't end the loop",
                 self.facts.calls.command(write)
             );
             let diagnostic = Diagnostic::new(&RULE, at, message);
-            self.diagnostic = Some(diagnostic.with_related(position, "the write"));
+            self.diagnostic = Some(diagnostic.with_related(position, "the write").unless(doubt));
         }
     }
 }

@@ -369,7 +369,7 @@ pub(crate) fn findings(source: &[u8]) -> Option<Arc<[LintRow]>> {
     let (findings, _) = lint::lint("script", text, &[]);
     let rows = findings.into_iter().take(MAX_FINDINGS).map(|finding| LintRow {
         line: finding.line,
-        severity: finding.rule.severity,
+        severity: finding.severity,
         rule: finding.rule.name,
         message: finding.message,
     });

@@ -1,0 +1,396 @@
+//! Reasons for which a script does not show that a loop or a read grows: findings about these are information.
+
+use crate::lint::analysis::commands::{self, Extent};
+use crate::lint::analysis::facts::ScriptFacts;
+use crate::lint::analysis::loops::LongLoop;
+use crate::lint::analysis::numbers::Sum;
+use crate::lint::source::syntax::{Binary, Expr, ExprId, Value, VarId};
+
+/// Things of which there are mostly few, in the singular.
+const FEW: &str = "\
+    attribute cart cfg column conf config configuration dimension flag holder layer locale meta metadata node option owner \
+    param partition permission permit policy priority property reader recent region replica role rule schema scheme seat seg \
+    segment semaphore server setting shard slot stage tier top turn window zone";
+
+/// Numbers that limit something.
+const LIMITS: &str = "\
+    batch capacity chunk degree depth level limit max maximum page replica shard slot width window";
+
+/// Words at the end of a name that don't say what is in the collection.
+const KINDS: &str = "\
+    all arr array data hash id key list map member name res result set table val value zset";
+
+/// Commands that set the time to live of a key.
+const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT";
+
+/// Commands that remove the elements of a range, or trim to a length.
+const TRIMS: &str = "XTRIM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
+
+/// Maximum number of values that are looked at for a name.
+const MAX_VALUES: usize = 4;
+
+/// Reason for which a script does not show that something grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// A name says that there are few elements, or that a number is a limit.
+    Named(String),
+    /// The script removes elements before it reads the others.
+    Window,
+    /// The hash expires.
+    Expires,
+    /// The range begins and ends at a distance from the same value.
+    Range,
+    /// A field of a hash is the number of iterations.
+    Stored,
+    /// The program around a literal trims lists.
+    Trimmed,
+    /// The conditions depend on no reply.
+    Unclear,
+}
+
+impl Doubt {
+    /// Text to add to a message.
+    pub(crate) fn text(&self) -> String {
+        let reason = match self {
+            Self::Named(name) => {
+                return format!(
+                    "; fine while there are few, as the name `{name}` says: allow it, or rehearse it"
+                );
+            }
+            Self::Window => "what is left after the removal before it",
+            Self::Expires => "the hash, whose key expires,",
+            Self::Range => "the window of scores",
+            Self::Stored => "the stored number",
+            Self::Trimmed => "the list, which this file may trim,",
+            Self::Unclear => return "; allow it if it ends soon, or rehearse it".to_owned(),
+        };
+        format!("; fine while {reason} stays small: allow it, or rehearse it")
+    }
+}
+
+impl ScriptFacts<'_> {
+    /// Doubt about a command that reads without a limit.
+    pub(crate) fn doubt_of_read(&self, read: ExprId) -> Option<Doubt> {
+        let call = self.calls.redis(read)?;
+        let command = call.command.as_deref()?;
+        let key = *call.args.first()?;
+        let is_hash = self.values.extent(read) == Some(Extent::WholeHash);
+        if self.trims_lists && command == "LRANGE" {
+            return Some(Doubt::Trimmed);
+        }
+        if is_hash && self.is_called_with(EXPIRES, key, |_| true) {
+            return Some(Doubt::Expires);
+        }
+        // What a loop has read and removed before says nothing of the others.
+        let is_read_before = |trim: ExprId| {
+            self.unlimited_reads().any(|other| {
+                let other_key = self.calls.redis(other.id).and_then(|call| call.args.first());
+                other.id < trim && other_key.is_some_and(|other| self.script.is_same(*other, key))
+            })
+        };
+        if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
+            return Some(Doubt::Window);
+        }
+        if self.is_window(command, &call.args) {
+            return Some(Doubt::Range);
+        }
+        self.telling_name(read, key, FEW).map(Doubt::Named)
+    }
+
+    /// Doubt about a loop or a recursion that may take long.
+    pub(crate) fn doubt_of_loop(&self, long: &LongLoop) -> Option<Doubt> {
+        match long {
+            LongLoop::Collection(reads) => {
+                let mut doubts = reads.iter().map(|read| self.doubt_of_read(*read));
+                let first = doubts.next()??;
+                doubts.all(|doubt| doubt.is_some()).then_some(first)
+            }
+            LongLoop::Count(read) => {
+                let call = self.calls.redis(*read)?;
+                match call.command.as_deref()? {
+                    "HGET" | "HMGET" => Some(Doubt::Stored),
+                    "GET" => self.telling_name(*read, *call.args.first()?, LIMITS).map(Doubt::Named),
+                    _ => None,
+                }
+            }
+            LongLoop::Elapsed(read) => {
+                let call = self.calls.redis(*read).filter(|call| call.command.as_deref() == Some("GET"))?;
+                self.telling_name(*read, *call.args.first()?, LIMITS).map(Doubt::Named)
+            }
+            LongLoop::Unbounded => Some(Doubt::Unclear),
+            LongLoop::Until(read) => {
+                let call = self.calls.redis(*read)?;
+                let mut names = self.names(*call.args.first()?).into_iter();
+                names.find(|name| is_about(name, FEW)).map(Doubt::Named)
+            }
+            LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) => None,
+        }
+    }
+
+    /// True if one of some commands is called with a key, and its call is accepted.
+    fn is_called_with(&self, list: &str, key: ExprId, accepts: impl Fn(ExprId) -> bool) -> bool {
+        self.calls.all_redis().iter().any(|(id, call)| {
+            call.command.as_deref().is_some_and(|command| commands::contains(list, command))
+                && call.args.first().is_some_and(|other| self.script.is_same(*other, key))
+                && accepts(*id)
+        })
+    }
+
+    /// True for a range of scores from a value to the same value plus something: a window.
+    fn is_window(&self, command: &str, args: &[ExprId]) -> bool {
+        let by_score =
+            |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("BYSCORE"));
+        let is_range = match command {
+            "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" => true,
+            "ZRANGE" => args.iter().any(by_score),
+            _ => false,
+        };
+        let [_, one, other, ..] = args else { return false };
+        let (one, other) = (Sum::of(self.script, *one), Sum::of(self.script, *other));
+        let terms = one.terms.len() + other.terms.len();
+        is_range && one.plus(self.script, -1.0, &other).terms.len() < terms
+    }
+
+    /// Name of the variables that hold a reply, or of its key, whose last word is one of some.
+    fn telling_name(&self, read: ExprId, key: ExprId, words: &str) -> Option<String> {
+        let held = self
+            .script
+            .variables
+            .iter()
+            .filter(|(_, variable)| variable.values.iter().any(|value| self.holds(*value, read)));
+        let held = held.map(|(_, variable)| variable.name.clone());
+        held.chain(self.names(key)).find(|name| is_about(name, words))
+    }
+
+    /// True if a value is a reply, also as a number or with a default.
+    fn holds(&self, value: Value, read: ExprId) -> bool {
+        let mut next = vec![value.source()];
+        while let Some(id) = next.pop() {
+            if id == read {
+                return !matches!(value, Value::PartOf(_));
+            }
+            match self.script.expr(id) {
+                Expr::Binary(Binary::Or | Binary::And, left, right) => next.extend([*left, *right]),
+                Expr::Call { callee, args } if self.calls.is_global(*callee, "tonumber") => next.extend(args),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Names in a key: its variables and fields, and the last constant text in it.
+    fn names(&self, key: ExprId) -> Vec<String> {
+        let mut names = Vec::new();
+        let (mut next, mut left) = (vec![key], MAX_VALUES);
+        while let Some(id) = next.pop() {
+            match self.script.expr(id) {
+                Expr::String(text) => names.push(text.clone()),
+                Expr::Variable(variable) => {
+                    names.extend(self.name(*variable));
+                    if let Some(rest) = left.checked_sub(1) {
+                        left = rest;
+                        next.extend(self.script.assigned(*variable).take(1));
+                    }
+                }
+                Expr::Index { key, .. } => {
+                    if let Expr::String(field) = self.script.expr(*key) {
+                        names.push(field.clone());
+                    }
+                }
+                // The last text says what it is the key of: `prefix .. ':slots'`, `'slots:' .. id`.
+                Expr::Binary(Binary::Concat, left, right) => match self.script.expr(*right) {
+                    Expr::String(text) if text.chars().any(char::is_alphabetic) => names.push(text.clone()),
+                    Expr::Binary(Binary::Concat, ..) => next.push(*right),
+                    _ => next.push(*left),
+                },
+                _ => {}
+            }
+        }
+        names
+    }
+
+    fn name(&self, variable: VarId) -> Option<String> {
+        self.script.variables.get(variable).map(|variable| variable.name.clone())
+    }
+}
+
+/// True if the last word of a name that says something is one of some words, also in the plural.
+fn is_about(name: &str, words: &str) -> bool {
+    let parts = parts(name);
+    let singulars = |word: &str| {
+        let ies = word.strip_suffix("ies").map(|stem| format!("{stem}y"));
+        [
+            Some(word.to_owned()),
+            word.strip_suffix('s').map(ToOwned::to_owned),
+            word.strip_suffix("es").map(ToOwned::to_owned),
+            ies,
+        ]
+    };
+    let is_in =
+        |list: &str, word: &str| singulars(word).iter().flatten().any(|word| commands::contains(list, word));
+    let telling = parts.iter().rev().find(|word| !is_in(KINDS, word));
+    telling.is_some_and(|word| is_in(words, word))
+}
+
+/// Words of a name in lower case: `segmentIds`, `segment_ids` and `segment:ids` have two.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut last = ' ';
+    for character in name.chars() {
+        let begins = !last.is_alphabetic() || last.is_lowercase() && character.is_uppercase();
+        if character.is_alphabetic() {
+            match parts.last_mut() {
+                Some(part) if !begins => part.extend(character.to_lowercase()),
+                _ => parts.push(character.to_lowercase().collect()),
+            }
+        }
+        last = character;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lint::tests::{assert_clean, findings, severe};
+
+    #[test]
+    fn the_last_telling_word_counts() {
+        for name in [
+            "segmentIds",
+            "node_keys",
+            "lock:holders",
+            "stock:seg:",
+            "active_slots",
+            "policies",
+            "rk.config",
+            "seats",
+        ] {
+            assert!(is_about(name, FEW), "{name}");
+        }
+        for name in ["ids", "jobs", "node_jobs", "config:jobs", "slotted", "", "serverJobs", "keys"] {
+            assert!(!is_about(name, FEW), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_small_is_information() {
+        let doubtful = [
+            ("while redis.call('LPOP', KEYS[1] .. ':turns') do end", "unbounded-loop"),
+            (
+                "local rk = {turns = KEYS[1]} local function next(t) if not t then return 0 end if redis.call('EXISTS', t) == 0 then return next(redis.call('LPOP', rk.turns)) end return t end return next(redis.call('LPOP', rk.turns))",
+                "unbounded-loop",
+            ),
+            (
+                "local segmentIds = redis.call('LRANGE', KEYS[1], 0, -1) for _, s in ipairs(segmentIds) do redis.call('GET', s) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, s in ipairs(redis.call('SMEMBERS', 'slots:' .. KEYS[1])) do redis.call('GET', s) end",
+                "loop-over-collection",
+            ),
+            ("return redis.call('SMEMBERS', KEYS[1] .. ':config')", "whole-collection-read"),
+            (
+                "redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+                "whole-collection-read",
+            ),
+            (
+                "redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) local n = 0 for _, e in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do n = n + e end return n",
+                "loop-over-collection",
+            ),
+            (
+                "local now = tonumber(ARGV[1]) for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[2], now)) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "local seats = redis.call('ZRANGEBYLEX', KEYS[1], '[seat:', '[seat:\\255') for _, m in ipairs(seats) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('PTTL', f) end redis.call('PEXPIRE', KEYS[1], 100)",
+                "loop-over-collection",
+            ),
+            (
+                "for i = 1, tonumber(redis.call('HGET', KEYS[1], 'n')) do redis.call('DEL', i) end",
+                "unbounded-loop",
+            ),
+            (
+                "local old_limit = tonumber(redis.call('GET', KEYS[1]) or 0) for i = old_limit, ARGV[1] do redis.call('DEL', i) end",
+                "unbounded-loop",
+            ),
+            (
+                "local shards = redis.call('SMEMBERS', KEYS[1]) redis.call('DEL', unpack(shards))",
+                "unpack-collection",
+            ),
+        ];
+        assert_clean(&doubtful.map(|(script, _)| script));
+        for (script, rule) in doubtful {
+            assert!(findings(script).contains(&(1, rule)), "{script}: {:?}", findings(script));
+        }
+    }
+
+    #[test]
+    fn what_grows_is_a_warning() {
+        for (script, rule) in [
+            (
+                "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[a:', '[a:\\255')) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "local node = redis.call('GET', KEYS[1]) while node do node = redis.call('HGET', KEYS[2], node) end",
+                "unbounded-loop",
+            ),
+            // What is due is removed afterwards.
+            (
+                "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1])) do redis.call('DEL', m) end redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+                "whole-collection-read",
+            ),
+            (
+                "for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do local fields = f redis.call('DEL', f) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1])) do redis.call('DEL', m) end redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1])",
+                "loop-over-collection",
+            ),
+            (
+                "redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, ARGV[1]) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+                "whole-collection-read",
+            ),
+            (
+                "local first = '-inf' for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], first, ARGV[2])) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "local last = ARGV[2] or '+inf' for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], last)) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, s in ipairs(redis.call('SMEMBERS', 'slots:' .. KEYS[1] .. ':jobs')) do redis.call('GET', s) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, s in ipairs(redis.call('SMEMBERS', KEYS[1])) do local slot = redis.call('GET', s) end redis.call('PEXPIRE', KEYS[1], 100)",
+                "loop-over-collection",
+            ),
+            (
+                "local count = redis.call('LLEN', KEYS[1]) local limit = count for i = 1, limit do redis.call('LPOP', KEYS[1]) end",
+                "unbounded-loop",
+            ),
+            (
+                "local since = tonumber(redis.call('HGET', KEYS[1], 'at')) for i = 1, ARGV[1] - since do redis.call('LPUSH', KEYS[2], 0) end",
+                "unbounded-loop",
+            ),
+            (
+                "redis.call('SET', KEYS[3], 1) for _, t in ipairs({1}) do for _, n in ipairs(redis.call('SMEMBERS', 'nodes')) do redis.call('DEL', n) end end while redis.call('LPOP', KEYS[1]) do end",
+                "write-before-long-work",
+            ),
+        ] {
+            assert!(severe(script).contains(&rule), "{script}: {:?}", severe(script));
+        }
+    }
+}
