@@ -94,7 +94,7 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
 
     for diagnostic in &mut diagnostics {
         if let Some(doubt) = doubt(&source, diagnostic.rule) {
-            *diagnostic = diagnostic.clone().as_info(doubt);
+            *diagnostic = diagnostic.clone().lowered(doubt);
         }
     }
 

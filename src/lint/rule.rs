@@ -171,13 +171,13 @@ impl Diagnostic {
     /// Information instead of a warning, if there is a doubt.
     pub(crate) fn unless(self, doubt: Option<&Doubt>) -> Self {
         match doubt {
-            Some(doubt) => self.as_info(&doubt.text()),
+            Some(doubt) => self.lowered(&doubt.text()),
             None => self,
         }
     }
 
     /// Information with a text at the end of the message.
-    pub(crate) fn as_info(mut self, text: &str) -> Self {
+    pub(crate) fn lowered(mut self, text: &str) -> Self {
         self.severity = Severity::Info;
         self.message.push_str(text);
         self

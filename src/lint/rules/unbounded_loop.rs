@@ -123,6 +123,10 @@ mod tests {
                 "local s = {n = 0} while s.n >= 0 do redis.call('LPOP', KEYS[1]) s.n = redis.call('LLEN', KEYS[1]) end",
             ],
         );
+    }
+
+    #[test]
+    fn loops_with_a_bound_are_not_reported() {
         assert_clean(&[
             "local ids = redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1) for i = 1, table.getn(ids) do redis.call('HGET', ids[i], 'a') end",
             "local h = redis.call('HGETALL', KEYS[1]) local d, k, v = {} for i = 1, #h, 2 do k = h[i] v = tonumber(h[i + 1]) d[k] = v end",
