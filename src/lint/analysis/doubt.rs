@@ -4,13 +4,20 @@ use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::LongLoop;
 use crate::lint::analysis::numbers::Sum;
+use crate::lint::analysis::recursion::Recursion;
 use crate::lint::source::syntax::{Binary, Expr, ExprId, Value, VarId};
 
 /// Things of which there are mostly few, in the singular.
 const FEW: &str = "\
     attribute cart cfg column conf config configuration dimension flag holder layer locale meta metadata node option owner \
     param partition permission permit policy priority property reader recent region replica role rule schema scheme seat seg \
-    segment semaphore server setting shard slot stage tier top turn window zone";
+    segment semaphore server setting shard slot stage tier top window zone";
+
+/// Things of which there may be many, in the singular.
+const MANY: &str = "\
+    active child children client connection delayed device entry event failed id inflight item jid job log member message order \
+    pending processed processing queue record request running scheduled session stalled subscriber task ticket user waiting \
+    worker";
 
 /// Numbers that limit something.
 const LIMITS: &str = "\
@@ -18,13 +25,16 @@ const LIMITS: &str = "\
 
 /// Words at the end of a name that don't say what is in the collection.
 const KINDS: &str = "\
-    all arr array data hash id key list map member name res result set table val value zset";
+    all arr array data hash id json key list map member name res result set table val value zset";
 
 /// Commands that set the time to live of a key.
 const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT";
 
 /// Commands that remove the elements of a range, or trim to a length.
 const TRIMS: &str = "XTRIM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
+
+/// Commands that take elements out of a collection.
+const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 
 /// Maximum number of values that are looked at for a name.
 const MAX_VALUES: usize = 4;
@@ -38,8 +48,12 @@ pub(crate) enum Doubt {
     Window,
     /// The hash expires.
     Expires,
-    /// The range begins and ends at a distance from the same value.
+    /// The hash has a key of its own, and no name says that it has many fields.
+    Record,
+    /// Neither end of the range of scores is open.
     Range,
+    /// A recursion takes elements, one at a time, until one is valid.
+    Skipped,
     /// A field of a hash is the number of iterations.
     Stored,
     /// The program around a literal trims lists.
@@ -59,7 +73,9 @@ impl Doubt {
             }
             Self::Window => "what is left after the removal before it",
             Self::Expires => "the hash, whose key expires,",
-            Self::Range => "the window of scores",
+            Self::Range => "the range that it is given",
+            Self::Record => "the hash, which may be a record,",
+            Self::Skipped => "the number of elements that it passes over",
             Self::Stored => "the stored number",
             Self::Trimmed => "the list, which this file may trim,",
             Self::Unclear => return "; allow it if it ends soon, or rehearse it".to_owned(),
@@ -91,17 +107,31 @@ impl ScriptFacts<'_> {
         if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
             return Some(Doubt::Window);
         }
-        if self.is_window(command, &call.args) {
+        if self.is_closed_range(command, &call.args) {
             return Some(Doubt::Range);
         }
         self.telling_name(read, key, FEW).map(Doubt::Named)
+    }
+
+    /// Doubt about a loop over the reply of a command that reads without a limit.
+    pub(crate) fn doubt_of_iteration(&self, read: ExprId) -> Option<Doubt> {
+        self.doubt_of_read(read).or_else(|| self.is_record(read).then_some(Doubt::Record))
+    }
+
+    /// True for a hash whose key is not constant, if no name says that it has many fields.
+    fn is_record(&self, read: ExprId) -> bool {
+        let key = self.calls.redis(read).and_then(|call| call.args.first().copied());
+        self.values.extent(read) == Some(Extent::WholeHash)
+            && key.is_some_and(|key| {
+                self.calls.constant(key).is_none() && self.telling_name(read, key, MANY).is_none()
+            })
     }
 
     /// Doubt about a loop or a recursion that may take long.
     pub(crate) fn doubt_of_loop(&self, long: &LongLoop) -> Option<Doubt> {
         match long {
             LongLoop::Collection(reads) => {
-                let mut doubts = reads.iter().map(|read| self.doubt_of_read(*read));
+                let mut doubts = reads.iter().map(|read| self.doubt_of_iteration(*read));
                 let first = doubts.next()??;
                 doubts.all(|doubt| doubt.is_some()).then_some(first)
             }
@@ -118,13 +148,27 @@ impl ScriptFacts<'_> {
                 self.telling_name(*read, *call.args.first()?, LIMITS).map(Doubt::Named)
             }
             LongLoop::Unbounded => Some(Doubt::Unclear),
-            LongLoop::Until(read) => {
-                let call = self.calls.redis(*read)?;
-                let mut names = self.names(*call.args.first()?).into_iter();
-                names.find(|name| is_about(name, FEW)).map(Doubt::Named)
-            }
-            LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) => None,
+            LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) | LongLoop::Until(_) => None,
         }
+    }
+
+    /// Doubt about a recursion that may take long: one that takes elements until one of them is valid passes over the others.
+    pub(crate) fn doubt_of_recursion(&self, recursion: &Recursion) -> Option<Doubt> {
+        match recursion.long {
+            LongLoop::Until(reply)
+                if commands::contains(POPS, self.calls.command(reply))
+                    && self.passes(recursion.call, reply) =>
+            {
+                Some(Doubt::Skipped)
+            }
+            _ => self.doubt_of_loop(&recursion.long),
+        }
+    }
+
+    /// True if an argument of a call is a reply.
+    fn passes(&self, call: ExprId, reply: ExprId) -> bool {
+        let Expr::Call { args, .. } = self.script.expr(call) else { return false };
+        args.iter().any(|arg| self.values.reply_of(*arg, false, |call| call == reply).is_some())
     }
 
     /// True if one of some commands is called with a key, and its call is accepted.
@@ -136,8 +180,8 @@ impl ScriptFacts<'_> {
         })
     }
 
-    /// True for a range of scores from a value to the same value plus something: a window.
-    fn is_window(&self, command: &str, args: &[ExprId]) -> bool {
+    /// True for a range of scores, both ends of which the caller or the data give.
+    fn is_closed_range(&self, command: &str, args: &[ExprId]) -> bool {
         let by_score =
             |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("BYSCORE"));
         let is_range = match command {
@@ -146,9 +190,27 @@ impl ScriptFacts<'_> {
             _ => false,
         };
         let [_, one, other, ..] = args else { return false };
-        let (one, other) = (Sum::of(self.script, *one), Sum::of(self.script, *other));
-        let terms = one.terms.len() + other.terms.len();
-        is_range && one.plus(self.script, -1.0, &other).terms.len() < terms
+        is_range && !self.may_be_open(*one) && !self.may_be_open(*other)
+    }
+
+    /// True if an end of a range may be a constant: `-inf`, `0`.
+    fn may_be_open(&self, end: ExprId) -> bool {
+        let mut is_open = false;
+        self.values.follow(end, |id, next| {
+            match self.script.expr(id) {
+                Expr::Binary(Binary::And | Binary::Or, left, right) => next.extend([*left, *right]),
+                Expr::Variable(variable) => next.extend(self.script.assigned(*variable)),
+                Expr::Call { callee, args }
+                    if ["tonumber", "tostring"].iter().any(|name| self.calls.is_global(*callee, name)) =>
+                {
+                    next.extend(args);
+                }
+                Expr::String(_) => is_open = true,
+                _ => is_open |= Sum::of(self.script, id).number().is_some(),
+            }
+            !is_open
+        });
+        is_open
     }
 
     /// Name of the variables that hold a reply, or of its key, whose last word is one of some.
@@ -276,7 +338,14 @@ mod tests {
     #[test]
     fn what_may_be_small_is_information() {
         let doubtful = [
-            ("while redis.call('LPOP', KEYS[1] .. ':turns') do end", "unbounded-loop"),
+            (
+                "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do redis.call('DEL', m) end",
+                "loop-over-collection",
+            ),
+            (
+                "local pos = redis.call('HGETALL', 'pos:' .. KEYS[1]) for i = 2, #pos, 2 do redis.call('GET', pos[i]) end",
+                "loop-over-collection",
+            ),
             (
                 "local rk = {turns = KEYS[1]} local function next(t) if not t then return 0 end if redis.call('EXISTS', t) == 0 then return next(redis.call('LPOP', rk.turns)) end return t end return next(redis.call('LPOP', rk.turns))",
                 "unbounded-loop",
@@ -333,10 +402,6 @@ mod tests {
     fn what_grows_is_a_warning() {
         for (script, rule) in [
             (
-                "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do redis.call('DEL', m) end",
-                "loop-over-collection",
-            ),
-            (
                 "for _, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[a:', '[a:\\255')) do redis.call('DEL', m) end",
                 "loop-over-collection",
             ),
@@ -344,13 +409,25 @@ mod tests {
                 "local node = redis.call('GET', KEYS[1]) while node do node = redis.call('HGET', KEYS[2], node) end",
                 "unbounded-loop",
             ),
+            (
+                "for _, f in ipairs(redis.call('HKEYS', 'running')) do redis.call('DEL', f) end",
+                "loop-over-collection",
+            ),
+            (
+                "local jobs_json = redis.call('HVALS', KEYS[1]) for _, f in ipairs(jobs_json) do redis.call('DEL', f) end",
+                "loop-over-collection",
+            ),
+            (
+                "for _, f in ipairs(redis.call('HGETALL', KEYS[1] .. ':children')) do redis.call('DEL', f) end",
+                "loop-over-collection",
+            ),
             // What is due is removed afterwards.
             (
                 "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1])) do redis.call('DEL', m) end redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) return redis.call('ZRANGE', KEYS[1], 0, -1)",
                 "whole-collection-read",
             ),
             (
-                "for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do local fields = f redis.call('DEL', f) end",
+                "local job_fields = redis.call('HKEYS', KEYS[1] .. ':jobs') for _, f in ipairs(job_fields) do redis.call('DEL', f) end",
                 "loop-over-collection",
             ),
             (

@@ -253,7 +253,7 @@ impl<'a> Search<'a> {
             Some(Depth::Fixed) => return None,
             None => {}
         }
-        if self.happens_once(cycle, &functions) {
+        if self.happens_once(cycle, &functions) || self.consumes_a_list(cycle, &functions) {
             return None;
         }
         let inner = self.reachable(cycle);
@@ -271,6 +271,35 @@ impl<'a> Search<'a> {
             Some(scan) if reply(&|call| call == scan).is_some() => Some(LongLoop::Scan(scan)),
             _ => reply(&is_inner).map(LongLoop::Until),
         }
+    }
+
+    /// True if the script compares the length of a list without replies, from which the function removes an element before it passes
+    /// the list on.
+    fn consumes_a_list(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
+        let script = self.script();
+        let sides = script.exprs.iter().flat_map(|(_, (expr, _))| match expr {
+            Expr::Binary(Binary::Compare(_), left, right) => vec![*left, *right],
+            _ => Vec::new(),
+        });
+        let is = |id: ExprId, list: ExprId| script.expr(id) == script.expr(list);
+        let removes = |call: &ExprId, list: ExprId| match script.expr(*call) {
+            Expr::Call { callee, args } => {
+                script.is_global(*callee, "table.remove") && args.first().is_some_and(|arg| is(*arg, list))
+            }
+            _ => false,
+        };
+        let passes_on = |call: &ExprId, list: ExprId| match script.expr(*call) {
+            Expr::Call { args, .. } => args.iter().any(|arg| is(*arg, list)),
+            _ => false,
+        };
+        let mut lists = sides.filter_map(|side| self.analysis.values.measured(side));
+        lists.any(|list| {
+            matches!(script.expr(list), Expr::Variable(variable)
+                if functions.iter().any(|function| function.parameters.contains(variable)))
+                && functions.iter().any(|function| function.calls.iter().any(|call| removes(call, list)))
+                && cycle.calls.iter().all(|call| passes_on(call, list))
+                && self.analysis.values.reply(list, true).is_none()
+        })
     }
 
     /// True if a recursion calls no command, and its depth is a value of a hash.

@@ -63,7 +63,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             let command = facts.calls.command(*call);
             let message = format!("the depth of this recursion depends on the replies of {command}");
             let diagnostic = Diagnostic::of_recursion(&RULE, facts, recursion, &message, *call);
-            Some(diagnostic.unless(facts.doubt_of_loop(&recursion.long).as_ref()))
+            Some(diagnostic.unless(facts.doubt_of_recursion(recursion).as_ref()))
         }
         _ => None,
     });
@@ -109,6 +109,7 @@ mod tests {
                 "local n = redis.call('LLEN', KEYS[1]) if n < 100 then n = 100 end for i = 1, n do end",
                 "local t = {redis.call('LLEN', KEYS[1]), 2} for i = t[1], 1, -1 do end",
                 "local t = redis.call('LRANGE', KEYS[1], 0, -1) while #t > 0 do redis.call('DEL', table.remove(t)) end",
+                "local function walk(at, path) if #path > 0 then walk(redis.call('HGET', at, table.remove(path)), path) end end walk(KEYS[1], redis.call('LRANGE', KEYS[2], 0, -1))",
                 "local i, n = 0, redis.call('ZCARD', KEYS[1]) while i < n do local last = math.min(i + 99, n) redis.call('ZRANGE', KEYS[1], i, last) i = last + 1 end",
                 "local left = redis.call('GET', KEYS[1]) local n = redis.call('LLEN', KEYS[1]) if left < n then n = left end for i = 1, n do end",
                 "local n = redis.call('LLEN', KEYS[1]) if ARGV[1] then n = n - 1 end for i = 1, n do end",
@@ -188,6 +189,9 @@ mod tests {
             "local lo, hi = 0, redis.call('ZCARD', KEYS[1]) while lo < hi do local mid = math.floor((lo + hi) / 2) if redis.call('ZRANGE', KEYS[1], mid, mid)[1] < ARGV[1] then lo = mid + 1 else hi = mid end end",
             "local i = redis.call('ZCARD', KEYS[1]) while i > 1 do i = math.floor(i / 2) redis.call('HGET', KEYS[1], i) end",
             "for _, m in ipairs(ARGV) do local x = redis.call('GET', m) or error('no ' .. m) end",
+            "local function walk(node, path) if 0 == #path then return node else local child = redis.call('HGET', node, table.remove(path, 1)) return walk(child, path) end end return walk(KEYS[1], ARGV)",
+            "local function walk(node, path) if #path == 0 then redis.call('DEL', node) else local child = redis.call('HGET', node, table.remove(path)) if child ~= false then if walk(child, path) then redis.call('HDEL', node, child) end end end return true end walk(KEYS[1], ARGV)",
+            "local function walk(node, path) if #path > 0 then walk(redis.call('HGET', node, table.remove(path)), path) end end walk(KEYS[1], {ARGV[1], ARGV[2]})",
         ]);
     }
 }

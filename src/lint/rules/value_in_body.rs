@@ -11,7 +11,7 @@ use crate::lint::source::syntax::{Binary, Expr, ExprId};
 
 pub(super) static RULE: Rule = Rule {
     name: "value-in-body",
-    severity: Severity::Warning,
+    severity: Severity::Info,
     on_by_default: false,
     summary: "an identifier in the body that is part of a key or stored: the server gets another script for each",
     instead: "pass it in KEYS or ARGV",
@@ -20,7 +20,7 @@ pub(super) static RULE: Rule = Rule {
           hexadecimal identifiers that are part of a key or stored, and numbers in keys. Other numbers are \
           not reported: they are mostly constants (an epoch, a maximum score, a seed), as are the nil UUID \
           and regular digits. \
-          The rule is off by default because a random constant looks the same.",
+          The rule is off by default, and reports information, because a random constant looks the same.",
     example: Some(Example {
         bad: "\
             redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
@@ -133,25 +133,24 @@ fn is_irregular(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::{assert_clean, assert_reported};
+    use crate::lint::tests::findings;
 
     #[test]
     fn identifiers_that_are_keys_or_stored_are_reported() {
-        assert_reported(
-            "value-in-body",
-            &[
-                "redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
-                "redis.call('SET', KEYS[1], '3f2504e0-4f89-11d3-9a0c-0305e82c3301')",
-                "local user = '3f2504e0-4f89-11d3-9a0c-0305e82c3301' return redis.call('GET', 'user:' .. user)",
-                "redis.call('HSET', KEYS[1], 'owner', '507f1f77bcf86cd799439011')",
-                "redis.call('GET', 'user:482913:session')",
-            ],
-        );
+        for script in [
+            "redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
+            "redis.call('SET', KEYS[1], '3f2504e0-4f89-11d3-9a0c-0305e82c3301')",
+            "local user = '3f2504e0-4f89-11d3-9a0c-0305e82c3301' return redis.call('GET', 'user:' .. user)",
+            "redis.call('HSET', KEYS[1], 'owner', '507f1f77bcf86cd799439011')",
+            "redis.call('GET', 'user:482913:session')",
+        ] {
+            assert!(findings(script).contains(&(1, "value-in-body")), "{script}");
+        }
     }
 
     #[test]
     fn constants_are_not_reported() {
-        assert_clean(&[
+        for script in [
             "redis.call('SET', 'config:v2', ARGV[1])",
             "redis.call('SET', 'user:1234', ARGV[1])",
             "redis.call('EXPIRE', KEYS[1], 2592000)",
@@ -169,6 +168,8 @@ mod tests {
             "redis.call('SET', KEYS[1], '0123456789abcdef0123456789abcdef')",
             "redis.call('SET', KEYS[1], 'deadbeefdeadbeefdeadbeef')",
             "if redis.sha1hex(ARGV[1]) == '2fd4e1c67a2d28fced849ee1bb76e7391b93eb12' then return 1 end",
-        ]);
+        ] {
+            assert!(!findings(script).contains(&(1, "value-in-body")), "{script}");
+        }
     }
 }

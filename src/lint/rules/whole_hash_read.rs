@@ -60,8 +60,8 @@ mod tests {
             assert!(findings(script).contains(&(1, "whole-hash-read")), "{script}");
         }
         for script in [
-            "for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('DEL', f) end",
-            "for _, f in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('HDEL', KEYS[2], f) end",
+            "for _, f in ipairs(redis.call('HKEYS', KEYS[1] .. ':jobs')) do redis.call('DEL', f) end",
+            "local jobs = redis.call('HKEYS', KEYS[1]) for _, f in ipairs(jobs) do redis.call('HDEL', KEYS[2], f) end",
             "for _, v in ipairs(redis.call('HVALS', 'orders')) do if v == ARGV[1] then return v end end",
         ] {
             assert_eq!(severe(script), ["loop-over-collection"], "{script}");
