@@ -21,6 +21,9 @@ const STACK_SIZE: usize = 64 << 20;
 /// Maximum number of tokens of a script without commands, KEYS and ARGV; longer sources may be for another program.
 const MAX_BARE_TOKENS: usize = 40;
 
+/// Doubt about a literal.
+const JOINED: Option<&str> = Some("; fine if the program joins other texts to this one");
+
 /// Name of the thread that checks a script.
 pub(crate) const THREAD: &str = "lint";
 
@@ -113,9 +116,9 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
 /// Reason for which a finding about the text of a source may be none of a script that a server gets.
 fn doubt(source: &Source<'_>, rule: &Rule) -> Option<&'static str> {
     match rule.name {
-        "syntax-error" if source.origin.is_literal() => {
-            Some("; fine if the program joins other texts to this one")
-        }
+        "syntax-error" if source.origin.is_literal() => JOINED,
+        // Another line may declare it.
+        "global-write" if source.origin.is_literal() && source.text.trim().lines().count() == 1 => JOINED,
         "global-write" | "syntax-error" | "template"
             if !source.is_for_redis && source.tokens.len() > MAX_BARE_TOKENS =>
         {
@@ -137,7 +140,8 @@ fn module(script: &Script) -> Option<(Position, &str)> {
     })
 }
 
-/// First global of a source that only assigns tables to globals, and its position: the configuration of another program.
+/// First global of a source that only assigns tables or several constants to globals, and its position: the configuration of
+/// another program.
 fn settings(script: &Script) -> Option<(Position, &str)> {
     let main = script.functions.get(script.main)?;
     let is_table = |(_, variable): (_, &Variable)| {
@@ -147,9 +151,18 @@ fn settings(script: &Script) -> Option<(Position, &str)> {
                     matches!(value, Value::Of(table) if matches!(script.expr(*table), Expr::Table(fields) if !fields.is_empty()))
                 })
     };
-    let only_tables =
-        main.body.is_empty() && main.returns.is_empty() && script.variables.iter().all(is_table);
-    let first = script.global_writes.first().filter(|_| only_tables)?;
+    let is_setting = |(_, variable): (_, &Variable)| {
+        variable.values.iter().all(|value| {
+            matches!(value, Value::Of(value) if matches!(
+                script.expr(*value),
+                Expr::Bool(_) | Expr::Number(_) | Expr::String(_) | Expr::Table(_) | Expr::Unary(..) | Expr::Binary(..)
+            ))
+        })
+    };
+    let only_tables = script.variables.iter().all(is_table);
+    let only_settings = script.global_writes.len() > 1 && script.variables.iter().all(is_setting);
+    let is_configuration = main.body.is_empty() && main.returns.is_empty() && (only_tables || only_settings);
+    let first = script.global_writes.first().filter(|_| is_configuration)?;
     Some((first.position, first.name.as_str()))
 }
 

@@ -118,6 +118,14 @@ impl ScriptFacts<'_> {
         self.doubt_of_read(read).or_else(|| self.is_record(read).then_some(Doubt::Record))
     }
 
+    /// Doubt about `unpack` of the reply of a command that reads without a limit: HGETALL copies a record.
+    pub(crate) fn doubt_of_unpack(&self, read: ExprId) -> Option<Doubt> {
+        let key = self.calls.redis(read)?.args.first().copied()?;
+        let is_copy =
+            || self.calls.command(read) == "HGETALL" && self.telling_name(read, key, MANY).is_none();
+        self.doubt_of_read(read).or_else(|| is_copy().then_some(Doubt::Record))
+    }
+
     /// True for a hash whose key is not constant, if no name says that it has many fields.
     fn is_record(&self, read: ExprId) -> bool {
         let key = self.calls.redis(read).and_then(|call| call.args.first().copied());
@@ -338,6 +346,7 @@ mod tests {
     #[test]
     fn what_may_be_small_is_information() {
         let doubtful = [
+            ("redis.call('HMSET', KEYS[2], unpack(redis.call('HGETALL', 'game')))", "unpack-collection"),
             (
                 "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2])) do redis.call('DEL', m) end",
                 "loop-over-collection",
@@ -420,6 +429,11 @@ mod tests {
             (
                 "for _, f in ipairs(redis.call('HGETALL', KEYS[1] .. ':children')) do redis.call('DEL', f) end",
                 "loop-over-collection",
+            ),
+            ("local f = redis.call('HKEYS', KEYS[1]) redis.call('DEL', unpack(f))", "unpack-collection"),
+            (
+                "redis.call('HMSET', KEYS[2], unpack(redis.call('HGETALL', KEYS[1] .. ':sessions')))",
+                "unpack-collection",
             ),
             // What is due is removed afterwards.
             (

@@ -295,27 +295,34 @@ impl<'a> ScriptFacts<'a> {
         repeated
     }
 
-    /// True if the key of a command is an element of KEYS that a loop iterates over.
+    /// True if the key of a command has an element of KEYS or ARGV in it that a loop iterates over: each iteration has another key.
     fn is_key_of_loop(&self, args: &[ExprId]) -> bool {
         let Some(key) = args.first() else { return false };
-        match self.script.expr(*key) {
-            Expr::Index { base, key } => {
-                self.calls.is_global(*base, "KEYS") && self.calls.constant(*key).is_none()
-            }
-            Expr::Variable(variable) => match self.script.values(*variable) {
-                [Value::PartOf(iterator)] => match self.script.expr(*iterator) {
-                    Expr::Call { args, .. } => args.iter().any(|arg| self.calls.is_global(*arg, "KEYS")),
-                    _ => false,
+        let is_given = |id: ExprId| {
+            let aliases = self.script.aliased(id);
+            aliases.into_iter().any(|id| ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(id, name)))
+        };
+        let mut is_element = false;
+        self.values.follow(*key, |id, next| {
+            match self.script.expr(id) {
+                Expr::Index { base, key } => {
+                    is_element |= is_given(*base) && self.calls.constant(*key).is_none();
+                }
+                Expr::Binary(Binary::Concat, left, right) => next.extend([*left, *right]),
+                Expr::Variable(variable) => match self.script.values(*variable) {
+                    [Value::PartOf(iterator)] => {
+                        if let Expr::Call { args, .. } = self.script.expr(*iterator) {
+                            is_element |= args.iter().any(|arg| is_given(*arg));
+                        }
+                    }
+                    [Value::Of(value)] => next.push(*value),
+                    _ => {}
                 },
-                [Value::Of(value)] => matches!(
-                    self.script.expr(*value),
-                    Expr::Index { base, key }
-                        if self.calls.is_global(*base, "KEYS") && self.calls.constant(*key).is_none()
-                ),
-                _ => false,
-            },
-            _ => false,
-        }
+                _ => {}
+            }
+            !is_element
+        });
+        is_element
     }
 
     /// Commands whose replies are copied to a list: loops that iterate over them add elements to it, and never begin it anew.

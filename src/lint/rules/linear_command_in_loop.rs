@@ -126,6 +126,8 @@ mod tests {
             "for i = 1, 4 do local x = redis.call('RPOP', KEYS[1]) if not x then return end redis.call('LINSERT', KEYS[2], 'BEFORE', x, i) end",
             "for i = 1, #KEYS do redis.call('LREM', KEYS[i], 0, ARGV[1]) end",
             "for _, key in ipairs(KEYS) do redis.call('LREM', key, 0, ARGV[1]) end",
+            "local queues = ARGV for _, queue in ipairs(queues) do local key = 'probed:' .. queue redis.call('LREM', key, 1, KEYS[1]) end",
+            "for i = 1, #ARGV do redis.call('LREM', KEYS[1] .. ARGV[i], 1, 'x') end",
             "for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], 0) redis.call('LINDEX', KEYS[1], -1) end",
             "for i = 1, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]) end",
             "for i = 1, #ARGV do redis.call('BITCOUNT', KEYS[1], 0, 9) end",

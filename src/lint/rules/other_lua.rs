@@ -55,6 +55,7 @@ mod tests {
             "local msg = {} return msg\nfunction msg.event(id) end",
             "local room = {} function room:join(id) return = id end",
             "application = { content = { width = 320 } } settings = { android = {} }",
+            "PORT = 4000\nIP = '10.0.0.1' DEBUG = false",
             "counter = 0 function love.update(dt) counter = counter + dt end",
         ] {
             assert_eq!(
@@ -70,6 +71,7 @@ mod tests {
         for (script, rules) in [
             ("x = 5 return x", &["global-write"][..]),
             ("while true do end", &["endless-loop"]),
+            ("x = 5", &["global-write"]),
             ("x = 5 print(ARGV[1])", &["global-write"]),
             ("x = `abc`", &["syntax-error"]),
             ("while true do work(job) end", &["endless-loop"]),

@@ -99,6 +99,8 @@ fn is_closed(tokens: &[Token<'_>]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::Severity;
+    use crate::lint::rule::Origin;
     use crate::lint::tests::{findings, findings_in_literal, lint};
 
     #[test]
@@ -123,6 +125,24 @@ mod tests {
         );
         let script = "local a = = 1\nredis.call('DEL', KEYS[1])\nreturn a";
         assert_eq!(findings_in_literal(script), [(1, "syntax-error")]);
+    }
+
+    #[test]
+    fn what_is_not_certain_to_be_a_script_is_information() {
+        let severities = |source: &str, origin: Origin| {
+            let (diagnostics, _) = crate::lint::checked(source, origin, &[]);
+            diagnostics.into_iter().map(|found| (found.rule.name, found.severity)).collect::<Vec<_>>()
+        };
+        let literal = Origin::Literal { trims_lists: false };
+        let script = "local a = = 1\nredis.call('DEL', KEYS[1])\nreturn a";
+        assert_eq!(severities(script, literal), [("syntax-error", Severity::Info)]);
+        assert_eq!(severities(script, Origin::File), [("syntax-error", Severity::Error)]);
+        let line = "\nc = redis.call('INCR', KEYS[1])";
+        assert_eq!(severities(line, literal), [("global-write", Severity::Info)]);
+        assert_eq!(severities(&format!("{line}\nreturn c"), literal), [("global-write", Severity::Error)]);
+        assert_eq!(severities("local a = = 1", Origin::File), [("syntax-error", Severity::Error)]);
+        let long = "local a = work(1)\n".repeat(9) + "local a = = 1";
+        assert_eq!(severities(&long, Origin::File), [("syntax-error", Severity::Info)]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 "unpack of {what} {command} fails from 8,000 elements on (too many results to unpack)"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message)
-                .unless(facts.doubt_of_read(read).as_ref());
+                .unless(facts.doubt_of_unpack(read).as_ref());
             is_new.then(|| diagnostic.with_related(facts.script.position(read), "the read"))
         })
         .collect()
