@@ -34,7 +34,7 @@ pub(crate) struct RehearseFlags {
     #[arg(long, value_name = "NAME=TYPE")]
     pub(crate) data: Vec<String>,
 
-    /// Argument, in the order of ARGV; {n} stands for the size; repeatable
+    /// Argument, in the order of ARGV; the letter n in braces stands for the size; repeatable
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) arg: Vec<String>,
 

@@ -354,6 +354,7 @@ fn state_files_that_cannot_be_used() {
         for (what, bytes) in bad {
             fs::write(&file, bytes).unwrap();
             unusable(&server, &file, what);
+            fs::remove_file(file.with_file_name("state.unusable")).expect("it was renamed");
             // It was replaced by one that can be used: nothing is counted again.
             let exporter = with_state(&[&server], &file);
             assert_eq!(lines_with(&exporter.logs(), &["level=warn"]), Vec::<String>::new(), "after {what}");
@@ -385,6 +386,8 @@ fn unusable(server: &Server, file: &Path, what: &str) {
     let metrics = settled(&exporter, &target, written);
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3, 0), "{what}");
     let logs = exporter.logs();
+    let failures = metrics.sum("redis_script_exporter_state_write_failures_total", &[]);
+    assert_eq!(failures > 0.0, !complaints(&logs, "level=error").is_empty(), "{what}: {failures}");
     for level in ["level=warn", "level=error"] {
         let lines = lines_with(&logs, &[level]);
         assert!(lines.len() <= 1, "{what}: told once: {lines:#?}");

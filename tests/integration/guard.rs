@@ -11,7 +11,7 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, lines_with, number, slowlog, whole};
+use crate::common::{LIMIT, lines_with, number, repository, slowlog, whole};
 use crate::incidents::{Random, module};
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::Exporter;
@@ -27,6 +27,7 @@ on_each_server!(
     a_function_that_only_reads_is_killed,
     a_script_that_has_written_is_left,
     a_missing_grant_is_said,
+    the_documented_user_may_kill_and_nothing_else,
     a_function_that_follows_a_script_has_its_own_time,
     a_script_that_follows_another_is_not_killed_before_its_time,
     random_sequences_lead_to_no_forbidden_kill,
@@ -391,6 +392,42 @@ fn replica(kind: Kind) {
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
     assert_only(&exporter.metrics(), "replica");
+}
+
+/// The user of docs/guard.md may do what the guard does, and nothing else.
+fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
+    let document = fs::read_to_string(repository("docs/guard.md")).unwrap();
+    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).expect("the user's line");
+    let words = line.split(' ').map(|word| if word == ">PASSWORD" { ">sesame" } else { word });
+    let words = words.filter(|word| kind.has_functions() || !word.starts_with("+function|"));
+    let server = Server::start(kind);
+    assert_eq!(server.call(&["ACL", "SETUSER"].into_iter().chain(words).collect::<Vec<_>>()), Value::Okay);
+    let mut client = server.client();
+    assert_eq!(client.call(&["AUTH", "guard", "sesame"]), Value::Okay);
+    assert!(is_error(&client.call(&["SCRIPT", "KILL"]), "NOTBUSY"));
+    if kind.has_functions() {
+        assert!(is_error(&client.call(&["FUNCTION", "KILL"]), "NOTBUSY"));
+        assert!(!is_error(&client.call(&["FUNCTION", "STATS"]), "NOPERM"));
+    }
+    assert_eq!(client.call(&["MULTI"]), Value::Okay);
+    assert_eq!(text(&client.call(&["SCRIPT", "KILL"])), "QUEUED");
+    assert_eq!(client.call(&["DISCARD"]), Value::Okay);
+    for command in [
+        "SHUTDOWN NOSAVE",
+        "FLUSHALL",
+        "GET x",
+        "SET x 1",
+        "EVAL return 0",
+        "SCRIPT FLUSH",
+        "CONFIG GET *",
+        "ACL LIST",
+        "CLIENT KILL TYPE normal",
+        "DEBUG SLEEP 0",
+        "KEYS *",
+    ] {
+        let reply = client.call(&command.split(' ').collect::<Vec<_>>());
+        assert!(is_error(&reply, "NOPERM"), "{command}: {reply:?}");
+    }
 }
 
 fn a_missing_grant_is_said(kind: Kind) {

@@ -419,7 +419,12 @@ fn secured(kind: Kind) {
     let flags = ["--redis.addr", &server.url(), "--alertmanager.config.file", file.to_str().unwrap()];
     let exporter = Exporter::start(&flags);
     wait_for_lines(&exporter, &["cannot send alerts", "401"], 1);
-    assert!(!exporter.logs().contains("wrong"), "{}", exporter.logs());
+    let shows_none = |secrets: &[&str]| {
+        let pages = ["/", "/metrics", "/api/v1/targets"].map(|path| exporter.get(path).body);
+        let shown = pages.concat() + &exporter.logs();
+        assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
+    };
+    shows_none(&["wrong"]);
     // The file is read at every request.
     fs::write(&password, "correct horse\n").unwrap();
     wait_for_lines(&exporter, &["accepts alerts again"], 1);
@@ -429,6 +434,7 @@ fn secured(kind: Kind) {
         .wait_for(LIMIT, "the page", |pages| (count(pages, "warning", Status::Firing) == 1).then_some(()));
     assert_eq!(client.receive(), Value::Int(1));
     wait_for_ends(&receiver, 1);
+    shows_none(&["wrong\n", "correct horse"]);
 }
 
 /// Targets of one server, by different names.

@@ -10,8 +10,7 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::{
-    LIMIT, QUICK, SPIN, SPIN_LIBRARY, begin, lines_with, load_spin, logs_milliseconds, spin,
-    wait_for_scripts, watch,
+    LIMIT, SPIN, SPIN_LIBRARY, begin, lines_with, load_spin, logs_milliseconds, spin, wait_for_scripts, watch,
 };
 use crate::incidents::module;
 use test_support::browser;
@@ -687,10 +686,13 @@ fn the_api_filters_sorts_and_names_errors() {
 fn keys_are_shown_and_clients_hidden_only_with_flags() {
     run_on(Kind::Redis70, |kind| {
         let server = logs_milliseconds(kind).start();
-        let args =
-            ["--redis.addr", &server.url(), "--slow.warning=1ms", "--web.show-keys", "--web.hide-clients"];
-        let exporter = Exporter::builder().args(&args);
-        let exporter = begin(exporter.args(&QUICK[..0]));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        let state = format!("--state.file={}", file.display());
+        let args = ["--redis.addr", &server.url(), "--slow.warning=1ms", &state];
+        let mut without = begin(Exporter::builder().args(&args[..3]));
+        let exporter = Exporter::builder().args(&args).args(&["--web.show-keys", "--web.hide-clients"]);
+        let mut exporter = begin(exporter);
         let mut client = server.client();
         client.call(&["CLIENT", "SETNAME", "worker-7"]);
         assert_eq!(
@@ -717,5 +719,20 @@ fn keys_are_shown_and_clients_hidden_only_with_flags() {
         let line = lines.lines().find(|line| line.contains("slow script")).unwrap();
         assert!(!line.contains("client") && !line.contains("user:1"), "{line}");
         assert_eq!(api(&exporter, "targets")["shows"], serde_json::json!({"keys": true, "clients": false}));
+        wait_for_scripts(&without, 1);
+        let answer = api(&without, "slow");
+        assert!(answer["calls"][0]["keys"].is_null(), "{answer}");
+        assert_eq!(answer["calls"][0]["client_name"], "worker-7");
+        assert_eq!(api(&without, "targets")["shows"], serde_json::json!({"keys": false, "clients": true}));
+        let pages = ["/", "/metrics", "/api/v1/scripts"].map(|path| without.get(path).body).concat();
+        let shown = pages + &without.logs() + &answer.to_string();
+        without.terminate();
+        exporter.terminate();
+        let saved = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert!(saved.contains("eval"), "{saved}");
+        for word in ["user:1", "secret", "local x = i"] {
+            assert!(!shown.contains(word), "{word} in {shown}");
+            assert!(!saved.contains(word), "{word} in {saved}");
+        }
     });
 }
