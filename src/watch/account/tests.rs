@@ -393,6 +393,25 @@ fn another_older_server_behind_the_address_is_a_baseline_and_returning_repeats_n
 }
 
 #[test]
+fn the_latest_sixteen_servers_are_remembered() {
+    let mut watcher = Watcher::default();
+    let mut servers: Vec<Server> = (0..17).map(|run_id| Server::new(run_id, 128, Mono::EPOCH)).collect();
+    for written in [5, 3] {
+        for server in &mut servers {
+            server.write(written);
+        }
+        // The first one is forgotten when the last one comes. It returns as the last one, and is a baseline again.
+        servers.rotate_left(usize::from(written == 3));
+        for server in &mut servers {
+            watcher.identify(server, NOW);
+            watcher.poll(server, 0, NOW);
+        }
+    }
+    assert_eq!((watcher.taken.len(), watcher.repeated, watcher.lost), (16 * 3, 0, 0));
+    assert!(watcher.taken.iter().all(|(run_id, _)| *run_id != 0), "{:?}", watcher.taken);
+}
+
+#[test]
 fn falling_ids_are_a_restart_even_without_info() {
     let mut watcher = Watcher::default();
     let mut server = Server::new(1, 128, Mono::EPOCH);
