@@ -192,9 +192,9 @@ fn refused(outcome: GuardOutcome, by_hand: &str, grant: Option<&str>) -> String 
             },
         ),
         GuardOutcome::Unreachable => {
-            ("The guard had no connection.", format!("{by_hand}; the exporter's log has the reason."))
+            ("The guard had no connection.", format!("{by_hand}; the exporter's log shows the reason."))
         }
-        _ => ("The server answered with an error.", format!("{by_hand}; the exporter's log has the error.")),
+        _ => ("The server answered with an error.", format!("{by_hand}; the exporter's log shows the error.")),
     };
     format!("{reason} Next: {next}")
 }

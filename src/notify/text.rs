@@ -147,7 +147,7 @@ impl AlertFacts {
     ) -> BTreeMap<&'static str, String> {
         let state = self.state.map_or("unknown", StateKind::as_str);
         let is_killed = self.has_acted(over - blocked, GuardOutcome::is_kill);
-        let killed = if is_killed { " The exporter's guard killed what ran." } else { "" };
+        let killed = if is_killed { " The exporter's guard killed the running script." } else { "" };
         let text = format!(
             "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with `{} SLOWLOG GET`, \
              or in the exporter's log.",
@@ -416,7 +416,7 @@ pub(super) mod tests {
         facts.actions = vec![action(GuardOutcome::Killed, 12)];
         assert!(
             end(&facts)
-                .contains(" is over. Its state is busy_script. The exporter's guard killed what ran. Next: ")
+                .contains(" is over. Its state is busy_script. The exporter's guard killed the running script. Next: ")
         );
         assert_eq!(facts.acted(), Some(GuardOutcome::Killed));
     }

@@ -154,7 +154,7 @@ fn beside_prometheus(kind: Kind) {
     assert!(text(&reply).contains("killed by user"), "{reply:?}");
     wait_for_ends(&receiver, 1);
     for page in receiver.pages().iter().filter(|page| page.status == Status::Resolved) {
-        let words = "which is over. Its state is ok. The exporter's guard killed what ran.";
+        let words = "which is over. Its state is ok. The exporter's guard killed the running script.";
         assert!(page.annotations["description"].contains(words), "{page:#?}");
     }
     eventually_or_tell(LIMIT, "the alert about the kill to equal that of Prometheus", || {
