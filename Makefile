@@ -3,8 +3,8 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor, and two others take over
-# a minute each: they run beside the rest from the start, a few at once.
+# Most tests wait for servers, so more of them than cores run concurrently. Those of the status page need the processor, and two others take over
+# a minute each: they run alongside the rest from the start, a few at a time.
 TEST_THREADS ?= 8
 LONG_TESTS = status_page:: incidents:: paging::
 LONG_TEST_THREADS ?= 4
@@ -30,7 +30,7 @@ test: ## run all linters and tests
 	$(MAKE) --no-print-directory -j 2 -O unit-tests check-deploy check-alerts check-dashboards check-workflows
 	$(MAKE) --no-print-directory -j 2 -O long-tests integration-tests
 
-# One after the other: cargo would wait for itself. The integration tests are compiled here, beside the checks that need no compiler.
+# One after the other: cargo would wait for itself. The integration tests are compiled here, alongside the checks that need no compiler.
 unit-tests: lint
 	$(CARGO) test --locked --no-run --lib --test integration
 	$(CARGO) test --locked --no-fail-fast --lib
@@ -96,7 +96,7 @@ msrv: ## check that the exporter compiles with the oldest supported Rust
 fuzz: ## fuzz each parser for FUZZ_SECONDS (60); scripts/fuzz.sh TARGET… fuzzes some of them
 	scripts/fuzz.sh
 
-soak: ## inject random faults into servers of all versions, beside hostile ones, and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
+soak: ## inject random faults into servers of all versions, alongside hostile ones, and verify the counts (SOAK_SECONDS=300, SOAK_SEED)
 	SERVERS=all scripts/setup.sh
 	$(CARGO) build --locked --release --bin redis-script-exporter --example soak
 	@# In memory: servers and exporter wait for a disk that other programs use.
