@@ -124,8 +124,8 @@ def of_npm(library, cache):
         raise Unreadable("the registry does not have it")
     versions = json.loads(listed.stdout)
     versions = [versions] if isinstance(versions, str) else versions
-    with_previews = library.get("previews", False)
-    versions = [version for version in versions if VERSION.fullmatch(version) or with_previews]
+    with_prereleases = library.get("prereleases", False)
+    versions = [version for version in versions if VERSION.fullmatch(version) or with_prereleases]
     versions.sort(key=lambda version: version_key(version.partition("-")[0]))
     prefix = package.lstrip("@").replace("/", "-")
     archive = lambda version: folder / f"{prefix}-{version}.tgz"

@@ -74,7 +74,7 @@ fn sources() -> BTreeMap<String, String> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                // A module in mod.rs, and its tests in tests.rs, are named after its folder.
+                // A module in mod.rs, and its tests in tests.rs, are named after its directory.
                 let of_folder = path.ends_with("mod.rs") || path.ends_with("tests.rs");
                 let named = if of_folder { path.parent().unwrap() } else { &path };
                 let name = named.file_stem().unwrap().to_str().unwrap();
@@ -109,7 +109,7 @@ fn each_promise_names_tests_that_exist() {
     let promises: Vec<String> = rows(section(&guarantees, "Guaranteed"))
         .into_iter()
         .chain(items)
-        .chain(rows(section(&security, "Threats by the guard")))
+        .chain(rows(section(&security, "Threats introduced by the guard")))
         .collect();
     assert!(promises.len() > 50, "{}", promises.len());
     for promise in &promises {
