@@ -1,6 +1,6 @@
 //! Cost of the exporter: speed of `/metrics`, memory, start, and the server's own time.
 //!
-//! `make bench` runs it, prints a table beside what others need for the same, and fails if a requirement does not hold.
+//! `make bench` runs it, prints a table next to what others need for the same, and fails if a requirement does not hold.
 //! The absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS`
 //! (default 60) is for how long the server's time is measured; `BENCH_ONLY` names one part, such as `fast_slow_log`.
 
@@ -118,13 +118,13 @@ fn scrape_speed(report: &mut Report, kind: Kind) {
     compare("  nginx, same bytes", &format!("{nginx:.0} /s"));
     compare("  redis_exporter", &format!("{peer:.0} /s"));
     report.require(
-        "  beside nginx",
+        "  relative to nginx",
         &format!("{:.2} x", ours / nginx),
         "at least 0.5 x",
         ours >= 0.5 * nginx,
     );
     report.require(
-        "  beside redis_exporter",
+        "  relative to redis_exporter",
         &format!("{:.0} x", ours / peer),
         "at least 50 x",
         ours >= 50.0 * peer,

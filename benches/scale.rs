@@ -73,7 +73,7 @@ const MAX_LATE: Duration = Duration::from_millis(50);
 /// counts.
 const MAX_TRIES: u32 = 3;
 
-/// Most that a scrape of one target by `/probe` may take beside 10,000 others, as a multiple of the time beside one.
+/// Most that a scrape of one target by `/probe` may take with 10,000 other targets, as a multiple of the time with one.
 const MAX_PROBE_GROWTH: f64 = 3.0;
 
 /// Time before a measurement; [`CONNECT`] for each target comes in addition.

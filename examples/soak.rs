@@ -1,7 +1,7 @@
 //! Random faults against several real servers: `make soak`.
 //!
-//! Hostile servers are among the targets, all installed server versions among the honest ones (`SERVERS=all`).
-//! It takes 5 minutes, or `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line has the
+//! Hostile servers are among the targets, all installed server versions among the well-behaved ones (`SERVERS=all`).
+//! It takes 5 minutes, or `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line shows the
 //! numbers of written, counted, lost (by cause) and repeated entries, and of faults. It fails if the account does not hold.
 
 #![allow(

@@ -290,7 +290,7 @@ pub(crate) async fn resolve(
     pool.run(host, limit, move || (name, port).to_socket_addrs().map(Iterator::collect)).await?
 }
 
-/// Returns the key of jobs that read a file: its folder, since file systems hang, not single files.
+/// Returns the key of jobs that read a file: its directory, since file systems hang, not single files.
 pub(crate) fn folder_of(file: &Path) -> &OsStr {
     file.parent().unwrap_or(file).as_os_str()
 }

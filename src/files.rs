@@ -55,7 +55,7 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 }
 
 /// Reads a UTF-8 file for a caller that has a time limit of its own. On a file system that hangs this takes one thread of
-/// [`FILES`] per folder; a pipe takes none.
+/// [`FILES`] per directory; a pipe takes none.
 ///
 /// # Errors
 /// As for [`read`], or the content is not UTF-8.

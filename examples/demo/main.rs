@@ -161,7 +161,7 @@ fn main() -> ExitCode {
         );
     }
     println!(
-        "The status page has all of this: the incidents, each script with its source, and what lint says of it."
+        "The status page shows all of this: the incidents, each script with its source, and what lint reports about it."
     );
     if let Some(stay) = stay {
         let _ = inbox.recv_timeout(stay);
@@ -193,7 +193,7 @@ impl Paging {
     }
 }
 
-/// Writes the scripts to a folder for `--script.dir`: what runs then has the names of these files.
+/// Writes the scripts to a directory for `--script.dir`: what runs then has the names of these files.
 fn sources() -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     for name in SCRIPTS {

@@ -35,7 +35,7 @@ pub(crate) fn picture(blockages: &[&Blockage]) -> String {
             let Some(&(at, _)) = blockage.events.iter().find(|(_, one)| *one == event) else { continue };
             let since = at.saturating_sub(blockage.began);
             told.push(format!("{mark} {:.1}", since.as_secs_f64()));
-            // Marks of the same column are beside each other.
+            // Marks of the same column are next to each other.
             let free =
                 (index(column(since)).min(end)..=end).find(|&at| at < line.len() && "─┤".contains(line[at]));
             if let Some(at) = free {

@@ -45,12 +45,11 @@ pub(crate) struct GuardFlags {
     )]
     pub(crate) mode: GuardMode,
 
-    /// Pattern of the only scripts and functions that the guard may kill (name, SHA1 or label; * matches any characters);
-    /// repeatable
+    /// Kill only scripts and functions that match this pattern (name, SHA1 or label; * matches any characters); repeatable
     #[arg(id = "guard_scripts_only", long = "guard.scripts-only", value_name = "PATTERN", global = true)]
     pub(crate) scripts_only: Vec<String>,
 
-    /// Pattern of scripts and functions that the guard never kills; repeatable
+    /// Never kill scripts and functions that match this pattern; repeatable
     #[arg(id = "guard_scripts_never", long = "guard.scripts-never", value_name = "PATTERN", global = true)]
     pub(crate) scripts_never: Vec<String>,
 

@@ -50,7 +50,7 @@ pub(crate) struct RehearseFlags {
     #[arg(long, value_name = "N", value_parser = size)]
     pub(crate) max_size: Option<u64>,
 
-    /// Maximum processor time per script for creating data and measuring; on the clock at most three times as long
+    /// Maximum CPU time per script for creating data and measuring; the wall-clock time is at most three times as long
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = budget)]
     pub(crate) time_budget: Duration,
 

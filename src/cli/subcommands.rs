@@ -173,7 +173,7 @@ A range of versions ends at the newest one that was read for this release; later
 /// Subcommands of `catalogue`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub(crate) enum CatalogueCommand {
-    /// Print library, versions and name of scripts, from the bundled catalogue and --script.dir; asks no server
+    /// Print library, versions and name of scripts, from the bundled catalogue and --script.dir; contacts no server
     #[command(after_help = LOOKUP_EXIT_CODES)]
     Lookup(LookupArgs),
 }

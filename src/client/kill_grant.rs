@@ -15,7 +15,7 @@ pub(crate) enum KillGrant {
     Granted,
     /// The user may not run this command.
     Refused(GuardCommand),
-    /// The server does not tell, for this reason.
+    /// The server does not report it, for this reason.
     Unverified(String),
 }
 

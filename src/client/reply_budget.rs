@@ -2,8 +2,9 @@
 //!
 //! The limit of each command bounds one reply, but hundreds of servers can send large ones at the same time. So all replies
 //! over [`FREE`] count against one budget. When it is exhausted, the reply that has been incomplete for the longest time is
-//! dropped, and its connection closed: an honest reply arrives within milliseconds. No reply waits for another server, since
-//! the time until a reply arrives is what is measured; reading only pauses until the memory of dropped replies is free.
+//! dropped, and its connection closed: a reply of a well-behaved server arrives within milliseconds. No reply waits for
+//! another server, since the time until a reply arrives is what is measured; reading only pauses until the memory of dropped
+//! replies is free.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

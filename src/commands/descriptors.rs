@@ -33,7 +33,9 @@ pub(super) fn raise_limit(targets: usize) {
     } else if available < needed {
         info!(
             limit = available,
-            needed, targets, "the limit on open files is too low for all servers to be blocked at once"
+            needed,
+            targets,
+            "the limit on open files is too low for all servers to be blocked at the same time"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Subcommands. `assets` has `rules` and `dashboards`, `documents` has `completions` and `man`; the others have a file or folder
+//! Subcommands. `assets` has `rules` and `dashboards`, `documents` has `completions` and `man`; the others have a file or directory
 //! each. Without a subcommand the exporter runs (`serve`).
 
 mod assets;

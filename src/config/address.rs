@@ -30,7 +30,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Returns the canonical spelling: a name in lower case without a final dot, an IP address as [`IpAddr`] displays it.
+    /// Returns the canonical form: a name in lower case without a final dot, an IP address as [`IpAddr`] displays it.
     #[must_use]
     pub(crate) fn normal(self) -> Self {
         let Self::Tcp(host, port) = self else { return self };
@@ -38,7 +38,7 @@ impl Endpoint {
         Self::Tcp(host, port)
     }
 
-    /// Returns one value for all spellings that denote the same endpoint without a resolver. It is for comparison, not for
+    /// Returns one value for all forms that denote the same endpoint without a resolver. It is for comparison, not for
     /// connections: `localhost` and `0.0.0.0` become `127.0.0.1`.
     #[must_use]
     pub(crate) fn identity(&self) -> Self {
@@ -58,7 +58,7 @@ pub(super) fn normal_name(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Parses an IP address in any spelling that resolvers accept without a lookup. An IPv4-mapped IPv6 address becomes its
+/// Parses an IP address in any form that resolvers accept without a lookup. An IPv4-mapped IPv6 address becomes its
 /// IPv4 address.
 pub(super) fn ip_of(host: &str) -> Option<IpAddr> {
     let host = host.trim_end_matches('.');

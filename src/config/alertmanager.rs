@@ -344,7 +344,7 @@ fn check_label(name: &str, value: &str) -> Result<(), String> {
         return Err("has an invalid name of a label; use letters, digits and _".to_owned());
     }
     if OWN_LABELS.contains(&name) {
-        return Err(format!("cannot set {name}, which each alert has by itself"));
+        return Err(format!("cannot set {name}, which every alert already has"));
     }
     if name.len() > MAX_LABEL || value.len() > MAX_LABEL {
         return Err(format!("is longer than {MAX_LABEL} bytes"));
@@ -604,7 +604,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Resolves a path in the file, which is relative to the folder of the file.
+    /// Resolves a path in the file, which is relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }

@@ -156,7 +156,7 @@ impl Config {
             return Err(ConfigError::new("--redis.addr", problem));
         }
         if let Some(folder) = cli.state_file.as_deref().and_then(missing_folder) {
-            let problem = format!("the folder {} does not exist; create it", folder.display());
+            let problem = format!("the directory {} does not exist; create it", folder.display());
             return Err(ConfigError::new("--state.file", problem));
         }
         let shard = cli.shard.as_deref().map(str::parse::<Shard>).transpose();
@@ -212,7 +212,7 @@ fn reply_memory(cli: &Cli) -> Result<usize, ConfigError> {
     Ok(bytes)
 }
 
-/// Returns the folder of a file, if it does not exist.
+/// Returns the directory of a file, if it does not exist.
 fn missing_folder(file: &Path) -> Option<&Path> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     std::fs::metadata(folder)

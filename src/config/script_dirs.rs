@@ -14,13 +14,13 @@ use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::script::{Catalogue, ScriptFile};
 
-/// Maximum depth of folders below a named one.
+/// Maximum depth of directories below a named one.
 const MAX_DEPTH: usize = 16;
 
 /// Maximum number of files that are read.
 const MAX_FILES: usize = 10_000;
 
-/// Maximum number of files and folders that are visited.
+/// Maximum number of files and directories that are visited.
 const MAX_ENTRIES: usize = 200_000;
 
 /// Maximum time to parse a file.
@@ -84,7 +84,7 @@ struct Scan {
     clock: Clock,
     begun: Mono,
     files: Vec<ScriptFile>,
-    /// Device and inode of the folders read so far, as several links may lead to one folder.
+    /// Device and inode of the directories read so far, as several links may lead to one directory.
     folders: BTreeSet<(u64, u64)>,
     entries: usize,
     bytes: u64,
@@ -99,14 +99,14 @@ impl Scan {
         Self { clock, begun, files: Vec::new(), folders: BTreeSet::new(), entries: 0, bytes: 0, limit: None }
     }
 
-    /// Reads the files of a named folder. Links are followed.
+    /// Reads the files of a named directory. Links are followed.
     fn folder(&mut self, folder: &Path) -> io::Result<()> {
-        // Fails if it is not a folder.
+        // Fails if it is not a directory.
         fs::read_dir(folder)?;
         let resolved = folder.canonicalize()?;
         let root = resolved.file_name().and_then(|name| name.to_str()).unwrap_or("scripts");
         let walk = WalkDir::new(folder).follow_links(true).max_depth(MAX_DEPTH + 1).sort_by_file_name();
-        // Hidden are the folders of version control, and those that Kubernetes keeps beside the links to the files of a
+        // Hidden are the directories of version control, and those that Kubernetes keeps next to the links to the files of a
         // ConfigMap.
         let mut entries = walk.into_iter().filter_entry(|entry| {
             entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
@@ -114,7 +114,7 @@ impl Scan {
         while let Some(entry) = entries.next() {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                self.limit = Some("200000 files and folders");
+                self.limit = Some("200000 files and directories");
                 return Ok(());
             }
             let visited = entry.map_err(|error| match error.path() {
@@ -140,7 +140,7 @@ impl Scan {
                 } else if name.is_none() {
                     entries.skip_current_dir();
                 } else if entry.depth() > MAX_DEPTH {
-                    self.limit = Some("16 folders deep");
+                    self.limit = Some("16 directories deep");
                 }
             } else if let Some(name) = name
                 && metadata.is_file()
@@ -191,7 +191,7 @@ fn skipped(path: &Path, error: Option<&io::Error>) {
 }
 
 fn already_read(path: &Path) {
-    debug!(path = %path.display(), "--script.dir: skipped: this folder was read already");
+    debug!(path = %path.display(), "--script.dir: skipped: this directory was read already");
 }
 
 #[cfg(test)]

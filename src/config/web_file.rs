@@ -100,7 +100,7 @@ pub(crate) struct WebFile {
 pub(crate) struct RateLimit {
     /// Interval between two requests; not zero.
     pub(crate) interval: Duration,
-    /// Number of requests at once; with 0 every request is rejected.
+    /// Number of requests in a burst; with 0 every request is rejected.
     pub(crate) burst: u32,
 }
 
@@ -253,7 +253,7 @@ struct Rate {
 }
 
 impl WebFile {
-    /// Reads a file. Relative paths in it are relative to its folder.
+    /// Reads a file. Relative paths in it are relative to its directory.
     ///
     /// # Errors
     /// The first invalid setting, or the file cannot be read.
@@ -423,7 +423,7 @@ impl Parser<'_> {
         Ok(Some(suites))
     }
 
-    /// Returns the groups to enable. `CurveP521` may be listed beside others, and is not offered.
+    /// Returns the groups to enable. `CurveP521` may be listed alongside others, and is not offered.
     fn groups(&self, names: &[Scalar]) -> Result<Vec<KeyExchange>, ConfigError> {
         let mut groups = Vec::new();
         for name in names {
@@ -503,7 +503,7 @@ impl Parser<'_> {
         Ok(SecretString::from(hash.value))
     }
 
-    /// Resolves a path in the file, which is relative to the folder of the file.
+    /// Resolves a path in the file, which is relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }

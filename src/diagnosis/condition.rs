@@ -144,9 +144,9 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Pro
     let is_refused = facts.guard.is_some_and(|guard| guard.is_refused);
     if kind == BusyKind::Script && running.is_none() {
         problem = problem.advise(if is_refused {
-            "The server's log has its SHA1: grep 'still in execution'."
+            "The server's log shows its SHA1: grep 'still in execution'."
         } else {
-            "The server's log has its SHA1: grep 'still in execution'. Note it before you kill the script."
+            "The server's log shows its SHA1: grep 'still in execution'. Note it before you kill the script."
         });
     }
     match kill(kind) {

@@ -33,7 +33,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) slowlog: SlowlogFacts<'a>,
     /// Number of addresses of the host name, of one family; 0 if unknown.
     pub(crate) addresses: usize,
-    /// Longest time that a reply took in this look.
+    /// Longest time that a reply took during this check.
     pub(crate) longest_reply: Option<Duration>,
     /// Guard, if it has one.
     pub(crate) guard: Option<GuardFacts<'a>>,

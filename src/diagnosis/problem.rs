@@ -11,7 +11,7 @@ use crate::watch::Severity;
 pub(crate) enum Impact {
     /// All script calls, or the server as a whole.
     Blind,
-    /// Some script calls, or numbers beside them.
+    /// Some script calls, or other metrics.
     Partial,
     /// Nothing, or a detail.
     Note,

@@ -101,7 +101,7 @@ fn short_calls(calls: ShortCalls<'_>) -> Problem {
         ),
     )
     .advise(
-        "Each call is short, but the server runs one at a time, and other clients wait: send fewer of them at once \
+        "Each call is short, but the server runs one at a time, and other clients wait: send fewer of them at a time \
          (pipelines, MULTI, many clients).",
     )
 }

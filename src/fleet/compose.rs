@@ -19,7 +19,7 @@ pub(super) trait Handle: Clone {
     /// Returns its configuration.
     fn config(&self) -> &TargetConfig;
 
-    /// Returns its address; equal for all spellings.
+    /// Returns its address; equal for all forms.
     fn identity(&self) -> &Endpoint;
 
     /// Returns the server of its last connection, and whether it is up; `None` before the first connection.
@@ -239,7 +239,7 @@ impl Taken {
         }
     }
 
-    /// Returns the target that has this address in any spelling, or this name.
+    /// Returns the target that has this address in any form, or this name.
     fn at_address_or_name<H: Handle>(&self, choice: &Choice<H>) -> Option<&Arc<str>> {
         let config = choice.config();
         let identity = choice.identity();
@@ -286,7 +286,7 @@ pub(super) struct Replaced<H> {
 }
 
 /// Joins the targets: configured ones, discovered ones, and at last those of `probed` whose name none of the others has,
-/// whose address no earlier one of `probed` has in any spelling, and of these the first `max_probed`.
+/// whose address no earlier one of `probed` has in any form, and of these the first `max_probed`.
 pub(super) fn compose<H: Handle>(
     current: &[H],
     configured: Vec<H>,
@@ -351,7 +351,7 @@ mod tests {
 
     const ENTRIES: [&str; 2] = ["A", "B"];
 
-    /// Spellings; those of one row are one address.
+    /// Forms of addresses; those of one row are one address.
     const HOSTS: [&[&str]; 4] =
         [&["127.0.0.1", "localhost", "::ffff:127.0.0.1"], &["10.0.0.1"], &["h1", "H1."], &["h2"]];
 
@@ -466,7 +466,7 @@ mod tests {
     impl Model {
         fn wanted(&self) -> Vec<TargetConfig> {
             let of_entry = |(entry, hosts): (&&str, &BTreeSet<&'static str>)| {
-                // As in the fleet: one target per normal spelling, in the order of the endpoints.
+                // As in the fleet: one target per canonical form, in the order of the endpoints.
                 let endpoints: BTreeSet<Endpoint> = hosts.iter().map(|host| endpoint(host)).collect();
                 let host = |endpoint| match endpoint {
                     Endpoint::Tcp(host, _) => host,

@@ -210,7 +210,7 @@ impl Fleet {
         probed.find(|handle| is_wanted(handle)).cloned()
     }
 
-    /// Returns the probed target at this address in any spelling.
+    /// Returns the probed target at this address in any form.
     #[must_use]
     pub(crate) fn find_probed(&self, endpoint: &Endpoint) -> Option<Arc<TargetHandle>> {
         let identity = endpoint.identity();
@@ -326,7 +326,7 @@ impl Fleet {
         }
     }
 
-    /// Logs the number of omitted log lines of each target, if that is due; `at_end` logs it at once.
+    /// Logs the number of omitted log lines of each target, if that is due; `at_end` logs it immediately.
     pub(crate) fn log_omitted(&self, at_end: bool) {
         self.targets().iter().for_each(|handle| handle.log_omitted(at_end));
         self.shared.log_omitted_slow_calls(at_end);

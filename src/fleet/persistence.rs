@@ -38,7 +38,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
 /// Consequence of a failed write, and the remedy.
-const CONSEQUENCE: &str = "after a restart of the exporter, entries would be missed or counted again; check the folder, its \
+const CONSEQUENCE: &str = "after a restart of the exporter, entries would be missed or counted again; check the directory, its \
                            permissions and the disk";
 
 /// The state file, and the results of its writes.

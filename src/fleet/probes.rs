@@ -183,7 +183,7 @@ impl Probes {
         Ok(handle)
     }
 
-    /// Returns the probed target with another spelling of the address, or whose connection leads to the only socket that
+    /// Returns the probed target with another form of the address, or whose connection leads to the only socket that
     /// the name resolves to.
     fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<TargetHandle>> {
         self.fleet.find_probed(&config.address.endpoint).or_else(|| match sockets {
@@ -297,7 +297,7 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
     if host.is_empty() || host.len() > MAX_HOST || !plain || *port == 0 {
         return Err("is not a host name or address with a port from 1 to 65535".to_owned());
     }
-    // All spellings become one name.
+    // All forms become one name.
     address.endpoint = address.endpoint.normal();
     let scheme = text.trim_start().split_once("://").map(|(scheme, _)| scheme);
     if module.tls.is_some() && !address.tls && scheme.is_some() {

@@ -21,7 +21,7 @@ pub(crate) enum ReloadError {
     /// The file is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A folder of scripts can't be read.
+    /// A directory of scripts can't be read.
     #[error(transparent)]
     Catalogue(#[from] ScriptDirError),
     /// A certificate or key can't be used.

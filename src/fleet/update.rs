@@ -310,7 +310,7 @@ impl Fleet {
     }
 
     /// Starts to watch a target that a probe has asked for, unless one has its name already, or a probed one its address,
-    /// or there are `max` probed ones. Of these, the oldest that was never reached gives way. Returns the target that has the
+    /// or there are `max` probed ones. Of these, the oldest that was never reached is evicted. Returns the target that has the
     /// name or the address then.
     pub(crate) fn add_probed(&self, handle: &Arc<TargetHandle>, max: usize) -> Option<Arc<TargetHandle>> {
         let changes = self.modify_probed(max, |mut probed| {

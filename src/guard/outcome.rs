@@ -126,10 +126,10 @@ impl GuardOutcome {
             Self::Module => "the guard did not kill the command of a module: no kill ends it",
             Self::Replica => "the guard did not kill the script: the server is a replica",
             Self::UnknownRole => {
-                "the guard did not kill the script: INFO does not tell the role, so the server may be a replica"
+                "the guard did not kill the script: INFO does not report the role, so the server may be a replica"
             }
             Self::Budget => {
-                "the guard did not kill the script: its limit on kills is reached; decide yourself, and kill it by hand if it may end"
+                "the guard did not kill the script: its limit on kills is reached; kill it manually if that is acceptable"
             }
         }
     }

@@ -17,7 +17,7 @@ pub(crate) enum GuardReport {
     },
     /// The run is left.
     Left { order: Order, outcome: GuardOutcome },
-    /// The server told what runs, before a kill.
+    /// The server reported what runs, before a kill.
     Confirmed {
         order: Order,
         confirmation: Confirmation,
@@ -26,13 +26,13 @@ pub(crate) enum GuardReport {
         /// Name of the script or function that runs, if known.
         script: Option<NamedScript>,
     },
-    /// The server told what runs, between its heartbeats.
+    /// The server reported what runs, between its heartbeats.
     Probed {
         confirmation: Confirmation,
         /// True if the server counted the reply as a BUSY error.
         counted: bool,
     },
-    /// The server told that nothing runs.
+    /// The server reported that nothing runs.
     Free {
         /// Time at which the request was sent.
         since: Mono,

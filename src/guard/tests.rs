@@ -56,7 +56,7 @@ fn confirmation(kind: BusyKind, sent: u64) -> Confirmation {
     Confirmation { kind, named: None, sent: mono(sent) }
 }
 
-/// Has a heartbeat answered BUSY at once, every 200 ms from `from` on.
+/// Has a heartbeat answered BUSY immediately, every 200 ms from `from` on.
 fn busy(guard: &mut Guard, kind: BusyKind, from: u64, to: u64) {
     for sent in (from..=to).step_by(200) {
         guard.busy(confirmation(kind, sent), Some(ms(LIMIT)), at(sent + 1));
@@ -70,7 +70,7 @@ fn decide(guard: &Guard, now: u64) -> Decision {
     guard.decide(facts, at(now))
 }
 
-/// Confirms a kill at once, as a master that runs what it ran before.
+/// Confirms a kill immediately, as a master that runs what it ran before.
 fn confirm(guard: &mut Guard, order: Order, now: u64) -> Option<Order> {
     let script = guard.script().map(named);
     let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };

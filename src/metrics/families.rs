@@ -604,7 +604,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_grant_info",
         &["feature", "shell"],
-        "1; command line for a shell that permits the exporter's user what the feature needs, and of the feature guard, what the guard needs; absent unless the server answers that the permission is missing, and where a service manages users.",
+        "1; shell command that grants the permissions the feature needs, to the exporter's user or, for the feature guard, to the guard's; absent if none is known to be missing, and where a service manages users.",
         Source::Target(|view, out| {
             for (feature, fix) in grants(view) {
                 out.value(&[feature, &fix.shell], 1.0);

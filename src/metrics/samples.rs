@@ -1,6 +1,6 @@
 //! The description of a metric family, and the samples of one.
 //!
-//! The samples of the text formats are written at once as lines: a scrape of many targets has a million of them.
+//! The samples of the text formats are written directly as lines: a scrape of many targets has a million of them.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -31,7 +31,7 @@ const MAX_DETAIL: usize = 200;
 /// Value of the header User-Agent.
 const USER_AGENT: &str = concat!("redis-script-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// Reason for which a request failed. The text has no secret.
+/// Reason for which a request failed. The text contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HttpError {
     /// The time limit has passed.

@@ -15,7 +15,7 @@ pub(super) struct Message {
     pub(super) alert: Arc<Alert>,
     /// Time at which it became due.
     pub(super) due: Mono,
-    /// Time after which it says nothing any more: Alertmanager has ended the alert by itself.
+    /// Time after which it is obsolete: Alertmanager has ended the alert by itself.
     pub(super) expires: Mono,
 }
 

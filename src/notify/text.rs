@@ -414,10 +414,9 @@ pub(super) mod tests {
         };
         assert!(!end(&facts).contains("guard"), "{}", end(&facts));
         facts.actions = vec![action(GuardOutcome::Killed, 12)];
-        assert!(
-            end(&facts)
-                .contains(" is over. Its state is busy_script. The exporter's guard killed the running script. Next: ")
-        );
+        assert!(end(&facts).contains(
+            " is over. Its state is busy_script. The exporter's guard killed the running script. Next: "
+        ));
         assert_eq!(facts.acted(), Some(GuardOutcome::Killed));
     }
 }

@@ -50,7 +50,7 @@ struct Receiver {
     name: String,
 }
 
-/// Tries all Alertmanagers at once.
+/// Tries all Alertmanagers concurrently.
 pub(crate) async fn run(config: &NotifyConfig, clock: Clock) -> Vec<Trial> {
     let own = [("alertname", TEST_ALERT), ("severity", SEVERITY), ("target", "")];
     let labels = Arc::new(alert::labels(&config.labels, "redis-script-exporter check", own));

@@ -1,6 +1,6 @@
 //! The acting part of the guard: its own connection to the server, the confirmation of a run, and the kill.
 //!
-//! It runs beside the task that polls the target, and never delays it. The connection is made while the server answers, to
+//! It runs alongside the task that polls the target, and never delays it. The connection is made while the server answers, to
 //! the server that the target's own connection has reached.
 
 use std::time::Duration;
@@ -48,7 +48,7 @@ struct GuardTask<'a> {
     handle: &'a TargetHandle,
     config: &'a GuardConfig,
     link: Option<Link>,
-    /// Time of the next attempt to connect while the server is well.
+    /// Time of the next attempt to connect while the server is responsive.
     connect_at: Mono,
     /// Earliest time of the next question or kill, after one that failed.
     act_at: Mono,
@@ -57,7 +57,7 @@ struct GuardTask<'a> {
 /// Connection that is logged in.
 struct Link {
     connection: Connection,
-    /// Server's end of it.
+    /// Remote address.
     endpoint: ResolvedEndpoint,
     /// False if FUNCTION STATS can't be used.
     has_stats: bool,
@@ -65,11 +65,11 @@ struct Link {
 
 /// Reply to the question what runs.
 enum Answer {
-    /// This runs; true if the server counted the reply as a BUSY error.
+    /// The running call; true if the server counted the reply as a BUSY error.
     Runs(Confirmation, bool),
     /// Nothing runs.
     Free,
-    /// The server does not tell.
+    /// The server does not report it.
     Refused(ErrorReply),
 }
 
@@ -110,7 +110,7 @@ impl GuardTask<'_> {
         }
     }
 
-    /// Connects while the server is well, if there is no usable connection.
+    /// Connects while the server is responsive, if there is no usable connection.
     async fn keep_connected(&mut self) {
         let now = self.handle.now().mono;
         if self.has_link() || now < self.connect_at || *self.handle.numbers().liveness().state() != State::Ok
@@ -297,7 +297,7 @@ impl GuardTask<'_> {
 }
 
 impl Link {
-    /// Asks what runs: FUNCTION STATS names a function and tells its run time; otherwise a BUSY reply to PING tells the kind.
+    /// Asks what runs: FUNCTION STATS names a function and its run time; otherwise a BUSY reply to PING shows the kind.
     ///
     /// # Errors
     /// The connection is no longer usable.

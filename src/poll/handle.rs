@@ -67,7 +67,7 @@ impl Shared {
     }
 
     /// Logs the number of log lines about slow calls that were omitted because of the limit for all targets, if that is due;
-    /// `at_end` logs it at once.
+    /// `at_end` logs it immediately.
     pub(crate) fn log_omitted_slow_calls(&self, at_end: bool) {
         let mut log = self.slow_calls_log.lock();
         let omitted = if at_end { log.rest() } else { log.due(self.clock.now().mono) };
@@ -156,7 +156,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct TargetHandle {
     config: TargetConfig,
-    /// Equal for all spellings of the address.
+    /// Equal for all forms of the address.
     identity: Endpoint,
     shared: Arc<Shared>,
     /// Result of the last dial.
@@ -180,7 +180,7 @@ pub(crate) struct TargetHandle {
 struct Dialled {
     /// Address of the last connection, and whether it is local.
     reached: Option<(SocketAddr, bool)>,
-    /// Server's end of the last connection.
+    /// Remote address of the last connection.
     endpoint: Option<ResolvedEndpoint>,
     /// True if the last attempt led to an address that `allow` does not admit.
     refused: bool,
@@ -226,7 +226,7 @@ impl TargetHandle {
         matches!(self.config.origin, TargetOrigin::Probed { .. })
     }
 
-    /// True if a probe started it, at this address in any spelling.
+    /// True if a probe started it, at this address in any form.
     pub(crate) fn is_probed_at(&self, identity: &Endpoint) -> bool {
         self.is_probed() && self.identity == *identity
     }
@@ -236,7 +236,7 @@ impl TargetHandle {
         self.config.discovered_by().is_some_and(|name| **name == *entry)
     }
 
-    /// Returns its address; equal for all spellings.
+    /// Returns its address; equal for all forms.
     pub(crate) fn identity(&self) -> &Endpoint {
         &self.identity
     }
@@ -466,7 +466,7 @@ impl TargetHandle {
         self.log().admit(priority, self.now().mono)
     }
 
-    /// Logs the number of omitted log lines, if that is due; `at_end` logs it at once, for a target that ends.
+    /// Logs the number of omitted log lines, if that is due; `at_end` logs it immediately, for a target that ends.
     pub(crate) fn log_omitted(&self, at_end: bool) {
         let now = self.now().mono;
         let omitted = if at_end { self.log().rest() } else { self.log().due(now) };

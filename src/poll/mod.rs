@@ -29,7 +29,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Maximum pause between attempts to connect.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Minimum age of a connection after whose loss the next attempt follows at once.
+/// Minimum age of a connection after whose loss the next attempt follows immediately.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 
 /// Time limit of the TLS handshake with a server that has never replied.

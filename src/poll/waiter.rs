@@ -51,7 +51,7 @@ impl Timer {
 /// Waits for replies, and reports a server that does not reply.
 pub(super) struct Waiter<'a> {
     pub(super) handle: &'a TargetHandle,
-    /// The server's end of the connection.
+    /// Remote address of the connection.
     endpoint: ResolvedEndpoint,
     last_check: Option<Check>,
     timer: Timer,

@@ -81,7 +81,7 @@ pub(super) struct TargetLine {
 }
 
 impl TargetLine {
-    /// Serializes the numbers of a target that is watched at `seen`.
+    /// Serializes the state of a target that is watched at `seen`.
     ///
     /// # Errors
     /// A number that JSON cannot represent.
@@ -413,7 +413,7 @@ mod tests {
         };
         let (small, large) = (lengths(&lines)[0], lengths(&lines)[1]);
         assert!(large > 10 * small);
-        // The latest calls are dropped first, the numbers of single scripts last.
+        // The latest calls are dropped first, the counters of single scripts last.
         for (longest, most, scripts) in
             [(large - 1, usize::MAX, 92), (usize::MAX, large, 0), (small, usize::MAX, 0)]
         {

@@ -1,9 +1,9 @@
 //! Reading and writing the state file.
 //!
-//! The file is replaced as a whole (a temporary file beside it, synced, renamed over it, the folder synced). So there is a
+//! The file is replaced as a whole (a temporary file next to it, synced, renamed over it, the directory synced). So there is a
 //! complete file at any moment, also when the process is killed or the machine stops.
 //!
-//! A lock on a file beside it keeps a second exporter from writing it too. File systems without locks are used without.
+//! A lock on a file next to it keeps a second exporter from writing it too. File systems without locks are used without.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ pub(crate) struct Store {
     _lock: Option<File>,
     /// Lines of the file as last made, with those of targets that have ended.
     lines: Mutex<BTreeMap<String, TargetLine>>,
-    /// True if numbers had to be left out of the last write.
+    /// True if counters had to be left out of the last write.
     shortened: AtomicBool,
 }
 
@@ -90,7 +90,7 @@ impl Store {
                         file = %path.display(),
                         targets = unreadable,
                         copy,
-                        "lines of the state file are invalid: present slow log entries of these targets will not be counted"
+                        "lines of the state file are invalid: existing slow log entries of these targets will not be counted"
                     );
                 }
                 lines
@@ -105,7 +105,7 @@ impl Store {
                     file = %path.display(),
                     %error,
                     set_aside = aside.map(|aside| aside.display().to_string()),
-                    "the state file cannot be used: present slow log entries will not be counted"
+                    "the state file cannot be used: existing slow log entries will not be counted"
                 );
                 BTreeMap::new()
             }
@@ -119,7 +119,7 @@ impl Store {
         &self.path
     }
 
-    /// Returns the saved numbers of a target.
+    /// Returns the saved state of a target.
     pub(crate) fn saved(&self, target: &str) -> Option<SavedTarget> {
         // Each line was parsed when the file was read, or made for a write.
         self.lines().get(target)?.saved().ok()
@@ -129,7 +129,7 @@ impl Store {
     /// [`KEEP_ENDED`] ago.
     ///
     /// # Errors
-    /// The folder can't be written to.
+    /// The directory can't be written to.
     pub(crate) fn write(&self, targets: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
@@ -147,7 +147,7 @@ impl Store {
                     file = %self.path.display(),
                     targets = shortened.len(),
                     first = shortened.first(),
-                    "the state file would be too large: numbers of the scripts of these targets are not kept over a restart"
+                    "the state file would be too large: counters of the scripts of these targets are not kept over a restart"
                 );
             }
             format::write(&lines)?
@@ -177,7 +177,7 @@ fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, max: usize) {
     }
 }
 
-/// Locks the state file by a file beside it, since a rename replaces the state file itself. Returns `None` if that file can't
+/// Locks the state file by a file next to it, since a rename replaces the state file itself. Returns `None` if that file can't
 /// be created or locked: writes then fail too, or the file system has no locks.
 ///
 /// # Errors
@@ -229,7 +229,7 @@ fn remove_temporary(path: &Path) {
     }
 }
 
-/// Returns the folder of a file.
+/// Returns the directory of a file.
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -300,7 +300,7 @@ mod tests {
         let expected =
             [".other.lock", ".state-other.tmp", ".state.lock", ".statement-Ab12Cd.tmp", "state", "state.tmp"];
         assert_eq!(left, expected);
-        // Without a folder there is nothing to lock; writing reports it.
+        // Without a directory there is nothing to lock; writing reports it.
         assert!(lock(Path::new("/nowhere/at/all"), Duration::ZERO).unwrap().is_none());
     }
 

@@ -1,4 +1,4 @@
-//! Text for people: untrusted text made safe to show, durations, and problems with the commands that solve them.
+//! Human-readable text: untrusted text made safe to show, durations, and problems with the commands that solve them.
 
 mod remedy;
 

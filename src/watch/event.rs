@@ -1,4 +1,4 @@
-//! Events: what is logged about a target. The numbers change in the step that returns the event.
+//! Events: what is logged about a target. The counters change in the step that returns the event.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The exporter's own numbers about a target: polls, failures, and available features.
+//! The exporter's own counters about a target: polls, failures, and available features.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -122,7 +122,7 @@ impl Feature {
     }
 }
 
-/// The exporter's own numbers about a target.
+/// The exporter's own counters about a target.
 #[derive(Debug, Clone)]
 pub(crate) struct ExporterStats {
     /// Number of polls of SLOWLOG or INFO that were started.

@@ -188,7 +188,7 @@ impl Incident {
     }
 }
 
-/// Numbers of the server from which the outcome of blockages is derived.
+/// Counters of the server from which the outcome of blockages is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OutcomeCounts {
     /// Successful kills; `None` if the server does not count them.
@@ -198,7 +198,7 @@ pub(super) struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// Returns the numbers of the latest INFO.
+    /// Returns the counters of the latest INFO.
     pub(super) fn of(server: &ServerFacts) -> Self {
         let kills = server.info().kills;
         Self {
@@ -219,7 +219,7 @@ pub(crate) struct Incidents {
     dropped_at: Unix,
     /// Number of the latest incidents whose outcome is not known yet.
     open: usize,
-    /// Numbers of the server before these incidents; `None` before the first INFO of a server.
+    /// Counters of the server before these incidents; `None` before the first INFO of a server.
     before: Option<OutcomeCounts>,
     /// Actions of the guard about a blockage in progress, or one that is not attributed yet; at most [`MAX_ACTIONS`].
     actions: VecDeque<ActionRecord>,
@@ -303,9 +303,9 @@ impl Incidents {
         }
     }
 
-    /// Derives the outcome of the incidents since the numbers before: which was killed, and how many clients were rejected.
-    /// If several can have been, it stays unknown. `now` has the numbers of a server that is not blocked, `same` is true if
-    /// it is the server of the numbers before.
+    /// Derives the outcome of the incidents since the counters before: which was killed, and how many clients were rejected.
+    /// If several can have been, it stays unknown. `now` has the counters of a server that is not blocked, `same` is true if
+    /// it is the server of the counters before.
     pub(super) fn learn_outcome(&mut self, now: OutcomeCounts, same: bool) {
         let before = self.before.replace(now).filter(|_| same);
         let open = std::mem::take(&mut self.open);
@@ -365,7 +365,7 @@ mod tests {
         let _ = incidents.guard_acted(action(GuardOutcome::Unreachable, 8000, 5000));
         incidents.push(incident(IncidentKind::Script, 3, 10));
         let _ = incidents.guard_acted(action(GuardOutcome::Killed, 13_002, 10_001));
-        // And after it. The script that followed at once has an action of its own.
+        // And after it. The script that followed immediately has an action of its own.
         let _ = incidents.guard_acted(action(GuardOutcome::Killed, 30_000, 10_000));
         let _ = incidents.guard_acted(action(GuardOutcome::Budget, 40_100, 10_000));
         let mut current = incident(IncidentKind::Script, 30, 11);

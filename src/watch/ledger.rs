@@ -1,6 +1,6 @@
 //! Ledger of a target: totals from the slow log, as they were read and as they may be shown.
 //!
-//! With a state file (`--state.file`), numbers may be shown only once they are saved. If Prometheus saw a number that falls
+//! With a state file (`--state.file`), counters may be shown only once they are saved. If Prometheus saw a number that falls
 //! back after a crash, it would take that for a counter reset and count the same calls twice.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::scripts::Scripts;
 /// Totals from the slow log.
 #[derive(Debug, Clone)]
 pub(crate) struct Totals {
-    /// Numbers of scripts.
+    /// Counters of scripts.
     pub(crate) scripts: Scripts,
     /// Number of slow log entries that were gone before they could be read, or are unreadable.
     pub(crate) lost: u64,
@@ -41,7 +41,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Creates a ledger whose changes are committed at once.
+    /// Creates a ledger whose changes are committed immediately.
     pub(super) fn new(totals: Totals) -> Self {
         Self {
             committed: Arc::new(totals),

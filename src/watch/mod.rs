@@ -1,6 +1,6 @@
-//! State machine and numbers of a target. Pure: updates target state from timestamped observations, without I/O.
+//! State machine and metrics of a target. Pure: updates target state from timestamped observations, without I/O.
 //!
-//! [`Target`] owns all numbers of one target and changes them in one place, `Target::step`. What is to be logged is
+//! [`Target`] owns all state of one target and changes them in one place, `Target::step`. What is to be logged is
 //! returned as [`Event`]s.
 
 mod account;

@@ -1,4 +1,4 @@
-//! Numbers of a target's scripts: from a slow log entry to its bucket.
+//! Counters of a target's scripts: from a slow log entry to its bucket.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,14 +38,14 @@ impl SavedScripts {
         any
     }
 
-    /// Drops the numbers of single scripts, and keeps those of all together. Returns true if there were any.
+    /// Drops the counters of single scripts, and keeps those of all together. Returns true if there were any.
     pub(super) fn forget_each(&mut self) -> bool {
         let (known, series) = (std::mem::take(&mut self.known), std::mem::take(&mut self.series));
         !known.is_empty() || !series.is_empty()
     }
 }
 
-/// Numbers of a target's scripts.
+/// Counters of a target's scripts.
 #[derive(Debug, Clone)]
 pub(crate) struct Scripts {
     /// Thresholds of slow calls.
@@ -69,7 +69,7 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    /// Creates numbers without calls.
+    /// Creates counters without calls.
     #[must_use]
     pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_labels: usize, created: Unix) -> Self {
         let pairs = ScriptCommand::ALL
@@ -104,7 +104,7 @@ impl Scripts {
     }
 
     /// Restores what a former process saved; called before any call is counted. Scripts over the limit on labels are added
-    /// to `other`. Returns false if the bounds of the histograms have changed: the histograms start anew then.
+    /// to `other`. Returns false if the bounds of the histograms have changed: the histograms start at 0 again then.
     pub(super) fn restore(&mut self, saved: SavedScripts) -> bool {
         self.labels.restore(saved.known);
         let mut same = *self.buckets == *saved.buckets;

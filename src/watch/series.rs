@@ -1,4 +1,4 @@
-//! Numbers of one script as run by one command.
+//! Counters of one script as run by one command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Exemplars {
     }
 }
 
-/// Numbers of one script as run by one command.
+/// Counters of one script as run by one command.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     /// Run times of all calls in the slow log.
@@ -171,7 +171,7 @@ impl Series {
         }
     }
 
-    /// Adds saved numbers, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
+    /// Adds saved counters, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
     pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
         self.created = self.created.min(saved.created);
         self.callers.add_saved(&saved.callers);

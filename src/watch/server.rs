@@ -107,18 +107,18 @@ impl ServerFacts {
         if ahead > 0.0 { theirs.saturating_sub(span) } else { theirs.saturating_add(span) }
     }
 
-    /// Forgets INFO, which can't be read any more.
+    /// Forgets INFO, which can no longer be read.
     pub(super) fn forget_info(&mut self) {
         self.info = Info::default();
         self.errors = None;
     }
 
-    /// Forgets CONFIG, which can't be read any more.
+    /// Forgets CONFIG, which can no longer be read.
     pub(super) fn forget_settings(&mut self) {
         self.settings = Settings::default();
     }
 
-    /// Forgets SLOWLOG LEN, which can't be read any more.
+    /// Forgets SLOWLOG LEN, which can no longer be read.
     pub(super) fn forget_slowlog_length(&mut self) {
         self.slowlog_length = None;
     }

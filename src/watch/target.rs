@@ -1,4 +1,4 @@
-//! All numbers of one target. Only [`Target::step`] changes them.
+//! All state of one target. Only [`Target::step`] changes them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl SavedTarget {
     }
 
     /// Drops the least valuable part: positions in the logs of other servers, or else the latest calls, the callers, the
-    /// incidents, or the numbers of single scripts. Returns false if all are empty.
+    /// incidents, or the counters of single scripts. Returns false if all are empty.
     pub(crate) fn shorten(&mut self) -> bool {
         self.account.forget_others()
             || !std::mem::take(&mut self.latest).is_empty()
@@ -113,7 +113,7 @@ impl SavedTarget {
 /// Snapshot of a target, to be saved.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    /// Grows with every change that has to be saved at once.
+    /// Grows with every change that has to be saved immediately.
     pub(crate) revision: u64,
     /// True if a server was ever identified or its log read: otherwise there is nothing to keep.
     pub(crate) begun: bool,
@@ -142,7 +142,7 @@ impl Snapshot {
     }
 }
 
-/// All numbers of one target.
+/// All state of one target.
 #[derive(Debug)]
 pub(crate) struct Target {
     liveness: Liveness,
@@ -200,7 +200,7 @@ impl Target {
         }
     }
 
-    /// Shows numbers from the slow log only once they are saved, from now on.
+    /// Shows counters from the slow log only once they are saved, from now on.
     pub(crate) fn enable_durability(&mut self) {
         self.ledger.enable_durability();
     }
@@ -212,7 +212,7 @@ impl Target {
     }
 
     /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
-    /// have changed: the histograms start anew then.
+    /// have changed: the histograms start at 0 again then.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
         let SavedTarget {
             account,
@@ -254,7 +254,7 @@ impl Target {
         }
     }
 
-    /// Replaces `old`, which ends: the events that it held are returned when this target's numbers are saved.
+    /// Replaces `old`, which ends: the events that it held are returned when this target's counters are saved.
     pub(crate) fn replace(&mut self, old: &mut Self) {
         self.ledger.inherit(&mut old.ledger);
     }
@@ -264,7 +264,7 @@ impl Target {
         self.ledger.is_unsaved()
     }
 
-    /// Shows the numbers of a snapshot that is saved, or can't be. Returns the events until then.
+    /// Shows the counters of a snapshot that is saved, or can't be. Returns the events until then.
     pub(crate) fn saved(&mut self, snapshot: Snapshot) -> Vec<Event> {
         self.ledger.saved(snapshot.revision, snapshot.totals)
     }
@@ -275,7 +275,7 @@ impl Target {
         &self.liveness
     }
 
-    /// Returns the committed numbers of scripts.
+    /// Returns the committed counters of scripts.
     #[must_use]
     pub(crate) fn scripts(&self) -> &Scripts {
         &self.ledger.committed().scripts
@@ -287,7 +287,7 @@ impl Target {
         &self.server
     }
 
-    /// Returns the numbers of polls, failures and capabilities.
+    /// Returns the counters of polls, failures and capabilities.
     #[must_use]
     pub(crate) fn exporter(&self) -> &ExporterStats {
         &self.exporter

@@ -1,4 +1,4 @@
-//! Structure of the sources: pure folders, imports between modules, and the size of what stands beside the folders.
+//! Structure of the sources: pure directories, imports between modules, and the size of what stands beside the directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::common::repository;
 
-/// Files and folders of `src/` that do no I/O and take the time as an argument. Those that do not exist are ignored.
+/// Files and directories of `src/` that do no I/O and take the time as an argument. Those that do not exist are ignored.
 const PURE: &[&str] = &[
     "parse",
     "script",
@@ -44,7 +44,7 @@ const IMPURE: &[&str] = &[
     "crate::clock::Clock",
 ];
 
-/// Modules with I/O, which pure folders must not use. The list does not apply to `fleet` and `notify`, whose pure
+/// Modules with I/O, which pure directories must not use. The list does not apply to `fleet` and `notify`, whose pure
 /// files use types of the modules beside them.
 const IO_MODULES: &[&str] = &[
     "crate::blocking",
@@ -74,7 +74,7 @@ struct Source {
 }
 
 impl Source {
-    /// Name of the file or folder directly below `src/`.
+    /// Name of the file or directory directly below `src/`.
     fn module(&self) -> String {
         let first = Path::new(self.path.iter().next().unwrap());
         first.file_stem().unwrap().to_str().unwrap().to_owned()

@@ -15,7 +15,7 @@ use crate::common::{assert_golden, repository};
 use test_support::cache;
 use test_support::exporter::{Finished, binary};
 
-/// Folder of the labelled set.
+/// Directory of the labelled set.
 const SET: &str = "tests/lint";
 
 /// Line and rule of a finding.
@@ -213,7 +213,7 @@ fn every_label_names_a_rule() {
     }
 }
 
-/// Runs `lint` in the folder of the set, so that paths in the output don't depend on the machine.
+/// Runs `lint` in the directory of the set, so that paths in the output don't depend on the machine.
 fn run(args: &[&str], stdin: &str) -> Finished {
     let mut child = Command::new(binary())
         .arg("lint")

@@ -56,7 +56,7 @@ fn long() -> String {
     format!("-- {}\nreturn 1\n", "what this does takes some words to say ".repeat(5))
 }
 
-/// A folder with these files.
+/// A directory with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, content) in files {
@@ -275,7 +275,7 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
     );
 }
 
-/// The folder with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
+/// The directory with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
 /// is an error when `CI=true`.
 fn queue_library() -> Option<PathBuf> {
     let folder = cache::modules("queue", "scripts/queue").filter(|_| find_program("node").is_some());

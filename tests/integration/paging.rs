@@ -261,7 +261,7 @@ fn exchanged(text: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// The README's section on Prometheus, word by word but for addresses and a folder, through two incidents in a row.
+/// The README's section on Prometheus, word by word but for addresses and a directory, through two incidents in a row.
 #[test]
 fn the_readmes_configuration_pages_what_holds_now() {
     if available() {

@@ -24,7 +24,7 @@ use test_support::wait::{eventually, eventually_or_tell};
 
 const PROBED: &str = "redis_script_exporter_probed_targets";
 
-/// An exporter with this configuration file, and the folder that the file is in.
+/// An exporter with this configuration file, and the directory that the file is in.
 fn exporter(config: &str, flags: &[&str]) -> (Exporter, TempDir) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yml");

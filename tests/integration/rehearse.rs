@@ -27,7 +27,7 @@ on_each_server!(
 /// Maximum time until a server has started or ended on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Result of `rehearse`, with the folder for temporary files that it was given.
+/// Result of `rehearse`, with the directory for temporary files that it was given.
 struct Rehearsed {
     code: Option<i32>,
     stdout: String,
@@ -49,7 +49,7 @@ impl Rehearsed {
     }
 }
 
-/// Command that rehearses with a folder of its own for temporary files.
+/// Command that rehearses with a directory of its own for temporary files.
 fn command(folder: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("rehearse").args(words).env("TMPDIR", folder).env_remove("REDIS_ADDR").stdin(Stdio::null());
@@ -64,7 +64,7 @@ fn rehearse(words: &[&str]) -> Rehearsed {
     Rehearsed { code: output.status.code(), stdout, stderr, folder }
 }
 
-/// Processes whose working directory is in a folder, as that of each private server is.
+/// Processes whose working directory is in a directory, as that of each private server is.
 fn servers_in(folder: &Path) -> Vec<i32> {
     let folder = fs::canonicalize(folder).unwrap();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -76,7 +76,7 @@ fn servers_in(folder: &Path) -> Vec<i32> {
     processes.collect()
 }
 
-/// File with a script, in a folder that lives as long.
+/// File with a script, in a directory that lives as long.
 fn script(body: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("script.lua");

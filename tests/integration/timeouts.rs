@@ -160,7 +160,7 @@ fn password_files_and_certificates_that_hang_take_few_threads() {
         let mut files = Vec::new();
         let port = closing.port;
         for number in 0..100 {
-            // Each in a folder of its own, as Kubernetes mounts secrets.
+            // Each in a directory of its own, as Kubernetes mounts secrets.
             fs::create_dir(path(&format!("{number}"))).unwrap();
             let password = format!("{number}/password");
             fs::write(path(&password), "sesame").unwrap();

@@ -231,7 +231,7 @@ const scenarios = {
   async state_file(page) {
     await until(page, () => document.querySelector('#overview strong')?.innerText === 'The state file cannot be written.');
     assert.equal((await headline(page)).icon, 'degraded.svg');
-    assert.match(await page.locator('#problems').innerText(), /The state file .* cannot be written: .*check the folder/);
+    assert.match(await page.locator('#problems').innerText(), /The state file .* cannot be written: .*check the directory/);
   },
   async unauthorized(page) {
     const { text, colour, title } = await headline(page);

@@ -20,7 +20,7 @@ use crate::process::{Process, find_program};
 /// Time in which the driver has to answer after the limit of a request.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Programs and modules that `scripts/setup.sh` installs: Node, Chromium and the folder of the modules.
+/// Programs and modules that `scripts/setup.sh` installs: Node, Chromium and the directory of the modules.
 static INSTALLED: LazyLock<Option<[PathBuf; 3]>> = LazyLock::new(|| {
     Some([find_program("node")?, find_program("chromium")?, cache::modules("page", "tests/page")?])
 });

@@ -208,7 +208,7 @@ impl Exporter {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a size in kB") * 1024
     }
 
-    /// Returns the processor time of the process so far, exact to 10 ms.
+    /// Returns the CPU time of the process so far, exact to 10 ms.
     #[track_caller]
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running process");

@@ -184,8 +184,8 @@ pub struct SilentResolver {
 }
 
 impl SilentResolver {
-    /// Starts the name server, with its `resolv.conf` in the folder. None, with a message, if that is impossible: it takes root, and
-    /// a mount namespace.
+    /// Starts the name server, with its `resolv.conf` in the directory. None, with a message, if that is impossible: it takes root,
+    /// and a mount namespace.
     pub fn start(address: Ipv4Addr, folder: &Path) -> Option<Self> {
         let resolver = Self::try_start(address, folder);
         if resolver.is_none() {

@@ -5,7 +5,7 @@
 //!
 //! There are two clocks. `TIME` is exact on Redis 6.2 and 7.0; newer servers (Redis 7.2, Valkey) freeze it while a
 //! script runs, up to the moment the script passes `lua-time-limit`. `os.clock`, which only those have, counts the
-//! server's processor time: the same on an idle machine; otherwise the script runs longer.
+//! server's CPU time: the same on an idle machine; otherwise the script runs longer.
 
 use std::time::Duration;
 

@@ -11,13 +11,13 @@ use walkdir::{DirEntry, WalkDir};
 use crate::embedded;
 use crate::files;
 
-/// Maximum depth of folders below a named one.
+/// Maximum depth of directories below a named one.
 const MAX_DEPTH: usize = 32;
 
 /// Maximum number of files with scripts.
 const MAX_FILES: usize = 100_000;
 
-/// Error of a folder without scripts.
+/// Error of a directory without scripts.
 const NO_SCRIPTS: &str = "no file in this directory has a script for Redis";
 
 /// Path that denotes standard input.
@@ -35,9 +35,10 @@ pub(crate) struct Visit<'a> {
     pub(crate) content: Result<String, String>,
 }
 
-/// Reads all named files, and in named folders all that are Lua (`.lua`) or may have Lua in literals. Hidden folders and those of
-/// dependencies are skipped unless they are named, and links to folders are not followed. A named folder without scripts is an
-/// error: its name may be wrong. `visit` returns true for a file with scripts, and for one that can't be read.
+/// Reads all named files, and in named directories all that are Lua (`.lua`) or may have Lua in literals. Hidden directories
+/// and those of dependencies are skipped unless they are named, and links to directories are not followed. A named directory
+/// without scripts is an error: its name may be wrong. `visit` returns true for a file with scripts, and for one that can't
+/// be read.
 pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnMut(Visit<'_>) -> bool) {
     let mut visit = |name: &str, path: Option<&Path>, content| {
         let extension = path.and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default();
@@ -65,7 +66,7 @@ pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnM
             let name = entry.path().display().to_string();
             if is_folder(&entry) {
                 if entry.depth() > MAX_DEPTH {
-                    visit(&name, None, Err(format!("more than {MAX_DEPTH} folders deep")));
+                    visit(&name, None, Err(format!("more than {MAX_DEPTH} directories deep")));
                     is_empty = false;
                 }
                 continue;
@@ -106,8 +107,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Kind of a named file, or of one in a named folder; `None` for files that are not read. In a folder a link counts only if the
-    /// file it leads to is of the same kind: findings show lines of the file, which may be a secret.
+    /// Kind of a named file, or of one in a named directory; `None` for files that are not read. In a directory a link counts
+    /// only if the file it leads to is of the same kind: findings show lines of the file, which may be a secret.
     fn of(entry: &DirEntry) -> Option<Self> {
         let kind = Self::of_name(entry.path());
         if entry.depth() == 0 {
@@ -140,7 +141,7 @@ fn is_skipped(entry: &DirEntry) -> bool {
     name.starts_with(b".") || matches!(name, b"node_modules" | b"site-packages" | b"vendor")
 }
 
-/// True for a folder, and for a link to one that is named.
+/// True for a directory, and for a link to one that is named.
 fn is_folder(entry: &DirEntry) -> bool {
     if entry.depth() == 0 { entry.path().is_dir() } else { entry.file_type().is_dir() }
 }
@@ -278,7 +279,7 @@ mod tests {
             files.iter().filter_map(|(_, content)| content.as_ref().err()).map(String::as_str).collect();
         assert_eq!(
             errors,
-            ["No such file or directory (os error 2)", "larger than 1 MiB", "more than 32 folders deep"]
+            ["No such file or directory (os error 2)", "larger than 1 MiB", "more than 32 directories deep"]
         );
         assert_eq!(
             files.last().unwrap().0,

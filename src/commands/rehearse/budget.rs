@@ -1,4 +1,4 @@
-//! Time budget of a rehearsal. It counts processor time, so that a busy machine measures the same sizes as an idle one.
+//! Time budget of a rehearsal. It counts CPU time, so that a busy machine measures the same sizes as an idle one.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Mono;
 
-/// Ratio of the time on the clock to the budget at which a measurement ends in any case.
+/// Ratio of the wall-clock time to the budget at which a measurement ends in any case.
 pub(crate) const CEILING: u32 = 3;
 
 /// Time budget, and what is used of it.
@@ -14,16 +14,16 @@ pub(crate) const CEILING: u32 = 3;
 pub(crate) struct Budget {
     limit: Duration,
     start: Mono,
-    /// Processor time of this process at the start.
+    /// CPU time of this process at the start.
     own_start: Duration,
-    /// Processor time that the server has used since the first reading.
+    /// CPU time that the server has used since the first reading.
     server: Duration,
-    /// Last reading of the server's processor time; `None` before the first.
+    /// Last reading of the server's CPU time; `None` before the first.
     reading: Option<Duration>,
 }
 
 impl Budget {
-    /// Budget that begins now; `own` is the processor time of this process.
+    /// Budget that begins now; `own` is the CPU time of this process.
     pub(crate) const fn new(limit: Duration, now: Mono, own: Duration) -> Self {
         Self { limit, start: now, own_start: own, server: Duration::ZERO, reading: None }
     }
@@ -44,8 +44,8 @@ impl Budget {
         self.limit.as_secs_f64()
     }
 
-    /// Processor time that the server and this process have used, seconds; at least a third of the time on the clock, and all of it if
-    /// the server does not report its processor time.
+    /// CPU time that the server and this process have used, seconds; at least a third of the wall-clock time, and all of it if
+    /// the server does not report its CPU time.
     pub(crate) fn used(&self, now: Mono, own: Duration) -> f64 {
         let elapsed = now.since(self.start);
         if self.server.is_zero() {
@@ -54,7 +54,7 @@ impl Budget {
         self.processor(own).max(elapsed / CEILING).as_secs_f64()
     }
 
-    /// True if the budget suffices for this much more processor time, in seconds. A third of the time on the clock may be longer, and
+    /// True if the budget suffices for this much more CPU time, in seconds. A third of the wall-clock time may be longer, and
     /// stays so at the same load.
     pub(crate) fn allows(&self, cost: f64, now: Mono, own: Duration) -> bool {
         let used = self.used(now, own);
@@ -63,13 +63,13 @@ impl Budget {
         used + cost * rate < self.limit()
     }
 
-    /// Processor time of the server and of this process.
+    /// CPU time of the server and of this process.
     fn processor(&self, own: Duration) -> Duration {
         self.server + own.saturating_sub(self.own_start)
     }
 }
 
-/// Processor time of this process.
+/// CPU time of this process.
 pub(crate) fn own_time() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
@@ -104,11 +104,11 @@ mod tests {
             |elapsed: u32, cost: f64| budget.allows(cost, Mono::EPOCH + SECOND * elapsed, Duration::ZERO);
         assert_eq!((allows(10, 49.0), allows(10, 51.0)), (true, false), "an idle machine");
         assert_eq!((allows(30, 49.0), allows(30, 51.0)), (true, false), "two other programs");
-        // 90 s on the clock for 10 s of the processor: the 90 s that are left on the clock suffice for 10 s.
+        // 90 s of wall-clock time for 10 s of CPU time: the 90 s that are left suffice for 10 s.
         assert_eq!((allows(90, 9.9), allows(90, 10.1)), (true, false), "eight other programs");
         let unread = Budget::new(SECOND * 60, Mono::EPOCH, Duration::ZERO);
         let allows = |cost: f64| unread.allows(cost, Mono::EPOCH + SECOND * 20, SECOND);
-        assert_eq!((allows(39.0), allows(41.0)), (true, false), "no processor time is reported");
+        assert_eq!((allows(39.0), allows(41.0)), (true, false), "no CPU time is reported");
         assert!(
             unread.allows(59.0, Mono::EPOCH, Duration::ZERO)
                 && !unread.allows(61.0, Mono::EPOCH, Duration::ZERO)

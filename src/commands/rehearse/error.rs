@@ -92,7 +92,7 @@ pub(crate) enum Remains {
 impl std::fmt::Display for Remains {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Self::Private => "; the private server is ended and its folder removed",
+            Self::Private => "; the private server is ended and its directory removed",
             Self::Removed => "; the keys that the rehearsal made are removed from the server of --redis.addr",
             Self::Unknown => "; keys that the rehearsal made may be left on the server of --redis.addr",
         })

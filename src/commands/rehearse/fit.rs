@@ -122,7 +122,7 @@ impl Growth {
     const ALL: [Self; 5] =
         [Self::Constant, Self::Logarithmic, Self::Linear, Self::Linearithmic, Self::Quadratic];
 
-    /// Formula for people.
+    /// Human-readable formula.
     pub(crate) const fn formula(self) -> &'static str {
         match self {
             Self::Constant => "constant",
@@ -691,7 +691,7 @@ mod tests {
     /// HSET, ZADD and ZRANGE of a few elements, after a copy of the data.
     #[test]
     fn times_of_microseconds_may_rise_a_little() {
-        // LRANGE of 100 elements, beside other programs.
+        // LRANGE of 100 elements, with other programs running.
         let times = [2.6, 5.1, 9.2, 8.7, 8.8, 9.7, 9.9, 10.0, 10.5, 12.9, 11.6];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
         let fit = Fit::new(&measured(&per_element), false).unwrap();

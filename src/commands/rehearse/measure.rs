@@ -45,7 +45,7 @@ const BATCH: f64 = 0.002;
 /// Maximum number of runs of a batch.
 const MAX_BATCH: f64 = 50.0;
 
-/// Time of a run from which on its processor time is reliable; that has the commands around the run in it.
+/// Time of a run from which on its CPU time is reliable; that has the commands around the run in it.
 const CPU_FROM: f64 = 0.005;
 
 /// Half of the unit of the server's clock, seconds.
@@ -86,7 +86,7 @@ const REFERENCE_RUNS: u32 = 5;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Point {
     pub(crate) size: u64,
-    /// Shortest time of a run, by the server's clock or its processor time, seconds.
+    /// Shortest time of a run, by the server's clock or its CPU time, seconds.
     pub(crate) seconds: f64,
     /// Shortest time of a run by the server's clock, seconds.
     pub(crate) clock: f64,
@@ -103,7 +103,7 @@ pub(crate) struct Point {
     pub(crate) changes: u64,
     /// Time of the reference at this size, seconds; 0 if it was not measured.
     pub(crate) reference: f64,
-    /// True if two batches took the same time, or the processor time counted.
+    /// True if two batches took the same time, or the CPU time counted.
     pub(crate) is_reproduced: bool,
     /// Shortest times of a run in each batch, the shortest first.
     pub(crate) batches: Vec<f64>,
@@ -162,7 +162,7 @@ pub(crate) struct Bounds {
 struct Timing {
     /// One run by the server's clock, seconds.
     clock: f64,
-    /// One run by the server's clock or its processor time, whichever is shorter, seconds. The processor time has the commands around
+    /// One run by the server's clock or its CPU time, whichever is shorter, seconds. The CPU time has the commands around
     /// the run in it, and the clock the time in which other programs used the processor: neither is shorter than the run.
     net: f64,
     runs: u32,
@@ -350,7 +350,7 @@ impl Rehearsal<'_> {
         self.budget.used(self.clock.now().mono, own_time())
     }
 
-    /// Numbers of the server; its processor time counts for the budget.
+    /// Numbers of the server; its CPU time counts for the budget.
     async fn snapshot(&mut self, session: &mut Session) -> Result<Snapshot, RehearseError> {
         let snapshot = session.snapshot().await?;
         self.budget.read(snapshot.cpu);
@@ -678,13 +678,13 @@ mod tests {
     #[test]
     fn time_without_the_processor_does_not_count() {
         for (runs, clock, cpu, expected) in [
-            // An idle machine: the processor time has the commands around the run in it.
+            // An idle machine: the CPU time has the commands around the run in it.
             (50, 35, 350, 0.7e-6),
             (1, 900_000, 910_000, 0.9),
             // Other programs ran for a while, also during a run of 0.4 ms.
             (1, 900_000, 300_000, 0.3),
             (4, 6_000, 1_600, 0.4e-3),
-            // No processor time is reported.
+            // No CPU time is reported.
             (1, 900_000, 0, 0.9),
         ] {
             let timing = timing(runs, clock, cpu);

@@ -68,7 +68,7 @@ pub(crate) fn fuzz(text: &str) {
 /// Rehearses the scripts that the flags name, and prints the results.
 ///
 /// # Errors
-/// Wrong flags, or a script or a server that fails. The server is ended and its folder removed in any case.
+/// Wrong flags, or a script or a server that fails. The server is ended and its directory removed in any case.
 pub(crate) async fn run(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, RehearseError> {
     let failed = |source: io::Error| RehearseError::Usage(format!("signals: {source}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -82,7 +82,7 @@ pub(crate) async fn run(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, Re
         _ = terminate.recv() => {}
     }
     if !cli.redis_addr_is_flag {
-        // The future owns the private server: dropping it ends the process and removes its folder.
+        // The future owns the private server: dropping it ends the process and removes its directory.
         return Err(RehearseError::Interrupted(Remains::Private));
     }
     interrupted.cancel();
@@ -199,7 +199,7 @@ fn existing_server(cli: &Cli, flags: &RehearseFlags) -> Result<Option<TargetConf
     Ok(targets.pop())
 }
 
-/// Scripts of a folder, sorted by name.
+/// Scripts of a directory, sorted by name.
 fn scripts(folder: &Path) -> Result<Vec<PathBuf>, RehearseError> {
     let mut paths = Vec::new();
     for entry in WalkDir::new(folder).max_depth(32).sort_by_file_name() {

@@ -22,7 +22,7 @@ const BUSY_MACHINE: f64 = 1.3;
 
 /// Note where the time budget ended the measurement too early.
 const TOO_FEW: &str =
-    "not enough sizes were measured within --time-budget to tell how it grows; give a longer one";
+    "not enough sizes were measured within --time-budget to determine how it grows; give a longer one";
 
 /// Number of commands that are listed.
 const MAX_COMMANDS: usize = 4;
@@ -64,7 +64,7 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Row {
     pub(crate) size: u64,
-    /// Shortest run, by the server's clock or its processor time. The curve is through these times.
+    /// Shortest run, by the server's clock or its CPU time. The curve is through these times.
     pub(crate) seconds: f64,
     /// Shortest run by the server's clock.
     pub(crate) clock_seconds: f64,
@@ -176,7 +176,7 @@ impl Report {
             (None, Some(row), None) if self.sizes.len() == 1 && !self.is_cut_short => {
                 format!("takes {}; nothing of its data grows", seconds(row.seconds))
             }
-            _ if self.is_cut_short => "too few sizes were measured to tell how it grows".to_owned(),
+            _ if self.is_cut_short => "too few sizes were measured to determine how it grows".to_owned(),
             _ => "grows, but the measurements do not show how".to_owned(),
         }
     }
@@ -295,7 +295,7 @@ fn waiting(point: &Point) -> f64 {
     point.clock / point.seconds
 }
 
-/// Seconds for people.
+/// Human-readable seconds.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1e-5 {
         return format!("{:.1} µs", seconds * 1e6);
@@ -322,7 +322,7 @@ pub(crate) fn about(number: f64) -> String {
     count((number / unit).round() * unit)
 }
 
-/// Number of bytes for people.
+/// Human-readable number of bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = float(bytes);
     let mut unit = "B";
@@ -383,7 +383,7 @@ mod tests {
             assert_eq!(cut.growth, None);
             assert!(cut.limits.iter().all(|limit| limit.reached.is_none()));
             assert!(cut.notes.iter().any(|note| note == TOO_FEW), "{:?}", cut.notes);
-            assert_eq!(cut.verdict(), "too few sizes were measured to tell how it grows");
+            assert_eq!(cut.verdict(), "too few sizes were measured to determine how it grows");
         }
         // Another reason for the end is none to doubt the times.
         let ended = report(Stop::RunLimit, &linear[..7], |index| index != 4);

@@ -1,4 +1,4 @@
-//! Private server of a rehearsal: a process on a unix socket in a temporary folder, without persistence.
+//! Private server of a rehearsal: a process on a unix socket in a temporary directory, without persistence.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::error::RehearseError;
 /// Names of servers that are searched in PATH, the preferred one first.
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 
-/// Folders that an ordinary user's PATH may not have.
+/// Directories that an ordinary user's PATH may not have.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
 /// Interval between looks for the socket.
@@ -26,7 +26,7 @@ const MAX_LOOKS: usize = 12_000;
 /// Time after which the server of a running script accepts a command to kill it.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_millis(1800);
 
-/// Server process. It is killed, and its folder removed, when this is dropped.
+/// Server process. It is killed, and its directory removed, when this is dropped.
 #[derive(Debug)]
 pub(crate) struct PrivateServer {
     process: Child,
@@ -46,7 +46,7 @@ impl PrivateServer {
         dump: Option<&Path>,
     ) -> Result<Self, RehearseError> {
         let program = match program {
-            // The server runs in a folder of its own.
+            // The server runs in a directory of its own.
             Some(program) if program.components().count() > 1 => std::path::absolute(program)
                 .map_err(|source| RehearseError::File { path: program.to_owned(), source })?,
             Some(program) => program.to_owned(),
@@ -102,7 +102,7 @@ impl PrivateServer {
         self.folder.path().join("server.sock")
     }
 
-    /// Processor time that the thread which runs commands has used; `None` if this system does not tell it.
+    /// CPU time that the thread which runs commands has used; `None` if this system does not report it.
     pub(crate) fn processor_time(&self) -> Option<Duration> {
         let id = self.process.id();
         let text = fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat")).ok()?;

@@ -15,7 +15,7 @@ pub(crate) struct CommandTime {
 pub(crate) struct Snapshot {
     /// By command in lower case; subcommands as `config|get`.
     pub(crate) commands: BTreeMap<String, CommandTime>,
-    /// Processor time of the thread that runs commands.
+    /// CPU time of the thread that runs commands.
     pub(crate) cpu: Duration,
     /// Number of changes to the data since the start; a save would reset it, and there is none.
     changes: u64,

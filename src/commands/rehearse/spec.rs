@@ -199,7 +199,7 @@ impl KeySpec {
         let Some(shape) = &self.shape else { return 0 };
         let each = match shape.kind {
             Kind::Absent => 0,
-            // The bytes of a string are written at once.
+            // The bytes of a string are written by one command.
             Kind::String => 1,
             _ => shape.elements.at(size),
         };

@@ -193,7 +193,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         Ok(())
     }
 
-    /// Resolves a path in the file, which is relative to the folder of the file.
+    /// Resolves a path in the file, which is relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }
@@ -233,7 +233,7 @@ mod tests {
     use crate::guard::{Budget, Mode, Patterns, Policy, UnknownScript};
     use crate::parse::{CommandNames, Privacy};
 
-    /// Loads a file with this text. The file `secret` beside it contains a password.
+    /// Loads a file with this text. The file `secret` next to it contains a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.yml");

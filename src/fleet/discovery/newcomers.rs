@@ -9,7 +9,7 @@ use crate::config::Endpoint;
 /// Interval between new servers in the long run: 200 per minute.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// New servers that are admitted at once. The specification of Redis Cluster is made for up to 1,000 nodes.
+/// New servers that are admitted immediately. The specification of Redis Cluster is made for up to 1,000 nodes.
 const BURST: u32 = 1000;
 
 /// Token bucket that limits the number of new servers.

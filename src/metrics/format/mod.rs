@@ -1,7 +1,7 @@
 //! Formats of the exposition, and the choice among them.
 //!
 //! A response is a sequence of families, each with the samples of all targets. The samples of a target are encoded by
-//! themselves, so that those of many targets never exist at once.
+//! themselves, so that those of many targets never exist at the same time.
 
 mod lines;
 mod openmetrics;
@@ -17,7 +17,7 @@ pub(crate) enum Format {
     Text,
     /// OpenMetrics 1.0 with created timestamps, units and exemplars.
     OpenMetrics,
-    /// Delimited messages of `io.prometheus.client`, with native histograms beside the classic ones.
+    /// Delimited messages of `io.prometheus.client`, with native histograms alongside the classic ones.
     Protobuf,
 }
 

@@ -1,4 +1,4 @@
-//! New lines in the files that a path denotes: one file, all `*.log` files of a folder, or all files that match a pattern.
+//! New lines in the files that a path denotes: one file, all `*.log` files of a directory, or all files that match a pattern.
 //!
 //! The content at the start is skipped. A file that appears later is read from its beginning. If a file is replaced (rotation), the
 //! old one is read to its end, and then the new one from its beginning. If one shrinks (truncation), it is read from its beginning
@@ -21,7 +21,7 @@ pub(super) const MAX_FILES: usize = 16;
 /// Maximum number of files that are compared.
 const MAX_MATCHES: usize = 10_000;
 
-/// Number of reads after which a folder is listed again.
+/// Number of reads after which a directory is listed again.
 const LISTING_READS: u32 = 10;
 
 /// Size of the read buffer, bytes.
@@ -36,7 +36,7 @@ const MAX_BEHIND: u64 = 32 << 20;
 /// Maximum length of a line, bytes; the rest is ignored.
 const MAX_LINE: usize = 4 << 10;
 
-/// Extension of the files that are read in a folder. Rotation appends to the name.
+/// Extension of the files that are read in a directory. Rotation appends to the name.
 const EXTENSION: &str = "log";
 
 /// Device and inode of a file.
@@ -157,7 +157,7 @@ struct Listed {
 #[derive(Debug)]
 struct Listing {
     files: Vec<Listed>,
-    /// True for the path of a file, false for a folder and a pattern.
+    /// True for the path of a file, false for a directory and a pattern.
     is_single: bool,
 }
 

@@ -8,9 +8,9 @@ const LUA_EXTENSION: &str = "lua";
 /// Scripts in a file.
 #[derive(Debug, Clone)]
 pub(crate) struct ScriptFile {
-    /// Last part of the path of the configured folder, for files of two folders with the same path.
+    /// Last part of the path of the configured directory, for files of two directories with the same path.
     pub(super) folder: String,
-    /// Path below that folder, with `/` between its parts.
+    /// Path below that directory, with `/` between its parts.
     pub(super) path: String,
     /// Name within the file (empty if there is one script), and body.
     pub(super) scripts: Vec<(String, Vec<u8>)>,

@@ -26,7 +26,7 @@ pub(super) fn path_of(file: &ScriptFile, part: &str) -> String {
     if part.is_empty() { file.path.clone() } else { format!("{}:{part}", file.path) }
 }
 
-/// Returns the first unused name: the one that the script gives itself, its path, its path with the folder, and that with a
+/// Returns the first unused name: the one that the script gives itself, its path, its path with the directory, and that with a
 /// number.
 pub(super) fn unused_name(
     file: &ScriptFile,

@@ -35,7 +35,7 @@ impl Template {
         &self.label
     }
 
-    /// True if a body of this length, of which the slow log has the beginning, can be this script: at least half of the beginning,
+    /// True if a body of this length, of which the slow log contains the beginning, can be this script: at least half of the beginning,
     /// and [`MIN_FIXED`] bytes, are its fixed parts.
     pub(super) fn matches(&self, beginning: &[u8], length: usize) -> bool {
         // Programs trim what they send.

@@ -83,7 +83,7 @@ impl Account {
         matches!(self.cursor.position(), Position::Unread(_))
     }
 
-    /// Number that grows with every change that has to be saved at once.
+    /// Number that grows with every change that has to be saved immediately.
     #[must_use]
     pub(crate) fn revision(&self) -> u64 {
         self.cursor.revision()

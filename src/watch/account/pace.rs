@@ -14,7 +14,7 @@ const DEFAULT_LENGTH: u64 = 128;
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
 /// Minimum pause between polls while new entries come. Timers are not finer: a shorter pause becomes zero, and the next
-/// request follows the reply at once.
+/// request follows the reply immediately.
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
 /// Minimum pause between polls of a log without new entries, whatever the server's threshold is.

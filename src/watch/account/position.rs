@@ -88,7 +88,7 @@ pub(super) struct Cursor {
     restored: bool,
     /// Time at which a log at this address was last read to its end.
     read_until: Option<Mono>,
-    /// Grows with every change that has to be saved at once.
+    /// Grows with every change that has to be saved immediately.
     revision: u64,
 }
 
@@ -143,12 +143,12 @@ impl Cursor {
         self.position
     }
 
-    /// Number that grows with every change that has to be saved at once.
+    /// Number that grows with every change that has to be saved immediately.
     pub(super) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Sets the position; a change has to be saved at once.
+    /// Sets the position; a change has to be saved immediately.
     pub(super) fn move_to(&mut self, position: Position) {
         if self.position != position {
             self.position = position;

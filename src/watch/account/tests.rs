@@ -90,7 +90,7 @@ impl Watcher {
     }
 }
 
-/// Content of the state file: the position and the numbers that depend on it.
+/// Content of the state file: the position and the counters that depend on it.
 struct Saved {
     account: SavedAccount,
     numbers: Watcher,

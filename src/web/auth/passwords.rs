@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 /// Maximum number of cached results, for accepted and for rejected passwords each.
 const MAX_CACHED: usize = 256;
 
-/// Maximum number of requests from one network that wait for verification; a browser sends fewer at once.
+/// Maximum number of requests from one network that wait for verification; a browser sends fewer concurrently.
 const MAX_PENDING: usize = 16;
 
 /// Maximum number of concurrent verifications, on machines with many cores.

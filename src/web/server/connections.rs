@@ -1,7 +1,7 @@
 //! Limit on HTTP connections, and eviction when they are too many or hold too much memory.
 //!
 //! A connection that waits for a request can be closed without losing a scrape, so these are evicted first, the one that
-//! has waited longest before the others. Among several clients, the one with the most connections gives way: a client that
+//! has waited longest before the others. Among several clients, the one with the most connections loses one: a client that
 //! opens thousands per second does not keep out others. A connection with a response in progress is evicted only if no other is left,
 //! and only after its client has stalled or had time enough. A flood of new connections therefore evicts itself, not
 //! scrapes in progress.
@@ -147,7 +147,7 @@ fn source(peer: IpAddr) -> IpAddr {
 }
 
 impl Table {
-    /// Returns the connection that gives way to a new one of `source`: one of the source that has the most, of those that may
+    /// Returns the connection that is evicted for a new one of `source`: one of the source that has the most, of those that may
     /// be evicted. `None` if there is none, unless another source has more than half of all connections.
     fn lowest(&self, source: IpAddr, now: Instant) -> Option<u64> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();

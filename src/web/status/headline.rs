@@ -35,7 +35,7 @@ impl Level {
     ];
 }
 
-/// Numbers that the headline is made of.
+/// Counts that the headline is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Number of targets in each state.
@@ -61,7 +61,7 @@ pub(crate) struct Headline {
 }
 
 impl Headline {
-    /// Creates the headline from the numbers of all targets.
+    /// Creates the headline from the state of all targets.
     pub(crate) fn of(counts: &Counts) -> Self {
         let in_state = |state: &str| counts.states.get(state).copied().unwrap_or_default();
         let (total, ok) = (counts.states.values().sum::<usize>(), in_state("ok"));

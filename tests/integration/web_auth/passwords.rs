@@ -62,14 +62,14 @@ fn a_password_is_required_and_verified() {
     assert!(lines_with(&exporter.logs(), &["unencrypted"]).is_empty());
 }
 
-/// Status of a scrape, and the processor time that it took: other programs don't change that.
+/// Status of a scrape, and the CPU time that it took: other programs don't change that.
 fn timed(exporter: &Exporter, authorization: &str) -> (u16, Duration) {
     let before = exporter.cpu_time();
     let status = get_as(exporter.addr(), "/metrics", Some(authorization)).status;
     (status, exporter.cpu_time().saturating_sub(before))
 }
 
-/// Verifying a hash of this cost takes a third of a second of processor time or more; everything else a few milliseconds.
+/// Verifying a hash of this cost takes a third of a second of CPU time or more; everything else a few milliseconds.
 #[test]
 fn a_password_is_verified_once_and_an_unknown_user_takes_as_long_as_a_wrong_password() {
     let site = Site::new(&users_text(13));

@@ -90,7 +90,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Folder of the state file. On a disk that other programs use, a write can take longer than the exporter waits for it, and
+/// Directory of the state file. On a disk that other programs use, a write can take longer than the exporter waits for it, and
 /// then it promises less.
 fn folder_in_memory() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a temporary directory")
