@@ -163,16 +163,16 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
     }
     let known = real.iter().flatten().map(|script| script.false_alarms.len()).sum::<usize>();
     println!(
-        "{} scripts and {} real ones: {} of {expected} cases found, {} false alarms",
+        "{} scripts and {} real ones: {} of {expected} cases found, {} false positives",
         written.len(),
         real.as_ref().map_or(0, Vec::len),
         expected - missed.len(),
         known + unlabelled.len(),
     );
     assert!(missed.is_empty(), "not found: {missed:#?}");
-    assert!(unlabelled.is_empty(), "false alarms: {unlabelled:#?}");
+    assert!(unlabelled.is_empty(), "false positives: {unlabelled:#?}");
     assert!(outdated.is_empty(), "no longer reported: {outdated:#?}");
-    assert_eq!(known, 0, "known false alarms");
+    assert_eq!(known, 0, "known false positives");
     if let Some(real) = real {
         let page = fs::read_to_string(repository("docs/lint.md")).unwrap().replace('\n', " ");
         let scripts = written.len() + real.len();
@@ -183,7 +183,7 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
                 real.len(),
                 packages.len()
             ),
-            format!("All {expected} labelled cases are found, with 0 false alarms"),
+            format!("All {expected} labelled cases are found, with 0 false positives"),
         ] {
             assert!(page.contains(&sentence), "docs/lint.md: {sentence}");
         }
