@@ -104,7 +104,7 @@ impl GuardOutcome {
             Self::KilledNext => {
                 "the guard's kill was accepted late: the script may already have ended, and the next one was killed instead"
             }
-            Self::KilledAgain => "the guard killed the script again, because the kill before had no effect",
+            Self::KilledAgain => "the guard killed the script again, because the previous kill had no effect",
             Self::Unkillable => {
                 "the guard could not kill the script: it has written, so the server refuses a kill; wait, or end the server \
                  by SHUTDOWN NOSAVE, which loses every write since its last save"
