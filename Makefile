@@ -5,9 +5,9 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 # Most tests wait for servers, so more of them than cores run concurrently. Those of the status page need the processor, and two others take over
 # a minute each: they run alongside the rest from the start, a few at a time.
-TEST_THREADS ?= 8
+TEST_THREADS ?= 5
 LONG_TESTS = status_page:: incidents:: paging::
-LONG_TEST_THREADS ?= 4
+LONG_TEST_THREADS ?= 2
 
 .PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
