@@ -425,6 +425,10 @@ impl<'a> Session<'a> {
         for _ in 0..READS_PER_POLL {
             let command = Command::SlowlogGet(self.handle.numbers().slowlog_request());
             let reply = self.request(command).await;
+            if reply.is_ok() && self.handle.numbers().liveness().is_unconfirmed() {
+                // What blocked the server may not be in it. The slow log is read again when the server is free.
+                return Ok(());
+            }
             let privacy = self.handle.config().privacy;
             let reply = match reply.and_then(|value| Ok(SlowlogReply::parse(value, privacy)?)) {
                 Ok(reply) => reply,

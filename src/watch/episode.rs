@@ -20,6 +20,8 @@ pub(crate) struct Episode {
     /// First silence after BUSY in which another call may have followed the one that ran before; nothing has shown since which
     /// of the two runs.
     pub(super) gap: Option<Gap>,
+    /// Time of an ordinary reply after which the server may still be blocked: the end, if the next reply is an ordinary one too.
+    pub(super) answered: Option<Mono>,
 }
 
 /// A silence after a BUSY reply.
@@ -54,7 +56,7 @@ pub(super) struct Proof {
 impl Episode {
     /// An episode that began at `began` and was noticed at `noticed`.
     pub(super) const fn new(began: Mono, noticed: Mono) -> Self {
-        Self { began, noticed, follows: false, evidence: None, running: None, gap: None }
+        Self { began, noticed, follows: false, evidence: None, running: None, gap: None, answered: None }
     }
 
     /// Notes a BUSY reply, read at `read`, to a request sent at `sent`.

@@ -26,7 +26,7 @@ use test_support::scripts::{
     BUSY_LIBRARY, BUSY_LOOP, busy_eval, busy_fcall, eval, evalsha, load, load_library,
 };
 use test_support::server::{Builder, Kind, Server, run_on};
-use test_support::wait::stays_true;
+use test_support::wait::{eventually, stays_true};
 
 on_each_server!(
     every_call_carries_its_files_name,
@@ -213,6 +213,9 @@ fn what_runs_is_named_from_the_logs_of_a_pod(kind: Kind) {
     let mut client = server.client();
     let script = load(&mut client, BUSY_LOOP)[..12].to_owned();
     for current in ["0.log", "0.log", "1.log"] {
+        let file = container.join(current);
+        fs::OpenOptions::new().create(true).append(true).open(&file).unwrap();
+        eventually(LIMIT, "the log to be followed", || exporter.has_open(&file).then_some(()));
         exporter.wait_for(LIMIT, "the server to be idle", is_idle);
         client.send(&busy_eval(TIME));
         exporter.wait_for(LIMIT, &format!("the script to be named by {current}"), |metrics| {

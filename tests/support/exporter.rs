@@ -194,7 +194,7 @@ impl Exporter {
     }
 
     /// True if the process has the file open.
-    fn has_open(&self, path: &Path) -> bool {
+    pub fn has_open(&self, path: &Path) -> bool {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a running process");
         files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == path))
     }

@@ -6,6 +6,9 @@
 //! An ordinary reply to a request that a BUSY server rejects proves that the server was free at some time between the
 //! sending of the request and the reading of the reply. Whatever began before the request was sent has ended; something
 //! that began later may still run. So the end of an ended episode can move to the next one until the slow log is read.
+//!
+//! A server can work off a request and begin a script in the same turn of its event loop. It sends the reply when the script has
+//! ended, or passes the time limit. So a reply that took as long as the time limit does not end a silence; the next one does.
 
 #[cfg(test)]
 mod simulation;
@@ -197,6 +200,16 @@ impl Liveness {
     /// A request that was sent at `sent`, and that a BUSY server rejects, was answered.
     pub(super) fn answered(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_free = self.last_free.max(sent);
+        if let State::Blocked(episode) = &mut self.state
+            && episode.answered.is_none()
+            && sent <= episode.began
+            // The clocks of server and exporter may run at slightly different speeds.
+            && self.time_limit.is_some_and(|limit| now.mono.since(sent).saturating_add(limit / 100) >= limit)
+        {
+            episode.answered = Some(now.mono);
+            self.last_reply = Some(now.mono);
+            return;
+        }
         self.presumed_free(now, events);
     }
 
@@ -216,6 +229,9 @@ impl Liveness {
 
     /// A request that was sent at `sent` has no reply yet, and the server's kernel accepts connections.
     pub(super) fn silent(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
+        if self.is_unconfirmed() {
+            self.end_and_enter(State::Ok, now, events);
+        }
         match self.state.clone() {
             State::Busy(kind, mut episode) => {
                 let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
@@ -240,7 +256,7 @@ impl Liveness {
                 self.go_busy(kind, episode, now, events);
             }
             Some(episode) => {
-                let episode = episode.clone();
+                let episode = Episode { answered: None, ..episode.clone() };
                 let known = self.state.busy_kind().or(episode.named_kind());
                 if known.is_some_and(|known| known != kind) {
                     // One has ended and another has begun between two replies. The other one delayed this reply: until
@@ -379,6 +395,11 @@ impl Liveness {
         self.history.attribute(entries, clock_ahead, Some(self.last_free), events)
     }
 
+    /// True while only the next reply shows whether the server is still blocked.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.state.episode().is_some_and(|episode| episode.answered.is_some())
+    }
+
     /// Attributes ended blockages; the slow log can't be read.
     pub(super) fn attribute_without_slowlog(&mut self, events: &mut Vec<Event>) {
         self.history.attribute(&[], None, None, events);
@@ -470,7 +491,8 @@ impl Liveness {
     /// Ends the episode, if there is one, and enters a state without one.
     fn end_and_enter(&mut self, state: State, now: Timestamps, events: &mut Vec<Event>) {
         if let Some(episode) = self.state.episode().cloned() {
-            self.history.push(episode, self.state.busy_kind(), now.mono, now, events);
+            let end = episode.answered.unwrap_or(now.mono);
+            self.history.push(episode, self.state.busy_kind(), end, now, events);
         }
         self.enter(state, now, events);
     }

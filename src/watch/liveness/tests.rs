@@ -97,8 +97,7 @@ fn what_is_named_holds_only_while_it_runs() {
     assert!(liveness.running_script().is_none());
 }
 
-/// The server worked off SLOWLOG GET, then began a script in the same turn of its event loop: it sends the reply when the script
-/// passes the time limit, or has ended.
+/// The server worked off SLOWLOG GET, then began a script: the reply was long on its way, or sent only when the script had ended.
 #[test]
 fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
     let eval = |ended_at: u64, length: u64| Entry {
@@ -114,7 +113,7 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
     liveness.silent(mono(100), at(350), &mut events);
     liveness.answered(mono(100), at(2000), &mut events);
     liveness.silent(mono(2000), at(2250), &mut events);
-    liveness.answered(mono(2000), at(4010), &mut events);
+    liveness.answered(mono(2000), at(3500), &mut events);
     liveness.attribute(&[eval(2000, 1900)], Some(0.0), &mut events);
     assert_eq!(ended(&events), [(Cause::Script, ms(1900), None)]);
     assert!(liveness.awaits_attribution());
@@ -152,6 +151,50 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
         assert_eq!(ended(&events), [(Cause::Unknown, ms(500), None)]);
         assert!(!liveness.awaits_attribution());
     }
+}
+
+#[test]
+fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
+    let blocked = || {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.set_time_limit(Some(ms(2000)));
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.silent(mono(100), at(350), &mut events);
+        liveness.answered(mono(100), at(2110), &mut events);
+        assert_eq!(liveness.state().kind(), StateKind::Blocked);
+        assert_eq!(liveness.last_reply(), Some(mono(2110)));
+        (liveness, events)
+    };
+    // The script that began right after the request was worked off passes the time limit.
+    let (mut liveness, mut events) = blocked();
+    liveness.busy(BusyKind::Script, mono(2111), at(2112), &mut events);
+    assert_eq!(liveness.blocked(at(2112)), ms(2012));
+    liveness.answered(mono(4000), at(4000), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Ok);
+    liveness.attribute(&[], Some(0.0), &mut events);
+    assert_eq!(ended(&events), [(Cause::Script, ms(3900), None)]);
+
+    // It was a slow command: the end is that of the first reply.
+    let (mut liveness, mut events) = blocked();
+    liveness.answered(mono(2111), at(2200), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Ok);
+    liveness.attribute(&[], Some(0.0), &mut events);
+    assert_eq!(ended(&events), [(Cause::Unknown, ms(2010), None)]);
+
+    // Something else follows, or the server goes away.
+    let (mut liveness, mut events) = blocked();
+    liveness.silent(mono(2111), at(2400), &mut events);
+    assert_eq!(liveness.blocked(at(2400)), ms(289), "another blockage");
+    let (mut gone, mut events_of_gone) = blocked();
+    gone.unreachable(&outage("gone"), at(3000), &mut events_of_gone);
+    assert_eq!(ended(&events_of_gone), [(Cause::Unknown, ms(2010), None)]);
+
+    // One that took less can't be from before such a script.
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.set_time_limit(Some(ms(2000)));
+    liveness.silent(mono(100), at(350), &mut events);
+    liveness.answered(mono(100), at(1900), &mut events);
+    assert_eq!(liveness.state().kind(), StateKind::Ok);
 }
 
 #[test]
