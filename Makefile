@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 # Most tests wait for servers, so more of them than cores run concurrently. Those of the status page need the processor, and two others take over
 # a minute each: they run alongside the rest from the start, a few at a time.
-TEST_THREADS ?= 5
+TEST_THREADS ?= 6
 LONG_TESTS = status_page:: incidents:: paging::
 LONG_TEST_THREADS ?= 2
 

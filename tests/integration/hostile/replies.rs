@@ -208,7 +208,7 @@ fn large_replies_of_many_servers_share_one_budget() {
         }
         let mut exporter = Exporter::builder().args(&args).args(&QUICK).start();
         let dropped = |metrics: &Metrics| metrics.sum("redis_script_exporter_poll_failures_total", &[]);
-        exporter.wait_for(LIMIT, "many dropped replies", |metrics| dropped(metrics) >= 40.0);
+        exporter.wait_for(LIMIT * 3, "many dropped replies", |metrics| dropped(metrics) >= 40.0);
         let target = target_of(&good);
         for calls in 1..=5 {
             spin(&mut good.client(), "EVAL", SPIN);
