@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Most tests wait for servers, so more of them than cores run at once; with 12, tests that measure silence fail on two cores. Those of the
 # status page need the processor, and some others take up to a minute each: they run beside the rest from the start.
 TEST_THREADS ?= 6
-LONG_TESTS = discover:: incidents:: paging:: status_page::
+LONG_TESTS = incidents:: paging:: status_page::
 LONG_TEST_THREADS ?= 2
 
 .PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv

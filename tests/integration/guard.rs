@@ -783,10 +783,12 @@ fn random_sequences(kind: Kind, count: u64) {
                 assert!(entry.micros >= BUSY_AFTER * 1000, "{entry:?} under {rules:?}; seed {seed}");
             }
         }
-        let metrics = exporter.metrics();
-        let told = ["killed", "killed_next", "killed_again"].map(|outcome| count_of(&metrics, outcome));
-        let told: u64 = told.into_iter().sum();
-        assert!(told >= u64::try_from(killed_at.len()).unwrap(), "{told} of {} were told", killed_at.len());
+        // The client has the error before the guard has the reply to its kill.
+        let killed = u64::try_from(killed_at.len()).unwrap();
+        exporter.wait_for(LIMIT, "all kills to be told", |metrics| {
+            let told = ["killed", "killed_next", "killed_again"].map(|outcome| count_of(metrics, outcome));
+            told.into_iter().sum::<u64>() >= killed
+        });
     }
     println!("{kind}: {kills} kills in {sequences} sequences");
 }
