@@ -124,7 +124,11 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     });
     assert_eq!(client.receive(), Value::Int(1));
 
-    assert_eq!(states(&seen), ["ok", "blocked", "busy_script", "ok"], "{seen:?}");
+    // On a busy machine, the server that runs the script may not answer for a moment.
+    let mut known = states(&seen);
+    known.retain(|state| *state != "busy_silent");
+    known.dedup();
+    assert_eq!(known, ["ok", "blocked", "busy_script", "ok"], "{seen:?}");
     let one_second = first(&seen, |seen| seen.blocked >= 1.0);
     let busy = first(&seen, |seen| seen.state == "busy_script");
     println!("{kind}: blocked for 1 s seen after {one_second:?}, busy after {busy:?}");
