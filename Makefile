@@ -3,9 +3,9 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once; with 12, tests that measure silence fail on two cores. Those of the
+# Most tests wait for servers, so more of them than cores run at once. Those of the
 # status page need the processor, and some others take up to a minute each: they run beside the rest from the start.
-TEST_THREADS ?= 5
+TEST_THREADS ?= 10
 LONG_TESTS = incidents:: paging:: status_page::
 LONG_TEST_THREADS ?= 2
 

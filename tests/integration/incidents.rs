@@ -388,6 +388,17 @@ fn random_incidents(kind: Kind) {
     judge(&incidents, &receiver.pages(), &said, &targets);
 }
 
+/// True if an incident needs no page of its own: no scrape saw the gap after the one before it, so the critical alert of that one went on,
+/// and `RedisSlowScript` of the same script, which lasts a minute, did so too.
+fn continues(incident: &Incident, earlier: &[Incident]) -> bool {
+    let mut earlier = earlier.iter().filter(|earlier| earlier.server == incident.server).rev();
+    // On a busy machine, a scrape takes place later than each second.
+    let is_near = |earlier: &Incident| incident.began - earlier.ended < load_per_core();
+    earlier.clone().next().is_some_and(is_near)
+        && earlier
+            .any(|earlier| earlier.identity == incident.identity && incident.ended - earlier.ended < 60.0)
+}
+
 /// Prints the table, and fails if a page is not true, if an incident has none, or if one has two critical ones.
 fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[String; 2]) {
     let mut wrong = Vec::new();
@@ -426,9 +437,9 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
     let mut table = String::from(
         "| server | what | name | s | end | pages | named while it ran |\n| --- | --- | --- | ---: | --- | --- | --- |\n",
     );
-    for (incident, pages) in incidents.iter().zip(&pages_of) {
+    for (index, (incident, pages)) in incidents.iter().zip(&pages_of).enumerate() {
         let critical = pages.iter().filter(|page| page.severity == "critical").count();
-        if pages.is_empty() || critical > 1 {
+        if (pages.is_empty() && !continues(incident, &incidents[..index])) || critical > 1 {
             wrong.push(format!("{} pages, {critical} critical: {incident:#?}", pages.len()));
         }
         let texts: Vec<_> = said

@@ -72,6 +72,7 @@ fn a_blocked_server() {
         exporter.wait_for(LIMIT, "the blockage", |metrics| {
             metrics.value("redis_script_target_state", &[("state", "blocked")]) == Some(1.0)
         });
+        server.give_way();
         look(&exporter, "blocked");
         let mut connection = Connection::open(exporter.addr()).unwrap();
         let plain = connection.request("GET", "/", &[("Accept", "text/plain")]).unwrap();
@@ -95,6 +96,7 @@ fn a_server_that_is_busy_with_a_function() {
         exporter.wait_for(LIMIT, "the function's name", |metrics| {
             metrics.value("redis_script_running_info", &[("script", "busy_loop")]) == Some(1.0)
         });
+        server.give_way();
         look(&exporter, "busy");
         // A server whose answers are late is shown as silent meanwhile.
         let command = eventually(LIMIT, "the command", || {
@@ -116,6 +118,7 @@ fn a_server_that_is_busy_with_a_script_that_has_written() {
         caller.send(&eval(&format!("redis.call('SET', 'x', 1)\n{BUSY_LOOP}"), LONG));
         wait_for_state(&exporter, "busy_script", 1);
         assert!(is_error(&server.call(&["SCRIPT", "KILL"]), "UNKILLABLE"));
+        server.give_way();
         look(&exporter, "busy_script");
     });
 }
@@ -136,6 +139,7 @@ fn a_server_that_is_busy_with_a_module() {
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         server.client().send(&["busy.module", "600000"]);
         wait_for_state(&exporter, "busy_module", 1);
+        server.give_way();
         look(&exporter, "busy_module");
     });
 }
@@ -189,6 +193,7 @@ fn a_guard_that_killed_or_left_a_script() {
         for (target, outcome) in names.into_iter().zip(["killed", "unkillable", "dry_run", "budget"]) {
             wait_for_outcome(target, outcome);
         }
+        servers.iter().for_each(Server::give_way);
         look(&exporter, "guard");
         let plain = plain(&exporter);
         assert!(plain.contains("  The guard would have killed the script (mode dry-run)"), "{plain}");
@@ -487,6 +492,7 @@ fn one_server_is_blocked_and_one_is_down() {
         wait_for_state(&exporter, "unreachable", 1);
         server.client().send(&busy_eval(LONG));
         wait_for_state(&exporter, "busy_script", 1);
+        server.give_way();
         look(&exporter, "blocked_and_down");
     });
 }

@@ -481,6 +481,14 @@ impl Server {
         self.process.signal(Signal::SIGCONT);
     }
 
+    /// Leaves the processor to others first, for an endless script while a test looks at something else. Does nothing without `renice`.
+    pub fn give_way(&self) {
+        let _ = Command::new("renice")
+            .args(["-n", "5", "-p", &self.pid().to_string()])
+            .stdout(Stdio::null())
+            .status();
+    }
+
     /// Starts the server again, on the same port and in the same directory, and waits until it serves. One that still
     /// runs is killed first.
     #[track_caller]
