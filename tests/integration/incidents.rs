@@ -388,15 +388,11 @@ fn random_incidents(kind: Kind) {
     judge(&incidents, &receiver.pages(), &said, &targets);
 }
 
-/// True if an incident needs no page of its own: no scrape saw the gap after the one before it, so the critical alert of that one went on,
-/// and `RedisSlowScript` of the same script, which lasts a minute, did so too.
+/// True if an incident needs no page of its own: no scrape saw the gap after the one before it on its server, whose page goes on.
 fn continues(incident: &Incident, earlier: &[Incident]) -> bool {
-    let mut earlier = earlier.iter().filter(|earlier| earlier.server == incident.server).rev();
+    let latest = earlier.iter().rfind(|earlier| earlier.server == incident.server);
     // On a busy machine, a scrape takes place later than each second.
-    let is_near = |earlier: &Incident| incident.began - earlier.ended < load_per_core();
-    earlier.clone().next().is_some_and(is_near)
-        && earlier
-            .any(|earlier| earlier.identity == incident.identity && incident.ended - earlier.ended < 60.0)
+    latest.is_some_and(|latest| incident.began - latest.ended < load_per_core())
 }
 
 /// Prints the table, and fails if a page is not true, if an incident has none, or if one has two critical ones.
