@@ -241,7 +241,11 @@ const scenarios = {
   },
   /** The exporter hangs, responds again, and is terminated. */
   async dead(page) {
-    const green = () => { const overview = document.querySelector('#overview'); return !overview.hidden && overview.innerText.includes('not blocked'); };
+    // At one moment: on a busy machine, the exporter may not respond in the next one.
+    const green = () => {
+      const [overview, stale] = ['#overview', '#stale'].map((id) => document.querySelector(id));
+      return !overview.hidden && overview.innerText.includes('not blocked') && stale.hidden && document.title === 'redis-script-exporter';
+    };
     const gone = () => document.querySelector('#overview').hidden && !document.querySelector('#stale').hidden && document.title.startsWith('No response');
     await until(page, green);
     const held = [];
@@ -250,8 +254,6 @@ const scenarios = {
     await page.unroute('**/api/**');
     for (const route of held) await route.abort('aborted').catch(() => {});
     await until(page, green);
-    assert.equal(await page.locator('#stale').isVisible(), false);
-    assert.equal(await page.title(), 'redis-script-exporter');
     await page.route('**/api/**', (route) => route.abort('connectionrefused'));
     await until(page, gone);
     assert.doesNotMatch(await visibleText(page), /not blocked/);
