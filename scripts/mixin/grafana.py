@@ -314,7 +314,7 @@ def check(folder):
     groups = [group for group in groups if group["rules"]]
     (folder / "tests").mkdir(parents=True)
     (folder / "redis-script.rules.yml").write_text(json.dumps({"groups": groups}))
-    for name in ("health.yml", "setups.yml"):
+    for name in ("cache.yml", "health.yml", "setups.yml"):
         text = (REPOSITORY / "alerts/tests" / name).read_text()
         # Without the texts, and without cases about all alerts: there a slow call has no redis_script_info.
         text = re.sub(r"\n( +)exp_annotations:[^\n]*(?:\n\1 [^\n]*)*", "", text)
