@@ -91,6 +91,10 @@ const MIN_SIZE: f64 = 100.0;
 /// Minimum ratio of the part that grows to the fixed part, at the largest size, for a growth of n and more.
 const MIN_GROWN: f64 = 2.0;
 
+/// Time of the largest size from which on a growth faster than n is claimed: in less, the server's whole microseconds and the fixed
+/// part of a call hide what grows.
+const MIN_FASTER_THAN_LINEAR: f64 = 2e-4;
+
 /// Parts of the slowdown that a run may have.
 const SHARES: [f64; 9] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0];
 
@@ -279,6 +283,12 @@ impl Fit {
         };
         let least = if self.curve.growth == Growth::Quadratic { MIN_CUT_QUADRATIC } else { MIN_CUT_SAMPLES };
         is_alone && deviation <= MAX_CUT_DEVIATION && self.samples.len() >= least
+    }
+
+    /// True if a growth faster than n was found in runs that are too short to show one.
+    pub(crate) fn is_too_short(&self) -> bool {
+        self.curve.growth > Growth::Linear
+            && self.samples.last().is_none_or(|largest| largest.seconds < MIN_FASTER_THAN_LINEAR)
     }
 
     /// Time at a size: between the measured times, or by the curve from the last of them on.
@@ -768,6 +778,21 @@ mod tests {
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
         let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
         assert!(unclear.is_none_or(|fit| fit.curve.growth == Growth::Linearithmic && !fit.is_certain()));
+    }
+
+    #[test]
+    fn runs_of_microseconds_show_no_growth_faster_than_linear() {
+        let is_too_short = |seconds_at_ten: f64| {
+            let samples = samples(|size| seconds_at_ten * size * size / 100.0, 0.0, &[1.0; 5]);
+            let fit = Fit::new(&samples, false).unwrap();
+            assert_eq!(fit.curve.growth, Growth::Quadratic);
+            fit.is_too_short()
+        };
+        // At 1 000 elements 0.1 ms, and 10 ms.
+        assert!(is_too_short(1e-8));
+        assert!(!is_too_short(1e-6));
+        let linear = Fit::new(&samples(|size| 1e-9 * size, 0.0, &[1.0; 5]), false).unwrap();
+        assert!(!linear.is_too_short());
     }
 
     #[test]

@@ -119,12 +119,15 @@ impl Report {
         let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
         let is_contradicted = fit.as_ref().is_some_and(contradicts);
         let is_cut_short = measured.is_cut_short() && !fit.as_ref().is_some_and(Fit::is_certain);
-        let fit = fit.filter(|_| !is_contradicted && !is_cut_short);
+        let is_too_short = fit.as_ref().is_some_and(Fit::is_too_short);
+        let fit = fit.filter(|_| !is_contradicted && !is_cut_short && !is_too_short);
         let mut notes = notes(plan, measured);
         if is_contradicted {
             notes.push("the times before the killed run do not show how it grows".to_owned());
         } else if is_cut_short {
             notes.push(TOO_FEW.to_owned());
+        } else if is_too_short {
+            notes.push("the runs are too short to show how it grows: raise --max-size".to_owned());
         } else if fit.is_none() && measured.points.len() > 3 {
             notes.push("no curve passes near the measured times".to_owned());
         }
