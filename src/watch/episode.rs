@@ -1,5 +1,7 @@
 //! A blockage in progress.
 
+use std::time::Duration;
+
 use super::running_script::Running;
 use crate::clock::Mono;
 use crate::parse::BusyKind;
@@ -27,8 +29,8 @@ pub(crate) struct Episode {
 /// A silence after a BUSY reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
-    /// Time at which the last request before it was sent that was answered BUSY: what ran before ran then.
-    pub(super) last_sent: Mono,
+    /// Time at which what ran before still ran.
+    pub(super) still_ran: Mono,
     /// Time at which the request was sent that had no reply: something ran from then on.
     pub(super) unanswered: Mono,
 }
@@ -63,6 +65,14 @@ impl Episode {
     pub(super) fn note_busy(&mut self, sent: Mono, read: Mono) {
         let first = Evidence { last_sent: sent, proof: Proof { asked: sent, read, began: read } };
         self.evidence.get_or_insert(first).last_sent = sent;
+    }
+
+    /// Time at which what BUSY replies showed still ran: when the last request was sent that was answered BUSY, and for the time limit,
+    /// as there is no such reply before.
+    pub(super) fn still_ran(&self, time_limit: Option<Duration>) -> Mono {
+        self.evidence.map_or(self.began, |Evidence { last_sent, proof }| {
+            last_sent.max(time_limit.map_or(last_sent, |limit| (self.began + limit).min(proof.read)))
+        })
     }
 
     /// Kind of what was named.

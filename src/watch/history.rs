@@ -150,7 +150,7 @@ impl History {
             running_script: episode
                 .running
                 .map(|Running { running_script, began }| (running_script, now.unix_of(began))),
-            gap: episode.gap.map(|gap| [gap.last_sent, gap.unanswered].map(|time| now.unix_of(time))),
+            gap: episode.gap.map(|gap| [gap.still_ran, gap.unanswered].map(|time| now.unix_of(time))),
         };
         self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
     }

@@ -234,8 +234,8 @@ impl Liveness {
         }
         match self.state.clone() {
             State::Busy(kind, mut episode) => {
-                let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
-                episode.gap.get_or_insert(Gap { last_sent, unanswered: sent });
+                let still_ran = episode.still_ran(self.time_limit);
+                episode.gap.get_or_insert(Gap { still_ran, unanswered: sent });
                 self.enter(State::BusySilent(kind, episode), now, events);
             }
             State::Blocked(_) | State::BusySilent(..) => {}
@@ -306,7 +306,7 @@ impl Liveness {
         if another {
             self.split_in_same_state(latest, now, events);
         } else if let Some(episode) = self.state.episode_mut()
-            && episode.gap.is_some_and(|gap| latest <= gap.last_sent)
+            && episode.gap.is_some_and(|gap| latest <= gap.still_ran)
         {
             episode.gap = None;
         }
@@ -442,7 +442,7 @@ impl Liveness {
         let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
         let is_same = self.time_limit.is_some_and(|limit| now.mono.since(last_sent) < limit);
         // An earlier silence stays in doubt.
-        let gap = episode.gap.filter(|gap| !is_same || gap.last_sent < last_sent);
+        let gap = episode.gap.filter(|gap| !is_same || gap.still_ran < last_sent);
         self.enter(State::Busy(kind, Episode { gap, ..episode }), now, events);
     }
 

@@ -454,6 +454,23 @@ fn what_follows_busy_without_a_reply_in_between_is_another_blockage_by_its_entry
     }
 }
 
+/// The only BUSY reply is that to the first request, which waited for the whole time limit.
+#[test]
+fn what_follows_a_script_that_is_killed_at_its_first_busy_reply_is_another_blockage() {
+    let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+    liveness.set_time_limit(Some(ms(5000)));
+    liveness.answered(mono(0), at(0), &mut events);
+    liveness.silent(mono(200), at(450), &mut events);
+    liveness.busy(BusyKind::Script, mono(200), at(5030), &mut events);
+    liveness.silent(mono(5230), at(5480), &mut events);
+    liveness.answered(mono(5230), at(10_550), &mut events);
+    liveness.answered(mono(10_560), at(10_561), &mut events);
+    let entries = [entry_of(1, 5400, 5400, &["EVAL", "a"]), entry_of(4, 10_550, 5100, &["EVAL", "b"])];
+    assert_eq!(liveness.attribute(&entries, Some(0.0), &mut events).undetected, [4]);
+    let lengths: Vec<_> = ended(&events).into_iter().map(|(cause, length, _)| (cause, length)).collect();
+    assert_eq!(lengths, [(Cause::Script, ms(5420)), (Cause::Script, ms(5100))]);
+}
+
 #[test]
 fn a_script_that_follows_another_one_and_is_busy_too_is_another_blockage_by_its_entry() {
     let (mut liveness, mut events, _) = busy_with_a_named_script(Some(ms(5000)));
