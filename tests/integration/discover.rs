@@ -619,12 +619,18 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
             let ids = list.lines().filter(|line| line.contains("cmd=slowlog") || line.contains("cmd=ping"));
             ids.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<Vec<_>>()
         };
-        let before = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
-        exporter.signal(Signal::SIGHUP);
-        exporter.wait_for(LIMIT, "the reload", |_| exporter.logs().contains("configuration reloaded"));
-        assert!(exporter.logs().contains("kept=2 changed=0 started=0 ended=0"), "{}", exporter.logs());
-        let after = eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
-        assert_eq!(before, after);
+        let connection =
+            || eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
+        // On a busy machine, a connection can also end because the server does not answer in time.
+        eventually(LIMIT, "a reload that keeps the connection", || {
+            let before = connection();
+            exporter.take_logs();
+            exporter.signal(Signal::SIGHUP);
+            exporter.wait_for(LIMIT, "the reload", |_| exporter.logs().contains("configuration reloaded"));
+            let logs = exporter.logs();
+            assert!(logs.contains("kept=2 changed=0 started=0 ended=0"), "{logs}");
+            (before == connection()).then_some(())
+        });
         exporter.take_logs();
         let text = config(&own, ", slow: {warning: 100ms}");
         let text = if winner == "a" {

@@ -384,19 +384,28 @@ fn outages_are_worded_as_in_check() {
         let exporter = Exporter::builder().args(&flags).args(&EAGER).start();
         wait_for_state(&exporter, "unreachable", 4);
         wait_for_state(&exporter, "unauthorized", 2);
-        let rows = api(&exporter, "targets");
-        let check = Exporter::builder().args(&["check", "--format=json"]).args(&flags).run();
-        let report: Json = serde_json::from_str(&check.stdout).unwrap();
+        let find = |rows: &Json, server: &Json| {
+            let rows = rows["targets"].as_array().unwrap();
+            let row =
+                rows.iter().find(|row| row["target"] == server["target"] && row["state"] == server["state"]);
+            row.cloned()
+        };
+        // On a busy machine, a server may not answer one of the two.
+        let (rows, report) = eventually(LIMIT, "the same states on the page and in check", || {
+            let rows = api(&exporter, "targets");
+            let check = Exporter::builder().args(&["check", "--format=json"]).args(&flags).run();
+            let report: Json = serde_json::from_str(&check.stdout).unwrap();
+            let servers = report["servers"].as_array().unwrap();
+            servers.iter().all(|server| find(&rows, server).is_some()).then(|| (rows, report.clone()))
+        });
         for server in report["servers"].as_array().unwrap() {
             let problem = &server["problems"][0];
             let advice = problem["advice"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
             let message = problem["message"].as_str().unwrap();
             let expected = std::iter::once(format!("{message}.")).chain(advice.clone().map(str::to_owned));
             let expected = expected.collect::<Vec<_>>().join(" ");
-            let rows = rows["targets"].as_array().unwrap();
-            let row =
-                rows.iter().find(|row| row["target"] == server["target"] && row["state"] == server["state"]);
-            let shown = &row.expect("the target")["problems"][0];
+            let row = find(&rows, server).unwrap();
+            let shown = &row["problems"][0];
             assert_eq!(shown["text"].as_str().map(str::to_lowercase), Some(expected.to_lowercase()));
             assert_eq!((&shown["code"], &shown["test"]), (&problem["code"], &problem["test"]));
             let words = ["state changed", &*advice.collect::<Vec<_>>().join(" ")];

@@ -147,9 +147,13 @@ fn login(user: &str, password: &str) -> String {
 
 /// Gets a page, saying who asks.
 fn get_as(addr: SocketAddr, path: &str, authorization: Option<&str>) -> Response {
+    try_get_as(addr, path, authorization).unwrap()
+}
+
+fn try_get_as(addr: SocketAddr, path: &str, authorization: Option<&str>) -> io::Result<Response> {
     let mut headers = vec![("Connection", "close")];
     headers.extend(authorization.map(|value| ("Authorization", value)));
-    Connection::open(addr).unwrap().request("GET", path, &headers).unwrap()
+    Connection::open(addr)?.request("GET", path, &headers)
 }
 
 fn gunzip(bytes: &[u8]) -> String {
