@@ -71,7 +71,7 @@ fn assert_small(exporter: &Exporter) {
 }
 
 /// An exporter with a page of about 1 MB, and its server.
-fn large_page(kind: Kind) -> (Server, Exporter) {
+pub(crate) fn large_page(kind: Kind) -> (Server, Exporter) {
     let server =
         Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 2000").start();
     let exporter = watch(&server, &["--script.max-series=1000"]);

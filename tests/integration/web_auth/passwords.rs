@@ -118,7 +118,10 @@ fn a_flood_of_wrong_passwords_does_not_delay_a_scrape() {
                     let Ok(response) = try_get_as(addr, "/metrics", Some(&sent)) else { continue };
                     match response.status {
                         401 => refused.fetch_add(1, Ordering::Relaxed),
-                        429 => turned_away.fetch_add(1, Ordering::Relaxed),
+                        429 => {
+                            thread::sleep(Duration::from_millis(20));
+                            turned_away.fetch_add(1, Ordering::Relaxed)
+                        }
                         status => panic!("{status}"),
                     };
                 }

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{LIMIT, watch};
-use crate::http_abuse::many_sockets;
+use crate::common::LIMIT;
+use crate::http_abuse::{large_page, many_sockets};
 use test_support::http::{self, Connection};
-use test_support::server::{Kind, Server, run_on};
+use test_support::server::{Kind, run_on};
 use test_support::wait::{eventually_or_tell, load_per_core};
 
 use super::{PASSWORD, Site, TlsStream, get_as, gunzip, login, users_text};
@@ -45,14 +45,7 @@ fn headers_of_the_file_are_on_every_response() {
 #[test]
 fn responses_are_compressed_for_clients_that_ask_for_it() {
     run_on(Kind::Redis70, |kind| {
-        let server =
-            Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 2000").start();
-        let exporter = watch(&server, &["--script.max-series=1000"]);
-        let mut client = server.client();
-        for number in 0..500 {
-            client.call(&["EVAL", &format!("return {number}"), "0"]);
-        }
-        exporter.wait_for(LIMIT, "a page of 1 MB", |metrics| metrics.text.len() > 900_000);
+        let (_server, exporter) = large_page(kind);
         let mut connection = Connection::open(exporter.addr()).unwrap();
         let (mut size, mut plain_size) = (0, 0);
         // Scripts may still be counted.
