@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::lint::analysis::commands;
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::analysis::numbers::Sum;
+use crate::lint::analysis::{built, commands};
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, LoopKind, Script, Value};
 
 /// Commands that add an element to a collection.
@@ -47,6 +47,7 @@ impl Capacities {
         for exit in script.functions.iter().flat_map(|(_, function)| function.exits.iter().flatten()) {
             ends.add(analysis, *exit, Binary::Or);
         }
+        let exits = ends.sizes.clone();
         // The places that are left: `limit - ZCARD`.
         for (_, (expr, _)) in script.exprs.iter() {
             if let Expr::Binary(Binary::Minus, limit, size) = expr {
@@ -54,7 +55,13 @@ impl Capacities {
             }
         }
         let trimmed = trimmed(analysis);
-        // Where it is smaller, and nowhere else, the script adds an element.
+        // A function that ends at a limit says nothing of the others, which may be called without it.
+        let functions: HashMap<ExprId, FnId> = script
+            .functions
+            .iter()
+            .flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id)))
+            .collect();
+        // Where it is smaller, or after the function has returned where it is larger, and nowhere else, the script adds an element.
         let adds: Vec<(ExprId, ExprId)> = calls
             .iter()
             .filter(|(_, call)| {
@@ -72,7 +79,11 @@ impl Capacities {
             if let Some(guard) = script.guards.get(add) {
                 guards.add(analysis, *guard, Binary::And);
             }
+            let is_below = |(size, other): &(ExprId, ExprId)| {
+                size < add && functions.get(size) == functions.get(add) && is_same_key(script, *other, *key)
+            };
             guards.sizes.iter().any(|(_, other)| is_same_key(script, *other, *key))
+                || exits.iter().any(is_below)
         };
         let guarded: Vec<bool> = adds.iter().map(is_guarded).collect();
         let is_kept = |key: ExprId| {
@@ -83,12 +94,6 @@ impl Capacities {
                 .peekable();
             same.peek().is_some() && same.all(|(_, guarded)| *guarded)
         };
-        // A function that ends at a limit says nothing of the others, which may be called without it.
-        let functions: HashMap<ExprId, FnId> = script
-            .functions
-            .iter()
-            .flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id)))
-            .collect();
         let is_capped = |call: ExprId, key: ExprId| {
             // What the function does where the collection is larger, before it returns, is not bounded.
             let guard = script.guards.get(&call);
@@ -124,7 +129,9 @@ impl Capacities {
             call.command.as_deref().is_some_and(commands::begins_with_key)
                 && call.args.first().is_some_and(|key| is_capped(*id, *key))
         });
-        Self { capped: capped.map(|(id, _)| *id).collect(), checked: ends.reads.into_iter().collect() }
+        let built = built::reads(analysis, |one, other| is_same_key(script, one, other));
+        let capped = capped.map(|(id, _)| *id).chain(built);
+        Self { capped: capped.collect(), checked: ends.reads.into_iter().collect() }
     }
 }
 
@@ -279,6 +286,9 @@ mod tests {
              if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[3]) end",
             "local key, n = KEYS[1], tonumber(redis.call('SCARD', KEYS[1])) if n >= 100 then return 0 end
              for _, m in ipairs(redis.call('SMEMBERS', key)) do redis.call('DEL', m) end redis.call('SADD', KEYS[1], ARGV[1])",
+            // Bindings, which a function reads.
+            "local function all() for _, b in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', b) end end
+             if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[1]) then return all() end redis.call('SADD', KEYS[1], ARGV[2]) return all()",
             // A leaky bucket.
             "local limit = tonumber(ARGV[1]) while redis.call('LLEN', KEYS[1]) > 0 do
              if redis.call('LINDEX', KEYS[1], -1) > ARGV[2] then break end redis.call('RPOP', KEYS[1]) end

@@ -135,6 +135,16 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
         let mut constants = args.iter().flat_map(|argument| &argument.constants);
         constants.any(|argument| argument.eq_ignore_ascii_case(option))
     };
+    // `LIMIT 0 -1` is no limit.
+    let is_negative = |argument: &Argument| {
+        !argument.is_open && argument.constants.iter().all(|text| text.starts_with('-'))
+    };
+    let is_limit =
+        |argument: &Argument| argument.constants.iter().any(|text| text.eq_ignore_ascii_case("LIMIT"));
+    let has_limit = || {
+        let limit = args.iter().position(is_limit);
+        limit.is_some_and(|limit| !args.get(limit + 2).is_some_and(is_negative))
+    };
     let from_the_front = |argument: &Argument| {
         let is_position = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         argument.constants.iter().any(is_position) || (argument.is_open && !argument.from_end)
@@ -144,12 +154,12 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
     let all = match command {
         "HGETALL" | "HKEYS" | "HVALS" => return Some(Extent::WholeHash),
         "SMEMBERS" | "SUNION" | "SINTER" | "SDIFF" | "ZUNION" | "ZINTER" | "ZDIFF" | "KEYS" => true,
-        "ZRANGE" if has("BYSCORE") || has("BYLEX") => !has("LIMIT"),
+        "ZRANGE" if has("BYSCORE") || has("BYLEX") => !has_limit(),
         "LRANGE" | "ZRANGE" | "ZREVRANGE" => {
             args.get(1).is_some_and(from_the_front) && args.get(2).is_some_and(to_the_end)
         }
         "SORT" | "SORT_RO" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => {
-            !has("LIMIT")
+            !has_limit()
         }
         "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
         _ => false,
@@ -193,6 +203,7 @@ mod tests {
             "ZREVRANGE ? 5 -1",
             "ZRANGE ? -inf ? BYSCORE",
             "ZRANGEBYSCORE ? -inf ?",
+            "ZRANGEBYSCORE ? -inf ? LIMIT 0 -1",
             "XRANGE ? - +",
             "SORT ?",
         ] {

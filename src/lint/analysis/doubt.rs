@@ -13,6 +13,12 @@ const FEW: &str = "\
     param partition permission permit policy priority property reader recent region replica role rule schema scheme seat seg \
     segment semaphore server setting shard slot stage tier top window zone";
 
+/// Things of which there are mostly few, in the plural: the singular at the beginning of a key names the owner of other things, as in
+/// `tag:a`.
+const FEW_IN_PLURAL: &str = "\
+    breakers cards categories circuits colors conditions currencies experiments features fields grades grants hands langs languages phases \
+    platforms plugins quotas requirements rounds scopes stages steps tags thresholds turns weekdays";
+
 /// Things of which there may be many, in the singular.
 const MANY: &str = "\
     active child children client connection delayed device entry event failed id inflight item jid job log member message order \
@@ -27,6 +33,9 @@ const LIMITS: &str = "\
 const KINDS: &str = "\
     all arr array data hash id json key list map member name res result set table val value zset";
 
+/// Words behind a singular that make it a plural.
+const PLURALS: &str = "all arr array ids keys list map members names set table values";
+
 /// Commands that set the time to live of a key.
 const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT";
 
@@ -35,6 +44,9 @@ const TRIMS: &str = "XTRIM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
 
 /// Commands that take elements out of a collection.
 const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
+
+/// Commands that tell whether a name is taken.
+const TESTS: &str = "EXISTS GET HEXISTS HGET HSETNX SADD SETNX SISMEMBER ZSCORE";
 
 /// Maximum number of values that are looked at for a name.
 const MAX_VALUES: usize = 4;
@@ -58,6 +70,10 @@ pub(crate) enum Doubt {
     Stored,
     /// The program around a literal trims lists.
     Trimmed,
+    /// The caller may give a limit.
+    Options,
+    /// Random names are tried until one is not taken.
+    Random,
     /// The conditions depend on no reply.
     Unclear,
 }
@@ -77,6 +93,8 @@ impl Doubt {
             Self::Record => "the hash, which may be a record,",
             Self::Skipped => "the number of elements that it passes over",
             Self::Stored => "the stored number",
+            Self::Options => "the reply, for which the arguments may have a limit,",
+            Self::Random => "the part of the random names that are taken",
             Self::Trimmed => "the list, which this file may trim,",
             Self::Unclear => return "; allow it if it ends soon, or rehearse it".to_owned(),
         };
@@ -107,10 +125,15 @@ impl ScriptFacts<'_> {
         if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
             return Some(Doubt::Window);
         }
+        if self.may_have_a_limit(command, &call.args) {
+            return Some(Doubt::Options);
+        }
         if self.is_closed_range(command, &call.args) {
             return Some(Doubt::Range);
         }
-        self.telling_name(read, key, FEW).map(Doubt::Named)
+        // The fields of a hash are all that it has.
+        let few = |name: &String| is_about(name, FEW) || !is_hash && is_in_plural(name, FEW_IN_PLURAL);
+        self.named(read, key, few).map(Doubt::Named)
     }
 
     /// Doubt about a loop over the reply of a command that reads without a limit.
@@ -156,8 +179,19 @@ impl ScriptFacts<'_> {
                 self.telling_name(*read, *call.args.first()?, LIMITS).map(Doubt::Named)
             }
             LongLoop::Unbounded => Some(Doubt::Unclear),
-            LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) | LongLoop::Until(_) => None,
+            LongLoop::Until(test) => self.tries_random_names(*test).then_some(Doubt::Random),
+            LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) => None,
         }
+    }
+
+    /// True for a test of a name in a loop, or a function, that chooses names at random.
+    fn tries_random_names(&self, test: ExprId) -> bool {
+        let is_random = |call: &ExprId| matches!(self.script.expr(*call), Expr::Call { callee, .. } if self.calls.is_global(*callee, "math.random"));
+        let tries = |calls: &[ExprId]| calls.contains(&test) && calls.iter().any(is_random);
+        let has_loop = || self.script.loops.iter().any(|(_, around)| around.calls.contains(&test));
+        commands::contains(TESTS, self.calls.command(test))
+            && (self.script.loops.iter().any(|(_, around)| tries(&around.calls))
+                || !has_loop() && self.script.functions.iter().any(|(_, function)| tries(&function.calls)))
     }
 
     /// Doubt about a recursion that may take long: one that takes elements until one of them is valid passes over the others.
@@ -186,6 +220,15 @@ impl ScriptFacts<'_> {
                 && call.args.first().is_some_and(|other| self.script.is_same(*other, key))
                 && accepts(*id)
         })
+    }
+
+    /// True for a command that takes a limit, if its last arguments are those of the caller: `unpack(ARGV)`.
+    fn may_have_a_limit(&self, command: &str, args: &[ExprId]) -> bool {
+        let is_unpacked = |arg: &ExprId| {
+            self.calls.unpack_args(*arg).is_some() || matches!(self.script.expr(*arg), Expr::Varargs)
+        };
+        let takes_limit = commands::is_range(command) || command.starts_with("SORT");
+        takes_limit && args.last().is_some_and(is_unpacked)
     }
 
     /// True for a range of scores, both ends of which the caller or the data give.
@@ -223,13 +266,18 @@ impl ScriptFacts<'_> {
 
     /// Name of the variables that hold a reply, or of its key, whose last word is one of some.
     fn telling_name(&self, read: ExprId, key: ExprId, words: &str) -> Option<String> {
+        self.named(read, key, |name| is_about(name, words))
+    }
+
+    /// First name of the variables that hold a reply, or of its key, that is accepted.
+    fn named(&self, read: ExprId, key: ExprId, accepts: impl Fn(&String) -> bool) -> Option<String> {
         let held = self
             .script
             .variables
             .iter()
             .filter(|(_, variable)| variable.values.iter().any(|value| self.holds(*value, read)));
         let held = held.map(|(_, variable)| variable.name.clone());
-        held.chain(self.names(key)).find(|name| is_about(name, words))
+        held.chain(self.names(key)).find(accepts)
     }
 
     /// True if a value is a reply, also as a number or with a default.
@@ -286,20 +334,38 @@ impl ScriptFacts<'_> {
 
 /// True if the last word of a name that says something is one of some words, also in the plural.
 fn is_about(name: &str, words: &str) -> bool {
-    let parts = parts(name);
-    let singulars = |word: &str| {
-        let ies = word.strip_suffix("ies").map(|stem| format!("{stem}y"));
-        [
-            Some(word.to_owned()),
-            word.strip_suffix('s').map(ToOwned::to_owned),
-            word.strip_suffix("es").map(ToOwned::to_owned),
-            ies,
-        ]
-    };
-    let is_in =
-        |list: &str, word: &str| singulars(word).iter().flatten().any(|word| commands::contains(list, word));
-    let telling = parts.iter().rev().find(|word| !is_in(KINDS, word));
-    telling.is_some_and(|word| is_in(words, word))
+    telling(&parts(name)).is_some_and(|(word, _)| is_form_of_one(&word, words))
+}
+
+/// True if the last word of a name that says something is one of some words in the plural, or its singular before a word that makes it
+/// a plural: `tags`, `tag_ids`.
+fn is_in_plural(name: &str, words: &str) -> bool {
+    telling(&parts(name)).is_some_and(|(word, next)| {
+        let is_plural = next.is_some_and(|next| commands::contains(PLURALS, &next));
+        commands::contains(words, &word)
+            || is_plural && words.split(' ').any(|plural| forms(plural).contains(&word))
+    })
+}
+
+/// Last word that says something, and the word behind it.
+fn telling(parts: &[String]) -> Option<(String, Option<String>)> {
+    let index = parts.iter().rposition(|word| !is_form_of_one(word, KINDS))?;
+    let word = parts.get(index)?;
+    // `fieldskey` has two words.
+    let word = word.strip_suffix("key").filter(|rest| rest.len() > 2).unwrap_or(word);
+    Some((word.to_owned(), parts.get(index + 1).cloned()))
+}
+
+/// True if a word, or a form that may be its singular, is one of some words.
+fn is_form_of_one(word: &str, words: &str) -> bool {
+    forms(word).iter().any(|form| commands::contains(words, form))
+}
+
+/// A word and the forms that may be its singular.
+fn forms(word: &str) -> Vec<String> {
+    let ies = word.strip_suffix("ies").map(|stem| format!("{stem}y"));
+    let singulars = [word.strip_suffix('s'), word.strip_suffix("es")].into_iter().flatten();
+    singulars.map(ToOwned::to_owned).chain(ies).chain([word.to_owned()]).collect()
 }
 
 /// Words of a name in lower case: `segmentIds`, `segment_ids` and `segment:ids` have two.
@@ -338,6 +404,12 @@ mod tests {
         ] {
             assert!(is_about(name, FEW), "{name}");
         }
+        for name in ["tags", "card_ids", "entry:tags", "fieldList", "fieldskey"] {
+            assert!(is_in_plural(name, FEW_IN_PLURAL), "{name}");
+        }
+        for name in ["tag:", "tag_key", "ids", "tagged"] {
+            assert!(!is_in_plural(name, FEW_IN_PLURAL), "{name}");
+        }
         for name in ["ids", "jobs", "node_jobs", "config:jobs", "slotted", "", "serverJobs", "keys"] {
             assert!(!is_about(name, FEW), "{name}");
         }
@@ -357,6 +429,12 @@ mod tests {
             ),
             (
                 "local rk = {turns = KEYS[1]} local function next(t) if not t then return 0 end if redis.call('EXISTS', t) == 0 then return next(redis.call('LPOP', rk.turns)) end return t end return next(redis.call('LPOP', rk.turns))",
+                "unbounded-loop",
+            ),
+            ("return redis.call('ZRANGEBYLEX', KEYS[1], unpack(ARGV))", "whole-collection-read"),
+            ("return redis.call('SMEMBERS', KEYS[1] .. ':tags')", "whole-collection-read"),
+            (
+                "local name repeat name = 'tmp:' .. math.random(1, 1e9) until redis.call('EXISTS', name) == 0 redis.call('SET', name, 1)",
                 "unbounded-loop",
             ),
             (
@@ -410,6 +488,8 @@ mod tests {
     #[test]
     fn what_grows_is_a_warning() {
         for (script, rule) in [
+            ("return redis.call('SMEMBERS', 'tag:' .. ARGV[1])", "whole-collection-read"),
+            ("local i = 0 repeat i = i + 1 until redis.call('EXISTS', 'tmp:' .. i) == 0", "unbounded-loop"),
             (
                 "for _, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[a:', '[a:\\255')) do redis.call('DEL', m) end",
                 "loop-over-collection",

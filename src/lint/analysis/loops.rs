@@ -95,7 +95,7 @@ impl LoopAnalysis<'_> {
 
     /// Reason for which a loop may take long; `None` if it is bounded.
     pub(crate) fn analyse(&self, around: &Loop) -> Option<LongLoop> {
-        if around.exits.contains(&None) {
+        if around.exits.contains(&None) || self.always_exits(around) {
             return None;
         }
         let never_ends = self.never_ends(around);
@@ -119,6 +119,7 @@ impl LoopAnalysis<'_> {
                 LongLoop::Collection(reads)
             }
             LoopKind::Numeric { .. } => match self.numeric(around)? {
+                Bound::Data(LongLoop::Count(reply)) if self.is_checked_before(around, reply) => return None,
                 Bound::Data(long) => long,
                 Bound::Constant(iterations) if self.is_huge(around, iterations) => {
                     self.ended(around, &ends)?
@@ -134,6 +135,16 @@ impl LoopAnalysis<'_> {
             }
             long => Some(long),
         }
+    }
+
+    /// True if both branches of an `if` leave a loop.
+    fn always_exits(&self, around: &Loop) -> bool {
+        let exits = || around.exits.iter().flatten();
+        let is_negation = |exit: &ExprId| match self.script().expr(*exit) {
+            Expr::Unary(Unary::Not, other) => exits().any(|exit| exit == other),
+            _ => false,
+        };
+        exits().any(is_negation)
     }
 
     /// Reason for which a loop over replies without a limit may take long.

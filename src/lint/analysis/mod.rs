@@ -1,7 +1,9 @@
 //! Syntax tree → facts: calls of commands, origins of values, effects of functions, long loops.
 
+mod built;
 pub(crate) mod calls;
 pub(crate) mod capacity;
+mod checks;
 pub(crate) mod commands;
 mod constants;
 mod costs;

@@ -12,6 +12,9 @@ use crate::lint::source::syntax::{
 /// Maximum number of statements that are visited; only hostile scripts have more.
 const MAX_VISITS: usize = 2_000_000;
 
+/// Maximum number of variables and indexes between an argument and a parameter.
+const MAX_PARTS: usize = 8;
+
 /// Recursion that may take long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recursion {
@@ -253,7 +256,10 @@ impl<'a> Search<'a> {
             Some(Depth::Fixed) => return None,
             None => {}
         }
-        if self.happens_once(cycle, &functions) || self.consumes_a_list(cycle, &functions) {
+        if self.happens_once(cycle, &functions)
+            || self.consumes_a_list(cycle, &functions)
+            || self.descends(cycle, &functions)
+        {
             return None;
         }
         let inner = self.reachable(cycle);
@@ -300,6 +306,50 @@ impl<'a> Search<'a> {
                 && cycle.calls.iter().all(|call| passes_on(call, list))
                 && self.analysis.values.reply(list, true).is_none()
         })
+    }
+
+    /// True if each call passes on a parameter or a part of one, and one of them a part: the depth is that of a table in memory.
+    fn descends(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
+        let passed = |call: &ExprId| match self.script().expr(*call) {
+            Expr::Call { args, .. } => args.iter().filter_map(|arg| self.passed(*arg, functions)).max(),
+            _ => None,
+        };
+        let passed: Option<Vec<Passed>> = cycle.calls.iter().map(passed).collect();
+        passed.is_some_and(|passed| passed.contains(&Passed::Part))
+    }
+
+    /// What an argument is of a parameter.
+    fn passed(&self, arg: ExprId, functions: &[&Function]) -> Option<Passed> {
+        let script = self.script();
+        let (mut id, mut passed) = (arg, Passed::Whole);
+        for _ in 0..MAX_PARTS {
+            id = match script.expr(id) {
+                Expr::Variable(variable)
+                    if functions.iter().any(|function| function.parameters.contains(variable)) =>
+                {
+                    return Some(passed);
+                }
+                Expr::Variable(variable) => match script.values(*variable) {
+                    [Value::Of(value)] => *value,
+                    [Value::PartOf(iterator)] => {
+                        passed = Passed::Part;
+                        match script.expr(*iterator) {
+                            Expr::Call { args, .. } if self.analysis.calls.redis(*iterator).is_none() => {
+                                *args.first()?
+                            }
+                            _ => return None,
+                        }
+                    }
+                    _ => return None,
+                },
+                Expr::Index { base, .. } => {
+                    passed = Passed::Part;
+                    *base
+                }
+                _ => return None,
+            };
+        }
+        None
     }
 
     /// True if a recursion calls no command, and its depth is a value of a hash.
@@ -408,6 +458,15 @@ impl<'a> Search<'a> {
             Some(reply.map_or(Depth::Fixed, Depth::Reply))
         })
     }
+}
+
+/// Argument of a recursion that is made of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Passed {
+    /// The parameter itself.
+    Whole,
+    /// An element of it, or an element of one.
+    Part,
 }
 
 /// Bound of a recursion that counts.

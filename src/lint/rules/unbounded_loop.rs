@@ -136,6 +136,9 @@ mod tests {
             "while #ARGV > 0 do redis.call('RPUSH', KEYS[1], table.remove(ARGV)) end",
             "while table.getn(ARGV) > 0 do redis.call('RPUSH', KEYS[1], table.remove(ARGV, 1)) end",
             "while #ARGV > 0 do local a = table.remove(ARGV, 1) if a == 'x' then redis.call('DEL', KEYS[1]) end end",
+            "while true do local x = redis.call('LINDEX', KEYS[1], 0) if x == false then break else redis.call('PING') break end end",
+            "local member local function is(op, id) if op.query then return member(op.query, id) end return redis.call('SISMEMBER', op.key, id) == 1 end
+             member = function(query, id) for _, op in ipairs(query.ops) do if not is(op, id) then return false end end return true end return member(cjson.decode(redis.call('GET', KEYS[1])), ARGV[1])",
             "local n = tonumber(ARGV[1]) local left = redis.call('GET', KEYS[1]) if left < n then n = left end for i = 1, n do redis.call('DEL', i) end",
             "local n = ARGV[1] local left = redis.call('GET', KEYS[1]) if left < n then n = left end n = n - left if n < 0 then n = 0 end for i = 1, n do redis.call('DEL', i) end",
             "local n = ARGV[1] local left = redis.call('GET', KEYS[1]) if n > left then n = left end local granted = n for i = 1, granted do redis.call('DEL', i) end",

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
-use crate::lint::source::syntax::Expr;
+use crate::lint::source::syntax::{Expr, ExprId};
 
 pub(super) static RULE: Rule = Rule {
     name: "unpack-collection",
@@ -37,7 +37,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 return None;
             }
             let (mut whole, copied) = (facts.values.collections(*list), facts.copied_to(*list));
-            whole.retain(|read| !facts.values.is_checked(*read));
+            whole.retain(|read| !facts.values.is_checked(*read) && !finds_one_key(facts, *read));
             let (read, what) = match (whole.first(), copied.first()) {
                 (Some(read), _) => (*read, "the reply of"),
                 (None, Some(read)) => (*read, "a copy of the reply of"),
@@ -58,6 +58,13 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         .collect()
 }
 
+/// True for KEYS with a constant pattern that is the name of one key.
+fn finds_one_key(facts: &ScriptFacts<'_>, read: ExprId) -> bool {
+    let pattern = facts.calls.redis(read).and_then(|call| facts.calls.constant(*call.args.first()?));
+    facts.calls.command(read) == "KEYS"
+        && pattern.is_some_and(|pattern| !pattern.contains(['*', '?', '[', '\\']))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::lint::tests::{assert_reported, findings};
@@ -69,6 +76,7 @@ mod tests {
             &[
                 "redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
                 "local t = {} for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do t[#t + 1] = m end redis.call('DEL', unpack(t))",
+                "redis.call('MGET', unpack(redis.call('KEYS', 'cache:*')))",
                 "local m = redis.call('SMEMBERS', KEYS[1]) if #m > 100 then redis.call('DEL', unpack(m)) end",
                 "local m = redis.call('SMEMBERS', KEYS[1]) if #m < 100000 then redis.call('DEL', unpack(m)) end",
                 "local function del(t) redis.call('DEL', unpack(t)) end local m = redis.call('SMEMBERS', KEYS[1]) if #m < 100 then del(m) end del(m)",
@@ -80,6 +88,7 @@ mod tests {
     fn batches_are_not_reported() {
         for script in [
             "local t = {} for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do table.insert(t, m) if #t == 4000 then redis.call('DEL', unpack(t)) t = {} end end redis.call('DEL', unpack(t))",
+            "redis.call('MGET', unpack(redis.call('KEYS', 'cache')))",
             "local m = redis.call('SMEMBERS', KEYS[1]) if #m < 4000 then redis.call('DEL', unpack(m)) end",
             "local m = redis.call('SMEMBERS', KEYS[1]) if #m > 0 and 100 > #m then redis.call('DEL', unpack(m)) end",
             "local function del(t) redis.call('DEL', unpack(t)) end local m = redis.call('SMEMBERS', KEYS[1]) if #m <= 100 then del(m) else local b = {} for _, v in ipairs(m) do b[#b + 1] = v if #b == 100 then del(b) b = {} end end del(b) end",

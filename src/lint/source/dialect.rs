@@ -54,6 +54,18 @@ pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a st
     found.or_else(|| label(tokens))
 }
 
+/// First use of a member of `assert`, which is a function in Redis and a table in frameworks for tests, and its position.
+pub(crate) fn assertion<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
+    let mut found = None;
+    variables(tokens, |name, position, followers| {
+        let is_table = followers.first().is_some_and(|next| next.kind == Kind::Symbol(Symbol::Dot));
+        if found.is_none() && name == "assert" && is_table {
+            found = Some((position, name));
+        }
+    });
+    found
+}
+
 /// First function that a source declares as the member of a table (`function class.name`, `function class:name`).
 pub(crate) fn method<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     tokens.windows(4).find_map(|words| match words {

@@ -211,6 +211,7 @@ fn placeholder(text: &str) -> Option<&str> {
         .or_else(|| between("%{", "}", &is_word))
         .or_else(|| between("<?", "?>", &is_php))
         .or_else(|| between("{=", "=}", &|inner| is_word(inner.trim())))
+        .or_else(|| between("{0[", "]}", &is_word))
         .or_else(|| between("{#", "#}", &|inner| inner.starts_with(' ')))
         .or_else(|| ["s", "d", "i", "f", "r"].iter().find_map(|verb| between("%(", verb, &is_conversion)))
 }
@@ -243,6 +244,8 @@ mod tests {
             ("<%# a comment %>", Some("<%# a comment %>")),
             ("return {{=PENDING_FULL=}, 0}", Some("{=PENDING_FULL=}")),
             ("return {= SUCCESS =}", Some("{= SUCCESS =}")),
+            ("if {0[where_clause]} then", Some("{0[where_clause]}")),
+            ("return {0, a[0]}", None),
             ("'%((%d+)%)s'", None),
             ("'(%()s'", None),
             ("'<%#%d+%>'", None),
