@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::lint::analysis::calls::RedisCall;
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::{built, commands};
@@ -12,6 +13,9 @@ use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, LoopKi
 /// Commands that add an element to a collection.
 const ADDS: &str = "\
     HINCRBY HINCRBYFLOAT HMSET HSET HSETNX LINSERT LPUSH LPUSHX RPUSH RPUSHX SADD XADD ZADD ZINCRBY";
+
+/// Commands that remove an element.
+const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 
 /// Smallest constant that is a limit; others ask for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
@@ -74,6 +78,22 @@ impl Capacities {
         let is_added = |key: ExprId| adds.iter().any(|(_, other)| is_same_key(script, *other, key));
         let kept: Vec<ExprId> =
             removed.sizes.iter().map(|(_, key)| *key).filter(|key| is_added(*key)).collect();
+        // Or one element, where one is added: `if LLEN >= limit then LPOP end RPUSH`.
+        let is_repeated = |call: ExprId| script.loops.iter().any(|(_, around)| around.calls.contains(&call));
+        let adds_one = |key: ExprId| {
+            let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, key)).peekable();
+            same.peek().is_some() && same.all(|(add, _)| !is_repeated(*add))
+        };
+        let makes_room = |(id, call): &(ExprId, &RedisCall)| {
+            let key = *call.args.first()?;
+            let mut larger = Compared::default();
+            if call.command.as_deref().is_some_and(|command| commands::contains(POPS, command)) {
+                larger.add(analysis, *script.guards.get(id)?, Binary::Or);
+            }
+            let is_of_key = larger.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
+            (is_of_key && adds_one(key)).then_some(key)
+        };
+        let kept: Vec<ExprId> = kept.into_iter().chain(calls.iter().filter_map(makes_room)).collect();
         let is_guarded = |(add, key): &(ExprId, ExprId)| {
             let mut guards = Compared::default();
             if let Some(guard) = script.guards.get(add) {
@@ -289,6 +309,8 @@ mod tests {
             // Bindings, which a function reads.
             "local function all() for _, b in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', b) end end
              if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[1]) then return all() end redis.call('SADD', KEYS[1], ARGV[2]) return all()",
+            // The last ones, one of which makes room for the next.
+            "local n = redis.call('LLEN', KEYS[1]) if n >= tonumber(ARGV[1]) then redis.call('LPOP', KEYS[1]) end redis.call('RPUSH', KEYS[1], ARGV[2]) return redis.call('LRANGE', KEYS[1], 0, -1)",
             // A leaky bucket.
             "local limit = tonumber(ARGV[1]) while redis.call('LLEN', KEYS[1]) > 0 do
              if redis.call('LINDEX', KEYS[1], -1) > ARGV[2] then break end redis.call('RPOP', KEYS[1]) end

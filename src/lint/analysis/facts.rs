@@ -139,7 +139,7 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// True for LREM of an element that the script has just pushed to the end at which LREM begins.
+    /// True for LREM of an element that the script has just pushed, or moved, to the end at which LREM begins.
     fn is_at_the_end(&self, lrem: ExprId, command: &str, args: &[ExprId]) -> bool {
         let ("LREM", [key, count, element]) = (command, args) else { return false };
         let push = match Sum::of(self.script, *count).number() {
@@ -147,10 +147,28 @@ impl<'a> ScriptFacts<'a> {
             Some(count) if count < 0.0 => "RPUSH",
             _ => return false,
         };
+        let is_moved = |call: ExprId| match self.script.variable(*element) {
+            Some(element) => self.script.values(element) == [Value::Of(call)],
+            None => false,
+        };
+        let is_left =
+            |side: ExprId| self.calls.constant(side).is_some_and(|side| side.eq_ignore_ascii_case("LEFT"));
         self.calls.all_redis().iter().any(|(id, call)| {
-            call.command.as_deref() == Some(push)
-                && matches!(call.args[..], [other, pushed]
-                    if self.script.is_same(other, *key) && self.script.is_same(pushed, *element))
+            let is_push = match (call.command.as_deref(), &call.args[..]) {
+                (Some("RPOPLPUSH"), [_, other]) => {
+                    push == "LPUSH" && self.script.is_same(*other, *key) && is_moved(*id)
+                }
+                (Some("LMOVE"), [_, other, _, side]) => {
+                    is_left(*side) == (push == "LPUSH") && self.script.is_same(*other, *key) && is_moved(*id)
+                }
+                (Some(command), [other, pushed]) => {
+                    command == push
+                        && self.script.is_same(*other, *key)
+                        && self.script.is_same(*pushed, *element)
+                }
+                _ => false,
+            };
+            is_push
                 && self
                     .script
                     .functions
@@ -272,7 +290,11 @@ impl<'a> ScriptFacts<'a> {
         for (id, around) in self.script.loops.iter() {
             let iterations = self.iterations.get(id).copied().flatten();
             if iterations.is_none_or(|iterations| iterations > FEW) && !self.short.contains(&id) {
-                for call in &around.calls {
+                // `return f()` leaves the loop.
+                let is_last = |call: ExprId| {
+                    self.script.functions.iter().any(|(_, function)| function.returns.contains(&call))
+                };
+                for call in around.calls.iter().filter(|call| !is_last(**call)) {
                     repeated.insert(*call, Repetition::Loop(id));
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));
                 }

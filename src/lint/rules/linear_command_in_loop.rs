@@ -133,6 +133,9 @@ mod tests {
             "for i = 1, #ARGV do redis.call('BITCOUNT', KEYS[1], 0, 9) end",
             "for _, id in ipairs(ARGV) do redis.call('LPUSH', KEYS[1], id) if redis.call('GET', id) then redis.call('LREM', KEYS[1], 1, id) end end",
             "for _, id in ipairs(ARGV) do redis.call('RPUSH', KEYS[1], id) redis.call('LREM', KEYS[1], -1, id) end",
+            "for i = 1, 100 do local x = redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT') if not x then break end redis.call('LREM', KEYS[2], 1, x) end",
+            "for i = 1, 100 do local x = redis.call('RPOPLPUSH', KEYS[1], KEYS[2]) if not x then break end redis.call('LREM', KEYS[2], 1, x) end",
+            "local function done(id) redis.call('LREM', KEYS[1], 1, id) return id end for i = 1, 100 do local id = redis.call('RPOP', KEYS[2]) if id then return done(id) end end",
         ]);
     }
 }
