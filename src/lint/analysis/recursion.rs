@@ -318,7 +318,7 @@ impl<'a> Search<'a> {
         passed.is_some_and(|passed| passed.contains(&Passed::Part))
     }
 
-    /// What an argument is of a parameter.
+    /// Relation of an argument to a parameter; `None` if it is not made of one.
     fn passed(&self, arg: ExprId, functions: &[&Function]) -> Option<Passed> {
         let script = self.script();
         let (mut id, mut passed) = (arg, Passed::Whole);

@@ -10,7 +10,7 @@ pub(super) static RULE: Rule = Rule {
     summary: "a file that is Lua for another program (a web server, an editor, a game, a test): no other rule is checked",
     instead: "lint only the folders with scripts for Redis",
     why: "The file uses a name that Redis does not have (`require`, `ngx`, `vim` …), and none of `redis.call`, KEYS and ARGV. \
-          Other programs have other versions of Lua, globals, and no limit of time.",
+          Other programs have other versions of Lua, globals, and no limit of time. A file that uses members of `assert` is a test.",
     example: Some(Example {
         bad: "\
             local cjson = require 'cjson'\n\
