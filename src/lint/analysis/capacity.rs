@@ -20,6 +20,9 @@ const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 /// Smallest constant that is a limit; others ask for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
 
+/// Maximum number of parts of a key that are compared.
+const MAX_PARTS: usize = 32;
+
 /// Maximum number of variables between a key and its value.
 const MAX_ALIASES: usize = 4;
 
@@ -280,7 +283,19 @@ fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
 
 /// True if two keys are written the same way, also by variables with one value.
 fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
-    script.is_same(value(script, one), value(script, other))
+    let mut pairs = vec![(one, other)];
+    for _ in 0..MAX_PARTS {
+        let Some((one, other)) = pairs.pop() else { return true };
+        let (one, other) = (value(script, one), value(script, other));
+        match (script.expr(one), script.expr(other)) {
+            (Expr::Binary(Binary::Concat, a, b), Expr::Binary(Binary::Concat, c, d)) => {
+                pairs.extend([(*a, *c), (*b, *d)]);
+            }
+            _ if script.is_same(one, other) => {}
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Value of a variable that has only one.
@@ -311,6 +326,8 @@ mod tests {
              if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[1]) then return all() end redis.call('SADD', KEYS[1], ARGV[2]) return all()",
             // The last ones, one of which makes room for the next.
             "local n = redis.call('LLEN', KEYS[1]) if n >= tonumber(ARGV[1]) then redis.call('LPOP', KEYS[1]) end redis.call('RPUSH', KEYS[1], ARGV[2]) return redis.call('LRANGE', KEYS[1], 0, -1)",
+            "local function all(id) for _, b in ipairs(redis.call('SMEMBERS', 'a:' .. id)) do redis.call('DEL', b) end end
+             local id = KEYS[1] local key = 'a:' .. id all(id) if redis.call('SCARD', key) >= 9 then return 0 end redis.call('SADD', key, ARGV[2])",
             // A leaky bucket.
             "local limit = tonumber(ARGV[1]) while redis.call('LLEN', KEYS[1]) > 0 do
              if redis.call('LINDEX', KEYS[1], -1) > ARGV[2] then break end redis.call('RPOP', KEYS[1]) end
