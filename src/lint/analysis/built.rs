@@ -15,12 +15,18 @@ const KEEPS: &str = "\
 /// Commands that write to another key than their first one.
 const MOVES: &str = "COPY LMOVE RENAME RENAMENX RPOPLPUSH SMOVE SORT ZRANGESTORE";
 
+/// Maximum number of commands among which such collections are looked for; only hostile scripts have more.
+const MAX_CALLS: usize = 500;
+
 /// Maximum number of collections that are built of each other.
 const MAX_STORED: usize = 8;
 
 /// Finds the commands that read such a collection.
 pub(super) fn reads(analysis: LoopAnalysis<'_>, is_same_key: impl Fn(ExprId, ExprId) -> bool) -> Vec<ExprId> {
     let calls = analysis.calls.all_redis();
+    if calls.len() > MAX_CALLS {
+        return Vec::new();
+    }
     let command = |id: ExprId| analysis.calls.command(id);
     // Each call of the script deletes it.
     let main = analysis.calls.script.functions.get(analysis.calls.script.main);

@@ -20,8 +20,11 @@ const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 /// Smallest constant that is a limit; others ask for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
 
-/// Maximum number of parts of a key that are compared.
-const MAX_PARTS: usize = 32;
+/// Maximum number of commands that may make room for an element; only hostile scripts have more.
+const MAX_CALLS: usize = 500;
+
+/// Maximum depth of the parts of a key that are compared one by one.
+const MAX_DEPTH: usize = 8;
 
 /// Maximum number of variables between a key and its value.
 const MAX_ALIASES: usize = 4;
@@ -81,22 +84,7 @@ impl Capacities {
         let is_added = |key: ExprId| adds.iter().any(|(_, other)| is_same_key(script, *other, key));
         let kept: Vec<ExprId> =
             removed.sizes.iter().map(|(_, key)| *key).filter(|key| is_added(*key)).collect();
-        // Or one element, where one is added: `if LLEN >= limit then LPOP end RPUSH`.
-        let is_repeated = |call: ExprId| script.loops.iter().any(|(_, around)| around.calls.contains(&call));
-        let adds_one = |key: ExprId| {
-            let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, key)).peekable();
-            same.peek().is_some() && same.all(|(add, _)| !is_repeated(*add))
-        };
-        let makes_room = |(id, call): &(ExprId, &RedisCall)| {
-            let key = *call.args.first()?;
-            let mut larger = Compared::default();
-            if call.command.as_deref().is_some_and(|command| commands::contains(POPS, command)) {
-                larger.add(analysis, *script.guards.get(id)?, Binary::Or);
-            }
-            let is_of_key = larger.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
-            (is_of_key && adds_one(key)).then_some(key)
-        };
-        let kept: Vec<ExprId> = kept.into_iter().chain(calls.iter().filter_map(makes_room)).collect();
+        let kept: Vec<ExprId> = kept.into_iter().chain(with_room(analysis, &calls, &adds)).collect();
         let is_guarded = |(add, key): &(ExprId, ExprId)| {
             let mut guards = Compared::default();
             if let Some(guard) = script.guards.get(add) {
@@ -243,6 +231,31 @@ impl Compared {
     }
 }
 
+/// Keys of collections from which a command removes an element where they have reached a limit, and to which one is added:
+/// `if LLEN >= limit then LPOP end RPUSH`.
+fn with_room(
+    analysis: LoopAnalysis<'_>,
+    calls: &[(ExprId, &RedisCall)],
+    adds: &[(ExprId, ExprId)],
+) -> Vec<ExprId> {
+    let script = analysis.calls.script;
+    let is_repeated = |call: ExprId| script.loops.iter().any(|(_, around)| around.calls.contains(&call));
+    let adds_one = |key: ExprId| {
+        let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, key)).peekable();
+        same.peek().is_some() && same.all(|(add, _)| !is_repeated(*add))
+    };
+    let makes_room = |(id, call): &(ExprId, &RedisCall)| {
+        let key = *call.args.first()?;
+        let mut larger = Compared::default();
+        if call.command.as_deref().is_some_and(|command| commands::contains(POPS, command)) {
+            larger.add(analysis, *script.guards.get(id)?, Binary::Or);
+        }
+        let is_of_key = larger.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
+        (is_of_key && adds_one(key)).then_some(key)
+    };
+    calls.iter().take(MAX_CALLS).filter_map(makes_room).collect()
+}
+
 /// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`.
 fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
     let script = analysis.calls.script;
@@ -283,19 +296,17 @@ fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
 
 /// True if two keys are written the same way, also by variables with one value.
 fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
-    let mut pairs = vec![(one, other)];
-    for _ in 0..MAX_PARTS {
-        let Some((one, other)) = pairs.pop() else { return true };
-        let (one, other) = (value(script, one), value(script, other));
-        match (script.expr(one), script.expr(other)) {
-            (Expr::Binary(Binary::Concat, a, b), Expr::Binary(Binary::Concat, c, d)) => {
-                pairs.extend([(*a, *c), (*b, *d)]);
-            }
-            _ if script.is_same(one, other) => {}
-            _ => return false,
+    has_same_parts(script, one, other, MAX_DEPTH)
+}
+
+fn has_same_parts(script: &Script, one: ExprId, other: ExprId, depth: usize) -> bool {
+    let (one, other) = (value(script, one), value(script, other));
+    match (script.expr(one), script.expr(other), depth.checked_sub(1)) {
+        (Expr::Binary(Binary::Concat, a, b), Expr::Binary(Binary::Concat, c, d), Some(depth)) => {
+            has_same_parts(script, *b, *d, depth) && has_same_parts(script, *a, *c, depth)
         }
+        _ => script.is_same(one, other),
     }
-    false
 }
 
 /// Value of a variable that has only one.

@@ -287,14 +287,14 @@ impl<'a> ScriptFacts<'a> {
     fn repeated(&self) -> HashMap<ExprId, Repetition> {
         let mut repeated = HashMap::new();
         let mut next = Vec::new();
+        // `return f()` leaves the loop.
+        let functions = self.script.functions.iter();
+        let returned: HashSet<ExprId> =
+            functions.flat_map(|(_, function)| function.returns.iter().copied()).collect();
         for (id, around) in self.script.loops.iter() {
             let iterations = self.iterations.get(id).copied().flatten();
             if iterations.is_none_or(|iterations| iterations > FEW) && !self.short.contains(&id) {
-                // `return f()` leaves the loop.
-                let is_last = |call: ExprId| {
-                    self.script.functions.iter().any(|(_, function)| function.returns.contains(&call))
-                };
-                for call in around.calls.iter().filter(|call| !is_last(**call)) {
+                for call in around.calls.iter().filter(|call| !returned.contains(*call)) {
                     repeated.insert(*call, Repetition::Loop(id));
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));
                 }
