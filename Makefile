@@ -3,11 +3,11 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once; fewer in CI, with more servers and perhaps on a busy machine. Those
-# of the status page need the processor, and some others take up to a minute each: they run beside the rest from the start.
-TEST_THREADS ?= $(if $(CI),6,10)
+# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor, and some others take
+# up to a minute each: they run beside the rest from the start.
+TEST_THREADS ?= 6
 LONG_TESTS = incidents:: paging:: status_page::
-LONG_TEST_THREADS ?= $(if $(CI),2,3)
+LONG_TEST_THREADS ?= 2
 
 .PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
