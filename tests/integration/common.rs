@@ -51,6 +51,14 @@ pub(crate) fn spin(client: &mut Client, command: &str, script: &str) {
     assert_eq!(client.call(&[command, script, "0", ROUNDS]), Value::Int(1), "{command} {script}");
 }
 
+/// Calls [`SPIN`]; an error if the server closes the connection.
+#[track_caller]
+pub(crate) fn try_spin(client: &mut Client) -> redis::RedisResult<()> {
+    client.send(&["EVAL", SPIN, "0", ROUNDS]);
+    assert_eq!(client.try_receive_within(LIMIT)?, Some(Value::Int(1)));
+    Ok(())
+}
+
 /// Loads [`SPIN_LIBRARY`].
 #[track_caller]
 pub(crate) fn load_spin(client: &mut Client) {

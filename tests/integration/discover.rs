@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use redis::Value;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, lines_with, logs_milliseconds, number, slowlog, spin, state, target_of};
-use crate::common::{SPIN, whole};
+use crate::common::whole;
+use crate::common::{LIMIT, lines_with, logs_milliseconds, number, slowlog, state, target_of, try_spin};
 use test_support::client::{Client, text};
 use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
@@ -198,7 +198,11 @@ impl Ledger {
     fn spin(&self, times: u32) {
         let mut client = self.client();
         for _ in 0..times {
-            spin(&mut client, "EVAL", SPIN);
+            // Sentinels close the connections of a server that they reconfigure.
+            while let Err(error) = try_spin(&mut client) {
+                println!("once more, as the connection broke: {error}");
+                client = self.client();
+            }
         }
     }
 

@@ -108,16 +108,25 @@ impl Client {
     /// Returns the next reply if it arrives within `limit`; a later one can still be received afterwards.
     #[track_caller]
     pub fn receive_within(&mut self, limit: Duration) -> Option<Value> {
+        let reply = self.try_receive_within(limit);
+        reply.unwrap_or_else(|error| panic!("the connection broke while a reply was waited for: {error}"))
+    }
+
+    /// Like [`Self::receive_within`], of a server that may close the connection.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn try_receive_within(&mut self, limit: Duration) -> redis::RedisResult<Option<Value>> {
         let start = Instant::now();
         loop {
             match self.parser.parse_value(&self.stream) {
-                Ok(value) => return Some(value),
+                Ok(value) => return Ok(Some(value)),
                 Err(error) if error.is_timeout() => {
                     if start.elapsed() >= limit {
-                        return None;
+                        return Ok(None);
                     }
                 }
-                Err(error) => panic!("the connection broke while a reply was waited for: {error}"),
+                Err(error) => return Err(error),
             }
         }
     }
