@@ -85,7 +85,7 @@ fn started(server: &Server, args: &[&str]) -> Exporter {
     all.extend(args);
     let exporter = Exporter::start(&all);
     exporter.wait_for(LIMIT, "INFO, the configuration and the slow log to be read", |metrics| {
-        metrics.sum("redis_script_exporter_polls_total", &[]) >= 2.0
+        metrics.sum("redis_script_exporter_polls_total", &[]) >= 3.0
             && metrics.sum("redis_script_slowlog_max_length", &[]) > 0.0
             && metrics.series("redis_script_target_info").iter().all(|info| !info.label("version").is_empty())
     });
@@ -486,7 +486,7 @@ fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
         "--heartbeat.blocked-after=2s",
     ]);
     exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
-        metrics.sum("redis_script_exporter_polls_total", &[]) >= 2.0
+        metrics.sum("redis_script_exporter_polls_total", &[]) >= 3.0
     });
     proxy.set(Mode::Jitter(Duration::from_millis(500)));
     let mut wanted = BTreeMap::from([("script", 0), ("function", 0)]);

@@ -82,11 +82,12 @@ fn unready(server: &Server, flags: &[&str]) -> Exporter {
     Exporter::start(&all)
 }
 
-/// Waits for the first poll: before it the exporter does not know the server's role.
+/// Waits for the first polls, of INFO and then of the slow log: before them the exporter does not know the server's role, and what is in
+/// the log is its baseline.
 #[track_caller]
 fn wait_for_poll(exporter: &Exporter) {
-    exporter.wait_for(LIMIT, "the first poll", |metrics| {
-        metrics.sum("redis_script_exporter_last_poll_timestamp_seconds", &[]) > 0.0
+    exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
+        metrics.sum("redis_script_exporter_polls_total", &[]) >= 3.0
     });
 }
 
