@@ -140,7 +140,7 @@ fn module(script: &Script) -> Option<(Position, &str)> {
     })
 }
 
-/// First global of a source that only assigns tables or constants to globals, and its position: the configuration of
+/// First global of a source that only assigns tables or several constants to globals, and its position: the configuration of
 /// another program.
 fn settings(script: &Script) -> Option<(Position, &str)> {
     let main = script.functions.get(script.main)?;
@@ -159,16 +159,8 @@ fn settings(script: &Script) -> Option<(Position, &str)> {
             ))
         })
     };
-    let is_constant = |(_, variable): (_, &Variable)| {
-        variable.is_global
-            && !variable.values.is_empty()
-            && variable.values.iter().all(|value| {
-                matches!(script.expr(value.source()), Expr::Bool(_) | Expr::Number(_) | Expr::String(_))
-            })
-    };
     let only_tables = script.variables.iter().all(is_table);
-    let only_settings = script.global_writes.len() > 1 && script.variables.iter().all(is_setting)
-        || script.variables.iter().all(is_constant);
+    let only_settings = script.global_writes.len() > 1 && script.variables.iter().all(is_setting);
     let is_configuration = main.body.is_empty() && main.returns.is_empty() && (only_tables || only_settings);
     let first = script.global_writes.first().filter(|_| is_configuration)?;
     Some((first.position, first.name.as_str()))

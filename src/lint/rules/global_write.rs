@@ -97,6 +97,7 @@ mod tests {
         assert_reported(
             "global-write",
             &[
+                "x = 5",
                 "x = 5 return redis.call('GET', KEYS[1])",
                 "local a = 1 a, b = 2, 3",
                 "function f() return 1 end return f()",

@@ -59,7 +59,6 @@ mod tests {
             "local room = {} function room:join(id) return = id end",
             "application = { content = { width = 320 } } settings = { android = {} }",
             "PORT = 4000\nIP = '10.0.0.1' DEBUG = false",
-            "APP_CHANNEL = 5",
             "require './harness' local all = redis.call('SMEMBERS', KEYS[1]) assert.are.same({}, all)",
             "counter = 0 function love.update(dt) counter = counter + dt end",
         ] {
@@ -76,6 +75,7 @@ mod tests {
         for (script, rules) in [
             ("x = 5 return x", &["global-write"][..]),
             ("while true do end", &["endless-loop"]),
+            ("x = 5", &["global-write"]),
             ("x = 5 print(ARGV[1])", &["global-write"]),
             ("x = `abc`", &["syntax-error"]),
             ("while true do work(job) end", &["endless-loop"]),
