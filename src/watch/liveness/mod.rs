@@ -439,10 +439,10 @@ impl Liveness {
 
     /// Enters the state BUSY again after a silence. Nothing else can have followed and be BUSY already within the time limit.
     fn resume_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
-        let last_sent = episode.evidence.map_or(episode.began, |evidence| evidence.last_sent);
-        let is_same = self.time_limit.is_some_and(|limit| now.mono.since(last_sent) < limit);
+        let still_ran = episode.still_ran(self.time_limit);
+        let is_same = self.time_limit.is_some_and(|limit| now.mono.since(still_ran) < limit);
         // An earlier silence stays in doubt.
-        let gap = episode.gap.filter(|gap| !is_same || gap.still_ran < last_sent);
+        let gap = episode.gap.filter(|gap| !is_same || gap.still_ran < still_ran);
         self.enter(State::Busy(kind, Episode { gap, ..episode }), now, events);
     }
 

@@ -454,6 +454,23 @@ fn what_follows_busy_without_a_reply_in_between_is_another_blockage_by_its_entry
     }
 }
 
+/// Until its first BUSY reply, which may be the only one before a silence, a script has run for the time limit.
+#[test]
+fn a_silence_right_after_the_first_busy_reply_is_of_the_same_script_if_it_is_soon_busy_again() {
+    for (busy_again, is_named) in [(5600, true), (10_000, true), (10_100, false)] {
+        let (mut liveness, mut events) = (Liveness::default(), Vec::new());
+        liveness.set_time_limit(Some(ms(5000)));
+        liveness.answered(mono(0), at(0), &mut events);
+        liveness.silent(mono(200), at(450), &mut events);
+        liveness.busy(BusyKind::Script, mono(200), at(5030), &mut events);
+        liveness.logged(RunningScript::logged(&"a".repeat(40)), ms(5000), at(5040), &mut events);
+        liveness.silent(mono(5230), at(5480), &mut events);
+        assert_eq!(liveness.running_script(), None, "another one may have begun");
+        liveness.busy(BusyKind::Script, mono(5230), at(busy_again), &mut events);
+        assert_eq!(liveness.running_script().is_some(), is_named, "{busy_again}");
+    }
+}
+
 /// The only BUSY reply is that to the first request, which waited for the whole time limit.
 #[test]
 fn what_follows_a_script_that_is_killed_at_its_first_busy_reply_is_another_blockage() {
