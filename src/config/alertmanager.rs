@@ -131,6 +131,8 @@ pub(crate) struct NotifyConfig {
     pub(crate) labels: BTreeMap<String, String>,
     /// Interval at which an alert that lasts is sent again.
     pub(crate) resend_delay: Duration,
+    /// Path of `--alertmanager.config.file`.
+    file: Option<PathBuf>,
 }
 
 /// An Alertmanager, and the settings of requests to it.
@@ -332,7 +334,26 @@ impl NotifyConfig {
                 return Err(ConfigError::new(URL_FLAG, problem));
             }
         }
-        Ok(Some(Self { alertmanagers, labels, resend_delay }))
+        let file = cli.alertmanager_config_file.clone();
+        Ok(Some(Self { alertmanagers, labels, resend_delay, file }))
+    }
+
+    /// Returns the configuration file, and the files of secrets and client keys.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let of_alertmanagers = self.alertmanagers.iter().flat_map(|alertmanager| {
+            let of_login = match &alertmanager.authorization {
+                Some(Authorization::Basic(user, password)) => vec![user, password],
+                Some(Authorization::Scheme(_, credentials)) => vec![credentials],
+                None => Vec::new(),
+            };
+            let secrets = of_login.into_iter().chain(alertmanager.headers.iter().map(|(_, value)| value));
+            let files = secrets.filter_map(|secret| match secret {
+                Secret::Given(_) => None,
+                Secret::File(path) => Some(path.as_path()),
+            });
+            files.chain(alertmanager.tls.as_ref().and_then(TlsFiles::client_key))
+        });
+        self.file.as_deref().into_iter().chain(of_alertmanagers)
     }
 }
 

@@ -190,12 +190,15 @@ impl Config {
         let of_targets = self.targets.iter().map(|target| (&target.credentials, Some(&target.tls)));
         let of_modules = self.modules.values().map(|module| (&module.credentials, module.tls.as_ref()));
         let of_entries = self.discoveries.iter().map(Discovery::secrets);
-        let secrets = of_targets.chain(of_modules).chain(of_entries).flat_map(|(credentials, tls)| {
+        let of_guards =
+            self.targets.iter().filter_map(|target| Some((target.guard.as_ref()?.credentials(target), None)));
+        let all_secrets = of_targets.chain(of_modules).chain(of_entries).chain(of_guards);
+        let secrets = all_secrets.flat_map(|(credentials, tls)| {
             let password = credentials.password.as_ref().and_then(|password| password.file());
-            let key = tls.and_then(|tls| tls.client.as_ref()).map(|(_, key)| key.as_path());
-            password.into_iter().chain(key)
+            password.into_iter().chain(tls.and_then(TlsFiles::client_key))
         });
-        let all: BTreeSet<&Path> = own.chain(secrets).collect();
+        let of_alertmanagers = self.notify.iter().flat_map(NotifyConfig::files);
+        let all: BTreeSet<&Path> = own.chain(secrets).chain(of_alertmanagers).collect();
         for file in all.into_iter().filter(|file| files::is_writable_by_all(file)) {
             warn!(file = %file.display(), "every user of this machine may change this file: chmod o-w");
         }

@@ -1,7 +1,7 @@
 //! Configuration of one target.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +116,13 @@ pub(crate) struct TlsFiles {
     pub(crate) server_name: Option<String>,
     /// Setting that named the files, for messages.
     pub(crate) source: SettingSource,
+}
+
+impl TlsFiles {
+    /// Returns the file of the client's key.
+    pub(super) fn client_key(&self) -> Option<&Path> {
+        self.client.as_ref().map(|(_, key)| key.as_path())
+    }
 }
 
 impl TlsFiles {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redis::Value;
@@ -39,19 +39,36 @@ on_each_server!(
 #[test]
 fn files_that_every_user_may_change_are_named() {
     let folder = TempDir::new().unwrap();
-    let (config, password, other) =
-        (folder.path().join("config.yml"), folder.path().join("password"), folder.path().join("other"));
-    fs::write(&password, PASSWORD).unwrap();
-    fs::write(&other, PASSWORD).unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (config, password, other) = (file("config.yml"), file("password"), file("other"));
+    let (guard, alertmanager, token) = (file("guard"), file("alertmanager.yml"), file("token"));
+    for secret in [&password, &other, &guard, &token] {
+        fs::write(secret, PASSWORD).unwrap();
+    }
+    let entries = "alertmanagers: [{authorization: {credentials_file: token}, static_configs: [{targets: ['127.0.0.1:1']}]}]";
+    fs::write(&alertmanager, entries).unwrap();
     let entry = |file: &str| format!("{{addr: '127.0.0.1:1', name: {file}, password_file: {file}}}");
     fs::write(&config, format!("targets: [{}, {}]", entry("password"), entry("other"))).unwrap();
-    for (file, mode) in [(&config, 0o666), (&password, 0o602), (&other, 0o644)] {
-        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    let named = [&config, &password, &guard, &alertmanager, &token];
+    for file in named {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o602)).unwrap();
     }
-    let exporter = Exporter::start(&["--config.file", config.to_str().unwrap()]);
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+    let exporter = Exporter::start(&[
+        "--config.file",
+        config.to_str().unwrap(),
+        "--alertmanager.config.file",
+        alertmanager.to_str().unwrap(),
+        "--guard.kill-after=10s",
+        "--guard.user=guard",
+        "--guard.password-file",
+        guard.to_str().unwrap(),
+    ]);
     let logs = exporter.logs();
     let lines = lines_with(&logs, &["level=warn", "every user of this machine may change this file"]);
-    assert_eq!(lines.len(), 2, "{logs}");
+    assert_eq!(lines.len(), named.len(), "{logs}");
+    let is_named = |file: &Path| lines.iter().any(|line| line.contains(file.to_str().unwrap()));
+    assert!(named.iter().all(|file| is_named(file)), "{logs}");
     assert!(!logs.contains(PASSWORD) && lines.iter().all(|line| !line.contains("other")), "{logs}");
 }
 
