@@ -42,7 +42,7 @@ pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
         ),
         Condition::Blocked { waited, kind, .. } => blocked(facts, *waited, *kind),
         Condition::Busy { kind, running, .. } => busy(facts, *kind, running.as_ref()),
-        Condition::BusySilent { waited } => busy_silent(facts, *waited),
+        Condition::BusySilent { waited, last } => busy_silent(facts, *waited, *last),
         Condition::Loading => Problem::new(Code::Loading, "loading: the server loads its data set into memory")
             .advise("It serves no client until that has finished; INFO persistence shows the progress.")
             .test(facts.command("INFO persistence")),
@@ -100,24 +100,27 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
              earlier, the command waits until then. Another slow command cannot be killed."
         ))
     };
-    kills(facts, problem, kind)
+    let kinds = kind.map_or_else(|| any_kind(facts, BusyKind::Script), |kind| vec![kind]);
+    add_kills(facts, problem, &kinds)
 }
 
-/// Adds the kill commands that may apply.
-fn kills(facts: &Facts<'_>, problem: Problem, kind: Option<BusyKind>) -> Problem {
-    let kinds: &[BusyKind] = match kind {
-        Some(BusyKind::Module) => &[],
-        Some(BusyKind::Function) => &[BusyKind::Function],
-        Some(BusyKind::Script) => &[BusyKind::Script],
+/// Kinds that a server can kill, the likeliest first, if the last that showed was `last`.
+fn any_kind(facts: &Facts<'_>, last: BusyKind) -> Vec<BusyKind> {
+    match last {
         // There are no functions before 7.0.
-        None if facts.major().is_some_and(|major| major < 7) => &[BusyKind::Script],
-        None => &[BusyKind::Script, BusyKind::Function],
-    };
+        _ if facts.major().is_some_and(|major| major < 7) => vec![BusyKind::Script],
+        BusyKind::Function => vec![BusyKind::Function, BusyKind::Script],
+        BusyKind::Script | BusyKind::Module => vec![BusyKind::Script, BusyKind::Function],
+    }
+}
+
+/// Adds the commands that end these kinds.
+fn add_kills(facts: &Facts<'_>, problem: Problem, kinds: &[BusyKind]) -> Problem {
     let kills = kinds.iter().filter_map(|kind| kill(*kind));
     kills.fold(problem, |problem, kill| problem.fix(facts.command(kill)))
 }
 
-fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
+fn busy_silent(facts: &Facts<'_>, waited: Duration, last: BusyKind) -> Problem {
     let message = format!(
         "blocked for {}: answered BUSY, and now accepts connections but does not answer",
         duration(waited)
@@ -126,7 +129,7 @@ fn busy_silent(facts: &Facts<'_>, waited: Duration) -> Problem {
         "Either the same call executes one long command, or it has ended and another one runs: which of the two is not known. \
          A kill command that is sent now waits until the server answers, and then kills the script that is running at that time.",
     );
-    kills(facts, problem, None)
+    add_kills(facts, problem, &any_kind(facts, last))
 }
 
 fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Problem {

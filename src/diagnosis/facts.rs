@@ -127,6 +127,8 @@ pub(crate) enum Condition {
     BusySilent {
         /// Duration of the blockage.
         waited: Duration,
+        /// Kind of the last BUSY reply.
+        last: BusyKind,
     },
     /// Loads its data set.
     Loading,

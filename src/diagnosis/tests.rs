@@ -293,6 +293,7 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
     let settings = Settings::default();
     let blocked = |kind| Condition::Blocked { waited: SECOND, in_handshake: false, kind };
     let busy = |kind| Condition::Busy { kind, waited: SECOND, running: None };
+    let silent = |last| Condition::BusySilent { waited: SECOND, last };
     for (facts, expected) in [
         (Facts { condition: blocked(None), ..facts(&settings) }, &["SCRIPT KILL", "FUNCTION KILL"][..]),
         (Facts { condition: blocked(None), info: Some(&info), ..facts(&settings) }, &["SCRIPT KILL"]),
@@ -302,8 +303,12 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
         (Facts { condition: busy(BusyKind::Function), ..facts(&settings) }, &["FUNCTION KILL"]),
         (Facts { condition: busy(BusyKind::Module), ..facts(&settings) }, &[]),
         (
-            Facts { condition: Condition::BusySilent { waited: SECOND }, ..facts(&settings) },
+            Facts { condition: silent(BusyKind::Script), ..facts(&settings) },
             &["SCRIPT KILL", "FUNCTION KILL"],
+        ),
+        (
+            Facts { condition: silent(BusyKind::Function), ..facts(&settings) },
+            &["FUNCTION KILL", "SCRIPT KILL"],
         ),
     ] {
         assert_eq!(commands(&diagnose(&facts)[0]), expected, "{facts:?}");

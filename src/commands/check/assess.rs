@@ -228,7 +228,7 @@ fn state(condition: &Condition) -> StateKind {
 
 fn blocked(condition: &Condition) -> Option<Blocked> {
     match condition {
-        Condition::Blocked { waited, .. } | Condition::BusySilent { waited } => {
+        Condition::Blocked { waited, .. } | Condition::BusySilent { waited, .. } => {
             Some(Blocked { kind: None, kill: None, function: None, running: None, unanswered: *waited })
         }
         Condition::Busy { kind, waited, running } => Some(Blocked {

@@ -154,7 +154,7 @@ fn condition(config: &TargetConfig, target: &Target, catalogue: &Catalogue, now:
                 running_for: None,
             }),
         },
-        State::BusySilent(..) => Condition::BusySilent { waited: liveness.blocked(now) },
+        State::BusySilent(last, _) => Condition::BusySilent { waited: liveness.blocked(now), last: *last },
         State::Loading => Condition::Loading,
         State::Unauthorized { detail } => Condition::Unauthorized(detail.clone()),
         State::Unreachable(outage) => Condition::Unreachable(outage.clone()),
