@@ -106,7 +106,7 @@ impl<'a> Data<'a> {
         Self { specs, size: 0, largest: 0, has_master: false, is_used: false }
     }
 
-    /// Provides data of this size, which is at least that of the call before, unchanged by former runs.
+    /// Provides data of this size, unchanged by former runs.
     pub(crate) async fn provide(
         &mut self,
         session: &mut Session,

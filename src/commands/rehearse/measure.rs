@@ -30,8 +30,9 @@ const MAX_BATCHES: u32 = 9;
 const SMALL: u64 = 3000;
 const VISITS: u32 = 4;
 
-/// Part of the time budget that visits of small sizes may use.
-const VISITS_SHARE: f64 = 0.3;
+/// Part of the time budget up to which small sizes are visited again, and that for larger sizes with short runs.
+const SMALL_VISITS: f64 = 0.3;
+const SHORT_VISITS: f64 = 0.8;
 
 /// Part of the time budget for one size, once its time is reproduced: many sizes tell more than many batches of a few.
 const SIZE_SHARE: f64 = 1.0 / 16.0;
@@ -45,7 +46,8 @@ const BATCH: f64 = 0.002;
 /// Maximum number of runs of a batch.
 const MAX_BATCH: f64 = 50.0;
 
-/// Time of a run from which on its CPU time is reliable; that has the commands around the run in it.
+/// Time of a run from which on its CPU time is reliable; that has the commands around the run in it. Larger sizes with shorter runs are
+/// visited several times, too.
 const CPU_FROM: f64 = 0.005;
 
 /// Half of the unit of the server's clock, seconds.
@@ -284,7 +286,8 @@ impl Rehearsal<'_> {
             let next = self.next_size(size);
             if size <= SMALL
                 && !next.is_ok_and(|next| next <= SMALL)
-                && let Some(stop) = self.visit_small_sizes(session, progress).await?
+                && let Some(stop) =
+                    self.visit(session, progress, SMALL_VISITS, |point| point.seconds < TARGET).await?
             {
                 self.measured.stop = stop;
                 break;
@@ -292,7 +295,9 @@ impl Rehearsal<'_> {
             match next {
                 Ok(next) => size = next,
                 Err(stop) => {
-                    self.measured.stop = stop;
+                    let is_short = |point: &Point| point.size > SMALL && point.seconds < CPU_FROM;
+                    let visits = self.visit(session, progress, SHORT_VISITS, is_short).await?;
+                    self.measured.stop = visits.unwrap_or(stop);
                     break;
                 }
             }
@@ -325,17 +330,24 @@ impl Rehearsal<'_> {
             && self.is_affordable(size, filled, RUN_LIMIT.as_secs_f64())
     }
 
-    /// Measures the small sizes several times more; returns the reason to stop, if there is one.
-    async fn visit_small_sizes(
+    /// Measures some sizes several times more, while no more than a share of the time budget is used; returns the reason to stop,
+    /// if there is one.
+    async fn visit(
         &mut self,
         session: &mut Session,
         progress: &mut impl Progress,
+        share: f64,
+        is_wanted: impl Fn(&Point) -> bool,
     ) -> Result<Option<Stop>, RehearseError> {
+        let limit = self.budget.limit();
         for _ in 1..VISITS {
-            let small = self.measured.points.iter().filter(|point| point.seconds < TARGET);
-            for size in small.map(|point| point.size).collect::<Vec<_>>() {
-                if self.used() > self.budget.limit() * VISITS_SHARE {
+            let wanted = self.measured.points.iter().filter(|point| is_wanted(point));
+            for size in wanted.map(|point| point.size).collect::<Vec<_>>() {
+                if self.used() > limit * share {
                     return Ok(None);
+                }
+                if self.fill_cost * self.elements(size) > limit * SIZE_SHARE {
+                    continue;
                 }
                 if let Some(stop) = self.measure_size(session, size, progress).await? {
                     return Ok(Some(stop));
@@ -343,6 +355,11 @@ impl Rehearsal<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Number of elements of the data of a size.
+    fn elements(&self, size: u64) -> f64 {
+        self.plan.specs.iter().map(|spec| float(spec.elements(size))).sum()
     }
 
     /// Part of the time budget that is used, seconds.
@@ -359,10 +376,9 @@ impl Rehearsal<'_> {
 
     /// True if the time budget suffices for a size.
     fn is_affordable(&self, size: u64, filled: u64, run: f64) -> bool {
-        let elements = |size: u64| self.plan.specs.iter().map(|spec| float(spec.elements(size))).sum::<f64>();
-        let mut cost = run * 2.0 + self.fill_cost * (elements(size) - elements(filled)).max(0.0);
+        let mut cost = run * 2.0 + self.fill_cost * (self.elements(size) - self.elements(filled)).max(0.0);
         if self.data.is_written() {
-            cost += 2.0 * self.copy_cost * elements(size);
+            cost += 2.0 * self.copy_cost * self.elements(size);
         }
         self.budget.allows(cost, self.clock.now().mono, own_time())
     }
@@ -566,13 +582,12 @@ impl Rehearsal<'_> {
 
     /// Learns the cost of providing data.
     fn learn(&mut self, size: u64, seconds: f64, is_first: bool) {
-        let elements = |size: u64| self.plan.specs.iter().map(|spec| float(spec.elements(size))).sum::<f64>();
-        let filled = elements(size);
+        let filled = self.elements(size);
         if filled < 10_000.0 {
             return;
         }
         if is_first {
-            let before = self.measured.points.last().map_or(0.0, |point| elements(point.size));
+            let before = self.measured.points.last().map_or(0.0, |point| self.elements(point.size));
             self.fill_cost = seconds / (filled - before).max(1.0);
         } else if self.data.is_written() {
             self.copy_cost = seconds / filled;
