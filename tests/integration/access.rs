@@ -26,6 +26,7 @@ on_each_server!(
     a_user_without_a_password_logs_in,
     renamed_commands_are_sent_by_their_new_names,
     the_readmes_user_can_everything,
+    the_readmes_user_can_nothing_else,
     only_features_without_a_grant_are_missing,
     a_password_is_taken_from_everywhere,
     a_wrong_password_is_logged_once,
@@ -223,6 +224,54 @@ fn the_readmes_user_can_everything(kind: Kind) {
     let errors = client.info(&["errorstats"]);
     assert!(!errors.contains_key("errorstat_NOPERM"), "{errors:?}");
     assert!(!exporter.logs().contains("not available"), "{}", exporter.logs());
+}
+
+/// Commands that read or write data, show secrets, change settings or end something.
+fn the_readmes_user_can_nothing_else(kind: Kind) {
+    let server = Server::start(kind);
+    make_user(&mut server.client(), "exporter", &readme_rules(kind));
+    let mut exporter = server.client();
+    assert_eq!(exporter.call(&["AUTH", "exporter", PASSWORD]), Value::Okay);
+    let mut words = vec![
+        "GET k",
+        "SET k v",
+        "DEL k",
+        "KEYS *",
+        "SCAN 0",
+        "EVAL return 0",
+        "EVAL_RO return 0",
+        "SCRIPT LOAD return",
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
+        "FUNCTION KILL",
+        "FUNCTION FLUSH",
+        "FUNCTION DUMP",
+        "CONFIG SET maxmemory 1",
+        "CONFIG REWRITE",
+        "ACL LIST",
+        "ACL SETUSER other on",
+        "CLIENT LIST",
+        "CLIENT KILL ID 1",
+        "CLIENT PAUSE 1",
+        "SLOWLOG RESET",
+        "MONITOR",
+        "SUBSCRIBE c",
+        "PUBLISH c m",
+        "SAVE",
+        "BGSAVE",
+        "REPLICAOF NO ONE",
+        "MIGRATE h 1 k 0 1",
+        "MODULE LIST",
+        "FLUSHALL",
+        "SHUTDOWN NOSAVE",
+    ];
+    words.retain(|words| {
+        kind.has_functions() || !words.starts_with("FUNCTION") && !words.starts_with("EVAL_RO")
+    });
+    for words in words {
+        let reply = exporter.call(&words.split(' ').collect::<Vec<_>>());
+        assert!(is_error(&reply, "NOPERM"), "{words}: {reply:?}");
+    }
 }
 
 fn only_features_without_a_grant_are_missing(kind: Kind) {

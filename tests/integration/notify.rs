@@ -527,6 +527,46 @@ fn redirects_are_not_followed_and_proxies_are_not_used() {
     assert!(accepted.is_err(), "{accepted:?}");
 }
 
+/// Two entries with credentials and one without; `check` and the alerts send the same requests.
+#[test]
+fn credentials_are_sent_only_to_the_addresses_of_their_entry() {
+    let folder = TempDir::new().unwrap();
+    let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let [first, second, open] = [0, 1, 2].map(|index| listeners[index].local_addr().unwrap());
+    let entries = format!(
+        "alertmanagers:\n\
+         - {{authorization: {{credentials: token-of-the-first}}, static_configs: [{{targets: ['{first}']}}]}}\n\
+         - {{basic_auth: {{username: second, password: secret}}, static_configs: [{{targets: ['{second}']}}]}}\n\
+         - {{static_configs: [{{targets: ['{open}']}}]}}\n"
+    );
+    let path = folder.path().join("alertmanager.yml");
+    fs::write(&path, entries).unwrap();
+    let requests: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 16_384];
+                let length = stream.read(&mut head).unwrap();
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                String::from_utf8_lossy(&head[..length]).into_owned()
+            })
+        })
+        .collect();
+    let checked = Exporter::builder()
+        .args(&["check", "--alertmanager", "--redis.addr=127.0.0.1:1"])
+        .args(&["--alertmanager.config.file", path.to_str().unwrap()])
+        .run();
+    let authorization = |request: String| {
+        let line = request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
+        line.map(|line| line.split_once(": ").unwrap().1.to_owned())
+    };
+    let sent: Vec<_> = requests.into_iter().map(|request| authorization(request.join().unwrap())).collect();
+    let expected = [Some("Bearer token-of-the-first"), Some("Basic c2Vjb25kOnNlY3JldA=="), None];
+    assert_eq!(sent, expected.map(|value| value.map(str::to_owned)), "{checked:?}");
+}
+
 fn check_with_alertmanager(kind: Kind) {
     let server = Server::start(kind);
     let receiver = Receiver::start();

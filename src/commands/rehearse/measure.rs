@@ -34,6 +34,9 @@ const VISITS: u32 = 4;
 const SMALL_VISITS: f64 = 0.3;
 const SHORT_VISITS: f64 = 0.8;
 
+/// Part of the time budget that creating the data for a visit may take: 1 s of 60.
+const VISIT_FILL: f64 = 1.0 / 60.0;
+
 /// Part of the time budget for one size, once its time is reproduced: many sizes tell more than many batches of a few.
 const SIZE_SHARE: f64 = 1.0 / 16.0;
 
@@ -346,7 +349,7 @@ impl Rehearsal<'_> {
                 if self.used() > limit * share {
                     return Ok(None);
                 }
-                if self.fill_cost * self.elements(size) > limit * SIZE_SHARE {
+                if self.fill_cost * self.elements(size) > limit * VISIT_FILL {
                     continue;
                 }
                 if let Some(stop) = self.measure_size(session, size, progress).await? {

@@ -161,6 +161,7 @@ fn replies_that_exceed_the_limit_of_their_command() {
         ("client", 10 << 10, "the reply to CLIENT SETNAME is larger than 4 KiB"),
         ("multi", 10 << 10, "the reply to MULTI and EXEC is larger than 4 KiB"),
         ("slowlog", 200 << 10, "the reply to SLOWLOG GET is larger than 80 KiB"),
+        ("function", 17 << 20, "the reply to FUNCTION STATS is larger than 16 MiB"),
     ] {
         let large = bulk("x".repeat(size));
         let hostile = Hostile::answering(move |words| {
