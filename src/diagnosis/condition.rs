@@ -125,7 +125,13 @@ fn busy_silent(facts: &Facts<'_>, waited: Duration, last: BusyKind) -> Problem {
         "blocked for {}: answered BUSY, and now accepts connections but does not answer",
         duration(waited)
     );
-    let problem = Problem::new(Code::Blocked, message).advise("All clients wait.").advise(
+    let problem = Problem::new(Code::Blocked, message).advise("All clients wait.");
+    if last == BusyKind::Module {
+        return problem.advise(
+            "The last reply was about a module's command, which neither SCRIPT KILL nor FUNCTION KILL ends. Wait until it answers again.",
+        );
+    }
+    let problem = problem.advise(
         "Either the same call executes one long command, or it has ended and another one runs: which of the two is not known. \
          A kill command that is sent now waits until the server answers, and then kills the script that is running at that time.",
     );

@@ -25,7 +25,7 @@ use test_support::wait::eventually;
 /// Duration of a script that is killed once the page has been checked.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
-/// With much to do any server looks blocked for a moment: for tests without a blockage.
+/// With much to do any server is silent for a moment: for tests without a silent one.
 const PATIENT: [&str; 1] = ["--heartbeat.blocked-after=20s"];
 
 /// Notices blockages as it does by default, and looks often.
@@ -90,7 +90,8 @@ fn a_server_that_is_busy_with_a_function() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("busy-reply-threshold 300").start();
         load_library(&mut server.client());
-        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        let exporter =
+            Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         server.client().send(&busy_fcall(LONG));
         exporter.wait_for(LIMIT, "the function's name", |metrics| {
@@ -98,12 +99,9 @@ fn a_server_that_is_busy_with_a_function() {
         });
         server.give_way();
         look(&exporter, "busy");
-        // A server whose answers are late is shown as silent meanwhile.
-        let command = eventually(LIMIT, "the command", || {
-            let blocked = &api(&exporter, "targets?state=busy_function")["targets"][0]["blocked"];
-            Some(blocked["kill"][0]["shell"].as_str()?.to_owned())
-        });
-        assert_eq!(command, format!("redis-cli -h 127.0.0.1 -p {} FUNCTION KILL", server.port()));
+        let blocked = &api(&exporter, "targets?state=busy_function")["targets"][0]["blocked"];
+        let command = format!("redis-cli -h 127.0.0.1 -p {} FUNCTION KILL", server.port());
+        assert_eq!(blocked["kill"][0]["shell"], *command);
         assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
     });
 }
@@ -112,7 +110,8 @@ fn a_server_that_is_busy_with_a_function() {
 fn a_server_that_is_busy_with_a_script_that_has_written() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("busy-reply-threshold 100").start();
-        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        let exporter =
+            Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         let mut caller = server.client();
         caller.send(&eval(&format!("redis.call('SET', 'x', 1)\n{BUSY_LOOP}"), LONG));
@@ -135,7 +134,8 @@ fn a_server_that_is_busy_with_a_module() {
             .config("busy-reply-threshold 100")
             .config(format!("loadmodule {}", module.display()))
             .start();
-        let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
+        let exporter =
+            Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
         server.client().send(&["busy.module", "600000"]);
         wait_for_state(&exporter, "busy_module", 1);
