@@ -175,7 +175,7 @@ pub(crate) struct Cli {
 
     /// Maximum number of heartbeats per second to all targets together; with more targets, all intervals between heartbeats
     /// grow by the same factor
-    #[arg(long = "heartbeat.max-rate", value_name = "N", default_value = "25000",
+    #[arg(long = "heartbeat.max-rate", value_name = "N", default_value = "20000",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) heartbeat_max_rate: u32,
 
