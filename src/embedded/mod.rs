@@ -98,7 +98,8 @@ pub(crate) fn scripts(
     Ok(scripts.collect())
 }
 
-fn has_lua(text: &[u8]) -> bool {
+/// True if a source may have scripts.
+pub(crate) fn has_lua(text: &[u8]) -> bool {
     LUA_WORDS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
 

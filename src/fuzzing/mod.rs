@@ -14,7 +14,7 @@ use ::redis::Value;
 use crate::commands::fuzz_rehearse;
 use crate::config::fuzzing as config;
 use crate::embedded;
-use crate::lint::{self, THREAD};
+use crate::lint::{self, Limits, THREAD};
 use crate::parse::{
     ClusterNodes, EndpointType, ErrorReply, Info, LogParts, Privacy, Settings, SlowlogReply, bytes,
     function_list, function_stats, integer, mentioned_scripts, recorded_scripts, sentinel_list,
@@ -198,7 +198,7 @@ pub fn state_file(data: &[u8]) {
 pub fn lint(data: &[u8]) {
     let source = String::from_utf8_lossy(data);
     let enabled: Vec<String> = lint::off_by_default().map(str::to_owned).collect();
-    let (findings, _) = lint::lint("fuzz.lua", &source, &enabled);
+    let (findings, _) = lint::lint("fuzz.lua", &source, &lint::limits(&source), &enabled);
     let lines = source.lines().count().max(1);
     assert!(findings.iter().all(|finding| finding.line <= lines.saturating_add(1)), "{findings:?}");
     let _ = (lint::fixed(&source), lint::uses(&source));
@@ -220,6 +220,6 @@ pub fn embedded(data: &[u8]) {
     };
     for script in embedded::scripts(extension, source, &mut is_late).unwrap_or_default() {
         assert!(!script.body.is_empty() && !script.name.is_empty(), "{script:?}");
-        let _ = lint::lint_embedded("fuzz", source, &script, &[]);
+        let _ = lint::lint_embedded("fuzz", source, &script, &Limits::default(), &[]);
     }
 }

@@ -1,5 +1,6 @@
 //! Corrections that change nothing but what a rule reports.
 
+use crate::lint::analysis::limits::Limits;
 use crate::lint::linter;
 use crate::lint::rule::Origin;
 use crate::lint::source::header::{Flags, Header};
@@ -23,11 +24,13 @@ pub(crate) fn fixed(source: &str) -> Option<String> {
 /// True if a script with a `#!` line only reads, and its flags don't say so.
 fn lacks_no_writes(source: &str) -> bool {
     matches!(Header::parse(source), (Header::Script(Flags::Others), _))
-        && linter::in_thread(|| linter::check(source, Origin::File, &[])).is_some_and(|(diagnostics, _)| {
-            diagnostics.iter().any(|diagnostic| {
-                diagnostic.rule.name == "missing-no-writes" && diagnostic.position == Position::START
-            }) && !diagnostics.iter().any(|diagnostic| diagnostic.rule.name == "invalid-shebang")
-        })
+        && linter::in_thread(|| linter::check(source, Origin::File, &Limits::default(), &[])).is_some_and(
+            |(diagnostics, _)| {
+                diagnostics.iter().any(|diagnostic| {
+                    diagnostic.rule.name == "missing-no-writes" && diagnostic.position == Position::START
+                }) && !diagnostics.iter().any(|diagnostic| diagnostic.rule.name == "invalid-shebang")
+            },
+        )
 }
 
 /// Adds the flag `no-writes` to the first line.

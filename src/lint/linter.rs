@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::thread;
 
 use crate::lint::analysis::facts::ScriptFacts;
+use crate::lint::analysis::limits::Limits;
 use crate::lint::rule::{Check, Diagnostic, Origin, Rule, Source, Suppressed};
 use crate::lint::rules::{RULES, rule};
 use crate::lint::source::dialect;
@@ -36,9 +37,15 @@ pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-/// Checks a source with the rules that are on by default or `enabled` by name. Returns what they report, in the order of the
-/// source, and the number of diagnostics that were suppressed. The stack that this takes grows with the nesting of the source.
-pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diagnostic>, usize) {
+/// Checks a source with the rules that are on by default or `enabled` by name, given the limits of the scripts next to it. Returns
+/// what they report, in the order of the source, and the number of diagnostics that were suppressed. The stack that this takes grows
+/// with the nesting of the source.
+pub(crate) fn check(
+    text: &str,
+    origin: Origin,
+    limits: &Limits,
+    enabled: &[String],
+) -> (Vec<Diagnostic>, usize) {
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
     let (header, body) = Header::parse(&text);
@@ -47,7 +54,7 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     let tokens: Vec<Token<'_>> = tokens(&body).collect();
     let script = parse(&body, &tokens);
     let trims_lists = origin == Origin::Literal { trims_lists: true };
-    let facts = script.as_ref().ok().map(|script| ScriptFacts::new(script, trims_lists));
+    let facts = script.as_ref().ok().map(|script| ScriptFacts::new(script, trims_lists, limits.clone()));
     let undefined = facts.as_ref().map(|facts| facts.calls.undefined()).unwrap_or_default();
     let suppressions = Suppressions::parse(&tokens);
     let is_for_redis = origin.is_literal()
@@ -111,6 +118,15 @@ pub(crate) fn check(text: &str, origin: Origin, enabled: &[String]) -> (Vec<Diag
     }
     diagnostics.sort_by_key(Diagnostic::key);
     (diagnostics, count)
+}
+
+/// Limits of a script; none if it can't be parsed.
+pub(crate) fn limits(text: &str) -> Limits {
+    let text = with_escaped_line_ends(text);
+    let (_, body) = Header::parse(&text);
+    let body = placeholders::named(body, &placeholders::parameters(body));
+    let tokens: Vec<Token<'_>> = tokens(&body).collect();
+    parse(&body, &tokens).map(|script| Limits::of(&script)).unwrap_or_default()
 }
 
 /// Reason for which a finding about the text of a source may be none of a script that a server gets.

@@ -17,6 +17,8 @@ mod tests;
 use crate::embedded::EmbeddedScript;
 use crate::lua::tokens;
 
+pub use self::analysis::limits::Limits;
+pub(crate) use self::analysis::limits::may_have as may_limit;
 pub(crate) use self::analysis::uses::{KeyUse, Uses};
 pub use self::document::document;
 pub(crate) use self::document::explain;
@@ -28,11 +30,11 @@ pub(crate) use self::output::text::print as print_text;
 pub use self::rule::{Rule, Severity};
 pub use self::rules::{RULES, rule};
 
-/// Checks a script. Returns its findings, and the number of findings that its comments suppress. Rules that are off by default
-/// are checked if they are `enabled` by name.
+/// Checks a script, given the limits of the scripts next to it. Returns its findings, and the number of findings that its comments
+/// suppress. Rules that are off by default are checked if they are `enabled` by name.
 #[must_use]
-pub fn lint(file: &str, source: &str, enabled: &[String]) -> (Vec<Finding>, usize) {
-    let (diagnostics, suppressed) = checked(source, rule::Origin::File, enabled);
+pub fn lint(file: &str, source: &str, limits: &Limits, enabled: &[String]) -> (Vec<Finding>, usize) {
+    let (diagnostics, suppressed) = checked(source, rule::Origin::File, limits, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let findings = diagnostics.into_iter().map(|diagnostic| Finding::new(file, diagnostic, &lines));
     (findings.collect(), suppressed)
@@ -44,10 +46,12 @@ pub(crate) fn lint_embedded(
     file: &str,
     source: &str,
     script: &EmbeddedScript,
+    limits: &Limits,
     enabled: &[String],
 ) -> (Vec<Finding>, usize) {
     let trims_lists = source.to_ascii_lowercase().contains("ltrim");
-    let (diagnostics, suppressed) = checked(&script.body, rule::Origin::Literal { trims_lists }, enabled);
+    let (diagnostics, suppressed) =
+        checked(&script.body, rule::Origin::Literal { trims_lists }, limits, enabled);
     let lines: Vec<&str> = source.lines().collect();
     let in_file = script.positions(source);
     let findings = diagnostics.into_iter().map(|mut diagnostic| {
@@ -60,9 +64,19 @@ pub(crate) fn lint_embedded(
     (findings.collect(), suppressed)
 }
 
-fn checked(source: &str, origin: rule::Origin, enabled: &[String]) -> (Vec<rule::Diagnostic>, usize) {
-    let checked = linter::in_thread(|| linter::check(source, origin, enabled));
+fn checked(
+    source: &str,
+    origin: rule::Origin,
+    limits: &Limits,
+    enabled: &[String],
+) -> (Vec<rule::Diagnostic>, usize) {
+    let checked = linter::in_thread(|| linter::check(source, origin, limits, enabled));
     checked.unwrap_or_else(|| (vec![rules::unchecked()], 0))
+}
+
+/// Limits that a script sets to its collections.
+pub(crate) fn limits(source: &str) -> Limits {
+    linter::in_thread(|| linter::limits(source)).unwrap_or_default()
 }
 
 /// Use of KEYS and ARGV in a script; nothing if it can't be parsed.

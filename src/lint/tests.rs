@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 
 use super::rule::Origin;
-use super::{Finding, RULES, Severity, off_by_default};
+use super::{Finding, Limits, RULES, Severity, off_by_default};
 
 /// Findings and number of suppressed ones with all rules.
 pub(crate) fn lint(source: &str) -> (Vec<Finding>, usize) {
     let all: Vec<String> = off_by_default().map(ToOwned::to_owned).collect();
-    super::lint("a.lua", source, &all)
+    super::lint("a.lua", source, &Limits::default(), &all)
 }
 
 /// Lines and rules of the findings.
@@ -18,7 +18,8 @@ pub(crate) fn findings(source: &str) -> Vec<(usize, &'static str)> {
 
 /// Lines and rules of the findings in a literal of another language.
 pub(crate) fn findings_in_literal(source: &str) -> Vec<(usize, &'static str)> {
-    let (diagnostics, _) = super::checked(source, Origin::Literal { trims_lists: false }, &[]);
+    let (diagnostics, _) =
+        super::checked(source, Origin::Literal { trims_lists: false }, &Limits::default(), &[]);
     diagnostics.into_iter().map(|diagnostic| (diagnostic.position.line, diagnostic.rule.name)).collect()
 }
 
@@ -65,7 +66,7 @@ fn examples_are_what_the_documentation_says() {
 fn rules_that_are_off_by_default_report_nothing() {
     let script = "redis.call('SET', 'user:9f86d081884c7d65', '3f2504e0-4f89-11d3-9a0c-0305e82c3301')";
     let found = |script: &str, enabled: &[String]| {
-        let (findings, suppressed) = super::lint("a.lua", script, enabled);
+        let (findings, suppressed) = super::lint("a.lua", script, &Limits::default(), enabled);
         let values = findings.iter().filter(|finding| finding.rule.name == "value-in-body").count();
         let comments = findings.iter().filter(|finding| finding.rule.name == "unused-allow").count();
         (values, comments, suppressed)

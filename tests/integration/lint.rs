@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use redis_script_exporter::lint::{self, RULES, Severity};
+use redis_script_exporter::lint::{self, Limits, RULES, Severity};
 use serde_json::Value as Json;
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
@@ -37,7 +37,7 @@ impl Script {
     /// Warnings and errors, by line of the file.
     fn findings(&self) -> BTreeSet<Label> {
         let all: Vec<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
-        let (findings, _) = lint::lint(&self.name, &self.source, &all);
+        let (findings, _) = lint::lint(&self.name, &self.source, &Limits::default(), &all);
         let severe = findings.into_iter().filter(|finding| finding.severity >= Severity::Warning);
         severe.map(|finding| (finding.line + self.first_line - 1, finding.rule.name.to_owned())).collect()
     }
@@ -339,6 +339,24 @@ fn standard_input_is_checked() {
     let finished = run(&["-"], "return redis.call('KEYS', '*')");
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stdout.starts_with("<stdin>:1:8: error[keys-command]"), "{finished:?}");
+    // A pipe that is named can be read only once.
+    let finished = run(&["/dev/stdin"], "redis.call('LLEN', 'a') return redis.call('KEYS', '*')");
+    assert!(finished.stdout.starts_with("/dev/stdin:1:32: error[keys-command]"), "{finished:?}");
+}
+
+#[test]
+fn a_limit_counts_for_the_scripts_of_its_directory() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let add =
+        "local log = 'log:' .. KEYS[1] redis.call('LPUSH', log, ARGV[1]) redis.call('LTRIM', log, 0, 99)";
+    fs::write(path("add.lua"), add).unwrap();
+    fs::write(path("read.lua"), "return redis.call('LRANGE', 'log:' .. KEYS[1], 0, -1)").unwrap();
+    let finished = run(&[&path(""), "--level", "info"], "");
+    assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("fine while the collection, which a script of this directory limits"));
+    assert_eq!(run(&[&path("read.lua"), &path("add.lua")], "").status.code(), Some(0));
+    assert_eq!(run(&[&path("read.lua")], "").status.code(), Some(1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `redis-script-exporter lint`: reads Lua scripts and reports code that can block a server.
 
 mod files;
+mod limits;
 
 use std::io::{self, Write};
 use std::panic;
@@ -10,10 +11,11 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use self::files::Visit;
+use self::limits::DirectoryLimits;
 use super::{CommandError, printed};
 use crate::cli::{LintFlags, LintFormat};
 use crate::clock::Clock;
-use crate::embedded;
+use crate::embedded::{self, EmbeddedScript};
 use crate::lint::{self, Report};
 
 /// Maximum time to parse a file in another language than Lua.
@@ -27,27 +29,25 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     }
     silence_checks();
     let mut report = Report::default();
-    let clock = Clock::start();
+    let limits = DirectoryLimits::read(&flags.paths);
     let level = flags.level.min(flags.fail_on);
     files::each(&flags.paths, &mut io::stdin().lock(), |Visit { name, path, extension, content }| {
+        let limits = limits.of(path);
         match content {
-            Ok(source) if embedded::is_known(extension) => {
-                let end = clock.now().mono + PARSE_TIME;
-                match embedded::scripts(extension, &source, &mut || clock.now().mono > end) {
-                    Ok(scripts) => {
-                        for script in &scripts {
-                            let (findings, allowed) =
-                                lint::lint_embedded(name, &source, script, &flags.enable);
-                            report.add(findings, allowed, level);
-                        }
-                        !scripts.is_empty()
+            Ok(source) if embedded::is_known(extension) => match scripts(extension, &source) {
+                Ok(scripts) => {
+                    for script in &scripts {
+                        let (findings, allowed) =
+                            lint::lint_embedded(name, &source, script, &limits, &flags.enable);
+                        report.add(findings, allowed, level);
                     }
-                    Err(error) => {
-                        report.add_unreadable(name, &error.to_string());
-                        true
-                    }
+                    !scripts.is_empty()
                 }
-            }
+                Err(error) => {
+                    report.add_unreadable(name, &error.to_string());
+                    true
+                }
+            },
             Ok(source) => {
                 let source = match path.filter(|_| flags.fix).map(|path| fix(path, &source)) {
                     Some(Ok(Some(fixed))) => {
@@ -60,7 +60,7 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
                     }
                     Some(Ok(None)) | None => source,
                 };
-                let (findings, allowed) = lint::lint(name, &source, &flags.enable);
+                let (findings, allowed) = lint::lint(name, &source, &limits, &flags.enable);
                 report.add(findings, allowed, level)
             }
             Err(error) => {
@@ -72,6 +72,13 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     report.conclude(flags.fail_on);
     printed(print(&report, flags.format, &mut out))?;
     Ok(ExitCode::from(report.exit_code))
+}
+
+/// Scripts in the literals of a source in another language.
+fn scripts(extension: &str, source: &str) -> Result<Vec<EmbeddedScript>, embedded::TooComplex> {
+    let clock = Clock::start();
+    let end = clock.now().mono + PARSE_TIME;
+    embedded::scripts(extension, source, &mut || clock.now().mono > end)
 }
 
 /// Prints nothing when the check of a script panics: the script is reported as a finding.

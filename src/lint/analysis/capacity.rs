@@ -8,7 +8,7 @@ use crate::lint::analysis::calls::RedisCall;
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::{built, commands};
-use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, LoopKind, Script, Value};
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, Loop, LoopKind, Script, Value};
 
 /// Commands that add an element to a collection.
 const ADDS: &str = "\
@@ -20,7 +20,7 @@ const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 /// Smallest constant that is a limit; others ask for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
 
-/// Maximum number of commands that may make room for an element; only hostile scripts have more.
+/// Maximum number of commands that may make room for an element, and of keys with a limit; only hostile scripts have more.
 const MAX_CALLS: usize = 500;
 
 /// Maximum depth of the parts of a key that are compared one by one.
@@ -36,6 +36,8 @@ pub(crate) struct Capacities {
     pub(crate) capped: HashSet<ExprId>,
     /// Those whose reply the script works on only if its length is below a limit.
     pub(crate) checked: HashSet<ExprId>,
+    /// Keys of the collections to which the script adds elements, and which it cuts to a limit, or adds to only below one.
+    pub(crate) limited: Vec<ExprId>,
 }
 
 /// Size that a condition compares with a limit.
@@ -80,7 +82,7 @@ impl Capacities {
             .filter_map(|(id, call)| Some((*id, *call.args.first()?)))
             .collect();
         // What is more than the limit is removed where an element is added.
-        let removed = Compared::of_loops(analysis);
+        let removed = Compared::of_loops(analysis, |_, limit| Sum::of(script, limit).number().is_some());
         let is_added = |key: ExprId| adds.iter().any(|(_, other)| is_same_key(script, *other, key));
         let kept: Vec<ExprId> =
             removed.sizes.iter().map(|(_, key)| *key).filter(|key| is_added(*key)).collect();
@@ -142,7 +144,15 @@ impl Capacities {
         });
         let built = built::reads(analysis, |one, other| is_same_key(script, one, other));
         let capped = capped.map(|(id, _)| *id).chain(built);
-        Self { capped: capped.collect(), checked: ends.reads.into_iter().collect() }
+        let limited = cut(analysis, &trimmed, &adds).into_iter();
+        let limited = limited.chain(kept.iter().copied());
+        let added = adds.iter().take(MAX_CALLS).map(|(_, key)| *key);
+        let limited = limited.chain(added.filter(|key| is_kept(*key)));
+        Self {
+            capped: capped.collect(),
+            checked: ends.reads.into_iter().collect(),
+            limited: limited.collect(),
+        }
     }
 }
 
@@ -169,18 +179,23 @@ impl Compared {
         }
     }
 
-    /// Sizes down to a constant limit of which loops remove elements: `while LLEN > 100 do RPOP`, `for i = 1, LLEN - 100 do RPOP`.
-    fn of_loops(analysis: LoopAnalysis<'_>) -> Self {
+    /// Sizes down to a limit of which loops remove elements: `while LLEN > 100 do RPOP`, `for i = 1, LLEN - 100 do RPOP`.
+    fn of_loops(analysis: LoopAnalysis<'_>, is_limit: impl Fn(&Loop, ExprId) -> bool) -> Self {
         let script = analysis.calls.script;
         let mut sizes = Self::default();
         for (_, around) in script.loops.iter() {
+            let mut add = |size: ExprId, limit: ExprId| {
+                if is_limit(around, limit) {
+                    sizes.add_size(analysis, size, limit, Binary::Or);
+                }
+            };
             match around.kind {
                 LoopKind::While(condition) => {
                     for (part, is_negated) in analysis.parts(condition, Binary::And) {
                         if let Expr::Binary(Binary::Compare(comparison), left, right) = *script.expr(part) {
                             match if is_negated { comparison.negated() } else { comparison } {
-                                Comparison::Greater => sizes.add_constant(analysis, left, right),
-                                Comparison::Less => sizes.add_constant(analysis, right, left),
+                                Comparison::Greater => add(left, right),
+                                Comparison::Less => add(right, left),
                                 Comparison::Equal | Comparison::Unequal => {}
                             }
                         }
@@ -188,19 +203,13 @@ impl Compared {
                 }
                 LoopKind::Numeric { end, .. } => {
                     if let Expr::Binary(Binary::Minus, size, limit) = script.expr(value(script, end)) {
-                        sizes.add_constant(analysis, *size, *limit);
+                        add(*size, *limit);
                     }
                 }
                 LoopKind::Repeat(_) | LoopKind::Generic(_) => {}
             }
         }
         sizes
-    }
-
-    fn add_constant(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId) {
-        if Sum::of(analysis.calls.script, limit).number().is_some() {
-            self.add_size(analysis, size, limit, Binary::Or);
-        }
     }
 
     fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId, operator: Binary) {
@@ -256,7 +265,27 @@ fn with_room(
     calls.iter().take(MAX_CALLS).filter_map(makes_room).collect()
 }
 
-/// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`.
+/// Keys of collections that a command (`trimmed`) or a loop cuts to a limit where an element is added. The limit may be a lower one than the
+/// last time.
+fn cut(analysis: LoopAnalysis<'_>, trimmed: &[(ExprId, ExprId)], adds: &[(ExprId, ExprId)]) -> Vec<ExprId> {
+    let script = analysis.calls.script;
+    let is_counter = |around: &Loop, limit: ExprId| {
+        let counter = script.variable(limit);
+        around.assigned.iter().any(|(assigned, _)| Some(*assigned) == counter)
+    };
+    let removed = Compared::of_loops(analysis, |around, limit| !is_counter(around, limit));
+    let is_cut = |(call, key): &&(ExprId, ExprId)| {
+        let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, *key)).peekable();
+        // An option of the caller may decide about it, where the condition is not the one of an addition.
+        let guard = script.guards.get(call);
+        same.peek().is_some() && (guard.is_none() || same.any(|(add, _)| script.guards.get(add) == guard))
+    };
+    let all = trimmed.iter().chain(&removed.sizes).take(MAX_CALLS);
+    all.filter(is_cut).map(|(_, key)| *key).collect()
+}
+
+/// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`,
+/// `XTRIM key MAXLEN 100`.
 fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
     let script = analysis.calls.script;
     let number = |id: ExprId| Sum::of(script, id).number();
@@ -281,8 +310,15 @@ fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
     let calls = analysis.calls.all_redis().into_iter();
     calls
         .filter_map(|(id, call)| {
+            let command = call.command.as_deref()?;
+            if matches!(command, "XADD" | "XTRIM") {
+                let is_option = |arg: &ExprId| {
+                    analysis.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"))
+                };
+                return call.args.iter().any(is_option).then_some((id, *call.args.first()?));
+            }
             let [key, from, to] = call.args[..] else { return None };
-            let keeps = match call.command.as_deref()? {
+            let keeps = match command {
                 "LTRIM" => is(from, 0.0) && is_limit(to) || is_negative(from) && is(to, -1.0),
                 "ZREMRANGEBYRANK" => {
                     is(from, 0.0) && is_negative(to) || is_limit(from) && !is(from, 0.0) && is(to, -1.0)
@@ -295,7 +331,7 @@ fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
 }
 
 /// True if two keys are written the same way, also by variables with one value.
-fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
+pub(super) fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
     has_same_parts(script, one, other, MAX_DEPTH)
 }
 
@@ -310,7 +346,7 @@ fn has_same_parts(script: &Script, one: ExprId, other: ExprId, depth: usize) -> 
 }
 
 /// Value of a variable that has only one.
-fn value(script: &Script, id: ExprId) -> ExprId {
+pub(super) fn value(script: &Script, id: ExprId) -> ExprId {
     let mut id = id;
     for _ in 0..MAX_ALIASES {
         let Expr::Variable(variable) = script.expr(id) else { break };
@@ -396,11 +432,6 @@ mod tests {
             ),
             (
                 "while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[1]) do redis.call('LPOP', KEYS[1]) end",
-                "unbounded-loop",
-            ),
-            // The limit may be a lower one this time, and the first trim removes all that there is.
-            (
-                "redis.call('LPUSH', KEYS[1], ARGV[1]) while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[2]) do redis.call('RPOP', KEYS[1]) end",
                 "unbounded-loop",
             ),
             (

@@ -1,5 +1,6 @@
 //! Reasons for which a script does not show that a loop or a read grows: findings about these are information.
 
+use crate::lint::analysis::capacity;
 use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::LongLoop;
@@ -51,6 +52,9 @@ const TESTS: &str = "EXISTS GET HEXISTS HGET HSETNX SADD SETNX SISMEMBER ZSCORE"
 /// Maximum number of values that are looked at for a name.
 const MAX_VALUES: usize = 4;
 
+/// Minimum length of a word that says something.
+const MIN_WORD: usize = 3;
+
 /// Reason for which a script does not show that something grows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Doubt {
@@ -70,6 +74,8 @@ pub(crate) enum Doubt {
     Stored,
     /// The program around a literal trims lists.
     Trimmed,
+    /// This script limits the collection, but not surely before it works on it, or one next to it limits a collection of this name.
+    Limited,
     /// The caller may give a limit.
     Options,
     /// Random names are tried until one is not taken.
@@ -96,6 +102,7 @@ impl Doubt {
             Self::Options => "the reply, for which the arguments may have a limit,",
             Self::Random => "the part of the random names that are taken",
             Self::Trimmed => "the list, which this file may trim,",
+            Self::Limited => "the collection, which a script of this directory limits,",
             Self::Unclear => return "; allow it if it ends soon, or rehearse it".to_owned(),
         };
         format!("; fine while {reason} stays small: allow it, or rehearse it")
@@ -111,6 +118,9 @@ impl ScriptFacts<'_> {
         let is_hash = self.values.extent(read) == Some(Extent::WholeHash);
         if self.trims_lists && command == "LRANGE" {
             return Some(Doubt::Trimmed);
+        }
+        if self.is_limited(read) {
+            return Some(Doubt::Limited);
         }
         if is_hash && self.is_called_with(EXPIRES, key, |_| true) {
             return Some(Doubt::Expires);
@@ -166,6 +176,7 @@ impl ScriptFacts<'_> {
                 let first = doubts.next()??;
                 doubts.all(|doubt| doubt.is_some()).then_some(first)
             }
+            LongLoop::Count(read) | LongLoop::Until(read) if self.is_limited(*read) => Some(Doubt::Limited),
             LongLoop::Count(read) => {
                 let call = self.calls.redis(*read)?;
                 match call.command.as_deref()? {
@@ -231,17 +242,48 @@ impl ScriptFacts<'_> {
         takes_limit && args.last().is_some_and(is_unpacked)
     }
 
-    /// True for a range of scores, both ends of which the caller or the data give.
+    /// True for a range of scores, both ends of which the caller or the data give, and for a range of names from one number to another
+    /// one: `t`, `t + 1`.
     fn is_closed_range(&self, command: &str, args: &[ExprId]) -> bool {
-        let by_score =
-            |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("BYSCORE"));
-        let is_range = match command {
-            "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" => true,
-            "ZRANGE" => args.iter().any(by_score),
-            _ => false,
-        };
         let [_, one, other, ..] = args else { return false };
-        is_range && !self.may_be_open(*one) && !self.may_be_open(*other)
+        let by = |order: &str| {
+            let is_order =
+                |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case(order));
+            command == "ZRANGE" && args.iter().any(is_order)
+        };
+        match command {
+            "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" => !self.may_be_open(*one) && !self.may_be_open(*other),
+            "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => self.is_interval(*one, *other),
+            _ if by("BYSCORE") => !self.may_be_open(*one) && !self.may_be_open(*other),
+            _ => by("BYLEX") && self.is_interval(*one, *other),
+        }
+    }
+
+    /// True if two texts have numbers in them whose difference is constant.
+    fn is_interval(&self, one: ExprId, other: ExprId) -> bool {
+        let (one, other) = (self.numbers(one), self.numbers(other));
+        let difference = |(one, other): (&ExprId, &ExprId)| {
+            Sum::of(self.script, *one).plus(self.script, -1.0, &Sum::of(self.script, *other)).number()
+        };
+        let differences: Option<Vec<f64>> = one.iter().zip(&other).map(difference).collect();
+        one.len() == other.len()
+            && differences.is_some_and(|all| all.iter().any(|number| number.abs() >= 1.0))
+    }
+
+    /// Parts of a text that are not constant.
+    fn numbers(&self, text: ExprId) -> Vec<ExprId> {
+        let mut numbers = Vec::new();
+        self.values.follow(capacity::value(self.script, text), |id, next| {
+            match self.script.expr(id) {
+                Expr::Binary(Binary::Concat, left, right) => {
+                    next.extend([right, left].map(|part| capacity::value(self.script, *part)));
+                }
+                _ if self.calls.constant(id).is_none() => numbers.push(id),
+                _ => {}
+            }
+            true
+        });
+        numbers
     }
 
     /// True if an end of a range may be a constant: `-inf`, `0`.
@@ -330,6 +372,11 @@ impl ScriptFacts<'_> {
     fn name(&self, variable: VarId) -> Option<String> {
         self.script.variables.get(variable).map(|variable| variable.name.clone())
     }
+}
+
+/// True if a name has a word that says what is in a collection.
+pub(super) fn is_telling(name: &str) -> bool {
+    telling(&parts(name)).is_some_and(|(word, _)| word.len() >= MIN_WORD)
 }
 
 /// True if the last word of a name that says something is one of some words, also in the plural.
@@ -432,6 +479,24 @@ mod tests {
                 "unbounded-loop",
             ),
             ("return redis.call('ZRANGEBYLEX', KEYS[1], unpack(ARGV))", "whole-collection-read"),
+            (
+                "local t = tonumber(ARGV[1]) local first, last = '[' .. tostring(t) .. '|', '(' .. tostring(t + 1) .. '|' return redis.call('ZRANGEBYLEX', KEYS[1], first, last)",
+                "whole-collection-read",
+            ),
+            // The script limits it where it adds, which is later.
+            (
+                "redis.call('LPUSH', KEYS[1], ARGV[1]) while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[2]) do redis.call('RPOP', KEYS[1]) end",
+                "unbounded-loop",
+            ),
+            (
+                "local cap, n, i = tonumber(ARGV[1]), redis.call('LLEN', KEYS[1]), 0 while i < n do redis.call('LINDEX', KEYS[1], i) i = i + 1 end
+                 n = redis.call('RPUSH', KEYS[1], ARGV[2]) while n > cap do redis.call('LPOP', KEYS[1]) n = n - 1 end",
+                "linear-command-in-loop",
+            ),
+            (
+                "local log = KEYS[1] local all = redis.call('LRANGE', log, 0, -1) redis.call('RPUSH', log, ARGV[1]) redis.call('LTRIM', log, -100, -1) return all",
+                "whole-collection-read",
+            ),
             ("return redis.call('SMEMBERS', KEYS[1] .. ':tags')", "whole-collection-read"),
             (
                 "local name repeat name = 'tmp:' .. math.random(1, 1e9) until redis.call('EXISTS', name) == 0 redis.call('SET', name, 1)",
@@ -490,6 +555,20 @@ mod tests {
         for (script, rule) in [
             ("return redis.call('SMEMBERS', 'tag:' .. ARGV[1])", "whole-collection-read"),
             ("local i = 0 repeat i = i + 1 until redis.call('EXISTS', 'tmp:' .. i) == 0", "unbounded-loop"),
+            (
+                "local n, i = redis.call('LLEN', KEYS[1]), 0 while i < n do redis.call('GET', i) i = i + 1 end redis.call('RPUSH', KEYS[1], ARGV[1])",
+                "unbounded-loop",
+            ),
+            (
+                "local prefix = ARGV[1] return redis.call('ZRANGEBYLEX', KEYS[1], '[' .. prefix, '[' .. prefix .. '\\255')",
+                "whole-collection-read",
+            ),
+            ("return redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2])", "whole-collection-read"),
+            (
+                "redis.call('ZADD', KEYS[1], 1, ARGV[1]) local max = ARGV[2] if max ~= '' then for _, m in ipairs(redis.call('ZREVRANGE', KEYS[1], max, -1)) do redis.call('DEL', m) end
+                 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -(max + 1)) end",
+                "loop-over-collection",
+            ),
             (
                 "for _, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[a:', '[a:\\255')) do redis.call('DEL', m) end",
                 "loop-over-collection",

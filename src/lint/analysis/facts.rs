@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::lint::analysis::calls::Calls;
-use crate::lint::analysis::capacity::Capacities;
+use crate::lint::analysis::capacity::{self, Capacities};
 use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::costs::huge_loops;
+use crate::lint::analysis::limits::Limits;
 use crate::lint::analysis::loops::{LongLoop, LoopAnalysis};
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::recursion::{Recursions, recursions};
@@ -53,15 +54,20 @@ pub(crate) struct ScriptFacts<'a> {
     iterated: BTreeMap<ExprId, LoopId>,
     /// True if the file around a literal trims lists.
     pub(crate) trims_lists: bool,
+    /// Limits of the scripts next to it.
+    limits: Limits,
+    /// Keys of the collections that this script limits.
+    limited: Vec<ExprId>,
 }
 
 impl<'a> ScriptFacts<'a> {
-    pub(crate) fn new(script: &'a Script, trims_lists: bool) -> Self {
+    pub(crate) fn new(script: &'a Script, trims_lists: bool, limits: Limits) -> Self {
         let calls = Rc::new(Calls::new(script));
         let mut values = Values::new(&calls);
         let summaries = Summaries::new(Rc::clone(&calls));
         let capacities =
             Capacities::new(LoopAnalysis { calls: &calls, values: &values, summaries: &summaries });
+        let limited = capacities.limited.clone();
         values.limit(capacities);
         let analysis = LoopAnalysis { calls: &calls, values: &values, summaries: &summaries };
         let loops = script.loops.map(|(_, around)| analysis.analyse(around));
@@ -93,6 +99,8 @@ impl<'a> ScriptFacts<'a> {
             short,
             iterated,
             trims_lists,
+            limits,
+            limited,
         }
     }
 
@@ -133,6 +141,7 @@ impl<'a> ScriptFacts<'a> {
                 commands::is_linear(command, call.args.len()) || self.is_far(command, &call.args, repetition);
             (is_linear
                 && self.values.extent(id).is_none()
+                && !self.values.is_capped(id)
                 && !self.is_key_of_loop(&call.args)
                 && !self.is_at_the_end(id, command, &call.args))
             .then_some((id, command, repetition))
@@ -222,7 +231,10 @@ impl<'a> ScriptFacts<'a> {
         else {
             return false;
         };
-        if self.calls.constant(position).is_some() || self.is_near(position, repetition) {
+        if self.calls.constant(position).is_some()
+            || self.is_near(position, repetition)
+            || self.is_near_the_end(position, args)
+        {
             return false;
         }
         // A page of many elements takes more time than the way to it.
@@ -239,6 +251,38 @@ impl<'a> ScriptFacts<'a> {
         };
         // The ends of a list are found at once, and any other position is far.
         !is_page && (matches!(command, "LINDEX" | "LSET") || self.moves(position, repetition))
+    }
+
+    /// True if this script, or one next to it, limits the collection of a command.
+    pub(crate) fn is_limited(&self, call: ExprId) -> bool {
+        let call = self
+            .calls
+            .redis(call)
+            .filter(|call| call.command.as_deref().is_some_and(commands::begins_with_key));
+        let Some(key) = call.and_then(|call| call.args.first()) else { return false };
+        self.limits.has(self.script, *key)
+            || self.limited.iter().any(|other| capacity::is_same_key(self.script, *other, *key))
+    }
+
+    /// True if a position is the length of the list, or little less: `LLEN - 1`.
+    fn is_near_the_end(&self, position: ExprId, args: &[ExprId]) -> bool {
+        let is_length = |id: ExprId| {
+            self.calls.redis(id).is_some_and(|call| {
+                call.command.as_deref() == Some("LLEN")
+                    && matches!((&call.args[..], args), ([one], [other, ..]) if self.script.is_same(*one, *other))
+            })
+        };
+        let holds_length = |value: Value| match (value, &Sum::of(self.script, value.source()).terms[..]) {
+            (Value::Of(_), [(factor, call)]) => (*factor - 1.0).abs() < f64::EPSILON && is_length(*call),
+            _ => false,
+        };
+        let sum = Sum::of(self.script, position);
+        let [(factor, value)] = sum.terms[..] else { return false };
+        let is_whole = (factor - 1.0).abs() < f64::EPSILON && sum.constant.abs() <= MAX_NEAR;
+        let values =
+            self.script.variable(value).map(|variable| self.script.values(variable)).unwrap_or_default();
+        is_whole
+            && (is_length(value) || !values.is_empty() && values.iter().all(|value| holds_length(*value)))
     }
 
     /// True if a number counts the iterations of a loop that has few.

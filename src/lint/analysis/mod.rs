@@ -10,6 +10,7 @@ mod costs;
 pub(crate) mod doubt;
 pub(crate) mod entry_points;
 pub(crate) mod facts;
+pub(crate) mod limits;
 pub(crate) mod loops;
 mod numbers;
 pub(crate) mod recursion;

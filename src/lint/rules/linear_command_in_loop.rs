@@ -1,6 +1,7 @@
 //! Commands in loops whose duration grows with their collection.
 
 use crate::lint::analysis::commands;
+use crate::lint::analysis::doubt::Doubt;
 use crate::lint::analysis::facts::{Repetition, ScriptFacts};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
@@ -42,7 +43,8 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             };
             let message = format!("{command} {grows}, and the {what} in line {{line}} repeats it");
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
-            diagnostic.with_related(facts.position_of(repetition), role)
+            let doubt = facts.is_limited(id).then_some(Doubt::Limited);
+            diagnostic.with_related(facts.position_of(repetition), role).unless(doubt.as_ref())
         })
         .collect()
 }
@@ -102,6 +104,8 @@ mod tests {
                 "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i, 1) end",
                 "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], 0, 9, 'BYSCORE', 'LIMIT', i, 1) end",
                 "for i = 0, 999 do redis.call('LINDEX', KEYS[1], i) end",
+                "local n = redis.call('LLEN', KEYS[2]) for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], n - 1) end",
+                "local n = redis.call('LLEN', KEYS[1]) for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], n - i) end",
                 "local function at(i) return redis.call('LRANGE', KEYS[1], i, i)[1] end for i = 1, #ARGV do at(i) end",
             ],
         );
@@ -110,6 +114,10 @@ mod tests {
             "for i = 1, #ARGV do redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[1]) end",
             "for i = 0, 99 do redis.call('LINDEX', KEYS[1], i) redis.call('LRANGE', KEYS[1], i, i) end",
             "for i = 1, #ARGV do redis.call('LTRIM', KEYS[1], 0, 99) end",
+            "local cap, n, i = tonumber(ARGV[1]), redis.call('LLEN', KEYS[1]), 0 if n >= cap then return 0 end
+             while i < n do redis.call('LINDEX', KEYS[1], i) i = i + 1 end redis.call('RPUSH', KEYS[1], ARGV[2])",
+            "for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], redis.call('LLEN', KEYS[1]) - 1) end",
+            "local n = tonumber(redis.call('LLEN', KEYS[1])) for i = 1, #ARGV do redis.call('LINDEX', KEYS[1], n - 1) redis.call('RPOP', KEYS[1]) n = tonumber(redis.call('LLEN', KEYS[1])) end",
             "for i = 1, 1000 do redis.call('LRANGE', KEYS[1], i * 1000, i * 1000 + 999) end",
             "for i = 1, #ARGV do redis.call('ZRANGE', KEYS[1], i, i) end",
             "for i = 1, #ARGV do redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', i * 100, 100) end",

@@ -100,6 +100,7 @@ fn is_closed(tokens: &[Token<'_>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Severity;
+    use crate::lint::Limits;
     use crate::lint::rule::Origin;
     use crate::lint::tests::{findings, findings_in_literal, lint};
 
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_not_certain_to_be_a_script_is_information() {
         let severities = |source: &str, origin: Origin| {
-            let (diagnostics, _) = crate::lint::checked(source, origin, &[]);
+            let (diagnostics, _) = crate::lint::checked(source, origin, &Limits::default(), &[]);
             diagnostics.into_iter().map(|found| (found.rule.name, found.severity)).collect::<Vec<_>>()
         };
         let literal = Origin::Literal { trims_lists: false };

@@ -11,7 +11,7 @@ use super::targets::BySeverity;
 use super::text::duration_seconds;
 use crate::convert::float;
 use crate::fleet::Fleet;
-use crate::lint::{self, Severity as LintSeverity};
+use crate::lint::{self, Limits, Severity as LintSeverity};
 use crate::script::{Catalogue, Identity, Label, NamedScript, OTHER, Sha1Digits};
 use crate::watch::{Caller, Callers, Histogram, Series, Severity, Target, Thresholds};
 
@@ -366,7 +366,7 @@ pub(crate) fn source_of(totals: &[ScriptTotals], script: &str, fleet: &Fleet) ->
 /// Lints a source; returns at most [`MAX_FINDINGS`]. A source over [`MAX_LINTED`] has none.
 pub(crate) fn findings(source: &[u8]) -> Option<Arc<[LintRow]>> {
     let text = std::str::from_utf8(source).ok().filter(|text| text.len() <= MAX_LINTED)?;
-    let (findings, _) = lint::lint("script", text, &[]);
+    let (findings, _) = lint::lint("script", text, &Limits::default(), &[]);
     let rows = findings.into_iter().take(MAX_FINDINGS).map(|finding| LintRow {
         line: finding.line,
         severity: finding.severity,

@@ -1,0 +1,181 @@
+//! Keys of the collections that a script keeps below a limit, by names that other scripts may use for them, too.
+
+use std::rc::Rc;
+
+use crate::lint::analysis::calls::Calls;
+use crate::lint::analysis::capacity::{self, Capacities};
+use crate::lint::analysis::doubt;
+use crate::lint::analysis::loops::LoopAnalysis;
+use crate::lint::analysis::summaries::Summaries;
+use crate::lint::analysis::values::Values;
+use crate::lint::source::syntax::{Binary, Expr, ExprId, Script};
+
+/// Maximum number of parts of a key.
+const MAX_PARTS: usize = 16;
+
+/// Maximum number of keys of some scripts.
+const MAX_KEYS: usize = 1000;
+
+/// Commands without which a script has no limit.
+const MARKS: [&str; 8] = ["hlen", "llen", "ltrim", "maxlen", "scard", "xlen", "zcard", "zremrangebyrank"];
+
+/// Keys of collections that have a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits(Vec<KeyName>);
+
+/// Name of a key. Two of them are the same if their patterns are, or, where one has none, if their variables are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct KeyName {
+    /// Constant parts of the key, and `*` for others: `jobs:*`.
+    pattern: Option<String>,
+    /// Name of its variable or parameter.
+    variable: Option<String>,
+}
+
+/// True if a source, which may be in another language, has a command without which there is no limit.
+pub(crate) fn may_have(source: &str) -> bool {
+    let source = source.to_ascii_lowercase();
+    MARKS.iter().any(|mark| source.contains(mark))
+}
+
+impl Limits {
+    /// Finds the limits of a script.
+    pub(crate) fn of(script: &Script) -> Self {
+        let calls = Rc::new(Calls::new(script));
+        let values = Values::new(&calls);
+        let summaries = Summaries::new(Rc::clone(&calls));
+        let analysis = LoopAnalysis { calls: &calls, values: &values, summaries: &summaries };
+        let keys = Capacities::new(analysis).limited;
+        Self(keys.into_iter().take(MAX_KEYS).filter_map(|key| KeyName::of(script, key)).collect())
+    }
+
+    /// Adds the limits of another script.
+    pub(crate) fn add(&mut self, other: Self) {
+        for name in other.0 {
+            if self.0.len() < MAX_KEYS && !self.0.contains(&name) {
+                self.0.push(name);
+            }
+        }
+    }
+
+    /// True if a key has the name of one with a limit.
+    pub(crate) fn has(&self, script: &Script, key: ExprId) -> bool {
+        !self.0.is_empty()
+            && KeyName::of(script, key).is_some_and(|name| self.0.iter().any(|other| other.is_same(&name)))
+    }
+}
+
+impl KeyName {
+    /// Name of a key, if there is one that tells it from others.
+    fn of(script: &Script, key: ExprId) -> Option<Self> {
+        let pattern = pattern(script, key).filter(|pattern| pattern.contains(char::is_alphabetic));
+        let variable = variable(script, key).filter(|name| doubt::is_telling(name)).map(ToOwned::to_owned);
+        (pattern.is_some() || variable.is_some()).then_some(Self { pattern, variable })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.pattern, &other.pattern) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.variable.is_some() && self.variable == other.variable,
+        }
+    }
+}
+
+/// Constant parts of a key, and `*` for others.
+fn pattern(script: &Script, key: ExprId) -> Option<String> {
+    let mut pattern = String::new();
+    let mut next = vec![key];
+    for _ in 0..MAX_PARTS {
+        let Some(id) = next.pop() else { return Some(pattern) };
+        match script.expr(capacity::value(script, id)) {
+            Expr::Binary(Binary::Concat, left, right) => next.extend([*right, *left]),
+            Expr::String(text) => pattern.push_str(text),
+            _ => pattern.push('*'),
+        }
+    }
+    None
+}
+
+/// Name of the variable, or of the field, that a key is.
+fn variable(script: &Script, key: ExprId) -> Option<&str> {
+    match script.expr(key) {
+        Expr::Variable(variable) => Some(script.variables.get(*variable)?.name.as_str()),
+        Expr::Index { key, .. } => match script.expr(*key) {
+            Expr::String(field) => Some(field),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::{Limits, Severity, limits, lint};
+
+    /// True if one script makes a finding of another one doubtful.
+    fn is_limited_by(script: &str, neighbour: &str) -> bool {
+        let is_reported = |limits: &Limits| {
+            let (findings, _) = lint("a.lua", script, limits, &[]);
+            findings.iter().any(|finding| finding.severity >= Severity::Warning)
+        };
+        assert!(is_reported(&Limits::default()), "{script}");
+        !is_reported(&limits(neighbour))
+    }
+
+    #[test]
+    fn a_limit_of_another_script_makes_a_read_doubtful() {
+        for (script, neighbour) in [
+            (
+                "return redis.call('LRANGE', 'log:' .. KEYS[1], 0, -1)",
+                "local id = ARGV[2] local key = 'log:' .. id redis.call('LPUSH', key, ARGV[1]) redis.call('LTRIM', key, 0, 99)",
+            ),
+            (
+                "for _, b in ipairs(redis.call('SMEMBERS', 'a:' .. KEYS[1])) do redis.call('DEL', b) end",
+                "local key = 'a:' .. KEYS[1] if redis.call('SCARD', key) >= tonumber(ARGV[1]) then return 0 end redis.call('SADD', key, ARGV[2])",
+            ),
+            (
+                "local function all(unread_key) return redis.call('ZRANGE', unread_key, 0, -1) end return all(KEYS[1])",
+                "local unread_key = KEYS[2] redis.call('ZADD', unread_key, 1, ARGV[1]) redis.call('ZREMRANGEBYRANK', unread_key, 0, -101)",
+            ),
+            (
+                "local rk = {events = KEYS[1]} return redis.call('XRANGE', rk.events, '-', '+')",
+                "local events = KEYS[1] redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'a', ARGV[1])",
+            ),
+        ] {
+            assert!(is_limited_by(script, neighbour), "{script}");
+        }
+    }
+
+    #[test]
+    fn limits_of_other_collections_do_not_count() {
+        for (script, neighbour) in [
+            // Other constants, or none at all.
+            (
+                "local key = 'jobs:' .. KEYS[1] return redis.call('LRANGE', key, 0, -1)",
+                "local key = 'log:' .. KEYS[1] redis.call('LPUSH', key, 1) redis.call('LTRIM', key, 0, 99)",
+            ),
+            (
+                "return redis.call('LRANGE', KEYS[1], 0, -1)",
+                "redis.call('LPUSH', KEYS[1], 1) redis.call('LTRIM', KEYS[1], 0, 99)",
+            ),
+            (
+                "local prefix = KEYS[1] return redis.call('LRANGE', prefix .. ':' .. ARGV[1], 0, -1)",
+                "local log = ARGV[1] .. ':' .. ARGV[2] redis.call('LPUSH', log, 1) redis.call('LTRIM', log, 0, 99)",
+            ),
+            // A name of anything.
+            (
+                "local list_key = KEYS[1] return redis.call('LRANGE', list_key, 0, -1)",
+                "local list_key = KEYS[1] redis.call('LPUSH', list_key, 1) redis.call('LTRIM', list_key, 0, 99)",
+            ),
+            // It adds nothing.
+            ("return redis.call('LRANGE', 'log', 0, -1)", "redis.call('LTRIM', 'log', 0, 99)"),
+            // No limit.
+            (
+                "local log = KEYS[1] return redis.call('LRANGE', log, 0, -1)",
+                "local log = KEYS[1] if redis.call('LLEN', log) > 100 then redis.call('SET', KEYS[2], 1) end redis.call('RPUSH', log, ARGV[1])",
+            ),
+        ] {
+            assert!(!is_limited_by(script, neighbour), "{script}");
+        }
+    }
+}
