@@ -446,8 +446,13 @@ impl TargetHandle {
 
     /// Returns the usual interval between heartbeats, if it is longer than configured because of `--heartbeat.max-rate`.
     pub(crate) fn stretched_heartbeat(&self) -> Option<Duration> {
-        let stretch = Some(self.shared.stretch()).filter(|stretch| *stretch > 1.0)?;
-        Some(self.config.intervals.heartbeat.mul_f64(stretch))
+        let configured = self.config.intervals.heartbeat;
+        Some(self.stretched(configured)).filter(|interval| *interval > configured)
+    }
+
+    /// Returns an interval, longer by the factor by which heartbeats are rarer than configured.
+    pub(super) fn stretched(&self, interval: Duration) -> Duration {
+        interval.mul_f64(self.shared.stretch())
     }
 
     /// Returns the interval between heartbeats that is in force.

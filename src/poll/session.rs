@@ -175,10 +175,11 @@ impl<'a> Session<'a> {
         // Only heartbeats are sent while the server is blocked, BUSY or loading. The slow log is read after the server has
         // been identified, because its ids are only meaningful together with the server's `run_id`.
         if self.has_replied && *numbers.liveness().state() == State::Ok {
-            offer(due(self.last.info, intervals.info), Action::Info);
+            let info = self.handle.stretched(intervals.info);
+            offer(due(self.last.info, info), Action::Info);
             if self.identified {
-                offer(due(self.last.settings, intervals.info), Action::Settings);
-                offer(due(self.last.length, intervals.info), Action::Length);
+                offer(due(self.last.settings, info), Action::Settings);
+                offer(due(self.last.length, info), Action::Length);
                 offer(due(self.last.poll, numbers.poll_interval(intervals.poll)), Action::Poll);
                 if self.handle.config().privacy.show_source
                     && numbers.should_try(Feature::ScriptShow, self.handle.now())
@@ -192,9 +193,9 @@ impl<'a> Session<'a> {
     }
 
     /// True if another command may take the place of a heartbeat at this time: it shows whether the server answers, but not the
-    /// round trip of a PING, of which there is one per second at least.
+    /// round trip of a PING, of which there is one per second at least, or fewer if heartbeats are rarer than configured.
     fn may_replace_heartbeat(&self, at: Mono) -> bool {
-        self.last.ping.is_some_and(|ping| at.since(ping) < PING_INTERVAL)
+        self.last.ping.is_some_and(|ping| at.since(ping) < self.handle.stretched(PING_INTERVAL))
     }
 
     async fn log_in(&mut self) -> Result<(), SessionEnd> {
@@ -313,7 +314,8 @@ impl<'a> Session<'a> {
             self.read_settings().await?;
             self.read_length().await?;
             // At other times than INFO from now on, so that each takes the place of a heartbeat.
-            let (now, interval) = (self.handle.mono(), self.handle.config().intervals.info);
+            let interval = self.handle.stretched(self.handle.config().intervals.info);
+            let now = self.handle.mono();
             self.last.settings = Some(now + interval / 3);
             self.last.length = Some(now + interval * 2 / 3);
         }
