@@ -91,10 +91,14 @@ impl ReplyBudget {
 
     /// Sets the memory of a connection's incomplete reply, and drops the oldest replies while they exceed the budget.
     pub(super) fn count(&self, share: &Arc<Share>, bytes: usize) {
-        if bytes <= FREE || share.is_dropped() {
+        if bytes <= FREE {
             return;
         }
         let mut state = self.state.lock();
+        // Another thread may have dropped it just now; its memory counts already.
+        if share.is_dropped() {
+            return;
+        }
         let mut ticket = share.ticket.load(Ordering::Relaxed);
         if ticket == 0 {
             state.last_ticket += 1;
@@ -183,6 +187,26 @@ mod tests {
         budget.count(&new, 4 * LARGE);
         assert!(!new.is_dropped());
         assert_eq!(shares.iter().filter(|share| share.is_dropped()).count(), 3);
+    }
+
+    /// Memory that stays counted would pause all large replies for good.
+    #[test]
+    fn nothing_counts_after_replies_of_several_threads_are_closed() {
+        let budget = ReplyBudget::new(3 * LARGE);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        let share = Arc::default();
+                        for part in 1..20 {
+                            budget.count(&share, part * LARGE / 8);
+                        }
+                        budget.closed(&share);
+                    }
+                });
+            }
+        });
+        assert_eq!((used(&budget), budget.state.lock().dropped), ((0, 0), 0));
     }
 
     #[test]
