@@ -69,8 +69,9 @@ impl<'a> Waiter<'a> {
 
     /// Waits until `at`.
     pub(super) async fn sleep_until(&mut self, at: Mono) {
-        let at = self.handle.clock().instant(at);
-        self.timer.wait(at, at).await;
+        // A later time than the registered one costs nothing.
+        self.timer.0.as_mut().reset(self.handle.clock().instant(at));
+        self.timer.0.as_mut().await;
     }
 
     /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
