@@ -310,6 +310,7 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
             Facts { condition: silent(BusyKind::Function), ..facts(&settings) },
             &["FUNCTION KILL", "SCRIPT KILL"],
         ),
+        (Facts { condition: silent(BusyKind::Module), ..facts(&settings) }, &[]),
     ] {
         assert_eq!(commands(&diagnose(&facts)[0]), expected, "{facts:?}");
     }
