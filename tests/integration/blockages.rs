@@ -17,7 +17,7 @@ use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
-use test_support::server::{Kind, Server, available};
+use test_support::server::{Kind, Server, available, run_on};
 use test_support::wait::{eventually, stays_true};
 
 on_each_server!(
@@ -592,6 +592,38 @@ fn a_loading_server_is_no_failure(kind: Kind) {
     let metrics = exporter.wait_for(LIMIT, "the loading", |metrics| state(metrics, &target) == "loading");
     assert_eq!(metrics.sum("redis_script_target_up", &[]), 1.0);
     exporter.wait_for(LIMIT, "the end of the loading", |metrics| state(metrics, &target) == "ok");
+}
+
+/// The slow log is read as often as before, so that no entry is lost.
+#[test]
+fn settings_are_read_as_rarely_as_heartbeats_are_sent() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let flags = [
+            "--heartbeat.interval=100ms",
+            "--heartbeat.max-rate=1",
+            "--poll.interval=100ms",
+            "--poll.info-interval=100ms",
+        ];
+        let exporter = started(&server, &flags);
+        exporter.wait_for(LIMIT, "the factor", |metrics| {
+            metrics.value("redis_script_exporter_heartbeat_interval_ratio", &[]) == Some(10.0)
+        });
+        let mut client = server.client();
+        client.call(&["CONFIG", "RESETSTAT"]);
+        let [reads, settings] = eventually(LIMIT, "30 reads of the slow log", || {
+            let stats = client.info(&["commandstats"]);
+            let calls = |command: &str| -> u32 {
+                let fields = stats.get(&format!("cmdstat_{command}"));
+                fields
+                    .map_or(0, |fields| fields["calls=".len()..].split(',').next().unwrap().parse().unwrap())
+            };
+            let calls = ["slowlog|get", "config|get"].map(calls);
+            (calls[0] >= 30).then_some(calls)
+        });
+        // Once per second each; every 100 ms if they kept their interval.
+        assert!(settings * 3 < reads, "{settings} reads of the settings, {reads} of the slow log");
+    });
 }
 
 /// Two hundred servers in one process, all blocked at once and released.
