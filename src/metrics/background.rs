@@ -1,7 +1,8 @@
 //! Work that takes long, on a thread whose priority is lower than that of the polls: a text of 10,000 targets takes some tenths
-//! of a second of a core, for which the polls may have to wait otherwise.
+//! of a second of a core, for which the polls may have to wait otherwise. Where that is not enough, the work pauses.
 
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -14,6 +15,12 @@ const NICE: i32 = 3;
 /// Maximum nice value.
 #[cfg(target_os = "linux")]
 const MAX_NICE: i32 = 19;
+
+/// Length of a pause of a job.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Maximum number of pauses of a job. On a machine that is always short of CPU time, a job takes about 0.2 s longer.
+const MAX_PAUSES: u32 = 100;
 
 /// Failure of a job.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +47,22 @@ pub(super) async fn run<T: Send + 'static>(
     result.await.map_err(|_| BackgroundError::Ended)
 }
 
+/// Pauses of a job, for polls that are late.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    taken: u32,
+}
+
+impl Pauses {
+    /// Blocks the calling thread while polls are late, unless the job has paused too often. The caller holds no lock.
+    pub(super) fn while_late(&mut self, polls_are_late: impl Fn() -> bool) {
+        while self.taken < MAX_PAUSES && polls_are_late() {
+            thread::sleep(PAUSE);
+            self.taken += 1;
+        }
+    }
+}
+
 /// Lowers the priority of the calling thread. Elsewhere than on Linux, a priority is that of the process.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
@@ -53,6 +76,8 @@ fn lower_priority() {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[cfg(target_os = "linux")]
@@ -63,6 +88,19 @@ mod tests {
         let of_job = run(|| getpriority_process(None).unwrap()).await.unwrap();
         assert_eq!(of_job, (own + NICE).min(MAX_NICE));
         assert_eq!(getpriority_process(None).unwrap(), own);
+    }
+
+    #[test]
+    fn a_job_pauses_while_polls_are_late_but_not_for_ever() {
+        let (mut pauses, asked) = (Pauses::default(), Cell::new(0));
+        pauses.while_late(|| {
+            asked.set(asked.get() + 1);
+            asked.get() <= 3
+        });
+        assert_eq!((pauses.taken, asked.get()), (3, 4));
+        pauses.while_late(|| true);
+        assert_eq!(pauses.taken, MAX_PAUSES);
+        pauses.while_late(|| unreachable!("it has paused enough"));
     }
 
     #[tokio::test]

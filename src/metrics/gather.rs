@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus::proto::{MetricFamily, MetricType};
 
+use super::background::Pauses;
 use super::families::{ExporterSamples, ExporterView, FAMILIES, Family, Source, TargetView};
 use super::format::{Format, Head};
 use super::gzip::{CHUNK_BYTES, ChunkedText, Chunker};
@@ -99,7 +100,9 @@ impl Gatherer {
         let mut bodies = bodies(families);
         let mut full: Vec<ChunkedText> = families.iter().map(|_| ChunkedText::default()).collect();
         let names = self.fleet.catalogue();
+        let mut pauses = Pauses::default();
         for handle in self.targets() {
+            pauses.while_late(|| self.fleet.shared().polls_are_late(self.fleet.clock().mono()));
             encode_target(format, families, &handle, &names, &mut bodies);
             for (body, full) in bodies.iter_mut().zip(&mut full) {
                 if body.text.len() >= CHUNK_BYTES {

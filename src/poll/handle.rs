@@ -12,10 +12,17 @@ use tokio::sync::Notify;
 use crate::client::{DialError, ResolvedEndpoint, TlsSetup, Transport};
 use crate::clock::{Clock, Mono, Timestamps};
 use crate::config::{Endpoint, TargetConfig, TargetOrigin};
+use crate::convert::micros;
 use crate::logging::event_log::{self, Limiter, Priority};
 use crate::script::{Catalogue, Identity, NamedScript, Sha1Digits, Sources};
 use crate::shell::redis_cli;
 use crate::watch::{Event, Next, Observation, PeerIdentity, Snapshot, Target};
+
+/// Delay of a poll from which on it counts as late.
+const LATE_AFTER: Duration = Duration::from_millis(20);
+
+/// Time for which polls count as late after one that was.
+const LATE_FOR: Duration = Duration::from_millis(5);
 
 /// State that all targets share.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ pub(crate) struct Shared {
     slow_calls_log: Mutex<Limiter>,
     /// Multiple of the configured intervals at which heartbeats are sent, as the bits of an `f64`.
     stretch: AtomicU64,
+    /// When a poll last began late for lack of CPU time: microseconds from [`Mono::EPOCH`].
+    late_at: AtomicU64,
 }
 
 impl Shared {
@@ -52,7 +61,22 @@ impl Shared {
             external_url: OnceLock::new(),
             slow_calls_log: Mutex::new(Limiter::of_slow_calls()),
             stretch: AtomicU64::new(1_f64.to_bits()),
+            late_at: AtomicU64::new(0),
         }
+    }
+
+    /// Reports that a poll of any target begins now, and by how much it is late.
+    fn poll_begins(&self, late: Duration, now: Mono) {
+        if late >= LATE_AFTER {
+            self.late_at.store(micros(now.since(Mono::EPOCH)), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if polls begin late at this time, because this process lacks CPU time.
+    #[must_use]
+    pub(crate) fn polls_are_late(&self, now: Mono) -> bool {
+        let late_at = Mono::EPOCH + Duration::from_micros(self.late_at.load(Ordering::Relaxed));
+        now.since(late_at) < LATE_FOR
     }
 
     /// Returns the multiple of the configured intervals at which heartbeats are sent; at least 1.
@@ -305,6 +329,11 @@ impl TargetHandle {
         self.shared.clock.now()
     }
 
+    /// Reports that a poll begins now, and by how much it is late.
+    pub(super) fn poll_begins(&self, late: Duration, now: Mono) {
+        self.shared.poll_begins(late, now);
+    }
+
     /// Returns the current time of the monotonic clock.
     #[must_use]
     pub(crate) fn mono(&self) -> Mono {
@@ -480,5 +509,23 @@ impl TargetHandle {
         {
             event_log::write_omitted(&self.config.name, omitted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_are_late_for_a_moment_after_one_that_began_late() {
+        let shared = Shared::new(Clock::start(), None);
+        let begin = shared.clock().mono();
+        let at = |millis| begin + Duration::from_millis(millis);
+        assert!(!shared.polls_are_late(begin));
+        shared.poll_begins(Duration::from_millis(19), at(19));
+        assert!(!shared.polls_are_late(at(19)));
+        shared.poll_begins(Duration::from_millis(20), at(30));
+        assert!(shared.polls_are_late(at(30)) && shared.polls_are_late(at(34)));
+        assert!(!shared.polls_are_late(at(36)));
     }
 }

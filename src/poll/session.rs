@@ -313,11 +313,13 @@ impl<'a> Session<'a> {
             self.initialize().await?;
             self.read_settings().await?;
             self.read_length().await?;
-            // At other times than INFO from now on, so that each takes the place of a heartbeat.
+            // From now on at times that differ from those of the targets to which the exporter connected at the same moment, and
+            // each at another time, so that each takes the place of a heartbeat.
             let interval = self.handle.stretched(self.handle.config().intervals.info);
-            let now = self.handle.mono();
-            self.last.settings = Some(now + interval / 3);
-            self.last.length = Some(now + interval * 2 / 3);
+            let info = self.handle.mono() - interval.mul_f64(rand::random_range(0.0..1.0));
+            self.last.info = Some(info);
+            self.last.settings = Some(info + interval / 3);
+            self.last.length = Some(info + interval * 2 / 3);
         }
         Ok(())
     }

@@ -69,9 +69,13 @@ impl<'a> Waiter<'a> {
 
     /// Waits until `at`.
     pub(super) async fn sleep_until(&mut self, at: Mono) {
+        let clock = self.handle.clock();
+        let due = at.max(clock.mono());
         // A later time than the registered one costs nothing.
-        self.timer.0.as_mut().reset(self.handle.clock().instant(at));
+        self.timer.0.as_mut().reset(clock.instant(at));
         self.timer.0.as_mut().await;
+        let now = clock.mono();
+        self.handle.poll_begins(now.since(due), now);
     }
 
     /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
