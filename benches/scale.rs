@@ -447,7 +447,12 @@ fn play(played: &Arc<Played>) -> u16 {
             socket.bind(SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
             let listener = socket.listen(4096).unwrap();
             send.send(listener.local_addr().unwrap().port()).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    // A busy machine connects to some servers twice, which takes all file descriptors for a moment.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
                 let SocketAddr::V4(own) = stream.local_addr().unwrap() else { continue };
                 let [_, _, high, low] = own.ip().octets();
                 let number = usize::from(u16::from_be_bytes([high, low]));
