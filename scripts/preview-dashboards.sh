@@ -8,7 +8,7 @@ folder=${CARGO_TARGET_DIR:-$PWD/target}/dashboards
 rm -rf "$folder"
 node scripts/dashboards/answers.mjs --draw "$folder" dashboards/*.json
 
-browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+browser=$(command -v chromium-headless-shell || command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$browser" ]; then
     echo "Chromium is not installed: open the pages in a browser" >&2
 else

@@ -16,7 +16,8 @@ fail() {
 }
 
 PATH=$PATH:/usr/sbin:/sbin
-for program in redis-server redis-cli node chromium curl python3; do
+browser=$(command -v chromium-headless-shell || command -v chromium || true)
+for program in redis-server redis-cli node "${browser:-chromium}" curl python3; do
     command -v "$program" >/dev/null 2>&1 || fail "$program is not installed; run scripts/setup.sh"
 done
 [ -d "$modules/node_modules" ] || fail "the browser driver is not installed; run scripts/setup.sh"
@@ -112,7 +113,7 @@ call "$checkout" cart-worker carts/recount 120000 &
 pids+=($!)
 wait_for "name of the script that runs" metric '^redis_script_running_info\{target="checkout"'
 
-node --input-type=module - "$modules" "$(command -v chromium)" "http://127.0.0.1:$listen/" "$picture" <<'JS'
+node --input-type=module - "$modules" "$browser" "http://127.0.0.1:$listen/" "$picture" <<'JS'
 import { createRequire } from 'node:module';
 const [modules, executablePath, url, path] = process.argv.slice(2);
 const { chromium } = createRequire(`${modules}/node_modules/index.js`)('playwright-core');

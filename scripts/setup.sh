@@ -78,7 +78,9 @@ has_demo_server() {
 install_packages() {
     local wanted=() pair
     local pairs=(redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager)
-    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm chromium:chromium faketime:faketime)
+    pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm faketime:faketime)
+    # The tests take a quarter less CPU time with the browser that has no window.
+    have chromium || pairs+=(chromium-headless-shell:chromium-headless-shell)
     if $bench; then
         pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
     fi
@@ -111,8 +113,10 @@ install_packages() {
         fi
         as_root=(sudo)
     fi
-    say "installing ${wanted[*]}"
     "${as_root[@]}" apt-get update -qq || say "apt-get update failed; continuing with the previous package lists"
+    # Some systems have only the whole browser.
+    apt-cache show chromium-headless-shell >/dev/null 2>&1 || wanted=("${wanted[@]/chromium-headless-shell/chromium}")
+    say "installing ${wanted[*]}"
     if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${wanted[@]}" </dev/null >&2; then
         problem "apt-get could not install ${wanted[*]}"
