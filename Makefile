@@ -9,6 +9,9 @@ TEST_THREADS ?= 6
 LONG_TESTS = incidents:: paging:: status_page::
 LONG_TEST_THREADS ?= 2
 
+# In `make test`: does not repeat a check that has passed with the same files. `make check-alerts` and the like always check.
+ONCE ?=
+
 .PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
 
 help: ## list the targets
@@ -27,7 +30,7 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 
 test: ## run all linters and tests
 	scripts/setup.sh
-	$(MAKE) --no-print-directory -j 2 -O unit-tests check-deploy check-alerts check-dashboards check-workflows
+	$(MAKE) --no-print-directory -j 2 -O ONCE=scripts/once.sh unit-tests check-deploy check-alerts check-dashboards check-workflows
 	$(MAKE) --no-print-directory -j 2 -O long-tests integration-tests
 
 # One after the other: cargo would wait for itself. The integration tests are compiled here, alongside the checks that need no compiler.
@@ -55,17 +58,17 @@ lint: ## check formatting, clippy and rustdoc
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 
 check-alerts: ## check and test the alert rules and the Alertmanager example with promtool and amtool
-	scripts/check-alerts.sh
+	$(ONCE) scripts/check-alerts.sh
 
 check-workflows: ## check .github/ with actionlint, and the repository's address in all files
 	scripts/check-workflows.sh
 
 check-dashboards: ## check the dashboards (schema, rules of dashboard-linter, every number) and deploy/compose/
-	scripts/check-dashboards.sh
-	scripts/check-compose.sh
+	$(ONCE) scripts/check-dashboards.sh
+	$(ONCE) scripts/check-compose.sh
 
 check-deploy: ## check the chart and deploy/kubernetes/ against the published schemas, the mixin, and the systemd unit
-	scripts/check-deploy.sh
+	$(ONCE) scripts/check-deploy.sh
 
 dashboards-preview: ## draw the dashboards in each situation of a made history (needs Chromium)
 	scripts/preview-dashboards.sh
