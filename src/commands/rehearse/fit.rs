@@ -59,7 +59,11 @@ const SMALL_GROWN: f64 = 5.0;
 
 /// Deviation that small sizes have in any case, and the largest at which they decide. They are measured hundreds of times.
 const SMALL_NOISE: f64 = 0.10;
-const MAX_SMALL_DEVIATION: f64 = 0.12;
+const MAX_SMALL_DEVIATION: f64 = 0.16;
+
+/// Factor between the deviations of two curves through the small sizes from which on the simpler one is rejected: on a busy machine n may
+/// deviate 1.7 times as much as n log n.
+const SMALL_CLEARLY: f64 = 2.0;
 
 /// Factors between the linear and the quadratic part that are tried, by the ratio of neighbours.
 const LINEAR_PARTS: i32 = 26;
@@ -445,7 +449,7 @@ fn by_small_sizes(samples: &[TimedRun]) -> Small {
     let growths = [Growth::Linear, Growth::Linearithmic, Growth::Quadratic];
     let curves: Vec<Curve> = growths.into_iter().filter_map(|growth| small_curve(growth, &small)).collect();
     let best = curves.iter().map(|curve| curve.deviation).fold(f64::INFINITY, f64::min);
-    let limit = (best * CLEARLY).clamp(SMALL_NOISE, MAX_SMALL_DEVIATION);
+    let limit = (best * SMALL_CLEARLY).clamp(SMALL_NOISE, MAX_SMALL_DEVIATION);
     let decides = |curve: &&Curve| {
         let grown = curve.factor * curve.growth.at(*largest);
         let linear = curve.factor * curve.linear * largest;
@@ -669,6 +673,8 @@ mod tests {
             (Growth::Linear, &[268.0, 164.7, 131.0, 124.9, 152.3, 263.5, 399.2, 448.3, 670.3, 1052.5]),
             (Growth::Linear, &[292.0, 166.7, 134.6, 139.1, 150.2, 182.0, 424.9, 493.6, 684.1]),
             (Growth::Linear, &[344.0, 204.0, 154.0, 141.0, 140.0, 156.0, 133.0, 144.0, 286.0, 321.0, 700.0]),
+            // RPOP until the list is empty, with three times as many processes as cores.
+            (Growth::Linear, &[2100.0, 1467.0, 830.0, 713.0, 1028.0, 1042.0, 1241.0, 1210.0]),
             // A heap, a merge sort, table.sort.
             (Growth::Linearithmic, &[300.0, 317.0, 406.0, 506.0, 589.0, 690.0, 846.0, 954.0, 1306.0, 1588.0]),
             (
@@ -777,7 +783,7 @@ mod tests {
         // n log n, of which the noise leaves n possible.
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
         let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
-        assert!(unclear.is_none_or(|fit| fit.curve.growth == Growth::Linearithmic && !fit.is_certain()));
+        assert!(unclear.is_none_or(|fit| !fit.is_certain()), "n, or n log n");
     }
 
     #[test]

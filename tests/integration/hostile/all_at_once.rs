@@ -30,6 +30,9 @@ const RELEASED: u64 = 9_000_000;
 const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 200);
 const STOP: (Duration, u32) = (Duration::from_secs(2), 100);
 
+/// Half requests a second, of both threads that send them.
+const HALF_REQUESTS: u32 = 5_000;
+
 /// Time limit on this machine now: `median` is the time of a response without content.
 fn allowed((limit, factor): (Duration, u32), median: Duration) -> Duration {
     limit.mul_f64(load_per_core()).max(median * factor)
@@ -111,7 +114,13 @@ fn attack_over_http<'scope>(
     for _ in 0..2 {
         scope.spawn(move || {
             let mut held = std::collections::VecDeque::new();
-            while !over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            for number in 0_u32.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let due = Duration::from_secs(1) / (HALF_REQUESTS / 2) * number;
+                thread::sleep(due.saturating_sub(begun.elapsed()));
                 // Not from the host of the scrapes.
                 let Ok(mut stream) = connect_from([127, 0, 0, 2], addr) else { continue };
                 let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
