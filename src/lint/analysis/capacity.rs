@@ -14,8 +14,21 @@ use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, Loop, 
 const ADDS: &str = "\
     HINCRBY HINCRBYFLOAT HMSET HSET HSETNX LINSERT LPUSH LPUSHX RPUSH RPUSHX SADD XADD ZADD ZINCRBY";
 
+/// Commands that add an element to a list, and reply with its new length.
+const PUSHES: &str = "LINSERT LPUSH LPUSHX RPUSH RPUSHX";
+
 /// Commands that remove an element.
 const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
+
+/// Commands that remove at least one element, or all of them.
+const REMOVES: &str = "\
+    HDEL LMOVE LPOP LTRIM RPOP RPOPLPUSH SMOVE SPOP SREM XDEL XTRIM ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYRANK";
+
+/// Commands that remove all elements.
+const CLEARS: &str = "DEL RENAME UNLINK";
+
+/// Commands that reply with stored numbers.
+const STORED: &str = "GET HGET HMGET";
 
 /// Smallest constant that is a limit; others ask for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
@@ -34,10 +47,34 @@ const MAX_ALIASES: usize = 4;
 pub(crate) struct Capacities {
     /// Those on a collection that is kept below a limit.
     pub(crate) capped: HashSet<ExprId>,
+    /// Those on a collection that is kept below a limit which the script reads.
+    pub(crate) capped_by_stored: HashSet<ExprId>,
     /// Those whose reply the script works on only if its length is below a limit.
     pub(crate) checked: HashSet<ExprId>,
     /// Keys of the collections to which the script adds elements, and which it cuts to a limit, or adds to only below one.
     pub(crate) limited: Vec<ExprId>,
+}
+
+impl Capacities {
+    /// Finds the limits of a script.
+    pub(crate) fn new(analysis: LoopAnalysis<'_>) -> Self {
+        let given = Search::new(analysis, Limit::Given).capacities();
+        let stored = Search::new(analysis, Limit::Stored).capacities();
+        Self {
+            capped_by_stored: stored.capped.difference(&given.capped).copied().collect(),
+            limited: stored.limited,
+            ..given
+        }
+    }
+}
+
+/// Numbers that count as limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// Constants, and numbers that the caller gives.
+    Given,
+    /// Numbers that the script reads, too.
+    Stored,
 }
 
 /// Size that a condition compares with a limit.
@@ -49,119 +86,157 @@ struct Compared {
     reads: Vec<ExprId>,
 }
 
-impl Capacities {
-    /// Finds the limits of a script.
-    pub(crate) fn new(analysis: LoopAnalysis<'_>) -> Self {
-        let script = analysis.calls.script;
+/// Place where the function ends if a collection is larger than a limit.
+struct Exit {
+    function: Option<FnId>,
+    /// Condition.
+    guard: ExprId,
+    /// Command that replies with the size, and its key.
+    size: (ExprId, ExprId),
+}
+
+/// Search for the limits of a script.
+struct Search<'a> {
+    analysis: LoopAnalysis<'a>,
+    limit: Limit,
+    calls: Vec<(ExprId, &'a RedisCall)>,
+    /// Commands that add elements, and their keys.
+    adds: Vec<(ExprId, ExprId)>,
+    /// Functions that calls are in.
+    functions: HashMap<ExprId, FnId>,
+}
+
+impl<'a> Search<'a> {
+    fn new(analysis: LoopAnalysis<'a>, limit: Limit) -> Self {
         let calls = analysis.calls.all_redis();
+        let adds = calls.iter().filter(|(_, call)| is_one_of(ADDS, call));
+        let adds = adds.filter_map(|(id, call)| Some((*id, *call.args.first()?))).collect();
+        let functions = analysis.calls.script.functions.iter();
+        let functions =
+            functions.flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id))).collect();
+        Self { analysis, limit, calls, adds, functions }
+    }
+
+    fn script(&self) -> &'a Script {
+        self.analysis.calls.script
+    }
+
+    fn is_same_key(&self, one: ExprId, other: ExprId) -> bool {
+        is_same_key(self.script(), one, other)
+    }
+
+    fn capacities(&self) -> Capacities {
+        let script = self.script();
         // Where it is larger, the function returns.
-        let mut ends = Compared::default();
-        for exit in script.functions.iter().flat_map(|(_, function)| function.exits.iter().flatten()) {
-            ends.add(analysis, *exit, Binary::Or);
+        let (mut exits, mut checked) = (Vec::new(), Vec::new());
+        for (id, function) in script.functions.iter() {
+            for guard in function.exits.iter().flatten() {
+                let larger = self.compared(*guard, Binary::Or);
+                checked.extend(larger.reads);
+                let sizes = larger.sizes.into_iter();
+                exits.extend(sizes.map(|size| Exit { function: Some(id), guard: *guard, size }));
+            }
         }
-        let exits = ends.sizes.clone();
         // The places that are left: `limit - ZCARD`.
+        let mut rests = Compared::default();
         for (_, (expr, _)) in script.exprs.iter() {
             if let Expr::Binary(Binary::Minus, limit, size) = expr {
-                ends.add_size(analysis, *size, *limit, Binary::Or);
+                self.add_size(&mut rests, *size, *limit, Binary::Or);
             }
         }
-        let trimmed = trimmed(analysis);
-        // A function that ends at a limit says nothing of the others, which may be called without it.
-        let functions: HashMap<ExprId, FnId> = script
-            .functions
-            .iter()
-            .flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id)))
-            .collect();
-        // Where it is smaller, or after the function has returned where it is larger, and nowhere else, the script adds an element.
-        let adds: Vec<(ExprId, ExprId)> = calls
-            .iter()
-            .filter(|(_, call)| {
-                call.command.as_deref().is_some_and(|command| commands::contains(ADDS, command))
-            })
-            .filter_map(|(id, call)| Some((*id, *call.args.first()?)))
-            .collect();
+        checked.extend(rests.reads);
+        let ends_at_exit = exits.len();
+        exits.extend(rests.sizes.into_iter().map(|size| Exit {
+            function: self.functions.get(&size.0).copied(),
+            guard: size.0,
+            size,
+        }));
+        let trimmed = self.trimmed();
         // What is more than the limit is removed where an element is added.
-        let removed = Compared::of_loops(analysis, |_, limit| Sum::of(script, limit).number().is_some());
-        let is_added = |key: ExprId| adds.iter().any(|(_, other)| is_same_key(script, *other, key));
-        let kept: Vec<ExprId> =
-            removed.sizes.iter().map(|(_, key)| *key).filter(|key| is_added(*key)).collect();
-        let kept: Vec<ExprId> = kept.into_iter().chain(with_room(analysis, &calls, &adds)).collect();
-        let is_guarded = |(add, key): &(ExprId, ExprId)| {
-            let mut guards = Compared::default();
-            if let Some(guard) = script.guards.get(add) {
-                guards.add(analysis, *guard, Binary::And);
-            }
-            let is_below = |(size, other): &(ExprId, ExprId)| {
-                size < add && functions.get(size) == functions.get(add) && is_same_key(script, *other, *key)
-            };
-            guards.sizes.iter().any(|(_, other)| is_same_key(script, *other, *key))
-                || exits.iter().any(is_below)
-        };
-        let guarded: Vec<bool> = adds.iter().map(is_guarded).collect();
+        let removed = self.removed_by_loops(|_, limit| Sum::of(script, limit).number().is_some());
+        let kept = removed.sizes.iter().map(|(_, key)| *key).filter(|key| self.is_added(*key));
+        let kept: Vec<ExprId> = kept.chain(self.with_room()).collect();
+        let guarded: Vec<bool> = self
+            .adds
+            .iter()
+            .map(|add| self.is_guarded(*add, exits.get(..ends_at_exit).unwrap_or_default()))
+            .collect();
         let is_kept = |key: ExprId| {
-            let mut same = adds
-                .iter()
-                .zip(&guarded)
-                .filter(|((_, other), _)| is_same_key(script, *other, key))
-                .peekable();
+            let adds = self.adds.iter().zip(&guarded);
+            let mut same = adds.filter(|((_, other), _)| self.is_same_key(*other, key)).peekable();
             same.peek().is_some() && same.all(|(_, guarded)| *guarded)
         };
         let is_capped = |call: ExprId, key: ExprId| {
-            // What the function does where the collection is larger, before it returns, is not bounded.
-            let guard = script.guards.get(&call);
-            let is_beyond = |size: ExprId| {
-                guard.is_some_and(|guard| {
-                    let mut larger = Compared::default();
-                    larger.add(analysis, *guard, Binary::Or);
-                    larger.sizes.iter().any(|(other, _)| *other == size)
-                })
-            };
-            let ends_at_limit = |(size, other): &(ExprId, ExprId)| {
-                functions.get(size) == functions.get(&call)
-                    && is_same_key(script, *other, key)
-                    && !is_beyond(*size)
-            };
-            // The call happens only where the collection has a certain size, or fewer elements.
-            let mut guards = Compared::default();
-            if let Some(guard) = script.guards.get(&call) {
-                guards.add(analysis, *guard, Binary::And);
-            }
-            let is_small = guards.sizes.iter().any(|(size, other)| {
-                commands::is_size(analysis.calls.command(*size)) && is_same_key(script, *other, key)
-            });
-            let is_trimmed =
-                trimmed.iter().any(|(trim, other)| *trim < call && is_same_key(script, *other, key));
-            ends.sizes.iter().any(ends_at_limit)
+            exits.iter().any(|exit| self.ends_before(exit, call, key))
                 || is_kept(key)
-                || is_trimmed
-                || is_small
-                || kept.iter().any(|other| is_same_key(script, *other, key))
+                || self.is_small(call, key)
+                || trimmed.iter().any(|(trim, other)| {
+                    *trim < call && self.is_same_key(*other, key) && self.is_trim_for(*trim, key, call)
+                })
+                || kept.iter().any(|other| self.is_same_key(*other, key))
         };
-        let capped = calls.iter().filter(|(id, call)| {
+        let capped = self.calls.iter().filter(|(id, call)| {
             call.command.as_deref().is_some_and(commands::begins_with_key)
                 && call.args.first().is_some_and(|key| is_capped(*id, *key))
         });
-        let built = built::reads(analysis, |one, other| is_same_key(script, one, other));
-        let capped = capped.map(|(id, _)| *id).chain(built);
-        let limited = cut(analysis, &trimmed, &adds).into_iter();
-        let limited = limited.chain(kept.iter().copied());
-        let added = adds.iter().take(MAX_CALLS).map(|(_, key)| *key);
-        let limited = limited.chain(added.filter(|key| is_kept(*key)));
-        Self {
-            capped: capped.collect(),
-            checked: ends.reads.into_iter().collect(),
-            limited: limited.collect(),
-        }
+        let built = built::reads(self.analysis, |one, other| self.is_same_key(one, other));
+        let capped = capped.map(|(id, _)| *id).chain(built).collect();
+        let limited = self.cut(&trimmed).into_iter().chain(kept.iter().copied());
+        let added = self.adds.iter().take(MAX_CALLS).map(|(_, key)| *key);
+        let limited = limited.chain(added.filter(|key| is_kept(*key))).collect();
+        Capacities { capped, checked: checked.into_iter().collect(), limited, ..Capacities::default() }
     }
-}
 
-impl Compared {
-    /// Adds the sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
-    fn add(&mut self, analysis: LoopAnalysis<'_>, condition: ExprId, operator: Binary) {
-        for (part, is_negated) in analysis.parts(condition, operator) {
-            let Expr::Binary(Binary::Compare(comparison), left, right) = *analysis.calls.script.expr(part)
-            else {
+    fn is_added(&self, key: ExprId) -> bool {
+        self.adds.iter().any(|(_, other)| self.is_same_key(*other, key))
+    }
+
+    /// True if an element is added only where the collection is smaller than a limit, or after the function, or a loop around it, ends
+    /// where it is larger. A function that ends at a limit says nothing of the others, which may be called without it.
+    fn is_guarded(&self, (add, key): (ExprId, ExprId), exits: &[Exit]) -> bool {
+        let script = self.script();
+        let is_of_key =
+            |sizes: &[(ExprId, ExprId)]| sizes.iter().any(|(_, other)| self.is_same_key(*other, key));
+        let is_below = |exit: &Exit| {
+            exit.guard < add
+                && exit.function == self.functions.get(&add).copied()
+                && self.is_same_key(exit.size.1, key)
+        };
+        let around = || script.loops.iter().filter(|(_, around)| around.calls.contains(&add));
+        script.guards.get(&add).is_some_and(|guard| is_of_key(&self.compared(*guard, Binary::And).sizes))
+            || exits.iter().any(is_below)
+            || around().any(|(_, around)| {
+                let mut before = around.exits.iter().flatten().filter(|exit| **exit < add);
+                before.any(|exit| is_of_key(&self.compared(*exit, Binary::Or).sizes))
+            })
+    }
+
+    /// True if the function of a call ends where the collection is larger than a limit. What it does there before it ends is not bounded.
+    fn ends_before(&self, exit: &Exit, call: ExprId, key: ExprId) -> bool {
+        let is_beyond = || {
+            self.script().guards.get(&call).is_some_and(|guard| {
+                self.compared(*guard, Binary::Or).sizes.iter().any(|(size, _)| *size == exit.size.0)
+            })
+        };
+        exit.function == self.functions.get(&call).copied()
+            && self.is_same_key(exit.size.1, key)
+            && !is_beyond()
+    }
+
+    /// True if a call happens only where the collection has a certain size, or fewer elements.
+    fn is_small(&self, call: ExprId, key: ExprId) -> bool {
+        self.script().guards.get(&call).is_some_and(|guard| {
+            self.compared(*guard, Binary::And).sizes.iter().any(|(size, other)| {
+                commands::is_size(self.analysis.calls.command(*size)) && self.is_same_key(*other, key)
+            })
+        })
+    }
+
+    /// Sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
+    fn compared(&self, condition: ExprId, operator: Binary) -> Compared {
+        let mut compared = Compared::default();
+        for (part, is_negated) in self.analysis.parts(condition, operator) {
+            let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script().expr(part) else {
                 continue;
             };
             let comparison = if is_negated { comparison.negated() } else { comparison };
@@ -174,24 +249,25 @@ impl Compared {
                 _ => Vec::new(),
             };
             for (size, limit) in sides {
-                self.add_size(analysis, size, limit, operator);
+                self.add_size(&mut compared, size, limit, operator);
             }
         }
+        compared
     }
 
     /// Sizes down to a limit of which loops remove elements: `while LLEN > 100 do RPOP`, `for i = 1, LLEN - 100 do RPOP`.
-    fn of_loops(analysis: LoopAnalysis<'_>, is_limit: impl Fn(&Loop, ExprId) -> bool) -> Self {
-        let script = analysis.calls.script;
-        let mut sizes = Self::default();
+    fn removed_by_loops(&self, is_limit: impl Fn(&Loop, ExprId) -> bool) -> Compared {
+        let script = self.script();
+        let mut sizes = Compared::default();
         for (_, around) in script.loops.iter() {
             let mut add = |size: ExprId, limit: ExprId| {
                 if is_limit(around, limit) {
-                    sizes.add_size(analysis, size, limit, Binary::Or);
+                    self.add_size(&mut sizes, size, limit, Binary::Or);
                 }
             };
             match around.kind {
                 LoopKind::While(condition) => {
-                    for (part, is_negated) in analysis.parts(condition, Binary::And) {
+                    for (part, is_negated) in self.analysis.parts(condition, Binary::And) {
                         if let Expr::Binary(Binary::Compare(comparison), left, right) = *script.expr(part) {
                             match if is_negated { comparison.negated() } else { comparison } {
                                 Comparison::Greater => add(left, right),
@@ -212,122 +288,200 @@ impl Compared {
         sizes
     }
 
-    fn add_size(&mut self, analysis: LoopAnalysis<'_>, size: ExprId, limit: ExprId, operator: Binary) {
+    fn add_size(&self, compared: &mut Compared, size: ExprId, limit: ExprId, operator: Binary) {
         // A text of digits is a number, too.
         let is_number = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
-        match analysis.calls.script.expr(limit) {
+        match self.script().expr(limit) {
             Expr::Nil | Expr::Bool(_) => return,
             Expr::String(text) if !is_number(text) => return,
             _ => {}
         }
-        let number = Sum::of(analysis.calls.script, limit).number();
-        if analysis.values.may_be_a_reply(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
+        let number = Sum::of(self.script(), limit).number();
+        if !self.is_limit(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
             return;
         }
-        if let Some(list) = analysis.values.measured(size) {
-            self.reads.extend(analysis.values.collections(list));
+        let values = self.analysis.values;
+        if let Some(list) = values.measured(size) {
+            compared.reads.extend(values.collections(list));
         }
         // A total of the elements is a size, too.
-        let is_size = |call: ExprId| {
-            commands::is_size(analysis.calls.command(call))
-                || operator == Binary::And && analysis.values.extent(call).is_some()
-        };
-        if let Some(call) = analysis.values.reply_of(size, operator == Binary::And, is_size)
-            && let Some(key) = analysis.calls.redis(call).and_then(|call| call.args.first())
+        let is_size =
+            |call: ExprId| self.is_size(call) || operator == Binary::And && values.extent(call).is_some();
+        if let Some(call) = values.reply_of(size, operator == Binary::And, is_size)
+            && let Some(key) = self.key(call)
         {
-            self.sizes.push((call, *key));
+            compared.sizes.push((call, key));
         }
+    }
+
+    /// True for a command that replies with the size of its collection.
+    fn is_size(&self, call: ExprId) -> bool {
+        let command = self.analysis.calls.command(call);
+        commands::is_size(command) || commands::contains(PUSHES, command)
+    }
+
+    /// True for a number that may be a limit.
+    fn is_limit(&self, number: ExprId) -> bool {
+        let is_data = |call: ExprId| !commands::contains(STORED, self.analysis.calls.command(call));
+        match self.limit {
+            Limit::Given => !self.analysis.values.may_be_a_reply(number),
+            Limit::Stored => self.analysis.values.reply_of(number, true, is_data).is_none(),
+        }
+    }
+
+    fn key(&self, call: ExprId) -> Option<ExprId> {
+        self.analysis.calls.redis(call)?.args.first().copied()
+    }
+
+    /// Keys of collections from which a command removes an element where they have reached a limit, and to which one is added:
+    /// `if LLEN >= limit then LPOP end RPUSH`.
+    fn with_room(&self) -> Vec<ExprId> {
+        let script = self.script();
+        let is_repeated = |call: ExprId| script.loops.iter().any(|(_, around)| around.calls.contains(&call));
+        let makes_room = |(id, call): &(ExprId, &RedisCall)| {
+            let key = *call.args.first()?;
+            let clears = is_one_of(CLEARS, call);
+            if !clears && !is_one_of(REMOVES, call) {
+                return None;
+            }
+            let larger = self.compared(*script.guards.get(id)?, Binary::Or);
+            let reads = larger.reads.iter().filter_map(|read| self.key(*read));
+            let mut keys = larger.sizes.iter().map(|(_, key)| *key).chain(reads);
+            let mut adds = self.adds.iter().filter(|(_, other)| self.is_same_key(*other, key)).peekable();
+            let is_of_key = keys.any(|other| self.is_same_key(other, key));
+            (is_of_key && adds.peek().is_some() && adds.all(|(add, _)| clears || !is_repeated(*add)))
+                .then_some(key)
+        };
+        self.calls.iter().take(MAX_CALLS).filter_map(makes_room).collect()
+    }
+
+    /// Keys of collections that a command (`trimmed`) or a loop cuts to a limit where an element is added. The limit may be a lower one
+    /// than the last time.
+    fn cut(&self, trimmed: &[(ExprId, ExprId)]) -> Vec<ExprId> {
+        let script = self.script();
+        let is_counter = |around: &Loop, limit: ExprId| {
+            let counter = script.variable(limit);
+            around.assigned.iter().any(|(assigned, _)| Some(*assigned) == counter)
+        };
+        let removed = self.removed_by_loops(|around, limit| !is_counter(around, limit));
+        let is_cut = |(call, key): &&(ExprId, ExprId)| self.is_added(*key) && self.happens(*call, *key);
+        let all = trimmed.iter().chain(&removed.sizes).take(MAX_CALLS);
+        all.filter(is_cut).map(|(_, key)| *key).collect()
+    }
+
+    /// True if a trim happens where an element is added, or as the collection, or chance, decides. An option of the caller may decide
+    /// about others.
+    fn happens(&self, trim: ExprId, key: ExprId) -> bool {
+        let script = self.script();
+        let Some(guard) = script.guards.get(&trim) else { return true };
+        let is_of_key = |call: ExprId| self.key(call).is_some_and(|other| self.is_same_key(other, key));
+        let mut adds = self.adds.iter().filter(|(_, other)| self.is_same_key(*other, key));
+        let is_random = |id: ExprId| matches!(script.expr(id), Expr::Call { callee, .. } if self.analysis.calls.is_global(*callee, "math.random"));
+        adds.any(|(add, _)| script.guards.get(add) == Some(guard))
+            || self.analysis.values.reply_of(*guard, true, is_of_key).is_some()
+            || self.has_part(*guard, is_random)
+    }
+
+    /// True if a trim happens where a later command reads the collection: under the same condition, or one about the limit.
+    fn is_trim_for(&self, trim: ExprId, key: ExprId, read: ExprId) -> bool {
+        let script = self.script();
+        let Some(guard) = script.guards.get(&trim) else { return true };
+        let args = self.analysis.calls.redis(trim).map(|call| &call.args[..]).unwrap_or_default();
+        let limits = args.iter().skip(1).flat_map(|arg| Sum::of(script, *arg).terms);
+        let limits: Vec<ExprId> = limits.map(|(_, value)| value).collect();
+        script.guards.get(&read) == Some(guard)
+            || self.happens(trim, key)
+            || self
+                .has_part(*guard, |id| limits.iter().any(|limit| script.is_same(*limit, value(script, id))))
+    }
+
+    /// True if a part of a condition, also by variables with one value, is accepted.
+    fn has_part(&self, condition: ExprId, accepts: impl Fn(ExprId) -> bool) -> bool {
+        let script = self.script();
+        let mut found = false;
+        self.analysis.values.follow(condition, |id, next| {
+            found |= accepts(id);
+            match script.expr(id) {
+                Expr::Binary(_, left, right) => next.extend([*left, *right]),
+                Expr::Unary(_, operand) => next.push(*operand),
+                Expr::Call { args, .. } => next.extend(args),
+                Expr::Variable(_) => next.push(value(script, id)),
+                _ => {}
+            }
+            !found
+        });
+        found
+    }
+
+    /// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`,
+    /// `XTRIM key MAXLEN 100`, `SPOP key SCARD - 100`.
+    fn trimmed(&self) -> Vec<(ExprId, ExprId)> {
+        let script = self.script();
+        let number = |id: ExprId| Sum::of(script, id).number();
+        // `-limit`, `-(limit + 1)`
+        let is_negative = |id: ExprId| {
+            let sum = Sum::of(script, id);
+            if sum.terms.is_empty() {
+                return sum.constant < -1.0;
+            }
+            sum.terms.iter().all(|(factor, value)| *factor < 0.0 && self.is_limit(*value))
+        };
+        // `limit`, `limit - 1`
+        let is_limit = |id: ExprId| {
+            let sum = Sum::of(script, id);
+            if sum.terms.is_empty() {
+                return sum.constant >= 0.0;
+            }
+            sum.terms.iter().all(|(factor, value)| *factor > 0.0 && self.is_limit(*value))
+        };
+        let is = |id: ExprId, wanted: f64| number(id) == Some(wanted);
+        let calls = self.calls.iter();
+        calls
+            .filter_map(|(id, call)| {
+                let command = call.command.as_deref()?;
+                if matches!(command, "XADD" | "XTRIM") {
+                    let is_option = |arg: &ExprId| {
+                        self.analysis
+                            .calls
+                            .constant(*arg)
+                            .is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"))
+                    };
+                    return call.args.iter().any(is_option).then_some((*id, *call.args.first()?));
+                }
+                let keeps = match (command, &call.args[..]) {
+                    ("LTRIM", [key, from, to]) => {
+                        is(*from, 0.0) && is_limit(*to)
+                            || is(*to, -1.0) && (is_negative(*from) || self.is_excess(*from, *key))
+                    }
+                    ("ZREMRANGEBYRANK", [key, from, to]) => {
+                        is(*from, 0.0) && (is_negative(*to) || self.is_excess(*to, *key))
+                            || is_limit(*from) && !is(*from, 0.0) && is(*to, -1.0)
+                    }
+                    (_, [key, count]) => commands::contains(POPS, command) && self.is_excess(*count, *key),
+                    _ => false,
+                };
+                keeps.then_some((*id, *call.args.first()?))
+            })
+            .collect()
+    }
+
+    /// True for the number of elements that are more than a limit: `SCARD - limit`.
+    fn is_excess(&self, number: ExprId, key: ExprId) -> bool {
+        let sum = Sum::of(self.script(), number);
+        let (sizes, limits): (Vec<_>, Vec<_>) = sum.terms.iter().partition(|(factor, _)| *factor > 0.0);
+        let [(_, size)] = sizes.as_slice() else { return false };
+        let is_size_of_key = |call: ExprId| {
+            self.is_size(call) && self.key(call).is_some_and(|other| self.is_same_key(other, key))
+        };
+        (!limits.is_empty() || sum.constant <= -MIN_LIMIT)
+            && limits.iter().all(|(_, value)| self.is_limit(*value))
+            && self.analysis.values.reply_of(*size, false, is_size_of_key).is_some()
     }
 }
 
-/// Keys of collections from which a command removes an element where they have reached a limit, and to which one is added:
-/// `if LLEN >= limit then LPOP end RPUSH`.
-fn with_room(
-    analysis: LoopAnalysis<'_>,
-    calls: &[(ExprId, &RedisCall)],
-    adds: &[(ExprId, ExprId)],
-) -> Vec<ExprId> {
-    let script = analysis.calls.script;
-    let is_repeated = |call: ExprId| script.loops.iter().any(|(_, around)| around.calls.contains(&call));
-    let adds_one = |key: ExprId| {
-        let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, key)).peekable();
-        same.peek().is_some() && same.all(|(add, _)| !is_repeated(*add))
-    };
-    let makes_room = |(id, call): &(ExprId, &RedisCall)| {
-        let key = *call.args.first()?;
-        let mut larger = Compared::default();
-        if call.command.as_deref().is_some_and(|command| commands::contains(POPS, command)) {
-            larger.add(analysis, *script.guards.get(id)?, Binary::Or);
-        }
-        let is_of_key = larger.sizes.iter().any(|(_, other)| is_same_key(script, *other, key));
-        (is_of_key && adds_one(key)).then_some(key)
-    };
-    calls.iter().take(MAX_CALLS).filter_map(makes_room).collect()
-}
-
-/// Keys of collections that a command (`trimmed`) or a loop cuts to a limit where an element is added. The limit may be a lower one than the
-/// last time.
-fn cut(analysis: LoopAnalysis<'_>, trimmed: &[(ExprId, ExprId)], adds: &[(ExprId, ExprId)]) -> Vec<ExprId> {
-    let script = analysis.calls.script;
-    let is_counter = |around: &Loop, limit: ExprId| {
-        let counter = script.variable(limit);
-        around.assigned.iter().any(|(assigned, _)| Some(*assigned) == counter)
-    };
-    let removed = Compared::of_loops(analysis, |around, limit| !is_counter(around, limit));
-    let is_cut = |(call, key): &&(ExprId, ExprId)| {
-        let mut same = adds.iter().filter(|(_, other)| is_same_key(script, *other, *key)).peekable();
-        // An option of the caller may decide about it, where the condition is not the one of an addition.
-        let guard = script.guards.get(call);
-        same.peek().is_some() && (guard.is_none() || same.any(|(add, _)| script.guards.get(add) == guard))
-    };
-    let all = trimmed.iter().chain(&removed.sizes).take(MAX_CALLS);
-    all.filter(is_cut).map(|(_, key)| *key).collect()
-}
-
-/// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`,
-/// `XTRIM key MAXLEN 100`.
-fn trimmed(analysis: LoopAnalysis<'_>) -> Vec<(ExprId, ExprId)> {
-    let script = analysis.calls.script;
-    let number = |id: ExprId| Sum::of(script, id).number();
-    let is_given = |value: ExprId| !analysis.values.may_be_a_reply(value);
-    // `-limit`, `-(limit + 1)`
-    let is_negative = |id: ExprId| {
-        let sum = Sum::of(script, id);
-        if sum.terms.is_empty() {
-            return sum.constant < -1.0;
-        }
-        sum.terms.iter().all(|(factor, value)| *factor < 0.0 && is_given(*value))
-    };
-    // `limit`, `limit - 1`
-    let is_limit = |id: ExprId| {
-        let sum = Sum::of(script, id);
-        if sum.terms.is_empty() {
-            return sum.constant >= 0.0;
-        }
-        sum.terms.iter().all(|(factor, value)| *factor > 0.0 && is_given(*value))
-    };
-    let is = |id: ExprId, wanted: f64| number(id) == Some(wanted);
-    let calls = analysis.calls.all_redis().into_iter();
-    calls
-        .filter_map(|(id, call)| {
-            let command = call.command.as_deref()?;
-            if matches!(command, "XADD" | "XTRIM") {
-                let is_option = |arg: &ExprId| {
-                    analysis.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"))
-                };
-                return call.args.iter().any(is_option).then_some((id, *call.args.first()?));
-            }
-            let [key, from, to] = call.args[..] else { return None };
-            let keeps = match command {
-                "LTRIM" => is(from, 0.0) && is_limit(to) || is_negative(from) && is(to, -1.0),
-                "ZREMRANGEBYRANK" => {
-                    is(from, 0.0) && is_negative(to) || is_limit(from) && !is(from, 0.0) && is(to, -1.0)
-                }
-                _ => false,
-            };
-            keeps.then_some((id, key))
-        })
-        .collect()
+/// True if a command is one of some.
+fn is_one_of(commands: &str, call: &RedisCall) -> bool {
+    call.command.as_deref().is_some_and(|command| commands::contains(commands, command))
 }
 
 /// True if two keys are written the same way, also by variables with one value.
@@ -467,7 +621,7 @@ mod tests {
                 "whole-collection-read",
             ),
             (
-                "redis.call('LTRIM', KEYS[1], 0, redis.call('GET', KEYS[2])) return redis.call('LRANGE', KEYS[1], 0, -1)",
+                "redis.call('LTRIM', KEYS[1], 0, redis.call('LLEN', KEYS[2])) return redis.call('LRANGE', KEYS[1], 0, -1)",
                 "whole-collection-read",
             ),
             (

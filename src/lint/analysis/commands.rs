@@ -99,6 +99,26 @@ pub(crate) fn position(command: &str, limit: Option<usize>) -> Option<usize> {
     }
 }
 
+/// Index of the argument that is the number of elements that a command reads, or their last position.
+pub(crate) fn number_of_elements(command: &str) -> Option<usize> {
+    match command {
+        "HRANDFIELD" | "LPOP" | "RPOP" | "SPOP" | "SRANDMEMBER" | "ZPOPMAX" | "ZPOPMIN" | "ZRANDMEMBER" => {
+            Some(1)
+        }
+        "LRANGE" | "ZRANGE" | "ZREVRANGE" => Some(2),
+        _ => None,
+    }
+}
+
+/// Index of the argument that is the radius within which a command searches.
+pub(crate) fn radius(command: &str) -> Option<usize> {
+    match command {
+        "GEORADIUS" | "GEORADIUS_RO" => Some(3),
+        "GEORADIUSBYMEMBER" | "GEORADIUSBYMEMBER_RO" => Some(2),
+        _ => None,
+    }
+}
+
 /// True if the second and the third argument of a command are the ends of a range.
 pub(crate) fn is_range(command: &str) -> bool {
     contains(RANGES, command)
@@ -161,6 +181,7 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
         "SORT" | "SORT_RO" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => {
             !has_limit()
         }
+        _ if radius(command).is_some() => !has("COUNT") && !has("STORE") && !has("STOREDIST"),
         "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
         _ => false,
     };

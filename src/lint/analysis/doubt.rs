@@ -70,7 +70,7 @@ pub(crate) enum Doubt {
     Range,
     /// A recursion takes elements, one at a time, until one is valid.
     Skipped,
-    /// A field of a hash is the number of iterations.
+    /// A field of a hash is the number of iterations, or the limit of the collection.
     Stored,
     /// The program around a literal trims lists.
     Trimmed,
@@ -119,8 +119,8 @@ impl ScriptFacts<'_> {
         if self.trims_lists && command == "LRANGE" {
             return Some(Doubt::Trimmed);
         }
-        if self.is_limited(read) {
-            return Some(Doubt::Limited);
+        if let Some(doubt) = self.doubt_of_size(read) {
+            return Some(doubt);
         }
         if is_hash && self.is_called_with(EXPIRES, key, |_| true) {
             return Some(Doubt::Expires);
@@ -176,7 +176,9 @@ impl ScriptFacts<'_> {
                 let first = doubts.next()??;
                 doubts.all(|doubt| doubt.is_some()).then_some(first)
             }
-            LongLoop::Count(read) | LongLoop::Until(read) if self.is_limited(*read) => Some(Doubt::Limited),
+            LongLoop::Count(read) | LongLoop::Until(read) if self.doubt_of_size(*read).is_some() => {
+                self.doubt_of_size(*read)
+            }
             LongLoop::Count(read) => {
                 let call = self.calls.redis(*read)?;
                 match call.command.as_deref()? {
@@ -193,6 +195,14 @@ impl ScriptFacts<'_> {
             LongLoop::Until(test) => self.tries_random_names(*test).then_some(Doubt::Random),
             LongLoop::Endless(_) | LongLoop::Scan(_) | LongLoop::Fields(_) => None,
         }
+    }
+
+    /// Doubt about the size of the collection of a command.
+    pub(crate) fn doubt_of_size(&self, call: ExprId) -> Option<Doubt> {
+        if self.is_limited(call) {
+            return Some(Doubt::Limited);
+        }
+        self.values.is_capped_by_stored(call).then_some(Doubt::Stored)
     }
 
     /// True for a test of a name in a loop, or a function, that chooses names at random.
@@ -238,13 +248,17 @@ impl ScriptFacts<'_> {
         let is_unpacked = |arg: &ExprId| {
             self.calls.unpack_args(*arg).is_some() || matches!(self.script.expr(*arg), Expr::Varargs)
         };
-        let takes_limit = commands::is_range(command) || command.starts_with("SORT");
+        let takes_limit =
+            commands::is_range(command) || commands::radius(command).is_some() || command.starts_with("SORT");
         takes_limit && args.last().is_some_and(is_unpacked)
     }
 
     /// True for a range of scores, both ends of which the caller or the data give, and for a range of names from one number to another
     /// one: `t`, `t + 1`.
     fn is_closed_range(&self, command: &str, args: &[ExprId]) -> bool {
+        if let Some(radius) = commands::radius(command).and_then(|index| args.get(index)) {
+            return !self.may_be_open(*radius);
+        }
         let [_, one, other, ..] = args else { return false };
         let by = |order: &str| {
             let is_order =

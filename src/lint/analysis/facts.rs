@@ -48,8 +48,8 @@ pub(crate) struct ScriptFacts<'a> {
     pub(crate) huge: Vec<(LoopId, f64)>,
     /// Number of iterations of loops that only a constant ends.
     iterations: Arena<LoopId, Option<f64>>,
-    /// Loops with at most [`FEW`] iterations.
-    short: HashSet<LoopId>,
+    /// Constants that the number of iterations of `for` loops is at most.
+    most: Arena<LoopId, Option<f64>>,
     /// Commands whose reply a loop iterates over, and the first such loop.
     iterated: BTreeMap<ExprId, LoopId>,
     /// True if the file around a literal trims lists.
@@ -76,8 +76,7 @@ impl<'a> ScriptFacts<'a> {
             let is_endless = matches!(loops.get(id), Some(Some(LongLoop::Endless(_))));
             analysis.iterations(around).filter(|_| !is_endless)
         });
-        let is_short = |around: &Loop| analysis.at_most(around).is_some_and(|most| most <= FEW);
-        let short = script.loops.iter().filter(|(_, around)| is_short(around)).map(|(id, _)| id).collect();
+        let most = script.loops.map(|(_, around)| analysis.at_most(around));
         let huge = huge_loops(&calls, &iterations);
         let mut iterated = BTreeMap::new();
         for (id, long) in loops.iter() {
@@ -96,7 +95,7 @@ impl<'a> ScriptFacts<'a> {
             recursions,
             huge,
             iterations,
-            short,
+            most,
             iterated,
             trims_lists,
             limits,
@@ -137,8 +136,9 @@ impl<'a> ScriptFacts<'a> {
         self.calls.all_redis().into_iter().filter_map(move |(id, call)| {
             let command = call.command.as_deref()?;
             let repetition = *repeated.get(&id)?;
-            let is_linear =
-                commands::is_linear(command, call.args.len()) || self.is_far(command, &call.args, repetition);
+            let is_linear = commands::is_linear(command, call.args.len())
+                && !self.is_short_search(command, &call.args)
+                || self.is_far(command, &call.args, repetition);
             (is_linear
                 && self.values.extent(id).is_none()
                 && !self.values.is_capped(id)
@@ -146,6 +146,44 @@ impl<'a> ScriptFacts<'a> {
                 && !self.is_at_the_end(id, command, &call.args))
             .then_some((id, command, repetition))
         })
+    }
+
+    /// True for LPOS with MAXLEN, and for LREM of an element that the script has read at the end of the list at which LREM begins.
+    fn is_short_search(&self, command: &str, args: &[ExprId]) -> bool {
+        let is_option =
+            |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"));
+        let ("LREM", [key, count, element]) = (command, args) else {
+            return command == "LPOS" && args.iter().any(is_option);
+        };
+        let Some(count) = Sum::of(self.script, *count).number().filter(|count| *count != 0.0) else {
+            return false;
+        };
+        let begins_there = |read: ExprId| {
+            let Some(call) = self.calls.redis(read).filter(|_| self.values.extent(read).is_none()) else {
+                return false;
+            };
+            let [other, first, ..] = call.args[..] else { return false };
+            let first = Sum::of(self.script, first).number();
+            matches!(call.command.as_deref(), Some("LINDEX" | "LRANGE"))
+                && self.script.is_same(other, *key)
+                && first.is_some_and(|first| if count > 0.0 { first == 0.0 } else { first < 0.0 })
+        };
+        let mut reads = Vec::new();
+        self.values.follow(*element, |id, next| {
+            match self.script.expr(id) {
+                _ if self.calls.redis(id).is_some() => reads.push(id),
+                Expr::Variable(variable) => next.extend(self.script.sources(*variable)),
+                Expr::Index { base, .. } => next.push(*base),
+                Expr::Call { callee, args }
+                    if ["ipairs", "pairs"].iter().any(|name| self.calls.is_global(*callee, name)) =>
+                {
+                    next.extend(args);
+                }
+                _ => reads.push(id),
+            }
+            true
+        });
+        !reads.is_empty() && reads.into_iter().all(begins_there)
     }
 
     /// True for LREM of an element that the script has just pushed, or moved, to the end at which LREM begins.
@@ -285,12 +323,16 @@ impl<'a> ScriptFacts<'a> {
             && (is_length(value) || !values.is_empty() && values.iter().all(|value| holds_length(*value)))
     }
 
+    /// Constant that the number of iterations of a loop is at most.
+    fn most_iterations(&self, id: LoopId) -> Option<f64> {
+        self.most.get(id).copied().flatten().or_else(|| self.iterations.get(id).copied().flatten())
+    }
+
     /// True if a number counts the iterations of a loop that has few.
     fn is_near(&self, position: ExprId, repetition: Repetition) -> bool {
         let Repetition::Loop(id) = repetition else { return false };
-        let iterations = self.iterations.get(id).copied().flatten();
         let variable = self.script.loops.get(id).map(|around| around.first_variable);
-        iterations.is_some_and(|iterations| iterations <= MAX_NEAR)
+        self.most_iterations(id).is_some_and(|iterations| iterations <= MAX_NEAR)
             && Sum::of(self.script, position).terms.iter().all(|(_, value)| match self.script.expr(*value) {
                 Expr::Variable(counter) => Some(*counter) == variable,
                 _ => false,
@@ -336,8 +378,7 @@ impl<'a> ScriptFacts<'a> {
         let returned: HashSet<ExprId> =
             functions.flat_map(|(_, function)| function.returns.iter().copied()).collect();
         for (id, around) in self.script.loops.iter() {
-            let iterations = self.iterations.get(id).copied().flatten();
-            if iterations.is_none_or(|iterations| iterations > FEW) && !self.short.contains(&id) {
+            if self.most_iterations(id).is_none_or(|most| most > FEW) {
                 for call in around.calls.iter().filter(|call| !returned.contains(*call)) {
                     repeated.insert(*call, Repetition::Loop(id));
                     next.extend(self.calls.runs(*call).into_iter().map(|function| (function, id)));

@@ -1,5 +1,7 @@
 //! Loops that may take long.
 
+use std::collections::HashSet;
+
 use crate::lint::analysis::calls::Calls;
 use crate::lint::analysis::commands::{self, Extent};
 use crate::lint::analysis::numbers::Sum;
@@ -17,6 +19,9 @@ pub(crate) const COMMAND: f64 = 50.0;
 
 /// Functions that multiply or divide a number.
 const SHIFTS: [&str; 3] = ["bit.arshift", "bit.lshift", "bit.rshift"];
+
+/// Functions that return a part of a text.
+const PARTS: [&str; 3] = ["gsub", "match", "sub"];
 
 /// Reason for which a loop may take long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -353,11 +358,12 @@ impl LoopAnalysis<'_> {
                 self.is_given(end.condition)
                     || self.is_consumed(around, end.condition)
                     || self.is_filled(around, end)
+                    || self.is_cut(around, end.condition)
             }
         }
     }
 
-    /// True for a condition on the length of a table without replies from which each iteration removes an element.
+    /// True for a condition on the length of a table from which each iteration removes an element, if it is no reply without a limit.
     fn is_consumed(&self, around: &Loop, end: ExprId) -> bool {
         let script = self.script();
         let sides = match script.expr(end) {
@@ -374,12 +380,48 @@ impl LoopAnalysis<'_> {
         };
         tables.any(|table| {
             let is_grown = match script.expr(table) {
-                Expr::Variable(variable) => around.grown.contains(variable),
+                Expr::Variable(variable) => {
+                    around.grown.contains(variable)
+                        || around.assigned.iter().any(|(assigned, _)| assigned == variable)
+                }
                 _ => true,
             };
             !is_grown
                 && around.body.iter().any(|statement| removes(statement, table))
-                && self.values.reply(table, true).is_none()
+                && self.values.collections(table).is_empty()
+        })
+    }
+
+    /// True for a condition on a text, or its length, of which each iteration leaves a part: `path = path:match('/(.*)')`.
+    fn is_cut(&self, around: &Loop, end: ExprId) -> bool {
+        let script = self.script();
+        let sides = match script.expr(end) {
+            Expr::Binary(Binary::Compare(_), left, right) => vec![*left, *right],
+            _ => vec![end],
+        };
+        let is_part = |value: ExprId, text: VarId| {
+            let (mut is_cut, mut is_text, mut is_reply) = (false, false, false);
+            self.values.follow(value, |id, next| {
+                is_reply |= self.calls.redis(id).is_some();
+                match script.expr(id) {
+                    Expr::Variable(variable) if *variable == text => is_text = true,
+                    Expr::Variable(variable) => next.extend(script.sources(*variable)),
+                    Expr::Call { callee, args } => {
+                        is_cut |= matches!(script.expr(*callee), Expr::Index { key, .. }
+                            if matches!(script.expr(*key), Expr::String(name) if PARTS.contains(&name.as_str())));
+                        next.extend(args);
+                    }
+                    Expr::Binary(_, left, right) => next.extend([*left, *right]),
+                    _ => {}
+                }
+                true
+            });
+            is_cut && is_text && !is_reply
+        };
+        let texts = sides.into_iter().map(|side| self.values.measured(side).unwrap_or(side));
+        texts.filter_map(|text| script.variable(text)).any(|text| {
+            let mut values = around.assigned.iter().filter(|(assigned, _)| *assigned == text).peekable();
+            values.peek().is_some() && values.all(|(_, value)| is_part(value.source(), text))
         })
     }
 
@@ -392,13 +434,28 @@ impl LoopAnalysis<'_> {
             let grows = |value: ExprId| {
                 let list = self.values.measured(value).and_then(|list| script.variable(list));
                 list.is_some_and(|list| {
-                    around.grows(list) && !around.assigned.iter().any(|(id, _)| *id == list)
+                    self.grows(around, list) && !around.assigned.iter().any(|(id, _)| *id == list)
                 })
             };
-            ending == Comparison::Greater
+            matches!(ending, Comparison::Greater | Comparison::Equal)
                 && matches!(terms.as_slice(), [(factor, value)] if *factor > 0.0 && grows(*value))
                 && !self.values.may_be_a_reply(limit)
         })
+    }
+
+    /// True if a loop, or a function that it calls, adds elements to a list that is older than the loop.
+    fn grows(&self, around: &Loop, list: VarId) -> bool {
+        let script = self.script();
+        let in_function = |call: &ExprId| {
+            let passed = |parameter: VarId| {
+                script.assigned(parameter).any(|arg| *script.expr(arg) == Expr::Variable(list))
+            };
+            let functions = self.calls.runs(*call).into_iter().filter_map(|id| script.functions.get(id));
+            functions.flat_map(|function| function.grown.iter().map(move |grown| (function, *grown))).any(
+                |(function, grown)| grown == list || function.parameters.contains(&grown) && passed(grown),
+            )
+        };
+        around.grows(list) || list < around.first_variable && around.calls.iter().any(in_function)
     }
 
     /// Reason for which a loop that ends at one of some conditions may take long.
@@ -432,7 +489,13 @@ impl LoopAnalysis<'_> {
     /// Comparisons are without their `not`.
     pub(super) fn parts(&self, id: ExprId, operator: Binary) -> Vec<(ExprId, bool)> {
         let (mut next, mut parts) = (vec![(id, operator, false)], Vec::new());
+        // A function may call itself in the condition that it returns.
+        let mut visited = HashSet::new();
         while let Some((id, operator, is_negated)) = next.pop() {
+            let id = self.condition(id);
+            if !visited.insert((id, is_negated)) {
+                continue;
+            }
             match self.script().expr(id) {
                 Expr::Binary(other, left, right) if *other == operator => {
                     next.extend([(*left, operator, is_negated), (*right, operator, is_negated)]);
@@ -445,6 +508,32 @@ impl LoopAnalysis<'_> {
             }
         }
         parts
+    }
+
+    /// Condition that is the only value of a variable, or that a function with one `return` returns.
+    fn condition(&self, id: ExprId) -> ExprId {
+        let script = self.script();
+        let is_condition = |id: ExprId| {
+            matches!(
+                script.expr(id),
+                Expr::Binary(Binary::And | Binary::Or | Binary::Compare(_), ..) | Expr::Unary(Unary::Not, _)
+            )
+        };
+        let value = match script.expr(id) {
+            Expr::Variable(variable) => match script.values(*variable) {
+                [Value::Of(value)] => Some(*value),
+                _ => None,
+            },
+            Expr::Call { callee, .. } => {
+                let mut functions = script.callees(*callee).filter_map(|id| script.functions.get(id));
+                match (functions.next(), functions.next()) {
+                    (Some(function), None) if function.exits.len() == 1 => function.returns.first().copied(),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        value.filter(|value| is_condition(*value)).unwrap_or(id)
     }
 
     /// True if a condition depends on KEYS or ARGV and on no reply.

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use crate::lint::analysis::calls::{Calls, protected};
 use crate::lint::analysis::capacity::Capacities;
 use crate::lint::analysis::commands::{self, Argument, Extent};
-use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Script, Unary, Value, VarId};
+use crate::lint::analysis::numbers::Sum;
+use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Function, Script, Unary, Value, VarId};
 
 /// Maximum number of expressions that one value is followed through; only hostile scripts have more.
 const MAX_FOLLOWED: usize = 300;
@@ -59,10 +60,25 @@ impl<'a> Values<'a> {
                 return None;
             }
             let args: Vec<Argument> = call.args.iter().map(|id| values.argument(*id)).collect();
-            Some((id, commands::extent(command, &args)?))
+            let is_whole = || values.counts_all(command, &call.args).then_some(Extent::Whole);
+            Some((id, commands::extent(command, &args).or_else(is_whole)?))
         });
         values.extents = extents.collect();
         values
+    }
+
+    /// True for a command with the size of its collection as the number of elements, or the last position: `LPOP key LLEN`.
+    fn counts_all(&self, command: &str, args: &[ExprId]) -> bool {
+        let Some(number) = commands::number_of_elements(command).and_then(|index| args.get(index)) else {
+            return false;
+        };
+        let sum = Sum::of(self.script(), *number);
+        let [(factor, size)] = sum.terms[..] else { return false };
+        let is_size_of_key = self.calls.redis(size).is_some_and(|call| {
+            call.command.as_deref().is_some_and(commands::is_size)
+                && matches!((args, &call.args[..]), ([key, ..], [other]) if self.script().is_same(*key, *other))
+        });
+        is_size_of_key && factor >= 1.0 && sum.constant >= -1.0
     }
 
     fn script(&self) -> &'a Script {
@@ -78,6 +94,11 @@ impl<'a> Values<'a> {
     /// True if a command is called on a collection that the script keeps below a limit.
     pub(crate) fn is_capped(&self, call: ExprId) -> bool {
         self.limited.capped.contains(&call)
+    }
+
+    /// True if a command is called on a collection that the script keeps below a number that it reads.
+    pub(crate) fn is_capped_by_stored(&self, call: ExprId) -> bool {
+        self.limited.capped_by_stored.contains(&call)
     }
 
     /// True if the script works on the reply of a command only if its length is below a limit.
@@ -297,6 +318,13 @@ impl<'a> Values<'a> {
                 limits
             }
             Expr::Binary(Binary::Or, either, other) => self.chosen(*either, *other).unwrap_or_default(),
+            Expr::Call { callee, .. } => {
+                let functions =
+                    self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
+                let returned: Option<Vec<Vec<ExprId>>> =
+                    functions.map(|function| self.returned_minimum(function)).collect();
+                returned.unwrap_or_default().concat()
+            }
             _ => Vec::new(),
         }
     }
@@ -323,6 +351,23 @@ impl<'a> Values<'a> {
             Comparison::Equal | Comparison::Unequal => return None,
         };
         (script.is_same(small, *number) && script.is_same(large, other)).then(|| vec![*number, other])
+    }
+
+    /// Numbers, of which a function returns the smaller one: `if a < b then return a end return b`.
+    fn returned_minimum(&self, function: &Function) -> Option<Vec<ExprId>> {
+        let ([Some(guard), _], [first, second]) = (&function.exits[..], &function.returns[..]) else {
+            return None;
+        };
+        let Expr::Binary(Binary::Compare(comparison), left, right) = self.script().expr(*guard) else {
+            return None;
+        };
+        let (small, large) = match comparison {
+            Comparison::Less => (*left, *right),
+            Comparison::Greater => (*right, *left),
+            Comparison::Equal | Comparison::Unequal => return None,
+        };
+        let is_same = |one: ExprId, other: ExprId| self.script().is_same(one, other);
+        (is_same(small, *first) && is_same(large, *second)).then(|| vec![*first, *second])
     }
 
     /// True if a reply is anywhere in an expression.
@@ -366,7 +411,15 @@ impl<'a> Values<'a> {
             Expr::Call { callee, .. }
                 if LOGARITHMS.iter().any(|name| self.calls.is_global(*callee, name)) => {}
             Expr::Call { callee, args } => {
-                next.extend(args);
+                // The arguments of a function of the script are the values of its parameters.
+                let mut functions = self
+                    .script()
+                    .callees(*callee)
+                    .filter_map(|id| self.script().functions.get(id))
+                    .peekable();
+                if functions.peek().is_none() || functions.any(|function| function.is_variadic) {
+                    next.extend(args);
+                }
                 next.extend(self.script().returned(*callee));
             }
             Expr::Variable(variable) => next.extend(self.script().sources(*variable)),

@@ -1,7 +1,6 @@
 //! Commands in loops whose duration grows with their collection.
 
 use crate::lint::analysis::commands;
-use crate::lint::analysis::doubt::Doubt;
 use crate::lint::analysis::facts::{Repetition, ScriptFacts};
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity};
 use crate::lint::source::header::Header;
@@ -43,7 +42,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             };
             let message = format!("{command} {grows}, and the {what} in line {{line}} repeats it");
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
-            let doubt = facts.is_limited(id).then_some(Doubt::Limited);
+            let doubt = facts.doubt_of_size(id);
             diagnostic.with_related(facts.position_of(repetition), role).unless(doubt.as_ref())
         })
         .collect()

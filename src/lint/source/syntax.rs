@@ -161,6 +161,8 @@ pub(crate) struct Function {
     pub(crate) later_returns: Vec<ExprId>,
     /// All calls in it, without those in nested functions.
     pub(crate) calls: Vec<ExprId>,
+    /// Variables whose tables get more elements in it.
+    pub(crate) grown: Vec<VarId>,
     /// For each `return`: the condition of the innermost `if`.
     pub(crate) exits: Vec<Option<ExprId>>,
 }

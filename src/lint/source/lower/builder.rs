@@ -283,6 +283,9 @@ impl Builder {
     /// Records that a table gets another element.
     pub(super) fn grow(&mut self, table: ExprId) {
         let Expr::Variable(variable) = *self.script.expr(table) else { return };
+        if let Some(function) = self.script.functions.get_mut(self.frame.function) {
+            function.grown.push(variable);
+        }
         for id in &self.frame.loops {
             if let Some(around) = self.script.loops.get_mut(*id) {
                 around.grown.push(variable);
