@@ -110,13 +110,12 @@ pub(crate) fn number_of_elements(command: &str) -> Option<usize> {
     }
 }
 
-/// Index of the argument that is the radius within which a command searches.
-pub(crate) fn radius(command: &str) -> Option<usize> {
-    match command {
-        "GEORADIUS" | "GEORADIUS_RO" => Some(3),
-        "GEORADIUSBYMEMBER" | "GEORADIUSBYMEMBER_RO" => Some(2),
-        _ => None,
-    }
+/// True if a command searches within a radius.
+pub(crate) fn has_radius(command: &str) -> bool {
+    matches!(
+        command,
+        "GEORADIUS" | "GEORADIUSBYMEMBER" | "GEORADIUSBYMEMBER_RO" | "GEORADIUS_RO" | "GEOSEARCH"
+    )
 }
 
 /// True if the second and the third argument of a command are the ends of a range.
@@ -181,7 +180,7 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
         "SORT" | "SORT_RO" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => {
             !has_limit()
         }
-        _ if radius(command).is_some() => !has("COUNT") && !has("STORE") && !has("STOREDIST"),
+        _ if has_radius(command) => !has("COUNT") && !has("STORE") && !has("STOREDIST"),
         "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
         _ => false,
     };

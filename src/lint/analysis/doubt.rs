@@ -135,6 +135,9 @@ impl ScriptFacts<'_> {
         if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
             return Some(Doubt::Window);
         }
+        if commands::has_radius(command) {
+            return Some(Doubt::Range);
+        }
         if self.may_have_a_limit(command, &call.args) {
             return Some(Doubt::Options);
         }
@@ -248,29 +251,42 @@ impl ScriptFacts<'_> {
         let is_unpacked = |arg: &ExprId| {
             self.calls.unpack_args(*arg).is_some() || matches!(self.script.expr(*arg), Expr::Varargs)
         };
-        let takes_limit =
-            commands::is_range(command) || commands::radius(command).is_some() || command.starts_with("SORT");
+        let takes_limit = commands::is_range(command) || command.starts_with("SORT");
         takes_limit && args.last().is_some_and(is_unpacked)
     }
 
     /// True for a range of scores, both ends of which the caller or the data give, and for a range of names from one number to another
     /// one: `t`, `t + 1`.
     fn is_closed_range(&self, command: &str, args: &[ExprId]) -> bool {
-        if let Some(radius) = commands::radius(command).and_then(|index| args.get(index)) {
-            return !self.may_be_open(*radius);
-        }
         let [_, one, other, ..] = args else { return false };
         let by = |order: &str| {
             let is_order =
                 |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case(order));
             command == "ZRANGE" && args.iter().any(is_order)
         };
+        let is_closed = || {
+            !self.may_be_open(*one) && !self.may_be_open(*other)
+                || self.is_recent(*one, *other)
+                || self.is_recent(*other, *one)
+        };
         match command {
-            "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" => !self.may_be_open(*one) && !self.may_be_open(*other),
+            "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" => is_closed(),
             "ZRANGEBYLEX" | "ZREVRANGEBYLEX" => self.is_interval(*one, *other),
-            _ if by("BYSCORE") => !self.may_be_open(*one) && !self.may_be_open(*other),
+            _ if by("BYSCORE") => is_closed(),
             _ => by("BYLEX") && self.is_interval(*one, *other),
         }
+    }
+
+    /// True for a range of scores from a time before the present one on: `now - 60`, `+inf`.
+    fn is_recent(&self, from: ExprId, to: ExprId) -> bool {
+        let is_open = self.calls.constant(to).is_some_and(|text| matches!(text.as_str(), "+inf" | "inf"));
+        let is_before = |number: &ExprId| {
+            let sum = Sum::of(self.script, *number);
+            let (later, before): (Vec<&(f64, ExprId)>, Vec<_>) =
+                sum.terms.iter().partition(|(factor, _)| *factor > 0.0);
+            !later.is_empty() && (!before.is_empty() || sum.constant < 0.0)
+        };
+        is_open && self.numbers(from).iter().any(is_before)
     }
 
     /// True if two texts have numbers in them whose difference is constant.
