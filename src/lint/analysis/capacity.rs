@@ -129,12 +129,16 @@ impl<'a> Search<'a> {
         let script = self.script();
         // Where it is larger, the function returns.
         let (mut exits, mut checked) = (Vec::new(), Vec::new());
+        // Where a reply with all elements has more.
+        let mut long_replies = Vec::new();
         for (id, function) in script.functions.iter() {
             for guard in function.exits.iter().flatten() {
                 let larger = self.compared(*guard, Binary::Or);
+                let exit = |size: (ExprId, ExprId)| Exit { function: Some(id), guard: *guard, size };
+                let replies = larger.reads.iter().filter_map(|read| Some((*read, self.key(*read)?)));
+                long_replies.extend(replies.map(exit));
                 checked.extend(larger.reads);
-                let sizes = larger.sizes.into_iter();
-                exits.extend(sizes.map(|size| Exit { function: Some(id), guard: *guard, size }));
+                exits.extend(larger.sizes.into_iter().map(exit));
             }
         }
         // The places that are left: `limit - ZCARD`.
@@ -156,11 +160,9 @@ impl<'a> Search<'a> {
         let removed = self.removed_by_loops(|_, limit| Sum::of(script, limit).number().is_some());
         let kept = removed.sizes.iter().map(|(_, key)| *key).filter(|key| self.is_added(*key));
         let kept: Vec<ExprId> = kept.chain(self.with_room()).collect();
-        let guarded: Vec<bool> = self
-            .adds
-            .iter()
-            .map(|add| self.is_guarded(*add, exits.get(..ends_at_exit).unwrap_or_default()))
-            .collect();
+        let ends = exits.get(..ends_at_exit).unwrap_or_default().iter().chain(&long_replies);
+        let ends: Vec<&Exit> = ends.collect();
+        let guarded: Vec<bool> = self.adds.iter().map(|add| self.is_guarded(*add, &ends)).collect();
         let is_kept = |key: ExprId| {
             let adds = self.adds.iter().zip(&guarded);
             let mut same = adds.filter(|((_, other), _)| self.is_same_key(*other, key)).peekable();
@@ -193,17 +195,17 @@ impl<'a> Search<'a> {
 
     /// True if an element is added only where the collection is smaller than a limit, or after the function, or a loop around it, ends
     /// where it is larger. A function that ends at a limit says nothing of the others, which may be called without it.
-    fn is_guarded(&self, (add, key): (ExprId, ExprId), exits: &[Exit]) -> bool {
+    fn is_guarded(&self, (add, key): (ExprId, ExprId), exits: &[&Exit]) -> bool {
         let script = self.script();
         let is_of_key =
             |sizes: &[(ExprId, ExprId)]| sizes.iter().any(|(_, other)| self.is_same_key(*other, key));
-        let is_below = |exit: &Exit| {
+        let is_below = |exit: &&Exit| {
             exit.guard < add
                 && exit.function == self.functions.get(&add).copied()
                 && self.is_same_key(exit.size.1, key)
         };
         let around = || script.loops.iter().filter(|(_, around)| around.calls.contains(&add));
-        script.guards.get(&add).is_some_and(|guard| is_of_key(&self.compared(*guard, Binary::And).sizes))
+        script.all_guards(add).iter().any(|guard| is_of_key(&self.compared(*guard, Binary::And).sizes))
             || exits.iter().any(is_below)
             || around().any(|(_, around)| {
                 let mut before = around.exits.iter().flatten().filter(|exit| **exit < add);
@@ -214,7 +216,7 @@ impl<'a> Search<'a> {
     /// True if the function of a call ends where the collection is larger than a limit. What it does there before it ends is not bounded.
     fn ends_before(&self, exit: &Exit, call: ExprId, key: ExprId) -> bool {
         let is_beyond = || {
-            self.script().guards.get(&call).is_some_and(|guard| {
+            self.script().all_guards(call).iter().any(|guard| {
                 self.compared(*guard, Binary::Or).sizes.iter().any(|(size, _)| *size == exit.size.0)
             })
         };
@@ -225,7 +227,7 @@ impl<'a> Search<'a> {
 
     /// True if a call happens only where the collection has a certain size, or fewer elements.
     fn is_small(&self, call: ExprId, key: ExprId) -> bool {
-        self.script().guards.get(&call).is_some_and(|guard| {
+        self.script().all_guards(call).iter().any(|guard| {
             self.compared(*guard, Binary::And).sizes.iter().any(|(size, other)| {
                 commands::is_size(self.analysis.calls.command(*size)) && self.is_same_key(*other, key)
             })
@@ -373,26 +375,31 @@ impl<'a> Search<'a> {
     /// about others.
     fn happens(&self, trim: ExprId, key: ExprId) -> bool {
         let script = self.script();
-        let Some(guard) = script.guards.get(&trim) else { return true };
+        script.all_guards(trim).iter().all(|guard| self.is_met(*guard, key))
+    }
+
+    /// True if a condition is one of an addition to a collection, or the collection, or chance, decides about it.
+    fn is_met(&self, guard: ExprId, key: ExprId) -> bool {
+        let script = self.script();
         let is_of_key = |call: ExprId| self.key(call).is_some_and(|other| self.is_same_key(other, key));
         let mut adds = self.adds.iter().filter(|(_, other)| self.is_same_key(*other, key));
         let is_random = |id: ExprId| matches!(script.expr(id), Expr::Call { callee, .. } if self.analysis.calls.is_global(*callee, "math.random"));
-        adds.any(|(add, _)| script.guards.get(add) == Some(guard))
-            || self.analysis.values.reply_of(*guard, true, is_of_key).is_some()
-            || self.has_part(*guard, is_random)
+        adds.any(|(add, _)| script.all_guards(*add).contains(&guard))
+            || self.analysis.values.reply_of(guard, true, is_of_key).is_some()
+            || self.has_part(guard, is_random)
     }
 
-    /// True if a trim happens where a later command reads the collection: under the same condition, or one about the limit.
+    /// True if a trim happens where a later command reads the collection: under the same conditions, or one about the limit.
     fn is_trim_for(&self, trim: ExprId, key: ExprId, read: ExprId) -> bool {
         let script = self.script();
-        let Some(guard) = script.guards.get(&trim) else { return true };
         let args = self.analysis.calls.redis(trim).map(|call| &call.args[..]).unwrap_or_default();
         let limits = args.iter().skip(1).flat_map(|arg| Sum::of(script, *arg).terms);
         let limits: Vec<ExprId> = limits.map(|(_, value)| value).collect();
-        script.guards.get(&read) == Some(guard)
-            || self.happens(trim, key)
-            || self
-                .has_part(*guard, |id| limits.iter().any(|limit| script.is_same(*limit, value(script, id))))
+        let is_limit = |id: ExprId| limits.iter().any(|limit| script.is_same(*limit, value(script, id)));
+        let around_read = script.all_guards(read);
+        script.all_guards(trim).iter().all(|guard| {
+            around_read.contains(guard) || self.is_met(*guard, key) || self.has_part(*guard, is_limit)
+        })
     }
 
     /// True if a part of a condition, also by variables with one value, is accepted.

@@ -129,7 +129,8 @@ impl ScriptFacts<'_> {
         let is_read_before = |trim: ExprId| {
             self.unlimited_reads().any(|other| {
                 let other_key = self.calls.redis(other.id).and_then(|call| call.args.first());
-                other.id < trim && other_key.is_some_and(|other| self.script.is_same(*other, key))
+                other.id < trim
+                    && other_key.is_some_and(|other| capacity::is_same_key(self.script, *other, key))
             })
         };
         if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
@@ -241,7 +242,7 @@ impl ScriptFacts<'_> {
     fn is_called_with(&self, list: &str, key: ExprId, accepts: impl Fn(ExprId) -> bool) -> bool {
         self.calls.all_redis().iter().any(|(id, call)| {
             call.command.as_deref().is_some_and(|command| commands::contains(list, command))
-                && call.args.first().is_some_and(|other| self.script.is_same(*other, key))
+                && call.args.first().is_some_and(|other| capacity::is_same_key(self.script, *other, key))
                 && accepts(*id)
         })
     }

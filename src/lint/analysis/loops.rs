@@ -359,6 +359,7 @@ impl LoopAnalysis<'_> {
                     || self.is_consumed(around, end.condition)
                     || self.is_filled(around, end)
                     || self.is_cut(around, end.condition)
+                    || self.is_iterated(around, end.condition)
             }
         }
     }
@@ -389,6 +390,27 @@ impl LoopAnalysis<'_> {
             !is_grown
                 && around.body.iter().any(|statement| removes(statement, table))
                 && self.values.collections(table).is_empty()
+        })
+    }
+
+    /// True for a condition on a variable that each iteration sets to the next element of a table: `key = next(table, key)`.
+    fn is_iterated(&self, around: &Loop, end: ExprId) -> bool {
+        let script = self.script();
+        let sides = match script.expr(end) {
+            Expr::Binary(Binary::Compare(_), left, right) => vec![*left, *right],
+            _ => vec![end],
+        };
+        let is_next = |call: ExprId| match script.expr(call) {
+            Expr::Call { callee, args } => {
+                self.calls.is_global(*callee, "next")
+                    && args.first().is_some_and(|table| self.values.collections(*table).is_empty())
+                    && args.len() == 2
+            }
+            _ => false,
+        };
+        sides.into_iter().filter_map(|side| script.variable(side)).any(|key| {
+            let mut values = around.assigned.iter().filter(|(assigned, _)| *assigned == key).peekable();
+            values.peek().is_some() && values.all(|(_, value)| is_next(value.source()))
         })
     }
 

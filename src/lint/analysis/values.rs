@@ -214,6 +214,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Adds the values that a function of the script returns after the first one, or the call of another function.
+    fn result(&self, call: ExprId, next: &mut Vec<ExprId>) {
+        let Expr::Call { callee, .. } = self.script().expr(call) else { return next.push(call) };
+        let functions = self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
+        let later: Vec<ExprId> =
+            functions.flat_map(|function| function.later_returns.iter().copied()).collect();
+        if later.is_empty() { next.push(call) } else { next.extend(later) }
+    }
+
     /// Commands that read without a limit and whose reply an expression is, or is the length of.
     pub(crate) fn sizes(&self, id: ExprId) -> Vec<ExprId> {
         let mut reads = self.collections(id);
@@ -422,7 +431,14 @@ impl<'a> Values<'a> {
                 }
                 next.extend(self.script().returned(*callee));
             }
-            Expr::Variable(variable) => next.extend(self.script().sources(*variable)),
+            Expr::Variable(variable) => {
+                for value in self.script().values(*variable) {
+                    match value {
+                        Value::ResultOf(call) => self.result(*call, next),
+                        value => next.push(value.source()),
+                    }
+                }
+            }
             Expr::Index { base, key } => {
                 next.push(*base);
                 next.extend(self.script().field(*base, *key));

@@ -257,6 +257,8 @@ pub(crate) struct Script {
     pub(crate) loops: Arena<LoopId, Loop>,
     /// Condition of the innermost `if` around a call, within the same loop.
     pub(crate) guards: HashMap<ExprId, ExprId>,
+    /// Condition of the `if` around another one, within the same loop: by the inner condition.
+    pub(crate) outer_guards: HashMap<ExprId, ExprId>,
     /// Assignments to globals and to fields of global tables.
     pub(crate) global_writes: Vec<GlobalWrite>,
     /// The script itself.
@@ -276,6 +278,7 @@ impl Default for Script {
             variables: Arena::default(),
             loops: Arena::default(),
             guards: HashMap::new(),
+            outer_guards: HashMap::new(),
             global_writes: Vec::new(),
         }
     }
@@ -284,6 +287,15 @@ impl Default for Script {
 impl Script {
     pub(crate) fn expr(&self, id: ExprId) -> &Expr {
         self.exprs.get(id).map_or(&Expr::Unknown, |(expr, _)| expr)
+    }
+
+    /// Conditions of all `if`s around a call, from the innermost one.
+    pub(crate) fn all_guards(&self, call: ExprId) -> Vec<ExprId> {
+        let around = self.loops.iter().filter(|(_, around)| around.calls.contains(&call));
+        let innermost = self.guards.get(&call).copied();
+        let first = innermost.into_iter().chain(around.filter_map(|(_, around)| around.outer_guard));
+        let outer = |guard: &ExprId| self.outer_guards.get(guard).copied();
+        first.flat_map(|guard| std::iter::successors(Some(guard), outer)).collect()
     }
 
     /// Position of an expression.

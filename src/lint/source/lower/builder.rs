@@ -297,6 +297,10 @@ impl Builder {
         self.script.expr(id)
     }
 
+    pub(super) fn is_global(&self, id: ExprId, name: &str) -> bool {
+        self.script.is_global(id, name)
+    }
+
     pub(super) fn position(&self, id: ExprId) -> Position {
         self.script.position(id)
     }
@@ -337,9 +341,29 @@ impl Builder {
             is_own &= !around.kind.is_conditional();
         }
         if raises {
-            self.record_exit(self.frame.loops.len());
+            self.record_end();
         }
         (call, raises)
+    }
+
+    /// Records that the function ends here.
+    fn record_end(&mut self) {
+        let guard = match self.frame.loops.first().and_then(|id| self.script.loops.get(*id)) {
+            Some(_) => Some(self.frame.guard.unwrap_or(self.script.unknown)),
+            None => self.frame.guard,
+        };
+        if let Some(function) = self.script.functions.get_mut(self.frame.function) {
+            function.exits.push(guard);
+        }
+        self.record_exit(self.frame.loops.len());
+    }
+
+    /// Records that the function ends where a condition is false: `assert(condition)`.
+    pub(super) fn record_assertion(&mut self, negated: ExprId) {
+        let outer = self.frame.guard;
+        self.enter_guard(negated, outer);
+        self.record_end();
+        self.frame.guard = outer;
     }
 
     /// Records `...`, which only functions that take it have.
@@ -405,6 +429,14 @@ impl Builder {
         self.frame.guard = guard;
     }
 
+    /// Begins the block that runs if a condition is true, within an outer one.
+    pub(super) fn enter_guard(&mut self, guard: ExprId, outer: Option<ExprId>) {
+        if let Some(outer) = outer {
+            self.script.outer_guards.insert(guard, outer);
+        }
+        self.frame.guard = Some(guard);
+    }
+
     pub(super) fn record_break(&mut self, position: Position) {
         if self.frame.loops.is_empty() {
             self.error = self.error.or(Some((position, "no loop to break")));
@@ -419,14 +451,7 @@ impl Builder {
             function.returns.push(*first);
             function.later_returns.extend(later);
         }
-        let guard = match self.frame.loops.first().and_then(|id| self.script.loops.get(*id)) {
-            Some(_) => Some(self.frame.guard.unwrap_or(self.script.unknown)),
-            None => self.frame.guard,
-        };
-        if let Some(function) = self.script.functions.get_mut(self.frame.function) {
-            function.exits.push(guard);
-        }
-        self.record_exit(self.frame.loops.len());
+        self.record_end();
     }
 
     /// Records that the current statement leaves this number of loops.

@@ -174,7 +174,12 @@ impl Lowering<'_> {
     }
 
     fn add_call(&mut self, callee: ExprId, args: Vec<ExprId>, at: Position) -> ExprId {
+        let condition = args.first().copied();
         let (call, raises) = self.builder.add_call(callee, args, at);
+        if let Some(condition) = condition.filter(|_| self.builder.is_global(callee, "assert")) {
+            let negated = self.negated(condition);
+            self.builder.record_assertion(negated);
+        }
         self.statements.push(Statement::Call(call));
         if raises {
             self.statements.push(Statement::Return);

@@ -204,15 +204,18 @@ impl Lowering<'_> {
         let outer_guard = self.builder.guard();
         let mut ways = Vec::new();
         let condition = self.expr(branches.condition());
-        self.builder.set_guard(Some(condition));
+        self.builder.enter_guard(condition, outer_guard);
         ways.push(self.block(branches.block()));
+        let mut otherwise = self.negated(condition);
+        self.builder.enter_guard(otherwise, outer_guard);
         for else_if in branches.else_if().into_iter().flatten() {
             let condition = self.expr(else_if.condition());
-            self.builder.set_guard(Some(condition));
+            self.builder.enter_guard(condition, Some(otherwise));
             ways.push(self.block(else_if.block()));
+            let outer = otherwise;
+            otherwise = self.negated(condition);
+            self.builder.enter_guard(otherwise, Some(outer));
         }
-        let otherwise = self.builder.guard().map(|condition| self.negated(condition));
-        self.builder.set_guard(otherwise);
         ways.push(branches.else_block().map(|block| self.block(block)).unwrap_or_default());
         self.builder.set_guard(outer_guard);
         self.statements.push(Statement::Branches(ways));
