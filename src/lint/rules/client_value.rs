@@ -7,11 +7,11 @@ pub(super) static RULE: Rule = Rule {
     name: "client-value",
     severity: Severity::Info,
     on_by_default: true,
-    summary: "a value that the program puts into a literal (`${ttl}`, `%s`), or its client into the script (`@key`)",
+    summary: "a value that the program puts into a literal (`${ttl}`, `%s`), or its client into the script (`@key`, `_:key`)",
     instead: "pass values that differ from call to call in KEYS or ARGV",
     why: "A constant is fine. A value that differs from call to call makes a script of its own each time: the \
           server compiles every one of them, and servers before Redis 7.4 keep them all. A client that replaces \
-          `@key` passes the value in KEYS or ARGV, so the script stays the same.",
+          `@key` or `_:key` passes the value in KEYS or ARGV, so the script stays the same.",
     example: Some(Example {
         bad: "\
             return redis.call('INCRBY', @key, @amount)",
@@ -59,6 +59,11 @@ mod tests {
         let found = findings(script);
         assert!(found.contains(&(1, "client-value")) && found.contains(&(1, "keys-command")), "{found:?}");
         assert!(!found.iter().any(|(_, rule)| ["template", "syntax-error"].contains(rule)), "{found:?}");
+        let script = "local n = redis.call('GET', _:key-name) if n == _:old-?value then redis.call('DEL', _:key-name) end";
+        assert_eq!(findings(script), [(1, "client-value")]);
+        for script in ["return _:key('a')", "return _:key{}", "return _: key"] {
+            assert!(!findings(script).contains(&(1, "client-value")), "{script}");
+        }
         assert_eq!(findings("return redis.call('GET', 'user@example')")[0].1, "could-be-read-only");
     }
 }

@@ -78,12 +78,42 @@ fn is_adjacent(token: &Token<'_>, length: usize, next: &Token<'_>) -> bool {
     token.position.line == next.position.line && token.position.column + length == next.position.column
 }
 
-/// Returns the parameters of a client that replaces them by elements of KEYS and ARGV: `@key`.
+/// Returns the parameters of a client that replaces them by elements of KEYS and ARGV: `@key`, `_:key-name`.
 pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
-    if !source.contains('@') {
+    if !source.contains('@') && !source.contains("_:") {
         return Vec::new();
     }
     let tokens: Vec<Token<'_>> = tokens(source).collect();
+    let mut found = marked(&tokens);
+    let lines: Vec<&str> = source.lines().collect();
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    found.extend(pairs.filter_map(|(mark, colon)| {
+        let is_mark = mark.kind == Kind::Word("_")
+            && colon.kind == Kind::Symbol(Symbol::Colon)
+            && is_adjacent(mark, 1, colon);
+        let line = lines.get(mark.position.line.checked_sub(1)?).filter(|_| is_mark)?;
+        let (start, _) = line.char_indices().nth(colon.position.column)?;
+        Some((mark.position, format!("_:{}", qualified(line.get(start..)?)?)))
+    }));
+    found
+}
+
+/// Name that a text begins with: `key-name`, `old-?value`. A method call has arguments.
+fn qualified(text: &str) -> Option<&str> {
+    let is_part = |(at, character): (usize, char)| {
+        let next = text.get(at + 1..).and_then(|rest| rest.chars().next());
+        character.is_ascii_alphanumeric()
+            || matches!(character, '_' | '?')
+            || character == '-' && next.is_some_and(|next| next.is_ascii_alphabetic() || next == '?')
+    };
+    let end = text.char_indices().find(|part| !is_part(*part)).map_or(text.len(), |(at, _)| at);
+    let (name, rest) = text.split_at_checked(end)?;
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    (begins && !rest.trim_start().starts_with(['(', '{', '\'', '"'])).then_some(name)
+}
+
+/// Parameters that begin with `@`.
+fn marked(tokens: &[Token<'_>]) -> Vec<(Position, String)> {
     let followers = tokens.iter().skip(2).map(Some).chain(std::iter::once(None));
     let parameters =
         tokens.iter().zip(tokens.iter().skip(1)).zip(followers).filter_map(|((mark, name), next)| {
@@ -95,12 +125,16 @@ pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
     parameters.collect()
 }
 
-/// Replaces the marks of parameters, which makes them names. Positions stay.
+/// Replaces all characters of parameters that are not those of names. Positions stay.
 pub(crate) fn named<'a>(source: &'a str, parameters: &[(Position, String)]) -> Cow<'a, str> {
     if parameters.is_empty() {
         return source.into();
     }
-    let marks: BTreeSet<Position> = parameters.iter().map(|(position, _)| *position).collect();
+    let marks = parameters.iter().flat_map(|(first, name)| {
+        let marks = name.chars().enumerate().filter(|(_, character)| !character.is_ascii_alphanumeric());
+        marks.map(|(index, _)| Position { line: first.line, column: first.column + index })
+    });
+    let marks: BTreeSet<Position> = marks.collect();
     let mut named = String::with_capacity(source.len());
     for (line, text) in source.split_inclusive('\n').enumerate() {
         named.extend(text.chars().enumerate().map(|(column, character)| {
