@@ -27,6 +27,9 @@ const REMOVES: &str = "\
 /// Commands that remove all elements.
 const CLEARS: &str = "DEL RENAME UNLINK";
 
+/// Commands that tell whether an element is in a collection.
+const TESTS: &str = "HEXISTS HGET LPOS SISMEMBER ZRANK ZREVRANK ZSCORE";
+
 /// Commands that reply with stored numbers.
 const STORED: &str = "GET HGET HMGET";
 
@@ -237,24 +240,50 @@ impl<'a> Search<'a> {
     /// Sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
     fn compared(&self, condition: ExprId, operator: Binary) -> Compared {
         let mut compared = Compared::default();
+        let other = if operator == Binary::Or { Binary::And } else { Binary::Or };
         for (part, is_negated) in self.analysis.parts(condition, operator) {
-            let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script().expr(part) else {
-                continue;
-            };
-            let comparison = if is_negated { comparison.negated() } else { comparison };
-            let sides = match (comparison, operator) {
-                (Comparison::Greater, Binary::Or) | (Comparison::Less, Binary::And) => vec![(left, right)],
-                (Comparison::Less, Binary::Or) | (Comparison::Greater, Binary::And) => vec![(right, left)],
-                (Comparison::Unequal, Binary::Or) | (Comparison::Equal, Binary::And) => {
-                    vec![(left, right), (right, left)]
-                }
-                _ => Vec::new(),
-            };
-            for (size, limit) in sides {
-                self.add_size(&mut compared, size, limit, operator);
+            if !is_negated && matches!(self.script().expr(part), Expr::Binary(inner, ..) if *inner == other) {
+                // An element that is in the collection already is not added: `size >= limit and ZSCORE == false`.
+                let parts = self.analysis.parts(part, other);
+                let (tests, others): (Vec<_>, Vec<_>) =
+                    parts.into_iter().partition(|(part, _)| self.tested(*part).is_some());
+                let [(size, is_negated)] = others[..] else { continue };
+                let mut inner = Compared::default();
+                self.add_comparison(&mut inner, size, is_negated, operator);
+                inner.sizes.retain(|(_, key)| {
+                    let mut keys = tests.iter().filter_map(|(test, _)| self.tested(*test));
+                    keys.all(|tested| self.is_same_key(tested, *key))
+                });
+                compared.sizes.extend(inner.sizes);
+            } else {
+                self.add_comparison(&mut compared, part, is_negated, operator);
             }
         }
         compared
+    }
+
+    /// Key of a collection, if a condition tests whether an element is in it.
+    fn tested(&self, condition: ExprId) -> Option<ExprId> {
+        let is_test = |call: ExprId| commands::contains(TESTS, self.analysis.calls.command(call));
+        self.key(self.analysis.values.reply_of(condition, false, is_test)?)
+    }
+
+    fn add_comparison(&self, compared: &mut Compared, condition: ExprId, is_negated: bool, operator: Binary) {
+        let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script().expr(condition) else {
+            return;
+        };
+        let comparison = if is_negated { comparison.negated() } else { comparison };
+        let sides = match (comparison, operator) {
+            (Comparison::Greater, Binary::Or) | (Comparison::Less, Binary::And) => vec![(left, right)],
+            (Comparison::Less, Binary::Or) | (Comparison::Greater, Binary::And) => vec![(right, left)],
+            (Comparison::Unequal, Binary::Or) | (Comparison::Equal, Binary::And) => {
+                vec![(left, right), (right, left)]
+            }
+            _ => Vec::new(),
+        };
+        for (size, limit) in sides {
+            self.add_size(compared, size, limit, operator);
+        }
     }
 
     /// Sizes down to a limit of which loops remove elements: `while LLEN > 100 do RPOP`, `for i = 1, LLEN - 100 do RPOP`.

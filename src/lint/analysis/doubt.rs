@@ -278,14 +278,15 @@ impl ScriptFacts<'_> {
         }
     }
 
-    /// True for a range of scores from a time before the present one on: `now - 60`, `+inf`.
+    /// True for a range of scores from a time on that is a given number before another one: `now - 60`, `+inf`.
     fn is_recent(&self, from: ExprId, to: ExprId) -> bool {
         let is_open = self.calls.constant(to).is_some_and(|text| matches!(text.as_str(), "+inf" | "inf"));
         let is_before = |number: &ExprId| {
             let sum = Sum::of(self.script, *number);
             let (later, before): (Vec<&(f64, ExprId)>, Vec<_>) =
                 sum.terms.iter().partition(|(factor, _)| *factor > 0.0);
-            !later.is_empty() && (!before.is_empty() || sum.constant < 0.0)
+            let is_given = |(_, value): &&(f64, ExprId)| !self.values.may_be_a_reply(*value);
+            !later.is_empty() && (!before.is_empty() || sum.constant < 0.0) && before.iter().all(is_given)
         };
         is_open && self.numbers(from).iter().any(is_before)
     }

@@ -338,7 +338,39 @@ impl LoopAnalysis<'_> {
         for guard in around.exits.iter().flatten() {
             ends.extend(self.parts(*guard, Binary::Or).into_iter().map(end(true)));
         }
+        let flags: Vec<End> = ends.iter().flat_map(|end| self.flagged(around, *end)).collect();
+        ends.extend(flags);
         ends
+    }
+
+    /// Conditions on which a loop sets a flag that ends it: `done = n >= 10`, `if n >= 10 then done = true end`.
+    fn flagged(&self, around: &Loop, end: End) -> Vec<End> {
+        let script = self.script();
+        let Some(flag) = script.variable(end.condition).filter(|flag| *flag < around.first_variable) else {
+            return Vec::new();
+        };
+        let (mut conditions, mut computed) = (Vec::new(), 0);
+        for (_, value) in around.assigned.iter().filter(|(assigned, _)| *assigned == flag) {
+            let Value::Of(value) = *value else { return Vec::new() };
+            let guard = script.assignment_guards.get(&value);
+            match (script.expr(value), guard) {
+                (Expr::Bool(set), Some(guard)) if *set == end.ends_when => conditions.push((*guard, true)),
+                (_, None) if is_condition(script, value) => {
+                    conditions.push((value, end.ends_when));
+                    computed += 1;
+                }
+                _ => return Vec::new(),
+            }
+        }
+        if computed > 1 {
+            return Vec::new();
+        }
+        let ends = conditions.into_iter().flat_map(|(condition, ends_when)| {
+            let operator = if ends_when { Binary::Or } else { Binary::And };
+            let parts = self.parts(condition, operator).into_iter();
+            parts.map(move |(condition, is_negated)| End { condition, ends_when: ends_when != is_negated })
+        });
+        ends.collect()
     }
 
     /// True if a condition ends a loop after a number of iterations that doesn't depend on the data.
@@ -535,12 +567,6 @@ impl LoopAnalysis<'_> {
     /// Condition that is the only value of a variable, or that a function with one `return` returns.
     fn condition(&self, id: ExprId) -> ExprId {
         let script = self.script();
-        let is_condition = |id: ExprId| {
-            matches!(
-                script.expr(id),
-                Expr::Binary(Binary::And | Binary::Or | Binary::Compare(_), ..) | Expr::Unary(Unary::Not, _)
-            )
-        };
         let value = match script.expr(id) {
             Expr::Variable(variable) => match script.values(*variable) {
                 [Value::Of(value)] => Some(*value),
@@ -555,7 +581,7 @@ impl LoopAnalysis<'_> {
             }
             _ => None,
         };
-        value.filter(|value| is_condition(*value)).unwrap_or(id)
+        value.filter(|value| is_condition(script, *value)).unwrap_or(id)
     }
 
     /// True if a condition depends on KEYS or ARGV and on no reply.
@@ -944,6 +970,14 @@ impl LoopAnalysis<'_> {
             halves
         })
     }
+}
+
+/// True for a comparison, and for what `and`, `or` and `not` make of others.
+fn is_condition(script: &Script, id: ExprId) -> bool {
+    matches!(
+        script.expr(id),
+        Expr::Binary(Binary::And | Binary::Or | Binary::Compare(_), ..) | Expr::Unary(Unary::Not, _)
+    )
 }
 
 /// The bound that ends a loop first.

@@ -259,6 +259,8 @@ pub(crate) struct Script {
     pub(crate) guards: HashMap<ExprId, ExprId>,
     /// Condition of the `if` around another one, within the same loop: by the inner condition.
     pub(crate) outer_guards: HashMap<ExprId, ExprId>,
+    /// Condition of the innermost `if` around an assignment, within the same loop: by the assigned value.
+    pub(crate) assignment_guards: HashMap<ExprId, ExprId>,
     /// Assignments to globals and to fields of global tables.
     pub(crate) global_writes: Vec<GlobalWrite>,
     /// The script itself.
@@ -279,6 +281,7 @@ impl Default for Script {
             loops: Arena::default(),
             guards: HashMap::new(),
             outer_guards: HashMap::new(),
+            assignment_guards: HashMap::new(),
             global_writes: Vec::new(),
         }
     }

@@ -148,6 +148,9 @@ impl Builder {
     }
 
     fn record_assigned(&mut self, variable: VarId, value: Value) {
+        if let Some(guard) = self.frame.guard {
+            self.script.assignment_guards.insert(value.source(), guard);
+        }
         for id in &self.frame.loops {
             if let Some(around) = self.script.loops.get_mut(*id) {
                 around.assigned.push((variable, value));
