@@ -136,6 +136,9 @@ impl ScriptFacts<'_> {
         if self.is_called_with(TRIMS, key, |trim| trim < read && !is_read_before(trim)) {
             return Some(Doubt::Window);
         }
+        if self.is_called_with("ZREM", key, |call| call < read && self.removes_elsewhere(call, key)) {
+            return Some(Doubt::Window);
+        }
         if commands::has_radius(command) {
             return Some(Doubt::Range);
         }
@@ -245,6 +248,21 @@ impl ScriptFacts<'_> {
                 && call.args.first().is_some_and(|other| capacity::is_same_key(self.script, *other, key))
                 && accepts(*id)
         })
+    }
+
+    /// True for a command that removes a list of elements, which a function that the script does not define has chosen from the
+    /// collection: a part of a script that the program joins.
+    fn removes_elsewhere(&self, call: ExprId, key: ExprId) -> bool {
+        let args = self.calls.redis(call).map(|call| &call.args[..]).unwrap_or_default();
+        let lists = args.iter().filter_map(|arg| self.calls.unpack_args(*arg)?.first());
+        let is_chosen = |list: ExprId| match self.script.expr(list) {
+            Expr::Call { callee, args } => {
+                self.calls.is_undefined(*callee)
+                    && args.iter().any(|arg| capacity::is_same_key(self.script, *arg, key))
+            }
+            _ => false,
+        };
+        lists.into_iter().any(|list| is_chosen(capacity::value(self.script, *list)))
     }
 
     /// True for a command that takes a limit, if its last arguments are those of the caller: `unpack(ARGV)`.
@@ -511,6 +529,16 @@ mod tests {
                 "unbounded-loop",
             ),
             ("return redis.call('ZRANGEBYLEX', KEYS[1], unpack(ARGV))", "whole-collection-read"),
+            ("return redis.call('GEORADIUS', KEYS[1], ARGV[1], ARGV[2], 15, 'm')", "whole-collection-read"),
+            ("return redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1] - 60, '+inf')", "whole-collection-read"),
+            (
+                "local max = tonumber(redis.call('GET', KEYS[2]) or 8) if redis.call('SCARD', KEYS[1]) >= max then return 0 end redis.call('SADD', KEYS[1], 1) return redis.call('SMEMBERS', KEYS[1])",
+                "whole-collection-read",
+            ),
+            (
+                "local old = expired(KEYS[1], ARGV[1]) redis.call('ZREM', KEYS[1], unpack(old)) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+                "whole-collection-read",
+            ),
             (
                 "local t = tonumber(ARGV[1]) local first, last = '[' .. tostring(t) .. '|', '(' .. tostring(t + 1) .. '|' return redis.call('ZRANGEBYLEX', KEYS[1], first, last)",
                 "whole-collection-read",
@@ -586,6 +614,15 @@ mod tests {
     fn what_grows_is_a_warning() {
         for (script, rule) in [
             ("return redis.call('SMEMBERS', 'tag:' .. ARGV[1])", "whole-collection-read"),
+            ("return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1] - 60)", "whole-collection-read"),
+            (
+                "local timeout = redis.call('HGET', KEYS[2], 't') return redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1] - timeout, 'inf')",
+                "whole-collection-read",
+            ),
+            (
+                "redis.call('ZREM', KEYS[1], unpack(ARGV)) return redis.call('ZRANGE', KEYS[1], 0, -1)",
+                "whole-collection-read",
+            ),
             ("local i = 0 repeat i = i + 1 until redis.call('EXISTS', 'tmp:' .. i) == 0", "unbounded-loop"),
             (
                 "local n, i = redis.call('LLEN', KEYS[1]), 0 while i < n do redis.call('GET', i) i = i + 1 end redis.call('RPUSH', KEYS[1], ARGV[1])",

@@ -532,11 +532,22 @@ impl LoopAnalysis<'_> {
         let is_other = is_constant && ends.len() == 1;
         (self.calls_commands(around) && !is_other)
             .then(|| {
-                let reply = ends.iter().find_map(|end| self.values.reply(end.condition, true));
+                let reply = ends.iter().find_map(|end| {
+                    let reply = self.values.reply(end.condition, true);
+                    reply.or_else(|| self.decides(end.condition))
+                });
                 let is_capped = reply.is_some_and(|call| self.values.is_capped(call));
                 (!is_capped).then(|| reply.map_or(LongLoop::Unbounded, LongLoop::Until))
             })
             .flatten()
+    }
+
+    /// Command whose reply decides where a function, which a condition calls, returns.
+    fn decides(&self, condition: ExprId) -> Option<ExprId> {
+        let Expr::Call { callee, .. } = self.script().expr(condition) else { return None };
+        let functions = self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
+        let mut guards = functions.flat_map(|function| function.exits.iter().flatten());
+        guards.find_map(|guard| self.values.reply(*guard, true))
     }
 
     /// Operands of nested operators of the same kind, also of those that a `not` makes the same, and true for those that are negated.

@@ -84,6 +84,7 @@ mod tests {
                 "while true do if not redis.call('RPOP', KEYS[1]) then break end end",
                 "while true do local x = redis.call('RPOP', KEYS[1]) if x then f(x) else return 1 end end",
                 "for i = 1, redis.call('LLEN', KEYS[1]) do end",
+                "local function move() local x = redis.call('RPOP', KEYS[1]) if not x then return end redis.call('LPUSH', KEYS[2], x) return true end while move() do end",
                 "for i = 1, table.getn(redis.call('GET', KEYS[1])) do end while table.getn(redis.call('LRANGE', KEYS[1], 0, 9)) > 0 do redis.call('LPOP', KEYS[1]) end",
                 "local n = tonumber(redis.call('GET', KEYS[1])) for i = 1, n do end",
                 "local function size(k) return redis.call('SCARD', k) end for i = 1, size(KEYS[1]) do end",
