@@ -62,6 +62,9 @@ impl Capacities {
     /// Finds the limits of a script.
     pub(crate) fn new(analysis: LoopAnalysis<'_>) -> Self {
         let given = Search::new(analysis, Limit::Given).capacities();
+        if !analysis.calls.all_redis().iter().any(|(_, call)| is_one_of(STORED, call)) {
+            return given;
+        }
         let stored = Search::new(analysis, Limit::Stored).capacities();
         Self {
             capped_by_stored: stored.capped.difference(&given.capped).copied().collect(),
@@ -107,21 +110,48 @@ struct Search<'a> {
     adds: Vec<(ExprId, ExprId)>,
     /// Functions that calls are in.
     functions: HashMap<ExprId, FnId>,
+    /// Conditions around calls.
+    guards: HashMap<ExprId, Vec<ExprId>>,
+    /// Keys of the commands that add elements, by the conditions around them.
+    added_where: HashMap<ExprId, Vec<ExprId>>,
+}
+
+/// Command that cuts a collection to a number of elements.
+struct Trim {
+    call: ExprId,
+    key: ExprId,
+    /// True if it happens where an element is added, or as the collection, or chance, decides.
+    is_certain: bool,
+    /// Other conditions around it that are not about the limit either: options of the caller.
+    options: Vec<ExprId>,
 }
 
 impl<'a> Search<'a> {
     fn new(analysis: LoopAnalysis<'a>, limit: Limit) -> Self {
         let calls = analysis.calls.all_redis();
         let adds = calls.iter().filter(|(_, call)| is_one_of(ADDS, call));
-        let adds = adds.filter_map(|(id, call)| Some((*id, *call.args.first()?))).collect();
+        let adds: Vec<(ExprId, ExprId)> =
+            adds.filter_map(|(id, call)| Some((*id, *call.args.first()?))).collect();
+        let guards = analysis.calls.script.all_guards();
+        let mut added_where: HashMap<ExprId, Vec<ExprId>> = HashMap::new();
+        for (add, key) in &adds {
+            for guard in guards.get(add).into_iter().flatten() {
+                added_where.entry(*guard).or_default().push(*key);
+            }
+        }
         let functions = analysis.calls.script.functions.iter();
         let functions =
             functions.flat_map(|(id, function)| function.calls.iter().map(move |call| (*call, id))).collect();
-        Self { analysis, limit, calls, adds, functions }
+        Self { analysis, limit, calls, adds, functions, guards, added_where }
     }
 
     fn script(&self) -> &'a Script {
         self.analysis.calls.script
+    }
+
+    /// Conditions around a call, from the innermost one.
+    fn guards(&self, call: ExprId) -> &[ExprId] {
+        self.guards.get(&call).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn is_same_key(&self, one: ExprId, other: ExprId) -> bool {
@@ -175,8 +205,10 @@ impl<'a> Search<'a> {
             exits.iter().any(|exit| self.ends_before(exit, call, key))
                 || is_kept(key)
                 || self.is_small(call, key)
-                || trimmed.iter().any(|(trim, other)| {
-                    *trim < call && self.is_same_key(*other, key) && self.is_trim_for(*trim, key, call)
+                || trimmed.iter().any(|trim| {
+                    trim.call < call
+                        && trim.options.iter().all(|guard| self.guards(call).contains(guard))
+                        && self.is_same_key(trim.key, key)
                 })
                 || kept.iter().any(|other| self.is_same_key(*other, key))
         };
@@ -208,7 +240,7 @@ impl<'a> Search<'a> {
                 && self.is_same_key(exit.size.1, key)
         };
         let around = || script.loops.iter().filter(|(_, around)| around.calls.contains(&add));
-        script.all_guards(add).iter().any(|guard| is_of_key(&self.compared(*guard, Binary::And).sizes))
+        self.guards(add).iter().any(|guard| is_of_key(&self.compared(*guard, Binary::And).sizes))
             || exits.iter().any(is_below)
             || around().any(|(_, around)| {
                 let mut before = around.exits.iter().flatten().filter(|exit| **exit < add);
@@ -219,7 +251,7 @@ impl<'a> Search<'a> {
     /// True if the function of a call ends where the collection is larger than a limit. What it does there before it ends is not bounded.
     fn ends_before(&self, exit: &Exit, call: ExprId, key: ExprId) -> bool {
         let is_beyond = || {
-            self.script().all_guards(call).iter().any(|guard| {
+            self.guards(call).iter().any(|guard| {
                 self.compared(*guard, Binary::Or).sizes.iter().any(|(size, _)| *size == exit.size.0)
             })
         };
@@ -230,7 +262,7 @@ impl<'a> Search<'a> {
 
     /// True if a call happens only where the collection has a certain size, or fewer elements.
     fn is_small(&self, call: ExprId, key: ExprId) -> bool {
-        self.script().all_guards(call).iter().any(|guard| {
+        self.guards(call).iter().any(|guard| {
             self.compared(*guard, Binary::And).sizes.iter().any(|(size, other)| {
                 commands::is_size(self.analysis.calls.command(*size)) && self.is_same_key(*other, key)
             })
@@ -388,47 +420,47 @@ impl<'a> Search<'a> {
 
     /// Keys of collections that a command (`trimmed`) or a loop cuts to a limit where an element is added. The limit may be a lower one
     /// than the last time.
-    fn cut(&self, trimmed: &[(ExprId, ExprId)]) -> Vec<ExprId> {
+    fn cut(&self, trimmed: &[Trim]) -> Vec<ExprId> {
         let script = self.script();
         let is_counter = |around: &Loop, limit: ExprId| {
             let counter = script.variable(limit);
             around.assigned.iter().any(|(assigned, _)| Some(*assigned) == counter)
         };
         let removed = self.removed_by_loops(|around, limit| !is_counter(around, limit));
-        let is_cut = |(call, key): &&(ExprId, ExprId)| self.is_added(*key) && self.happens(*call, *key);
-        let all = trimmed.iter().chain(&removed.sizes).take(MAX_CALLS);
-        all.filter(is_cut).map(|(_, key)| *key).collect()
+        let certain = trimmed.iter().filter(|trim| trim.is_certain).map(|trim| trim.key);
+        let removed = removed.sizes.into_iter().filter(|(call, key)| self.is_certain(*call, *key));
+        certain.chain(removed.map(|(_, key)| key)).take(MAX_CALLS).filter(|key| self.is_added(*key)).collect()
     }
 
-    /// True if a trim happens where an element is added, or as the collection, or chance, decides. An option of the caller may decide
-    /// about others.
-    fn happens(&self, trim: ExprId, key: ExprId) -> bool {
-        let script = self.script();
-        script.all_guards(trim).iter().all(|guard| self.is_met(*guard, key))
+    /// True if a command happens where an element is added, or as the collection, or chance, decides. An option of the caller may
+    /// decide about others.
+    fn is_certain(&self, call: ExprId, key: ExprId) -> bool {
+        self.guards(call).iter().all(|guard| self.is_met(*guard, key))
     }
 
     /// True if a condition is one of an addition to a collection, or the collection, or chance, decides about it.
     fn is_met(&self, guard: ExprId, key: ExprId) -> bool {
         let script = self.script();
         let is_of_key = |call: ExprId| self.key(call).is_some_and(|other| self.is_same_key(other, key));
-        let mut adds = self.adds.iter().filter(|(_, other)| self.is_same_key(*other, key));
         let is_random = |id: ExprId| matches!(script.expr(id), Expr::Call { callee, .. } if self.analysis.calls.is_global(*callee, "math.random"));
-        adds.any(|(add, _)| script.all_guards(*add).contains(&guard))
+        let mut added = self.added_where.get(&guard).into_iter().flatten().take(MAX_CALLS);
+        added.any(|other| self.is_same_key(*other, key))
             || self.analysis.values.reply_of(guard, true, is_of_key).is_some()
             || self.has_part(guard, is_random)
     }
 
-    /// True if a trim happens where a later command reads the collection: under the same conditions, or one about the limit.
-    fn is_trim_for(&self, trim: ExprId, key: ExprId, read: ExprId) -> bool {
+    /// A command that cuts a collection to a number of elements.
+    fn trim(&self, call: ExprId, key: ExprId) -> Trim {
         let script = self.script();
-        let args = self.analysis.calls.redis(trim).map(|call| &call.args[..]).unwrap_or_default();
+        let args = self.analysis.calls.redis(call).map(|call| &call.args[..]).unwrap_or_default();
         let limits = args.iter().skip(1).flat_map(|arg| Sum::of(script, *arg).terms);
         let limits: Vec<ExprId> = limits.map(|(_, value)| value).collect();
         let is_limit = |id: ExprId| limits.iter().any(|limit| script.is_same(*limit, value(script, id)));
-        let around_read = script.all_guards(read);
-        script.all_guards(trim).iter().all(|guard| {
-            around_read.contains(guard) || self.is_met(*guard, key) || self.has_part(*guard, is_limit)
-        })
+        let mut options: Vec<ExprId> = self.guards(call).to_vec();
+        options.retain(|guard| !self.is_met(*guard, key));
+        let is_certain = options.is_empty();
+        options.retain(|guard| !self.has_part(*guard, is_limit));
+        Trim { call, key, is_certain, options }
     }
 
     /// True if a part of a condition, also by variables with one value, is accepted.
@@ -451,7 +483,7 @@ impl<'a> Search<'a> {
 
     /// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`,
     /// `XTRIM key MAXLEN 100`, `SPOP key SCARD - 100`.
-    fn trimmed(&self) -> Vec<(ExprId, ExprId)> {
+    fn trimmed(&self) -> Vec<Trim> {
         let script = self.script();
         let number = |id: ExprId| Sum::of(script, id).number();
         // `-limit`, `-(limit + 1)`
@@ -471,34 +503,29 @@ impl<'a> Search<'a> {
             sum.terms.iter().all(|(factor, value)| *factor > 0.0 && self.is_limit(*value))
         };
         let is = |id: ExprId, wanted: f64| number(id) == Some(wanted);
-        let calls = self.calls.iter();
-        calls
-            .filter_map(|(id, call)| {
-                let command = call.command.as_deref()?;
-                if matches!(command, "XADD" | "XTRIM") {
-                    let is_option = |arg: &ExprId| {
-                        self.analysis
-                            .calls
-                            .constant(*arg)
-                            .is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"))
-                    };
-                    return call.args.iter().any(is_option).then_some((*id, *call.args.first()?));
-                }
-                let keeps = match (command, &call.args[..]) {
-                    ("LTRIM", [key, from, to]) => {
-                        is(*from, 0.0) && is_limit(*to)
-                            || is(*to, -1.0) && (is_negative(*from) || self.is_excess(*from, *key))
-                    }
-                    ("ZREMRANGEBYRANK", [key, from, to]) => {
-                        is(*from, 0.0) && (is_negative(*to) || self.is_excess(*to, *key))
-                            || is_limit(*from) && !is(*from, 0.0) && is(*to, -1.0)
-                    }
-                    (_, [key, count]) => commands::contains(POPS, command) && self.is_excess(*count, *key),
-                    _ => false,
+        let trims = self.calls.iter().filter_map(|(id, call)| {
+            let command = call.command.as_deref()?;
+            if matches!(command, "XADD" | "XTRIM") {
+                let is_option = |arg: &ExprId| {
+                    self.analysis.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"))
                 };
-                keeps.then_some((*id, *call.args.first()?))
-            })
-            .collect()
+                return call.args.iter().any(is_option).then_some((*id, *call.args.first()?));
+            }
+            let keeps = match (command, &call.args[..]) {
+                ("LTRIM", [key, from, to]) => {
+                    is(*from, 0.0) && is_limit(*to)
+                        || is(*to, -1.0) && (is_negative(*from) || self.is_excess(*from, *key))
+                }
+                ("ZREMRANGEBYRANK", [key, from, to]) => {
+                    is(*from, 0.0) && (is_negative(*to) || self.is_excess(*to, *key))
+                        || is_limit(*from) && !is(*from, 0.0) && is(*to, -1.0)
+                }
+                (_, [key, count]) => commands::contains(POPS, command) && self.is_excess(*count, *key),
+                _ => false,
+            };
+            keeps.then_some((*id, *call.args.first()?))
+        });
+        trims.take(MAX_CALLS).map(|(call, key)| self.trim(call, key)).collect()
     }
 
     /// True for the number of elements that are more than a limit: `SCARD - limit`.

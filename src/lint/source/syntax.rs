@@ -26,6 +26,9 @@ const MAX_VALUES: usize = 100;
 /// Maximum number of values of a variable that are analysed as aliases.
 const MAX_ALIASES: usize = 8;
 
+/// Maximum number of conditions around a call that are analysed.
+const MAX_GUARDS: usize = 16;
+
 /// Maximum number of parts of two expressions that are compared.
 const MAX_COMPARED: usize = 50;
 
@@ -292,13 +295,25 @@ impl Script {
         self.exprs.get(id).map_or(&Expr::Unknown, |(expr, _)| expr)
     }
 
-    /// Conditions of all `if`s around a call, from the innermost one.
-    pub(crate) fn all_guards(&self, call: ExprId) -> Vec<ExprId> {
-        let around = self.loops.iter().filter(|(_, around)| around.calls.contains(&call));
-        let innermost = self.guards.get(&call).copied();
-        let first = innermost.into_iter().chain(around.filter_map(|(_, around)| around.outer_guard));
+    /// Conditions of all `if`s around calls, from the innermost one.
+    pub(crate) fn all_guards(&self) -> HashMap<ExprId, Vec<ExprId>> {
         let outer = |guard: &ExprId| self.outer_guards.get(guard).copied();
-        first.flat_map(|guard| std::iter::successors(Some(guard), outer)).collect()
+        let chain = |guard: ExprId| std::iter::successors(Some(guard), outer).take(MAX_GUARDS);
+        let mut all: HashMap<ExprId, Vec<ExprId>> =
+            self.guards.iter().map(|(call, guard)| (*call, chain(*guard).collect())).collect();
+        for (_, around) in self.loops.iter() {
+            for (guard, call) in around
+                .outer_guard
+                .iter()
+                .flat_map(|guard| around.calls.iter().map(move |call| (*guard, call)))
+            {
+                let guards = all.entry(*call).or_default();
+                if guards.len() < MAX_GUARDS {
+                    guards.extend(chain(guard));
+                }
+            }
+        }
+        all
     }
 
     /// Position of an expression.
