@@ -35,10 +35,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     // The client that replaces `@key` reads the file as text, without the mark.
     if source.text.starts_with('\u{feff}') && source.parameters.is_empty() {
         let message = "the file begins with a byte order mark, which is not Lua";
-        let diagnostic = Diagnostic::new(&RULE, Position::START, message);
-        diagnostics.push(
-            diagnostic.lowered("; fine if the program that reads the file skips it: `--fix` removes it"),
-        );
+        diagnostics.push(Diagnostic::new(&RULE, Position::START, message));
     }
     diagnostics
 }
@@ -161,6 +158,7 @@ mod tests {
             ("#!lua flags=no-writes\nreturn +", 2),
             ("if a then\n  break\nend", 2),
             ("local x = 'abc", 1),
+            ("\u{feff}return 1", 1),
             ("-- <%= name %>\nlocal x = = 1", 2),
             ("local x = 'a'\nreturn '\\256'", 2),
             ("local function f()\n return ...\nend", 2),
@@ -171,15 +169,6 @@ mod tests {
         ] {
             assert_eq!(findings(source), [(line, "syntax-error")], "{source}");
         }
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_information() {
-        let (findings, _) = lint("\u{feff}return 1");
-        assert_eq!(
-            findings.iter().map(|found| (found.rule.name, found.severity)).collect::<Vec<_>>(),
-            [("syntax-error", Severity::Info)]
-        );
     }
 
     /// The parser panics at these.
