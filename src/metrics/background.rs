@@ -55,6 +55,7 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// Blocks the calling thread while polls are late, unless the job has paused too often. The caller holds no lock.
+    #[expect(clippy::disallowed_methods, reason = "a job's thread is no worker of the runtime")]
     pub(super) fn while_late(&mut self, polls_are_late: impl Fn() -> bool) {
         while self.taken < MAX_PAUSES && polls_are_late() {
             thread::sleep(PAUSE);
