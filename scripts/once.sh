@@ -17,7 +17,7 @@ fi
 
 inputs() {
     git ls-files --cached --others --exclude-standard -z -- . ':!*.rs' | sort -zu | xargs -0 sha256sum 2>&1 || true
-    for program in alertmanager amtool awk kubectl node prometheus promtool python3 systemd-analyze; do
+    for program in amtool awk docker kubectl node prometheus promtool python3 redis-cli redis-server systemd-analyze; do
         echo "$program $(stat -L -c '%n %s %Y' "$(command -v "$program")" 2>&1 || true)"
     done
     find "$cache" -maxdepth 2 -name 'installed.*' -exec sha256sum {} + 2>&1 | sort || true
