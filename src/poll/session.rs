@@ -164,7 +164,14 @@ impl<'a> Session<'a> {
             let replaces = action.shows_liveness()
                 && self.may_replace_heartbeat(heartbeat)
                 && due < heartbeat + interval;
-            let due = if replaces { due.min(heartbeat) } else { due };
+            let due = match action {
+                // The slow log may be read more often than heartbeats are sent.
+                Action::Poll if replaces => due.min(heartbeat),
+                // Not earlier, so that the heartbeats of targets to which the exporter connected at the same moment stay together: waking
+                // up for each takes CPU time.
+                _ if replaces && self.identified => heartbeat,
+                _ => due,
+            };
             if due < next.0 || replaces && due == next.0 && next.1 == Action::Heartbeat {
                 next = (due, action);
             }

@@ -14,6 +14,7 @@ use crate::common::{LIMIT, lines_with, number, state, target_of, wait_for_lines,
 use test_support::chaos::proxy::{Mode, Proxy};
 use test_support::client::{Client, is_error};
 use test_support::exporter::Exporter;
+use test_support::hostile::{Hostile, quiet};
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
@@ -692,6 +693,35 @@ fn two_hundred_targets_blocked_at_once() {
         memory_blocked < idle.0 + 16 * 1024 && after.0 < idle.0 + 16 * 1024,
         "{idle:?} {blocked:?} {after:?}"
     );
+}
+
+/// The exporter connects to all of them at the same moment. If it read all INFO at the same moment too, thousands of heartbeats would wait.
+#[test]
+fn info_of_many_servers_is_read_at_different_times() {
+    const SERVERS: usize = 40;
+    let requests: Arc<Mutex<Vec<Vec<Instant>>>> = Arc::new(Mutex::new(vec![Vec::new(); SERVERS]));
+    let servers: Vec<Hostile> = (0..SERVERS)
+        .map(|i| {
+            let requests = Arc::clone(&requests);
+            // The first question is for one section.
+            Hostile::answering(move |words| {
+                if words[0] == "info" && words.len() > 2 {
+                    requests.lock().unwrap()[i].push(Instant::now());
+                }
+                quiet(words)
+            })
+        })
+        .collect();
+    let mut args = vec!["--poll.info-interval=4s".to_owned()];
+    args.extend(servers.iter().map(|server| format!("--redis.addr=redis://{}", server.addr)));
+    let _exporter = Exporter::builder().args(&args).start();
+    let delays = eventually(LIMIT, "each INFO to be read twice", || {
+        let requests = requests.lock().unwrap();
+        requests.iter().map(|times| Some(*times.get(1)? - times[0])).collect::<Option<Vec<Duration>>>()
+    });
+    // At random within the interval: about half of them. Two halves at the same moment would be none or all.
+    let early = delays.iter().filter(|&&delay| delay < Duration::from_secs(2)).count();
+    assert!((5..=35).contains(&early), "{delays:?}");
 }
 
 /// Resident memory in KiB, threads, and open sockets of the exporter.
