@@ -65,6 +65,16 @@ impl Confirmation {
     }
 }
 
+/// Line of the log about a run of which no BUSY reply has been read.
+#[derive(Debug, Clone)]
+struct EarlyLine {
+    named: Named,
+    /// Start of the run by that line.
+    began: Mono,
+    /// Earliest time at which the server can have written it.
+    busy: Mono,
+}
+
 /// The current run, if there is one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runs {
@@ -73,8 +83,17 @@ pub(super) struct Runs {
     current: Option<Run>,
     /// Time at which the last request was sent that a free server answered.
     last_free: Mono,
-    /// Line of the log that came before the first BUSY reply, and the start of its run.
-    early: Option<(Named, Mono)>,
+    /// Line of the log that came before the first BUSY reply.
+    early: Option<EarlyLine>,
+    /// Latest time at which a run before the current one, of which a line was read, is known to have been BUSY. The next line is of
+    /// a run that began later.
+    last_named: Option<Mono>,
+}
+
+/// Maximum error of a run time that a server reports: whole milliseconds of a clock that may run a little slower than this
+/// machine's.
+fn inexact(running_for: Duration) -> Duration {
+    Duration::from_millis(1).saturating_add(running_for / 1000)
 }
 
 impl Runs {
@@ -89,10 +108,7 @@ impl Runs {
         let continues =
             self.current.as_ref().is_some_and(|run| run.kind == kind && read.since(run.last_busy) < limit);
         if !continues {
-            // If it is the same run after all, the line was about it.
-            let line = self.current.as_mut().and_then(|run| run.line.take());
             self.begin(kind, sent, read - limit);
-            self.early = self.early.take().or(line);
         }
         if let Some(run) = &mut self.current {
             // The first BUSY reply may be to a request that waited for the whole time limit: what runs began when the server was
@@ -101,11 +117,9 @@ impl Runs {
             run.last_busy = run.last_busy.max(sent).max(passed.unwrap_or(sent));
         }
         if let Some(Named { script, running_for, .. }) = named {
-            // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
-            // little slower than this machine's.
+            // The server measured it between the request and the reply.
             let latest = read - running_for;
-            let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
-            let earliest = sent - running_for - inexact;
+            let earliest = sent - running_for - inexact(running_for);
             let is_another = self.current.as_ref().is_some_and(|run| {
                 earliest > run.began || run.script.as_ref().is_some_and(|known| *known != script)
             });
@@ -117,8 +131,11 @@ impl Runs {
                 run.script = Some(script);
             }
         }
-        if let Some((named, began)) = self.early.take() {
-            self.logged_at(named, began);
+        // Not if another run fits between the line and this reply.
+        if let Some(EarlyLine { named, began, busy }) = self.early.take()
+            && read.since(busy) < limit
+        {
+            self.logged_at(named, began, busy);
         }
     }
 
@@ -127,6 +144,7 @@ impl Runs {
         self.count = self.count.saturating_add(1);
         let before = self.current.as_ref().map_or(self.last_free, |run| run.last_busy);
         let earliest = before.max(self.last_free);
+        self.last_named = self.named_until();
         self.current = Some(Run {
             id: self.count,
             kind,
@@ -138,24 +156,36 @@ impl Runs {
         });
     }
 
+    /// Latest time at which the run of the last line is known to have been BUSY.
+    fn named_until(&self) -> Option<Mono> {
+        self.current
+            .as_ref()
+            .filter(|run| run.line.is_some())
+            .map_or(self.last_named, |run| Some(run.last_busy))
+    }
+
     /// Notes a line of the server's log, read at `read`.
     pub(super) fn logged(&mut self, named: Named, read: Mono) {
         let began = read - named.running_for;
-        self.logged_at(named, began);
+        // The run began after the run of the last line was BUSY, and after the server was free.
+        let earliest = self.named_until().unwrap_or_default().max(self.last_free);
+        let running_for = named.running_for.saturating_sub(inexact(named.running_for));
+        self.logged_at(named, began, (earliest + running_for).min(read));
     }
 
-    fn logged_at(&mut self, named: Named, began: Mono) {
+    /// `busy` is the earliest time at which the server can have written the line.
+    fn logged_at(&mut self, named: Named, began: Mono, busy: Mono) {
         if began < self.last_free {
             return;
         }
         let Some(run) = &mut self.current else {
-            self.early = Some((named, began));
+            self.early = Some(EarlyLine { named, began, busy });
             return;
         };
         if began < run.earliest || named.kind != run.kind {
             // About a run before this one; or about the next one, of which a BUSY reply comes.
             if named.kind != run.kind && began >= run.last_busy {
-                self.early = Some((named, began));
+                self.early = Some(EarlyLine { named, began, busy });
             }
             return;
         }
@@ -165,8 +195,13 @@ impl Runs {
             self.begin(kind, sent.max(began), began);
         } else if began > run.began + LOG_SLACK {
             return;
+        } else if self.last_named.is_some() {
+            // The BUSY reply that began it may have been of the named run before, and read late.
+            run.began = run.began.max(began);
         }
         if let Some(run) = &mut self.current {
+            // Replies to requests that waited for the whole time limit do not show that no other run followed; the line does.
+            run.last_busy = run.last_busy.max(busy);
             run.script = Some(named.script.clone());
             run.line = Some((named, began));
         }
@@ -174,8 +209,8 @@ impl Runs {
 
     /// Ends the current run: the server was free after a request was sent at `sent`, or can't be reached.
     pub(super) fn end(&mut self, sent: Mono) {
-        self.current = None;
+        (self.current, self.last_named) = (None, None);
         self.last_free = self.last_free.max(sent);
-        self.early.take_if(|(_, began)| *began < sent);
+        self.early.take_if(|line| line.began < sent);
     }
 }

@@ -312,6 +312,30 @@ fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
     assert_eq!(guard.script(), None, "the server was free after its beginning");
 }
 
+/// A script follows a killed one immediately. All requests wait until it is BUSY, so only its line shows that it is one run.
+#[test]
+fn the_line_of_a_script_that_follows_another_shows_that_it_is_one_run() {
+    let scripts = Patterns::new(&[], &["b*".to_owned()]);
+    let mut guard = guard(Policy { scripts, kill_after: ms(LIMIT), ..policy(Mode::Kill) });
+    let line = |digit, running_for| Named {
+        kind: BusyKind::Script,
+        script: script(digit),
+        running_for: ms(running_for),
+    };
+    busy(&mut guard, BusyKind::Script, 5000, 5200);
+    guard.logged(line('a', 5000), at(5030));
+    // It is killed at 5250. The next script is BUSY at 10,250.
+    guard.logged(line('c', 5002), at(10_270));
+    guard.busy(confirmation(BusyKind::Script, 5255), Some(ms(LIMIT)), at(10_280));
+    guard.busy(confirmation(BusyKind::Script, 5260), Some(ms(LIMIT)), at(10_290));
+    assert_eq!(guard.script(), Some(&script('c')));
+    let order = kill(decide(&guard, 10_300));
+    assert_eq!(confirm(&mut guard, order, 10_300), Some(order));
+    // Another one may have followed before this reply.
+    guard.busy(confirmation(BusyKind::Script, 10_310), Some(ms(LIMIT)), at(15_400));
+    assert_eq!(guard.script(), None);
+}
+
 #[test]
 fn the_budget_is_kept_over_a_restart() {
     let mut guard = guard(policy(Mode::Kill));
@@ -535,6 +559,7 @@ proptest! {
     fn a_run_is_never_taken_for_older_than_it_is(
         runs in prop::collection::vec((0_u64..800, 1_u64..9000, any::<bool>()), 1..12),
         delays in prop::collection::vec(prop_oneof![9 => 0_u64..60, 1 => 0_u64..2500], 1..40),
+        lags in prop::collection::vec(0_u64..60, 1..12),
         pause in 50_u64..400,
         limit in prop_oneof![Just(300_u64), Just(1000), Just(5000)],
     ) {
@@ -547,6 +572,18 @@ proptest! {
             spans.push((begin, begin + length, kind));
             begin += length;
         }
+        let names: Vec<Identity> = "0123456789ab".chars().map(script).collect();
+        // A script that passes the limit has a line, which is read a little later.
+        let mut lines: Vec<(u64, Named)> = spans
+            .iter()
+            .zip(&names)
+            .filter(|((from, to, kind), _)| *kind == BusyKind::Script && to - from > limit)
+            .zip(lags.into_iter().cycle())
+            .map(|(((from, _, kind), name), lag)| {
+                let named = Named { kind: *kind, script: name.clone(), running_for: ms(limit) };
+                (from + limit + lag, named)
+            })
+            .collect();
         let mut guard = guard(policy(Mode::Kill));
         let (mut now, mut delays) = (0, delays.into_iter().cycle());
         while now < begin + 1000 {
@@ -554,20 +591,28 @@ proptest! {
             // The server answers when it is free, or BUSY.
             let mut replied = sent;
             let busy = loop {
-                let Some((from, to, kind)) =
-                    spans.iter().find(|(from, to, _)| (*from..*to).contains(&replied)) else { break None };
+                let Some(index) = spans.iter().position(|(from, to, _)| (*from..*to).contains(&replied)) else {
+                    break None;
+                };
+                let (from, to, kind) = spans[index];
                 if replied >= from + limit {
-                    break Some((*from, *kind));
+                    break Some((index, from, kind));
                 }
-                replied = (*to).min(from + limit);
+                replied = to.min(from + limit);
             };
             now = replied + delays.next().unwrap();
+            for (read, named) in lines.extract_if(.., |(read, _)| *read <= now) {
+                guard.logged(named, at(read));
+            }
             match busy {
                 None => guard.free(mono(sent)),
-                Some((from, kind)) => {
+                Some((index, from, kind)) => {
                     guard.busy(confirmation(kind, sent), Some(ms(limit)), at(now));
                     let began = guard.runs_began().unwrap();
                     prop_assert!(began >= mono(from), "{began:?} is before {from}");
+                    // A line of a later run may be read before this reply.
+                    let shows_earlier = guard.script().is_some_and(|named| names[..index].contains(named));
+                    prop_assert!(!shows_earlier, "{index}: {guard:?}");
                 }
             }
             now += pause;
