@@ -11,7 +11,7 @@ use crate::lint::analysis::{built, commands};
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, FnId, Loop, LoopKind, Script, Value};
 
 /// Commands that add an element to a collection.
-const ADDS: &str = "\
+pub(super) const ADDS: &str = "\
     HINCRBY HINCRBYFLOAT HMSET HSET HSETNX LINSERT LPUSH LPUSHX RPUSH RPUSHX SADD XADD ZADD ZINCRBY";
 
 /// Commands that add an element to a list, and reply with its new length.

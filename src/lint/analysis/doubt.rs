@@ -66,6 +66,8 @@ pub(crate) enum Doubt {
     Expires,
     /// The hash has a key of its own, and no name says that it has many fields.
     Record,
+    /// The collection belongs to one element of another collection, over which the script loops, and no name says that it has many.
+    Inner,
     /// Neither end of the range of scores is open.
     Range,
     /// A recursion takes elements, one at a time, until one is valid.
@@ -97,6 +99,7 @@ impl Doubt {
             Self::Expires => "the hash, whose key expires,",
             Self::Range => "the range that it is given",
             Self::Record => "the hash, which may be a record,",
+            Self::Inner => "the collection of each element of the other one",
             Self::Skipped => "the number of elements that it passes over",
             Self::Stored => "the stored number",
             Self::Options => "the reply, for which the arguments may have a limit,",
@@ -141,6 +144,10 @@ impl ScriptFacts<'_> {
         }
         if commands::has_radius(command) {
             return Some(Doubt::Range);
+        }
+        if self.belongs_to_an_element(key) && !self.adds(key) && self.telling_name(read, key, MANY).is_none()
+        {
+            return Some(Doubt::Inner);
         }
         if self.may_have_a_limit(command, &call.args) {
             return Some(Doubt::Options);
@@ -320,20 +327,74 @@ impl ScriptFacts<'_> {
             && differences.is_some_and(|all| all.iter().any(|number| number.abs() >= 1.0))
     }
 
+    /// True for a key with constant text before an element of another collection, which the script reads whole: `'jobs:' .. queue`.
+    /// That finding is about the number of elements; this one is about the size of what each of them has.
+    fn belongs_to_an_element(&self, key: ExprId) -> bool {
+        let mut has_text = false;
+        for part in self.parts(key) {
+            match self.calls.constant(part) {
+                Some(text) => has_text |= text.contains(char::is_alphabetic),
+                None if has_text && self.is_element(part) => return true,
+                None => {}
+            }
+        }
+        false
+    }
+
+    /// True if a value is an element of a collection that the script reads whole, or a part of one, wherever it comes from.
+    fn is_element(&self, value: ExprId) -> bool {
+        let (mut is_element, mut is_other) = (false, false);
+        let is_collection = |source: ExprId| !self.values.collections(source).is_empty();
+        let iterates = |iterator: ExprId| match self.script.expr(iterator) {
+            Expr::Call { args, .. } => args.iter().any(|arg| is_collection(*arg)),
+            _ => false,
+        };
+        self.values.follow(value, |id, next| {
+            match self.script.expr(id) {
+                Expr::Variable(variable) => {
+                    let values = self.script.values(*variable);
+                    is_other |= values.is_empty();
+                    for value in values {
+                        match value {
+                            Value::Of(value) => next.push(*value),
+                            Value::PartOf(iterator) if iterates(*iterator) => is_element = true,
+                            Value::PartOf(_) | Value::ResultOf(_) => is_other = true,
+                        }
+                    }
+                }
+                Expr::Index { base, .. } if is_collection(*base) => is_element = true,
+                Expr::Index { base, .. } => next.push(*base),
+                _ => is_other = true,
+            }
+            !is_other
+        });
+        is_element && !is_other
+    }
+
+    /// True if the script adds elements to a collection.
+    fn adds(&self, key: ExprId) -> bool {
+        self.is_called_with(capacity::ADDS, key, |_| true)
+    }
+
     /// Parts of a text that are not constant.
     fn numbers(&self, text: ExprId) -> Vec<ExprId> {
-        let mut numbers = Vec::new();
+        let parts = self.parts(text).into_iter();
+        parts.filter(|part| self.calls.constant(*part).is_none()).collect()
+    }
+
+    /// Parts of a text, from left to right.
+    fn parts(&self, text: ExprId) -> Vec<ExprId> {
+        let mut parts = Vec::new();
         self.values.follow(capacity::value(self.script, text), |id, next| {
             match self.script.expr(id) {
                 Expr::Binary(Binary::Concat, left, right) => {
                     next.extend([right, left].map(|part| capacity::value(self.script, *part)));
                 }
-                _ if self.calls.constant(id).is_none() => numbers.push(id),
-                _ => {}
+                _ => parts.push(id),
             }
             true
         });
-        numbers
+        parts
     }
 
     /// True if an end of a range may be a constant: `-inf`, `0`.
@@ -707,6 +768,43 @@ mod tests {
             (
                 "redis.call('SET', KEYS[3], 1) for _, t in ipairs({1}) do for _, n in ipairs(redis.call('SMEMBERS', 'nodes')) do redis.call('DEL', n) end end while redis.call('LPOP', KEYS[1]) do end",
                 "write-before-long-work",
+            ),
+        ] {
+            assert!(severe(script).contains(&rule), "{script}: {:?}", severe(script));
+        }
+    }
+
+    #[test]
+    fn the_collections_of_elements_are_information() {
+        let near = "for _, node in pairs(redis.call('GEORADIUS', 'nodes', ARGV[1], ARGV[2], 15, 'm')) do for _, w in pairs(redis.call('LRANGE', 'node:' .. node[1] .. ':ways', 0, -1)) do redis.call('GET', w) end end";
+        assert_clean(&[near]);
+        assert_eq!(findings(near).iter().filter(|(_, rule)| *rule == "loop-over-collection").count(), 2);
+        for (script, rule) in [
+            // The elements themselves.
+            (
+                "local all = {} for _, n in ipairs(redis.call('SMEMBERS', 'names')) do all[n] = redis.call('LRANGE', 'at:' .. n, 0, -1) end",
+                "loop-over-collection",
+            ),
+            // An id that is given, or in a reply with a limit; elements that the script adds; a key that is the element; a name.
+            (
+                "local function all(n) return redis.call('LRANGE', 'at:' .. n, 0, -1) end all(ARGV[1]) for _, n in ipairs(redis.call('SMEMBERS', KEYS[1])) do all(n) end",
+                "whole-collection-read",
+            ),
+            (
+                "for _, n in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do redis.call('DEL', unpack(redis.call('LRANGE', 'at:' .. n, 0, -1))) end",
+                "unpack-collection",
+            ),
+            (
+                "for _, n in ipairs(redis.call('SMEMBERS', 'slots')) do local key = 'at:' .. n redis.call('RPUSH', key, ARGV[1]) redis.call('DEL', unpack(redis.call('LRANGE', key, 0, -1))) end",
+                "unpack-collection",
+            ),
+            (
+                "for _, n in ipairs(redis.call('SMEMBERS', 'slots')) do redis.call('DEL', unpack(redis.call('LRANGE', n, 0, -1))) end",
+                "unpack-collection",
+            ),
+            (
+                "for _, n in ipairs(redis.call('SMEMBERS', 'slots')) do redis.call('DEL', unpack(redis.call('LRANGE', n .. ':jobs:' .. n, 0, -1))) end",
+                "unpack-collection",
             ),
         ] {
             assert!(severe(script).contains(&rule), "{script}: {:?}", severe(script));
