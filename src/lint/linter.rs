@@ -135,7 +135,7 @@ fn doubt(source: &Source<'_>, rule: &Rule) -> Option<&'static str> {
         "syntax-error" if source.origin.is_literal() => JOINED,
         // Another line may declare it.
         "global-write" if source.origin.is_literal() && source.text.trim().lines().count() == 1 => JOINED,
-        "global-write" | "syntax-error" | "template"
+        "global-write" | "invalid-shebang" | "syntax-error" | "template"
             if !source.is_for_redis && source.tokens.len() > MAX_BARE_TOKENS =>
         {
             Some("; fine if the file is for another program: nothing in it is of Redis")

@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(severities("local a = = 1", Origin::File), [("syntax-error", Severity::Error)]);
         let long = "local a = work(1)\n".repeat(9) + "local a = = 1";
         assert_eq!(severities(&long, Origin::File), [("syntax-error", Severity::Info)]);
+        let command = "#!/usr/bin/lua\n".to_owned() + &"local a = work(1)\n".repeat(9);
+        assert_eq!(severities(&command, Origin::File), [("invalid-shebang", Severity::Info)]);
     }
 
     #[test]
