@@ -27,6 +27,9 @@ const REMOVES: &str = "\
 /// Commands that remove all elements.
 const CLEARS: &str = "DEL RENAME UNLINK";
 
+/// Commands that reply with the number of all elements.
+const COUNTS: &str = "HLEN LLEN SCARD XLEN ZCARD";
+
 /// Commands that tell whether an element is in a collection.
 const TESTS: &str = "HEXISTS HGET LPOS SISMEMBER ZRANK ZREVRANK ZSCORE";
 
@@ -178,7 +181,7 @@ impl<'a> Search<'a> {
         let mut rests = Compared::default();
         for (_, (expr, _)) in script.exprs.iter() {
             if let Expr::Binary(Binary::Minus, limit, size) = expr {
-                self.add_size(&mut rests, *size, *limit, Binary::Or);
+                self.add_size(&mut rests, (*size, *limit), Binary::Or, MIN_LIMIT);
             }
         }
         checked.extend(rests.reads);
@@ -201,8 +204,10 @@ impl<'a> Search<'a> {
             let mut same = adds.filter(|((_, other), _)| self.is_same_key(*other, key)).peekable();
             same.peek().is_some() && same.all(|(_, guarded)| *guarded)
         };
+        let empty = self.empty();
         let is_capped = |call: ExprId, key: ExprId| {
             exits.iter().any(|exit| self.ends_before(exit, call, key))
+                || empty.iter().any(|exit| exit.guard < call && self.ends_before(exit, call, key))
                 || is_kept(key)
                 || self.is_small(call, key)
                 || trimmed.iter().any(|trim| {
@@ -222,6 +227,42 @@ impl<'a> Search<'a> {
         let added = self.adds.iter().take(MAX_CALLS).map(|(_, key)| *key);
         let limited = limited.chain(added.filter(|key| is_kept(*key))).collect();
         Capacities { capped, checked: checked.into_iter().collect(), limited, ..Capacities::default() }
+    }
+
+    /// Places where the function ends if a collection is not empty: `if LLEN > 0 then return end`. Nothing adds to it.
+    fn empty(&self) -> Vec<Exit> {
+        let script = self.script();
+        let in_loops: HashSet<ExprId> =
+            script.loops.iter().flat_map(|(_, around)| around.exits.iter().copied().flatten()).collect();
+        let is_certain =
+            |guard: &ExprId| !script.outer_guards.contains_key(guard) && !in_loops.contains(guard);
+        let guards = script.functions.iter().flat_map(|(id, function)| {
+            function.exits.iter().copied().flatten().map(move |guard| (id, guard))
+        });
+        let mut exits = Vec::new();
+        for (id, guard) in guards.filter(|(_, guard)| is_certain(guard)).take(MAX_CALLS) {
+            let mut larger = Compared::default();
+            for part in self.analysis.parts(guard, Binary::Or) {
+                self.add_comparison(&mut larger, part, Binary::Or, 0.0);
+            }
+            let counts = |call: ExprId| commands::contains(COUNTS, self.analysis.calls.command(call));
+            let sizes = larger.sizes.into_iter().filter(|(call, key)| counts(*call) && !self.may_grow(*key));
+            exits.extend(sizes.map(|size| Exit { function: Some(id), guard, size }));
+        }
+        exits
+    }
+
+    /// True if a command adds to a collection, or may do so as to its destination.
+    fn may_grow(&self, key: ExprId) -> bool {
+        let is_destination = |call: &RedisCall| {
+            !is_one_of(CLEARS, call) && call.args.iter().skip(1).any(|arg| self.is_same_key(*arg, key))
+        };
+        self.is_added(key)
+            || self.calls.iter().any(|(_, call)| {
+                is_destination(call)
+                    || call.command.as_deref().is_some_and(|command| command.ends_with("STORE"))
+                        && call.args.first().is_some_and(|first| self.is_same_key(*first, key))
+            })
     }
 
     fn is_added(&self, key: ExprId) -> bool {
@@ -281,14 +322,14 @@ impl<'a> Search<'a> {
                     parts.into_iter().partition(|(part, _)| self.tested(*part).is_some());
                 let [(size, is_negated)] = others[..] else { continue };
                 let mut inner = Compared::default();
-                self.add_comparison(&mut inner, size, is_negated, operator);
+                self.add_comparison(&mut inner, (size, is_negated), operator, MIN_LIMIT);
                 inner.sizes.retain(|(_, key)| {
                     let mut keys = tests.iter().filter_map(|(test, _)| self.tested(*test));
                     keys.all(|tested| self.is_same_key(tested, *key))
                 });
                 compared.sizes.extend(inner.sizes);
             } else {
-                self.add_comparison(&mut compared, part, is_negated, operator);
+                self.add_comparison(&mut compared, (part, is_negated), operator, MIN_LIMIT);
             }
         }
         compared
@@ -300,7 +341,14 @@ impl<'a> Search<'a> {
         self.key(self.analysis.values.reply_of(condition, false, is_test)?)
     }
 
-    fn add_comparison(&self, compared: &mut Compared, condition: ExprId, is_negated: bool, operator: Binary) {
+    /// Adds a size that a condition, or its negation, compares with a limit that is at least a number.
+    fn add_comparison(
+        &self,
+        compared: &mut Compared,
+        (condition, is_negated): (ExprId, bool),
+        operator: Binary,
+        least: f64,
+    ) {
         let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script().expr(condition) else {
             return;
         };
@@ -314,7 +362,7 @@ impl<'a> Search<'a> {
             _ => Vec::new(),
         };
         for (size, limit) in sides {
-            self.add_size(compared, size, limit, operator);
+            self.add_size(compared, (size, limit), operator, least);
         }
     }
 
@@ -325,7 +373,7 @@ impl<'a> Search<'a> {
         for (_, around) in script.loops.iter() {
             let mut add = |size: ExprId, limit: ExprId| {
                 if is_limit(around, limit) {
-                    self.add_size(&mut sizes, size, limit, Binary::Or);
+                    self.add_size(&mut sizes, (size, limit), Binary::Or, MIN_LIMIT);
                 }
             };
             match around.kind {
@@ -351,7 +399,13 @@ impl<'a> Search<'a> {
         sizes
     }
 
-    fn add_size(&self, compared: &mut Compared, size: ExprId, limit: ExprId, operator: Binary) {
+    fn add_size(
+        &self,
+        compared: &mut Compared,
+        (size, limit): (ExprId, ExprId),
+        operator: Binary,
+        least: f64,
+    ) {
         // A text of digits is a number, too.
         let is_number = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
         match self.script().expr(limit) {
@@ -360,7 +414,7 @@ impl<'a> Search<'a> {
             _ => {}
         }
         let number = Sum::of(self.script(), limit).number();
-        if !self.is_limit(limit) || number.is_some_and(|number| number < MIN_LIMIT) {
+        if !self.is_limit(limit) || number.is_some_and(|number| number < least) {
             return;
         }
         let values = self.analysis.values;
@@ -706,6 +760,24 @@ mod tests {
                 [&rule],
                 "{script}"
             );
+        }
+    }
+
+    #[test]
+    fn a_collection_is_empty_where_the_script_ends_if_it_is_not() {
+        assert_clean(&[
+            "local n = redis.call('LLEN', KEYS[1]) if n > 0 then return n end for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end",
+        ]);
+        for script in [
+            "local all = redis.call('SMEMBERS', KEYS[1]) if redis.call('SCARD', KEYS[1]) > 0 then return all end",
+            "if redis.call('SCARD', KEYS[1]) > 0 then return 0 end redis.call('SUNIONSTORE', KEYS[1], KEYS[2], KEYS[3]) return redis.call('SMEMBERS', KEYS[1])",
+            "if redis.call('ZCOUNT', KEYS[1], 1, 2) > 0 then return 0 end return redis.call('ZRANGE', KEYS[1], 0, -1)",
+            "local is_known = redis.call('EXISTS', KEYS[1]) == 1 if not is_known then return 0 end return redis.call('SMEMBERS', KEYS[1])",
+            "if ARGV[1] == '1' then if redis.call('SCARD', KEYS[1]) > 0 then return 0 end end return redis.call('SMEMBERS', KEYS[1])",
+            "if redis.call('SCARD', KEYS[1]) > 0 and ARGV[1] == '1' then return 0 end return redis.call('SMEMBERS', KEYS[1])",
+            "for i = 1, #KEYS do if redis.call('SCARD', KEYS[1]) > 0 then return 0 end end return redis.call('SMEMBERS', KEYS[1])",
+        ] {
+            assert_eq!(severe(script), ["whole-collection-read"], "{script}");
         }
     }
 }
