@@ -181,8 +181,7 @@ impl<'a> Data<'a> {
     /// Removes the data from the current database: all of it on a private server, else only keys of the rehearsal.
     async fn clear_database(&self, session: &mut Session) -> Result<(), RehearseError> {
         if session.is_private() {
-            session.send(::redis::cmd("FLUSHDB"), "FLUSHDB").await?;
-            return Ok(());
+            return session.flush().await;
         }
         for spec in self.specs {
             let (prefix, suffix) = spec.affixes();

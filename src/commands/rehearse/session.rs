@@ -17,6 +17,9 @@ use crate::parse::{CommandNames, ErrorReply};
 /// Maximum time for a reply to a command other than the script.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time limit for removing all keys: it took more than 30 s on two cores with six processes that wanted to run.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Maximum time of a run on the processor; it is killed after that.
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -158,7 +161,21 @@ impl Session {
 
     /// Sends a command and waits for its reply.
     pub(crate) async fn send(&mut self, command: Cmd, name: &'static str) -> Result<Value, RehearseError> {
-        timeout(REPLY_TIMEOUT, self.connection.send_any(command, name, REPLY_LIMIT))
+        self.send_within(command, name, REPLY_TIMEOUT).await
+    }
+
+    /// Removes all keys of the current database.
+    pub(crate) async fn flush(&mut self) -> Result<(), RehearseError> {
+        self.send_within(cmd("FLUSHDB"), "FLUSHDB", FLUSH_TIMEOUT).await.map(drop)
+    }
+
+    async fn send_within(
+        &mut self,
+        command: Cmd,
+        name: &'static str,
+        limit: Duration,
+    ) -> Result<Value, RehearseError> {
+        timeout(limit, self.connection.send_any(command, name, REPLY_LIMIT))
             .await
             .map_err(|_| RehearseError::Timeout(name))?
             .map_err(|failure| RehearseError::Failed { command: name, failure })
