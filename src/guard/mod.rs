@@ -17,5 +17,5 @@ pub(crate) use self::action::{Action, ActionRecord, Caller};
 pub(crate) use self::outcome::GuardOutcome;
 pub(crate) use self::policy::{Budget, Mode, Patterns, Policy, UnknownScript};
 pub(crate) use self::report::GuardReport;
-pub(crate) use self::runs::{Confirmation, Named};
+pub(crate) use self::runs::{Confirmation, Named, NamedLine};
 pub(crate) use self::state::{Decision, Guard, GuardContext, Order, SavedGuard};

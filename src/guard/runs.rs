@@ -11,10 +11,6 @@ use crate::clock::Mono;
 use crate::parse::{BusyKind, RunningFunction};
 use crate::script::Identity;
 
-/// Maximum difference between the start of a run by BUSY replies and by a line of the log. The line is read some time after
-/// it was written.
-const LOG_SLACK: Duration = Duration::from_secs(1);
-
 /// A run that was BUSY at the last reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run {
@@ -30,8 +26,8 @@ pub(super) struct Run {
     pub(super) last_busy: Mono,
     /// Script or function, if FUNCTION STATS or the server's log named it.
     pub(super) script: Option<Identity>,
-    /// Line of the server's log that named it, and the start of the run by that line. Each run has one line.
-    line: Option<(Named, Mono)>,
+    /// True if a line of the server's log named it. Each run has one line.
+    has_line: bool,
 }
 
 /// Script or function that FUNCTION STATS or a line of the log named, and its run time by then.
@@ -65,14 +61,21 @@ impl Confirmation {
     }
 }
 
-/// Line of the log about a run of which no BUSY reply has been read.
-#[derive(Debug, Clone)]
-struct EarlyLine {
-    named: Named,
-    /// Start of the run by that line.
-    began: Mono,
+/// Line of the server's log that names a script or function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedLine {
+    pub(crate) named: Named,
     /// Earliest time at which the server can have written it.
-    busy: Mono,
+    pub(crate) written_after: Mono,
+    /// Time at which it was read.
+    pub(crate) read: Mono,
+}
+
+impl NamedLine {
+    /// Latest time at which the run can have begun.
+    fn began(&self) -> Mono {
+        self.read - self.named.running_for
+    }
 }
 
 /// The current run, if there is one.
@@ -84,10 +87,7 @@ pub(super) struct Runs {
     /// Time at which the last request was sent that a free server answered.
     last_free: Mono,
     /// Line of the log that came before the first BUSY reply.
-    early: Option<EarlyLine>,
-    /// Latest time at which a run before the current one, of which a line was read, is known to have been BUSY. The next line is of
-    /// a run that began later.
-    last_named: Option<Mono>,
+    early: Option<NamedLine>,
 }
 
 /// Maximum error of a run time that a server reports: whole milliseconds of a clock that may run a little slower than this
@@ -131,11 +131,8 @@ impl Runs {
                 run.script = Some(script);
             }
         }
-        // Not if another run fits between the line and this reply.
-        if let Some(EarlyLine { named, began, busy }) = self.early.take()
-            && read.since(busy) < limit
-        {
-            self.logged_at(named, began, busy);
+        if let Some(line) = self.early.take() {
+            self.logged(line);
         }
     }
 
@@ -144,7 +141,6 @@ impl Runs {
         self.count = self.count.saturating_add(1);
         let before = self.current.as_ref().map_or(self.last_free, |run| run.last_busy);
         let earliest = before.max(self.last_free);
-        self.last_named = self.named_until();
         self.current = Some(Run {
             id: self.count,
             kind,
@@ -152,65 +148,50 @@ impl Runs {
             earliest,
             last_busy: sent,
             script: None,
-            line: None,
+            has_line: false,
         });
     }
 
-    /// Latest time at which the run of the last line is known to have been BUSY.
-    fn named_until(&self) -> Option<Mono> {
-        self.current
-            .as_ref()
-            .filter(|run| run.line.is_some())
-            .map_or(self.last_named, |run| Some(run.last_busy))
-    }
-
-    /// Notes a line of the server's log, read at `read`.
-    pub(super) fn logged(&mut self, named: Named, read: Mono) {
-        let began = read - named.running_for;
-        // The run began after the run of the last line was BUSY, and after the server was free.
-        let earliest = self.named_until().unwrap_or_default().max(self.last_free);
-        let running_for = named.running_for.saturating_sub(inexact(named.running_for));
-        self.logged_at(named, began, (earliest + running_for).min(read));
-    }
-
-    /// `busy` is the earliest time at which the server can have written the line.
-    fn logged_at(&mut self, named: Named, began: Mono, busy: Mono) {
+    /// Notes a line of the server's log.
+    pub(super) fn logged(&mut self, line: NamedLine) {
+        let (kind, began) = (line.named.kind, line.began());
         if began < self.last_free {
             return;
         }
         let Some(run) = &mut self.current else {
-            self.early = Some(EarlyLine { named, began, busy });
+            self.early = Some(line);
             return;
         };
-        if began < run.earliest || named.kind != run.kind {
-            // About a run before this one; or about the next one, of which a BUSY reply comes.
-            if named.kind != run.kind && began >= run.last_busy {
-                self.early = Some(EarlyLine { named, began, busy });
+        if kind != run.kind {
+            // About the next run, of which a BUSY reply comes; or about one before.
+            if began >= run.last_busy {
+                self.early = Some(line);
             }
             return;
         }
-        if run.line.is_some() || run.script.as_ref().is_some_and(|known| *known != named.script) {
-            // Another run of which no BUSY reply was read yet: it is BUSY, as the line says.
-            let (kind, sent) = (run.kind, run.last_busy);
-            self.begin(kind, sent.max(began), began);
-        } else if began > run.began + LOG_SLACK {
+        // It may be about a run before.
+        if began < run.earliest || line.written_after < run.began {
             return;
-        } else if self.last_named.is_some() {
-            // The BUSY reply that began it may have been of the named run before, and read late.
+        }
+        if run.has_line || run.script.as_ref().is_some_and(|known| *known != line.named.script) {
+            // Another run of which no BUSY reply was read yet: it is BUSY, as the line says.
+            self.begin(kind, line.written_after, began);
+        } else if line.read.since(run.last_busy) + inexact(line.named.running_for) >= line.named.running_for {
+            // It may be about a later run.
             run.began = run.began.max(began);
         }
         if let Some(run) = &mut self.current {
             // Replies to requests that waited for the whole time limit do not show that no other run followed; the line does.
-            run.last_busy = run.last_busy.max(busy);
-            run.script = Some(named.script.clone());
-            run.line = Some((named, began));
+            run.last_busy = run.last_busy.max(line.written_after);
+            run.script = Some(line.named.script);
+            run.has_line = true;
         }
     }
 
     /// Ends the current run: the server was free after a request was sent at `sent`, or can't be reached.
     pub(super) fn end(&mut self, sent: Mono) {
-        (self.current, self.last_named) = (None, None);
+        self.current = None;
         self.last_free = self.last_free.max(sent);
-        self.early.take_if(|line| line.began < sent);
+        self.early.take_if(|line| line.began() < sent);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, Caller};
 use super::outcome::GuardOutcome;
 use super::policy::{Mode, Policy, UnknownScript};
-use super::runs::{Confirmation, Named, Run, Runs};
+use super::runs::{Confirmation, NamedLine, Run, Runs};
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::parse::BusyKind;
 use crate::script::{Identity, NamedScript};
@@ -218,8 +218,8 @@ impl Guard {
     }
 
     /// Notes a line of the server's log.
-    pub(crate) fn logged(&mut self, named: Named, now: Timestamps) {
-        self.runs.logged(named, now.mono);
+    pub(crate) fn logged(&mut self, line: NamedLine) {
+        self.runs.logged(line);
         self.note_run();
     }
 

@@ -94,7 +94,11 @@ pub(crate) enum Observation {
         since: Mono,
     },
     /// The server's log named the running script or function.
-    Logged(SlowScriptLine),
+    Logged {
+        line: SlowScriptLine,
+        /// Earliest time at which the server can have written the line.
+        written_after: Mono,
+    },
     /// A feature was tried.
     Capability {
         feature: Feature,

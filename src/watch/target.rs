@@ -22,7 +22,7 @@ use super::slow_call::{SlowCall, Thresholds};
 use super::state::{State, StateKind};
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::guard::{
-    Caller, Confirmation, Decision, Guard, GuardContext, GuardReport, Named, Policy, SavedGuard,
+    Caller, Confirmation, Decision, Guard, GuardContext, GuardReport, Named, NamedLine, Policy, SavedGuard,
 };
 use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
 use crate::script::NamedScript;
@@ -523,7 +523,7 @@ impl Target {
             Observation::Running { function, since } => {
                 liveness.running(&function.name, function.running_for, since, now, events);
             }
-            Observation::Logged(line) => {
+            Observation::Logged { line, .. } => {
                 liveness.logged(RunningScript::logged(&line.name), line.running_for, now, events);
             }
             Observation::Capability { feature, absence, trouble } => {
@@ -565,9 +565,10 @@ impl Target {
             Observation::Running { function, since } => {
                 guard.busy(Confirmation::of_function(function, *since), limit, now);
             }
-            Observation::Logged(line) => {
+            Observation::Logged { line, written_after } => {
                 let RunningScript { kind, script } = RunningScript::logged(&line.name);
-                guard.logged(Named { kind, script, running_for: line.running_for }, now);
+                let named = Named { kind, script, running_for: line.running_for };
+                guard.logged(NamedLine { named, written_after: *written_after, read: now.mono });
             }
             _ => {}
         }

@@ -64,6 +64,10 @@ pub(super) struct Batch {
     pub(super) skipped: u64,
     /// Number of files of a listing.
     pub(super) matches: Option<usize>,
+    /// True if all files were read to their ends.
+    pub(super) is_at_end: bool,
+    /// True if lines may be of a file that appeared some time ago.
+    pub(super) is_new: bool,
     /// Reason why some or all files could not be read.
     pub(super) error: Option<io::Error>,
 }
@@ -82,22 +86,23 @@ impl Follower {
     /// Skips the content the first time, and reads new content after that: at most [`MAX_READ`] bytes of each file.
     pub(super) fn next_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
-        let mut at_end = true;
+        let mut is_at_end = true;
         for open in &mut self.open {
-            at_end &= open.read(&mut batch);
+            is_at_end &= open.read(&mut batch);
         }
         // What was written before a rotation comes first.
-        if at_end {
-            self.list(&mut batch);
+        if is_at_end {
+            is_at_end &= self.list(&mut batch);
         }
+        batch.is_at_end = is_at_end && batch.error.is_none();
         batch
     }
 
-    /// Lists the files, and begins to read new ones.
-    fn list(&mut self, batch: &mut Batch) {
+    /// Lists the files, and begins to read new ones. Returns `true` if these were read to their ends.
+    fn list(&mut self, batch: &mut Batch) -> bool {
         self.reads_left = self.reads_left.saturating_sub(1);
         if self.reads_left > 0 {
-            return;
+            return true;
         }
         let is_first = !std::mem::replace(&mut self.started, true);
         let (files, is_single) = match Listing::new(&self.path) {
@@ -108,13 +113,14 @@ impl Follower {
                 }
                 self.listed.clear();
                 batch.error = Some(error);
-                return;
+                return false;
             }
         };
         if !is_single {
             self.reads_left = LISTING_READS;
         }
         batch.matches = Some(files.len());
+        let mut is_at_end = true;
         let newest: HashSet<Identity> = files.iter().take(MAX_FILES).map(|file| file.identity).collect();
         self.open.retain_mut(|open| {
             let stays = newest.contains(&open.identity);
@@ -134,7 +140,9 @@ impl Follower {
                     if is_first || self.listed.contains(&open.identity) {
                         open.skip(batch);
                     } else {
-                        open.read(batch);
+                        // A single file is looked for at each read.
+                        batch.is_new |= !is_single;
+                        is_at_end &= open.read(batch);
                     }
                     self.open.push(open);
                 }
@@ -142,6 +150,7 @@ impl Follower {
             }
         }
         self.listed = files.into_iter().map(|file| file.identity).collect();
+        is_at_end
     }
 }
 

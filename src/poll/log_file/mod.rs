@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use self::follower::{Batch, Follower, MAX_FILES};
 use crate::blocking::{JobError, LOG_FILES, folder_of};
+use crate::clock::Mono;
 use crate::logging::event_log::Priority;
 use crate::poll::TargetHandle;
 use crate::watch::Observation;
@@ -38,8 +39,11 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower = Follower::new(path);
     let mut reports = Reports { handle, path, readable: true, complete: true };
+    // A line that a read did not find at the end of the files was written later.
+    let mut written_after = Mono::EPOCH;
     loop {
         ticks.tick().await;
+        let begun = handle.mono();
         let mut reading = pin!(LOG_FILES.run(folder_of(path), Duration::MAX, move || {
             let batch = follower.next_batch();
             (follower, batch)
@@ -55,8 +59,16 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
             (Follower::new(path), Batch { error: Some(error.into()), ..Batch::default() })
         });
         reports.batch(&batch);
+        if batch.is_new {
+            written_after = Mono::EPOCH;
+        }
         for line in batch.lines {
-            handle.observe(Observation::Logged(line));
+            handle.observe(Observation::Logged { line, written_after });
+        }
+        if batch.is_at_end {
+            written_after = begun;
+        } else if batch.error.is_some() {
+            written_after = Mono::EPOCH;
         }
     }
 }
