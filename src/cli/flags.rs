@@ -216,12 +216,12 @@ pub(crate) struct Cli {
     #[arg(long = "shard", value_name = "NUMBER/COUNT", global = true)]
     pub(crate) shard: Option<String>,
 
-    /// Directory of Lua files, or of files in other languages with scripts in string literals; scripts get the names of the
-    /// files; repeatable
+    /// Directory of Lua files, or of files in other languages with scripts in string literals; scripts are named after
+    /// their files; repeatable
     #[arg(long = "script.dir", value_name = "DIR", global = true)]
     pub(crate) script_dir: Vec<PathBuf>,
 
-    /// Name the scripts of public libraries by the bundled catalogue; names from --script.dir have precedence
+    /// Name the scripts of public libraries by the bundled catalogue; names from --script.dir take precedence
     #[arg(long = "script.bundled", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "true", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new(), global = true)]

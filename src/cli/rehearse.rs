@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 /// Text after the flags in `rehearse --help`.
 pub(super) const REHEARSE_EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 a run at --expect-size takes longer than --slow.warning, or a run had to be killed below it; 2 a script \
-fails or the server does; 64 wrong flags\n\
+fails or the server does; 64 invalid flags\n\
 Types: string, list, set, zset, hash, stream, none; options after the type, with commas: size=N (elements; n grows), bytes=N, \
 element=TEXT with {i} for the number, value=TEXT, keys=N for a pattern\n\
 A comment in the script: -- redis-script-exporter: rehearse KEYS[1]=zset ARGV[1]=100 expect-size=1M job:*=hash";

@@ -52,12 +52,12 @@ pub(crate) enum Subcommand {
 /// Text after the flags in `check --help`.
 const CHECK_EXIT_CODES: &str = "\
 Exit codes: 0 healthy; 1 warnings; 2 critical: a server is unreachable, rejects the credentials, is blocked or BUSY, or \
-its slow log cannot be read; 64 wrong flags";
+its slow log cannot be read; 64 invalid flags";
 
 /// Text after the flags in `lint --help`.
 const LINT_EXIT_CODES: &str = "\
 Exit codes: 0 no finding reaches --fail-on; 1 findings; 2 a file cannot be read, or a directory has no Lua scripts; 64 \
-wrong flags\n\
+invalid flags\n\
 A comment suppresses a finding: -- redis-script-lint: allow(rule) reason; for the whole file: allow-file(rule)";
 
 /// Flags of `lint`.
@@ -167,7 +167,7 @@ fn check_timeout(text: &str) -> Result<Duration, String> {
 
 /// Text after the flags in `catalogue lookup --help`.
 const LOOKUP_EXIT_CODES: &str = "\
-Exit codes: 0 all are known; 1 some are unknown; 2 the input has no SHA1; 64 wrong flags\n\
+Exit codes: 0 all are known; 1 some are unknown; 2 the input has no SHA1; 64 invalid flags\n\
 A range of versions ends at the newest one that was read for this release; later versions may have the same script";
 
 /// Subcommands of `catalogue`.

@@ -78,7 +78,7 @@ fn wrong_type(expected: &str) -> String {
     format!("has the wrong type; expected {expected}")
 }
 
-/// Returns the key of the line at `at`; `None` for a line without a key, also if it has the colon of a URL.
+/// Returns the key of the line at `at`; `None` for a line without a key, even if it has the colon of a URL.
 fn key_at(text: &str, at: Location) -> Option<&str> {
     let line = text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
     let (key, value) = line.split_once(':')?;

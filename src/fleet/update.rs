@@ -372,7 +372,7 @@ impl Fleet {
         changes
     }
 
-    /// Continues the account of `old` in `new`, also if `old` was itself continued and not polled since.
+    /// Continues the account of `old` in `new`, even if `old` was itself continued and not polled since.
     fn hand_over(&self, old: &TargetHandle, new: &TargetHandle) {
         let saved = old.numbers().snapshot(self.clock().now()).saved();
         let mut numbers = new.numbers();

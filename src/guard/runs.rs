@@ -84,7 +84,7 @@ pub(super) struct Runs {
     /// Number of runs so far.
     count: u64,
     current: Option<Run>,
-    /// Time at which the last request was sent that a free server answered.
+    /// Time at which the last request that a free server answered was sent.
     last_free: Mono,
     /// Line of the log that came before the first BUSY reply.
     early: Option<NamedLine>,

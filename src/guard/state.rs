@@ -72,7 +72,7 @@ pub(crate) struct Order {
     pub(crate) kind: BusyKind,
 }
 
-/// Part that is kept over restarts of the exporter.
+/// Part that is kept across restarts of the exporter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedGuard {
@@ -127,7 +127,7 @@ pub(crate) struct Guard {
     /// Number of outcomes, by [`GuardOutcome::ALL`].
     totals: [u64; GuardOutcome::ALL.len()],
     latest: BTreeMap<GuardOutcome, Action>,
-    /// Reason for which the guard could not kill now; `None` if there is none, and before the first connection.
+    /// Reason for which the guard cannot kill at present; `None` if there is none, and before the first connection.
     trouble: Option<Trouble>,
     /// True while a connection is logged in and nothing is known to be missing.
     is_ready: bool,
@@ -163,7 +163,7 @@ impl Guard {
         self.dry_runs = times(saved.dry_runs);
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedGuard {
         let seconds = |times: &VecDeque<Unix>| times.iter().map(|at| at.as_secs()).collect();

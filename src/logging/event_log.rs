@@ -304,7 +304,7 @@ pub(crate) fn write(
             warn!(
                 target,
                 count,
-                "the host name has several addresses and one of these servers is watched; set discover: dns"
+                "the host name has several addresses and only one of these servers is watched; set discover: dns"
             );
         }
         Event::Capability { feature, available: true, .. } => {

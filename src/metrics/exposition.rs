@@ -132,7 +132,7 @@ impl Exposition {
             let exposition = Arc::clone(self);
             let rendering = Arc::clone(&self.rendering).lock_owned().await;
             let job = move || {
-                // Until the end of the job, also if the client that caused it disconnects.
+                // Until the end of the job, even if the client that caused it disconnects.
                 let _rendering = rendering;
                 exposition.chunks(format)
             };

@@ -161,7 +161,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_blockage_seconds_total",
         &["cause"],
-        "Total duration of ended blockages, by cause (from BUSY replies, else from the slow log).",
+        "Total duration of ended blockages, by cause (from BUSY replies, otherwise from the slow log).",
         Source::Target(|view, out| {
             out.since(view.target.created());
             for (cause, totals) in view.target.liveness().totals() {
@@ -172,7 +172,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_blockages_total",
         &["cause"],
-        "Ended blockages, by cause (from BUSY replies, else from the slow log).",
+        "Ended blockages, by cause (from BUSY replies, otherwise from the slow log).",
         Source::Target(|view, out| {
             out.since(view.target.created());
             for (cause, totals) in view.target.liveness().totals() {
@@ -183,7 +183,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_blockage_timestamp_seconds",
         &["cause"],
-        "Time at which the latest blockage of this cause ended, by the exporter's clock; absent until there was one.",
+        "Time at which the latest blockage of this cause ended, by the exporter's clock; absent until there has been one.",
         Source::Target(|view, out| {
             for (cause, latest) in view.target.liveness().latest_blockages() {
                 out.value(&[cause.as_str()], latest.ended.as_secs_f64());
@@ -193,7 +193,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_blockage_duration_seconds",
         &["cause"],
-        "Duration of the latest blockage of this cause; absent until there was one.",
+        "Duration of the latest blockage of this cause; absent until there has been one.",
         Source::Target(|view, out| {
             for (cause, latest) in view.target.liveness().latest_blockages() {
                 out.value(&[cause.as_str()], latest.blocked.as_secs_f64());
@@ -518,7 +518,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_guard_last_action_timestamp_seconds",
         &["outcome"],
-        "Time of the guard's latest action with this outcome, by the exporter's clock; absent until there was one.",
+        "Time of the guard's latest action with this outcome, by the exporter's clock; absent until there has been one.",
         Source::Target(|view, out| {
             for action in view.target.guard().into_iter().flat_map(Guard::latest) {
                 out.value(&[action.outcome.as_str()], action.at.as_secs_f64());
@@ -528,7 +528,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_guard_last_action_duration_seconds",
         &["outcome"],
-        "Time for which the script had run at the guard's latest action with this outcome, at least; absent until there was one.",
+        "Time for which the script had run at the guard's latest action with this outcome, at least; absent until there has been one.",
         Source::Target(|view, out| {
             for action in view.target.guard().into_iter().flat_map(Guard::latest) {
                 out.value(&[action.outcome.as_str()], action.ran_for.as_secs_f64());
@@ -538,7 +538,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_guard_last_action_info",
         &["outcome", "kind", "script", "name"],
-        "1; script or function of the guard's latest action with this outcome, empty until it is known; absent until there was one.",
+        "1; script or function of the guard's latest action with this outcome, empty until it is known; absent until there has been one.",
         Source::Target(|view, out| {
             for action in view.target.guard().into_iter().flat_map(Guard::latest) {
                 let script = action.script.as_ref();

@@ -178,7 +178,7 @@ fn refused(outcome: GuardOutcome, by_hand: &str, grant: Option<&str>) -> String 
     let (reason, next) = match outcome {
         GuardOutcome::Unkillable => (
             "The server refused, because the script has written.",
-            "wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
+            "wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
         ),
         GuardOutcome::FromMaster => (
             "The server refused, because the script came from its master.",

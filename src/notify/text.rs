@@ -211,7 +211,7 @@ impl AlertFacts {
         let kills = format!("`{cli} SCRIPT KILL` ends a script, and `{cli} FUNCTION KILL` a function.");
         match (self.busy(), self.time_limit) {
             (Some(BusyKind::Script | BusyKind::Function), _) if is_refused => {
-                "wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused the guard's \
+                "wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused the guard's \
                  kill."
                     .to_owned()
             }
@@ -405,7 +405,7 @@ pub(super) mod tests {
         facts.actions[0].at = wall(began - second);
         assert!(text(&facts).ends_with(kills), "that was about the blockage before");
         facts.actions.push(action(GuardOutcome::Unkillable, 10));
-        let refused = " Next: wait for its end, or end the server by SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused \
+        let refused = " Next: wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused \
                        the guard's kill.";
         assert!(text(&facts).ends_with(refused), "{}", text(&facts));
         let end = |facts: &AlertFacts| {

@@ -9,7 +9,7 @@ const PARSED_ARGUMENTS: usize = 4;
 /// Maximum number of arguments of a command.
 const MAX_ARGUMENTS: usize = 1 << 20;
 
-/// Returns the bodies in calls of SCRIPT LOAD, EVAL and FUNCTION LOAD, in the order of the recording. All else is ignored.
+/// Returns the bodies in calls of SCRIPT LOAD, EVAL and FUNCTION LOAD, in the order of the recording. Everything else is ignored.
 #[must_use]
 pub(crate) fn recorded_scripts(recording: &[u8]) -> Vec<Vec<u8>> {
     let mut scripts = Vec::new();

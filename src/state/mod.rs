@@ -1,4 +1,4 @@
-//! State file: saves the accounts of targets over restarts of the exporter.
+//! State file: saves the accounts of targets across restarts of the exporter.
 
 mod format;
 #[cfg(any(fuzzing, test))]

@@ -147,7 +147,7 @@ impl Store {
                     file = %self.path.display(),
                     targets = shortened.len(),
                     first = shortened.first(),
-                    "the state file would be too large: counters of the scripts of these targets are not kept over a restart"
+                    "the state file would be too large: counters of the scripts of these targets are not kept across a restart"
                 );
             }
             format::write(&lines)?

@@ -93,7 +93,7 @@ impl Callers {
         calls.last_seen = calls.last_seen.max(more.last_seen);
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     pub(super) fn saved(&self) -> Vec<(Caller, Calls)> {
         self.counted.iter().map(|(caller, calls)| (caller.clone(), *calls)).collect()
     }

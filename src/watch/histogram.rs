@@ -26,7 +26,7 @@ pub(crate) struct Histogram {
 /// Logarithm of the number of exponential buckets for each power of two: the schema of Prometheus' native histograms.
 pub(crate) const SCHEMA: i32 = 3;
 
-/// Part of a histogram that is kept over restarts of the exporter; its bounds are saved elsewhere.
+/// Part of a histogram that is kept across restarts of the exporter; its bounds are saved elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedHistogram {
@@ -37,7 +37,7 @@ pub(crate) struct SavedHistogram {
 }
 
 impl Histogram {
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedHistogram {
         SavedHistogram {

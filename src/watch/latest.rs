@@ -33,7 +33,7 @@ impl LatestCalls {
         self.calls.push_back((Arc::new(call), before_start));
     }
 
-    /// Returns what is kept over restarts of the exporter: the calls, without their keys, the oldest first, and whether they
+    /// Returns what is kept across restarts of the exporter: the calls, without their keys, the oldest first, and whether they
     /// ended before the slow log was first read.
     pub(super) fn saved(&self) -> Vec<(SlowCall, bool)> {
         self.calls.iter().map(|(call, before_start)| (SlowCall::clone(call), *before_start)).collect()

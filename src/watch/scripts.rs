@@ -12,7 +12,7 @@ use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
 
-/// Part of a target's scripts that is kept over restarts of the exporter.
+/// Part of a target's scripts that is kept across restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedScripts {
@@ -88,7 +88,7 @@ impl Scripts {
         }
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedScripts {
         SavedScripts {

@@ -85,7 +85,7 @@ pub(crate) struct Series {
     pub(crate) callers: Callers,
 }
 
-/// Part of a series that is kept over restarts of the exporter.
+/// Part of a series that is kept across restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SavedSeries {
@@ -126,7 +126,7 @@ impl Series {
         }
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     pub(super) fn saved(&self, command: ScriptCommand, script: &Label) -> SavedSeries {
         SavedSeries {
             command,

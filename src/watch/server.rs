@@ -29,7 +29,7 @@ pub(crate) struct ServerFacts {
     clock_offset: ClockOffset,
 }
 
-/// Part that is kept over restarts of the exporter: it separates the exporter's own BUSY errors from those of clients.
+/// Part that is kept across restarts of the exporter: it separates the exporter's own BUSY errors from those of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedServer {
@@ -43,7 +43,7 @@ pub(crate) struct SavedServer {
 }
 
 impl ServerFacts {
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedServer {
         SavedServer {

@@ -62,7 +62,7 @@ const HEARTBEATS: [(Heartbeat, Feature); 3] = [
     (Heartbeat::SlowlogLen, Feature::SlowlogLength),
 ];
 
-/// Part of a target that is kept over restarts of the exporter.
+/// Part of a target that is kept across restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTarget {

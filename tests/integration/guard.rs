@@ -269,7 +269,7 @@ fn patterns_select_what_is_killed() {
 
 fn patterns(kind: Kind) {
     // A run that might be another one has no name, so replies may be late by almost that time.
-    let server = Server::builder(kind).config("lua-time-limit 2000").start();
+    let server = Server::builder(kind).config("lua-time-limit 3000").start();
     let mut client = server.client();
     let never = load(&mut client, "-- never\nwhile true do end");
     let other = load(&mut client, "-- other\nwhile true do end");

@@ -96,7 +96,7 @@ fn print(report: &Report, format: CheckFormat, out: &mut impl Write) -> io::Resu
     out.flush()
 }
 
-/// Checks all servers concurrently. `on_wait` is called with the name of each server that takes long to answer.
+/// Checks all servers concurrently. `on_wait` is called with the name of each server that takes a long time to answer.
 ///
 /// # Errors
 /// TLS cannot be set up.

@@ -151,7 +151,8 @@ impl Follower {
         if left_out > 0 && self.logged.insert("left out".to_owned()) {
             warn!(
                 discovery,
-                left_out, "too many servers: an entry may have {MAX_SERVERS}; the others are not watched"
+                left_out,
+                "too many servers: an entry may have at most {MAX_SERVERS}; the others are not watched"
             );
         }
         for (endpoint, problem) in &changes.problems {

@@ -487,7 +487,7 @@ struct Path {
     returns: bool,
 }
 
-/// Functions that a call runs for certain: the callee, also if it is called by `pcall`.
+/// Functions that a call runs for certain: the callee, even if it is called by `pcall`.
 fn callees(script: &Script, call: ExprId) -> Vec<FnId> {
     let Expr::Call { callee, .. } = script.expr(call) else { return Vec::new() };
     let callee = protected(script, call).map_or(*callee, |(function, _)| function);

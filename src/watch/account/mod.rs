@@ -59,7 +59,7 @@ impl Account {
         Self { cursor: Cursor::restored(saved), ..Self::default() }
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self, now: Timestamps) -> SavedAccount {
         self.cursor.saved(now)

@@ -42,7 +42,7 @@ impl Position {
     }
 }
 
-/// Part of an account that is kept over restarts of the exporter.
+/// Part of an account that is kept across restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedAccount {
@@ -118,7 +118,7 @@ impl Cursor {
         Self { contacted: cursor.is_begun(), ..cursor }
     }
 
-    /// Returns what is kept over restarts of the exporter.
+    /// Returns what is kept across restarts of the exporter.
     pub(super) fn saved(&self, now: Timestamps) -> SavedAccount {
         SavedAccount {
             run_id: self.run_id.clone(),

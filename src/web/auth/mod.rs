@@ -151,7 +151,7 @@ impl WebAuth {
             warn!(
                 file = %path.display(),
                 cost,
-                "a bcrypt hash takes seconds or longer to verify: replace it by one of cost 10"
+                "a bcrypt hash takes seconds or longer to verify: replace it with one of cost 10"
             );
         }
         let files = WatchedFiles { path: path.to_owned(), files, checked_at: Instant::now() };
