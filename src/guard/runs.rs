@@ -113,7 +113,7 @@ impl Runs {
         if let Some(run) = &mut self.current {
             // The first BUSY reply may be to a request that waited for the whole time limit: what runs began when the server was
             // free, or later.
-            let passed = Some(self.last_free + limit).filter(|at| *at <= read);
+            let passed = Some(self.last_free + limit).filter(|at| *at <= read && sent >= self.last_free);
             run.last_busy = run.last_busy.max(sent).max(passed.unwrap_or(sent));
         }
         if let Some(Named { script, running_for, .. }) = named {

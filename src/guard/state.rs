@@ -72,6 +72,11 @@ pub(crate) struct Order {
     pub(crate) kind: BusyKind,
 }
 
+/// Maximum time between the writing of a line and its arrival in the file, by a container runtime or a collector of logs, and the
+/// smallest number of these times in the server's time limit.
+const MAX_LOG_DELAY: Duration = Duration::from_secs(1);
+const LOG_DELAYS: u32 = 5;
+
 /// Part that is kept across restarts of the exporter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,8 +223,9 @@ impl Guard {
     }
 
     /// Notes a line of the server's log.
-    pub(crate) fn logged(&mut self, line: NamedLine) {
-        self.runs.logged(line);
+    pub(crate) fn logged(&mut self, line: NamedLine, limit: Option<Duration>) {
+        let delay = MAX_LOG_DELAY.min(Self::limit(limit) / LOG_DELAYS);
+        self.runs.logged(NamedLine { written_after: line.written_after - delay, ..line });
         self.note_run();
     }
 

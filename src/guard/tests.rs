@@ -148,7 +148,7 @@ fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
     let mut guard = guard(policy(Mode::Kill));
     guard.free(mono(0));
     guard.busy(confirmation(BusyKind::Script, 50), Some(ms(LIMIT)), at(LIMIT + 10));
-    guard.logged(line(script('a'), LIMIT, LIMIT + 30));
+    guard.logged(line(script('a'), LIMIT, LIMIT + 30), Some(ms(LIMIT)));
     guard.busy(confirmation(BusyKind::Script, LIMIT + 100), Some(ms(LIMIT)), at(LIMIT + 101));
     assert_eq!(guard.script(), Some(&script('a')));
     assert_eq!(decide(&guard, LIMIT + 200), Decision::Wait(mono(10_010)));
@@ -159,7 +159,7 @@ fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
 fn a_late_answer_tells_about_the_run_that_was_killed() {
     let mut guard = guard(policy(Mode::Kill));
     busy(&mut guard, BusyKind::Script, 5000, 9800);
-    guard.logged(line(script('a'), 9801, 9801));
+    guard.logged(line(script('a'), 9801, 9801), Some(ms(LIMIT)));
     let order = kill(decide(&guard, 10_001));
     assert_eq!(confirm(&mut guard, order, 10_001), Some(order));
     guard.free(mono(10_003));
@@ -283,7 +283,7 @@ fn a_script_that_is_named_late_is_judged_by_its_name() {
         let mut guard = guard(Policy { scripts, ..policy(Mode::Kill) });
         busy(&mut guard, BusyKind::Script, 5000, 10_000);
         assert_eq!(decide(&guard, 10_100), Decision::Wait(mono(12_001)), "its name may still come");
-        guard.logged(line(script('a'), 5000, 5300));
+        guard.logged(line(script('a'), 5000, 5300), Some(ms(LIMIT)));
         if killed {
             kill(decide(&guard, 10_101));
         } else {
@@ -296,21 +296,21 @@ fn a_script_that_is_named_late_is_judged_by_its_name() {
 fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
     let mut guard = guard(policy(Mode::Kill));
     busy(&mut guard, BusyKind::Script, 5000, 6000);
-    guard.logged(line(script('a'), 5000, 5100));
+    guard.logged(line(script('a'), 5000, 5100), Some(ms(LIMIT)));
     assert_eq!(guard.script(), Some(&script('a')));
     guard.busy(confirmation(BusyKind::Script, 6200), Some(ms(LIMIT)), at(11_100));
     assert_eq!(guard.script(), None, "another run fits between");
-    guard.logged(line(script('a'), 5000, 10_900));
+    guard.logged(line(script('a'), 5000, 10_900), Some(ms(LIMIT)));
     assert_eq!(guard.script(), None);
-    guard.logged(line(script('b'), 5000, 11_200));
+    guard.logged(line(script('b'), 5000, 11_200), Some(ms(LIMIT)));
     assert_eq!(guard.script(), Some(&script('b')));
     // A second line is about a second run.
     busy(&mut guard, BusyKind::Script, 11_300, 13_000);
     assert_eq!(guard.script(), Some(&script('b')), "still the same");
-    guard.logged(line(script('b'), 5000, 18_500));
+    guard.logged(line(script('b'), 5000, 18_500), Some(ms(LIMIT)));
     assert_eq!(decide(&guard, 18_500), Decision::Wait(mono(23_500)));
     guard.free(mono(19_000));
-    guard.logged(line(script('b'), 5000, 21_900));
+    guard.logged(line(script('b'), 5000, 21_900), Some(ms(LIMIT)));
     assert_eq!(guard.script(), None, "the server was free after its beginning");
 }
 
@@ -320,9 +320,9 @@ fn the_line_of_a_script_that_follows_another_shows_that_it_is_one_run() {
     let scripts = Patterns::new(&[], &["b*".to_owned()]);
     let mut guard = guard(Policy { scripts, kill_after: ms(LIMIT), ..policy(Mode::Kill) });
     busy(&mut guard, BusyKind::Script, 5000, 5200);
-    guard.logged(line(script('a'), 5000, 5030));
+    guard.logged(line(script('a'), 5000, 5030), Some(ms(LIMIT)));
     // It is killed at 5250. The next script is BUSY at 10,250.
-    guard.logged(line(script('c'), 5002, 10_270));
+    guard.logged(line(script('c'), 5002, 10_270), Some(ms(LIMIT)));
     guard.busy(confirmation(BusyKind::Script, 5255), Some(ms(LIMIT)), at(10_280));
     guard.busy(confirmation(BusyKind::Script, 5260), Some(ms(LIMIT)), at(10_290));
     assert_eq!(guard.script(), Some(&script('c')));
@@ -496,7 +496,7 @@ proptest! {
                     guard.busy(reply, time_limit, at(now));
                 }
                 Step::Logged(name, ran) => {
-                    guard.logged(line(script(name), ran, now));
+                    guard.logged(line(script(name), ran, now), time_limit);
                 }
                 Step::Free => guard.free(mono(now)),
                 Step::Role(next) => role = next,
@@ -556,6 +556,8 @@ proptest! {
     fn a_run_is_never_taken_for_older_than_it_is(
         runs in prop::collection::vec((0_u64..800, 1_u64..9000, any::<bool>()), 1..12),
         delays in prop::collection::vec(prop_oneof![9 => 0_u64..60, 1 => 0_u64..2500], 1..40),
+        // Percent of the time limit.
+        lags in prop::collection::vec(0_u64..20, 1..12),
         reads in prop::collection::vec((prop_oneof![9 => 0_u64..30, 1 => 0_u64..9000], any::<bool>()), 1..40),
         pause in 50_u64..400,
         limit in prop_oneof![Just(300_u64), Just(1000), Just(5000)],
@@ -570,12 +572,14 @@ proptest! {
             begin += length;
         }
         let names: Vec<Identity> = "0123456789ab".chars().map(script).collect();
-        // A script that passes the limit has a line. The log is read all the time, too; a read may hang.
+        // A script that passes the limit has a line, which is in the file a little later. The log is read all the time, too; a read
+        // may hang.
         let mut written = spans
             .iter()
             .zip(&names)
             .filter(|((from, to, kind), _)| *kind == BusyKind::Script && to - from > limit)
-            .map(|((from, ..), name)| (from + limit, name.clone()))
+            .zip(lags.into_iter().cycle())
+            .map(|(((from, ..), name), lag)| (from + limit + limit / 100 * lag, name.clone()))
             .peekable();
         let (mut lines, mut read, mut before) = (Vec::new(), 0, 0);
         for (hang, sees_all) in reads.into_iter().cycle() {
@@ -608,7 +612,7 @@ proptest! {
             };
             now = replied + delays.next().unwrap();
             for (_, line) in lines.extract_if(.., |(read, _)| *read <= now) {
-                guard.logged(line);
+                guard.logged(line, Some(ms(limit)));
             }
             match busy {
                 None => guard.free(mono(sent)),

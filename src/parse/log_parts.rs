@@ -31,6 +31,11 @@ struct Part<'a> {
 }
 
 impl LogParts {
+    /// True if no part of a line waits for the next one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stdout.is_empty() && self.stderr.is_empty()
+    }
+
     /// Parses a line of the file; returns `None` for lines that do not name a script, and for parts that others follow.
     pub(crate) fn slow_script_line(&mut self, line: &str) -> Option<SlowScriptLine> {
         let Some(part) = Part::from_cri(line).or_else(|| Part::from_docker(line)) else {

@@ -568,7 +568,7 @@ impl Target {
             Observation::Logged { line, written_after } => {
                 let RunningScript { kind, script } = RunningScript::logged(&line.name);
                 let named = Named { kind, script, running_for: line.running_for };
-                guard.logged(NamedLine { named, written_after: *written_after, read: now.mono });
+                guard.logged(NamedLine { named, written_after: *written_after, read: now.mono }, limit);
             }
             _ => {}
         }

@@ -64,9 +64,9 @@ pub(super) struct Batch {
     pub(super) skipped: u64,
     /// Number of files of a listing.
     pub(super) matches: Option<usize>,
-    /// True if all files were read to their ends.
+    /// True if all files were read to their ends, and these are ends of lines.
     pub(super) is_at_end: bool,
-    /// True if lines may be of a file that appeared some time ago.
+    /// True if lines may be old: a file has appeared, or is read from its beginning again.
     pub(super) is_new: bool,
     /// Reason why some or all files could not be read.
     pub(super) error: Option<io::Error>,
@@ -94,7 +94,7 @@ impl Follower {
         if is_at_end {
             is_at_end &= self.list(&mut batch);
         }
-        batch.is_at_end = is_at_end && batch.error.is_none();
+        batch.is_at_end = is_at_end && batch.error.is_none() && self.open.iter().all(Open::is_at_end_of_line);
         batch
     }
 
@@ -140,8 +140,7 @@ impl Follower {
                     if is_first || self.listed.contains(&open.identity) {
                         open.skip(batch);
                     } else {
-                        // A single file is looked for at each read.
-                        batch.is_new |= !is_single;
+                        batch.is_new = true;
                         is_at_end &= open.read(batch);
                     }
                     self.open.push(open);
@@ -244,6 +243,11 @@ impl Open {
         Ok(Self { file, identity, position: 0, lines: Lines::default(), parts: LogParts::default() })
     }
 
+    /// True if no part of a line has been read.
+    fn is_at_end_of_line(&self) -> bool {
+        self.lines.partial.is_empty() && self.parts.is_empty()
+    }
+
     /// Skips the content.
     fn skip(&mut self, batch: &mut Batch) {
         match self.file.seek(SeekFrom::End(0)) {
@@ -265,6 +269,7 @@ impl Open {
         if length < self.position {
             self.position = self.file.seek(SeekFrom::Start(0))?;
             (self.lines, self.parts) = (Lines::default(), LogParts::default());
+            batch.is_new = true;
         }
         let behind = length.saturating_sub(self.position);
         if behind > MAX_BEHIND {
@@ -350,6 +355,29 @@ mod tests {
     fn append(path: &Path, text: &str) {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_read_tells_whether_a_later_line_is_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        append(&path, &line("old"));
+        let mut follower = started(&path);
+        let mut read = || {
+            let Batch { is_at_end, is_new, .. } = follower.next_batch();
+            (is_at_end, is_new)
+        };
+        assert_eq!(read(), (true, false));
+        append(&path, "# Slow script detected");
+        assert_eq!(read(), (false, false), "the rest of this line is not a new one");
+        append(&path, ": no\n");
+        assert_eq!(read(), (true, false));
+        fs::write(&path, line("copied")).unwrap();
+        assert_eq!(read(), (true, true), "shorter: read from the beginning");
+        fs::rename(&path, folder.path().join("log.1")).unwrap();
+        append(&path, &line("moved here"));
+        assert_eq!(read(), (true, true));
+        assert_eq!(read(), (true, false));
     }
 
     #[test]

@@ -65,7 +65,8 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
         for line in batch.lines {
             handle.observe(Observation::Logged { line, written_after });
         }
-        if batch.is_at_end {
+        // A file that has just appeared may still be copied.
+        if batch.is_at_end && !batch.is_new {
             written_after = begun;
         } else if batch.error.is_some() {
             written_after = Mono::EPOCH;
