@@ -3,9 +3,9 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once. Those of the status page need the processor, and some others take
-# up to a minute each: they run beside the rest from the start.
-TEST_THREADS ?= 6
+# Most tests wait for servers, so more of them than cores run at once; fewer in CI, whose machine may have other work. Those of the status
+# page need the processor, and some others take up to a minute each: they run beside the rest from the start.
+TEST_THREADS ?= $(if $(CI),6,9)
 LONG_TESTS = incidents:: paging:: status_page::
 LONG_TEST_THREADS ?= 2
 

@@ -1,9 +1,9 @@
 //! Runs of scripts and functions, as BUSY replies prove them.
 //!
-//! A BUSY reply to a request sent at `sent` and read at `read` proves that at some time between these, something had run for
-//! the server's time limit at least. So a run began no later than `read` minus the limit. Between two BUSY replies another
-//! run fits only if the first was BUSY the time limit before the second reply was read. Then, a new run is assumed:
-//! the guard counts from the latest possible start of the current run.
+//! A BUSY reply to a request sent at `sent` and read at `read` proves that at some moment in between, something had been running
+//! for at least the server's time limit. So a run started no later than `read` minus the limit. Another run fits between two
+//! BUSY replies only if the first run was BUSY a full time limit before the second reply was read. If so, a new run is assumed,
+//! and the guard counts from its latest possible start.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(crate) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Returns what an answer of FUNCTION STATS says, to a request sent at `sent`.
+    /// Returns what a reply to FUNCTION STATS says; the request was sent at `sent`.
     #[must_use]
     pub(crate) fn of_function(function: &RunningFunction, sent: Mono) -> Self {
         let named = function.running_for.map(|running_for| Named {
@@ -102,7 +102,7 @@ impl Runs {
         self.current.as_ref()
     }
 
-    /// Notes a BUSY reply or an answer of FUNCTION STATS, read at `read`, of a server with this time limit.
+    /// Records a BUSY reply or a reply to FUNCTION STATS, read at `read`, of a server with this time limit.
     pub(super) fn busy(&mut self, confirmation: Confirmation, read: Mono, limit: Duration) {
         let Confirmation { kind, named, sent } = confirmation;
         let continues =
@@ -152,7 +152,7 @@ impl Runs {
         });
     }
 
-    /// Notes a line of the server's log.
+    /// Records a line of the server's log.
     pub(super) fn logged(&mut self, line: NamedLine) {
         let (kind, began) = (line.named.kind, line.began());
         if began < self.last_free {
@@ -163,13 +163,13 @@ impl Runs {
             return;
         };
         if kind != run.kind {
-            // About the next run, of which a BUSY reply comes; or about one before.
+            // About the next run, whose BUSY reply is still to come, or about an earlier one.
             if began >= run.last_busy {
                 self.early = Some(line);
             }
             return;
         }
-        // It may be about a run before.
+        // It may be about an earlier run.
         if began < run.earliest || line.written_after < run.began {
             return;
         }

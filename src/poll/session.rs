@@ -320,8 +320,8 @@ impl<'a> Session<'a> {
             self.initialize().await?;
             self.read_settings().await?;
             self.read_length().await?;
-            // From now on at times that differ from those of the targets to which the exporter connected at the same moment, and
-            // each at another time, so that each takes the place of a heartbeat.
+            // From now on, these reads are staggered: away from those of other targets to which the exporter connected at the same
+            // moment, and away from each other, so that each replaces a heartbeat.
             let interval = self.handle.stretched(self.handle.config().intervals.info);
             let info = self.handle.mono() - interval.mul_f64(rand::random_range(0.0..1.0));
             self.last.info = Some(info);
@@ -663,7 +663,7 @@ impl<'a> Session<'a> {
         self.handle.observe(Observation::UnexpectedReply { command: command.name(), detail });
     }
 
-    /// Reports a reply above its limit. Of the slow log, the next request is for fewer entries; any other feature counts as not
+    /// Reports a reply above its limit. For the slow log, the next request asks for fewer entries; any other feature counts as not
     /// available.
     fn reply_too_large(&self, command: Command, error: &CommandError) {
         let detail = error.to_string();

@@ -7,7 +7,7 @@
 //! sending of the request and the reading of the reply. Whatever began before the request was sent has ended; something
 //! that began later may still run. So the end of an ended episode can move to the next one until the slow log is read.
 //!
-//! A server can work off a request and begin a script in the same turn of its event loop. It sends the reply when the script has
+//! A server can process a request and start a script in the same iteration of its event loop. It sends the reply when the script has
 //! ended, or passes the time limit. So a reply that took as long as the time limit does not end a silence; the next one does.
 
 #[cfg(test)]
