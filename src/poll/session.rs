@@ -199,8 +199,8 @@ impl<'a> Session<'a> {
         next
     }
 
-    /// True if another command may take the place of a heartbeat at this time: it shows whether the server answers, but not the
-    /// round trip of a PING, of which there is one per second at least, or fewer if heartbeats are rarer than configured.
+    /// True if another command may take the place of a heartbeat at this time: it shows whether the server answers, but does
+    /// not measure a PING's round trip. At least one PING per second is still sent, or fewer if heartbeats have been slowed down.
     fn may_replace_heartbeat(&self, at: Mono) -> bool {
         self.last.ping.is_some_and(|ping| at.since(ping) < self.handle.stretched(PING_INTERVAL))
     }

@@ -1,11 +1,11 @@
-//! State machine of a target: its state and its blockages, by the replies that come and those that don't.
+//! State machine of a target: its state and blockages, derived from the replies that arrive and those that don't.
 //!
 //! An episode is one blockage: from the first request that had no reply in time (or was answered BUSY) to the first
 //! ordinary reply. Episodes don't overlap. One exists exactly in the states [`State::Blocked`] and [`State::Busy`].
 //!
 //! An ordinary reply to a request that a BUSY server rejects proves that the server was free at some time between the
 //! sending of the request and the reading of the reply. Whatever began before the request was sent has ended; something
-//! that began later may still run. So the end of an ended episode can move to the next one until the slow log is read.
+//! that began later may still run. So until the slow log is read, the boundary between a finished episode and the next one may move.
 //!
 //! A server can process a request and start a script in the same iteration of its event loop. It sends the reply when the script has
 //! ended, or passes the time limit. So a reply that took as long as the time limit does not end a silence; the next one does.
@@ -116,12 +116,12 @@ impl Liveness {
         self.history.restore(saved);
     }
 
-    /// Notes an action of the guard. Returns its incident if that has ended.
+    /// Records an action of the guard. Returns its incident if that has ended.
     pub(super) fn guard_acted(&mut self, action: ActionRecord) -> Option<Incident> {
         self.history.incidents.guard_acted(action)
     }
 
-    /// Derives the outcome of the latest incidents from INFO; `same` is true if it is of the server that answered before.
+    /// Derives the outcome of the latest incidents from INFO; `same` is true if it comes from the same server as before.
     pub(super) fn learn_outcome(&mut self, counts: OutcomeCounts, same: bool) {
         // INFO that was read before the slow log belongs to no blockage yet.
         if self.state.episode().is_none() && !self.awaits_attribution() {
@@ -147,7 +147,7 @@ impl Liveness {
         self.state.episode().map_or(Duration::ZERO, |episode| now.mono.since(episode.began))
     }
 
-    /// The current blockage: the time at which it was noticed, which no other one has, and its beginning as far as known.
+    /// The current blockage: the time at which it was noticed (unique to it), and its start, if known.
     #[must_use]
     pub(crate) fn blockage(&self) -> Option<(Mono, Mono)> {
         self.state.episode().map(|episode| (episode.noticed, episode.began))
@@ -166,7 +166,7 @@ impl Liveness {
         self.history.totals()
     }
 
-    /// Latest blockage of each cause that there was.
+    /// Latest blockage for each cause seen so far.
     pub(crate) fn latest_blockages(&self) -> impl Iterator<Item = (Cause, LatestOfCause)> {
         self.history.latest()
     }
@@ -182,7 +182,7 @@ impl Liveness {
         &self.heartbeats
     }
 
-    /// True if a blockage has ended and the slow log was not read since.
+    /// True if a blockage has ended and the slow log has not been read since.
     pub(super) fn awaits_attribution(&self) -> bool {
         !self.history.unattributed.is_empty()
     }
@@ -192,7 +192,7 @@ impl Liveness {
         self.heartbeats.observe(round_trip);
     }
 
-    /// The run time after which the server answers BUSY was read, or can't be any more.
+    /// The run time after which the server answers BUSY has been read, or can no longer be read.
     pub(super) fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit.filter(|limit| !limit.is_zero());
     }
@@ -437,7 +437,7 @@ impl Liveness {
         events.push(Event::WentBusy { kind, blocked });
     }
 
-    /// Enters the state BUSY again after a silence. Nothing else can have followed and be BUSY already within the time limit.
+    /// Enters the state BUSY again after a silence. Nothing else can have started since and already be BUSY: the time limit has not passed.
     fn resume_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
         let still_ran = episode.still_ran(self.time_limit);
         let is_same = self.time_limit.is_some_and(|limit| now.mono.since(still_ran) < limit);
