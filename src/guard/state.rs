@@ -72,8 +72,8 @@ pub(crate) struct Order {
     pub(crate) kind: BusyKind,
 }
 
-/// Maximum time between the writing of a line and its arrival in the file, by a container runtime or a collector of logs, and the
-/// smallest number of these times in the server's time limit.
+/// Time within which a line has to arrive in the file after the server wrote it (a container runtime or a collector of logs may be in
+/// between), and the largest part of the server's time limit that this may be: one fifth.
 const MAX_LOG_DELAY: Duration = Duration::from_secs(1);
 const LOG_DELAYS: u32 = 5;
 

@@ -97,7 +97,7 @@ fn address_of(text: &str, myself: bool) -> Option<(Option<String>, Option<String
 pub(crate) enum EndpointType {
     /// The IP address, also of a server that does not announce a host name.
     Ip,
-    /// The announced host name; even if the setting can't be read.
+    /// The announced host name. It is also used if the setting can't be read.
     #[default]
     Hostname,
 }

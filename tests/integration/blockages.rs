@@ -696,32 +696,42 @@ fn two_hundred_targets_blocked_at_once() {
 }
 
 /// The exporter connects to all of them at the same moment. If it read all INFO at the same moment too, thousands of heartbeats would wait.
+/// INFO takes the place of a heartbeat, at its time: the heartbeats of all stay together.
 #[test]
 fn info_of_many_servers_is_read_at_different_times() {
     const SERVERS: usize = 40;
-    let requests: Arc<Mutex<Vec<Vec<Instant>>>> = Arc::new(Mutex::new(vec![Vec::new(); SERVERS]));
+    const HEARTBEAT: Duration = Duration::from_millis(400);
+    // Of each server: when INFO was requested, and how long after the request before.
+    let none: Vec<Vec<(Instant, Duration)>> = vec![Vec::new(); SERVERS];
+    let requests = Arc::new(Mutex::new(none));
     let servers: Vec<Hostile> = (0..SERVERS)
         .map(|i| {
             let requests = Arc::clone(&requests);
-            // The first question is for one section.
+            let last = Mutex::new(Instant::now());
             Hostile::answering(move |words| {
+                let now = Instant::now();
+                let since = now - std::mem::replace(&mut *last.lock().unwrap(), now);
+                // The first question is for one section.
                 if words[0] == "info" && words.len() > 2 {
-                    requests.lock().unwrap()[i].push(Instant::now());
+                    requests.lock().unwrap()[i].push((now, since));
                 }
                 quiet(words)
             })
         })
         .collect();
-    let mut args = vec!["--poll.info-interval=4s".to_owned()];
+    let mut args = vec!["--poll.info-interval=4s".to_owned(), "--heartbeat.interval=400ms".to_owned()];
     args.extend(servers.iter().map(|server| format!("--redis.addr=redis://{}", server.addr)));
     let _exporter = Exporter::builder().args(&args).start();
-    let delays = eventually(LIMIT, "each INFO to be read twice", || {
+    let second: Vec<(Duration, Duration)> = eventually(LIMIT, "each INFO to be read twice", || {
         let requests = requests.lock().unwrap();
-        requests.iter().map(|times| Some(*times.get(1)? - times[0])).collect::<Option<Vec<Duration>>>()
+        requests.iter().map(|all| all.get(1).map(|(at, since)| (*at - all[0].0, *since))).collect()
     });
     // At random within the interval: about half of them. Two halves at the same moment would be none or all.
-    let early = delays.iter().filter(|&&delay| delay < Duration::from_secs(2)).count();
-    assert!((5..=35).contains(&early), "{delays:?}");
+    let early = second.iter().filter(|(delay, _)| *delay < Duration::from_secs(2)).count();
+    assert!((5..=35).contains(&early), "{second:?}");
+    let mut since: Vec<Duration> = second.iter().map(|(_, since)| *since).collect();
+    since.sort_unstable();
+    assert!(since[SERVERS / 2] > HEARTBEAT * 3 / 4, "{since:?}");
 }
 
 /// Resident memory in KiB, threads, and open sockets of the exporter.
