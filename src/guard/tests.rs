@@ -314,6 +314,16 @@ fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
     assert_eq!(guard.script(), None, "the server was free after its beginning");
 }
 
+/// One connection waits for a reply about the first script, while another one finds the server free, and then BUSY with the second.
+#[test]
+fn a_late_busy_reply_says_nothing_about_the_time_after_a_free_one() {
+    let (mut guard, limit) = (guard(policy(Mode::Kill)), Some(ms(100)));
+    guard.free(mono(139));
+    guard.busy(confirmation(BusyKind::Script, 83), limit, at(307));
+    guard.busy(confirmation(BusyKind::Script, 215), limit, at(317));
+    assert_eq!(guard.runs_began(), Some(mono(217)), "it began at 211");
+}
+
 /// A script follows a killed one immediately. All requests wait until it is BUSY, so only its line shows that it is one run.
 #[test]
 fn the_line_of_a_script_that_follows_another_shows_that_it_is_one_run() {
