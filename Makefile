@@ -31,6 +31,7 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 test: ## run all linters and tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory -j 2 -O ONCE=scripts/once.sh unit-tests check-deploy check-alerts check-dashboards check-workflows
+	@echo 'Integration tests: about 5 minutes on two cores. Their output follows when each half has ended.'
 	$(MAKE) --no-print-directory -j 2 -O long-tests integration-tests
 
 # One after the other: cargo would wait for itself. The integration tests are compiled here, alongside the checks that need no compiler.
